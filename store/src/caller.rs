@@ -1,0 +1,240 @@
+//! Callers of a gateway: who holds a key, and what it may do.
+
+use std::fmt;
+use std::str::FromStr;
+
+use ring::digest;
+use secrecy::SecretString;
+
+use crate::clock::Timestamp;
+use crate::id::InstallationId;
+use crate::random;
+use crate::record::{Fields, Unreadable};
+
+/// SHA-256 of a caller's key: the key itself is shown once and stored nowhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct KeyHash([u8; 32]);
+
+impl KeyHash {
+    #[must_use]
+    pub fn of(presented: &str) -> Self {
+        let digest = digest::digest(&digest::SHA256, presented.as_bytes());
+        Self(digest.as_ref().try_into().expect("SHA-256 is 32 bytes"))
+    }
+}
+
+impl fmt::Display for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&random::to_hex(&self.0))
+    }
+}
+
+impl fmt::Debug for KeyHash {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "KeyHash({}…)", &random::to_hex(&self.0[..4]))
+    }
+}
+
+impl FromStr for KeyHash {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        if text.len() != 64 || !text.is_ascii() {
+            return Err(());
+        }
+        let mut bytes = [0; 32];
+        for (byte, digits) in bytes.iter_mut().zip(text.as_bytes().chunks(2)) {
+            let digits = std::str::from_utf8(digits).map_err(|_| ())?;
+            *byte = u8::from_str_radix(digits, 16).map_err(|_| ())?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+/// A new caller's key: `evg_` and 256 random bits, easy to find by a secret scanner.
+#[must_use]
+pub fn new_key() -> SecretString {
+    SecretString::from(format!("evg_{}", random::hex::<32>()))
+}
+
+/// What a caller may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Scope {
+    /// Call GHL through a gateway.
+    Proxy,
+    /// Fetch access tokens.
+    Tokens,
+    /// Manage installations and keys.
+    Admin,
+    /// Read metrics; every live key may.
+    Metrics,
+}
+
+impl Scope {
+    pub const ALL: [Self; 4] = [Self::Proxy, Self::Tokens, Self::Admin, Self::Metrics];
+
+    #[must_use]
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Tokens => "tokens",
+            Self::Admin => "admin",
+            Self::Metrics => "metrics",
+        }
+    }
+}
+
+impl fmt::Display for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("a scope is `proxy`, `tokens`, `admin` or `metrics`")]
+pub struct UnknownScope;
+
+impl FromStr for Scope {
+    type Err = UnknownScope;
+
+    fn from_str(text: &str) -> Result<Self, UnknownScope> {
+        let mut all = Self::ALL.into_iter();
+        all.find(|scope| scope.as_str() == text).ok_or(UnknownScope)
+    }
+}
+
+/// Whom a key was made for, and what it opens.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Caller {
+    pub name: String,
+    pub scopes: Vec<Scope>,
+    /// `None`: all of them.
+    pub installations: Option<Vec<InstallationId>>,
+    pub created_at: Timestamp,
+    /// `None`: never.
+    pub expires_at: Option<Timestamp>,
+    /// A revoked key stays on record, so that it is known that keys are in use.
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl Caller {
+    #[must_use]
+    pub fn may(&self, scope: Scope) -> bool {
+        scope == Scope::Metrics || self.scopes.contains(&scope)
+    }
+
+    #[must_use]
+    pub fn may_use(&self, id: &InstallationId) -> bool {
+        match &self.installations {
+            None => true,
+            Some(allowed) => allowed.contains(id),
+        }
+    }
+
+    /// The installation that is meant where none is named.
+    #[must_use]
+    pub fn only_installation(&self) -> Option<&InstallationId> {
+        match self.installations.as_deref() {
+            Some([only]) => Some(only),
+            Some(_) | None => None,
+        }
+    }
+
+    #[must_use]
+    pub fn is_live(&self, now: Timestamp) -> bool {
+        self.revoked_at.is_none() && self.expires_at.is_none_or(|expiry| now < expiry)
+    }
+
+    #[must_use]
+    pub fn to_fields(&self) -> Fields {
+        let mut fields = Fields::versioned();
+        fields.set("name", &self.name);
+        fields.set("scopes", join(&self.scopes));
+        let installations = self.installations.as_deref().map(join);
+        fields.set("inst", installations.as_deref().unwrap_or("*"));
+        fields.set("made", self.created_at.as_millis());
+        fields.set_optional("exp", self.expires_at.map(Timestamp::as_millis));
+        fields.set_optional("rev", self.revoked_at.map(Timestamp::as_millis));
+        fields
+    }
+
+    /// # Errors
+    /// When a field is missing, malformed or of a newer schema.
+    pub fn from_fields(fields: &Fields) -> Result<Self, Unreadable> {
+        fields.check_schema()?;
+        let installations: String = fields.parse("inst")?;
+        Ok(Self {
+            name: fields.parse("name")?,
+            scopes: split(
+                &fields
+                    .parse_optional::<String>("scopes")?
+                    .unwrap_or_default(),
+            )
+            .ok_or(Unreadable::Malformed("scopes"))?,
+            installations: match installations.as_str() {
+                "*" => None,
+                list => Some(split(list).ok_or(Unreadable::Malformed("inst"))?),
+            },
+            created_at: Timestamp::from_millis(fields.parse("made")?),
+            expires_at: fields.parse_optional("exp")?.map(Timestamp::from_millis),
+            revoked_at: fields.parse_optional("rev")?.map(Timestamp::from_millis),
+        })
+    }
+}
+
+fn join<T: fmt::Display>(items: &[T]) -> String {
+    let texts: Vec<String> = items.iter().map(T::to_string).collect();
+    texts.join(",")
+}
+
+fn split<T: FromStr>(list: &str) -> Option<Vec<T>> {
+    let items = list.split(',').filter(|item| !item.is_empty());
+    items.map(|item| item.parse().ok()).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_caller_round_trips() {
+        let caller = Caller {
+            name: "crm sync".to_owned(),
+            scopes: vec![Scope::Proxy, Scope::Tokens],
+            installations: Some(vec![InstallationId::random(), InstallationId::random()]),
+            created_at: Timestamp::from_millis(5),
+            expires_at: Some(Timestamp::from_millis(9)),
+            revoked_at: None,
+        };
+        assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
+        let for_all = Caller {
+            installations: None,
+            ..caller
+        };
+        assert_eq!(Caller::from_fields(&for_all.to_fields()), Ok(for_all));
+    }
+
+    #[test]
+    fn a_key_restricted_to_nothing_opens_nothing() {
+        let caller = Caller {
+            name: "x".to_owned(),
+            scopes: vec![Scope::Proxy],
+            installations: Some(Vec::new()),
+            created_at: Timestamp::from_millis(0),
+            expires_at: Some(Timestamp::from_millis(10)),
+            revoked_at: None,
+        };
+        assert!(!caller.may_use(&InstallationId::random()));
+        assert!(!caller.may(Scope::Admin));
+        assert!(caller.is_live(Timestamp::from_millis(9)));
+        assert!(!caller.is_live(Timestamp::from_millis(10)));
+    }
+
+    #[test]
+    fn a_hash_round_trips_and_does_not_show_itself_in_logs() {
+        let hash = KeyHash::of("evg_1");
+        assert_eq!(hash.to_string().parse(), Ok(hash));
+        assert!(format!("{hash:?}").len() < 24);
+        assert!("é".repeat(32).parse::<KeyHash>().is_err());
+    }
+}

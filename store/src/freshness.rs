@@ -1,0 +1,149 @@
+//! When a token is refreshed, and when it is too old to hand out: pure functions of its lifetime.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use crate::clock::Timestamp;
+
+const FLOOR: Duration = Duration::from_secs(5 * 60);
+const LONGEST_AUTO_LEAD: Duration = Duration::from_secs(2 * 3600);
+
+/// How much life a token has left, in the words its users decide by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Freshness {
+    /// At least the floor is left: hand it out.
+    Fresh,
+    /// It still works, but is refreshed before it is handed out.
+    BelowFloor,
+    Expired,
+}
+
+/// What is left of a token that dies at `expires_at` after `lifetime`, at `now`.
+#[must_use]
+pub fn of(expires_at: Timestamp, lifetime: Duration, now: Timestamp) -> Freshness {
+    let left = expires_at.since(now);
+    if left.is_zero() {
+        Freshness::Expired
+    } else if left < floor(lifetime) {
+        Freshness::BelowFloor
+    } else {
+        Freshness::Fresh
+    }
+}
+
+/// The least life with which a token is handed out without a refresh first:
+/// 5 minutes, or a quarter of the lifetime where that is less.
+#[must_use]
+pub fn floor(lifetime: Duration) -> Duration {
+    FLOOR.min(lifetime / 4)
+}
+
+/// How long before expiry a token is refreshed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Lead {
+    /// An eighth of the lifetime, at most 2 h: time to outlive an outage of GHL.
+    #[default]
+    Auto,
+    Fixed(Duration),
+}
+
+impl Lead {
+    /// The lead for a token of this lifetime: never under the floor, never more than half the
+    /// lifetime (or it would be refreshed again as soon as it arrived).
+    #[must_use]
+    pub fn of(self, lifetime: Duration) -> Duration {
+        let wanted = match self {
+            Self::Auto => (lifetime / 8).min(LONGEST_AUTO_LEAD),
+            Self::Fixed(lead) => lead,
+        };
+        wanted.max(floor(lifetime)).min(lifetime / 2)
+    }
+
+    /// When to refresh: the lead before expiry, earlier by a jitter of up to a tenth of the lead.
+    ///
+    /// `seed` is the installation's own and does not change, so that installations made in one
+    /// hour do not refresh in one second, and one installation keeps its place.
+    #[must_use]
+    pub fn due(self, expires_at: Timestamp, lifetime: Duration, seed: u8) -> Timestamp {
+        let lead = self.of(lifetime);
+        let jitter = lead / 10 * u32::from(seed) / 255;
+        expires_at - lead - jitter
+    }
+}
+
+impl FromStr for Lead {
+    type Err = humantime::DurationError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "auto" => Ok(Self::Auto),
+            duration => humantime::parse_duration(duration).map(Self::Fixed),
+        }
+    }
+}
+
+impl fmt::Display for Lead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Auto => f.write_str("auto"),
+            Self::Fixed(lead) => humantime::format_duration(*lead).fmt(f),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DAY: Duration = Duration::from_secs(86_400);
+    const SHORT: Duration = Duration::from_secs(20);
+    const HOUR: Duration = Duration::from_secs(3600);
+
+    #[test]
+    fn the_floor_is_five_minutes_or_a_quarter() {
+        assert_eq!(floor(DAY), Duration::from_secs(300));
+        assert_eq!(floor(SHORT), Duration::from_secs(5));
+    }
+
+    #[test]
+    fn the_lead_keeps_its_bounds() {
+        assert_eq!(Lead::Auto.of(DAY), Duration::from_secs(7200));
+        assert_eq!(Lead::Auto.of(HOUR), Duration::from_secs(450));
+        assert_eq!(Lead::Auto.of(SHORT), Duration::from_secs(5));
+        let second = Lead::Fixed(Duration::from_secs(1));
+        assert_eq!(second.of(DAY), Duration::from_secs(300), "under the floor");
+        let week = Lead::Fixed(DAY * 7);
+        assert_eq!(week.of(DAY), DAY / 2, "longer than the token lives");
+    }
+
+    #[test]
+    fn jitter_only_ever_makes_it_earlier() {
+        let expires_at = Timestamp::from_millis(100_000_000_000);
+        let latest = expires_at - Lead::Auto.of(DAY);
+        for seed in 0..=255 {
+            let due = Lead::Auto.due(expires_at, DAY, seed);
+            assert!(due <= latest && due >= latest - Duration::from_secs(720));
+        }
+    }
+
+    #[test]
+    fn freshness_turns_at_the_floor_and_at_expiry() {
+        let expires_at = Timestamp::from_millis(1_000_000);
+        let at = |left| of(expires_at, DAY, expires_at - Duration::from_millis(left));
+        assert_eq!(at(300_000), Freshness::Fresh);
+        assert_eq!(at(299_999), Freshness::BelowFloor);
+        assert_eq!(at(1), Freshness::BelowFloor);
+        assert_eq!(at(0), Freshness::Expired);
+    }
+
+    #[test]
+    fn a_lead_is_auto_or_a_duration_with_a_unit() {
+        assert_eq!("auto".parse::<Lead>().unwrap(), Lead::Auto);
+        assert_eq!(
+            "5m".parse::<Lead>().unwrap(),
+            Lead::Fixed(Duration::from_secs(300))
+        );
+        assert!("5".parse::<Lead>().is_err());
+    }
+}

@@ -1,0 +1,74 @@
+//! Every key name in Redis. No other file spells one.
+//!
+//! All keys of one installation carry its partition as a Redis Cluster hash tag, so that one
+//! script can change them together. A key name holds no secret: `CLIENT TRACKING` shows names to
+//! users who may not read the keys.
+
+use crate::caller::KeyHash;
+use crate::id::InstallationId;
+
+/// Partitions, and with them the hash tags, there are.
+pub const PARTITIONS: u16 = 256;
+
+/// The channel of [`crate::Change`] messages.
+pub const CHANGES: &str = "ghl:inv";
+
+/// A set of the hashes of all caller keys ever made.
+pub const CALLERS: &str = "ghl:key:all";
+
+/// The shared breaker of the token endpoint: a string that lives while the breaker is open.
+pub const BREAKER: &str = "ghl:breaker";
+
+/// Hash: what gateways read of an installation.
+#[must_use]
+pub fn access(id: &InstallationId) -> String {
+    format!("ghl:at:{{{:02x}}}:{id}", id.partition())
+}
+
+/// Hash: what only brokers read of an installation.
+#[must_use]
+pub fn refresh(id: &InstallationId) -> String {
+    format!("ghl:rt:{{{:02x}}}:{id}", id.partition())
+}
+
+/// Sorted set: installation ids by when their next refresh is due, in milliseconds.
+#[must_use]
+pub fn due(partition: u8) -> String {
+    format!("ghl:due:{{{partition:02x}}}")
+}
+
+/// Sorted set: installation ids by when their access token expires, in milliseconds.
+#[must_use]
+pub fn expiry(partition: u8) -> String {
+    format!("ghl:exp:{{{partition:02x}}}")
+}
+
+/// String: the installation of a location or company.
+#[must_use]
+pub fn location(location_or_company: &str) -> String {
+    format!("ghl:loc:{location_or_company}")
+}
+
+/// Hash: a caller, found by the hash of its key.
+#[must_use]
+pub fn caller(key: &KeyHash) -> String {
+    format!("ghl:key:{key}")
+}
+
+/// String: a consent that is under way, taken once.
+#[must_use]
+pub fn consent(nonce: &str) -> String {
+    format!("ghl:state:{nonce}")
+}
+
+/// String: a webhook that was seen.
+#[must_use]
+pub fn webhook(id: &str) -> String {
+    format!("ghl:hook:{id}")
+}
+
+/// String: the Redlock of an installation, on the lock nodes.
+#[must_use]
+pub fn lock(id: &InstallationId) -> String {
+    format!("ghl:lock:{id}")
+}

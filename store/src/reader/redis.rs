@@ -1,0 +1,208 @@
+//! Reading from Redis: one connection for commands, one for announcements.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures_util::StreamExt;
+use futures_util::future::BoxFuture;
+use redis::aio::{ConnectionManager, PubSubSink, PubSubStream};
+use redis::{AsyncCommands, Client, RedisError, RedisResult, Value};
+use secrecy::SecretString;
+use tokio::sync::broadcast;
+use tokio::task::JoinHandle;
+use tokio::time::error::Elapsed;
+use tokio::time::{MissedTickBehavior, timeout};
+use tracing::{info, warn};
+
+use super::{ReadError, Reads};
+use crate::caller::KeyHash;
+use crate::change::Change;
+use crate::clock::{StoreClock, Timestamp};
+use crate::connection::{self, BadAddress, COMMAND_TIMEOUT};
+use crate::id::InstallationId;
+use crate::keys;
+use crate::record::Fields;
+
+/// How often the channel is proven alive, and the store asked for its time. A store that hangs is
+/// noticed within this and the command timeout.
+const HEARTBEAT: Duration = Duration::from_secs(1);
+const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
+/// More announcements than any reader falls behind by without being stuck.
+const BACKLOG: usize = 16 * 1024;
+
+pub(super) struct RedisReads {
+    commands: ConnectionManager,
+    changes: broadcast::Sender<Change>,
+    clock: Arc<StoreClock>,
+    tasks: [JoinHandle<()>; 2],
+}
+
+impl RedisReads {
+    pub(super) fn start(url: &SecretString) -> Result<Self, BadAddress> {
+        let client = connection::client(url)?;
+        let commands = connection::manager(&client)?;
+        let (changes, _) = broadcast::channel(BACKLOG);
+        let clock = Arc::new(StoreClock::new());
+        let tasks = [
+            tokio::spawn(listen(client, changes.clone())),
+            tokio::spawn(follow_clock(commands.clone(), clock.clone())),
+        ];
+        Ok(Self {
+            commands,
+            changes,
+            clock,
+            tasks,
+        })
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        self.commands.clone()
+    }
+}
+
+impl Drop for RedisReads {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
+    }
+}
+
+impl Reads for RedisReads {
+    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(read_hash(self.connection(), keys::access(id)))
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
+        let mut connection = self.connection();
+        Box::pin(in_time(async move {
+            connection.get(keys::location(name)).await
+        }))
+    }
+
+    fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(read_hash(self.connection(), keys::caller(key)))
+    }
+
+    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
+        let mut connection = self.connection();
+        Box::pin(in_time(
+            async move { connection.exists(keys::CALLERS).await },
+        ))
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        let mut connection = self.connection();
+        Box::pin(in_time(async move { connection.ping().await }))
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.clock.now()
+    }
+}
+
+async fn read_hash(mut connection: ConnectionManager, key: String) -> Result<Fields, ReadError> {
+    let fields: HashMap<String, Vec<u8>> =
+        in_time(async move { connection.hgetall(key).await }).await?;
+    Ok(fields.into_iter().collect())
+}
+
+async fn in_time<T>(command: impl Future<Output = RedisResult<T>>) -> Result<T, ReadError> {
+    match timeout(COMMAND_TIMEOUT, command).await {
+        Ok(Ok(answer)) => Ok(answer),
+        Ok(Err(error)) => Err(ReadError::Unavailable(Box::new(error))),
+        Err(elapsed) => Err(ReadError::Unavailable(Box::new(elapsed))),
+    }
+}
+
+/// Passes announcements on for ever; says when they cannot be trusted, and when they can again.
+async fn listen(client: Client, changes: broadcast::Sender<Change>) {
+    let mut is_cut_off = false;
+    loop {
+        let error = match subscribe(&client).await {
+            Ok((sink, stream)) => {
+                if std::mem::take(&mut is_cut_off) {
+                    info!("announcements from the store arrive again");
+                }
+                relay(sink, stream, &changes).await
+            }
+            Err(error) => error,
+        };
+        announce(&changes, Change::Lost);
+        if !std::mem::replace(&mut is_cut_off, true) {
+            warn!(%error, "announcements from the store are cut off, trying again");
+        }
+        tokio::time::sleep(RECONNECT_PAUSE).await;
+    }
+}
+
+async fn subscribe(client: &Client) -> RedisResult<(PubSubSink, PubSubStream)> {
+    let connected = async {
+        let mut channel = client.get_async_pubsub().await?;
+        channel.subscribe(keys::CHANGES).await?;
+        Ok(channel.split())
+    };
+    flatten(timeout(COMMAND_TIMEOUT, connected).await)
+}
+
+/// Passes messages on until the channel breaks or goes silent, and returns why it did.
+///
+/// [`Change::Restored`] is repeated with every heartbeat: a receiver that came late, or lagged,
+/// learns of it too.
+async fn relay(
+    mut sink: PubSubSink,
+    mut messages: PubSubStream,
+    changes: &broadcast::Sender<Change>,
+) -> RedisError {
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        tokio::select! {
+            message = messages.next() => match message {
+                Some(message) => match message.get_payload::<String>() {
+                    Ok(text) => announce(changes, Change::from_message(&text)),
+                    Err(error) => return error,
+                },
+                None => return RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset)),
+            },
+            _ = heartbeat.tick() => {
+                match flatten(timeout(COMMAND_TIMEOUT, sink.ping::<Value>()).await) {
+                    Ok(_) => announce(changes, Change::Restored),
+                    Err(error) => return error,
+                }
+            }
+        }
+    }
+}
+
+fn announce(changes: &broadcast::Sender<Change>, change: Change) {
+    // Nobody may be listening yet, and that is fine.
+    let _ = changes.send(change);
+}
+
+fn flatten<T>(outcome: Result<RedisResult<T>, Elapsed>) -> RedisResult<T> {
+    outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
+}
+
+/// Keeps our copy of the store's clock true.
+async fn follow_clock(mut connection: ConnectionManager, clock: Arc<StoreClock>) {
+    let mut heartbeat = tokio::time::interval(HEARTBEAT);
+    heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    loop {
+        heartbeat.tick().await;
+        let asked = Instant::now();
+        let command = redis::cmd("TIME");
+        let told = timeout(COMMAND_TIMEOUT, command.query_async(&mut connection)).await;
+        if let Ok((seconds, micros)) = flatten::<(i64, i64)>(told) {
+            clock.set(
+                Timestamp::from_millis(seconds * 1000 + micros / 1000),
+                asked,
+            );
+        }
+    }
+}
