@@ -104,6 +104,18 @@ impl Fields {
         self.0.is_empty()
     }
 
+    #[must_use]
+    pub fn contains(&self, name: &str) -> bool {
+        self.0.contains_key(name)
+    }
+
+    /// The fields that `earlier` does not have, or has with another value.
+    #[must_use]
+    pub fn changed_from(mut self, earlier: &Self) -> Self {
+        self.0.retain(|name, value| earlier.0.get(name) != Some(value));
+        self
+    }
+
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0
             .iter()

@@ -1,1 +1,22 @@
+//! The only verbs that change token state.
+//!
+//! Every change of an installation has one shape: read the whole record, decide in a pure function
+//! ([`protocol`]) what it should become, and swap it in if nobody else wrote meanwhile. The two
+//! backends know how to read and to swap, and nothing of the protocol.
 
+pub mod backend;
+pub mod durable;
+pub mod grant;
+pub mod installation;
+pub mod journal;
+pub mod lease;
+pub mod open;
+pub mod protocol;
+pub mod writer;
+
+pub use grant::{Fingerprint, Grant};
+pub use installation::{Installation, IntentId};
+pub use journal::Journal;
+pub use lease::{Lease, Leases, NotLeased};
+pub use open::{OpenError, Rings, Store};
+pub use writer::{StoreWriter, WriteError};

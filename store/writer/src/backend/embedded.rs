@@ -1,0 +1,407 @@
+//! The store in one file of one process, under the same key names as in Redis.
+
+use std::path::Path;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use store::reader::{ReadError, Reads};
+use store::record::Fields;
+use store::{Change, InstallationId, KeyHash, Timestamp, keys};
+use tokio::sync::broadcast;
+
+use super::{Answer, Backend, Loaded, REVISION, Stock, Swap, Upcoming};
+use crate::durable::{Durable, DurableError};
+use crate::writer::WriteError;
+
+/// `(key, field) → value`.
+const HASHES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("hashes");
+/// `(key, score, member)`, and the way back from a member to its score.
+const SORTED: TableDefinition<(&str, i64, &str), ()> = TableDefinition::new("sorted");
+const SCORES: TableDefinition<(&str, &str), i64> = TableDefinition::new("scores");
+/// `key → (value, expiry in ms)`.
+const STRINGS: TableDefinition<&str, (&str, i64)> = TableDefinition::new("strings");
+
+const NEVER: i64 = i64::MAX;
+const BACKLOG: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub struct Embedded {
+    file: Durable,
+    changes: broadcast::Sender<Change>,
+}
+
+impl Embedded {
+    /// # Errors
+    /// When another process has the file open, or it cannot be opened.
+    pub fn open(path: &Path) -> Result<Self, DurableError> {
+        let file = Durable::open(path)?;
+        let (changes, _) = broadcast::channel(BACKLOG);
+        Ok(Self { file, changes })
+    }
+
+    async fn write<T: Send + 'static>(
+        &self,
+        change: impl FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
+    ) -> Result<T, WriteError> {
+        let written = self.file.write(change).await;
+        written.map_err(|error| WriteError::Unavailable(Box::new(error)))
+    }
+
+    fn hash(&self, key: &str) -> Result<Fields, redb::Error> {
+        let Some(hashes) = table(self.file.read()?.open_table(HASHES))? else {
+            return Ok(Fields::default());
+        };
+        // A field name is never above the highest character.
+        let fields = hashes.range((key, "")..(key, "\u{10ffff}"))?;
+        fields
+            .map(|field| {
+                let (name, value) = field?;
+                Ok((name.value().1.to_owned(), value.value().to_vec()))
+            })
+            .collect()
+    }
+
+    fn string(&self, key: &str) -> Result<Option<String>, redb::Error> {
+        let Some(strings) = table(self.file.read()?.open_table(STRINGS))? else {
+            return Ok(None);
+        };
+        let found = strings.get(key)?;
+        let live = found.filter(|found| found.value().1 > now().as_millis());
+        Ok(live.map(|found| found.value().0.to_owned()))
+    }
+
+    /// The first members of a sorted set with their scores, lowest first.
+    fn sorted(&self, key: &str, limit: usize) -> Result<Vec<(i64, String)>, redb::Error> {
+        let Some(sorted) = table(self.file.read()?.open_table(SORTED))? else {
+            return Ok(Vec::new());
+        };
+        let members = sorted.range((key, i64::MIN, "")..=(key, NEVER, "\u{10ffff}"))?;
+        members
+            .take(limit)
+            .map(|member| {
+                let (member, _) = member?;
+                let (_, score, id) = member.value();
+                Ok((score, id.to_owned()))
+            })
+            .collect()
+    }
+}
+
+impl Backend for Embedded {
+    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
+        Box::pin(async move {
+            Ok(Loaded {
+                access: self.hash(&keys::access(id)).map_err(unavailable)?,
+                refresh: self.hash(&keys::refresh(id)).map_err(unavailable)?,
+                now: now(),
+            })
+        })
+    }
+
+    fn swap(&self, swap: Swap) -> Answer<'_, bool> {
+        Box::pin(async move {
+            let change = swap.announce.as_deref().map(Change::from_message);
+            let is_swapped = self.write(move |store| swap_in(store, &swap)).await?;
+            if let (true, Some(change)) = (is_swapped, change) {
+                announce(&self.changes, change);
+            }
+            Ok(is_swapped)
+        })
+    }
+
+    fn claim(
+        &self,
+        partition: u8,
+        limit: usize,
+        claim: Duration,
+    ) -> Answer<'_, Vec<InstallationId>> {
+        Box::pin(async move {
+            self.write(move |store| {
+                let key = keys::due(partition);
+                let now = now();
+                let due: Vec<String> = {
+                    let sorted = store.open_table(SORTED)?;
+                    let range = sorted.range(
+                        (key.as_str(), i64::MIN, "")
+                            ..=(key.as_str(), now.as_millis(), "\u{10ffff}"),
+                    )?;
+                    range
+                        .take(limit)
+                        .map(|entry| Ok(entry?.0.value().2.to_owned()))
+                        .collect::<Result<_, redb::Error>>()?
+                };
+                for id in &due {
+                    set_score(store, &key, id, Some((now + claim).as_millis()))?;
+                }
+                Ok(due.iter().filter_map(|id| id.parse().ok()).collect())
+            })
+            .await
+        })
+    }
+
+    fn defer<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
+        let id = id.clone();
+        Box::pin(self.write(move |store| {
+            let key = keys::due(id.partition());
+            let is_scheduled = store
+                .open_table(SCORES)?
+                .get((key.as_str(), id.as_str()))?
+                .is_some();
+            if is_scheduled {
+                set_score(store, &key, id.as_str(), Some(at.as_millis()))?;
+            }
+            Ok(())
+        }))
+    }
+
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
+        let id = id.clone();
+        Box::pin(
+            self.write(move |store| {
+                set_score(store, &keys::due(id.partition()), id.as_str(), None)
+            }),
+        )
+    }
+
+    fn upcoming(&self) -> Answer<'_, Upcoming> {
+        Box::pin(async move {
+            let now = now();
+            let mut upcoming = Upcoming::default();
+            for partition in 0..=u8::MAX {
+                let due = self.sorted(&keys::due(partition), 1).map_err(unavailable)?;
+                let Some((score, _)) = due.first() else {
+                    continue;
+                };
+                let due = Timestamp::from_millis(*score);
+                if due <= now {
+                    upcoming.due.push(partition);
+                } else {
+                    let wait = due.since(now);
+                    upcoming.next_in = Some(upcoming.next_in.map_or(wait, |w| w.min(wait)));
+                }
+            }
+            Ok(upcoming)
+        })
+    }
+
+    fn stock(&self) -> Answer<'_, Stock> {
+        Box::pin(async move {
+            let mut stock = Stock::default();
+            for partition in 0..=u8::MAX {
+                let expiries = self
+                    .sorted(&keys::expiry(partition), usize::MAX)
+                    .map_err(unavailable)?;
+                stock.installations += expiries.len() as u64;
+                let live = expiries.iter().filter(|(score, _)| *score != NEVER);
+                for (score, _) in live {
+                    stock.refreshing += 1;
+                    let left = Timestamp::from_millis(*score).since(now());
+                    let nearest = stock.nearest_expiry.map_or(left, |least| least.min(left));
+                    stock.nearest_expiry = Some(nearest);
+                }
+            }
+            Ok(stock)
+        })
+    }
+
+    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
+        Box::pin(async move {
+            let all = self
+                .sorted(&keys::expiry(partition), usize::MAX)
+                .map_err(unavailable)?;
+            let mut ids: Vec<InstallationId> =
+                all.iter().filter_map(|(_, id)| id.parse().ok()).collect();
+            ids.sort_unstable();
+            Ok(ids)
+        })
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+        Box::pin(async move { self.string(&keys::location(name)).map_err(unavailable) })
+    }
+
+    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
+        let (key, id) = (keys::location(name), id.to_string());
+        Box::pin(self.write(move |store| {
+            let mut strings = store.open_table(STRINGS)?;
+            if let Some(earlier) = strings.get(key.as_str())? {
+                return Ok(earlier.value().0.to_owned());
+            }
+            strings.insert(key.as_str(), (id.as_str(), NEVER))?;
+            Ok(id)
+        }))
+    }
+
+    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()> {
+        let hash = *key;
+        Box::pin(async move {
+            self.write(move |store| {
+                let mut hashes = store.open_table(HASHES)?;
+                let key = keys::caller(&hash);
+                for (name, value) in fields.iter() {
+                    hashes.insert((key.as_str(), name), value)?;
+                }
+                hashes.insert((keys::CALLERS, hash.to_string().as_str()), [].as_slice())?;
+                Ok(())
+            })
+            .await?;
+            announce(&self.changes, Change::Caller(hash));
+            Ok(())
+        })
+    }
+
+    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
+        Box::pin(async move {
+            let known = self.hash(keys::CALLERS).map_err(unavailable)?;
+            let hashes = known.iter().filter_map(|(hash, _)| hash.parse().ok());
+            hashes
+                .map(|hash| {
+                    let fields = self.hash(&keys::caller(&hash)).map_err(unavailable)?;
+                    Ok((hash, fields))
+                })
+                .collect()
+        })
+    }
+
+    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        Box::pin(self.write(move |store| {
+            let mut strings = store.open_table(STRINGS)?;
+            let now = now();
+            // Nothing else removes the expired ones, and there are few.
+            strings.retain(|_, (_, expiry)| expiry > now.as_millis())?;
+            if strings.get(key.as_str())?.is_some() {
+                return Ok(false);
+            }
+            strings.insert(key.as_str(), (value.as_str(), (now + ttl).as_millis()))?;
+            Ok(true)
+        }))
+    }
+
+    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+        Box::pin(async move { self.string(key).map_err(unavailable) })
+    }
+
+    fn take<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+        let key = key.to_owned();
+        Box::pin(self.write(move |store| {
+            let mut strings = store.open_table(STRINGS)?;
+            let taken = strings.remove(key.as_str())?;
+            let live = taken.filter(|taken| taken.value().1 > now().as_millis());
+            Ok(live.map(|taken| taken.value().0.to_owned()))
+        }))
+    }
+}
+
+impl Reads for Embedded {
+    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(async move { self.hash(&keys::access(id)).map_err(away) })
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
+        Box::pin(async move { self.string(&keys::location(name)).map_err(away) })
+    }
+
+    fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(async move { self.hash(&keys::caller(key)).map_err(away) })
+    }
+
+    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
+        Box::pin(async move { Ok(!self.hash(keys::CALLERS).map_err(away)?.is_empty()) })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(async move { self.file.read().map(|_| ()).map_err(away) })
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        let changes = self.changes.subscribe();
+        // In one process announcements always arrive.
+        announce(&self.changes, Change::Restored);
+        changes
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+}
+
+fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, redb::Error> {
+    let (access, refresh) = (keys::access(&swap.id), keys::refresh(&swap.id));
+    {
+        let mut hashes = store.open_table(HASHES)?;
+        let revision = hashes.get((refresh.as_str(), REVISION))?;
+        let revision = revision.map(|revision| revision.value().to_vec());
+        if revision.unwrap_or_default() != swap.expected {
+            return Ok(false);
+        }
+        for (key, fields) in [(&access, &swap.access), (&refresh, &swap.refresh)] {
+            for (name, value) in fields.iter() {
+                hashes.insert((key.as_str(), name), value)?;
+            }
+        }
+        for name in &swap.removed {
+            hashes.remove((refresh.as_str(), name.as_str()))?;
+        }
+    }
+    let partition = swap.id.partition();
+    let (wake, expiry) = (
+        swap.wake_at.map(Timestamp::as_millis),
+        swap.expires_at.map_or(NEVER, Timestamp::as_millis),
+    );
+    set_score(store, &keys::due(partition), swap.id.as_str(), wake)?;
+    set_score(
+        store,
+        &keys::expiry(partition),
+        swap.id.as_str(),
+        Some(expiry),
+    )?;
+    Ok(true)
+}
+
+/// Puts a member at a score, or takes it out.
+fn set_score(
+    store: &WriteTransaction,
+    key: &str,
+    member: &str,
+    score: Option<i64>,
+) -> Result<(), redb::Error> {
+    let mut scores = store.open_table(SCORES)?;
+    let mut sorted = store.open_table(SORTED)?;
+    if let Some(earlier) = scores.remove((key, member))? {
+        sorted.remove((key, earlier.value(), member))?;
+    }
+    if let Some(score) = score {
+        scores.insert((key, member), score)?;
+        sorted.insert((key, score, member), ())?;
+    }
+    Ok(())
+}
+
+/// The table, or nothing where it was never written.
+fn table<T>(opened: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// The store's time: in one process, this machine's.
+fn now() -> Timestamp {
+    Timestamp::of_this_machine()
+}
+
+fn announce(changes: &broadcast::Sender<Change>, change: Change) {
+    // Nobody may be listening, and that is fine.
+    let _ = changes.send(change);
+}
+
+fn unavailable(error: redb::Error) -> WriteError {
+    WriteError::Unavailable(Box::new(error))
+}
+
+fn away(error: redb::Error) -> ReadError {
+    ReadError::Unavailable(Box::new(error))
+}

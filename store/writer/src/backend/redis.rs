@@ -1,0 +1,333 @@
+//! The store in Redis.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::time::Duration;
+
+use redis::aio::ConnectionManager;
+use redis::{AsyncCommands, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind};
+use secrecy::SecretString;
+use store::connection::{self, BadAddress, COMMAND_TIMEOUT};
+use store::record::Fields;
+use store::{Change, InstallationId, KeyHash, Timestamp, keys};
+use tokio::time::timeout;
+
+use super::{Answer, Backend, Loaded, Stock, Swap, Upcoming};
+use crate::writer::WriteError;
+
+pub struct RedisBackend {
+    connection: ConnectionManager,
+    swap: Script,
+    claim: Script,
+}
+
+impl RedisBackend {
+    /// # Errors
+    /// When the URL is malformed. Nothing is connected yet.
+    pub fn new(url: &SecretString) -> Result<Self, BadAddress> {
+        let client = connection::client(url)?;
+        Ok(Self {
+            connection: connection::manager(&client)?,
+            swap: Script::new(include_str!("redis/swap.lua")),
+            claim: Script::new(include_str!("redis/claim.lua")),
+        })
+    }
+
+    fn connection(&self) -> ConnectionManager {
+        self.connection.clone()
+    }
+}
+
+impl Backend for RedisBackend {
+    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
+        type Hash = HashMap<String, Vec<u8>>;
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut both = redis::pipe();
+            both.atomic()
+                .hgetall(keys::access(id))
+                .hgetall(keys::refresh(id))
+                .cmd("TIME");
+            let (access, refresh, now): (Hash, Hash, (i64, i64)) =
+                in_time(both.query_async(&mut connection)).await?;
+            Ok(Loaded {
+                access: access.into_iter().collect(),
+                refresh: refresh.into_iter().collect(),
+                now: timestamp(now),
+            })
+        })
+    }
+
+    fn swap(&self, swap: Swap) -> Answer<'_, bool> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let partition = swap.id.partition();
+            let mut call = self.swap.prepare_invoke();
+            call.key(keys::access(&swap.id))
+                .key(keys::refresh(&swap.id))
+                .key(keys::due(partition))
+                .key(keys::expiry(partition))
+                .arg(swap.id.as_str())
+                .arg(&swap.expected)
+                .arg(
+                    swap.wake_at
+                        .map(|at| at.as_millis().to_string())
+                        .unwrap_or_default(),
+                )
+                .arg(
+                    swap.expires_at
+                        .map_or("+inf".to_owned(), |at| at.as_millis().to_string()),
+                )
+                .arg(keys::CHANGES)
+                .arg(swap.announce.as_deref().unwrap_or_default());
+            for fields in [&swap.access, &swap.refresh] {
+                call.arg(2 * fields.iter().count());
+                for (name, value) in fields.iter() {
+                    call.arg(name).arg(value);
+                }
+            }
+            call.arg(&swap.removed);
+            in_time(call.invoke_async(&mut connection)).await
+        })
+    }
+
+    fn claim(
+        &self,
+        partition: u8,
+        limit: usize,
+        claim: Duration,
+    ) -> Answer<'_, Vec<InstallationId>> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut call = self.claim.key(keys::due(partition));
+            call.arg(limit).arg(millis(claim));
+            let ids: Vec<String> = in_time(call.invoke_async(&mut connection)).await?;
+            Ok(parse_ids(&ids))
+        })
+    }
+
+    fn defer<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut command = redis::cmd("ZADD");
+            command
+                .arg(keys::due(id.partition()))
+                .arg("XX")
+                .arg(at.as_millis())
+                .arg(id.as_str());
+            in_time(command.query_async(&mut connection)).await
+        })
+    }
+
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let key = keys::due(id.partition());
+            in_time(connection.zrem(key, id.as_str())).await
+        })
+    }
+
+    fn upcoming(&self) -> Answer<'_, Upcoming> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut heads = redis::pipe();
+            heads.cmd("TIME");
+            for partition in 0..=u8::MAX {
+                heads.zrange_withscores(keys::due(partition), 0, 0);
+            }
+            let (now, due): ((i64, i64), Heads) =
+                split(in_time(heads.query_async(&mut connection)).await?)?;
+            Ok(look_ahead(timestamp(now), &due))
+        })
+    }
+
+    fn stock(&self) -> Answer<'_, Stock> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut counts = redis::pipe();
+            let mut heads = redis::pipe();
+            heads.cmd("TIME");
+            for partition in 0..=u8::MAX {
+                let key = keys::expiry(partition);
+                heads.zrange_withscores(&key, 0, 0);
+                counts.zcard(&key).zcount(&key, "-inf", "(+inf");
+            }
+            let (now, heads): ((i64, i64), Heads) =
+                split(in_time(heads.query_async(&mut connection)).await?)?;
+            let counts: Vec<u64> = in_time(counts.query_async(&mut connection)).await?;
+            let now = timestamp(now);
+            let expiries = heads.iter().flatten().filter_map(|(_, score)| at(*score));
+            Ok(Stock {
+                installations: counts.iter().step_by(2).sum(),
+                refreshing: counts.iter().skip(1).step_by(2).sum(),
+                nearest_expiry: expiries.min().map(|expiry| expiry.since(now)),
+            })
+        })
+    }
+
+    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let ids: Vec<String> =
+                in_time(connection.zrange(keys::expiry(partition), 0, -1)).await?;
+            let mut ids = parse_ids(&ids);
+            ids.sort_unstable();
+            Ok(ids)
+        })
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+        let mut connection = self.connection();
+        Box::pin(async move { in_time(connection.get(keys::location(name))).await })
+    }
+
+    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut command = redis::cmd("SET");
+            command
+                .arg(keys::location(name))
+                .arg(id.as_str())
+                .arg("NX")
+                .arg("GET");
+            let earlier: Option<String> = in_time(command.query_async(&mut connection)).await?;
+            Ok(earlier.unwrap_or_else(|| id.to_string()))
+        })
+    }
+
+    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let values: Vec<(&str, &[u8])> = fields.iter().collect();
+            let hash = key.to_string();
+            in_time::<()>(connection.hset_multiple(keys::caller(key), &values)).await?;
+            in_time::<()>(connection.sadd(keys::CALLERS, &hash)).await?;
+            let message = Change::Caller(*key).to_message().unwrap_or_default();
+            in_time(connection.publish(keys::CHANGES, message)).await
+        })
+    }
+
+    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let hashes: Vec<String> = in_time(connection.smembers(keys::CALLERS)).await?;
+            let mut callers = Vec::with_capacity(hashes.len());
+            for hash in hashes.iter().filter_map(|hash| hash.parse().ok()) {
+                let fields: HashMap<String, Vec<u8>> =
+                    in_time(connection.hgetall(keys::caller(&hash))).await?;
+                callers.push((hash, fields.into_iter().collect()));
+            }
+            Ok(callers)
+        })
+    }
+
+    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
+        let mut connection = self.connection();
+        Box::pin(async move {
+            let mut command = redis::cmd("SET");
+            command
+                .arg(key)
+                .arg(value)
+                .arg("NX")
+                .arg("PX")
+                .arg(millis(ttl));
+            let set: Option<String> = in_time(command.query_async(&mut connection)).await?;
+            Ok(set.is_some())
+        })
+    }
+
+    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+        let mut connection = self.connection();
+        Box::pin(async move { in_time(connection.get(key)).await })
+    }
+
+    fn take<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+        let mut connection = self.connection();
+        Box::pin(async move { in_time(connection.get_del(key)).await })
+    }
+}
+
+impl std::fmt::Debug for RedisBackend {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("RedisBackend").finish_non_exhaustive()
+    }
+}
+
+/// The first entry and score of each partition.
+type Heads = Vec<Vec<(String, f64)>>;
+
+/// Tells the first answer of a pipeline, the time, from the heads that follow it.
+fn split(mut answers: Vec<redis::Value>) -> Result<((i64, i64), Heads), WriteError> {
+    let heads = answers.split_off(1);
+    let now = redis::from_redis_value(answers.remove(0)).map_err(|error| classify(error.into()))?;
+    let heads = heads
+        .into_iter()
+        .map(redis::from_redis_value)
+        .collect::<Result<_, _>>()
+        .map_err(|error| classify(error.into()))?;
+    Ok((now, heads))
+}
+
+fn look_ahead(now: Timestamp, heads: &Heads) -> Upcoming {
+    let mut upcoming = Upcoming::default();
+    for (partition, head) in (0..=u8::MAX).zip(heads) {
+        let Some(due) = head.first().and_then(|(_, score)| at(*score)) else {
+            continue;
+        };
+        if due <= now {
+            upcoming.due.push(partition);
+        } else {
+            let wait = due.since(now);
+            upcoming.next_in = Some(upcoming.next_in.map_or(wait, |least| least.min(wait)));
+        }
+    }
+    upcoming
+}
+
+/// A score as a time: scores are whole milliseconds, far below 2^53, or infinite for "never".
+fn at(score: f64) -> Option<Timestamp> {
+    #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
+    score
+        .is_finite()
+        .then_some(Timestamp::from_millis(score as i64))
+}
+
+fn timestamp((seconds, micros): (i64, i64)) -> Timestamp {
+    Timestamp::from_millis(seconds * 1000 + micros / 1000)
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn parse_ids(ids: &[String]) -> Vec<InstallationId> {
+    ids.iter().filter_map(|id| id.parse().ok()).collect()
+}
+
+async fn in_time<T>(command: impl Future<Output = RedisResult<T>>) -> Result<T, WriteError> {
+    match timeout(COMMAND_TIMEOUT, command).await {
+        Ok(answer) => answer.map_err(classify),
+        Err(elapsed) => Err(WriteError::Unavailable(Box::new(elapsed))),
+    }
+}
+
+/// Whether Redis is away, or there and unwilling.
+fn classify(error: RedisError) -> WriteError {
+    let is_refusal = match error.kind() {
+        ErrorKind::Server(kind) => match kind {
+            ServerErrorKind::BusyLoading
+            | ServerErrorKind::TryAgain
+            | ServerErrorKind::ClusterDown
+            | ServerErrorKind::MasterDown => false,
+            // READONLY, NOPERM, OOM, MISCONF and whatever else a server says no with.
+            _ => true,
+        },
+        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => true,
+        _ => false,
+    };
+    if is_refusal {
+        WriteError::Refused(Box::new(error))
+    } else {
+        WriteError::Unavailable(Box::new(error))
+    }
+}

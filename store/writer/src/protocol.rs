@@ -1,0 +1,17 @@
+//! The refresh protocol as pure functions: from what is stored, what happened and what time it is,
+//! to what is stored next.
+//!
+//! Nothing here reads a clock, a store or a network, so both backends, the tests and the model
+//! share exactly these decisions.
+//!
+//! The fence is the token chain, not the lock: a commit is accepted because it spent the link that
+//! is current, whoever holds the lease by then. A paused holder may have the only valid token.
+
+mod enrol;
+mod refresh;
+
+pub use enrol::{SealedTokens, enrol, generation_for, revoke};
+pub use refresh::{Begin, Commit, Give, Refusal, Tokens, Verdict, adopt, begin, commit, give_back};
+
+#[cfg(test)]
+mod tests;

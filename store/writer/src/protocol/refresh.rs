@@ -1,0 +1,264 @@
+//! Begin, commit, give back: the three writes of a refresh.
+
+use std::time::Duration;
+
+use store::record::Status;
+use store::seal::Sealed;
+use store::{Generation, Timestamp};
+
+use crate::grant::{Fingerprint, Grant, Link};
+use crate::installation::{Alternate, Chain, Installation, Intent, IntentId, LastError};
+
+/// Whether a refresh may go out.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Begin {
+    /// Yes, once this is stored.
+    Go { next: Box<Installation>, link: Link },
+    /// No: another broker is at it until then.
+    Busy { holder: String, until: Timestamp },
+    /// No: the token that was asked to be replaced already is.
+    Superseded,
+    /// No: there is nothing to refresh with.
+    NotRefreshable(Status),
+}
+
+/// Decides whether the refresh token may be spent by `intent` now.
+///
+/// `unless_past`: do nothing if the generation is already above it. `is_abandoned` tells of an
+/// intent whose holder is known to be dead: it need not be waited for.
+#[must_use]
+pub fn begin(
+    current: &Installation,
+    intent: Intent,
+    unless_past: Option<Generation>,
+    is_abandoned: impl Fn(&IntentId) -> bool,
+    now: Timestamp,
+) -> Begin {
+    let Some(link) = current.link() else {
+        return Begin::NotRefreshable(current.access.status);
+    };
+    match current.access.status {
+        Status::Active | Status::Paused => {}
+        dead @ (Status::Invalid | Status::Revoked | Status::Static) => {
+            return Begin::NotRefreshable(dead);
+        }
+    }
+    if unless_past.is_some_and(|past| link.generation > past) {
+        return Begin::Superseded;
+    }
+    let intent = match &current.intent {
+        None => intent,
+        // Our own write, whose acknowledgement was lost.
+        Some(open) if open.id == intent.id => open.clone(),
+        Some(open) if now < open.until && !is_abandoned(&open.id) => {
+            return Begin::Busy {
+                holder: open.holder.clone(),
+                until: open.until,
+            };
+        }
+        Some(unknown) => Intent {
+            first_spent_at: unknown.first_spent_at,
+            ..intent
+        },
+    };
+    let mut next = current.clone();
+    next.intent = Some(intent);
+    Begin::Go {
+        next: Box::new(next),
+        link,
+    }
+}
+
+/// What a granted token pair does to the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Commit {
+    /// It becomes the current pair, once this is stored.
+    Apply(Box<Installation>),
+    /// It already is the current pair: a replay.
+    Duplicate,
+    /// The chain went another way. The pair is kept, once this is stored.
+    Keep(Box<Installation>),
+    /// As above, and it is kept already, or the customer has since consented anew.
+    Kept,
+}
+
+/// A token pair, sealed for the generation it will have.
+#[derive(Debug, Clone)]
+pub struct Tokens {
+    pub access: Sealed,
+    pub refresh: Sealed,
+    /// The whole grant, in case it must be kept as an alternate.
+    pub grant: Sealed,
+}
+
+/// Decides what becomes of `grant`.
+///
+/// A grant that is ahead of the store, of the same consent, is applied as well: the store lost its
+/// last writes in a failover, and the token it remembers is spent.
+#[must_use]
+pub fn commit(
+    current: &Installation,
+    grant: &Grant,
+    tokens: Tokens,
+    due: Timestamp,
+    now: Timestamp,
+) -> Commit {
+    let fingerprint = grant.fingerprint();
+    let Some(link) = current.link() else {
+        return Commit::Kept;
+    };
+    if link.consent != grant.spent.consent {
+        // The customer connected again since: GHL ended the former chain with it.
+        return Commit::Kept;
+    }
+    let is_current = link == grant.spent;
+    let is_ahead = grant.spent.generation > link.generation;
+    if is_current || is_ahead {
+        let mut next = current.clone();
+        next.access.token = tokens.access;
+        next.access.generation = grant.spent.generation.next();
+        next.access.expires_at = Some(grant.expires_at);
+        next.access.lifetime = grant.lifetime;
+        next.access.status = match current.access.status {
+            Status::Revoked => Status::Revoked,
+            Status::Active | Status::Paused | Status::Invalid | Status::Static => Status::Active,
+        };
+        if let Some(scopes) = &grant.scopes {
+            next.access.scopes.clone_from(scopes);
+        }
+        next.chain = Some(Chain {
+            consent: link.consent,
+            fingerprint: fingerprint.clone(),
+            refresh_token: tokens.refresh,
+        });
+        next.intent = None;
+        next.alternates.remove(&fingerprint);
+        next.failures = 0;
+        next.last_error = None;
+        next.refreshed_at = Some(now);
+        next.due = (next.access.status == Status::Active).then_some(due);
+        return Commit::Apply(Box::new(next));
+    }
+    if fingerprint == link.fingerprint {
+        return Commit::Duplicate;
+    }
+    if current.alternates.contains_key(&fingerprint) {
+        return Commit::Kept;
+    }
+    let mut next = current.clone();
+    let alternate = Alternate {
+        spent_generation: grant.spent.generation,
+        grant: tokens.grant,
+    };
+    next.alternates.insert(fingerprint, alternate);
+    Commit::Keep(Box::new(next))
+}
+
+/// Why a refresh got no token, in the words the record is changed by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Refusal {
+    /// GHL did not spend the token: nothing was sent, or it said so.
+    Unspent,
+    /// The token may be spent; the same token is to be tried again inside GHL's grace.
+    Unknown,
+    /// The location is not active at GHL; the token is unspent.
+    Paused,
+    /// GHL refuses this token for good.
+    Terminal,
+}
+
+/// What went wrong, and when to try again.
+#[derive(Debug, Clone)]
+pub struct Verdict {
+    pub refusal: Refusal,
+    pub error: LastError,
+    /// From now; not looked at where the refusal is terminal.
+    pub retry_in: Duration,
+}
+
+/// What a refusal does to the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Give {
+    Apply(Box<Installation>),
+    /// Somebody else has moved the chain on, or took the intent over: the refusal is old news.
+    Superseded,
+    /// The token is refused for good, but one that was kept is to be tried first.
+    Adopt(Fingerprint),
+}
+
+/// Decides what becomes of the record after the attempt `intent` on `link` got no token.
+#[must_use]
+pub fn give_back(
+    current: &Installation,
+    link: &Link,
+    intent: &IntentId,
+    verdict: &Verdict,
+    now: Timestamp,
+) -> Give {
+    let ours = current.intent.as_ref().filter(|open| open.id == *intent);
+    let is_repeat = match ours {
+        Some(open) if current.link().as_ref() == Some(link) => open.is_repeat(),
+        Some(_) | None => return Give::Superseded,
+    };
+    if let (Refusal::Terminal, Some(kept)) = (verdict.refusal, current.alternates.keys().next()) {
+        return Give::Adopt(kept.clone());
+    }
+    let mut next = current.clone();
+    next.failures = current.failures.saturating_add(1);
+    next.last_error = Some(verdict.error.clone());
+    next.due = Some(now + verdict.retry_in);
+    match verdict.refusal {
+        // An earlier attempt may have spent the token all the same.
+        Refusal::Unspent if is_repeat => close(&mut next, now),
+        Refusal::Unspent => next.intent = None,
+        Refusal::Unknown => close(&mut next, now),
+        Refusal::Paused => {
+            next.intent = None;
+            next.access.status = Status::Paused;
+        }
+        Refusal::Terminal => {
+            next.intent = None;
+            next.access.status = Status::Invalid;
+            next.due = None;
+        }
+    }
+    Give::Apply(Box::new(next))
+}
+
+/// Leaves the intent open and already over: whoever comes next knows that the token may be spent.
+fn close(next: &mut Installation, now: Timestamp) {
+    if let Some(open) = &mut next.intent {
+        open.until = now;
+    }
+}
+
+/// Puts a kept token pair in the place of one that GHL refused.
+///
+/// `None` where there is no such alternate any more, or somebody else moved the chain on.
+#[must_use]
+pub fn adopt(
+    current: &Installation,
+    refused: &Link,
+    alternate: &Grant,
+    tokens: Tokens,
+    now: Timestamp,
+) -> Option<Installation> {
+    let fingerprint: Fingerprint = alternate.fingerprint();
+    if current.link().as_ref() != Some(refused) || !current.alternates.contains_key(&fingerprint) {
+        return None;
+    }
+    let mut next = current.clone();
+    next.alternates.remove(&fingerprint);
+    next.access.token = tokens.access;
+    next.access.generation = refused.generation.next();
+    next.access.expires_at = Some(alternate.expires_at);
+    next.access.lifetime = alternate.lifetime;
+    next.chain = Some(Chain {
+        consent: refused.consent.clone(),
+        fingerprint,
+        refresh_token: tokens.refresh,
+    });
+    next.intent = None;
+    next.due = Some(now);
+    Some(next)
+}

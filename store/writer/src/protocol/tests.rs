@@ -1,0 +1,317 @@
+use std::time::Duration;
+
+use secrecy::SecretString;
+use store::record::Status;
+use store::seal::{KeyRing, Sealed};
+use store::{Generation, InstallationId, Timestamp, UserType};
+
+use super::*;
+use crate::grant::{Enrolment, Grant, Link};
+use crate::installation::{Installation, Intent, IntentId, LastError};
+
+const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+const WINDOW: Duration = Duration::from_secs(13);
+const LIFETIME: Duration = Duration::from_secs(3600);
+
+fn installed() -> Installation {
+    let enrolment = Enrolment {
+        access_token: "a1".into(),
+        refresh_token: Some("r1".into()),
+        expires_at: Some(NOW + LIFETIME),
+        lifetime: LIFETIME,
+        scopes: "s".to_owned(),
+        user_type: UserType::Location,
+        location: Some("L".parse().unwrap()),
+        company: None,
+    };
+    let sealed = SealedTokens {
+        access: sealed("a1"),
+        refresh: Some(sealed("r1")),
+    };
+    enrol(
+        InstallationId::random(),
+        None,
+        &enrolment,
+        sealed,
+        Some(NOW),
+        NOW,
+    )
+}
+
+fn sealed(text: &str) -> Sealed {
+    Sealed::from_bytes(text.as_bytes().to_vec())
+}
+
+fn intent(holder: &str, at: Timestamp) -> Intent {
+    Intent {
+        id: IntentId::random(),
+        holder: holder.to_owned(),
+        opened_at: at,
+        until: at + WINDOW,
+        first_spent_at: at,
+    }
+}
+
+fn begun(current: &Installation, intent: Intent, now: Timestamp) -> (Installation, Link) {
+    match begin(current, intent, None, |_| false, now) {
+        Begin::Go { next, link } => (*next, link),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn grant(current: &Installation, spent: Link, successor: &str) -> Grant {
+    Grant {
+        installation: current.id.clone(),
+        spent,
+        access_token: "a".into(),
+        refresh_token: SecretString::from(successor),
+        expires_at: NOW + LIFETIME,
+        lifetime: LIFETIME,
+        scopes: None,
+    }
+}
+
+fn tokens(grant: &Grant) -> Tokens {
+    Tokens {
+        access: sealed("a"),
+        refresh: sealed("r"),
+        grant: grant.seal(&KeyRing::generate("r")),
+    }
+}
+
+fn committed(current: &Installation, grant: &Grant) -> Commit {
+    commit(current, grant, tokens(grant), NOW + LIFETIME, NOW)
+}
+
+fn applied(current: &Installation, grant: &Grant) -> Installation {
+    match committed(current, grant) {
+        Commit::Apply(next) => *next,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn verdict(refusal: Refusal) -> Verdict {
+    Verdict {
+        refusal,
+        error: LastError {
+            kind: "test".to_owned(),
+            message: String::new(),
+            at: NOW,
+        },
+        retry_in: Duration::from_secs(1),
+    }
+}
+
+#[test]
+fn a_refresh_moves_the_chain_by_one_link_and_clears_what_it_opened() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    assert_eq!(open.wake_at(NOW), Some(NOW + WINDOW), "if the broker dies");
+    let grant = grant(&first, link, "r2");
+    let second = applied(&open, &grant);
+    assert_eq!(second.access.generation, Generation::FIRST.next());
+    assert_eq!(second.intent, None);
+    assert_eq!(second.due, Some(NOW + LIFETIME));
+    assert_eq!(committed(&second, &grant), Commit::Duplicate, "a replay");
+}
+
+#[test]
+fn another_broker_steps_aside_until_the_intent_is_over_and_then_takes_it_over() {
+    let first = installed();
+    let (open, _) = begun(&first, intent("b1", NOW), NOW);
+    let early = NOW + WINDOW - Duration::from_millis(1);
+    let busy = begin(&open, intent("b2", early), None, |_| false, early);
+    assert!(matches!(busy, Begin::Busy { until, .. } if until == NOW + WINDOW));
+    let late = NOW + WINDOW;
+    let (taken, _) = begun(&open, intent("b2", late), late);
+    let taken = taken.intent.unwrap();
+    assert!(taken.is_repeat(), "the token may be spent");
+    assert_eq!(
+        taken.first_spent_at, NOW,
+        "the grace runs from the first attempt"
+    );
+}
+
+#[test]
+fn an_intent_of_a_broker_known_to_be_dead_is_not_waited_for() {
+    let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
+    let soon = NOW + Duration::from_secs(1);
+    let began = begin(&open, intent("b1", soon), None, |_| true, soon);
+    assert!(matches!(began, Begin::Go { .. }));
+}
+
+#[test]
+fn a_begin_whose_acknowledgement_was_lost_recognises_itself() {
+    let mine = intent("b1", NOW);
+    let (open, _) = begun(&installed(), mine.clone(), NOW);
+    let (again, _) = begun(&open, mine, NOW + Duration::from_millis(5));
+    assert!(!again.intent.unwrap().is_repeat());
+}
+
+#[test]
+fn a_refresh_that_was_asked_for_twice_happens_once() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link, "r2"));
+    let past_first = Some(Generation::FIRST);
+    let again = begin(&second, intent("b2", NOW), past_first, |_| false, NOW);
+    assert_eq!(again, Begin::Superseded);
+}
+
+#[test]
+fn the_dead_and_the_static_are_not_refreshed() {
+    for status in [Status::Invalid, Status::Revoked, Status::Static] {
+        let mut dead = installed();
+        dead.access.status = status;
+        let began = begin(&dead, intent("b1", NOW), None, |_| false, NOW);
+        assert_eq!(began, Begin::NotRefreshable(status));
+    }
+}
+
+#[test]
+fn a_late_answer_is_kept_when_the_chain_went_another_way() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link.clone(), "r2"));
+    let late = grant(&first, link, "r2-other");
+    let Commit::Keep(keeper) = committed(&second, &late) else {
+        panic!("a token that GHL issued was thrown away");
+    };
+    assert!(keeper.alternates.contains_key(&late.fingerprint()));
+    assert_eq!(committed(&keeper, &late), Commit::Kept, "once");
+}
+
+#[test]
+fn an_answer_that_is_ahead_of_a_store_that_rolled_back_is_applied() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link, "r2"));
+    let third = grant(&second, second.link().unwrap(), "r3");
+    let repaired = applied(&first, &third);
+    assert_eq!(repaired.access.generation, third.spent.generation.next());
+    assert_eq!(repaired.chain.unwrap().fingerprint, third.fingerprint());
+}
+
+#[test]
+fn an_answer_for_a_former_consent_never_replaces_the_new_one() {
+    let first = installed();
+    let (_, link) = begun(&first, intent("b1", NOW), NOW);
+    let again = Installation {
+        id: first.id.clone(),
+        ..installed()
+    };
+    let late = Grant {
+        spent: Link {
+            generation: link.generation.next().next(),
+            ..link
+        },
+        ..grant(&first, first.link().unwrap(), "r9")
+    };
+    assert_eq!(committed(&again, &late), Commit::Kept);
+}
+
+#[test]
+fn an_answer_revives_an_installation_that_was_given_up_too_early() {
+    let first = installed();
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&first, mine.clone(), NOW);
+    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &verdict(Refusal::Terminal), NOW)
+    else {
+        panic!("not applied");
+    };
+    assert_eq!((dead.access.status, dead.due), (Status::Invalid, None));
+    let revived = applied(&dead, &grant(&first, link, "r2"));
+    assert_eq!(revived.access.status, Status::Active);
+}
+
+#[test]
+fn an_unknown_outcome_stays_open_and_over_until_it_is_known() {
+    let first = installed();
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&first, mine.clone(), NOW);
+    let later = NOW + Duration::from_secs(1);
+    let Give::Apply(unknown) = give_back(&open, &link, &mine.id, &verdict(Refusal::Unknown), later)
+    else {
+        panic!("not applied");
+    };
+    assert_eq!(unknown.wake_at(later), Some(later + Duration::from_secs(1)));
+    let second = intent("b2", later);
+    let (taken, _) = begun(&unknown, second.clone(), later);
+    // The repeat could not even be sent: the first attempt is no better known for that.
+    let Give::Apply(still) =
+        give_back(&taken, &link, &second.id, &verdict(Refusal::Unspent), later)
+    else {
+        panic!("not applied");
+    };
+    assert_eq!(still.intent.map(|open| open.first_spent_at), Some(NOW));
+}
+
+#[test]
+fn an_unspent_token_is_simply_tried_again_later() {
+    let first = installed();
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&first, mine.clone(), NOW);
+    let Give::Apply(next) = give_back(&open, &link, &mine.id, &verdict(Refusal::Unspent), NOW)
+    else {
+        panic!("not applied");
+    };
+    assert_eq!((next.intent, next.failures), (None, 1));
+    assert_eq!(next.access.status, Status::Active);
+}
+
+#[test]
+fn a_refusal_that_comes_after_somebody_else_moved_on_is_old_news() {
+    let first = installed();
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&first, mine.clone(), NOW);
+    let second = applied(&open, &grant(&first, link.clone(), "r2"));
+    let terminal = verdict(Refusal::Terminal);
+    let outcome = give_back(&second, &link, &mine.id, &terminal, NOW);
+    assert_eq!(outcome, Give::Superseded);
+    let (taken, _) = begun(&open, intent("b2", NOW + WINDOW), NOW + WINDOW);
+    let outcome = give_back(&taken, &link, &mine.id, &terminal, NOW + WINDOW);
+    assert_eq!(outcome, Give::Superseded);
+}
+
+#[test]
+fn a_kept_token_is_tried_before_an_installation_is_given_up() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link.clone(), "r2"));
+    let late = grant(&first, link, "r2-other");
+    let Commit::Keep(keeper) = committed(&second, &late) else {
+        panic!("not kept");
+    };
+    let mine = intent("b1", NOW);
+    let (open, refused) = begun(&keeper, mine.clone(), NOW);
+    let outcome = give_back(&open, &refused, &mine.id, &verdict(Refusal::Terminal), NOW);
+    assert_eq!(outcome, Give::Adopt(late.fingerprint()));
+    let adopted = adopt(&open, &refused, &late, tokens(&late), NOW).unwrap();
+    assert_eq!(adopted.link().unwrap().fingerprint, late.fingerprint());
+    assert!(adopted.alternates.is_empty());
+    assert!(adopted.access.generation > keeper.access.generation);
+}
+
+#[test]
+fn revoked_stays_revoked_until_the_customer_consents() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let revoked = revoke(&open, "uninstalled", NOW);
+    let late = applied(&revoked, &grant(&first, link, "r2"));
+    assert_eq!((late.access.status, late.due), (Status::Revoked, None));
+}
+
+#[test]
+fn a_record_round_trips_through_its_fields() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link.clone(), "r2"));
+    let Commit::Keep(keeper) = committed(&second, &grant(&first, link, "r2-other")) else {
+        panic!("not kept");
+    };
+    for record in [first, open, *keeper] {
+        let (access, refresh) = (record.access.to_fields(), record.to_fields());
+        let read = Installation::from_fields(record.id.clone(), &access, &refresh);
+        assert_eq!(read, Ok(record));
+    }
+}

@@ -1,0 +1,239 @@
+//! The verbs of a refresh: begin, commit, give back.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use store::record::Unreadable;
+use store::{Generation, InstallationId, Status, Timestamp, UserType};
+
+use super::{Decision, StoreWriter, WriteError};
+use crate::grant::{Fingerprint, Grant, Link};
+use crate::installation::{Installation, Intent, IntentId, refresh_label};
+use crate::lease::Lease;
+use crate::protocol::{self, Commit, Give, Tokens, Verdict};
+
+/// Permission to spend one refresh token once. The intent is stored.
+#[derive(Debug)]
+#[must_use = "an intent that is neither committed nor given back blocks the installation until it ends"]
+pub struct Begun {
+    pub installation: InstallationId,
+    pub intent: IntentId,
+    pub link: Link,
+    pub refresh_token: SecretString,
+    pub user_type: UserType,
+    /// The store's time of the begin: what the new token's expiry is counted from.
+    pub began_at: Timestamp,
+    /// When this refresh token may first have been spent, where that was before this attempt.
+    pub first_spent_at: Option<Timestamp>,
+    /// Since the last success.
+    pub failures: u32,
+    /// Of the access token that is being replaced.
+    pub expires_at: Option<Timestamp>,
+}
+
+/// Whether a refresh may go out.
+#[derive(Debug)]
+pub enum Begin {
+    Go(Begun),
+    Busy { holder: String, until: Timestamp },
+    Superseded,
+    NotDue(Timestamp),
+    NotRefreshable(Status),
+    Unknown,
+}
+
+/// What became of a granted token pair.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    Applied {
+        generation: Generation,
+        due: Timestamp,
+    },
+    Duplicate,
+    /// Not current, and kept.
+    Kept,
+}
+
+/// What became of a refusal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GaveBack {
+    Noted(Status),
+    Superseded,
+    /// A token that had been kept was put in place of the refused one: try again now.
+    Adopted,
+}
+
+/// What a refresh is wanted for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// It is due by the schedule.
+    Due,
+    /// Somebody found this generation unfit.
+    Past(Generation),
+    /// An operator asked.
+    Now,
+}
+
+impl StoreWriter {
+    /// Writes the intent to spend the current refresh token within `window`, and with it proves
+    /// that the store can be written now.
+    ///
+    /// # Errors
+    /// When the store is away or refuses, or the token cannot be opened.
+    pub async fn begin(
+        &self,
+        lease: &Lease,
+        holder: &str,
+        window: Duration,
+        wanted: Wanted,
+        is_abandoned: impl Fn(&IntentId) -> bool,
+    ) -> Result<Begin, WriteError> {
+        let id = lease.installation();
+        let intent_id = IntentId::random();
+        self.decide(id, |current, now| {
+            let Some(current) = current else {
+                return Decision::Leave(Ok(Begin::Unknown));
+            };
+            if let Some(due) = not_due(current, wanted, now) {
+                return Decision::Leave(Ok(Begin::NotDue(due)));
+            }
+            let unless_past = match wanted {
+                Wanted::Past(generation) => Some(generation),
+                Wanted::Due | Wanted::Now => None,
+            };
+            let intent = Intent {
+                id: intent_id.clone(),
+                holder: holder.to_owned(),
+                opened_at: now,
+                until: now + window,
+                first_spent_at: now,
+            };
+            match protocol::begin(current, intent, unless_past, &is_abandoned, now) {
+                protocol::Begin::Busy { holder, until } => {
+                    Decision::Leave(Ok(Begin::Busy { holder, until }))
+                }
+                protocol::Begin::Superseded => Decision::Leave(Ok(Begin::Superseded)),
+                protocol::Begin::NotRefreshable(status) => {
+                    Decision::Leave(Ok(Begin::NotRefreshable(status)))
+                }
+                protocol::Begin::Go { next, link } => match self.begun(&next, link, now) {
+                    Ok(begun) => Decision::Write(next, Ok(Begin::Go(begun))),
+                    Err(source) => Decision::Leave(Err(WriteError::Unreadable {
+                        id: id.clone(),
+                        source,
+                    })),
+                },
+            }
+        })
+        .await?
+    }
+
+    /// Stores a granted token pair. Idempotent: any broker may repeat it at any time.
+    ///
+    /// # Errors
+    /// When the store is away: the grant must be kept and committed later.
+    pub async fn commit(&self, grant: &Grant) -> Result<Committed, WriteError> {
+        let id = &grant.installation;
+        let seed = id.jitter_seed();
+        let due = self.lead.due(grant.expires_at, grant.lifetime, seed);
+        let tokens = self.seal(grant, grant.spent.generation.next());
+        self.decide_known(id, |current, now| {
+            match protocol::commit(current, grant, tokens.clone(), due, now) {
+                Commit::Apply(next) => {
+                    let generation = next.access.generation;
+                    Decision::Write(next, Committed::Applied { generation, due })
+                }
+                Commit::Duplicate => Decision::Leave(Committed::Duplicate),
+                Commit::Keep(next) => Decision::Write(next, Committed::Kept),
+                Commit::Kept => Decision::Leave(Committed::Kept),
+            }
+        })
+        .await
+    }
+
+    /// Notes that an attempt got no token. A terminal refusal first tries what was kept.
+    ///
+    /// # Errors
+    /// When the store is away: the intent runs out by itself.
+    pub async fn give_back(
+        &self,
+        id: &InstallationId,
+        link: &Link,
+        intent: &IntentId,
+        verdict: &Verdict,
+    ) -> Result<GaveBack, WriteError> {
+        self.decide_known(id, |current, now| {
+            match protocol::give_back(current, link, intent, verdict, now) {
+                Give::Apply(next) => {
+                    let status = next.access.status;
+                    Decision::Write(next, Ok(GaveBack::Noted(status)))
+                }
+                Give::Superseded => Decision::Leave(Ok(GaveBack::Superseded)),
+                Give::Adopt(kept) => match self.adopt(current, link, &kept, now) {
+                    Ok(Some(next)) => Decision::Write(Box::new(next), Ok(GaveBack::Adopted)),
+                    Ok(None) => Decision::Leave(Ok(GaveBack::Superseded)),
+                    Err(source) => Decision::Leave(Err(WriteError::Unreadable {
+                        id: id.clone(),
+                        source,
+                    })),
+                },
+            }
+        })
+        .await?
+    }
+
+    fn adopt(
+        &self,
+        current: &Installation,
+        refused: &Link,
+        kept: &Fingerprint,
+        now: Timestamp,
+    ) -> Result<Option<Installation>, Unreadable> {
+        let Some(alternate) = current.alternates.get(kept) else {
+            return Ok(None);
+        };
+        let ring = &self.rings.refresh;
+        let spent = alternate.spent_generation;
+        let grant = Grant::open(&current.id, spent, &alternate.grant, ring)?;
+        let tokens = self.seal(&grant, refused.generation.next());
+        Ok(protocol::adopt(current, refused, &grant, tokens, now))
+    }
+
+    fn begun(&self, next: &Installation, link: Link, now: Timestamp) -> Result<Begun, Unreadable> {
+        let (Some(chain), Some(intent)) = (&next.chain, &next.intent) else {
+            return Err(Unreadable::Missing("rt"));
+        };
+        let label = refresh_label(&next.id, link.generation);
+        Ok(Begun {
+            installation: next.id.clone(),
+            intent: intent.id.clone(),
+            refresh_token: self.rings.refresh.open_text(label, &chain.refresh_token)?,
+            user_type: next.access.user_type,
+            began_at: now,
+            first_spent_at: intent.is_repeat().then_some(intent.first_spent_at),
+            failures: next.failures,
+            expires_at: next.access.expires_at,
+            link,
+        })
+    }
+
+    fn seal(&self, grant: &Grant, generation: Generation) -> Tokens {
+        let id = &grant.installation;
+        Tokens {
+            access: self.rings.seal_access(id, generation, &grant.access_token),
+            refresh: self
+                .rings
+                .seal_refresh(refresh_label(id, generation), &grant.refresh_token),
+            grant: grant.seal(&self.rings.refresh),
+        }
+    }
+}
+
+/// When the refresh is due, where it was wanted because it is due and is not: somebody else was
+/// faster. An attempt that is left open is always due.
+fn not_due(current: &Installation, wanted: Wanted, now: Timestamp) -> Option<Timestamp> {
+    match (wanted, current.due) {
+        (Wanted::Due, Some(due)) if due > now && current.intent.is_none() => Some(due),
+        (Wanted::Due | Wanted::Past(_) | Wanted::Now, _) => None,
+    }
+}
