@@ -10,7 +10,7 @@ use store::freshness::Lead;
 use store::record::Unreadable;
 use store::{InstallationId, Status, Timestamp, keys};
 
-pub use refresh::{Begin, Begun, Committed, GaveBack};
+pub use refresh::{Begin, Begun, Committed, GaveBack, Wanted};
 
 use crate::backend::{Backend, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::grant::Enrolment;
@@ -95,7 +95,7 @@ impl StoreWriter {
         let name = match (&enrolment.location, &enrolment.company) {
             (Some(location), _) => location.as_str(),
             (None, Some(company)) => company.as_str(),
-            (None, None) => "unnamed",
+            (None, None) => "static",
         };
         let fresh = InstallationId::random();
         let id = self.backend.name_location(name, &fresh).await?;
@@ -319,13 +319,22 @@ impl StoreWriter {
         Ok(taken.is_some())
     }
 
-    /// Whether the webhook is seen for the first time.
+    /// Whether the webhook was dealt with before.
     ///
     /// # Errors
     /// When the store is away.
-    pub async fn is_first_sight(&self, webhook_id: &str) -> Result<bool, WriteError> {
+    pub async fn was_seen(&self, webhook_id: &str) -> Result<bool, WriteError> {
+        let seen = self.backend.recall(&keys::webhook(webhook_id)).await?;
+        Ok(seen.is_some())
+    }
+
+    /// Notes that the webhook was dealt with.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub async fn note_seen(&self, webhook_id: &str) -> Result<(), WriteError> {
         let key = keys::webhook(webhook_id);
-        self.backend.remember(&key, "1", WEBHOOK).await
+        self.backend.remember(&key, "1", WEBHOOK).await.map(|_| ())
     }
 
     /// Stops all brokers from calling the token endpoint for a while.

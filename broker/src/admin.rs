@@ -1,0 +1,159 @@
+//! What operators do: look at installations, refresh or end them, hand out keys.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{Caller, InstallationId, KeyHash, Scope, Timestamp};
+use store_writer::writer::Wanted;
+use tracing::info;
+
+use crate::Broker;
+use crate::error::Error;
+use crate::refresh_api;
+use crate::status::{View, find, resolve};
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new()
+        .route("/v1/installations", get(list))
+        .route("/v1/installations/{name}", get(show))
+        .route("/v1/installations/{name}/refresh", post(refresh))
+        .route("/v1/installations/{name}/revoke", post(revoke))
+        .route("/v1/keys", get(list_keys).post(create_key))
+        .route("/v1/keys/{key}", delete(revoke_key))
+}
+
+#[derive(Deserialize)]
+struct Page {
+    after: Option<InstallationId>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(broker): State<Broker>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Error> {
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let snapshots = broker.0.writer.list(page.after.as_ref(), limit).await?;
+    let is_full = snapshots.len() == limit;
+    let next = snapshots.last().filter(|_| is_full);
+    let next = next.map(|last| last.installation.id.to_string());
+    let views: Vec<View> = snapshots.iter().map(View::of).collect();
+    Ok(Json(json!({ "installations": views, "next": next })))
+}
+
+async fn show(State(broker): State<Broker>, Path(name): Path<String>) -> Result<Json<View>, Error> {
+    let snapshot = find(&broker.0.writer, &name).await?;
+    Ok(Json(View::of(&snapshot)))
+}
+
+async fn refresh(
+    State(broker): State<Broker>,
+    Path(name): Path<String>,
+) -> Result<Response, Error> {
+    let id = resolve(&broker.0.writer, &name).await?;
+    refresh_api::now(&broker, &id, Wanted::Now).await
+}
+
+async fn revoke(
+    State(broker): State<Broker>,
+    Path(name): Path<String>,
+) -> Result<Json<View>, Error> {
+    let id = resolve(&broker.0.writer, &name).await?;
+    broker
+        .0
+        .writer
+        .revoke(&id, "revoked by an operator")
+        .await?;
+    info!(installation = %id, "revoked by an operator");
+    let snapshot = find(&broker.0.writer, id.as_str()).await?;
+    Ok(Json(View::of(&snapshot)))
+}
+
+/// A key as it is wished for.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct NewKey {
+    pub name: String,
+    pub scopes: Vec<String>,
+    /// None: all installations.
+    pub installations: Option<Vec<InstallationId>>,
+    /// None: it does not expire.
+    pub expires_at_ms: Option<i64>,
+}
+
+impl NewKey {
+    /// # Errors
+    /// When a scope is unknown, or there is nothing to call it by.
+    pub fn into_caller(self, now: Timestamp) -> Result<Caller, String> {
+        if self.name.trim().is_empty() {
+            return Err("a key needs a name to be revoked by".to_owned());
+        }
+        let scopes = self.scopes.iter().map(|scope| scope.parse::<Scope>());
+        Ok(Caller {
+            name: self.name,
+            scopes: scopes
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
+            installations: self.installations,
+            created_at: now,
+            expires_at: self.expires_at_ms.map(Timestamp::from_millis),
+            revoked_at: None,
+        })
+    }
+}
+
+async fn create_key(
+    State(broker): State<Broker>,
+    Json(wish): Json<NewKey>,
+) -> Result<(StatusCode, Json<Value>), Error> {
+    let caller = wish
+        .into_caller(broker.0.reader.now())
+        .map_err(Error::bad_request)?;
+    let key = broker.0.writer.create_caller(&caller).await?;
+    info!(name = caller.name, "a caller key was made");
+    let hash = KeyHash::of(key.expose_secret()).to_string();
+    let shown = json!({ "id": hash, "name": caller.name, "key": key.expose_secret() });
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+async fn list_keys(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
+    let now = broker.0.reader.now();
+    let callers = broker.0.writer.callers().await?;
+    let views: Vec<Value> = callers
+        .iter()
+        .map(|(hash, caller)| key_view(hash, caller, now))
+        .collect();
+    Ok(Json(json!({ "keys": views })))
+}
+
+/// A key as it is shown: its id is the hash, which opens nothing.
+#[must_use]
+pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
+    json!({
+        "id": hash.to_string(),
+        "name": caller.name,
+        "scopes": caller.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "installations": caller.installations,
+        "createdAt": caller.created_at.to_string(),
+        "expiresAt": caller.expires_at.map(|at| at.to_string()),
+        "live": caller.is_live(now),
+    })
+}
+
+async fn revoke_key(
+    State(broker): State<Broker>,
+    Path(key): Path<String>,
+) -> Result<StatusCode, Error> {
+    let unknown = || Error::new(StatusCode::NOT_FOUND, "There is no such key");
+    let hash: KeyHash = key.parse().map_err(|()| unknown())?;
+    let now = broker.0.reader.now();
+    if !broker.0.writer.revoke_caller(&hash, now).await? {
+        return Err(unknown());
+    }
+    info!(key = ?hash, "a caller key was revoked");
+    Ok(StatusCode::NO_CONTENT)
+}

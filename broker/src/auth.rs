@@ -1,0 +1,62 @@
+//! Who may ask a broker something. Not on a hot path, so nothing is cached.
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use store::{Caller, KeyHash, Scope, TokenReader};
+
+use crate::Broker;
+use crate::error::Error;
+
+/// The caller behind a request; `None` while no key was ever made, when everybody may.
+///
+/// # Errors
+/// When keys are in use and the request has no live one with the scope, or the store is away.
+pub(crate) async fn caller(
+    reader: &TokenReader,
+    headers: &HeaderMap,
+    scope: Scope,
+) -> Result<Option<Caller>, Error> {
+    if !reader.keys_in_use().await? {
+        return Ok(None);
+    }
+    present(reader, headers, scope).await.map(Some)
+}
+
+/// Middleware: a live key with the scope `admin`, whatever else.
+pub(crate) async fn require_admin(
+    State(broker): State<Broker>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    present(&broker.0.reader, request.headers(), Scope::Admin).await?;
+    Ok(next.run(request).await)
+}
+
+async fn present(reader: &TokenReader, headers: &HeaderMap, scope: Scope) -> Result<Caller, Error> {
+    const HINT: &str = "send `Authorization: Bearer <key>`; `evergreen keys create` makes one";
+    let key = presented_key(headers).ok_or_else(|| Error::unauthorized(HINT))?;
+    let caller = reader.caller(&KeyHash::of(key)).await?;
+    let caller = caller
+        .filter(|caller| caller.is_live(reader.now()))
+        .ok_or_else(|| Error::unauthorized(HINT))?;
+    if !caller.may(scope) {
+        return Err(Error::forbidden(format!(
+            "This needs a key with the scope `{scope}`"
+        )));
+    }
+    Ok(caller)
+}
+
+fn presented_key(headers: &HeaderMap) -> Option<&str> {
+    let bearer = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let bearer = bearer.and_then(|value| {
+        let (scheme, key) = value.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
+    });
+    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
+}

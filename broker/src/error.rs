@@ -1,0 +1,133 @@
+//! Every error of the broker as HTTP, in the shape of GHL's own, so that clients of GHL read it.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http::header::RETRY_AFTER;
+use serde_json::json;
+use store::ReadError;
+use store_writer::WriteError;
+use tracing::warn;
+
+/// An answer that says what is wrong and what to do.
+#[derive(Debug)]
+pub(crate) struct Error {
+    pub status: StatusCode,
+    pub message: String,
+    pub hint: Option<&'static str>,
+}
+
+impl Error {
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn unauthorized(hint: &'static str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, "A caller key is needed").with_hint(hint)
+    }
+
+    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, message)
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::bad_request("Installation not found")
+            .with_hint("name it by installation_id, or install the app at /oauth/install")
+    }
+
+    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
+    }
+
+    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+        Self {
+            status,
+            message: message.into(),
+            hint: None,
+        }
+    }
+
+    pub(crate) fn with_hint(self, hint: &'static str) -> Self {
+        Self {
+            hint: Some(hint),
+            ..self
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let mut body = json!({
+            "statusCode": self.status.as_u16(),
+            "message": self.message,
+            "error": self.status.canonical_reason(),
+        });
+        if let Some(hint) = self.hint {
+            body["hint"] = hint.into();
+        }
+        let mut response = (self.status, Json(body)).into_response();
+        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+            response.headers_mut().insert(RETRY_AFTER, 1.into());
+        }
+        response
+    }
+}
+
+impl From<WriteError> for Error {
+    fn from(error: WriteError) -> Self {
+        match &error {
+            WriteError::Unknown(_) => Self::not_found(),
+            WriteError::Unavailable(_) | WriteError::Refused(_) | WriteError::Contended(_) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a request failed for the store"
+                );
+                Self::unavailable("The store is away, try again")
+            }
+            WriteError::Unreadable { .. } => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a record cannot be read"
+                );
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+            }
+        }
+    }
+}
+
+impl From<ReadError> for Error {
+    fn from(error: ReadError) -> Self {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "a request failed for the store"
+        );
+        Self::unavailable("The store is away, try again")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_kind_has_its_status() {
+        let away = || Box::new(std::io::Error::other("x"));
+        let id = store::InstallationId::random();
+        let cases = [
+            (WriteError::Unavailable(away()), 503),
+            (WriteError::Refused(away()), 503),
+            (WriteError::Contended(id.clone()), 503),
+            (WriteError::Unknown(id.clone()), 400),
+            (
+                WriteError::Unreadable {
+                    id,
+                    source: store::record::Unreadable::Missing("gen"),
+                },
+                500,
+            ),
+        ];
+        for (error, status) in cases {
+            assert_eq!(Error::from(error).status.as_u16(), status);
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! The broker's metrics: all of them are named here.
+
+use std::time::Duration;
+
+use metrics::{
+    Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+use service::shutdown::Shutdown;
+use store_writer::StoreWriter;
+use tokio::time::sleep;
+
+use crate::outcome::{FailureKind, Outcome};
+
+const REFRESHES: &str = "evergreen_refresh_total";
+const DURATION: &str = "evergreen_refresh_duration_seconds";
+const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
+const INSTALLATIONS: &str = "evergreen_installations";
+const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
+const STORE_ERRORS: &str = "evergreen_store_errors_total";
+
+/// Every value of the label `outcome`, so that each series exists before its first event and an
+/// alert on its increase sees that one.
+const OUTCOMES: [&str; 9] = [
+    "refreshed",
+    "superseded",
+    FailureKind::Transient.as_str(),
+    FailureKind::Ambiguous.as_str(),
+    FailureKind::Paused.as_str(),
+    FailureKind::ClientRejected.as_str(),
+    FailureKind::InvalidGrant.as_str(),
+    FailureKind::Lost.as_str(),
+    FailureKind::BadRequest.as_str(),
+];
+
+pub(crate) fn describe() {
+    describe_counter!(REFRESHES, "Attempts to refresh, by what came of them");
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "From the lease to the commit of a refresh"
+    );
+    describe_gauge!(
+        NEAREST_EXPIRY,
+        Unit::Seconds,
+        "Until the first live access token expires; 0: one has"
+    );
+    describe_gauge!(
+        INSTALLATIONS,
+        "Installations, by whether their tokens are refreshed"
+    );
+    describe_gauge!(
+        BREAKER,
+        "1 while refreshes pause because GHL refuses the client id and secret"
+    );
+    describe_counter!(
+        STORE_ERRORS,
+        "Times the store gave no answer, by what was asked"
+    );
+    for outcome in OUTCOMES {
+        counter!(REFRESHES, "outcome" => outcome).absolute(0);
+    }
+    gauge!(BREAKER).set(0.0);
+}
+
+pub(crate) fn record(outcome: &Outcome, took: Duration) {
+    let label = match outcome {
+        Outcome::Refreshed { .. } => {
+            histogram!(DURATION).record(took.as_secs_f64());
+            "refreshed"
+        }
+        Outcome::Superseded | Outcome::Adopted => "superseded",
+        Outcome::Failed(kind) => kind.as_str(),
+        Outcome::Journaled | Outcome::Unavailable(_) => {
+            store_error("refresh");
+            return;
+        }
+        // Nothing was attempted.
+        Outcome::Busy(_) | Outcome::NotRefreshable(_) | Outcome::Unknown => return,
+    };
+    counter!(REFRESHES, "outcome" => label).increment(1);
+}
+
+pub(crate) fn breaker(is_open: bool) {
+    gauge!(BREAKER).set(if is_open { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn store_error(operation: &'static str) {
+    counter!(STORE_ERRORS, "operation" => operation).increment(1);
+}
+
+/// Looks at the whole stock now and then, until shutdown.
+pub(crate) async fn watch_stock(writer: StoreWriter, shutdown: Shutdown) {
+    loop {
+        if let Ok(stock) = writer.stock().await {
+            let dead = stock.installations.saturating_sub(stock.refreshing);
+            #[expect(
+                clippy::cast_precision_loss,
+                reason = "far fewer than 2^52 installations"
+            )]
+            {
+                gauge!(INSTALLATIONS, "refreshing" => "yes").set(stock.refreshing as f64);
+                gauge!(INSTALLATIONS, "refreshing" => "no").set(dead as f64);
+            }
+            // Without any token there is none that expires: far away says so without a gap.
+            let nearest = stock
+                .nearest_expiry
+                .map_or(f64::INFINITY, |left| left.as_secs_f64());
+            gauge!(NEAREST_EXPIRY).set(nearest);
+        }
+        tokio::select! {
+            () = shutdown.started() => return,
+            () = sleep(Duration::from_secs(15)) => {}
+        }
+    }
+}

@@ -1,0 +1,296 @@
+//! How an installation begins: off to GHL's consent page, and back with a code.
+
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use ghl::{Answer, Failure};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+use store::{InstallationId, Timestamp, UserType, random};
+use store_writer::WriteError;
+use store_writer::grant::Enrolment;
+use tracing::{error, info, warn};
+
+use crate::Broker;
+use crate::error::Error;
+use crate::page::{self, Paragraph};
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new()
+        .route("/oauth/install", get(install))
+        .route("/oauth/callback", get(callback))
+        .route("/api/oauth/callback", get(callback))
+}
+
+async fn install(State(broker): State<Broker>, headers: HeaderMap) -> Response {
+    let state = random::hex::<16>();
+    match broker.0.writer.remember_consent(&state).await {
+        Ok(()) => {
+            let link = broker.0.config.consent.link(&state);
+            let mut response = Redirect::to(link.as_str()).into_response();
+            no_store(&mut response);
+            response
+        }
+        Err(error) => refuse(&headers, error.into()),
+    }
+}
+
+#[derive(Deserialize)]
+struct Callback {
+    code: Option<SecretString>,
+    state: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+async fn callback(
+    State(broker): State<Broker>,
+    headers: HeaderMap,
+    Query(callback): Query<Callback>,
+) -> Response {
+    let mut response = match connect(&broker, callback).await {
+        Ok(connected) => welcome(&headers, &connected),
+        Err(error) => refuse(&headers, error),
+    };
+    no_store(&mut response);
+    response
+}
+
+/// What a customer's consent led to.
+struct Connected {
+    id: InstallationId,
+    enrolment: Enrolment,
+}
+
+async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error> {
+    if let Some(error) = callback.error {
+        let detail = callback.error_description.unwrap_or_default();
+        return Err(
+            Error::bad_request(format!("GHL answered: {error} {detail}").trim_end())
+                .with_hint("start again at /oauth/install"),
+        );
+    }
+    let code = callback.code.ok_or_else(|| {
+        Error::bad_request("The callback carries no code").with_hint("start at /oauth/install")
+    })?;
+    check_state(broker, callback.state.as_deref()).await?;
+    let asked_at = broker.0.reader.now();
+    let answer = broker
+        .0
+        .endpoint
+        .exchange(&code)
+        .await
+        .map_err(|failure| refused(&failure))?;
+    let enrolment = Unverified { answer, asked_at }.verify()?;
+    let id = store_at_last(broker, &enrolment).await?;
+    info!(installation = %id, location = ?enrolment.location, company = ?enrolment.company,
+        user_type = %enrolment.user_type, "installed");
+    Ok(Connected { id, enrolment })
+}
+
+/// A state is good once, for ten minutes, and only if it was given out here: or somebody could have
+/// a customer's browser connect an account of their own.
+async fn check_state(broker: &Broker, state: Option<&str>) -> Result<(), Error> {
+    const HINT: &str = "start again at /oauth/install";
+    match state {
+        Some(state) if broker.0.writer.take_consent(state).await? => Ok(()),
+        Some(_) => Err(Error::bad_request(
+            "This link is not from here, was used before, or is older than ten minutes",
+        )
+        .with_hint(HINT)),
+        None if broker.0.config.is_state_required => Err(Error::bad_request(
+            "The callback carries no state",
+        )
+        .with_hint(
+            "start at /oauth/install; to allow installations that begin in GHL's marketplace \
+                 set EVERGREEN_REQUIRE_STATE=false",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// GHL's answer to a code, before anybody looked at whose it is.
+struct Unverified {
+    answer: Answer,
+    asked_at: Timestamp,
+}
+
+impl Unverified {
+    fn verify(self) -> Result<Enrolment, Error> {
+        let Self { answer, asked_at } = self;
+        let strange = |what: &str| {
+            warn!(what, "GHL's answer to a code cannot be used");
+            Error::new(StatusCode::BAD_GATEWAY, format!("GHL's answer {what}"))
+        };
+        let lifetime = answer.lifetime();
+        let parse = |name: &Option<String>| name.as_deref().map(str::parse).transpose();
+        let location =
+            parse(&answer.location_id).map_err(|_| strange("names no proper location"))?;
+        let company = answer.company_id.as_deref().map(str::parse).transpose();
+        let company = company.map_err(|_| strange("names no proper company"))?;
+        let user_type = match answer.user_type.as_deref() {
+            Some(told) => told
+                .parse()
+                .map_err(|_| strange("has an unknown user type"))?,
+            None if location.is_some() => UserType::Location,
+            None => UserType::Company,
+        };
+        // Both kinds of token carry a company: an agency's token must not be filed under a location.
+        let location = match user_type {
+            UserType::Location if location.is_none() => {
+                return Err(strange("is for a location and does not say which"));
+            }
+            UserType::Location => location,
+            UserType::Company if company.is_none() => {
+                return Err(strange("is for a company and does not say which"));
+            }
+            UserType::Company => None,
+        };
+        if answer.refresh_token.is_none() {
+            return Err(strange("has no refresh token"));
+        }
+        Ok(Enrolment {
+            access_token: answer.access_token,
+            refresh_token: answer.refresh_token,
+            expires_at: Some(asked_at + lifetime),
+            lifetime,
+            scopes: answer.scope.unwrap_or_default(),
+            user_type,
+            location,
+            company,
+        })
+    }
+}
+
+/// The code is spent and the tokens are in hand: a store that stumbles is tried again.
+async fn store_at_last(broker: &Broker, enrolment: &Enrolment) -> Result<InstallationId, Error> {
+    let mut pause = Duration::from_millis(50);
+    for _ in 0..6 {
+        match broker.0.writer.enrol(enrolment).await {
+            Ok(id) => return Ok(id),
+            Err(WriteError::Unavailable(_) | WriteError::Contended(_)) => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    error!("a consent was given and its tokens could not be stored: the customer must try again");
+    Err(Error::unavailable("The installation could not be stored")
+        .with_hint("start again at /oauth/install in a moment"))
+}
+
+fn refused(failure: &Failure) -> Error {
+    warn!(
+        error = failure as &dyn std::error::Error,
+        "a code was not exchanged"
+    );
+    let status = match failure {
+        Failure::NotSent(_) | Failure::Lost(_) | Failure::Unavailable { .. } => {
+            StatusCode::BAD_GATEWAY
+        }
+        Failure::LocationInactive | Failure::InvalidGrant(_) => StatusCode::BAD_REQUEST,
+        Failure::ClientRejected(_) | Failure::BadRequest { .. } => StatusCode::BAD_GATEWAY,
+    };
+    Error::new(status, failure.to_string()).with_hint("start again at /oauth/install")
+}
+
+fn welcome(headers: &HeaderMap, connected: &Connected) -> Response {
+    let Connected { id, enrolment } = connected;
+    let location = enrolment.location.as_ref().map(ToString::to_string);
+    let company = enrolment.company.as_ref().map(ToString::to_string);
+    if page::is_wanted(headers) {
+        let whose = location
+            .as_deref()
+            .or(company.as_deref())
+            .unwrap_or_default();
+        return page::render(
+            StatusCode::OK,
+            "Connected",
+            &[
+                Paragraph::Text("The app is installed, and its token stays fresh from now on."),
+                Paragraph::Value("Installation", id.as_str()),
+                Paragraph::Value(enrolment.user_type.as_str(), whose),
+            ],
+        );
+    }
+    Json(json!({
+        "installationId": id.as_str(),
+        "locationId": location,
+        "companyId": company,
+        "userType": enrolment.user_type.as_str(),
+        "scopes": enrolment.scopes.split_whitespace().collect::<Vec<_>>(),
+    }))
+    .into_response()
+}
+
+fn refuse(headers: &HeaderMap, error: Error) -> Response {
+    if !page::is_wanted(headers) {
+        return error.into_response();
+    }
+    page::render(
+        error.status,
+        "Not connected",
+        &[
+            Paragraph::Text(&error.message),
+            Paragraph::Link("/oauth/install", "Start again"),
+        ],
+    )
+}
+
+fn no_store(response: &mut Response) {
+    let value = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn verify(body: &str) -> Result<Enrolment, Error> {
+        Unverified {
+            answer: Answer::parse(body.as_bytes()).unwrap(),
+            asked_at: Timestamp::from_millis(1000),
+        }
+        .verify()
+    }
+
+    #[test]
+    fn an_agencys_token_is_never_filed_under_a_location() {
+        let agency = verify(
+            r#"{"access_token":"a","refresh_token":"r","userType":"Company","companyId":"C","locationId":"L"}"#,
+        );
+        let agency = agency.unwrap();
+        assert_eq!(agency.user_type, UserType::Company);
+        assert_eq!(agency.location, None);
+        let place = verify(
+            r#"{"access_token":"a","refresh_token":"r","userType":"Location","companyId":"C","locationId":"L","expires_in":20}"#,
+        );
+        let place = place.unwrap();
+        assert_eq!(place.location.unwrap().as_str(), "L");
+        assert_eq!(place.expires_at, Some(Timestamp::from_millis(21_000)));
+    }
+
+    #[test]
+    fn an_answer_that_does_not_say_whose_it_is_is_refused() {
+        for body in [
+            r#"{"access_token":"a","refresh_token":"r"}"#,
+            r#"{"access_token":"a","refresh_token":"r","userType":"Location","companyId":"C"}"#,
+            r#"{"access_token":"a","refresh_token":"r","userType":"Robot","companyId":"C"}"#,
+            r#"{"access_token":"a","refresh_token":"r","locationId":"a:b"}"#,
+            r#"{"access_token":"a","userType":"Location","locationId":"L"}"#,
+        ] {
+            assert_eq!(
+                verify(body).unwrap_err().status,
+                StatusCode::BAD_GATEWAY,
+                "{body}"
+            );
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! What came of a refresh, and what is done about a failure: pure decisions.
+
+use std::time::Duration;
+
+use ghl::Failure;
+use http::StatusCode;
+use store::{Generation, Status, Timestamp};
+use store_writer::installation::LastError;
+use store_writer::protocol::{Refusal, Verdict};
+
+/// What came of one attempt.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    Refreshed {
+        generation: Generation,
+    },
+    /// Somebody else was faster, or it was not due.
+    Superseded,
+    /// Somebody else is at it; worth another look after this long.
+    Busy(Duration),
+    /// Will be tried again by the schedule.
+    Failed(FailureKind),
+    /// A refused token was replaced by one that had been kept: try again at once.
+    Adopted,
+    /// GHL granted a token that the store has not taken yet: it is in the journal.
+    Journaled,
+    /// There is nothing to refresh with.
+    NotRefreshable(Status),
+    Unknown,
+    /// The store, the lock nodes or the journal are away; nothing was sent.
+    Unavailable(String),
+}
+
+/// The classes of failure, for metrics, logs and people.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum FailureKind {
+    /// GHL is away or overloaded.
+    Transient,
+    /// Sent, and no answer.
+    Ambiguous,
+    /// The location is not active at GHL.
+    Paused,
+    /// Our client id and secret were refused.
+    ClientRejected,
+    /// GHL refused the token: the customer must connect again.
+    InvalidGrant,
+    /// As above, after an answer was lost: the successor is gone with it.
+    Lost,
+    /// GHL did not understand us.
+    BadRequest,
+}
+
+impl FailureKind {
+    #[must_use]
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Transient => "transient",
+            Self::Ambiguous => "ambiguous",
+            Self::Paused => "paused",
+            Self::ClientRejected => "client_rejected",
+            Self::InvalidGrant => "invalid_grant",
+            Self::Lost => "lost",
+            Self::BadRequest => "bad_request",
+        }
+    }
+
+    /// Whether a person must do something, so that the line in the log says FAIL.
+    #[must_use]
+    pub(crate) fn needs_a_person(self) -> bool {
+        match self {
+            Self::Transient | Self::Ambiguous | Self::Paused => false,
+            Self::ClientRejected | Self::InvalidGrant | Self::Lost | Self::BadRequest => true,
+        }
+    }
+}
+
+/// What an attempt knows when it fails.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Attempt {
+    /// Failures in a row before this one.
+    pub failures: u32,
+    /// Whether the token may have been spent by an earlier attempt.
+    pub is_repeat: bool,
+    pub at: Timestamp,
+    /// In 0..=1: spreads retries.
+    pub jitter: f64,
+}
+
+/// Decides what a failure means for the installation, and when to try again.
+#[must_use]
+pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdict) {
+    let (kind, refusal, retry_in) = match failure {
+        Failure::NotSent(_) => (FailureKind::Transient, Refusal::Unspent, backoff(attempt)),
+        Failure::Lost(_) => (FailureKind::Ambiguous, Refusal::Unknown, repeat(attempt)),
+        Failure::Unavailable {
+            status,
+            retry_after,
+        } => {
+            let wait = retry_after.map_or(Duration::ZERO, |wait| wait.min(LONGEST_BACKOFF));
+            // A server that failed may have spent the token first; one that is overloaded said no.
+            let refusal = if *status == StatusCode::TOO_MANY_REQUESTS {
+                Refusal::Unspent
+            } else {
+                Refusal::Unknown
+            };
+            (FailureKind::Transient, refusal, backoff(attempt).max(wait))
+        }
+        Failure::LocationInactive => (FailureKind::Paused, Refusal::Paused, pause(attempt)),
+        Failure::ClientRejected(_) => (
+            FailureKind::ClientRejected,
+            Refusal::Unspent,
+            backoff(attempt),
+        ),
+        Failure::InvalidGrant(_) if attempt.is_repeat => {
+            (FailureKind::Lost, Refusal::Terminal, Duration::ZERO)
+        }
+        Failure::InvalidGrant(_) => (FailureKind::InvalidGrant, Refusal::Terminal, Duration::ZERO),
+        Failure::BadRequest { .. } => (FailureKind::BadRequest, Refusal::Unspent, backoff(attempt)),
+    };
+    let verdict = Verdict {
+        refusal,
+        error: LastError {
+            kind: kind.as_str().to_owned(),
+            message: describe(failure),
+            at: attempt.at,
+        },
+        retry_in,
+    };
+    (kind, verdict)
+}
+
+const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+const FIRST_PAUSE: Duration = Duration::from_secs(15 * 60);
+const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
+
+/// 1, 2, 4 … 300 s, each up to a quarter longer.
+fn backoff(attempt: Attempt) -> Duration {
+    let base = Duration::from_secs(1) * 2_u32.pow(attempt.failures.min(9));
+    spread(base.min(LONGEST_BACKOFF), attempt.jitter)
+}
+
+/// The same token again, inside GHL's grace of 30 s: at once, then every few seconds.
+fn repeat(attempt: Attempt) -> Duration {
+    match attempt.failures {
+        0 => Duration::from_millis(100),
+        1..=6 => spread(Duration::from_secs(1) * attempt.failures, attempt.jitter),
+        _ => backoff(attempt),
+    }
+}
+
+/// 15 min, 30 min … 6 h.
+fn pause(attempt: Attempt) -> Duration {
+    let base = FIRST_PAUSE * 2_u32.pow(attempt.failures.min(5));
+    spread(base.min(LONGEST_PAUSE), attempt.jitter)
+}
+
+fn spread(base: Duration, jitter: f64) -> Duration {
+    base + base.mul_f64(jitter / 4.0)
+}
+
+/// The failure and what caused it, in one line.
+fn describe(failure: &Failure) -> String {
+    let mut text = failure.to_string();
+    let mut cause = std::error::Error::source(failure);
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn attempt(failures: u32, is_repeat: bool) -> Attempt {
+        Attempt {
+            failures,
+            is_repeat,
+            at: Timestamp::from_millis(0),
+            jitter: 0.0,
+        }
+    }
+
+    fn unavailable(status: u16, retry_after: Option<u64>) -> Failure {
+        Failure::Unavailable {
+            status: StatusCode::from_u16(status).unwrap(),
+            retry_after: retry_after.map(Duration::from_secs),
+        }
+    }
+
+    #[test]
+    fn only_a_refused_grant_ends_an_installation() {
+        let failures = [
+            Failure::Lost("x".into()),
+            unavailable(500, None),
+            unavailable(429, None),
+            Failure::LocationInactive,
+            Failure::ClientRejected(String::new()),
+            Failure::BadRequest {
+                status: StatusCode::UNPROCESSABLE_ENTITY,
+                message: String::new(),
+            },
+        ];
+        for failure in failures {
+            let (_, verdict) = judge(&failure, attempt(50, true));
+            assert_ne!(verdict.refusal, Refusal::Terminal, "{failure:?}");
+        }
+        let refused = Failure::InvalidGrant(String::new());
+        let (kind, verdict) = judge(&refused, attempt(0, false));
+        assert_eq!(
+            (kind, verdict.refusal),
+            (FailureKind::InvalidGrant, Refusal::Terminal)
+        );
+        let (kind, _) = judge(&refused, attempt(1, true));
+        assert_eq!(kind, FailureKind::Lost, "an answer was lost before");
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_again_many_times_inside_the_grace() {
+        let mut elapsed = Duration::ZERO;
+        let mut repeats = 0;
+        while elapsed < Duration::from_secs(30) {
+            let lost = Failure::Lost("x".into());
+            elapsed += judge(&lost, attempt(repeats, true)).1.retry_in;
+            repeats += 1;
+        }
+        assert!(repeats >= 7, "{repeats}");
+    }
+
+    #[test]
+    fn backoff_grows_to_five_minutes_and_retry_after_is_honoured() {
+        let wait = |failures, failure| judge(&failure, attempt(failures, false)).1.retry_in;
+        assert_eq!(wait(0, unavailable(503, None)), Duration::from_secs(1));
+        assert_eq!(wait(3, unavailable(503, None)), Duration::from_secs(8));
+        assert_eq!(wait(99, unavailable(503, None)), LONGEST_BACKOFF);
+        assert_eq!(wait(0, unavailable(429, Some(20))), Duration::from_secs(20));
+        assert_eq!(wait(0, unavailable(429, Some(9999))), LONGEST_BACKOFF);
+        assert_eq!(wait(99, Failure::LocationInactive), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn an_overloaded_server_spent_nothing_and_a_broken_one_may_have() {
+        let refusal = |failure| judge(&failure, attempt(0, false)).1.refusal;
+        assert_eq!(refusal(unavailable(429, None)), Refusal::Unspent);
+        assert_eq!(refusal(unavailable(502, None)), Refusal::Unknown);
+    }
+}

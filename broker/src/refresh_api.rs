@@ -1,0 +1,106 @@
+//! A gateway asks for a refresh.
+
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::HeaderMap;
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::json;
+use store::{Generation, InstallationId, refresh_pass};
+use store_writer::writer::Wanted;
+use tokio::time::{Instant, sleep};
+
+use crate::Broker;
+use crate::error::Error;
+use crate::outcome::Outcome;
+
+/// How often a refresh that somebody else is at is looked after.
+const LOOK_EVERY: Duration = Duration::from_millis(100);
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new().route("/v1/installations/{id}/refresh", post(refresh))
+}
+
+#[derive(Deserialize)]
+struct Unfit {
+    generation: String,
+}
+
+async fn refresh(
+    State(broker): State<Broker>,
+    Path(id): Path<String>,
+    Query(unfit): Query<Unfit>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let id: InstallationId = id.parse().map_err(|_| Error::not_found())?;
+    let past: Generation = unfit
+        .generation
+        .parse()
+        .map_err(|_| Error::bad_request("`generation` is a number"))?;
+    let pass = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let ring = &broker.0.writer.rings().access;
+    if !refresh_pass::verify(ring, pass.unwrap_or_default(), &id, past) {
+        return Err(Error::unauthorized(
+            "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for a refresh",
+        ));
+    }
+    now(&broker, &id, Wanted::Past(past)).await
+}
+
+/// Refreshes at once, or waits for whoever is at it, for as long as a call may take.
+pub(crate) async fn now(
+    broker: &Broker,
+    id: &InstallationId,
+    wanted: Wanted,
+) -> Result<Response, Error> {
+    let deadline = Instant::now() + broker.0.config.timing.lease;
+    loop {
+        let (worker, id) = (broker.0.worker.clone(), id.clone());
+        // In a task of its own: a client that hangs up must not cut a refresh short.
+        let attempt = async move { worker.refresh(&id, wanted).await };
+        let outcome = broker.0.shutdown.spawn(attempt).await;
+        let outcome = outcome.map_err(|_| Error::unavailable("The broker is stopping"))?;
+        match outcome {
+            Outcome::Busy(_) | Outcome::Adopted if Instant::now() < deadline => {
+                sleep(LOOK_EVERY).await;
+            }
+            other => return answer(other),
+        }
+    }
+}
+
+fn answer(outcome: Outcome) -> Result<Response, Error> {
+    match outcome {
+        Outcome::Refreshed { generation } => {
+            Ok(Json(json!({ "generation": generation.to_string() })).into_response())
+        }
+        Outcome::Superseded => Ok(Json(json!({ "generation": null })).into_response()),
+        Outcome::NotRefreshable(status) => Err(Error::new(
+            StatusCode::CONFLICT,
+            format!("The installation is {status}: there is nothing to refresh with"),
+        )),
+        Outcome::Unknown => Err(Error::new(StatusCode::CONFLICT, "Installation not found")),
+        Outcome::Failed(kind) if kind.needs_a_person() => Err(Error::new(
+            StatusCode::CONFLICT,
+            format!("GHL gave no token: {}", kind.as_str()),
+        )),
+        Outcome::Failed(kind) => Err(Error::unavailable(format!(
+            "GHL gave no token: {}",
+            kind.as_str()
+        ))),
+        Outcome::Busy(_) | Outcome::Adopted => {
+            Err(Error::unavailable("Another broker is still at it"))
+        }
+        Outcome::Journaled => Err(Error::unavailable(
+            "The token is granted and waits for the store",
+        )),
+        Outcome::Unavailable(reason) => Err(Error::unavailable(reason)),
+    }
+}

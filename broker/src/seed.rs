@@ -1,0 +1,52 @@
+//! Static tokens from the settings: a private integration token, or a seed for smoke tests.
+
+use std::time::Duration;
+
+use service::shutdown::Shutdown;
+use store::{Status, UserType};
+use store_writer::grant::Enrolment;
+use store_writer::{StoreWriter, WriteError};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use crate::config::StaticToken;
+
+/// Enrols them, trying until the store takes them.
+pub(crate) async fn enrol(tokens: Vec<StaticToken>, writer: StoreWriter, shutdown: Shutdown) {
+    for token in tokens {
+        while let Err(error) = enrol_one(&token, &writer).await {
+            warn!(
+                error = &error as &dyn std::error::Error,
+                "the static token waits for the store"
+            );
+            tokio::select! {
+                () = shutdown.started() => return,
+                () = sleep(Duration::from_secs(1)) => {}
+            }
+        }
+    }
+}
+
+async fn enrol_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), WriteError> {
+    if let Some(location) = &token.location
+        && let Some(id) = writer.resolve(location.as_str()).await?
+        && let Some(known) = writer.load(&id).await?
+        && known.installation.access.status != Status::Static
+    {
+        warn!(installation = %id, "GHL_ACCESS_TOKEN is not used: its location has been installed by consent");
+        return Ok(());
+    }
+    let enrolment = Enrolment {
+        access_token: token.token.clone(),
+        refresh_token: None,
+        expires_at: None,
+        lifetime: Duration::ZERO,
+        scopes: String::new(),
+        user_type: UserType::Location,
+        location: token.location.clone(),
+        company: None,
+    };
+    let id = writer.enrol(&enrolment).await?;
+    info!(installation = %id, "static token enrolled: it is never refreshed");
+    Ok(())
+}

@@ -1,0 +1,322 @@
+//! Reading settings, and collecting what is wrong with them.
+
+use std::fmt::{self, Display};
+use std::fs;
+use std::str::FromStr;
+use std::time::Duration;
+
+use secrecy::SecretString;
+use url::Url;
+
+use super::Source;
+
+/// Reads settings and collects every mistake.
+///
+/// A mistake is replaced by a harmless placeholder so that reading goes on;
+/// [`finish`](Settings::finish) is the only door out, and gives nothing as long as there is one.
+#[must_use = "the mistakes come out of `finish`"]
+pub struct Settings<'a> {
+    source: &'a dyn Source,
+    mistakes: Vec<Mistake>,
+}
+
+/// Everything that is wrong with the settings, one a line, in the order they were read.
+#[derive(Debug, thiserror::Error)]
+pub struct Mistakes(Vec<Mistake>);
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Mistake {
+    key: &'static str,
+    message: String,
+}
+
+impl<'a> Settings<'a> {
+    pub fn new(source: &'a dyn Source) -> Self {
+        Self {
+            source,
+            mistakes: Vec::new(),
+        }
+    }
+
+    /// The setting as written; empty counts as unset.
+    pub fn text(&mut self, key: &'static str) -> Option<String> {
+        self.get(key)
+    }
+
+    /// A setting that must be there. `help` completes "KEY is not set: …".
+    pub fn required(&mut self, key: &'static str, help: &str) -> String {
+        self.get(key).unwrap_or_else(|| {
+            self.mistake(key, format!("is not set: {help}"));
+            String::new()
+        })
+    }
+
+    /// A secret: `KEY`, or the trimmed content of the file that `KEY_FILE` names.
+    pub fn secret(&mut self, key: &'static str) -> Option<SecretString> {
+        let file_key = format!("{key}_FILE");
+        match (self.get(key), self.get(&file_key)) {
+            (None, None) => None,
+            (Some(secret), None) => Some(secret.into()),
+            (None, Some(path)) => self.secret_in_file(key, &path),
+            (Some(_), Some(_)) => {
+                self.mistake(key, format!("and {file_key} are both set: keep one"));
+                None
+            }
+        }
+    }
+
+    /// A value with a default. `expected` completes "KEY must be …, but is …". The value is
+    /// quoted in the mistake: not for secrets.
+    pub fn parse<T: FromStr>(&mut self, key: &'static str, default: T, expected: &str) -> T
+    where
+        T::Err: Display,
+    {
+        self.parse_optional(key, expected).unwrap_or(default)
+    }
+
+    /// As [`parse`](Self::parse), where unset means something of its own.
+    pub fn parse_optional<T: FromStr>(&mut self, key: &'static str, expected: &str) -> Option<T>
+    where
+        T::Err: Display,
+    {
+        let text = self.get(key)?;
+        match text.parse() {
+            Ok(value) => Some(value),
+            Err(reason) => {
+                self.mistake(
+                    key,
+                    format!("must be {expected}, but is {text:?}: {reason}"),
+                );
+                None
+            }
+        }
+    }
+
+    /// A duration with its unit: "5m", "1h30m", "250ms".
+    pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+        let expected = "a duration with its unit, such as 5m, 1h30m or 250ms";
+        self.parse(key, humantime::Duration::from(default), expected)
+            .into()
+    }
+
+    /// An http or https URL without user and password. What was written is not quoted in the
+    /// mistake, as it may hold a password.
+    ///
+    /// # Panics
+    /// If `default`, which is part of the program, is no URL.
+    pub fn url(&mut self, key: &'static str, default: &str) -> Url {
+        self.url_optional(key).unwrap_or_else(|| {
+            Url::parse(default)
+                .unwrap_or_else(|reason| panic!("the default of {key} is no URL: {reason}"))
+        })
+    }
+
+    /// As [`url`](Self::url), where unset means something of its own.
+    pub fn url_optional(&mut self, key: &'static str) -> Option<Url> {
+        let text = self.get(key)?;
+        match http_url(&text) {
+            Ok(url) => Some(url),
+            Err(reason) => {
+                let expected = "an http or https URL without user and password";
+                self.mistake(key, format!("must be {expected}: {reason}"));
+                None
+            }
+        }
+    }
+
+    /// Notes a mistake that only the caller can see, such as two settings that contradict each
+    /// other. `message` completes "KEY …".
+    pub fn mistake(&mut self, key: &'static str, message: impl Into<String>) {
+        let mistake = Mistake {
+            key,
+            message: message.into(),
+        };
+        // Two parts of one process may read the same setting.
+        if !self.mistakes.contains(&mistake) {
+            self.mistakes.push(mistake);
+        }
+    }
+
+    /// `value`, if nothing was wrong with what it was made of.
+    pub fn finish<T>(self, value: T) -> Result<T, Mistakes> {
+        if self.mistakes.is_empty() {
+            Ok(value)
+        } else {
+            Err(Mistakes(self.mistakes))
+        }
+    }
+
+    fn get(&self, key: &str) -> Option<String> {
+        self.source.get(key).filter(|value| !value.is_empty())
+    }
+
+    /// The path is not quoted in a mistake: a secret pasted into the wrong variable would be.
+    fn secret_in_file(&mut self, key: &'static str, path: &str) -> Option<SecretString> {
+        let problem = match fs::read_to_string(path) {
+            Ok(content) if !content.trim().is_empty() => return Some(content.trim().into()),
+            Ok(_) => "is empty".to_owned(),
+            Err(reason) => format!("cannot be read: {reason}"),
+        };
+        self.mistake(
+            key,
+            format!("cannot be had: the file that {key}_FILE names {problem}"),
+        );
+        None
+    }
+}
+
+impl fmt::Debug for Settings<'_> {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Settings")
+            .field("mistakes", &self.mistakes)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Display for Mistakes {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (index, Mistake { key, message }) in self.0.iter().enumerate() {
+            let separator = if index == 0 { "" } else { "\n" };
+            write!(formatter, "{separator}{key} {message}")?;
+        }
+        Ok(())
+    }
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|reason| reason.to_string())?;
+    if !matches!(url.scheme(), "http" | "https") {
+        return Err("its scheme is another".to_owned());
+    }
+    if !url.username().is_empty() || url.password().is_some() {
+        return Err("there is one in it".to_owned());
+    }
+    Ok(url)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::net::SocketAddr;
+    use std::path::PathBuf;
+
+    use secrecy::ExposeSecret;
+
+    use super::*;
+
+    const LISTEN: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 8080);
+
+    fn source(entries: &[(&str, &str)]) -> HashMap<String, String> {
+        HashMap::from_iter(
+            entries
+                .iter()
+                .map(|(key, value)| ((*key).into(), (*value).into())),
+        )
+    }
+
+    /// A file of this test's own, with `content`.
+    fn file(name: &str, content: &str) -> String {
+        let path: PathBuf =
+            std::env::temp_dir().join(format!("evergreen-{}-{name}", std::process::id()));
+        fs::write(&path, content).unwrap();
+        path.to_str().unwrap().to_owned()
+    }
+
+    #[test]
+    fn defaults_stand_where_nothing_is_set() {
+        let source = source(&[("EMPTY", "")]);
+        let mut settings = Settings::new(&source);
+        assert_eq!(settings.text("EMPTY"), None);
+        assert!(settings.secret("SECRET").is_none());
+        assert_eq!(settings.parse("LISTEN", LISTEN, "an address"), LISTEN);
+        assert_eq!(settings.parse_optional::<u16>("EMPTY", "a number"), None);
+        assert_eq!(
+            settings.duration("LEAD", Duration::from_millis(250)),
+            Duration::from_millis(250)
+        );
+        assert_eq!(
+            settings.url("URL", "http://127.0.0.1:8081").port(),
+            Some(8081)
+        );
+        assert_eq!(settings.url_optional("URL"), None);
+        assert_eq!(settings.finish(7).unwrap(), 7);
+    }
+
+    #[test]
+    fn every_mistake_is_reported_at_once_in_the_order_read() {
+        let source = source(&[
+            ("LISTEN", "8080"),
+            ("LEAD", "300"),
+            ("SCHEME", "redis://example.com"),
+            ("CREDENTIALS", "https://user:hunter2@example.com"),
+            ("BROKEN", "hunter2"),
+            ("BOTH", "hunter2"),
+            ("BOTH_FILE", "/run/secrets/both"),
+            ("LOST_FILE", "/nowhere/hunter2"),
+        ]);
+        let mut settings = Settings::new(&source);
+        settings.required("CLIENT", "copy it from the app's page");
+        settings.parse("LISTEN", LISTEN, "an address such as 127.0.0.1:8080");
+        settings.duration("LEAD", Duration::from_secs(300));
+        settings.url("SCHEME", "http://default");
+        settings.url("CREDENTIALS", "http://default");
+        settings.url("BROKEN", "http://default");
+        settings.secret("BOTH");
+        settings.secret("LOST");
+        settings.mistake("FLOOR", "is above LEAD");
+        settings.required("CLIENT", "copy it from the app's page");
+
+        let mistakes = settings.finish(()).unwrap_err().to_string();
+        let starts = [
+            "CLIENT is not set: copy it from the app's page",
+            "LISTEN must be an address such as 127.0.0.1:8080, but is \"8080\": ",
+            "LEAD must be a duration with its unit, such as 5m, 1h30m or 250ms, but is \"300\": ",
+            "SCHEME must be an http or https URL without user and password: its scheme is another",
+            "CREDENTIALS must be an http or https URL without user and password: there is one in it",
+            "BROKEN must be an http or https URL without user and password: ",
+            "BOTH and BOTH_FILE are both set: keep one",
+            "LOST cannot be had: the file that LOST_FILE names cannot be read: ",
+            "FLOOR is above LEAD",
+        ];
+        let lines: Vec<_> = mistakes.lines().collect();
+        assert_eq!(lines.len(), starts.len(), "{mistakes}");
+        for (line, start) in lines.iter().zip(starts) {
+            assert!(line.starts_with(start), "{line}");
+        }
+        assert!(!mistakes.contains("hunter2"), "{mistakes}");
+    }
+
+    #[test]
+    fn a_secret_comes_from_its_variable_or_trimmed_from_its_file() {
+        let written = file("secret", "  hunter2\n");
+        let empty = file("empty", "\n");
+        let source = source(&[("A", "hunter1"), ("B_FILE", &written), ("C_FILE", &empty)]);
+        let mut settings = Settings::new(&source);
+        assert_eq!(settings.secret("A").unwrap().expose_secret(), "hunter1");
+        assert_eq!(settings.secret("B").unwrap().expose_secret(), "hunter2");
+        assert!(settings.secret("C").is_none());
+        let mistakes = settings.finish(()).unwrap_err().to_string();
+        assert_eq!(
+            mistakes,
+            "C cannot be had: the file that C_FILE names is empty"
+        );
+        fs::remove_file(written).unwrap();
+        fs::remove_file(empty).unwrap();
+    }
+
+    #[test]
+    fn durations_carry_their_unit() {
+        let source = source(&[("A", "1h30m"), ("B", "250ms")]);
+        let mut settings = Settings::new(&source);
+        assert_eq!(
+            settings.duration("A", Duration::ZERO),
+            Duration::from_secs(5400)
+        );
+        assert_eq!(
+            settings.duration("B", Duration::ZERO),
+            Duration::from_millis(250)
+        );
+    }
+}

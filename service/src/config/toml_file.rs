@@ -1,0 +1,161 @@
+//! The settings file: flat TOML, its keys spelled exactly as the environment variables.
+
+use std::collections::HashMap;
+use std::path::{Path, PathBuf};
+use std::{fmt, fs, io};
+
+use toml::{Table, Value};
+
+use super::Source;
+
+/// A settings file, read once.
+#[derive(Clone)]
+pub struct TomlFile {
+    entries: HashMap<String, String>,
+}
+
+/// Why a settings file cannot be used. No variant carries a value of the file: any may be secret.
+#[derive(Debug, thiserror::Error)]
+pub enum FileError {
+    /// The file is missing or may not be read.
+    #[error("cannot read the settings file {}", path.display())]
+    Unreadable { path: PathBuf, source: io::Error },
+    /// The file is not TOML.
+    #[error("{}, line {line}: {message}", path.display())]
+    Syntax {
+        path: PathBuf,
+        line: usize,
+        message: String,
+    },
+    /// An entry that no setting can be.
+    #[error("{}: {key} {problem}", path.display())]
+    Entry {
+        path: PathBuf,
+        key: String,
+        problem: &'static str,
+    },
+}
+
+impl TomlFile {
+    /// Reads the file whole; a single bad entry refuses it.
+    pub fn read(path: &Path) -> Result<Self, FileError> {
+        let text = fs::read_to_string(path).map_err(|source| FileError::Unreadable {
+            path: path.to_owned(),
+            source,
+        })?;
+        Self::parse(path, &text)
+    }
+
+    fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
+        // The parser's own Display quotes the offending line, which may hold a secret.
+        let table: Table = text
+            .parse()
+            .map_err(|error: toml::de::Error| FileError::Syntax {
+                path: path.to_owned(),
+                line: error.span().map_or(1, |span| line_of(text, span.start)),
+                message: error.message().to_owned(),
+            })?;
+        let mut entries = HashMap::with_capacity(table.len());
+        for (key, value) in table {
+            match setting(&key, value) {
+                Ok(value) => entries.insert(key, value),
+                Err(problem) => {
+                    let path = path.to_owned();
+                    return Err(FileError::Entry { path, key, problem });
+                }
+            };
+        }
+        Ok(Self { entries })
+    }
+}
+
+impl Source for TomlFile {
+    fn get(&self, key: &str) -> Option<String> {
+        self.entries.get(key).cloned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.entries.keys().cloned().collect()
+    }
+}
+
+impl fmt::Debug for TomlFile {
+    /// Without the values: some are secrets.
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("TomlFile")
+            .field("keys", &self.entries.keys())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The value as the environment would spell it.
+fn setting(key: &str, value: Value) -> Result<String, &'static str> {
+    let spelled_as_a_variable = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    if !key.chars().all(spelled_as_a_variable) {
+        return Err(
+            "is no setting: settings are spelled as the variables are, EVERGREEN_LISTEN for one",
+        );
+    }
+    match value {
+        Value::String(text) => Ok(text),
+        Value::Integer(number) => Ok(number.to_string()),
+        Value::Float(number) => Ok(number.to_string()),
+        Value::Boolean(flag) => Ok(flag.to_string()),
+        Value::Array(_) => Err("is a list: write it as one string, separated by commas"),
+        Value::Datetime(_) => Err("is a date, and no setting is one: put it in quotes"),
+        Value::Table(_) => Err("is a section: settings stand at the top level"),
+    }
+}
+
+fn line_of(text: &str, offset: usize) -> usize {
+    1 + text
+        .bytes()
+        .take(offset)
+        .filter(|byte| *byte == b'\n')
+        .count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(text: &str) -> Result<TomlFile, String> {
+        TomlFile::parse(Path::new("evergreen.toml"), text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn values_are_spelled_as_in_the_environment() {
+        let file = parse("A = \"5m\"\nB = 7\nC = true\nD = 0.5\n").unwrap();
+        let values = ["A", "B", "C", "D"].map(|key| file.get(key).unwrap());
+        assert_eq!(values, ["5m", "7", "true", "0.5"]);
+        assert_eq!(file.get("E"), None);
+    }
+
+    #[test]
+    fn what_no_setting_can_be_is_refused() {
+        for (text, expected) in [
+            ("evergreen_listen = \"x\"", "spelled as the variables"),
+            ("[GHL]\nCLIENT_ID = \"x\"", "is a section"),
+            ("GHL_SCOPES = [\"a\"]", "separated by commas"),
+            ("A = 2026-01-01", "is a date"),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.starts_with("evergreen.toml: "), "{error}");
+            assert!(error.contains(expected), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_syntax_error_names_the_line_and_quotes_nothing() {
+        let error = parse("A = \"fine\"\nGHL_CLIENT_SECRET = hunter2\n").unwrap_err();
+        assert!(error.starts_with("evergreen.toml, line 2: "), "{error}");
+        assert!(!error.contains("hunter2"), "{error}");
+    }
+
+    #[test]
+    fn a_missing_file_is_named() {
+        let error = TomlFile::read(Path::new("/nowhere/evergreen.toml")).unwrap_err();
+        assert!(error.to_string().contains("/nowhere/evergreen.toml"));
+    }
+}

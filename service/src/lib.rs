@@ -1,0 +1,10 @@
+//! The manners of a process, with no word of the domain in it: how settings are read, what is
+//! logged and measured, when it is ready, how it stops, and how it listens.
+
+pub mod config;
+pub mod listen;
+pub mod ops;
+pub mod readiness;
+pub mod shutdown;
+pub mod telemetry;
+pub mod trace;

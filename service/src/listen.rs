@@ -1,0 +1,208 @@
+//! Listening for HTTP/1.1 and serving a router until the shutdown.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Extension;
+use axum::Router;
+use axum::extract::connect_info::ConnectInfo;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::graceful::GracefulShutdown;
+use hyper_util::service::TowerToHyperService;
+use tokio::net::{TcpListener, TcpStream};
+use tower::Layer;
+use tracing::{debug, warn};
+
+use crate::shutdown::Shutdown;
+
+/// How long a connection may be without a complete request head: idle between two requests, or
+/// slow within one. Longer than the 90 s after which common clients drop an idle connection,
+/// so that it is the client who closes and no request crosses our closing.
+const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long to wait before accepting again when the process is out of file descriptors.
+const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Why an address cannot be listened on.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot listen on {address}{}", advice(*address, source))]
+pub struct BindError {
+    pub address: SocketAddr,
+    pub source: io::Error,
+}
+
+/// Binds the address. Port 0 takes a free one.
+pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
+    TcpListener::bind(address)
+        .await
+        .map_err(|source| BindError { address, source })
+}
+
+/// Serves until the shutdown starts; then accepts no more, finishes what is in flight, closes
+/// idle connections, and returns. How long that may take is for [`Shutdown::finished`] to bound:
+/// spawn this as tracked work.
+///
+/// Handlers find the peer as `ConnectInfo<SocketAddr>`.
+pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
+    let mut http = http1::Builder::new();
+    http.timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT);
+    let connections = GracefulShutdown::new();
+    loop {
+        let (stream, peer) = tokio::select! {
+            biased;
+            () = shutdown.started() => break,
+            accepted = listener.accept() => match accepted {
+                Ok(accepted) => accepted,
+                Err(reason) if gone_before_accepted(&reason) => continue,
+                Err(reason) => {
+                    warn!(%reason, "cannot accept connections");
+                    tokio::time::sleep(ACCEPT_PAUSE).await;
+                    continue;
+                }
+            },
+        };
+        without_delay(&stream);
+        let service = Extension(ConnectInfo(peer)).layer(router.clone());
+        let connection =
+            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+        let connection = connections.watch(connection);
+        tokio::spawn(async move {
+            if let Err(reason) = connection.await {
+                debug!(%peer, %reason, "connection ended early");
+            }
+        });
+    }
+    drop(listener);
+    connections.shutdown().await;
+    Ok(())
+}
+
+/// Answers are written whole; waiting to fill a packet only adds latency.
+fn without_delay(stream: &TcpStream) {
+    if let Err(reason) = stream.set_nodelay(true) {
+        debug!(%reason, "cannot set TCP_NODELAY");
+    }
+}
+
+fn gone_before_accepted(reason: &io::Error) -> bool {
+    matches!(
+        reason.kind(),
+        io::ErrorKind::ConnectionAborted
+            | io::ErrorKind::ConnectionReset
+            | io::ErrorKind::ConnectionRefused
+    )
+}
+
+/// What to do about it, where that is not plain from the cause.
+fn advice(address: SocketAddr, reason: &io::Error) -> String {
+    match reason.kind() {
+        io::ErrorKind::AddrInUse => {
+            let port = address.port();
+            format!(", another process does (`ss -ltnp 'sport = :{port}'` names it)")
+        }
+        io::ErrorKind::AddrNotAvailable => ", which is no address of this host".to_owned(),
+        io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege".to_owned(),
+        _ => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use axum::routing::get;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Notify;
+    use tokio::task::JoinHandle;
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SOON: Duration = Duration::from_secs(10);
+    const LOCAL: SocketAddr =
+        SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
+
+    async fn start(
+        router: Router,
+        shutdown: &Shutdown,
+    ) -> (SocketAddr, JoinHandle<io::Result<()>>) {
+        let listener = bind(LOCAL).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        (
+            address,
+            shutdown.spawn(serve(listener, router, shutdown.clone())),
+        )
+    }
+
+    async fn request(address: SocketAddr, path: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = format!("GET {path} HTTP/1.1\r\nHost: here\r\n\r\n");
+        stream.write_all(head.as_bytes()).await.unwrap();
+        stream
+    }
+
+    /// What arrives until the server closes the connection.
+    async fn rest(mut stream: TcpStream) -> String {
+        let mut text = String::new();
+        timeout(SOON, stream.read_to_string(&mut text))
+            .await
+            .unwrap()
+            .unwrap();
+        text
+    }
+
+    #[tokio::test]
+    async fn what_is_in_flight_is_finished_and_nothing_more_accepted() {
+        let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+        let router = Router::new().route("/", {
+            let (entered, release) = (Arc::clone(&entered), Arc::clone(&release));
+            get(async move || {
+                entered.notify_one();
+                release.notified().await;
+                "finished"
+            })
+        });
+        let shutdown = Shutdown::new();
+        let (address, server) = start(router, &shutdown).await;
+        let idle = TcpStream::connect(address).await.unwrap();
+        let busy = request(address, "/").await;
+        timeout(SOON, entered.notified()).await.unwrap();
+
+        shutdown.start();
+        assert_eq!(rest(idle).await, "");
+        assert!(TcpStream::connect(address).await.is_err());
+        assert!(!server.is_finished());
+        release.notify_one();
+        assert!(rest(busy).await.ends_with("finished"));
+        assert!(shutdown.finished(SOON).await);
+        server.await.unwrap().unwrap();
+    }
+
+    #[tokio::test]
+    async fn handlers_see_the_peer() {
+        let peer = get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string());
+        let shutdown = Shutdown::new();
+        let (address, _server) = start(Router::new().route("/", peer), &shutdown).await;
+        let stream = request(address, "/").await;
+        let expected = stream.local_addr().unwrap().to_string();
+        // Once the head of the answer is there the request is past; then closing ends the rest.
+        stream.readable().await.unwrap();
+        shutdown.start();
+        let answer = rest(stream).await;
+        assert!(answer.ends_with(&expected), "{answer}");
+    }
+
+    #[tokio::test]
+    async fn a_taken_address_is_named() {
+        let first = bind(LOCAL).await.unwrap();
+        let address = first.local_addr().unwrap();
+        let error = bind(address).await.unwrap_err().to_string();
+        assert!(
+            error.starts_with(&format!("cannot listen on {address}, another process does")),
+            "{error}"
+        );
+    }
+}

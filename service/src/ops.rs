@@ -1,0 +1,102 @@
+//! What an operator's tools ask of every process: `/metrics`, `/livez` and `/readyz`. The
+//! routes ask for no credentials; whoever serves them decides who may reach them.
+
+use axum::extract::State;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+use axum::{Json, Router};
+use metrics_exporter_prometheus::PrometheusHandle;
+use serde::Serialize;
+
+use crate::readiness::Readiness;
+
+/// The text format of Prometheus, version 0.0.4.
+const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
+
+/// The operational routes.
+///
+/// - `GET /metrics`: every metric of this process.
+/// - `GET /livez`: 200 while the process can answer at all.
+/// - `GET /readyz`: 200, or 503 while something is waited for; the body names it either way.
+pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
+    let ready = Router::new()
+        .route("/readyz", get(ready))
+        .with_state(readiness);
+    Router::new()
+        .route("/livez", get(async || "ok\n"))
+        .route("/metrics", get(scrape))
+        .with_state(metrics)
+        .merge(ready)
+}
+
+#[derive(Serialize)]
+struct Waiting {
+    waiting_for: Vec<&'static str>,
+}
+
+async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, EXPOSITION)], metrics.render())
+}
+
+async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Json<Waiting>) {
+    let waiting_for = readiness.waiting_for();
+    let status = if waiting_for.is_empty() {
+        StatusCode::OK
+    } else {
+        StatusCode::SERVICE_UNAVAILABLE
+    };
+    (status, Json(Waiting { waiting_for }))
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::Request;
+    use metrics_exporter_prometheus::PrometheusBuilder;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    async fn get(router: &Router, path: &str) -> (StatusCode, String) {
+        let request = Request::get(path).body(Body::empty()).unwrap();
+        let response = router.clone().oneshot(request).await.unwrap();
+        let status = response.status();
+        let body = to_bytes(response.into_body(), usize::MAX).await.unwrap();
+        (status, String::from_utf8(body.to_vec()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn readyz_follows_the_gates_and_livez_does_not() {
+        let readiness = Readiness::new();
+        let gate = readiness.gate("store");
+        let handle = PrometheusBuilder::new().build_recorder().handle();
+        let router = router(handle, readiness);
+
+        let unready = (
+            StatusCode::SERVICE_UNAVAILABLE,
+            r#"{"waiting_for":["store"]}"#.to_owned(),
+        );
+        assert_eq!(get(&router, "/readyz").await, unready);
+        assert_eq!(get(&router, "/livez").await.0, StatusCode::OK);
+        gate.open();
+        assert_eq!(
+            get(&router, "/readyz").await,
+            (StatusCode::OK, r#"{"waiting_for":[]}"#.to_owned())
+        );
+        drop(gate);
+        assert_eq!(get(&router, "/readyz").await, unready);
+    }
+
+    #[tokio::test]
+    async fn metrics_are_rendered() {
+        let recorder = PrometheusBuilder::new().build_recorder();
+        let router = router(recorder.handle(), Readiness::new());
+        metrics::with_local_recorder(&recorder, || {
+            metrics::counter!("evergreen_tests_total").increment(3)
+        });
+        let (status, body) = get(&router, "/metrics").await;
+        assert_eq!(status, StatusCode::OK);
+        assert!(body.contains("evergreen_tests_total 3"), "{body}");
+    }
+}

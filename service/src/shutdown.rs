@@ -1,0 +1,151 @@
+//! Stopping in phases: `start` is seen by everyone who accepts or begins work, what was begun
+//! is finished within a deadline, and only then does the process end.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::task::JoinHandle;
+use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tracing::{error, info};
+
+/// The one shutdown of a process. Clones share it.
+#[derive(Clone, Debug, Default)]
+pub struct Shutdown {
+    token: CancellationToken,
+    work: TaskTracker,
+}
+
+impl Shutdown {
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Starts on SIGTERM or SIGINT. From here on neither ends the process by itself, so whoever
+    /// calls this also bounds the shutdown by a deadline.
+    pub fn on_signals(&self) {
+        let shutdown = self.clone();
+        // Installed here and not in the task, so that no signal slips through before it runs.
+        match listen_for_signals() {
+            Ok(signalled) => drop(tokio::spawn(async move {
+                let name = signalled.await;
+                info!(signal = name, "shutting down");
+                shutdown.start();
+            })),
+            Err(reason) => {
+                error!(%reason, "cannot listen for signals: SIGTERM will not be graceful")
+            }
+        }
+    }
+
+    /// Starts; a second call changes nothing.
+    pub fn start(&self) {
+        self.token.cancel();
+    }
+
+    /// Resolves once the shutdown has started.
+    pub async fn started(&self) {
+        self.token.cancelled().await;
+    }
+
+    #[must_use]
+    pub fn is_started(&self) -> bool {
+        self.token.is_cancelled()
+    }
+
+    /// Spawns work that the shutdown waits for. The work itself watches
+    /// [`started`](Self::started) and returns when it has come to a good end; nothing aborts it.
+    pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
+    where
+        F: Future + Send + 'static,
+        F::Output: Send + 'static,
+    {
+        self.work.spawn(work)
+    }
+
+    /// Waits, once started, until all tracked work has ended, including what that work spawned
+    /// in the meantime. False: the deadline, which counts from this call, came first.
+    #[must_use = "work may be left"]
+    pub async fn finished(&self, deadline: Duration) -> bool {
+        self.work.close();
+        timeout(deadline, self.work.wait()).await.is_ok()
+    }
+}
+
+fn listen_for_signals() -> io::Result<impl Future<Output = &'static str>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::time::{Instant, sleep};
+
+    use super::*;
+
+    const DEADLINE: Duration = Duration::from_secs(20);
+
+    #[tokio::test(start_paused = true)]
+    async fn work_in_flight_is_finished() {
+        let shutdown = Shutdown::new();
+        let work = shutdown.spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.started().await;
+                sleep(Duration::from_secs(5)).await;
+                "committed"
+            }
+        });
+        assert!(!shutdown.is_started());
+        shutdown.start();
+        assert!(shutdown.is_started());
+        assert!(shutdown.finished(DEADLINE).await);
+        assert_eq!(work.await.unwrap(), "committed");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_deadline_ends_the_wait() {
+        let shutdown = Shutdown::new();
+        let stuck = shutdown.spawn(std::future::pending::<()>());
+        shutdown.start();
+        let begun = Instant::now();
+        assert!(!shutdown.finished(DEADLINE).await);
+        assert_eq!(begun.elapsed(), DEADLINE);
+        assert!(!stuck.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn work_spawned_while_finishing_is_waited_for() {
+        let shutdown = Shutdown::new();
+        shutdown.spawn({
+            let shutdown = shutdown.clone();
+            async move {
+                shutdown.started().await;
+                sleep(Duration::from_secs(1)).await;
+                shutdown.spawn(sleep(Duration::from_secs(2)));
+            }
+        });
+        let begun = Instant::now();
+        shutdown.start();
+        assert!(shutdown.finished(DEADLINE).await);
+        assert_eq!(begun.elapsed(), Duration::from_secs(3));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_work_it_is_finished_at_once() {
+        let shutdown = Shutdown::new();
+        shutdown.start();
+        shutdown.start();
+        shutdown.started().await;
+        assert!(shutdown.finished(Duration::ZERO).await);
+    }
+}

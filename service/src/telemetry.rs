@@ -1,0 +1,221 @@
+//! Logs to stderr, spans to an OTLP collector where one is named, metrics for Prometheus.
+
+use std::fmt;
+use std::io::{self, IsTerminal};
+use std::str::FromStr;
+use std::sync::mpsc;
+use std::thread;
+use std::time::Duration;
+
+use metrics::SetRecorderError;
+use metrics_exporter_prometheus::{
+    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
+};
+use opentelemetry::trace::TracerProvider;
+use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
+use opentelemetry_sdk::Resource;
+use opentelemetry_sdk::trace::SdkTracerProvider;
+use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as log};
+use url::Url;
+
+use crate::config::Settings;
+use crate::trace;
+
+/// Upper bounds, in seconds, of the histograms of durations: from a cache hit to an upload.
+const DURATION_BUCKETS: [f64; 14] = [
+    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
+];
+
+/// How often histogram samples are folded into their buckets when nobody scrapes; until then
+/// each sample takes memory.
+const UPKEEP: Duration = Duration::from_secs(5);
+
+/// How long [`Telemetry::flush`] may take.
+const FLUSH: Duration = Duration::from_secs(5);
+
+/// The running telemetry of this process.
+#[must_use = "spans still queued are lost unless it is flushed"]
+pub struct Telemetry {
+    metrics: PrometheusHandle,
+    spans: Option<SdkTracerProvider>,
+    /// Dropped to end the upkeep.
+    _upkeep: mpsc::Sender<()>,
+}
+
+/// What is logged and where spans go.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub log: LogFormat,
+    /// Directives as of `tracing_subscriber::EnvFilter`, such as `info,broker=debug`.
+    pub filter: String,
+    /// The collector's base URL; `v1/traces` is added.
+    pub otlp_endpoint: Option<Url>,
+    /// The service name that spans carry.
+    pub service: &'static str,
+}
+
+/// How log lines are written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One object a line, for machines.
+    Json,
+}
+
+/// Why telemetry cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    #[error("the log filter is not understood")]
+    Filter(#[from] ParseError),
+    #[error("spans cannot be exported")]
+    Exporter(#[from] ExporterBuildError),
+    #[error("logging cannot be set up")]
+    Log(#[from] TryInitError),
+    #[error("the histogram buckets are not accepted")]
+    Buckets(#[from] BuildError),
+    #[error("metrics cannot be recorded")]
+    Recorder(#[from] SetRecorderError<PrometheusRecorder>),
+    #[error("the thread for metrics cannot be started")]
+    Upkeep(#[source] io::Error),
+}
+
+impl Config {
+    /// Reads `EVERGREEN_LOG` (the filter; default `info`), `EVERGREEN_LOG_FORMAT` (`text` or
+    /// `json`; default `text`) and `OTEL_EXPORTER_OTLP_ENDPOINT` (unset: no export).
+    pub fn read(settings: &mut Settings<'_>, service: &'static str) -> Self {
+        let filter = settings
+            .text("EVERGREEN_LOG")
+            .unwrap_or_else(|| "info".to_owned());
+        if let Err(reason) = EnvFilter::try_new(&filter) {
+            settings.mistake(
+                "EVERGREEN_LOG",
+                format!("must be a log filter such as info,broker=debug: {reason}"),
+            );
+        }
+        Self {
+            log: settings.parse("EVERGREEN_LOG_FORMAT", LogFormat::Text, "text or json"),
+            filter,
+            otlp_endpoint: settings.url_optional("OTEL_EXPORTER_OTLP_ENDPOINT"),
+            service,
+        }
+    }
+}
+
+impl Telemetry {
+    /// Installs the logger, the recorder of metrics and, where an endpoint is set, the export
+    /// of spans, each for the whole process: a second start is an error.
+    ///
+    /// Where an endpoint is set, the process's default TLS provider has to be installed before.
+    pub fn start(config: &Config) -> Result<Self, Error> {
+        let filter = EnvFilter::try_new(&config.filter)?;
+        let spans = config
+            .otlp_endpoint
+            .as_ref()
+            .map(|endpoint| exporter(endpoint, config.service))
+            .transpose()?;
+        let export = spans
+            .as_ref()
+            .map(|spans| tracing_opentelemetry::layer().with_tracer(spans.tracer("evergreen")));
+        tracing_subscriber::registry()
+            .with(log_layer(config.log))
+            .with(export)
+            .with(filter)
+            .try_init()?;
+        if spans.is_some() {
+            trace::enable();
+        }
+
+        let recorder = PrometheusBuilder::new()
+            .set_buckets_for_metric(
+                Matcher::Suffix("_duration_seconds".to_owned()),
+                &DURATION_BUCKETS,
+            )?
+            .build_recorder();
+        let metrics = recorder.handle();
+        metrics::set_global_recorder(recorder)?;
+        let upkeep = start_upkeep(metrics.clone()).map_err(Error::Upkeep)?;
+        Ok(Self {
+            metrics,
+            spans,
+            _upkeep: upkeep,
+        })
+    }
+
+    /// What `/metrics` renders.
+    #[must_use]
+    pub fn metrics(&self) -> PrometheusHandle {
+        self.metrics.clone()
+    }
+
+    /// Sends the spans still queued. Blocks for up to 5 s: the last act of a process.
+    pub fn flush(self) {
+        if let Some(spans) = self.spans
+            && let Err(reason) = spans.shutdown_with_timeout(FLUSH)
+        {
+            tracing::warn!(%reason, "not all spans could be exported");
+        }
+    }
+}
+
+impl fmt::Debug for Telemetry {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("Telemetry")
+            .field("exporting", &self.spans.is_some())
+            .finish_non_exhaustive()
+    }
+}
+
+impl FromStr for LogFormat {
+    type Err = &'static str;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "text" => Ok(Self::Text),
+            "json" => Ok(Self::Json),
+            _ => Err("no such format"),
+        }
+    }
+}
+
+fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+    let layer = log::layer().with_writer(io::stderr);
+    match format {
+        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    }
+}
+
+/// Spans leave in batches from a thread of the exporter's own.
+fn exporter(
+    endpoint: &Url,
+    service: &'static str,
+) -> Result<SdkTracerProvider, ExporterBuildError> {
+    let base = endpoint.as_str().trim_end_matches('/');
+    let exporter = SpanExporter::builder()
+        .with_http()
+        .with_endpoint(format!("{base}/v1/traces"))
+        .build()?;
+    let resource = Resource::builder().with_service_name(service).build();
+    Ok(SdkTracerProvider::builder()
+        .with_resource(resource)
+        .with_batch_exporter(exporter)
+        .build())
+}
+
+/// A thread rather than a task: it needs no runtime and outlives none.
+fn start_upkeep(metrics: PrometheusHandle) -> io::Result<mpsc::Sender<()>> {
+    let (alive, ended) = mpsc::channel();
+    thread::Builder::new()
+        .name("metrics-upkeep".to_owned())
+        .spawn(move || {
+            while ended.recv_timeout(UPKEEP) == Err(mpsc::RecvTimeoutError::Timeout) {
+                metrics.run_upkeep();
+            }
+        })?;
+    Ok(alive)
+}
