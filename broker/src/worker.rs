@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use ghl::{Answer, Failure, TokenEndpoint};
 use serde_json::json;
+use service::telemetry::WHOLE_LINE;
 use store::InstallationId;
 use store_writer::installation::IntentId;
 use store_writer::journal::Entry;
@@ -287,7 +288,7 @@ fn unavailable(error: &WriteError) -> Outcome {
 pub(crate) fn log_refreshed(id: &InstallationId, grant: &Grant) {
     let hours = grant.lifetime.as_secs_f64() / 3600.0;
     info!(
-        target: "evergreen::line",
+        target: WHOLE_LINE,
         installation = id.as_str(),
         good_for_hours = hours,
         generation = %grant.spent.generation.next(),
@@ -308,7 +309,7 @@ fn log_failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
     });
     if kind.needs_a_person() {
         error!(
-            target: "evergreen::line",
+            target: WHOLE_LINE,
             installation = id.as_str(),
             error = %error,
             "[REFRESH-FAIL] {id} {error}"
@@ -318,7 +319,7 @@ fn log_failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
             u64::try_from(verdict.retry_in.as_millis()).unwrap_or(u64::MAX),
         ));
         warn!(
-            target: "evergreen::line",
+            target: WHOLE_LINE,
             installation = id.as_str(),
             error = %error,
             "[REFRESH-RETRY] {id} in {wait} {error}"

@@ -1,5 +1,7 @@
 //! Logs to stderr, spans to an OTLP collector where one is named, metrics for Prometheus.
 
+mod line;
+
 use std::fmt;
 use std::io::{self, IsTerminal};
 use std::str::FromStr;
@@ -20,6 +22,8 @@ use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as log};
 use url::Url;
+
+pub use line::WHOLE_LINE;
 
 use crate::config::Settings;
 use crate::trace;
@@ -185,7 +189,11 @@ impl FromStr for LogFormat {
 fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
     let layer = log::layer().with_writer(io::stderr);
     match format {
-        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => {
+            let is_terminal = io::stderr().is_terminal();
+            let text = line::Text(log::format().with_ansi(is_terminal));
+            layer.with_ansi(is_terminal).event_format(text).boxed()
+        }
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     }
 }

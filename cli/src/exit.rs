@@ -1,0 +1,73 @@
+//! How the process ends: each kind of failure has a code of its own.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+use std::process::ExitCode;
+
+use service::config::Mistakes;
+
+/// Why the process ends without having done what it was asked for.
+#[derive(Debug)]
+pub(crate) enum Failure {
+    /// 64: the settings are wrong. Nothing was bound or opened.
+    Settings(String),
+    /// 69: an address or a file could not be had.
+    Unavailable(String),
+    /// 70: work was left when the deadline of the shutdown came.
+    Unfinished,
+    /// 1: the request was refused.
+    Refused(String),
+}
+
+impl Failure {
+    pub(crate) fn code(&self) -> ExitCode {
+        ExitCode::from(match self {
+            Self::Settings(_) => 64,
+            Self::Unavailable(_) => 69,
+            Self::Unfinished => 70,
+            Self::Refused(_) => 1,
+        })
+    }
+
+    /// An error and its causes, as something that could not be had.
+    pub(crate) fn unavailable(error: impl Error) -> Self {
+        Self::Unavailable(chain(&error))
+    }
+
+    pub(crate) fn runtime(error: io::Error) -> Self {
+        Self::unavailable(error)
+    }
+}
+
+impl From<Mistakes> for Failure {
+    fn from(mistakes: Mistakes) -> Self {
+        Self::Settings(mistakes.to_string())
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Settings(mistakes) => write!(
+                f,
+                "evergreen did not start, its settings need you:\n{mistakes}"
+            ),
+            Self::Unavailable(what) => write!(f, "evergreen did not start: {what}"),
+            Self::Unfinished => f.write_str("stopped with work left: the shutdown's deadline came"),
+            Self::Refused(why) => f.write_str(why),
+        }
+    }
+}
+
+/// An error and what caused it, in one line.
+pub(crate) fn chain(error: &dyn Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text.push_str(": ");
+        text.push_str(&error.to_string());
+        cause = error.source();
+    }
+    text
+}

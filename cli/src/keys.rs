@@ -1,0 +1,199 @@
+//! `evergreen keys`: in Redis where that is the store, else through the running process, else in
+//! the file.
+
+use std::time::Duration;
+
+use broker::admin::{NewKey, key_view};
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
+use service::config::Layered;
+use store::freshness::Lead;
+use store::{InstallationId, KeyHash, Scope, Timestamp};
+use store_writer::{OpenError, Rings, Store, StoreWriter};
+use url::Url;
+
+use crate::args::Keys;
+use crate::exit::Failure;
+use crate::operate::Admin;
+use crate::process::read;
+use crate::rings;
+use crate::settings::Common;
+
+/// `evergreen keys …`.
+pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
+    let keeper = Keeper::open(source)?;
+    match what {
+        Keys::Create {
+            name,
+            installation,
+            scope,
+            expires_in,
+        } => {
+            let made = keeper
+                .create(wish(name, installation, &scope, expires_in))
+                .await?;
+            eprintln!("Keep this key: it is shown only now. From now on every call needs one.");
+            println!("{}", made["key"].as_str().unwrap_or_default());
+        }
+        Keys::List => {
+            println!(
+                "{:<10} {:<8} {:<24} {:<22} {:<22} INSTALLATIONS",
+                "ID", "STATE", "NAME", "SCOPES", "EXPIRES"
+            );
+            for key in keeper.list().await? {
+                print_key(&key);
+            }
+        }
+        Keys::Revoke { key } => {
+            let id = find(&keeper.list().await?, &key)?;
+            keeper.revoke(&id).await?;
+            println!("revoked");
+        }
+    }
+    Ok(())
+}
+
+fn wish(
+    name: String,
+    installations: Vec<InstallationId>,
+    scopes: &[Scope],
+    expires_in: Option<Duration>,
+) -> NewKey {
+    let expires_at = expires_in.map(|left| (Timestamp::of_this_machine() + left).as_millis());
+    NewKey {
+        name,
+        scopes: scopes.iter().map(Scope::to_string).collect(),
+        installations: (!installations.is_empty()).then_some(installations),
+        expires_at_ms: expires_at,
+    }
+}
+
+fn print_key(key: &Value) {
+    let text = |field: &str| key[field].as_str().unwrap_or("-").to_owned();
+    let list = |field: &str| match key[field].as_array() {
+        Some(items) => {
+            let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
+            items.join(",")
+        }
+        None => "all".to_owned(),
+    };
+    let state = if key["live"] == true { "live" } else { "dead" };
+    println!(
+        "{:<10} {state:<8} {:<24} {:<22} {:<22} {}",
+        text("id").chars().take(8).collect::<String>(),
+        text("name"),
+        list("scopes"),
+        text("expiresAt"),
+        list("installations")
+    );
+}
+
+/// The id of the one live key that is meant: by its name, or how its id begins.
+fn find(keys: &[Value], wanted: &str) -> Result<String, Failure> {
+    let matches: Vec<&str> = keys
+        .iter()
+        .filter(|key| key["live"] == true)
+        .filter(|key| {
+            let id = key["id"].as_str().unwrap_or_default();
+            key["name"] == wanted || (wanted.len() >= 8 && id.starts_with(wanted))
+        })
+        .filter_map(|key| key["id"].as_str())
+        .collect();
+    match matches.as_slice() {
+        [only] => Ok((*only).to_owned()),
+        [] => Err(Failure::Refused(format!(
+            "there is no live key `{wanted}`: `evergreen keys list`"
+        ))),
+        several => Err(Failure::Refused(format!(
+            "{} live keys are called `{wanted}`: name one by its id",
+            several.len()
+        ))),
+    }
+}
+
+/// Where the keys are.
+enum Keeper {
+    Direct(Box<StoreWriter>),
+    Running(Admin),
+}
+
+impl Keeper {
+    fn open(source: &Layered) -> Result<Self, Failure> {
+        struct Where {
+            redis: Option<SecretString>,
+            common: Common,
+            admin: (Url, Option<SecretString>),
+        }
+        let found = read(source, |settings| Where {
+            redis: settings.secret("EVERGREEN_REDIS_URL"),
+            common: Common::read(settings, 8080, 9080),
+            admin: Admin::read(settings),
+        })?;
+        // Callers are not sealed, so any ring will do.
+        let no_rings = || Rings {
+            access: std::sync::Arc::new(store::KeyRing::generate("unused")),
+            refresh: std::sync::Arc::new(store::KeyRing::generate("unused")),
+        };
+        if let Some(url) = found.redis {
+            let store = Store::redis(&url, no_rings(), Lead::Auto).map_err(Failure::unavailable)?;
+            return Ok(Self::Direct(Box::new(store.writer)));
+        }
+        let directory = &found.common.data_dir;
+        if !directory.join("store.redb").exists() {
+            return Ok(Self::Running(Admin::new(found.admin)?));
+        }
+        match Store::embedded(directory, rings::kept(directory)?, Lead::Auto) {
+            Ok(store) => Ok(Self::Direct(Box::new(store.writer))),
+            Err(OpenError::File(store_writer::durable::DurableError::InUse { .. })) => {
+                Ok(Self::Running(Admin::new(found.admin)?))
+            }
+            Err(error) => Err(Failure::unavailable(error)),
+        }
+    }
+
+    async fn create(&self, wish: NewKey) -> Result<Value, Failure> {
+        match self {
+            Self::Direct(writer) => {
+                let now = Timestamp::of_this_machine();
+                let caller = wish.into_caller(now).map_err(Failure::Refused)?;
+                let key = writer
+                    .create_caller(&caller)
+                    .await
+                    .map_err(Failure::unavailable)?;
+                Ok(json!({ "key": key.expose_secret() }))
+            }
+            Self::Running(admin) => admin.post("/v1/keys", Some(&json!(wish))).await,
+        }
+    }
+
+    async fn list(&self) -> Result<Vec<Value>, Failure> {
+        match self {
+            Self::Direct(writer) => {
+                let now = Timestamp::of_this_machine();
+                let callers = writer.callers().await.map_err(Failure::unavailable)?;
+                let views = callers
+                    .iter()
+                    .map(|(hash, caller)| key_view(hash, caller, now));
+                Ok(views.collect())
+            }
+            Self::Running(admin) => {
+                let listed = admin.get("/v1/keys").await?;
+                Ok(listed["keys"].as_array().cloned().unwrap_or_default())
+            }
+        }
+    }
+
+    async fn revoke(&self, id: &str) -> Result<(), Failure> {
+        match self {
+            Self::Direct(writer) => {
+                let unknown = || Failure::Refused("there is no such key".to_owned());
+                let hash: KeyHash = id.parse().map_err(|()| unknown())?;
+                let now = Timestamp::of_this_machine();
+                let revoked = writer.revoke_caller(&hash, now).await;
+                let was_there = revoked.map_err(Failure::unavailable)?;
+                was_there.then_some(()).ok_or_else(unknown)
+            }
+            Self::Running(admin) => admin.delete(&format!("/v1/keys/{id}")).await.map(|_| ()),
+        }
+    }
+}

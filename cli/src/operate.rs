@@ -1,0 +1,138 @@
+//! `evergreen installations`: through the administration of a running broker.
+
+use secrecy::{ExposeSecret, SecretString};
+use serde_json::Value;
+use service::config::{Layered, Settings};
+use std::time::Duration;
+use url::Url;
+
+use crate::args::Installations;
+use crate::exit::Failure;
+use crate::process::read;
+
+/// Talks to the internal listener of `evergreen up` or `evergreen broker`.
+pub(crate) struct Admin {
+    base: Url,
+    key: Option<SecretString>,
+    http: reqwest::Client,
+}
+
+impl Admin {
+    pub(crate) fn read(settings: &mut Settings<'_>) -> (Url, Option<SecretString>) {
+        (
+            settings.url("EVERGREEN_ADMIN_URL", "http://127.0.0.1:9080"),
+            settings.secret("EVERGREEN_ADMIN_KEY"),
+        )
+    }
+
+    pub(crate) fn new((base, key): (Url, Option<SecretString>)) -> Result<Self, Failure> {
+        let http = reqwest::Client::builder()
+            .timeout(Duration::from_secs(30))
+            .build()
+            .map_err(Failure::unavailable)?;
+        Ok(Self { base, key, http })
+    }
+
+    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
+        self.send(self.http.get(self.url(path))).await
+    }
+
+    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+        let request = self.http.post(self.url(path));
+        let request = match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        self.send(request).await
+    }
+
+    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
+        self.send(self.http.delete(self.url(path))).await
+    }
+
+    fn url(&self, path: &str) -> String {
+        format!("{}{path}", self.base.as_str().trim_end_matches('/'))
+    }
+
+    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+        if let Some(key) = &self.key {
+            request = request.bearer_auth(key.expose_secret());
+        }
+        let response = request.send().await.map_err(|error| {
+            Failure::Refused(format!(
+                "no broker answers at {}: {}. Is it running? EVERGREEN_ADMIN_URL names the \
+                 internal listener of `evergreen up` or `evergreen broker`",
+                self.base,
+                crate::exit::chain(&error.without_url())
+            ))
+        })?;
+        let status = response.status();
+        let text = response.text().await.map_err(Failure::unavailable)?;
+        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        if status.is_success() {
+            return Ok(body);
+        }
+        let message = body["message"].as_str().unwrap_or(&text);
+        let hint = body["hint"].as_str().map(|hint| format!(" ({hint})"));
+        Err(Failure::Refused(format!(
+            "{status}: {message}{}",
+            hint.unwrap_or_default()
+        )))
+    }
+}
+
+/// `evergreen installations …`.
+pub(crate) async fn installations(source: &Layered, what: Installations) -> Result<(), Failure> {
+    let admin = Admin::new(read(source, Admin::read)?)?;
+    match what {
+        Installations::List => list(&admin).await,
+        Installations::Show { installation } => {
+            let shown = admin
+                .get(&format!("/v1/installations/{installation}"))
+                .await?;
+            print(&shown);
+            Ok(())
+        }
+        Installations::Refresh { installation } => {
+            let path = format!("/v1/installations/{installation}/refresh");
+            print(&admin.post(&path, None).await?);
+            Ok(())
+        }
+        Installations::Revoke { installation } => {
+            let path = format!("/v1/installations/{installation}/revoke");
+            print(&admin.post(&path, None).await?);
+            Ok(())
+        }
+    }
+}
+
+async fn list(admin: &Admin) -> Result<(), Failure> {
+    println!(
+        "{:<33} {:<9} {:<24} {:<21} {:<21} LAST ERROR",
+        "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
+    );
+    let mut path = "/v1/installations?limit=500".to_owned();
+    loop {
+        let page = admin.get(&path).await?;
+        for one in page["installations"].as_array().into_iter().flatten() {
+            let text = |key: &str| one[key].as_str().unwrap_or("-");
+            let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
+            let error = one["lastError"]["message"].as_str().unwrap_or("");
+            println!(
+                "{:<33} {:<9} {whose:<24} {:<21} {:<21} {error}",
+                text("installationId"),
+                text("tokenStatus"),
+                text("expiresAt"),
+                text("nextRefreshAt"),
+            );
+        }
+        match page["next"].as_str() {
+            Some(next) => path = format!("/v1/installations?limit=500&after={next}"),
+            None => return Ok(()),
+        }
+    }
+}
+
+pub(crate) fn print(value: &Value) {
+    println!("{value:#}");
+}

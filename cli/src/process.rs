@@ -1,0 +1,97 @@
+//! A serving process from bind to drain.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use axum::Router;
+use service::config::{Settings, Source};
+use service::listen;
+use service::ops;
+use service::readiness::Readiness;
+use service::shutdown::Shutdown;
+use service::telemetry::{self, Telemetry};
+use store::TokenReader;
+use tokio::net::TcpListener;
+use tracing::{error, info, warn};
+
+use crate::exit::Failure;
+use crate::{guard, settings};
+
+/// What every serving process has.
+pub(crate) struct Process {
+    pub shutdown: Shutdown,
+    pub readiness: Readiness,
+    telemetry: Telemetry,
+}
+
+impl Process {
+    /// Starts logs, metrics and spans, and listens for signals.
+    pub(crate) fn start(
+        telemetry: &telemetry::Config,
+        source: &dyn Source,
+    ) -> Result<Self, Failure> {
+        let telemetry = Telemetry::start(telemetry).map_err(Failure::unavailable)?;
+        for key in settings::unknown(source) {
+            warn!(key, "there is no such setting: is it misspelled?");
+        }
+        let shutdown = Shutdown::new();
+        shutdown.on_signals();
+        Ok(Self {
+            shutdown,
+            readiness: Readiness::new(),
+            telemetry,
+        })
+    }
+
+    /// Serves a router on a listener until shutdown.
+    pub(crate) fn serve(&self, listener: TcpListener, router: Router) {
+        let shutdown = self.shutdown.clone();
+        self.shutdown.spawn(async move {
+            if let Err(error) = listen::serve(listener, router, shutdown).await {
+                error!(%error, "a listener failed");
+            }
+        });
+    }
+
+    /// Health and metrics; beyond loopback behind a key.
+    pub(crate) fn ops(&self, address: SocketAddr, reader: TokenReader) -> Router {
+        let routes = ops::router(self.telemetry.metrics(), self.readiness.clone());
+        if address.ip().is_loopback() {
+            routes
+        } else {
+            guard::behind_a_key(routes, reader)
+        }
+    }
+
+    /// Waits for the shutdown, then for what is in flight.
+    pub(crate) async fn run(self, deadline: Duration) -> Result<(), Failure> {
+        self.shutdown.started().await;
+        let is_finished = self.shutdown.finished(deadline).await;
+        if is_finished {
+            info!("stopped");
+        }
+        // Blocks for seconds if the collector is gone, and nothing else runs any more.
+        let flushed = tokio::task::spawn_blocking(move || self.telemetry.flush());
+        let _ = flushed.await;
+        if is_finished {
+            Ok(())
+        } else {
+            Err(Failure::Unfinished)
+        }
+    }
+}
+
+/// Binds an address.
+pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
+    listen::bind(address).await.map_err(Failure::unavailable)
+}
+
+/// Reads all settings in one go: every mistake is told, and nothing is bound before there is none.
+pub(crate) fn read<T>(
+    source: &dyn Source,
+    read: impl FnOnce(&mut Settings<'_>) -> T,
+) -> Result<T, Failure> {
+    let mut settings = Settings::new(source);
+    let value = read(&mut settings);
+    Ok(settings.finish(value)?)
+}

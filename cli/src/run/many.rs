@@ -1,0 +1,173 @@
+//! `evergreen broker` and `evergreen gateway`: many processes over Redis.
+
+use std::fs;
+
+use broker::{Broker, Parts};
+use gateway::Gateway;
+use secrecy::{ExposeSecret, SecretString};
+use service::config::{Layered, Settings};
+use service::telemetry;
+use store::TokenReader;
+use store::connection;
+use store::freshness::Lead;
+use store_writer::{Journal, Leases, Rings, Store};
+use tracing::info;
+
+use crate::exit::Failure;
+use crate::process::{Process, bind, read};
+use crate::rings;
+use crate::settings::Common;
+
+/// `evergreen broker`.
+pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
+    struct All {
+        common: Common,
+        broker: broker::Config,
+        redis: SecretString,
+        locks: Vec<SecretString>,
+        rings: Rings,
+        lead: Lead,
+        telemetry: telemetry::Config,
+    }
+    let all = read(source, |settings| {
+        let redis = redis_url(settings);
+        All {
+            common: Common::read(settings, 8081, 9081),
+            broker: broker::Config::read(settings),
+            locks: lock_urls(settings, &redis),
+            redis,
+            rings: Rings {
+                access: rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+                refresh: rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
+            },
+            lead: lead(settings),
+            telemetry: telemetry::Config::read(settings, "evergreen-broker"),
+        }
+    })?;
+    let listener = bind(all.common.listen).await?;
+    let internal = bind(all.common.internal_listen).await?;
+    fs::create_dir_all(&all.common.data_dir).map_err(Failure::unavailable)?;
+    let journal = Journal::open(&all.common.data_dir).map_err(Failure::unavailable)?;
+    let process = Process::start(&all.telemetry, source)?;
+    let store = Store::redis(&all.redis, all.rings, all.lead).map_err(Failure::unavailable)?;
+    let name = all.broker.name.clone();
+    let leases = Leases::redlock(&all.locks, &name).map_err(Failure::unavailable)?;
+    let reader = store.reader.clone();
+    let parts = Parts {
+        writer: store.writer,
+        reader: store.reader,
+        leases,
+        journal,
+    };
+    let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
+        .map_err(Failure::unavailable)?;
+    let is_loopback = all.common.internal_listen.ip().is_loopback();
+    let ops = process.ops(all.common.internal_listen, reader);
+    process.serve(listener, broker.public());
+    process.serve(internal, broker.internal(is_loopback).merge(ops));
+    info!(name, listen = %all.common.listen, lock_nodes = all.locks.len(), "the broker serves");
+    process.run(all.common.shutdown_timeout).await
+}
+
+/// `evergreen gateway`.
+pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
+    let (common, config, redis, ring, telemetry) = read(source, |settings| {
+        if settings.secret("EVERGREEN_REFRESH_KEYS").is_some() {
+            settings.mistake(
+                "EVERGREEN_REFRESH_KEYS",
+                "must not be given to a gateway: it only reads access tokens",
+            );
+        }
+        (
+            Common::read(settings, 8080, 9080),
+            gateway::Config::read(settings),
+            redis_url(settings),
+            rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+            telemetry::Config::read(settings, "evergreen-gateway"),
+        )
+    })?;
+    let listener = bind(common.listen).await?;
+    let internal = bind(common.internal_listen).await?;
+    let process = Process::start(&telemetry, source)?;
+    let reader = TokenReader::redis(&redis, ring).map_err(Failure::unavailable)?;
+    let gateway = Gateway::new(config, reader.clone(), &process.shutdown);
+    for address in [common.listen, common.internal_listen] {
+        let exposed = gateway.check_exposure(address).await;
+        exposed.map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
+    }
+    wait_for_store(&process, reader.clone());
+    let ops = process.ops(common.internal_listen, reader);
+    process.serve(listener, gateway.public());
+    process.serve(internal, gateway.internal().merge(ops));
+    info!(listen = %common.listen, "the gateway serves");
+    process.run(common.shutdown_timeout).await
+}
+
+/// Ready once the store has answered; from then on cached tokens serve without it.
+fn wait_for_store(process: &Process, reader: TokenReader) {
+    let gate = process.readiness.gate("the store");
+    let shutdown = process.shutdown.clone();
+    process.shutdown.spawn(async move {
+        while reader.ping().await.is_err() {
+            tokio::select! {
+                () = shutdown.started() => return,
+                () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {}
+            }
+        }
+        gate.open();
+        shutdown.started().await;
+    });
+}
+
+fn redis_url(settings: &mut Settings<'_>) -> SecretString {
+    let url = settings.secret("EVERGREEN_REDIS_URL");
+    let Some(url) = url else {
+        settings.mistake(
+            "EVERGREEN_REDIS_URL",
+            "is missing: the store, redis://[user:password@]host:port; \
+             on one machine without Redis run `evergreen up`",
+        );
+        return SecretString::default();
+    };
+    check_address(settings, "EVERGREEN_REDIS_URL", &url);
+    url
+}
+
+/// The lock nodes; the store itself where none are named.
+fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Vec<SecretString> {
+    let Some(list) = settings.secret("EVERGREEN_LOCK_URLS") else {
+        return vec![store.clone()];
+    };
+    let urls: Vec<SecretString> = list
+        .expose_secret()
+        .split(',')
+        .map(|url| SecretString::from(url.trim()))
+        .collect();
+    if !matches!(urls.len(), 1 | 3 | 5) {
+        settings.mistake(
+            "EVERGREEN_LOCK_URLS",
+            format!(
+                "must name 1, 3 or 5 independent Redis masters, but names {}",
+                urls.len()
+            ),
+        );
+    }
+    for url in &urls {
+        check_address(settings, "EVERGREEN_LOCK_URLS", url);
+    }
+    urls
+}
+
+fn check_address(settings: &mut Settings<'_>, key: &'static str, url: &SecretString) {
+    if let Err(error) = connection::client(url) {
+        settings.mistake(key, format!("is {error}"));
+    }
+}
+
+pub(super) fn lead(settings: &mut Settings<'_>) -> Lead {
+    settings.parse(
+        "EVERGREEN_REFRESH_LEAD",
+        Lead::Auto,
+        "auto or a duration such as 5m",
+    )
+}

@@ -1,0 +1,116 @@
+//! Where this process's settings come from, and which there are.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use service::config::{Environment, Layered, Settings, Source, TomlFile};
+
+use crate::args::Args;
+use crate::exit::Failure;
+
+/// Every setting there is; `*_FILE` goes with the secrets.
+pub(crate) const KNOWN: &[&str] = &[
+    "EVERGREEN_ACCESS_KEYS",
+    "EVERGREEN_ADMIN_KEY",
+    "EVERGREEN_ADMIN_URL",
+    "EVERGREEN_BROKER_NAME",
+    "EVERGREEN_BROKER_URL",
+    "EVERGREEN_CONFIG",
+    "EVERGREEN_CONNECT_TIMEOUT",
+    "EVERGREEN_DATA_DIR",
+    "EVERGREEN_EXPIRED_WAIT",
+    "EVERGREEN_INTERNAL_LISTEN",
+    "EVERGREEN_LISTEN",
+    "EVERGREEN_LOCK_URLS",
+    "EVERGREEN_LOG",
+    "EVERGREEN_LOG_FORMAT",
+    "EVERGREEN_MAX_BODY",
+    "EVERGREEN_REDIS_URL",
+    "EVERGREEN_REFRESH_CONCURRENCY",
+    "EVERGREEN_REFRESH_KEYS",
+    "EVERGREEN_REFRESH_LEAD",
+    "EVERGREEN_REFRESH_RATE",
+    "EVERGREEN_REFRESH_WAIT",
+    "EVERGREEN_REQUIRE_STATE",
+    "EVERGREEN_RESPONSE_TIMEOUT",
+    "EVERGREEN_SANDBOX_CLIENT_ID",
+    "EVERGREEN_SANDBOX_CLIENT_SECRET",
+    "EVERGREEN_SANDBOX_DAILY_LIMIT",
+    "EVERGREEN_SANDBOX_LATENCY",
+    "EVERGREEN_SANDBOX_LISTEN",
+    "EVERGREEN_SANDBOX_RATE_INTERVAL",
+    "EVERGREEN_SANDBOX_RATE_LIMIT",
+    "EVERGREEN_SANDBOX_REPLAY_GRACE",
+    "EVERGREEN_SANDBOX_REPLAY_SAME_ACCESS_TOKEN",
+    "EVERGREEN_SANDBOX_TOKEN_BYTES",
+    "EVERGREEN_SANDBOX_TOKEN_LIFETIME",
+    "EVERGREEN_SANDBOX_WEBHOOK_URL",
+    "EVERGREEN_SHUTDOWN_TIMEOUT",
+    "EVERGREEN_TOKEN_TIMEOUT",
+];
+
+/// Flags, then the environment, then the file.
+pub(crate) fn source(args: &Args) -> Result<Layered, Failure> {
+    let mut layers: Vec<Box<dyn Source>> = vec![Box::new(args.flags()), Box::new(Environment)];
+    if let Some(path) = &args.config {
+        let file =
+            TomlFile::read(path).map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
+        layers.push(Box::new(file));
+    }
+    Ok(Layered(layers))
+}
+
+/// Settings that look like ours and are none: most likely misspelled.
+pub(crate) fn unknown(source: &dyn Source) -> Vec<String> {
+    let is_known = |key: &str| KNOWN.contains(&key.strip_suffix("_FILE").unwrap_or(key));
+    let mut keys = source.keys();
+    keys.retain(|key| key.starts_with("EVERGREEN_") && !is_known(key));
+    keys
+}
+
+/// What every serving process is told.
+#[derive(Debug, Clone)]
+pub(crate) struct Common {
+    pub listen: std::net::SocketAddr,
+    pub internal_listen: std::net::SocketAddr,
+    pub data_dir: PathBuf,
+    pub shutdown_timeout: Duration,
+}
+
+impl Common {
+    pub(crate) fn read(settings: &mut Settings<'_>, port: u16, internal_port: u16) -> Self {
+        let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let expected = "an address and port such as 127.0.0.1:8080";
+        Self {
+            listen: settings.parse("EVERGREEN_LISTEN", loopback(port), expected),
+            internal_listen: settings.parse(
+                "EVERGREEN_INTERNAL_LISTEN",
+                loopback(internal_port),
+                expected,
+            ),
+            data_dir: settings
+                .text("EVERGREEN_DATA_DIR")
+                .unwrap_or_else(|| "data".to_owned())
+                .into(),
+            shutdown_timeout: settings
+                .duration("EVERGREEN_SHUTDOWN_TIMEOUT", Duration::from_secs(30)),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    #[test]
+    fn a_misspelled_setting_is_noticed() {
+        let source = HashMap::from([
+            ("EVERGREEN_REFERSH_LEAD".to_owned(), "5m".to_owned()),
+            ("EVERGREEN_REDIS_URL_FILE".to_owned(), "x".to_owned()),
+            ("PATH".to_owned(), "x".to_owned()),
+        ]);
+        assert_eq!(unknown(&source), ["EVERGREEN_REFERSH_LEAD"]);
+    }
+}

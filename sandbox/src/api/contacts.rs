@@ -1,0 +1,172 @@
+//! `/contacts`.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::{Path, State};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+use super::Caller;
+use super::caller::Agency;
+use crate::app::App;
+use crate::clock::iso;
+use crate::directory::Location;
+use crate::error::ApiError;
+use crate::fields::{Fields, JsonObject, missing};
+
+/// By what GHL tells that two contacts are the same.
+const MATCHING: [&str; 2] = ["email", "phone"];
+
+pub(super) async fn list(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    query: Fields,
+) -> Result<Json<Value>, ApiError> {
+    let id = query.required("locationId")?;
+    let limit = query.number("limit", 20)?;
+    if !(1..=100).contains(&limit) {
+        return Err(ApiError::invalid(["limit must not be greater than 100"]));
+    }
+    let search = query.get("query").map(str::to_lowercase);
+    let wanted = |contact: &&Map<String, Value>| {
+        search.as_ref().is_none_or(|part| {
+            ["firstName", "lastName", "name", "email", "phone"]
+                .into_iter()
+                .filter_map(|name| contact.get(name).and_then(Value::as_str))
+                .any(|text| text.to_lowercase().contains(part))
+        })
+    };
+    let mut world = app.world();
+    let location = caller.location(&mut world, id, Agency::Refused)?;
+    let count = location.contacts.iter().filter(wanted).count();
+    // No id comes after a tilde.
+    let start = query.get("startAfterId").unwrap_or("~");
+    let contacts: Vec<_> = location
+        .contacts
+        .before(start)
+        .filter(wanted)
+        .take(limit)
+        .collect();
+    Ok(Json(json!({"contacts": contacts, "count": count})))
+}
+
+pub(super) async fn create(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    body: JsonObject,
+) -> Result<(StatusCode, Json<Value>), ApiError> {
+    let id = app.ids.record(20);
+    let now = iso(app.clock.now_ms());
+    let mut world = app.world();
+    let location_id = body
+        .text("locationId")
+        .ok_or_else(|| missing("locationId"))?;
+    let location = caller.location(&mut world, location_id, Agency::Refused)?;
+    if let Some((contact, field)) = duplicate(location, &body) {
+        return Err(
+            ApiError::bad_request("This location does not allow duplicated contacts.").with(
+                "meta",
+                json!({"contactId": contact, "matchingField": field}),
+            ),
+        );
+    }
+    let contact = add(location, id, body, &now);
+    Ok((StatusCode::CREATED, Json(json!({"contact": contact}))))
+}
+
+pub(super) async fn upsert(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    body: JsonObject,
+) -> Result<Json<Value>, ApiError> {
+    let id = app.ids.record(20);
+    let trace = app.ids.uuid();
+    let now = iso(app.clock.now_ms());
+    let mut world = app.world();
+    let location_id = body
+        .text("locationId")
+        .ok_or_else(|| missing("locationId"))?;
+    let location = caller.location(&mut world, location_id, Agency::Refused)?;
+    let known = duplicate(location, &body).map(|(contact, _)| contact);
+    let new = known.is_none();
+    let contact = match known {
+        None => add(location, id, body, &now),
+        Some(known) => change(location, &known, body, now),
+    };
+    Ok(Json(
+        json!({"new": new, "contact": contact, "traceId": trace}),
+    ))
+}
+
+pub(super) async fn show(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+) -> Result<Json<Value>, ApiError> {
+    let mut world = app.world();
+    let location = caller.own_location(&mut world)?;
+    let contact = location
+        .contacts
+        .get(&id)
+        .ok_or_else(|| ApiError::not_found("Contact not found"))?;
+    Ok(Json(json!({"contact": contact})))
+}
+
+/// The contact this one would double, and by which field.
+fn duplicate(location: &Location, body: &JsonObject) -> Option<(String, &'static str)> {
+    MATCHING.into_iter().find_map(|field| {
+        let contact = location.contact_ids.get(&mark(field, body.text(field)?))?;
+        Some((contact.clone(), field))
+    })
+}
+
+fn add(location: &mut Location, id: String, body: JsonObject, now: &str) -> Map<String, Value> {
+    let mut contact = body.0;
+    for (name, value) in [
+        ("id", json!(id)),
+        ("dateAdded", json!(now)),
+        ("dateUpdated", json!(now)),
+    ] {
+        contact.insert(name.to_owned(), value);
+    }
+    for (name, value) in [("tags", json!([])), ("customFields", json!([]))] {
+        contact.entry(name).or_insert(value);
+    }
+    for mark in marks(&contact) {
+        location.contact_ids.insert(mark, id.clone());
+    }
+    if let Some(gone) = location.contacts.put(id, contact.clone()) {
+        for mark in marks(&gone) {
+            location.contact_ids.remove(&mark);
+        }
+    }
+    contact
+}
+
+fn change(location: &mut Location, id: &str, body: JsonObject, now: String) -> Map<String, Value> {
+    let Some(contact) = location.contacts.get_mut(id) else {
+        return Map::new();
+    };
+    for mark in marks(contact) {
+        location.contact_ids.remove(&mark);
+    }
+    contact.extend(body.0);
+    contact.insert("id".to_owned(), json!(id));
+    contact.insert("dateUpdated".to_owned(), Value::String(now));
+    for mark in marks(contact) {
+        location.contact_ids.insert(mark, id.to_owned());
+    }
+    contact.clone()
+}
+
+fn marks(contact: &Map<String, Value>) -> Vec<String> {
+    MATCHING
+        .into_iter()
+        .filter_map(|field| Some(mark(field, contact.get(field)?.as_str()?)))
+        .collect()
+}
+
+fn mark(field: &str, value: &str) -> String {
+    format!("{field}:{}", value.to_lowercase())
+}

@@ -1,0 +1,134 @@
+//! What every API call passes before it is processed: faults on order, the bearer, the
+//! `Version` header and the rate limit.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::{Request, State};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use http::header::AUTHORIZATION;
+use http::{HeaderMap, StatusCode};
+
+use super::Caller;
+use crate::app::App;
+use crate::error::ApiError;
+use crate::faults::{self, Call, Endpoint, Fault};
+use crate::grants::Access;
+use crate::ledger::ApiOutcome;
+use crate::limits::Quota;
+use crate::token::{Claims, Use};
+
+/// The values of `Version` in GHL's documents.
+const VERSIONS: [&str; 4] = ["2021-07-28", "2021-04-15", "2023-02-21", "v3"];
+
+pub(crate) async fn guard(
+    State(app): State<Arc<App>>,
+    mut request: Request,
+    next: Next,
+) -> Response {
+    let claims = bearer(request.headers()).and_then(|token| app.signer.read(token, Use::Access));
+    let arrival = Arrival::new(&app, claims.as_ref(), request.headers());
+    if !arrival.latency.is_zero() {
+        tokio::time::sleep(arrival.latency).await;
+    }
+    let process = async {
+        let (outcome, mut response) = match arrival.admitted {
+            Err((outcome, error)) => (outcome, error.into_response()),
+            Ok(()) => {
+                if let Some(claims) = claims {
+                    request.extensions_mut().insert(Caller::new(claims));
+                }
+                let response = next.run(request).await;
+                (outcome(response.status()), response)
+            }
+        };
+        if let Some(quota) = arrival.quota {
+            quota.describe(response.headers_mut());
+        }
+        app.world().calls.api.count(outcome);
+        response
+    };
+    faults::around(arrival.fault, process).await
+}
+
+/// What was decided when the call came in.
+struct Arrival {
+    fault: Option<Fault>,
+    latency: Duration,
+    quota: Option<Quota>,
+    admitted: Result<(), (ApiOutcome, ApiError)>,
+}
+
+impl Arrival {
+    fn new(app: &App, claims: Option<&Claims>, headers: &HeaderMap) -> Self {
+        let now_ms = app.clock.now_ms();
+        let mut world = app.world();
+        let world = &mut *world;
+        let mut arrival = Self {
+            fault: world.faults.strike(Call {
+                on: Endpoint::Api,
+                subject: claims.map(|claims| &**claims.subject.id()),
+                grant: None,
+            }),
+            latency: Duration::from_millis(world.settings.latency_ms),
+            quota: None,
+            admitted: Ok(()),
+        };
+        match &arrival.fault {
+            Some(fault) if !fault.is_processed() => {
+                world.calls.api.count(ApiOutcome::Faulted);
+                return arrival;
+            }
+            Some(Fault::ProcessThenLose) => world.calls.api.answers_lost += 1,
+            Some(_) | None => {}
+        }
+        let worth = claims.map(|claims| (claims, world.grants.access(claims, now_ms)));
+        let refusal = match worth {
+            None => ApiOutcome::Unknown,
+            Some((_, Access::Expired)) => ApiOutcome::Expired,
+            Some((_, Access::Revoked)) => ApiOutcome::Revoked,
+            Some((claims, Access::Live)) => {
+                let rules = world.settings.limits();
+                let quota = world.limits.take(claims.subject.id(), rules, now_ms);
+                arrival.quota = Some(quota);
+                arrival.admitted = if quota.admitted {
+                    check_version(headers).map_err(|error| (ApiOutcome::Rejected, error))
+                } else {
+                    Err((ApiOutcome::RateLimited, too_many_requests()))
+                };
+                return arrival;
+            }
+        };
+        arrival.admitted = Err((refusal, ApiError::unauthorized("Invalid JWT")));
+        arrival
+    }
+}
+
+fn bearer(headers: &HeaderMap) -> Option<&str> {
+    let value = headers.get(AUTHORIZATION)?.to_str().ok()?;
+    let (scheme, token) = value.split_once(' ')?;
+    scheme
+        .eq_ignore_ascii_case("bearer")
+        .then(|| token.trim_start())
+}
+
+fn check_version(headers: &HeaderMap) -> Result<(), ApiError> {
+    match headers.get("version") {
+        None => Err(ApiError::unauthorized("version header was not found.")),
+        Some(version) if VERSIONS.iter().any(|known| version == known) => Ok(()),
+        Some(_) => Err(ApiError::unauthorized("version header is invalid")),
+    }
+}
+
+fn too_many_requests() -> ApiError {
+    ApiError::new(StatusCode::TOO_MANY_REQUESTS, "Too Many Requests")
+}
+
+fn outcome(status: StatusCode) -> ApiOutcome {
+    match status {
+        StatusCode::FORBIDDEN => ApiOutcome::Forbidden,
+        status if status.is_client_error() || status.is_server_error() => ApiOutcome::Rejected,
+        _ => ApiOutcome::Ok,
+    }
+}

@@ -1,0 +1,66 @@
+//! What every handler shares.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use secrecy::ExposeSecret;
+
+use crate::Config;
+use crate::clock::Clock;
+use crate::directory::Directory;
+use crate::faults::Faults;
+use crate::grants::Grants;
+use crate::ids::Ids;
+use crate::ledger::Calls;
+use crate::limits::Limits;
+use crate::settings::Live;
+use crate::token::Signer;
+use crate::webhooks::{self, Webhooks};
+
+#[derive(Debug)]
+pub(crate) struct App {
+    pub(crate) config: Config,
+    pub(crate) clock: Clock,
+    pub(crate) ids: Ids,
+    pub(crate) signer: Signer,
+    pub(crate) webhooks: Webhooks,
+    world: Mutex<World>,
+}
+
+/// All that changes. Sections under its lock are short and never wait.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub(crate) settings: Live,
+    pub(crate) grants: Grants,
+    pub(crate) directory: Directory,
+    pub(crate) limits: Limits,
+    pub(crate) faults: Faults,
+    pub(crate) calls: Calls,
+}
+
+impl App {
+    pub(crate) fn new(config: Config) -> Result<Self, webhooks::StartError> {
+        let clock = Clock::start();
+        let secret = config.client_secret.expose_secret().as_bytes();
+        Ok(Self {
+            ids: Ids::new(secret, clock.now_ms()),
+            signer: Signer::new(&config.client_id, secret),
+            webhooks: Webhooks::new(config.webhook_url.clone())?,
+            world: Mutex::new(World {
+                settings: Live::new(&config),
+                grants: Grants::default(),
+                directory: Directory::new(),
+                limits: Limits::default(),
+                faults: Faults::default(),
+                calls: Calls::default(),
+            }),
+            clock,
+            config,
+        })
+    }
+
+    /// Everything under the lock is changed in steps that cannot fail half way, so that a
+    /// poisoned lock is no reason to stop.
+    pub(crate) fn world(&self) -> MutexGuard<'_, World> {
+        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}

@@ -1,0 +1,165 @@
+//! The consent page: where a customer chooses what the app is installed on.
+
+mod page;
+
+use std::sync::Arc;
+
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use http::header::{ACCEPT, LOCATION};
+use http::{HeaderMap, StatusCode};
+use url::Url;
+
+use crate::app::App;
+use crate::directory::COMPANY;
+use crate::error::ApiError;
+use crate::fields::Fields;
+use crate::grants::Consent;
+use crate::html;
+use crate::subject::{Subject, is_id};
+use crate::webhooks::{Event, Kind};
+
+/// What an app gets whose URL names no scopes.
+const DEFAULT_SCOPE: &str = "contacts.readonly contacts.write locations.readonly medias.readonly \
+                             medias.write oauth.readonly oauth.write products.readonly products.write";
+
+const CODE_DIGITS: usize = 40;
+
+/// `GET …/chooselocation`: the page.
+pub(crate) async fn show(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    query: Fields,
+) -> Response {
+    match Asked::read(&app, &query) {
+        Ok(asked) => page::render(&app, &asked, &query),
+        Err(problem) => refuse(&headers, problem),
+    }
+}
+
+/// `POST …/chooselocation`: somebody chose. Fields come from the form or the query.
+pub(crate) async fn choose(
+    State(app): State<Arc<App>>,
+    headers: HeaderMap,
+    query: Fields,
+    body: Bytes,
+) -> Response {
+    let chosen = Fields::body(&headers, &body)
+        .map_err(|_| "the form could not be read")
+        .and_then(|form| decide(&app, &form.or(query)));
+    match chosen {
+        Ok(location) => (StatusCode::FOUND, [(LOCATION, location.as_str())]).into_response(),
+        Err(problem) => refuse(&headers, problem),
+    }
+}
+
+/// What the app asks for.
+pub(super) struct Asked {
+    redirect_uri: Url,
+    scope: String,
+}
+
+impl Asked {
+    /// Checks the app's part, or says what is wrong with it.
+    fn read(app: &App, fields: &Fields) -> Result<Self, &'static str> {
+        if fields.get("response_type") != Some("code") {
+            return Err("response_type must be code");
+        }
+        if fields.get("client_id") != Some(&app.config.client_id) {
+            return Err("client_id is not that of an app known here");
+        }
+        let redirect_uri = fields
+            .get("redirect_uri")
+            .and_then(|uri| Url::parse(uri).ok())
+            .filter(|uri| matches!(uri.scheme(), "http" | "https"))
+            .ok_or("redirect_uri must be an http or https URL")?;
+        Ok(Self {
+            redirect_uri,
+            scope: fields.get("scope").unwrap_or(DEFAULT_SCOPE).to_owned(),
+        })
+    }
+}
+
+/// Where the browser goes next.
+fn decide(app: &Arc<App>, fields: &Fields) -> Result<Url, &'static str> {
+    let Asked {
+        mut redirect_uri,
+        scope,
+    } = Asked::read(app, fields)?;
+    let (name, value) = if fields.get("deny") == Some("1") {
+        ("error", "access_denied".to_owned())
+    } else {
+        let consent = Consent {
+            subject: subject(fields)?,
+            scope,
+            client_id: app.config.client_id.clone(),
+            // As the app wrote it: this is what it will repeat.
+            redirect_uri: fields.get("redirect_uri").unwrap_or_default().to_owned(),
+        };
+        ("code", grant(app, consent))
+    };
+    let mut query = redirect_uri.query_pairs_mut();
+    query.append_pair(name, &value);
+    if let Some(state) = fields.get("state") {
+        query.append_pair("state", state);
+    }
+    drop(query);
+    Ok(redirect_uri)
+}
+
+/// Any id will do: what is not there yet is made.
+fn subject(fields: &Fields) -> Result<Subject, &'static str> {
+    let company = fields.get("companyId");
+    if !company.is_none_or(is_id) {
+        return Err("companyId is not an id");
+    }
+    match (fields.get("locationId"), company) {
+        (Some(location), _) if !is_id(location) => Err("locationId is not an id"),
+        (Some(location), company) => Ok(Subject::Location {
+            location: location.into(),
+            company: company.unwrap_or(COMPANY).into(),
+        }),
+        (None, Some(company)) => Ok(Subject::Company {
+            company: company.into(),
+        }),
+        (None, None) => Err("locationId or companyId is needed"),
+    }
+}
+
+/// Answers the code. The app hears of the installation at once, which can be before it has
+/// exchanged the code: so it is with GHL.
+fn grant(app: &Arc<App>, mut consent: Consent) -> String {
+    let code = app.ids.hex(CODE_DIGITS);
+    let now_ms = app.clock.now_ms();
+    let event = {
+        let mut world = app.world();
+        if let Subject::Location { location, company } = &mut consent.subject {
+            // A location that is there already stays with its company.
+            let place = world.directory.open(location, company);
+            *company = place.company.clone();
+        }
+        let event = Event::new(Kind::Install, consent.subject.clone());
+        world.grants.consent(code.clone(), consent, now_ms);
+        event
+    };
+    app.announce(event);
+    code
+}
+
+/// A page for a person, JSON for a script.
+fn refuse(headers: &HeaderMap, problem: &str) -> Response {
+    let wants_html = headers
+        .get(ACCEPT)
+        .and_then(|accept| accept.to_str().ok())
+        .is_some_and(|accept| accept.contains("text/html"));
+    if wants_html {
+        let body = format!("<p>The app's link is wrong: {}.</p>", html::escape(problem));
+        return (
+            StatusCode::BAD_REQUEST,
+            html::page("This app cannot be installed", &body),
+        )
+            .into_response();
+    }
+    ApiError::bad_request(problem).into_response()
+}

@@ -1,0 +1,84 @@
+//! The page itself: forms and no scripts.
+
+use std::fmt::Write;
+
+use axum::response::Response;
+
+use super::Asked;
+use crate::app::App;
+use crate::directory::{COMPANY, LOCATIONS};
+use crate::fields::Fields;
+use crate::html::{escape, page};
+
+/// What the forms themselves say, so that it is not repeated from the query.
+const CHOICES: [&str; 3] = ["locationId", "companyId", "deny"];
+
+pub(super) fn render(app: &App, asked: &Asked, query: &Fields) -> Response {
+    let app_name = escape(&app.config.client_id);
+    let back = escape(asked.redirect_uri.as_str());
+    let kept = kept(query);
+    let mut body = format!(
+        "<p><strong>{app_name}</strong> asks for access. \
+         Choose what it is installed on; you then go back to <code>{back}</code>.</p>\
+         <p class=\"quiet\">This is a sandbox that plays GoHighLevel: nothing here is real.</p>\
+         <h2 id=\"locations\">Locations</h2><ul class=\"cards\" aria-labelledby=\"locations\">"
+    );
+    for (id, name, city) in LOCATIONS {
+        card(&mut body, &kept, ("locationId", id), name, city);
+    }
+    body.push_str("</ul><h2 id=\"agency\">The whole agency</h2><ul class=\"cards\" aria-labelledby=\"agency\">");
+    card(
+        &mut body,
+        &kept,
+        ("companyId", COMPANY),
+        "Northwind Sandbox Agency",
+        "all locations",
+    );
+    let _ = write!(
+        body,
+        "</ul><h2>Any other location</h2><div class=\"card\"><form method=\"post\">{kept}\
+         <label>Location id<input type=\"text\" name=\"locationId\" required maxlength=\"64\" \
+         pattern=\"[A-Za-z0-9_\\-]+\" autocomplete=\"off\"></label>\
+         <button>Install</button></form></div><h2>What the app may do</h2><ul>"
+    );
+    for scope in asked.scope.split_whitespace() {
+        let _ = write!(body, "<li><code>{}</code></li>", escape(scope));
+    }
+    let _ = write!(
+        body,
+        "</ul><form method=\"post\">{kept}<input type=\"hidden\" name=\"deny\" value=\"1\">\
+         <button class=\"plain\">Cancel</button></form>"
+    );
+    page("Install an app", &body)
+}
+
+fn card(body: &mut String, kept: &str, (field, id): (&str, &str), name: &str, place: &str) {
+    let name = escape(name);
+    let _ = write!(
+        body,
+        "<li class=\"card\"><form method=\"post\">{kept}\
+         <input type=\"hidden\" name=\"{field}\" value=\"{id}\">\
+         <p><strong>{name}</strong>, {place}<br><code class=\"quiet\">{id}</code></p>\
+         <button aria-label=\"Install on {name}\">Install</button></form></li>"
+    );
+}
+
+/// The query's fields, to be sent along with the choice.
+fn kept(query: &Fields) -> String {
+    let mut pairs: Vec<_> = query
+        .iter()
+        .filter(|(name, _)| !CHOICES.contains(name))
+        .collect();
+    pairs.sort_unstable();
+    pairs
+        .iter()
+        .fold(String::new(), |mut inputs, (name, value)| {
+            let _ = write!(
+                inputs,
+                "<input type=\"hidden\" name=\"{}\" value=\"{}\">",
+                escape(name),
+                escape(value)
+            );
+            inputs
+        })
+}

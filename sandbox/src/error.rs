@@ -1,0 +1,103 @@
+//! Errors in GHL's shapes.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde_json::{Map, Value, json};
+
+/// An error answer: GHL's status and body.
+#[derive(Clone, Debug)]
+pub(crate) struct ApiError {
+    status: StatusCode,
+    body: Map<String, Value>,
+}
+
+impl ApiError {
+    /// `{statusCode, message}`, and `error` with the status in words but for 400, as GHL's
+    /// documents have it.
+    pub(crate) fn new(status: StatusCode, message: &str) -> Self {
+        let mut error = Self {
+            status,
+            body: Map::new(),
+        }
+        .with("statusCode", status.as_u16())
+        .with("message", message);
+        if status != StatusCode::BAD_REQUEST {
+            error = error.with("error", reason(status));
+        }
+        error
+    }
+
+    pub(crate) fn bad_request(message: &str) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, message)
+    }
+
+    pub(crate) fn unauthorized(message: &str) -> Self {
+        Self::new(StatusCode::UNAUTHORIZED, message)
+    }
+
+    pub(crate) fn not_found(message: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, message)
+    }
+
+    /// 422: every rule that a field breaks is a message.
+    pub(crate) fn invalid<M: Into<String>>(messages: impl IntoIterator<Item = M>) -> Self {
+        let messages: Vec<String> = messages.into_iter().map(Into::into).collect();
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "").with("message", messages)
+    }
+
+    /// The token endpoint's other shape, in OAuth's words.
+    pub(crate) fn oauth(description: &str) -> Self {
+        Self {
+            status: StatusCode::UNAUTHORIZED,
+            body: Map::new(),
+        }
+        .with("error", "UnAuthorized!")
+        .with("error_description", description)
+    }
+
+    pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
+        self.body.insert(field.to_owned(), value.into());
+        self
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        (self.status, Json(self.body)).into_response()
+    }
+}
+
+fn reason(status: StatusCode) -> Value {
+    json!(status.canonical_reason().unwrap_or("Unknown"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_shape_is_as_documented() {
+        let body = |error: ApiError| Value::Object(error.body);
+        assert_eq!(
+            body(ApiError::bad_request("Location is not active")),
+            json!({"statusCode": 400, "message": "Location is not active"})
+        );
+        assert_eq!(
+            body(ApiError::unauthorized("Invalid JWT")),
+            json!({"statusCode": 401, "message": "Invalid JWT", "error": "Unauthorized"})
+        );
+        assert_eq!(
+            body(ApiError::invalid(["name should not be empty"])),
+            json!({
+                "statusCode": 422,
+                "message": ["name should not be empty"],
+                "error": "Unprocessable Entity",
+            })
+        );
+        assert_eq!(
+            body(ApiError::oauth("Invalid client credentials!")),
+            json!({"error": "UnAuthorized!", "error_description": "Invalid client credentials!"})
+        );
+    }
+}

@@ -1,0 +1,223 @@
+//! Rules as they are written, and what they mean.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::{Alteration, Call, Canned, Fault};
+
+const HTML: &str =
+    "<html><head><title>Error</title></head><body><h1>The origin is unwell</h1></body></html>";
+
+/// One rule. `on` and `kind` are always there, and either `next` (how many calls it strikes) or
+/// `share` (which part of the calls, 0 to 1, drawn with `seed`).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(crate) struct Rule {
+    on: Endpoint,
+    kind: Kind,
+    /// For `status`. From 400 on, the call is not processed; 200 goes with a `body` that says
+    /// what is wrong with the answer.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    status: Option<u16>,
+    /// For `status`: seconds, sent as `Retry-After`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    retry_after: Option<u64>,
+    /// For `status`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    body: Option<Body>,
+    /// For `hang` and `slow_body`: how long.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ms: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) next: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) share: Option<f64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    seed: Option<u64>,
+    /// Only calls of this location, or company.
+    #[serde(rename = "locationId", skip_serializing_if = "Option::is_none")]
+    location_id: Option<String>,
+    /// Only token calls of this `grant_type`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    grant: Option<GrantType>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Endpoint {
+    Token,
+    Api,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum GrantType {
+    AuthorizationCode,
+    RefreshToken,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Kind {
+    Status,
+    InvalidGrant,
+    InvalidClient,
+    LocationInactive,
+    Hang,
+    ResetBefore,
+    ProcessThenLose,
+    SlowBody,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+enum Body {
+    /// A page instead of JSON, as an edge in front of GHL would answer; with 200 too the call
+    /// is not processed.
+    Html,
+    TruncatedJson,
+    MissingFields,
+    MissingRefreshToken,
+}
+
+impl Rule {
+    pub(super) fn seed(&self) -> u64 {
+        self.seed.unwrap_or_default()
+    }
+
+    pub(super) fn applies_to(&self, call: Call<'_>) -> bool {
+        self.on == call.on
+            && self.grant.is_none_or(|grant| Some(grant) == call.grant)
+            && self
+                .location_id
+                .as_deref()
+                .is_none_or(|location| Some(location) == call.subject)
+    }
+
+    /// What it does, or what is wrong with it.
+    pub(super) fn fault(&self) -> Result<Fault, String> {
+        self.check_how_often()?;
+        if self.grant.is_some() && self.on != Endpoint::Token {
+            return Err("`grant` is for token calls".to_owned());
+        }
+        let status_only = [
+            ("status", self.status.is_some()),
+            ("retry_after", self.retry_after.is_some()),
+            ("body", self.body.is_some()),
+        ];
+        if let Some((field, _)) = status_only.into_iter().find(|(_, set)| *set)
+            && self.kind != Kind::Status
+        {
+            return Err(format!("`{field}` is for kind `status`"));
+        }
+        if self.ms.is_some() && !matches!(self.kind, Kind::Hang | Kind::SlowBody) {
+            return Err("`ms` is for kinds `hang` and `slow_body`".to_owned());
+        }
+        match self.kind {
+            Kind::Status => self.status_fault(),
+            Kind::InvalidGrant => self.token_error(
+                400,
+                &json!({"statusCode": 400, "message": "Invalid grant: refresh token is invalid"}),
+            ),
+            Kind::InvalidClient => self.token_error(
+                401,
+                &json!({
+                    "error": "UnAuthorized!",
+                    "error_description": "Invalid client credentials!",
+                }),
+            ),
+            Kind::LocationInactive => self.token_error(
+                400,
+                &json!({"statusCode": 400, "message": "Location is not active"}),
+            ),
+            Kind::Hang => self.duration().map(Fault::Hang),
+            Kind::ResetBefore => Ok(Fault::ResetBefore),
+            Kind::ProcessThenLose => Ok(Fault::ProcessThenLose),
+            Kind::SlowBody => self.duration().map(Fault::SlowBody),
+        }
+    }
+
+    fn check_how_often(&self) -> Result<(), String> {
+        if self.next.is_some() == self.share.is_some() {
+            return Err("needs either `next` or `share`".to_owned());
+        }
+        if self
+            .share
+            .is_some_and(|share| !(0.0..=1.0).contains(&share))
+        {
+            return Err("`share` must be from 0 to 1".to_owned());
+        }
+        if self.seed.is_some() && self.share.is_none() {
+            return Err("`seed` goes with `share`".to_owned());
+        }
+        Ok(())
+    }
+
+    fn duration(&self) -> Result<Duration, String> {
+        let ms = self.ms.ok_or("needs `ms`")?;
+        Ok(Duration::from_millis(ms))
+    }
+
+    fn status_fault(&self) -> Result<Fault, String> {
+        let status = self.status.ok_or("needs `status`")?;
+        if status != 200 && !(400..=599).contains(&status) {
+            return Err("`status` must be 200, or from 400 to 599".to_owned());
+        }
+        let alteration = match (self.body, status) {
+            (None, 200) => return Err("status 200 needs a `body` that is wrong".to_owned()),
+            (Some(Body::TruncatedJson), 200) => Alteration::Truncate,
+            (Some(Body::MissingFields), 200) => self.token_only(Alteration::OnlyTokens)?,
+            (Some(Body::MissingRefreshToken), 200) => {
+                self.token_only(Alteration::WithoutRefreshToken)?
+            }
+            (Some(Body::MissingFields | Body::MissingRefreshToken), _) => {
+                return Err("this `body` goes with status 200".to_owned());
+            }
+            (Some(Body::Html), _) => {
+                return Ok(self.canned(status, "text/html; charset=utf-8", HTML.into()));
+            }
+            (None, _) => return Ok(self.canned(status, JSON, error_body(status))),
+            (Some(Body::TruncatedJson), _) => {
+                let body = error_body(status);
+                return Ok(self.canned(status, JSON, body.slice(..body.len() / 2)));
+            }
+        };
+        Ok(Fault::Alter(alteration))
+    }
+
+    fn token_only<T>(&self, value: T) -> Result<T, String> {
+        match self.on {
+            Endpoint::Token => Ok(value),
+            Endpoint::Api => Err("this is for token calls".to_owned()),
+        }
+    }
+
+    fn token_error(&self, status: u16, body: &serde_json::Value) -> Result<Fault, String> {
+        self.token_only(self.canned(status, JSON, body.to_string().into()))
+    }
+
+    fn canned(&self, status: u16, content_type: &'static str, body: Bytes) -> Fault {
+        Fault::Answer(Canned {
+            status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
+            content_type,
+            retry_after_s: self.retry_after,
+            body,
+        })
+    }
+}
+
+const JSON: &str = "application/json; charset=utf-8";
+
+fn error_body(status: u16) -> Bytes {
+    let reason = StatusCode::from_u16(status)
+        .ok()
+        .and_then(|status| status.canonical_reason())
+        .unwrap_or("Unknown");
+    json!({"statusCode": status, "message": reason})
+        .to_string()
+        .into()
+}

@@ -1,0 +1,135 @@
+//! Reading what callers send, with refusals in GHL's shape.
+
+use std::collections::HashMap;
+use std::convert::Infallible;
+
+use axum::extract::{FromRequest, FromRequestParts, Request};
+use bytes::Bytes;
+use http::header::CONTENT_TYPE;
+use http::request::Parts;
+use http::{HeaderMap, StatusCode};
+use serde_json::{Map, Value};
+use url::form_urlencoded;
+
+use crate::error::ApiError;
+
+/// Names with their values: a query, a form, or a flat JSON object. Of a name that comes twice
+/// the last counts; an empty value counts as absent.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Fields(HashMap<String, String>);
+
+/// A JSON object as the body.
+#[derive(Clone, Debug)]
+pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
+
+impl Fields {
+    pub(crate) fn urlencoded(text: &[u8]) -> Self {
+        Self(form_urlencoded::parse(text).into_owned().collect())
+    }
+
+    /// A body, by its content type: JSON if it says so, a form otherwise.
+    pub(crate) fn body(headers: &HeaderMap, body: &[u8]) -> Result<Self, ApiError> {
+        if !is_json(headers) {
+            return Ok(Self::urlencoded(body));
+        }
+        let object = json_object(body)?;
+        let text = |value: Value| match value {
+            Value::String(text) => text,
+            other => other.to_string(),
+        };
+        Ok(Self(
+            object
+                .into_iter()
+                .filter(|(_, value)| !value.is_null())
+                .map(|(name, value)| (name, text(value)))
+                .collect(),
+        ))
+    }
+
+    pub(crate) fn get(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .map(String::as_str)
+            .filter(|value| !value.is_empty())
+    }
+
+    /// A field that must be there.
+    pub(crate) fn required(&self, name: &str) -> Result<&str, ApiError> {
+        self.get(name).ok_or_else(|| missing(name))
+    }
+
+    /// A number, `default` where there is none.
+    pub(crate) fn number(&self, name: &str, default: usize) -> Result<usize, ApiError> {
+        self.get(name).map_or(Ok(default), |text| {
+            text.parse()
+                .map_err(|_| ApiError::invalid([format!("{name} must be a number")]))
+        })
+    }
+
+    /// These fields, and of those not among them the others'.
+    pub(crate) fn or(mut self, others: Self) -> Self {
+        for (name, value) in others.0 {
+            self.0.entry(name).or_insert(value);
+        }
+        self
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0
+            .iter()
+            .map(|(name, value)| (name.as_str(), value.as_str()))
+    }
+}
+
+impl<S: Sync> FromRequestParts<S> for Fields {
+    type Rejection = Infallible;
+
+    /// The query.
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
+        let query = parts.uri.query().unwrap_or_default();
+        Ok(Self::urlencoded(query.as_bytes()))
+    }
+}
+
+impl JsonObject {
+    pub(crate) fn text(&self, name: &str) -> Option<&str> {
+        self.0
+            .get(name)
+            .and_then(Value::as_str)
+            .filter(|text| !text.is_empty())
+    }
+}
+
+impl<S: Send + Sync> FromRequest<S> for JsonObject {
+    type Rejection = ApiError;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, ApiError> {
+        let body = Bytes::from_request(request, state).await.map_err(|_| {
+            ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request entity too large")
+        })?;
+        json_object(&body).map(Self)
+    }
+}
+
+/// What GHL says of a field that is not there.
+pub(crate) fn missing(name: &str) -> ApiError {
+    ApiError::invalid([
+        format!("{name} must be a string"),
+        format!("{name} should not be empty"),
+    ])
+}
+
+fn json_object(body: &[u8]) -> Result<Map<String, Value>, ApiError> {
+    if body.is_empty() {
+        return Ok(Map::new());
+    }
+    serde_json::from_slice(body)
+        .map_err(|error| ApiError::bad_request(&format!("Body is no JSON object: {error}")))
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    headers
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.to_ascii_lowercase().starts_with("application/json"))
+}

@@ -1,0 +1,48 @@
+//! Authorization codes: good once, for ten minutes.
+
+use std::collections::{HashMap, VecDeque};
+use std::time::Duration;
+
+use crate::clock::millis;
+use crate::subject::Subject;
+
+const LIFETIME: Duration = Duration::from_secs(10 * 60);
+
+/// What somebody consented to.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Consent {
+    pub(crate) subject: Subject,
+    pub(crate) scope: String,
+    pub(crate) client_id: String,
+    pub(crate) redirect_uri: String,
+}
+
+#[derive(Debug, Default)]
+pub(super) struct Codes {
+    waiting: HashMap<String, (Consent, u64)>,
+    /// In the order in which they expire.
+    order: VecDeque<(u64, String)>,
+}
+
+impl Codes {
+    pub(super) fn keep(&mut self, code: String, consent: Consent, now_ms: u64) {
+        while let Some((_, old)) = self.order.pop_front_if(|(expires, _)| *expires <= now_ms) {
+            self.waiting.remove(&old);
+        }
+        let expires_ms = now_ms + millis(LIFETIME);
+        self.order.push_back((expires_ms, code.clone()));
+        self.waiting.insert(code, (consent, expires_ms));
+    }
+
+    /// What a code stands for, as long as it is good.
+    pub(super) fn peek(&self, code: &str, now_ms: u64) -> Option<&Consent> {
+        self.waiting
+            .get(code)
+            .filter(|(_, expires_ms)| now_ms < *expires_ms)
+            .map(|(consent, _)| consent)
+    }
+
+    pub(super) fn take(&mut self, code: &str) -> Option<Consent> {
+        self.waiting.remove(code).map(|(consent, _)| consent)
+    }
+}

@@ -1,0 +1,255 @@
+//! What happened: the judge of whoever refreshes tokens against this sandbox.
+//!
+//! The counts are exact for as long as the sandbox runs. Details are kept of some 400,000 refresh
+//! tokens; each is named by the first 12 hex digits of its SHA-256.
+
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use crate::grants::{Chain, Grant, Grants, Record, Repeat, Tally};
+use crate::subject::{Subject, UserType};
+use crate::token::{Claims, GrantId, Signer, fingerprint};
+
+/// Calls of the token endpoint by what came of them.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct TokenCalls {
+    pub(crate) code_exchanged: u64,
+    pub(crate) refreshed: u64,
+    pub(crate) replayed: u64,
+    pub(crate) invalid_grant: u64,
+    pub(crate) invalid_client: u64,
+    pub(crate) location_inactive: u64,
+    pub(crate) invalid_request: u64,
+    /// Struck by a fault, and not processed.
+    pub(crate) faulted: u64,
+    /// Processed, and counted above as well, but the connection was closed by a fault.
+    pub(crate) answers_lost: u64,
+}
+
+/// API calls by what came of them.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub(crate) struct ApiCalls {
+    pub(crate) ok: u64,
+    pub(crate) expired_access_token: u64,
+    /// No bearer, or one that was never ours.
+    pub(crate) unknown_access_token: u64,
+    pub(crate) revoked_access_token: u64,
+    /// 403.
+    pub(crate) forbidden: u64,
+    pub(crate) rate_limited: u64,
+    /// Any other error of the caller's.
+    pub(crate) rejected: u64,
+    /// Struck by a fault, and not processed.
+    pub(crate) faulted: u64,
+    /// Processed, and counted above as well, but the connection was closed by a fault.
+    pub(crate) answers_lost: u64,
+}
+
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Calls {
+    pub(crate) token: TokenCalls,
+    pub(crate) api: ApiCalls,
+}
+
+/// How the token endpoint answered a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum TokenOutcome {
+    CodeExchanged,
+    Refreshed,
+    Replayed,
+    InvalidGrant,
+    InvalidClient,
+    LocationInactive,
+    InvalidRequest,
+    Faulted,
+}
+
+/// How an API call was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ApiOutcome {
+    Ok,
+    Expired,
+    Unknown,
+    Revoked,
+    Forbidden,
+    RateLimited,
+    Rejected,
+    Faulted,
+}
+
+impl TokenCalls {
+    pub(crate) fn count(&mut self, outcome: TokenOutcome) {
+        let count = match outcome {
+            TokenOutcome::CodeExchanged => &mut self.code_exchanged,
+            TokenOutcome::Refreshed => &mut self.refreshed,
+            TokenOutcome::Replayed => &mut self.replayed,
+            TokenOutcome::InvalidGrant => &mut self.invalid_grant,
+            TokenOutcome::InvalidClient => &mut self.invalid_client,
+            TokenOutcome::LocationInactive => &mut self.location_inactive,
+            TokenOutcome::InvalidRequest => &mut self.invalid_request,
+            TokenOutcome::Faulted => &mut self.faulted,
+        };
+        *count += 1;
+    }
+}
+
+impl ApiCalls {
+    pub(crate) fn count(&mut self, outcome: ApiOutcome) {
+        let count = match outcome {
+            ApiOutcome::Ok => &mut self.ok,
+            ApiOutcome::Expired => &mut self.expired_access_token,
+            ApiOutcome::Unknown => &mut self.unknown_access_token,
+            ApiOutcome::Revoked => &mut self.revoked_access_token,
+            ApiOutcome::Forbidden => &mut self.forbidden,
+            ApiOutcome::RateLimited => &mut self.rate_limited,
+            ApiOutcome::Rejected => &mut self.rejected,
+            ApiOutcome::Faulted => &mut self.faulted,
+        };
+        *count += 1;
+    }
+}
+
+/// `GET /_sandbox/ledger`.
+#[derive(Debug, Serialize)]
+pub(crate) struct Totals {
+    #[serde(flatten)]
+    tally: Tally,
+    calls_ok: u64,
+    calls_with_expired_token: u64,
+    calls_with_unknown_token: u64,
+    token_calls: TokenCalls,
+    api_calls: ApiCalls,
+    grants: usize,
+    grants_revoked: usize,
+}
+
+impl Totals {
+    pub(crate) fn new(grants: &Grants, calls: Calls) -> Self {
+        Self {
+            tally: grants.tally(),
+            calls_ok: calls.api.ok,
+            calls_with_expired_token: calls.api.expired_access_token,
+            calls_with_unknown_token: calls.api.unknown_access_token,
+            token_calls: calls.token,
+            api_calls: calls.api,
+            grants: grants.len(),
+            grants_revoked: grants.revoked_count(),
+        }
+    }
+}
+
+/// A grant as it was at one moment, copied so that it can be written down without the lock.
+#[derive(Debug)]
+pub(crate) struct Snapshot {
+    id: GrantId,
+    subject: Subject,
+    scope: Arc<str>,
+    granted_ms: u64,
+    revoked: bool,
+    chain: Chain,
+}
+
+/// One grant, and its refresh tokens in their order.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct GrantEntry {
+    grant: String,
+    user_type: UserType,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location_id: Option<String>,
+    company_id: String,
+    #[serde(rename = "granted_ms")]
+    granted_ms: u64,
+    revoked: bool,
+    #[serde(flatten)]
+    tally: Tally,
+    tokens: Vec<TokenEntry>,
+}
+
+#[derive(Debug, Serialize)]
+struct TokenEntry {
+    token: String,
+    generation: u64,
+    issued_ms: u64,
+    spent_ms: Option<u64>,
+    /// How often it was presented while the grant was good: the spending and all repeats.
+    spent: u32,
+    replays_in_grace: u32,
+    spent_outside_grace: u32,
+    /// The first repeats, oldest first.
+    repeats: Vec<Repeat>,
+    successor: Option<String>,
+}
+
+impl Snapshot {
+    pub(crate) fn of((id, grant): (GrantId, &Grant)) -> Self {
+        Self {
+            id,
+            subject: grant.subject.clone(),
+            scope: grant.scope.clone(),
+            granted_ms: grant.granted_ms,
+            revoked: grant.revoked,
+            chain: grant.chain.clone(),
+        }
+    }
+
+    /// Makes every token once more to name it: for outside the lock.
+    pub(crate) fn entry(&self, signer: &Signer) -> GrantEntry {
+        let mut tokens: Vec<_> = self
+            .chain
+            .records()
+            .map(|(generation, record)| {
+                let token = self.token(signer, generation, record.issued_ms);
+                TokenEntry::new(token, generation, record)
+            })
+            .collect();
+        let successors: Vec<_> = tokens
+            .iter()
+            .skip(1)
+            .map(|next| next.token.clone())
+            .collect();
+        for (token, successor) in tokens.iter_mut().zip(successors) {
+            token.successor = Some(successor);
+        }
+        GrantEntry {
+            grant: format!("{:016x}", self.id.0),
+            user_type: self.subject.user_type(),
+            location_id: self.subject.location().map(ToString::to_string),
+            company_id: self.subject.company().to_string(),
+            granted_ms: self.granted_ms,
+            revoked: self.revoked,
+            tally: self.chain.tally,
+            tokens,
+        }
+    }
+
+    fn token(&self, signer: &Signer, generation: u64, issued_ms: u64) -> String {
+        let claims = Claims::refresh(
+            self.id,
+            self.subject.clone(),
+            self.scope.to_string(),
+            generation,
+            issued_ms,
+        );
+        fingerprint(&signer.sign(&claims, 0))
+    }
+}
+
+impl TokenEntry {
+    fn new(token: String, generation: u64, record: &Record) -> Self {
+        Self {
+            token,
+            generation,
+            issued_ms: record.issued_ms,
+            spent_ms: record.spent_ms,
+            spent: u32::from(record.spent_ms.is_some())
+                + record.replays
+                + record.spent_outside_grace,
+            replays_in_grace: record.replays,
+            spent_outside_grace: record.spent_outside_grace,
+            repeats: record.repeats.clone(),
+            successor: None,
+        }
+    }
+}

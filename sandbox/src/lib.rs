@@ -1,0 +1,114 @@
+//! A faithful local GHL, in memory: what a newcomer installs against without credentials, and the
+//! judge of the refresh protocol in tests.
+//!
+//! # What it plays
+//! `GET|POST [/v2]/oauth/chooselocation` (consent) · `POST /oauth/token` · `POST
+//! /oauth/locationToken` · `GET /oauth/installedLocations` · `GET|POST /products` · `GET|DELETE
+//! /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `GET /contacts/{id}` · `GET
+//! /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` · `POST
+//! /medias/upload-file` · `GET /medias/files` · `DELETE /marketplace/app/{appId}/installations`;
+//! all but the first two ask for a bearer and a `Version` header.
+//!
+//! # The ledger
+//! `GET /_sandbox/ledger` answers exact counts since the start:
+//! ```json
+//! {
+//!   "refresh_tokens_issued": 3, "refresh_tokens_spent": 2,
+//!   "replays_in_grace": 0, "spent_outside_grace": 0,
+//!   "spent_after_revocation": 0, "refreshed_without_rotation": 0,
+//!   "calls_ok": 9, "calls_with_expired_token": 0, "calls_with_unknown_token": 0,
+//!   "token_calls": {"code_exchanged": 1, "refreshed": 2, "replayed": 0, "invalid_grant": 0,
+//!     "invalid_client": 0, "location_inactive": 0, "invalid_request": 0,
+//!     "faulted": 0, "answers_lost": 0},
+//!   "api_calls": {"ok": 9, "expired_access_token": 0, "unknown_access_token": 0,
+//!     "revoked_access_token": 0, "forbidden": 0, "rate_limited": 0, "rejected": 0,
+//!     "faulted": 0, "answers_lost": 0},
+//!   "grants": 1, "grants_revoked": 0
+//! }
+//! ```
+//! `?detail=1` adds `installations`, a list of grants; `GET /_sandbox/ledger/{id}` answers `{id,
+//! installations}` with those of one location or company, oldest first:
+//! ```json
+//! {
+//!   "grant": "00c0ffee00c0ffee", "userType": "Location", "locationId": "…", "companyId": "…",
+//!   "granted_ms": 1700000000000, "revoked": false,
+//!   "refresh_tokens_issued": 2, "refresh_tokens_spent": 1, "replays_in_grace": 1,
+//!   "spent_outside_grace": 0, "spent_after_revocation": 0, "refreshed_without_rotation": 0,
+//!   "tokens": [
+//!     {"token": "5f2b…", "generation": 1, "issued_ms": 1700000000000,
+//!      "spent_ms": 1700000001000, "spent": 2, "replays_in_grace": 1, "spent_outside_grace": 0,
+//!      "repeats": [{"at_ms": 1700000001500, "in_grace": true}], "successor": "91ac…"},
+//!     {"token": "91ac…", "generation": 2, "issued_ms": 1700000001000, "spent_ms": null,
+//!      "spent": 0, "replays_in_grace": 0, "spent_outside_grace": 0, "repeats": [],
+//!      "successor": null}
+//!   ]
+//! }
+//! ```
+//! `token` and `successor` are the first 12 hex digits of the SHA-256 of the refresh token.
+//!
+//! # Faults
+//! `PUT /_sandbox/faults` takes a list of rules, `GET` shows them with `fired`, `DELETE` clears:
+//! ```json
+//! [
+//!   {"on": "token", "kind": "status", "status": 429, "retry_after": 2, "next": 3},
+//!   {"on": "token", "kind": "status", "status": 502, "body": "html", "share": 0.1, "seed": 7},
+//!   {"on": "token", "kind": "status", "status": 200, "body": "missing_refresh_token", "next": 1},
+//!   {"on": "token", "kind": "process_then_lose", "next": 1, "grant": "refresh_token"},
+//!   {"on": "api", "kind": "hang", "ms": 500, "next": 1, "locationId": "…"}
+//! ]
+//! ```
+//! Kinds: `status`, `hang` and `slow_body` (with `ms`), `reset_before`, `process_then_lose`, and
+//! for the token endpoint `invalid_grant`, `invalid_client`, `location_inactive`. Bodies of
+//! `status`: `html`, `truncated_json`, and with 200 for the token endpoint `missing_fields`,
+//! `missing_refresh_token`. An error status or an `html` body comes in place of processing; 200
+//! with another body is processed first.
+//!
+//! # Steering
+//! `POST /_sandbox/revoke`, `pause`, `resume`, `expire` with `{"locationId"}` or `{"companyId"}` ·
+//! `GET|PUT /_sandbox/settings` · `POST /_sandbox/webhooks` with `{"type", "locationId" or
+//! "companyId", "webhookId"?, "timestamp"?}` · `GET /_sandbox/webhook-key.pem` · `ANY
+//! /_sandbox/echo/…` (an API call that answers what arrived).
+
+mod api;
+mod app;
+mod clock;
+mod config;
+mod consent;
+mod directory;
+mod error;
+mod faults;
+mod fields;
+mod grants;
+mod html;
+mod ids;
+mod ledger;
+mod limits;
+mod oauth;
+mod router;
+mod server;
+mod settings;
+mod steering;
+mod subject;
+mod token;
+mod webhooks;
+
+use std::io;
+use std::sync::Arc;
+
+use tokio::net::TcpListener;
+
+pub use config::Config;
+
+/// Serves a sandbox of its own on `listener` until `shutdown`, then lets calls in flight finish
+/// for two seconds.
+///
+/// # Errors
+/// If it cannot be started: the system gives no random numbers, or no TLS for webhooks.
+pub async fn serve(
+    listener: TcpListener,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send,
+) -> io::Result<()> {
+    let app = app::App::new(config).map_err(io::Error::other)?;
+    server::serve(listener, router::router(Arc::new(app)), shutdown).await
+}

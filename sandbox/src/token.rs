@@ -1,0 +1,242 @@
+//! Tokens in the shape of a JWT, signed by the sandbox.
+//!
+//! All that must be known of a token is inside it and vouched for by the signature: the sandbox
+//! keeps no table of access tokens, however many it hands out, and one that is started again
+//! with the same secret recognises its earlier ones. "Expired" and "never ours" stay apart for
+//! ever.
+
+use std::borrow::Cow;
+use std::iter;
+use std::time::Duration;
+
+use base64::Engine;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use ring::{digest, hmac};
+use serde::{Deserialize, Serialize};
+
+use crate::clock::millis;
+use crate::ids;
+use crate::subject::{Subject, UserType};
+
+/// Unused, a refresh token lives a year.
+pub(crate) const REFRESH_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
+
+/// What a token has besides its payload: header, signature, two dots, and the padding's name.
+const FRAME_BYTES: usize = 36 + 43 + 2 + 19;
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub(crate) struct GrantId(pub(crate) u64);
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub(crate) enum Use {
+    Access,
+    Refresh,
+}
+
+/// What a token says.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Claims {
+    pub(crate) token_use: Use,
+    pub(crate) grant: GrantId,
+    pub(crate) subject: Subject,
+    pub(crate) scope: String,
+    /// The serial of an access token; the generation of a refresh token within its grant.
+    pub(crate) number: u64,
+    pub(crate) issued_ms: u64,
+    pub(crate) expires_ms: u64,
+}
+
+impl Claims {
+    /// A refresh token follows from these alone, so that a repeat within the grace can answer
+    /// the same one without its having been kept.
+    pub(crate) fn refresh(
+        grant: GrantId,
+        subject: Subject,
+        scope: String,
+        generation: u64,
+        issued_ms: u64,
+    ) -> Self {
+        Self {
+            token_use: Use::Refresh,
+            grant,
+            subject,
+            scope,
+            number: generation,
+            issued_ms,
+            expires_ms: issued_ms + millis(REFRESH_LIFETIME),
+        }
+    }
+}
+
+/// Signs tokens and reads back its own.
+#[derive(Debug)]
+pub(crate) struct Signer {
+    key: hmac::Key,
+    client_id: String,
+}
+
+impl Signer {
+    pub(crate) fn new(client_id: &str, client_secret: &[u8]) -> Self {
+        Self {
+            key: hmac::Key::new(hmac::HMAC_SHA256, client_secret),
+            client_id: client_id.to_owned(),
+        }
+    }
+
+    /// The token, padded to about `bytes` where it is shorter.
+    pub(crate) fn sign(&self, claims: &Claims, bytes: usize) -> String {
+        let payload = Payload::new(claims, &self.client_id);
+        let mut json = serde_json::to_string(&payload).unwrap_or_default();
+        // Four bytes of base64 carry three.
+        let padding = (bytes.saturating_sub(FRAME_BYTES) * 3 / 4).saturating_sub(json.len());
+        if padding > 0 {
+            json.pop();
+            json.push_str(r#","padding":""#);
+            json.extend(iter::repeat_n('0', padding));
+            json.push_str(r#""}"#);
+        }
+        let mut token = URL_SAFE_NO_PAD.encode(HEADER);
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(json, &mut token);
+        let signature = hmac::sign(&self.key, token.as_bytes());
+        token.push('.');
+        URL_SAFE_NO_PAD.encode_string(signature, &mut token);
+        token
+    }
+
+    /// What the token says, if it is one of this sandbox's and of this use; whether it has
+    /// expired is for the caller to judge.
+    pub(crate) fn read(&self, token: &str, token_use: Use) -> Option<Claims> {
+        let (signed, signature) = token.rsplit_once('.')?;
+        let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
+        hmac::verify(&self.key, signed.as_bytes(), &signature).ok()?;
+        let payload = URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?;
+        let payload: Payload<'_> = serde_json::from_slice(&payload).ok()?;
+        (payload.sandbox.token_use == token_use).then(|| payload.claims())
+    }
+}
+
+/// What a token is called where it must not be shown: the start of its SHA-256, 12 hex digits.
+pub(crate) fn fingerprint(token: &str) -> String {
+    ids::hex(&digest::digest(&digest::SHA256, token.as_bytes()).as_ref()[..6])
+}
+
+/// The names are those in GHL's tokens; what only the sandbox needs is under `sandbox`.
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Payload<'a> {
+    auth_class: UserType,
+    #[serde(borrow)]
+    auth_class_id: Cow<'a, str>,
+    #[serde(borrow)]
+    company_id: Cow<'a, str>,
+    #[serde(borrow)]
+    source: Cow<'a, str>,
+    #[serde(borrow)]
+    source_id: Cow<'a, str>,
+    #[serde(borrow)]
+    channel: Cow<'a, str>,
+    #[serde(borrow)]
+    scope: Cow<'a, str>,
+    iat: u64,
+    exp: u64,
+    sandbox: Mark,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Mark {
+    token_use: Use,
+    grant: GrantId,
+    number: u64,
+    issued_ms: u64,
+    expires_ms: u64,
+}
+
+impl<'a> Payload<'a> {
+    fn new(claims: &'a Claims, client_id: &'a str) -> Self {
+        Self {
+            auth_class: claims.subject.user_type(),
+            auth_class_id: Cow::Borrowed(claims.subject.id()),
+            company_id: Cow::Borrowed(claims.subject.company()),
+            source: Cow::Borrowed("INTEGRATION"),
+            source_id: Cow::Borrowed(client_id),
+            channel: Cow::Borrowed("OAUTH"),
+            scope: Cow::Borrowed(&claims.scope),
+            iat: claims.issued_ms / 1000,
+            exp: claims.expires_ms / 1000,
+            sandbox: Mark {
+                token_use: claims.token_use,
+                grant: claims.grant,
+                number: claims.number,
+                issued_ms: claims.issued_ms,
+                expires_ms: claims.expires_ms,
+            },
+        }
+    }
+
+    fn claims(self) -> Claims {
+        let company = self.company_id.into();
+        let subject = match self.auth_class {
+            UserType::Company => Subject::Company { company },
+            UserType::Location => Subject::Location {
+                location: self.auth_class_id.into(),
+                company,
+            },
+        };
+        Claims {
+            token_use: self.sandbox.token_use,
+            grant: self.sandbox.grant,
+            subject,
+            scope: self.scope.into_owned(),
+            number: self.sandbox.number,
+            issued_ms: self.sandbox.issued_ms,
+            expires_ms: self.sandbox.expires_ms,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claims() -> Claims {
+        let subject = Subject::Location {
+            location: "loc".into(),
+            company: "comp".into(),
+        };
+        Claims::refresh(GrantId(7), subject, "a b".to_owned(), 3, 1000)
+    }
+
+    #[test]
+    fn a_token_says_what_was_signed() {
+        let signer = Signer::new("client", b"secret");
+        let token = signer.sign(&claims(), 0);
+        assert_eq!(token.split('.').count(), 3);
+        assert_eq!(signer.read(&token, Use::Refresh), Some(claims()));
+        assert_eq!(signer.sign(&claims(), 0), token);
+    }
+
+    #[test]
+    fn other_keys_uses_and_texts_are_refused() {
+        let signer = Signer::new("client", b"secret");
+        let token = signer.sign(&claims(), 0);
+        assert_eq!(signer.read(&token, Use::Access), None);
+        let stranger = Signer::new("client", b"other");
+        assert_eq!(stranger.read(&token, Use::Refresh), None);
+        for text in ["", ".", "a.b.c", "pit-123", &token[1..]] {
+            assert_eq!(signer.read(text, Use::Refresh), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_padded_to_the_size_asked_for() {
+        let signer = Signer::new("client", b"secret");
+        for bytes in [1024, 8192, 20_000] {
+            let length = signer.sign(&claims(), bytes).len();
+            assert!(length.abs_diff(bytes) < 32, "{length} for {bytes}");
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! Events that are a whole line by themselves.
+//!
+//! Operators grep for some lines to the letter, and machines want the same facts as fields. An
+//! event whose target is [`WHOLE_LINE`] is written as its message alone where people read, and
+//! with all its fields where machines do.
+
+use std::fmt;
+
+use tracing::field::{Field, Visit};
+use tracing::{Event, Subscriber};
+use tracing_subscriber::fmt::format::{Format, Full, Writer};
+use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
+use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormatFields};
+use tracing_subscriber::registry::LookupSpan;
+
+/// The target of such events.
+pub const WHOLE_LINE: &str = "evergreen::line";
+
+/// The usual text format, but for whole lines.
+pub(super) struct Text(pub(super) Format<Full, SystemTime>);
+
+impl<S, N> FormatEvent<S, N> for Text
+where
+    S: Subscriber + for<'a> LookupSpan<'a>,
+    N: for<'writer> FormatFields<'writer> + 'static,
+{
+    fn format_event(
+        &self,
+        context: &FmtContext<'_, S, N>,
+        mut writer: Writer<'_>,
+        event: &Event<'_>,
+    ) -> fmt::Result {
+        if event.metadata().target() != WHOLE_LINE {
+            return self.0.format_event(context, writer, event);
+        }
+        SystemTime.format_time(&mut writer)?;
+        write!(writer, " {:>5} ", event.metadata().level())?;
+        let mut message = Message(writer, Ok(()));
+        event.record(&mut message);
+        let Message(mut writer, written) = message;
+        written?;
+        writeln!(writer)
+    }
+}
+
+struct Message<'a>(Writer<'a>, fmt::Result);
+
+impl Visit for Message<'_> {
+    fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
+        if field.name() == "message" {
+            self.1 = write!(self.0, "{value:?}");
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+    use std::sync::{Arc, Mutex};
+
+    use tracing_subscriber::fmt::MakeWriter;
+
+    use super::*;
+
+    #[derive(Clone, Default)]
+    struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Written {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap().extend_from_slice(bytes);
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl<'a> MakeWriter<'a> for Written {
+        type Writer = Self;
+        fn make_writer(&'a self) -> Self {
+            self.clone()
+        }
+    }
+
+    #[test]
+    fn a_whole_line_is_its_message_and_other_events_keep_their_fields() {
+        let written = Written::default();
+        let subscriber = tracing_subscriber::fmt()
+            .with_ansi(false)
+            .with_writer(written.clone())
+            .event_format(Text(Format::default()))
+            .finish();
+        tracing::subscriber::with_default(subscriber, || {
+            tracing::info!(target: WHOLE_LINE, hours = 23.9, "[REFRESH] done");
+            tracing::info!(hours = 23.9, "other");
+        });
+        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert!(lines[0].ends_with("  INFO [REFRESH] done"), "{text}");
+        assert!(lines[1].ends_with("other hours=23.9"), "{text}");
+    }
+}
