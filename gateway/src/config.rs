@@ -1,0 +1,180 @@
+//! The gateway's settings.
+
+use std::fmt;
+use std::str::FromStr;
+use std::time::Duration;
+
+use rustls::ClientConfig;
+use service::config::Settings;
+
+use crate::connector;
+use crate::path::Base;
+
+/// What a gateway is told at its start.
+#[derive(Clone, Debug)]
+pub struct Config {
+    pub(crate) ghl: Base,
+    pub(crate) broker: Base,
+    /// `None`: neither of the two is https.
+    pub(crate) tls: Option<ClientConfig>,
+    pub(crate) connect_timeout: Duration,
+    pub(crate) response_timeout: Duration,
+    pub(crate) refresh_wait: Duration,
+    pub(crate) expired_wait: Duration,
+    pub(crate) max_body_bytes: u64,
+}
+
+impl Config {
+    /// Reads `GHL_API_URL`, `EVERGREEN_BROKER_URL`, `EVERGREEN_CONNECT_TIMEOUT` (5 s),
+    /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_REFRESH_WAIT` (2 s),
+    /// `EVERGREEN_EXPIRED_WAIT` (10 s) and `EVERGREEN_MAX_BODY` (30 MB).
+    pub fn read(settings: &mut Settings<'_>) -> Self {
+        let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
+        let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
+        let tls = match (ghl.is_tls(), broker.is_tls()) {
+            (false, false) => None,
+            (true, _) => tls(settings, "GHL_API_URL"),
+            (false, true) => tls(settings, "EVERGREEN_BROKER_URL"),
+        };
+        let mut seconds = |key, seconds| settings.duration(key, Duration::from_secs(seconds));
+        // As long as a handshake may take over a bad line; a dead host is given up soon.
+        let connect_timeout = seconds("EVERGREEN_CONNECT_TIMEOUT", 5);
+        // GHL's slower reports take many seconds.
+        let response_timeout = seconds("EVERGREEN_RESPONSE_TIMEOUT", 30);
+        // The token still works: a caller would rather have its answer than wait for a better one.
+        let refresh_wait = seconds("EVERGREEN_REFRESH_WAIT", 2);
+        // There is nothing to lose by waiting, up to what callers commonly wait themselves.
+        let expired_wait = seconds("EVERGREEN_EXPIRED_WAIT", 10);
+        if expired_wait < refresh_wait {
+            let message = "must not be shorter than EVERGREEN_REFRESH_WAIT: \
+                           an expired token is worth more patience than one that still works";
+            settings.mistake("EVERGREEN_EXPIRED_WAIT", message);
+        }
+        // GHL takes files of 25 MB, and multipart adds to that.
+        let max_body = settings.parse(
+            "EVERGREEN_MAX_BODY",
+            Size(30_000_000),
+            "a size such as 30MB, 64KiB or 1000000",
+        );
+        Self {
+            ghl,
+            broker,
+            tls,
+            connect_timeout,
+            response_timeout,
+            refresh_wait,
+            expired_wait,
+            max_body_bytes: max_body.0,
+        }
+    }
+}
+
+fn base(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Base {
+    let url = settings.url(key, default);
+    Base::new(&url).unwrap_or_else(|reason| {
+        settings.mistake(key, format!("cannot be a base URL: {reason}"));
+        Base::placeholder()
+    })
+}
+
+fn tls(settings: &mut Settings<'_>, key: &'static str) -> Option<ClientConfig> {
+    connector::tls()
+        .map_err(|reason| settings.mistake(key, format!("is https, but TLS cannot work: {reason}")))
+        .ok()
+}
+
+/// A number of bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Size(u64);
+
+#[derive(Debug, thiserror::Error)]
+#[error("not a number of bytes, kB, MB, KiB or MiB")]
+struct NoSize;
+
+impl FromStr for Size {
+    type Err = NoSize;
+
+    fn from_str(text: &str) -> Result<Self, NoSize> {
+        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
+        let (number, unit) = text.split_at(digits);
+        let scale = match unit.trim_start() {
+            "" | "B" => 1,
+            "kB" | "KB" => 1000,
+            "MB" => 1_000_000,
+            "KiB" => 1024,
+            "MiB" => 1024 * 1024,
+            _ => return Err(NoSize),
+        };
+        let number: u64 = number.parse().map_err(|_| NoSize)?;
+        number.checked_mul(scale).map(Self).ok_or(NoSize)
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes % 1_000_000 == 0 => write!(f, "{} MB", bytes / 1_000_000),
+            bytes => write!(f, "{bytes} bytes"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn read(pairs: &[(&str, &str)]) -> Result<Config, String> {
+        let pairs = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        let source: HashMap<String, String> = pairs.collect();
+        let mut settings = Settings::new(&source);
+        let config = Config::read(&mut settings);
+        settings
+            .finish(config)
+            .map_err(|mistakes| mistakes.to_string())
+    }
+
+    #[test]
+    fn plain_urls_need_no_certificates() {
+        let config = read(&[("GHL_API_URL", "http://127.0.0.1:8090")]).unwrap();
+        assert!(config.tls.is_none());
+        assert_eq!(config.max_body_bytes, 30_000_000);
+        assert_eq!(config.expired_wait, Duration::from_secs(10));
+    }
+
+    #[test]
+    fn every_mistake_is_named() {
+        let mistakes = read(&[
+            ("GHL_API_URL", "http://127.0.0.1:8090/?a=1"),
+            ("EVERGREEN_EXPIRED_WAIT", "1s"),
+            ("EVERGREEN_MAX_BODY", "thirty"),
+        ]);
+        let mistakes = mistakes.unwrap_err();
+        for key in [
+            "GHL_API_URL",
+            "EVERGREEN_EXPIRED_WAIT",
+            "EVERGREEN_MAX_BODY",
+        ] {
+            assert!(mistakes.contains(key), "{mistakes}");
+        }
+    }
+
+    #[test]
+    fn sizes_have_their_usual_units() {
+        for (text, bytes) in [
+            ("7", 7),
+            ("1kB", 1000),
+            ("30MB", 30_000_000),
+            ("1 MiB", 1 << 20),
+            ("64KiB", 65_536),
+        ] {
+            assert_eq!(text.parse::<Size>().unwrap(), Size(bytes));
+        }
+        for wrong in ["", "MB", "1TB", "-1", "99999999999999999999MB"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,212 @@
+//! Shorter ways to what is wanted most, with the location filled in.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use store::{Scope, UserType};
+use tokio::time::Instant;
+
+use crate::Core;
+use crate::body::{Outgoing, Payload, read};
+use crate::error::{Error, respond};
+use crate::forward::Call;
+use crate::installation::Hints;
+use crate::token::Token;
+use crate::{headers, json, query};
+
+/// A product or a contact has a few kilobytes.
+const CREATE_BYTES: u64 = 1024 * 1024;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// `GET /api/ghl/products`
+pub(crate) async fn products(gateway: Arc<Core>, request: Request) -> Result<Response, Error> {
+    let (parts, _) = request.into_parts();
+    let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
+    let hints = Hints::of(&parts.headers, parts.uri.query(), None);
+    let token = gateway.token_for(&caller, &hints).await?;
+    let location = match query::value(parts.uri.query(), "locationId") {
+        Some(_) => None,
+        None => Some(token.location.as_ref().ok_or(Error::NoLocation)?.as_str()),
+    };
+    let uri = gateway
+        .ghl
+        .base
+        .uri("/products/", parts.uri.query(), location)?;
+    let nothing = Payload::Held(Bytes::new());
+    gateway.forward(&token, parts, uri, nothing).await
+}
+
+/// `POST /api/ghl/products/create`
+pub(crate) async fn create_product(
+    gateway: Arc<Core>,
+    request: Request,
+) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    create(gateway, parts, body, "/products/", |body, location| {
+        json::with_defaults(body, [("locationId", location)])
+    })
+    .await
+}
+
+/// `POST /api/ghl/contacts/create`
+pub(crate) async fn create_contact(
+    gateway: Arc<Core>,
+    request: Request,
+) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    create(gateway, parts, body, "/contacts/", |body, location| {
+        json::with_defaults(body, [("locationId", location)])
+    })
+    .await
+}
+
+/// `POST /api/ghl/test-product`: the body is optional, and what it has is kept.
+pub(crate) async fn test_product(gateway: Arc<Core>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let name = format!("evergreen test product {}", gateway.reader.now());
+    create(gateway, parts, body, "/products/", |body, location| {
+        let empty = Bytes::from_static(b"{}");
+        let body = if body.is_empty() { &empty } else { body };
+        let defaults = [
+            ("name", name.as_str()),
+            ("locationId", location),
+            ("productType", "DIGITAL"),
+        ];
+        json::with_defaults(body, defaults)
+    })
+    .await
+}
+
+/// `POST /api/ghl/medias/upload-file`: GHL takes the location from the token.
+pub(crate) async fn upload_file(gateway: Arc<Core>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
+    let payload = gateway.take(&parts, body).await?;
+    let hints = Hints::of(&parts.headers, parts.uri.query(), None);
+    let hints = hints.with_body(payload.json(&parts.headers));
+    let token = gateway.token_for(&caller, &hints).await?;
+    let query = parts.uri.query();
+    let uri = gateway.ghl.base.uri("/medias/upload-file", query, None)?;
+    gateway.forward(&token, parts, uri, payload).await
+}
+
+/// `GET /api/ghl/test-connection`: whether GHL takes the installation's token.
+pub(crate) async fn test_connection(
+    gateway: Arc<Core>,
+    request: Request,
+) -> Result<Response, Error> {
+    let (parts, _) = request.into_parts();
+    let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
+    let hints = Hints::of(&parts.headers, parts.uri.query(), None);
+    let token = gateway.token_for(&caller, &hints).await?;
+    let call = Call {
+        method: Method::GET,
+        uri: gateway.ghl.base.uri(&own_path(&token)?, None, None)?,
+        headers: plain_headers(&parts),
+        body: Outgoing::empty(),
+    };
+    let asked = Instant::now();
+    let answer = gateway.call(&token, call).await?;
+    let latency = asked.elapsed();
+    let status = answer.status();
+    let message = if status.is_success() {
+        None
+    } else {
+        message_of(answer.into_body(), &gateway).await
+    };
+    let report = Report {
+        ok: status.is_success(),
+        status: status.as_u16(),
+        installation_id: token.id.as_str(),
+        user_type: token.user_type.as_str(),
+        location_id: token.location.as_ref().map(|id| id.as_str()),
+        company_id: token.company.as_ref().map(|id| id.as_str()),
+        latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+        message,
+    };
+    let verdict = if report.ok {
+        StatusCode::OK
+    } else {
+        StatusCode::BAD_GATEWAY
+    };
+    Ok(respond(verdict, &report))
+}
+
+#[derive(Serialize)]
+struct Report<'t> {
+    ok: bool,
+    /// What GHL answered.
+    status: u16,
+    installation_id: &'t str,
+    user_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location_id: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    company_id: Option<&'t str>,
+    latency_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Value>,
+}
+
+/// Posts a JSON object to GHL after `complete` has put in what the caller left out.
+async fn create(
+    gateway: Arc<Core>,
+    mut parts: Parts,
+    body: Body,
+    path: &'static str,
+    complete: impl FnOnce(&Bytes, &str) -> Result<Bytes, json::NotAnObject>,
+) -> Result<Response, Error> {
+    let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
+    let body = read(body, CREATE_BYTES, gateway.config.response_timeout).await?;
+    let hints = Hints::of(&parts.headers, parts.uri.query(), None).with_body(&body);
+    let token = gateway.token_for(&caller, &hints).await?;
+    // An agency's token is for none of its locations, so the request has to name one.
+    let own = token.location.as_ref().map(|id| id.as_str());
+    let location = own.or(hints.location()).ok_or(Error::NoLocation)?;
+    let completed = complete(&body, location)?;
+    let uri = gateway.ghl.base.uri(path, parts.uri.query(), None)?;
+    parts.headers.insert(CONTENT_TYPE, JSON);
+    parts.headers.insert(CONTENT_LENGTH, completed.len().into());
+    gateway
+        .forward(&token, parts, uri, Payload::Held(completed))
+        .await
+}
+
+/// What every token of its kind may read.
+fn own_path(token: &Token) -> Result<String, Error> {
+    let path = match token.user_type {
+        UserType::Location => token.location.as_ref().map(|id| format!("/locations/{id}")),
+        UserType::Company => token.company.as_ref().map(|id| format!("/companies/{id}")),
+    };
+    path.ok_or(Error::NothingToTest)
+}
+
+/// The caller's headers are about its own answer, not about this one.
+fn plain_headers(parts: &Parts) -> HeaderMap {
+    let mut plain = HeaderMap::new();
+    plain.insert(ACCEPT, JSON);
+    for name in [headers::REQUEST_ID, headers::VERSION] {
+        if let Some(value) = parts.headers.get(&name) {
+            plain.insert(name, value.clone());
+        }
+    }
+    headers::for_ghl(&mut plain);
+    plain
+}
+
+async fn message_of(body: Body, gateway: &Core) -> Option<Value> {
+    let body = read(body, 64 * 1024, gateway.config.response_timeout)
+        .await
+        .ok()?;
+    let mut body: Value = serde_json::from_slice(&body).ok()?;
+    Some(body.get_mut("message")?.take())
+}

@@ -1,0 +1,208 @@
+//! A request on its way to GHL: its caller let in, its installation found, its token guarded.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::request::Parts;
+use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use store::{InstallationId, LocationId, Scope, Status};
+use tracing::Span;
+
+use crate::Core;
+use crate::body::{Outgoing, Payload};
+use crate::caller::Admitted;
+use crate::error::Error;
+use crate::guard::{Verdict, judge};
+use crate::installation::{Hint, Hints, Kind};
+use crate::refresh::Urgency;
+use crate::token::Token;
+use crate::{headers, path};
+
+/// A request ready for GHL, all but its token.
+#[derive(Debug)]
+pub(crate) struct Call {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Outgoing,
+}
+
+/// Forwards what came below `/ghl` to where GHL has it.
+pub(crate) async fn transparent(gateway: Arc<Core>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
+    let payload = gateway.take(&parts, body).await?;
+    let path = parts.uri.path();
+    let path = path::checked(path.strip_prefix("/ghl").unwrap_or(path))?;
+    let hints = Hints::of(&parts.headers, parts.uri.query(), Some(path));
+    let hints = hints.with_body(payload.json(&parts.headers));
+    let token = gateway.token_for(&caller, &hints).await?;
+    let uri = gateway.ghl.base.uri(path, parts.uri.query(), None)?;
+    gateway.forward(&token, parts, uri, payload).await
+}
+
+impl Core {
+    /// The caller's body, held where it is small.
+    pub(crate) async fn take(
+        &self,
+        parts: &Parts,
+        body: axum::body::Body,
+    ) -> Result<Payload, Error> {
+        let config = &self.config;
+        let patience = config.response_timeout;
+        Payload::take(&parts.headers, body, config.max_body_bytes, patience).await
+    }
+
+    /// The token of the installation that the request names, good to be used.
+    pub(crate) async fn token_for(
+        &self,
+        caller: &Admitted,
+        hints: &Hints<'_>,
+    ) -> Result<Arc<Token>, Error> {
+        let token = self.choose(caller, hints).await?;
+        self.usable(token).await
+    }
+
+    /// Sends a caller's request to `uri`, and its answer back.
+    pub(crate) async fn forward(
+        &self,
+        token: &Arc<Token>,
+        mut parts: Parts,
+        uri: Uri,
+        payload: Payload,
+    ) -> Result<Response, Error> {
+        headers::for_ghl(&mut parts.headers);
+        service::trace::inject(&Span::current(), &mut parts.headers);
+        let body = match payload {
+            Payload::Held(bytes) => Outgoing::Held(bytes),
+            Payload::Stream(body) => Outgoing::stream(body, self.config.max_body_bytes),
+        };
+        let call = Call {
+            method: parts.method,
+            uri,
+            headers: parts.headers,
+            body,
+        };
+        self.call(token, call).await
+    }
+
+    /// Sends a request to GHL, a second time with a fresh token where that cures it.
+    pub(crate) async fn call(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
+        // The first sending takes the request with it, so this copy has to be made before.
+        let spare = match (token.status, &call.body) {
+            (Status::Static, _) | (_, Outgoing::Stream { .. }) => None,
+            (_, Outgoing::Held(_)) => Some(call.held_again()),
+        };
+        let mut response = self.ghl.send(call.with(token)).await?;
+        if response.status() == StatusCode::UNAUTHORIZED && token.status != Status::Static {
+            // Rare, so it shall not make the future of every request larger.
+            response = Box::pin(self.cure(Arc::clone(token), spare, response)).await?;
+        }
+        headers::strip_hop_by_hop(response.headers_mut());
+        *response.version_mut() = Version::HTTP_11;
+        Ok(response)
+    }
+
+    /// The token, refreshed first if it is old.
+    async fn usable(&self, token: Arc<Token>) -> Result<Arc<Token>, Error> {
+        let urgency = match judge(&token, self.reader.now()) {
+            Verdict::Use => return Ok(token),
+            Verdict::RefreshFirst => Urgency::Can,
+            Verdict::RefreshOrFail => Urgency::Must,
+            Verdict::Refuse(why) => {
+                return Err(Error::Refused {
+                    id: token.id.clone(),
+                    why,
+                });
+            }
+        };
+        let current = Box::pin(self.successor(&token, urgency)).await?;
+        match judge(&current, self.reader.now()) {
+            Verdict::Use | Verdict::RefreshFirst => Ok(current),
+            Verdict::RefreshOrFail => Err(Error::NoFreshToken),
+            Verdict::Refuse(why) => Err(Error::Refused {
+                id: current.id.clone(),
+                why,
+            }),
+        }
+    }
+
+    /// The installation that the request means and its caller may use.
+    async fn choose(&self, caller: &Admitted, hints: &Hints<'_>) -> Result<Arc<Token>, Error> {
+        for hint in hints.iter() {
+            let found = self.meant_by(hint).await?;
+            match (found, hint.kind) {
+                (Some(token), _) => {
+                    if !caller.may_use(&token.id) {
+                        return Err(Error::NotAllowed);
+                    }
+                    hints.agree_on(&token, Some(hint))?;
+                    return Ok(token);
+                }
+                (None, Kind::Installation) => return Err(caller.not_found()),
+                // It may be an agency's, whose installation is named further on.
+                (None, Kind::Location | Kind::Company) => {}
+            }
+        }
+        let only = caller.only_installation();
+        let id = only.ok_or_else(|| caller.not_found())?;
+        let token = self.tokens.get(id).await?.ok_or(Error::NotFound)?;
+        hints.agree_on(&token, None)?;
+        Ok(token)
+    }
+
+    async fn meant_by(&self, hint: &Hint<'_>) -> Result<Option<Arc<Token>>, Error> {
+        if hint.is_id() {
+            if let Some(token) = self.tokens.peek(&*hint.value) {
+                return Ok(token);
+            }
+            return match hint.value.parse() {
+                Ok(id) => Ok(self.tokens.get(&id).await?),
+                Err(_) => Ok(None),
+            };
+        }
+        match self.resolve(&hint.value).await? {
+            Some(id) => Ok(self.tokens.get(&id).await?),
+            None => Ok(None),
+        }
+    }
+
+    async fn resolve(&self, place: &str) -> Result<Option<InstallationId>, Error> {
+        if let Some(found) = self.places.peek(place) {
+            return Ok(found);
+        }
+        // What cannot be a location or a company is not worth asking for.
+        if place.parse::<LocationId>().is_err() {
+            return Ok(None);
+        }
+        Ok(self.places.get(&place.into()).await?)
+    }
+}
+
+impl Call {
+    /// The request with the token in it.
+    pub(crate) fn with(self, token: &Token) -> Request<Outgoing> {
+        let mut request = Request::new(self.body);
+        *request.method_mut() = self.method;
+        *request.uri_mut() = self.uri;
+        *request.headers_mut() = self.headers;
+        let headers = request.headers_mut();
+        headers.insert(header::AUTHORIZATION, token.bearer.clone());
+        request
+    }
+
+    /// The same request, as far as its body is held.
+    pub(crate) fn held_again(&self) -> Self {
+        let body = match &self.body {
+            Outgoing::Held(bytes) => Outgoing::Held(bytes.clone()),
+            Outgoing::Stream { .. } => Outgoing::empty(),
+        };
+        Self {
+            method: self.method.clone(),
+            uri: self.uri.clone(),
+            headers: self.headers.clone(),
+            body,
+        }
+    }
+}

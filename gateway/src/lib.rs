@@ -1,0 +1,147 @@
+//! The gateway: stateless replicas that put a live access token on every request to GHL.
+//!
+//! A request is let in (`caller`), its installation found (`installation`), the token taken from
+//! memory (`cache`) and guarded (`guard`, `refresh`), and then it is streamed to GHL and its
+//! answer back (`forward`, `upstream`). A 401 that a fresh token cures is cured (`replay`).
+//! `coherence` keeps the memory true.
+
+mod body;
+mod cache;
+mod caller;
+mod coherence;
+mod config;
+mod connector;
+mod endpoints;
+mod error;
+mod forward;
+mod guard;
+mod headers;
+mod installation;
+mod json;
+mod metrics;
+mod passthrough;
+mod path;
+mod query;
+mod refresh;
+mod replay;
+mod routes;
+mod token;
+mod token_endpoint;
+mod upstream;
+
+#[cfg(test)]
+mod tests;
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use service::shutdown::Shutdown;
+use store::{ReadError, TokenReader};
+
+pub use config::Config;
+
+use cache::{Cache, Counters};
+use caller::Callers;
+use coherence::Caches;
+use metrics::Metrics;
+use refresh::Refresher;
+use token::{Places, Tokens};
+use upstream::Upstream;
+
+/// One gateway. Clones are the same one.
+#[derive(Clone)]
+pub struct Gateway(Arc<Core>);
+
+/// What every request needs.
+struct Core {
+    config: Config,
+    reader: TokenReader,
+    tokens: Cache<Tokens>,
+    places: Cache<Places>,
+    callers: Arc<Callers>,
+    refresher: Arc<Refresher>,
+    ghl: Upstream,
+    broker: Upstream,
+    metrics: Metrics,
+}
+
+/// Why a gateway must not listen where it was told to.
+#[derive(Debug, thiserror::Error)]
+pub enum Exposed {
+    #[error(
+        "without a caller's key anybody who reaches {0} could use every installation: \
+         run `evergreen keys create --name <caller>` first, or listen on 127.0.0.1"
+    )]
+    NoKeys(SocketAddr),
+    #[error("whether callers need a key to reach {0} cannot be told")]
+    Unknown(SocketAddr, #[source] ReadError),
+}
+
+impl Gateway {
+    /// A gateway over this store. Needs the runtime, and the recorder of metrics installed before;
+    /// listens to the store's announcements until the shutdown starts.
+    #[must_use]
+    pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
+        // Before anything is read, so that no change of what is read goes unheard.
+        let changes = reader.changes();
+        let metrics = Metrics::new();
+        let (ghl, broker) = Upstream::both(&config);
+        let tokens = Cache::new(Tokens(reader.clone()), metrics::token_lookups());
+        let places = Cache::new(Places(reader.clone()), Counters::none());
+        let callers = Arc::new(Callers::new(&reader));
+        let caches = Caches {
+            tokens: tokens.clone(),
+            places: places.clone(),
+            callers: Arc::clone(&callers),
+            coherent: metrics.coherent.clone(),
+        };
+        shutdown.spawn(caches.keep_true(reader.clone(), changes, shutdown.clone()));
+        Self(Arc::new(Core {
+            refresher: Refresher::new(broker.clone(), reader.clone(), tokens.clone()),
+            config,
+            reader,
+            tokens,
+            places,
+            callers,
+            ghl,
+            broker,
+            metrics,
+        }))
+    }
+
+    /// What callers and browsers reach.
+    pub fn public(&self) -> Router {
+        routes::public(Arc::clone(&self.0))
+    }
+
+    /// What internal services reach.
+    pub fn internal(&self) -> Router {
+        routes::internal(Arc::clone(&self.0))
+    }
+
+    /// To be asked before listening: without any caller's key only this host may reach a gateway.
+    ///
+    /// # Errors
+    /// When `listen` can be reached from elsewhere and no key was ever made, or the store does
+    /// not say.
+    pub async fn check_exposure(&self, listen: SocketAddr) -> Result<(), Exposed> {
+        if listen.ip().is_loopback() {
+            return Ok(());
+        }
+        match self.0.reader.keys_in_use().await {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(Exposed::NoKeys(listen)),
+            Err(reason) => Err(Exposed::Unknown(listen, reason)),
+        }
+    }
+}
+
+impl fmt::Debug for Gateway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Gateway")
+            .field("config", &self.0.config)
+            .finish_non_exhaustive()
+    }
+}

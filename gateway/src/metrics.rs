@@ -1,0 +1,162 @@
+//! What a gateway measures about its callers' requests: `evergreen_gateway_…`.
+//!
+//! Labels come from enums alone. The handles are taken once: looking one up by its name for every
+//! request would cost more than everything else the gateway does with it.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use metrics::{
+    Counter, Gauge, Histogram, Unit, counter, describe_counter, describe_gauge, describe_histogram,
+    gauge, histogram,
+};
+
+use crate::cache::Counters;
+
+const REQUESTS: &str = "evergreen_gateway_requests_total";
+const DURATION: &str = "evergreen_gateway_request_duration_seconds";
+const CACHE: &str = "evergreen_gateway_cache_total";
+const COHERENT: &str = "evergreen_gateway_cache_coherent";
+
+const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
+
+/// The kinds of request that are told apart.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route {
+    Health,
+    Ghl,
+    TestConnection,
+    Products,
+    CreateProduct,
+    CreateContact,
+    TestProduct,
+    UploadFile,
+    Broker,
+    Token,
+    Unknown,
+}
+
+impl Route {
+    /// In the order of their declaration.
+    const ALL: [Self; 11] = [
+        Self::Health,
+        Self::Ghl,
+        Self::TestConnection,
+        Self::Products,
+        Self::CreateProduct,
+        Self::CreateContact,
+        Self::TestProduct,
+        Self::UploadFile,
+        Self::Broker,
+        Self::Token,
+        Self::Unknown,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Health => "health",
+            Self::Ghl => "ghl",
+            Self::TestConnection => "test_connection",
+            Self::Products => "products",
+            Self::CreateProduct => "create_product",
+            Self::CreateContact => "create_contact",
+            Self::TestProduct => "test_product",
+            Self::UploadFile => "upload_file",
+            Self::Broker => "broker",
+            Self::Token => "token",
+            Self::Unknown => "unknown",
+        }
+    }
+}
+
+pub(crate) struct Metrics {
+    routes: [PerRoute; Route::ALL.len()],
+    pub(crate) coherent: Gauge,
+}
+
+struct PerRoute {
+    requests: [Counter; STATUS_CLASSES.len()],
+    duration: Histogram,
+}
+
+impl Metrics {
+    pub(crate) fn new() -> Self {
+        describe();
+        Self {
+            routes: Route::ALL.map(PerRoute::new),
+            coherent: gauge!(COHERENT),
+        }
+    }
+
+    pub(crate) fn count(&self, route: Route, status: StatusCode, took: Duration) {
+        let of_route = &self.routes[route as usize];
+        let class = usize::from(status.as_u16() / 100).clamp(1, STATUS_CLASSES.len());
+        of_route.requests[class - 1].increment(1);
+        of_route.duration.record(took.as_secs_f64());
+    }
+}
+
+impl PerRoute {
+    fn new(route: Route) -> Self {
+        let route = route.as_str();
+        Self {
+            requests: STATUS_CLASSES
+                .map(|class| counter!(REQUESTS, "route" => route, "status_class" => class)),
+            duration: histogram!(DURATION, "route" => route),
+        }
+    }
+}
+
+/// How lookups of tokens were answered.
+pub(crate) fn token_lookups() -> Counters {
+    Counters {
+        hit: counter!(CACHE, "result" => "hit"),
+        miss: counter!(CACHE, "result" => "miss"),
+        stale: counter!(CACHE, "result" => "stale"),
+    }
+}
+
+fn describe() {
+    describe_counter!(
+        REQUESTS,
+        Unit::Count,
+        "Requests answered, by route and class of status"
+    );
+    describe_histogram!(
+        DURATION,
+        Unit::Seconds,
+        "From the request's head to the answer's head, by route"
+    );
+    describe_counter!(
+        CACHE,
+        Unit::Count,
+        "Lookups of tokens: hit, from memory; miss, read from the store; \
+         stale, from memory because the store did not answer"
+    );
+    describe_gauge!(
+        COHERENT,
+        Unit::Count,
+        "1 while announcements of changes arrive and tokens come from memory, otherwise 0"
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_route_has_its_place() {
+        for (index, route) in Route::ALL.into_iter().enumerate() {
+            assert_eq!(route as usize, index, "{}", route.as_str());
+        }
+    }
+
+    #[test]
+    fn a_status_outside_all_classes_is_counted_somewhere() {
+        let metrics = Metrics::new();
+        for status in [100, 200, 599, 999] {
+            let status = StatusCode::from_u16(status).unwrap();
+            metrics.count(Route::Ghl, status, Duration::ZERO);
+        }
+    }
+}

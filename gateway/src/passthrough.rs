@@ -1,0 +1,45 @@
+//! What is the broker's goes to the broker as it came.
+
+use std::sync::Arc;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::{HeaderName, Version, header};
+use http_body::Body as _;
+use tracing::Span;
+
+use crate::Core;
+use crate::body::Outgoing;
+use crate::error::Error;
+use crate::headers;
+
+/// Tells the broker the public origin, which is in a header about another connection.
+const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+/// Streams the request to the broker and the answer back. Redirects are the browser's to follow.
+pub(crate) async fn to_broker(gateway: Arc<Core>, request: Request) -> Result<Response, Error> {
+    let (mut parts, body) = request.into_parts();
+    let limit = gateway.config.max_body_bytes;
+    if body.size_hint().lower() > limit {
+        return Err(Error::TooLarge { limit });
+    }
+    headers::strip_hop_by_hop(&mut parts.headers);
+    if let Some(host) = parts.headers.remove(header::HOST) {
+        parts.headers.entry(FORWARDED_HOST).or_insert(host);
+    }
+    parts.headers.remove(header::EXPECT);
+    service::trace::inject(&Span::current(), &mut parts.headers);
+    let body = if body.is_end_stream() {
+        Outgoing::empty()
+    } else {
+        Outgoing::stream(body, limit)
+    };
+    let mut request = Request::new(body);
+    *request.method_mut() = parts.method;
+    *request.uri_mut() = gateway.broker.base.uri_as_is(&parts.uri)?;
+    *request.headers_mut() = parts.headers;
+    let mut response = gateway.broker.send(request).await?;
+    headers::strip_hop_by_hop(response.headers_mut());
+    *response.version_mut() = Version::HTTP_11;
+    Ok(response)
+}

@@ -1,0 +1,166 @@
+//! The public and the internal routes, and what is done around every one of them.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span, warn};
+
+use crate::Core;
+use crate::error::{Chain, Error, respond};
+use crate::forward::transparent;
+use crate::headers::REQUEST_ID;
+use crate::metrics::Route;
+use crate::passthrough::to_broker;
+use crate::{endpoints, token_endpoint};
+
+/// Longer request ids are not ours to carry through logs.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Names a handler under its route.
+macro_rules! handled {
+    ($method:ident, $route:expr, $handler:expr) => {
+        $method(async |State(gateway): State<Arc<Core>>, request: Request| {
+            observed(gateway, $route, request, $handler).await
+        })
+    };
+}
+
+pub(crate) fn public(gateway: Arc<Core>) -> Router {
+    let broker: fn() -> MethodRouter<Arc<Core>> = || handled!(get, Route::Broker, to_broker);
+    Router::new()
+        .route("/health", handled!(get, Route::Health, health))
+        .route(
+            "/api/ghl/test-connection",
+            handled!(get, Route::TestConnection, endpoints::test_connection),
+        )
+        .route(
+            "/api/ghl/products",
+            handled!(get, Route::Products, endpoints::products),
+        )
+        .route(
+            "/api/ghl/products/create",
+            handled!(post, Route::CreateProduct, endpoints::create_product),
+        )
+        .route(
+            "/api/ghl/contacts/create",
+            handled!(post, Route::CreateContact, endpoints::create_contact),
+        )
+        .route(
+            "/api/ghl/test-product",
+            handled!(post, Route::TestProduct, endpoints::test_product),
+        )
+        .route(
+            "/api/ghl/medias/upload-file",
+            handled!(post, Route::UploadFile, endpoints::upload_file),
+        )
+        .route("/oauth/install", broker())
+        .route("/oauth/callback", broker())
+        .route("/api/oauth/callback", broker())
+        .route("/api/oauth/status", broker())
+        .route("/webhooks/ghl", handled!(post, Route::Broker, to_broker))
+        .method_not_allowed_fallback(async |State(gateway): State<Arc<Core>>, request: Request| {
+            observed(gateway, Route::Unknown, request, wrong_method).await
+        })
+        .fallback(fallback)
+        .with_state(gateway)
+}
+
+pub(crate) fn internal(gateway: Arc<Core>) -> Router {
+    let token = handled!(get, Route::Token, token_endpoint::token);
+    Router::new()
+        .route("/v1/installations/{id}/token", token)
+        .with_state(gateway)
+}
+
+/// `/ghl/{any GHL path}`, which is nearly all there is to do, and whatever is no route at all.
+///
+/// Not a route of the router: that would take the path apart and put its parts into memory of
+/// their own for each request, which nobody reads.
+async fn fallback(State(gateway): State<Arc<Core>>, request: Request) -> Response {
+    if request.uri().path().starts_with("/ghl/") {
+        observed(gateway, Route::Ghl, request, transparent).await
+    } else {
+        observed(gateway, Route::Unknown, request, no_route).await
+    }
+}
+
+/// Counts a request, gives it an id and a span, and makes its error an answer.
+async fn observed<F>(
+    gateway: Arc<Core>,
+    route: Route,
+    mut request: Request,
+    handler: impl FnOnce(Arc<Core>, Request) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Response, Error>>,
+{
+    let started = Instant::now();
+    let id = request_id(request.headers_mut());
+    let span = debug_span!(
+        "request",
+        route = route.as_str(),
+        method = %request.method(),
+        request_id = id.to_str().unwrap_or_default(),
+    );
+    let outcome = if span.is_disabled() {
+        handler(gateway.clone(), request).await
+    } else {
+        service::trace::continue_from(&span, request.headers());
+        handler(gateway.clone(), request).instrument(span).await
+    };
+    let mut response = outcome.unwrap_or_else(|error| {
+        if error.status().is_server_error() {
+            let request_id = id.to_str().unwrap_or_default();
+            warn!(route = route.as_str(), request_id, error = %Chain(&error), "request failed");
+        }
+        error.into_response()
+    });
+    response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    let took = started.elapsed();
+    gateway.metrics.count(route, response.status(), took);
+    response
+}
+
+/// The caller's id of this request, or a new one.
+fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    let given = headers.get(REQUEST_ID);
+    if let Some(given) = given.filter(|id| id.len() <= MAX_REQUEST_ID_BYTES) {
+        return given.clone();
+    }
+    let number = PROCESS.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    let id = HeaderValue::try_from(format!("{number:016x}"))
+        .unwrap_or_else(|_| HeaderValue::from_static("none"));
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+/// Answers as long as the process serves: whether it can do its work is for `/readyz`.
+async fn health(_: Arc<Core>, _: Request) -> Result<Response, Error> {
+    Ok(respond(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+async fn no_route(_: Arc<Core>, request: Request) -> Result<Response, Error> {
+    Err(Error::NoRoute {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    })
+}
+
+async fn wrong_method(_: Arc<Core>, request: Request) -> Result<Response, Error> {
+    Err(Error::WrongMethod {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    })
+}

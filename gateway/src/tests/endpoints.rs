@@ -1,0 +1,131 @@
+//! The shorter ways.
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use http_body_util::BodyExt;
+use serde_json::json;
+use store::UserType;
+
+use super::world::{LIFETIME, World, get, json, post, text};
+
+/// GHL answers with the body it got.
+fn echo(world: &World) {
+    world.ghl.answers(async |request: Request| {
+        let body = request.into_body().collect().await.unwrap().to_bytes();
+        let mut response = Response::new(Body::from(body));
+        *response.status_mut() = StatusCode::CREATED;
+        response
+    });
+}
+
+#[tokio::test]
+async fn products_are_listed_for_the_installations_location() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    let location = world.store.location(&id);
+    let paging = format!("/api/ghl/products?installation_id={id}&limit=5&offset=10");
+    world.get(&paging).await;
+    world
+        .get(&format!("/api/ghl/products?locationId={location}"))
+        .await;
+    let expected = [
+        format!("GET /products/?limit=5&offset=10&locationId={location}"),
+        format!("GET /products/?locationId={location}"),
+    ];
+    assert_eq!(world.ghl.lines(), expected);
+}
+
+#[tokio::test]
+async fn what_is_created_gets_its_location() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    let location = world.store.location(&id);
+    echo(&world);
+    for (path, ghl) in [("products", "/products/"), ("contacts", "/contacts/")] {
+        let uri = format!("/api/ghl/{path}/create?installation_id={id}");
+        let response = world.send(post(&uri, r#"{"name":"x" }"#)).await;
+        assert_eq!(response.status(), StatusCode::CREATED);
+        let expected = format!(r#"{{"locationId":"{location}","name":"x" }}"#);
+        assert_eq!(text(response).await, expected);
+        let seen = world.ghl.seen().pop().unwrap();
+        assert_eq!(seen.line, format!("POST {ghl}"));
+        assert_eq!(seen.header("content-type"), Some("application/json"));
+    }
+    let uri = format!("/api/ghl/contacts/create?installation_id={id}");
+    for wrong in ["", "[]", "name=x"] {
+        let response = world.send(post(&uri, wrong)).await;
+        assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{wrong}");
+    }
+    let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(1024 * 1024));
+    let response = world.send(post(&uri, large)).await;
+    assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
+    let elsewhere = world
+        .send(post(&uri, r#"{"locationId":"ELSEWHERE"}"#))
+        .await;
+    assert_eq!(elsewhere.status(), StatusCode::BAD_REQUEST);
+}
+
+#[tokio::test]
+async fn an_agency_has_to_name_a_location() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    let as_agency = |record: &mut store::record::StoredAccess| {
+        record.user_type = UserType::Company;
+        record.location = None;
+    };
+    world.store.put(&id, as_agency, LIFETIME);
+    echo(&world);
+    let uri = format!("/api/ghl/products/create?installation_id={id}");
+    let response = world.send(post(&uri, "{}")).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let response = world
+        .get(&format!("/api/ghl/products?installation_id={id}"))
+        .await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    let named = format!("{uri}&locationId=SOMEWHERE");
+    let body = json(world.send(post(&named, "{}")).await).await;
+    assert_eq!(body["locationId"], "SOMEWHERE");
+}
+
+#[tokio::test]
+async fn a_test_product_says_what_it_is() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    echo(&world);
+    let uri = format!("/api/ghl/test-product?installation_id={id}");
+    let body = json(world.send(post(&uri, "")).await).await;
+    let name = body["name"].as_str().unwrap();
+    assert!(name.starts_with("evergreen test product 20"), "{name}");
+    assert_eq!(body["productType"], "DIGITAL");
+    assert_eq!(body["locationId"], world.store.location(&id));
+    let own = world.send(post(&uri, r#"{"name":"mine"}"#)).await;
+    assert_eq!(json(own).await["name"], "mine");
+}
+
+#[tokio::test]
+async fn a_connection_is_tested_by_reading_what_is_its_own() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    let location = world.store.location(&id);
+    let uri = format!("/api/ghl/test-connection?installation_id={id}");
+    let response = world.get(&uri).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    let body = json(response).await;
+    assert_eq!((&body["ok"], &body["status"]), (&json!(true), &json!(200)));
+    assert_eq!(body["installation_id"], id.as_str());
+    assert_eq!(body["location_id"], location);
+    assert!(body["latency_ms"].is_u64());
+    assert_eq!(world.ghl.lines(), [format!("GET /locations/{location}")]);
+
+    world.ghl.answers(async |_| {
+        let message = r#"{"statusCode":403,"message":"no access"}"#;
+        (StatusCode::FORBIDDEN, message).into_response()
+    });
+    let response = world.send(get(&uri)).await;
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    let body = json(response).await;
+    assert_eq!((&body["ok"], &body["status"]), (&json!(false), &json!(403)));
+    assert_eq!(body["message"], "no access");
+}

@@ -1,0 +1,370 @@
+//! A store in memory, and two servers on loopback that a test can steer.
+
+use std::collections::HashMap;
+use std::future::Future;
+use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use futures_util::future::BoxFuture;
+use http::StatusCode;
+use http_body_util::BodyExt;
+use serde_json::Value;
+use service::config::Settings;
+use service::shutdown::Shutdown;
+use store::reader::Reads;
+use store::record::{Fields, StoredAccess, access_label};
+use store::{
+    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, ReadError, Scope, Status,
+    Timestamp, TokenReader, UserType,
+};
+use tokio::net::TcpListener;
+use tokio::sync::broadcast;
+use tower::ServiceExt;
+
+use crate::{Config, Gateway};
+
+pub(super) const LIFETIME: Duration = Duration::from_secs(86_400);
+
+/// A gateway and all it talks to.
+pub(super) struct World {
+    pub(super) store: Arc<FakeStore>,
+    pub(super) ghl: Server,
+    pub(super) broker: Server,
+    pub(super) gateway: Gateway,
+    _shutdown: Shutdown,
+}
+
+impl World {
+    pub(super) async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    pub(super) async fn with(settings: &[(&str, &str)]) -> Self {
+        let store = Arc::new(FakeStore::new());
+        let (ghl, broker) = (Server::start().await, Server::start().await);
+        broker.answers(async |_| StatusCode::SERVICE_UNAVAILABLE.into_response());
+        ghl.answers(async |_| Response::default());
+        let (ghl_url, broker_url) = (ghl.url(), broker.url());
+        let defaults = [
+            ("GHL_API_URL", ghl_url.as_str()),
+            ("EVERGREEN_BROKER_URL", broker_url.as_str()),
+        ];
+        let pairs = defaults.iter().chain(settings);
+        let source: HashMap<String, String> = pairs
+            .map(|(key, value)| ((*key).to_owned(), (*value).to_owned()))
+            .collect();
+        let mut settings = Settings::new(&source);
+        let config = Config::read(&mut settings);
+        let config = settings.finish(config).unwrap();
+        let shutdown = Shutdown::new();
+        let reader = TokenReader::over(store.clone(), store.ring.clone());
+        let gateway = Gateway::new(config, reader, &shutdown);
+        let world = Self {
+            store,
+            ghl,
+            broker,
+            gateway,
+            _shutdown: shutdown,
+        };
+        world.heard().await;
+        world
+    }
+
+    /// Lets the gateway hear what was announced.
+    pub(super) async fn heard(&self) {
+        for _ in 0..20 {
+            tokio::task::yield_now().await;
+        }
+    }
+
+    pub(super) async fn send(&self, request: Request) -> Response {
+        self.gateway.public().oneshot(request).await.unwrap()
+    }
+
+    pub(super) async fn get(&self, uri: &str) -> Response {
+        self.send(get(uri)).await
+    }
+
+    pub(super) async fn internal(&self, request: Request) -> Response {
+        self.gateway.internal().oneshot(request).await.unwrap()
+    }
+
+    /// A location's installation with a token of the first generation that lives for `left` more.
+    pub(super) fn install(&self, left: Duration) -> InstallationId {
+        let id = InstallationId::random();
+        self.store.put(&id, |_| {}, left);
+        id
+    }
+
+    /// Makes the broker give `id` its next token whenever it is asked to refresh it.
+    pub(super) fn let_broker_refresh(&self, id: &InstallationId) {
+        let (store, id) = (self.store.clone(), id.clone());
+        self.broker.answers(move |_| {
+            let (store, id) = (store.clone(), id.clone());
+            async move {
+                store.put(
+                    &id,
+                    |record| record.generation = record.generation.next(),
+                    LIFETIME,
+                );
+                Response::default()
+            }
+        });
+    }
+}
+
+pub(super) fn get(uri: &str) -> Request {
+    Request::get(uri).body(Body::empty()).unwrap()
+}
+
+pub(super) fn post(uri: &str, body: impl Into<Body>) -> Request {
+    Request::post(uri).body(body.into()).unwrap()
+}
+
+pub(super) fn with(mut request: Request, name: &'static str, value: &str) -> Request {
+    request.headers_mut().insert(name, value.parse().unwrap());
+    request
+}
+
+pub(super) async fn text(response: Response) -> String {
+    let body = response.into_body().collect().await.unwrap().to_bytes();
+    String::from_utf8(body.to_vec()).unwrap()
+}
+
+pub(super) async fn json(response: Response) -> Value {
+    serde_json::from_str(&text(response).await).unwrap()
+}
+
+/// What a server answers, by a closure that can be exchanged.
+pub(super) struct Server {
+    address: SocketAddr,
+    answer: Arc<Mutex<Answer>>,
+    seen: Arc<Mutex<Vec<Seen>>>,
+}
+
+type Answer = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
+
+/// One request as it arrived, without its body.
+#[derive(Debug, Clone)]
+pub(super) struct Seen {
+    pub(super) line: String,
+    pub(super) headers: http::HeaderMap,
+}
+
+impl Seen {
+    pub(super) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+}
+
+impl Server {
+    async fn start() -> Self {
+        let answer: Answer = Arc::new(|_| Box::pin(async { Response::default() }));
+        let answer = Arc::new(Mutex::new(answer));
+        let seen = Arc::new(Mutex::new(Vec::new()));
+        let router = Router::new().fallback({
+            let (answer, seen) = (answer.clone(), seen.clone());
+            async move |request: Request| {
+                seen.lock().unwrap().push(Seen {
+                    line: format!("{} {}", request.method(), request.uri()),
+                    headers: request.headers().clone(),
+                });
+                let answer: Answer = answer.lock().unwrap().clone();
+                answer(request).await
+            }
+        });
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        tokio::spawn(service::listen::serve(listener, router, shutdown));
+        Self {
+            address,
+            answer,
+            seen,
+        }
+    }
+
+    fn url(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    pub(super) fn answers<F>(&self, answer: impl Fn(Request) -> F + Send + Sync + 'static)
+    where
+        F: Future<Output = Response> + Send + 'static,
+    {
+        *self.answer.lock().unwrap() = Arc::new(move |request| Box::pin(answer(request)));
+    }
+
+    pub(super) fn seen(&self) -> Vec<Seen> {
+        self.seen.lock().unwrap().clone()
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        self.seen().into_iter().map(|seen| seen.line).collect()
+    }
+}
+
+pub(super) struct FakeStore {
+    ring: Arc<KeyRing>,
+    changes: broadcast::Sender<Change>,
+    records: Mutex<HashMap<InstallationId, StoredAccess>>,
+    places: Mutex<HashMap<String, InstallationId>>,
+    callers: Mutex<HashMap<KeyHash, Caller>>,
+    is_away: AtomicBool,
+    is_mute: AtomicBool,
+}
+
+impl FakeStore {
+    fn new() -> Self {
+        Self {
+            ring: Arc::new(KeyRing::generate("a")),
+            changes: broadcast::channel(1024).0,
+            records: Mutex::default(),
+            places: Mutex::default(),
+            callers: Mutex::default(),
+            is_away: AtomicBool::new(false),
+            is_mute: AtomicBool::new(false),
+        }
+    }
+
+    /// Writes the installation's record, after `change`, with the token `token-<generation>`.
+    pub(super) fn put(
+        &self,
+        id: &InstallationId,
+        change: impl FnOnce(&mut StoredAccess),
+        left: Duration,
+    ) {
+        let mut records = self.records.lock().unwrap();
+        let record = records.entry(id.clone()).or_insert_with(|| StoredAccess {
+            token: self.ring.seal(access_label(id, Generation::FIRST), b""),
+            expires_at: None,
+            lifetime: LIFETIME,
+            generation: Generation::FIRST,
+            status: Status::Active,
+            location: Some(format!("LOC{}", &id.as_str()[8..]).parse().unwrap()),
+            company: Some("COM1".parse().unwrap()),
+            user_type: UserType::Location,
+            scopes: "products.readonly".to_owned(),
+        });
+        record.expires_at = Some(self.now() + left);
+        change(record);
+        let plain = format!("token-{}", record.generation);
+        let label = access_label(id, record.generation);
+        record.token = self.ring.seal(label, plain.as_bytes());
+        if let Some(location) = &record.location {
+            let mut places = self.places.lock().unwrap();
+            places.insert(location.to_string(), id.clone());
+        }
+        if !self.is_mute.load(Ordering::SeqCst) {
+            let _ = self.changes.send(Change::Installation {
+                id: id.clone(),
+                generation: record.generation,
+            });
+        }
+    }
+
+    /// The announcements break off and come back.
+    pub(super) fn interrupt(&self) {
+        let _ = self.changes.send(Change::Lost);
+        let _ = self.changes.send(Change::Restored);
+    }
+
+    /// From now on nobody is told of anything.
+    pub(super) fn mute(&self) {
+        self.is_mute.store(true, Ordering::SeqCst);
+    }
+
+    pub(super) fn location(&self, id: &InstallationId) -> String {
+        let records = self.records.lock().unwrap();
+        records[id].location.as_ref().unwrap().to_string()
+    }
+
+    pub(super) fn put_place(&self, place: &str, id: &InstallationId) {
+        let mut places = self.places.lock().unwrap();
+        places.insert(place.to_owned(), id.clone());
+    }
+
+    pub(super) fn put_caller(
+        &self,
+        key: &str,
+        scopes: &[Scope],
+        installations: Option<Vec<InstallationId>>,
+    ) {
+        let caller = Caller {
+            name: "test".to_owned(),
+            scopes: scopes.to_vec(),
+            installations,
+            created_at: self.now(),
+            expires_at: None,
+            revoked_at: None,
+        };
+        let hash = KeyHash::of(key);
+        self.callers.lock().unwrap().insert(hash, caller);
+        let _ = self.changes.send(Change::Caller(hash));
+    }
+
+    pub(super) fn revoke_caller(&self, key: &str) {
+        let hash = KeyHash::of(key);
+        let mut callers = self.callers.lock().unwrap();
+        callers.get_mut(&hash).unwrap().revoked_at = Some(self.now());
+        let _ = self.changes.send(Change::Caller(hash));
+    }
+
+    /// From now on the store answers nothing, and everybody knows.
+    pub(super) fn go_away(&self) {
+        self.is_away.store(true, Ordering::SeqCst);
+        let _ = self.changes.send(Change::Lost);
+    }
+
+    fn read<T: Send + 'static>(&self, value: T) -> BoxFuture<'_, Result<T, ReadError>> {
+        let answer = if self.is_away.load(Ordering::SeqCst) {
+            Err(ReadError::Unavailable("away".into()))
+        } else {
+            Ok(value)
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+impl Reads for FakeStore {
+    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        let record = self.records.lock().unwrap().get(id).cloned();
+        self.read(record.map(|it| it.to_fields()).unwrap_or_default())
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
+        let id = self.places.lock().unwrap().get(name).cloned();
+        self.read(id.map(|id| id.to_string()))
+    }
+
+    fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        let caller = self.callers.lock().unwrap().get(key).cloned();
+        self.read(caller.map(|it| it.to_fields()).unwrap_or_default())
+    }
+
+    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
+        let any = !self.callers.lock().unwrap().is_empty();
+        self.read(any)
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.read(())
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        let changes = self.changes.subscribe();
+        let _ = self.changes.send(Change::Restored);
+        changes
+    }
+
+    fn now(&self) -> Timestamp {
+        Timestamp::of_this_machine()
+    }
+}

@@ -1,0 +1,189 @@
+//! An access token as the data path wants it, and where tokens, callers and names are read from.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::HeaderValue;
+use secrecy::{ExposeSecret, SecretString};
+use store::{
+    AccessRecord, Caller, CompanyId, Freshness, Generation, InstallationId, KeyHash, LocationId,
+    ReadError, Status, Timestamp, TokenReader, UserType, freshness,
+};
+
+use crate::cache::{Source, Unavailable};
+
+const SCHEME: &str = "Bearer ";
+
+/// One installation's access token, ready to be sent.
+#[derive(Debug)]
+pub(crate) struct Token {
+    pub(crate) id: InstallationId,
+    /// The whole `Authorization` header: copying it copies no byte of the token.
+    pub(crate) bearer: HeaderValue,
+    pub(crate) generation: Generation,
+    /// `None`: never.
+    pub(crate) expires_at: Option<Timestamp>,
+    pub(crate) lifetime: Duration,
+    pub(crate) status: Status,
+    pub(crate) user_type: UserType,
+    pub(crate) location: Option<LocationId>,
+    pub(crate) company: Option<CompanyId>,
+    pub(crate) scopes: Box<str>,
+}
+
+/// A token with bytes in it that no header can carry.
+#[derive(Debug, thiserror::Error)]
+#[error("the token of {0} fits no header")]
+pub(crate) struct Unsendable(InstallationId);
+
+impl Token {
+    pub(crate) fn new(id: &InstallationId, record: AccessRecord) -> Result<Self, Unsendable> {
+        let text = [SCHEME, record.token.expose_secret()].concat();
+        let mut bearer = HeaderValue::try_from(text).map_err(|_| Unsendable(id.clone()))?;
+        bearer.set_sensitive(true);
+        Ok(Self {
+            id: id.clone(),
+            bearer,
+            generation: record.generation,
+            expires_at: record.expires_at,
+            lifetime: record.lifetime,
+            status: record.status,
+            user_type: record.user_type,
+            location: record.location,
+            company: record.company,
+            scopes: record.scopes.into(),
+        })
+    }
+
+    pub(crate) fn freshness(&self, now: Timestamp) -> Freshness {
+        match self.expires_at {
+            None => Freshness::Fresh,
+            Some(expires_at) => freshness::of(expires_at, self.lifetime, now),
+        }
+    }
+
+    /// The token alone, for those who are handed it.
+    pub(crate) fn secret(&self) -> SecretString {
+        let text = self.bearer.to_str().unwrap_or_default();
+        text.strip_prefix(SCHEME).unwrap_or_default().into()
+    }
+
+    /// Whether waiting for a change of `old` has come to an end with this one.
+    pub(crate) fn has_moved_on_from(&self, old: &Self) -> bool {
+        self.is_another_than(old) || self.status != old.status
+    }
+
+    /// A lower generation counts: it is only ever seen after a higher one that is dead.
+    pub(crate) fn is_another_than(&self, old: &Self) -> bool {
+        self.generation != old.generation
+    }
+}
+
+/// Tokens by installation.
+#[derive(Debug)]
+pub(crate) struct Tokens(pub(crate) TokenReader);
+
+impl Source for Tokens {
+    type Key = InstallationId;
+    type Value = Arc<Token>;
+    const MAX_AGE: Duration = Duration::from_secs(30);
+
+    async fn read(&self, id: &InstallationId) -> Result<Option<Arc<Token>>, Unavailable> {
+        let record = self.0.access(id).await?;
+        let token = record.map(|record| Token::new(id, record)).transpose();
+        token
+            .map(|token| token.map(Arc::new))
+            .map_err(|error| Unavailable {
+                is_away: false,
+                source: Arc::new(error),
+            })
+    }
+
+    /// A lower generation comes from a store that has rolled back, or lags: what it says is older.
+    /// Only an expired token gives way, so that a chain which starts over is followed again.
+    fn supersedes(&self, new: &Arc<Token>, held: &Arc<Token>) -> bool {
+        new.generation >= held.generation || held.freshness(self.0.now()) == Freshness::Expired
+    }
+}
+
+/// Installations by location or company.
+#[derive(Debug)]
+pub(crate) struct Places(pub(crate) TokenReader);
+
+impl Source for Places {
+    type Key = Box<str>;
+    type Value = InstallationId;
+    const MAX_AGE: Duration = Duration::from_secs(30);
+
+    async fn read(&self, place: &Box<str>) -> Result<Option<InstallationId>, Unavailable> {
+        Ok(self.0.resolve(place).await?)
+    }
+}
+
+/// Callers by their key.
+#[derive(Debug)]
+pub(crate) struct Keys(pub(crate) TokenReader);
+
+impl Source for Keys {
+    type Key = KeyHash;
+    type Value = Arc<Caller>;
+    /// A revocation takes effect within this even if its announcement is lost.
+    const MAX_AGE: Duration = Duration::from_secs(1);
+
+    async fn read(&self, key: &KeyHash) -> Result<Option<Arc<Caller>>, Unavailable> {
+        Ok(self.0.caller(key).await?.map(Arc::new))
+    }
+}
+
+/// Whether callers need a key at all.
+#[derive(Debug)]
+pub(crate) struct KeysInUse(pub(crate) TokenReader);
+
+impl Source for KeysInUse {
+    type Key = ();
+    type Value = bool;
+    const MAX_AGE: Duration = Duration::from_secs(1);
+
+    async fn read(&self, (): &()) -> Result<Option<bool>, Unavailable> {
+        Ok(Some(self.0.keys_in_use().await?))
+    }
+}
+
+impl From<ReadError> for Unavailable {
+    fn from(error: ReadError) -> Self {
+        Self {
+            is_away: error.is_unavailable(),
+            source: Arc::new(error),
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+
+    /// A location's token that expires in 24 h.
+    pub(crate) fn token() -> Token {
+        let id = "install_00112233445566778899aabb".parse().unwrap();
+        let record = AccessRecord {
+            token: "secret".into(),
+            expires_at: Some(Timestamp::from_millis(86_400_000)),
+            lifetime: Duration::from_secs(86_400),
+            generation: Generation::FIRST,
+            status: Status::Active,
+            location: Some("LOC1".parse().unwrap()),
+            company: Some("COM1".parse().unwrap()),
+            user_type: UserType::Location,
+            scopes: String::new(),
+        };
+        Token::new(&id, record).unwrap()
+    }
+
+    #[test]
+    fn a_token_is_ready_to_send_and_shows_itself_to_nobody() {
+        let token = token();
+        assert_eq!(token.bearer, "Bearer secret");
+        assert_eq!(token.secret().expose_secret(), "secret");
+        assert!(!format!("{token:?}").contains("secret"));
+    }
+}
