@@ -1,0 +1,188 @@
+//! A newcomer's first minutes with `evergreen up`.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use reqwest::multipart::{Form, Part};
+use serde_json::{Value, json};
+use tests::client::{self, get};
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn post(up: &Up, path: &str, id: &str, body: Option<Value>) -> (u16, Value) {
+    let request = up
+        .client
+        .post(format!("{}{path}?installation_id={id}", up.public));
+    let request = match body {
+        Some(body) => request.json(&body),
+        None => request,
+    };
+    let answer = request.send().await.unwrap();
+    (answer.status().as_u16(), client::body(answer).await)
+}
+
+async fn status(up: &Up, id: &str) -> Value {
+    get(
+        &up.client,
+        &format!("{}/api/oauth/status?installation_id={id}", up.public),
+    )
+    .await
+    .1
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_checklist_passes() {
+    let up = Up::start(&[]).await;
+    let (health, _) = get(&up.client, &format!("{}/health", up.public)).await;
+    assert_eq!(health, 200);
+
+    let id = up.install("locA").await;
+    assert!(id.starts_with("install_"), "{id}");
+    let seen = status(&up, &id).await;
+    assert_eq!(seen["tokenStatus"], "valid");
+    assert_eq!(seen["locationId"], "locA");
+    assert!(
+        !seen.to_string().contains("eyJ"),
+        "a status never shows a token: {seen}"
+    );
+
+    let url = format!(
+        "{}/api/ghl/products?installation_id={id}&limit=2&offset=1",
+        up.public
+    );
+    let (_, before) = get(&up.client, &url).await;
+    assert_eq!(before["total"][0]["total"], 0);
+    for number in 0..3 {
+        let product = json!({ "name": format!("p{number}"), "productType": "DIGITAL" });
+        let (code, made) = post(&up, "/api/ghl/products/create", &id, Some(product)).await;
+        assert_eq!((code, &made["locationId"]), (201, &json!("locA")), "{made}");
+    }
+    let (code, page) = get(&up.client, &url).await;
+    assert_eq!(code, 200);
+    assert_eq!(
+        page["products"].as_array().unwrap().len(),
+        2,
+        "limit and offset: {page}"
+    );
+    assert_eq!(page["total"][0]["total"], 3);
+
+    let contact = json!({ "email": "a@example.com" });
+    let (code, made) = post(&up, "/api/ghl/contacts/create", &id, Some(contact)).await;
+    assert_eq!(
+        (code, &made["contact"]["locationId"]),
+        (201, &json!("locA")),
+        "{made}"
+    );
+    let (code, made) = post(&up, "/api/ghl/test-product", &id, None).await;
+    assert_eq!(code, 201);
+    assert!(
+        made["name"].as_str().unwrap().contains("test product"),
+        "{made}"
+    );
+    let url = format!("{}/api/ghl/test-connection?installation_id={id}", up.public);
+    let (code, tested) = get(&up.client, &url).await;
+    assert_eq!((code, &tested["ok"]), (200, &json!(true)), "{tested}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_file_of_25_mb_is_uploaded_with_flat_memory() {
+    const FILE: usize = 25_000_000;
+    const GROWTH_KB: u64 = 8 * 1024;
+    let _alone = tests::alone().await;
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let url = format!(
+        "{}/api/ghl/medias/upload-file?installation_id={id}",
+        up.public
+    );
+    let before = up.program.resident_kb();
+    let peak = AtomicU64::new(before);
+    let watch = async {
+        loop {
+            peak.fetch_max(up.program.resident_kb(), Ordering::Relaxed);
+            tokio::time::sleep(Duration::from_millis(2)).await;
+        }
+    };
+    let upload = async {
+        let part = Part::bytes(vec![7; FILE])
+            .file_name("film.mp4")
+            .mime_str("video/mp4")
+            .unwrap();
+        let form = Form::new().text("name", "film").part("file", part);
+        let answer = up.client.post(&url).multipart(form).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        client::body(answer).await
+    };
+    let made = tokio::select! {
+        made = upload => made,
+        () = watch => unreachable!("it watches for ever"),
+    };
+    assert!(
+        made["fileId"].is_string() && made["url"].is_string(),
+        "{made}"
+    );
+    let grown = peak.into_inner() - before;
+    assert!(
+        grown < GROWTH_KB,
+        "grew by {grown} kB over an upload of {FILE} bytes"
+    );
+
+    let hosted = Form::new()
+        .text("hosted", "true")
+        .text("fileUrl", "https://example.com/a.png");
+    let answer = up.client.post(&url).multipart(hosted).send().await.unwrap();
+    assert_eq!(answer.status(), 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restart_the_installation_is_still_there_and_goes_on_refreshing() {
+    let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
+    let id = up.install("locA").await;
+    let words = ["[REFRESH]", id.as_str()];
+    up.program.wait_for_line(&words, PATIENCE).await;
+    let (code, log) = up.restart().await;
+    assert_eq!(code, Some(0), "{log:#?}");
+    up.program.wait_for_line(&words, PATIENCE).await;
+    until("a valid token", PATIENCE, || async {
+        let seen = status(&up, &id).await;
+        holds(seen["tokenStatus"] == "valid", seen)
+    })
+    .await;
+    assert_eq!(up.sandbox.count("spent_outside_grace").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_log_line_of_a_refresh_is_exact_and_the_same_in_fields() {
+    let lifetime = ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "86039s");
+    let up = Up::start(&[lifetime]).await;
+    let id = up.install("locA").await;
+    let refreshed = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(refreshed.status.success(), "{refreshed:?}");
+    let line = up.program.wait_for_line(&["[REFRESH]"], PATIENCE).await;
+    let expected = format!(" INFO [REFRESH] {id} – new token good for 23.9 h");
+    assert!(line.ends_with(&expected), "{line}");
+
+    let up = Up::start(&[lifetime, ("EVERGREEN_LOG_FORMAT", "json")]).await;
+    let id = up.install("locA").await;
+    up.command(&["installations", "refresh", &id]).run().await;
+    let line = up.program.wait_for_line(&["[REFRESH]"], PATIENCE).await;
+    let fields: Value = serde_json::from_str(&line).unwrap();
+    assert_eq!(fields["installation"], id);
+    assert_eq!(
+        fields["message"],
+        format!("[REFRESH] {id} – new token good for 23.9 h")
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_sealing_keys_are_for_their_owner_alone() {
+    use std::os::unix::fs::PermissionsExt;
+    let up = Up::start(&[]).await;
+    for file in ["access.keys", "refresh.keys"] {
+        let path = std::path::Path::new(&up.data_dir()).join(file);
+        let mode = std::fs::metadata(&path).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600, "{}", path.display());
+    }
+}

@@ -1,0 +1,111 @@
+//! The walls between the crates: who may know whom.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use cargo_metadata::{DependencyKind, MetadataCommand, Package};
+
+/// The allowed arrows; `cli` knows all but `tests`, `tests` knows all.
+const ARROWS: [(&str, &[&str]); 7] = [
+    ("store", &[]),
+    ("store-writer", &["store"]),
+    ("ghl", &[]),
+    ("service", &[]),
+    ("broker", &["ghl", "service", "store", "store-writer"]),
+    ("gateway", &["ghl", "service", "store"]),
+    ("sandbox", &["ghl", "service"]),
+];
+
+fn packages() -> Vec<Package> {
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .no_deps()
+        .exec()
+        .expect("cargo metadata");
+    metadata.packages
+}
+
+fn dependencies(package: &Package) -> BTreeSet<&str> {
+    let real = package.dependencies.iter().filter(|dependency| {
+        // What a crate's own tests use does not end up in a program.
+        dependency.kind != DependencyKind::Development
+    });
+    real.map(|dependency| dependency.name.as_str()).collect()
+}
+
+#[test]
+fn the_crates_know_only_whom_they_may() {
+    let packages = packages();
+    let ours: BTreeSet<&str> = packages
+        .iter()
+        .map(|package| package.name.as_str())
+        .collect();
+    let allowed = BTreeMap::from(ARROWS);
+    for package in &packages {
+        let known: BTreeSet<&str> = dependencies(package).intersection(&ours).copied().collect();
+        match (package.name.as_str(), allowed.get(package.name.as_str())) {
+            (_, Some(allowed)) => {
+                let allowed: BTreeSet<&str> = allowed.iter().copied().collect();
+                let forbidden: Vec<_> = known.difference(&allowed).collect();
+                assert!(
+                    forbidden.is_empty(),
+                    "{} must not know {forbidden:?}",
+                    package.name
+                );
+            }
+            ("cli", None) => assert!(!known.contains("tests")),
+            ("tests", None) => {}
+            (other, None) => panic!("{other} is new: draw its arrows here and in ARCHITECTURE.md"),
+        }
+    }
+}
+
+#[test]
+fn only_the_stores_speak_redis_and_only_the_writer_takes_locks() {
+    let fences: [(&str, &[&str]); 3] = [
+        ("redis", &["store", "store-writer"]),
+        ("rslock", &["store-writer"]),
+        ("redb", &["store-writer"]),
+    ];
+    for (fenced, allowed) in fences {
+        for package in packages() {
+            let name = package.name.as_str();
+            let crosses = dependencies(&package).contains(fenced) && !allowed.contains(&name);
+            assert!(!crosses, "{name} must not name {fenced}");
+        }
+    }
+}
+
+#[test]
+fn a_gateway_is_built_without_the_code_that_writes() {
+    let metadata = MetadataCommand::new()
+        .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
+        .exec()
+        .expect("cargo metadata");
+    let resolve = metadata.resolve.as_ref().expect("a resolved graph");
+    let name = |id: &cargo_metadata::PackageId| metadata[id].name.to_string();
+    let nodes: BTreeMap<_, _> = resolve
+        .nodes
+        .iter()
+        .map(|node| (node.id.clone(), node))
+        .collect();
+    let gateway = nodes
+        .keys()
+        .find(|id| name(id) == "gateway")
+        .expect("the gateway");
+    let (mut seen, mut next) = (BTreeSet::new(), vec![gateway.clone()]);
+    while let Some(id) = next.pop() {
+        if seen.insert(id.clone()) {
+            let normal = nodes[&id].deps.iter().filter(|dependency| {
+                dependency
+                    .dep_kinds
+                    .iter()
+                    .any(|kind| kind.kind != DependencyKind::Development)
+            });
+            next.extend(normal.map(|dependency| dependency.pkg.clone()));
+        }
+    }
+    let names: BTreeSet<String> = seen.iter().map(name).collect();
+    for forbidden in ["store-writer", "rslock", "redb"] {
+        assert!(!names.contains(forbidden), "a gateway reaches {forbidden}");
+    }
+}

@@ -1,0 +1,201 @@
+//! The shape of production: brokers and gateways as processes of their own over Redis, behind
+//! HAProxy.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use reqwest::Client;
+use secrecy::ExposeSecret;
+use store::KeyRing;
+
+use crate::client;
+use crate::haproxy::Haproxy;
+use crate::port;
+use crate::program::{Program, Start, wait_for_port};
+use crate::redis::Redis;
+use crate::sandbox::Sandbox;
+use crate::scratch::Scratch;
+use crate::wait::{holds, until};
+
+/// One process that can be killed and started again.
+#[derive(Debug)]
+pub struct Member {
+    /// `host:port` of its public listener.
+    pub address: String,
+    pub internal: String,
+    start: Start,
+    pub program: Option<Program>,
+}
+
+impl Member {
+    async fn new(start: Start) -> Self {
+        let (public, internal) = (port::free(), port::free());
+        let at = |port| format!("127.0.0.1:{port}");
+        let start = start
+            .env("EVERGREEN_LISTEN", at(public))
+            .env("EVERGREEN_INTERNAL_LISTEN", at(internal));
+        let mut member = Self {
+            address: at(public),
+            internal: format!("http://{}", at(internal)),
+            start,
+            program: None,
+        };
+        member.launch().await;
+        member
+    }
+
+    /// Starts it, with the data it had.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn launch(&mut self) {
+        self.program = Some(self.start.spawn());
+        let port = self
+            .address
+            .rsplit(':')
+            .next()
+            .and_then(|port| port.parse().ok());
+        wait_for_port(port.expect("a port")).await;
+        let client = client::new();
+        let url = format!("{}/readyz", self.internal);
+        until(
+            &format!("{url} to be ready"),
+            Duration::from_secs(20),
+            || async {
+                let answer = client.get(&url).send().await;
+                let status = answer.map(|answer| answer.status().as_u16());
+                holds(status.as_ref().is_ok_and(|status| *status == 200), status)
+            },
+        )
+        .await;
+    }
+
+    /// `kill -9`; returns its log.
+    pub async fn kill(&mut self) -> Vec<String> {
+        match self.program.take() {
+            Some(program) => program.kill().await,
+            None => Vec::new(),
+        }
+    }
+
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.program.as_ref().map(Program::log).unwrap_or_default()
+    }
+}
+
+/// How many of what, and with which settings.
+#[derive(Debug)]
+pub struct Shape<'a> {
+    pub brokers: usize,
+    pub lock_nodes: usize,
+    pub sandbox: &'a [(&'a str, &'a str)],
+    pub settings: &'a [(&'a str, &'a str)],
+}
+
+#[derive(Debug)]
+pub struct Fleet {
+    pub store: Redis,
+    pub locks: Vec<Redis>,
+    pub sandbox: Sandbox,
+    pub brokers: Vec<Member>,
+    pub gateways: Vec<Member>,
+    pub haproxy: Haproxy,
+    pub client: Client,
+    _scratch: Scratch,
+}
+
+impl Fleet {
+    /// Starts everything; always three gateways behind HAProxy.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(shape: &Shape<'_>) -> Self {
+        let store = Redis::start().await;
+        let mut locks = Vec::new();
+        for _ in 0..shape.lock_nodes {
+            locks.push(Redis::start().await);
+        }
+        let sandbox = Sandbox::start(shape.sandbox).await;
+        let scratch = Scratch::new();
+        let ring = || KeyRing::generate_text("it").expose_secret().to_owned();
+        let mut common = HashMap::from([
+            ("EVERGREEN_REDIS_URL", store.url()),
+            ("EVERGREEN_ACCESS_KEYS", ring()),
+            ("GHL_API_URL", sandbox.url.clone()),
+        ]);
+        common.extend(
+            shape
+                .settings
+                .iter()
+                .map(|(key, value)| (*key, (*value).to_owned())),
+        );
+        let lock_urls: Vec<String> = locks.iter().map(Redis::url).collect();
+        let refresh_ring = ring();
+        let with = |start: Start| {
+            common
+                .iter()
+                .fold(start, |start, (key, value)| start.env(key, value))
+        };
+
+        let mut brokers = Vec::new();
+        for number in 0..shape.brokers {
+            let mut start = with(Start::evergreen(&["broker"]))
+                .env("GHL_CLIENT_ID", "sandbox-client")
+                .env("GHL_CLIENT_SECRET", "sandbox-secret")
+                .env(
+                    "GHL_AUTHORIZE_URL",
+                    format!("{}/v2/oauth/chooselocation", sandbox.url),
+                )
+                .env("EVERGREEN_REFRESH_KEYS", &refresh_ring)
+                .env(
+                    "EVERGREEN_DATA_DIR",
+                    scratch.join(&format!("broker-{number}")),
+                )
+                .env("EVERGREEN_BROKER_NAME", format!("broker-{number}"));
+            if !lock_urls.is_empty() {
+                start = start.env("EVERGREEN_LOCK_URLS", lock_urls.join(","));
+            }
+            brokers.push(Member::new(start).await);
+        }
+        let mut gateways = Vec::new();
+        for number in 0..3 {
+            // Each asks its own broker, as a load balancer between them would have it.
+            let broker = &brokers[number % brokers.len()].address;
+            let start = with(Start::evergreen(&["gateway"]))
+                .env("EVERGREEN_BROKER_URL", format!("http://{broker}"));
+            gateways.push(Member::new(start).await);
+        }
+        let addresses: Vec<String> = gateways
+            .iter()
+            .map(|member| member.address.clone())
+            .collect();
+        let addresses: [String; 3] = addresses.try_into().expect("three gateways");
+        Self {
+            haproxy: Haproxy::start(&addresses).await,
+            store,
+            locks,
+            sandbox,
+            brokers,
+            gateways,
+            client: client::new(),
+            _scratch: scratch,
+        }
+    }
+
+    /// Installs `count` locations, `loc000` and on; returns their installations.
+    pub async fn install(&self, count: usize) -> Vec<String> {
+        let mut installed = Vec::with_capacity(count);
+        for number in 0..count {
+            let location = format!("loc{number:03}");
+            installed.push(client::install(&self.client, &self.haproxy.url, &location).await);
+        }
+        installed
+    }
+
+    /// All lines that all brokers have logged so far.
+    #[must_use]
+    pub fn broker_logs(&self) -> Vec<String> {
+        self.brokers.iter().flat_map(Member::log).collect()
+    }
+}

@@ -1,0 +1,38 @@
+//! Runs the real programs: `evergreen`, `redis-server` and `haproxy`, each on ports of its own, on
+//! loopback only. What a test starts ends with it.
+
+pub mod client;
+pub mod fleet;
+pub mod haproxy;
+pub mod load;
+pub mod port;
+pub mod program;
+pub mod redis;
+pub mod sandbox;
+pub mod scratch;
+pub mod up;
+pub mod wait;
+
+use std::sync::OnceLock;
+use std::time::Duration;
+
+use tokio::sync::{Semaphore, SemaphorePermit};
+
+/// Runs a scenario alone: two at once on two cores would measure each other.
+///
+/// # Panics
+/// Never: the semaphore is not closed.
+pub async fn alone() -> SemaphorePermit<'static> {
+    static TURN: OnceLock<Semaphore> = OnceLock::new();
+    let turn = TURN.get_or_init(|| Semaphore::new(1));
+    turn.acquire().await.expect("never closed")
+}
+
+/// How long the long runs last: ten minutes with `EVERGREEN_LONG=1`, else their short form.
+#[must_use]
+pub fn length(short: Duration) -> Duration {
+    match std::env::var("EVERGREEN_LONG").as_deref() {
+        Ok("1") => Duration::from_secs(600),
+        _ => short,
+    }
+}

@@ -1,0 +1,92 @@
+//! Steady calls, and an account of every answer.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use reqwest::Client;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior, interval};
+
+use crate::client;
+
+/// What was answered, by status; 0 stands for no answer at all.
+#[derive(Debug, Default, Clone)]
+pub struct Account {
+    pub answers: BTreeMap<u16, u64>,
+    /// The first answers that were no success, with when they came.
+    pub failures: Vec<String>,
+}
+
+impl Account {
+    #[must_use]
+    pub fn total(&self) -> u64 {
+        self.answers.values().sum()
+    }
+
+    /// # Panics
+    /// When an answer was no success.
+    pub fn expect_success(&self) {
+        let failed: u64 = self
+            .answers
+            .iter()
+            .filter(|(s, _)| **s != 200)
+            .map(|(_, n)| n)
+            .sum();
+        assert_eq!(
+            failed,
+            0,
+            "{:?}\n{}",
+            self.answers,
+            self.failures.join("\n")
+        );
+    }
+}
+
+/// Calls the products of these installations in turn, `rate` times a second for `length`.
+///
+/// A call that is slow does not hold the next one up.
+///
+/// # Panics
+/// Never in a test that has not panicked before.
+pub async fn steady(
+    client: &Client,
+    public: &str,
+    installations: &[String],
+    rate: u32,
+    length: Duration,
+) -> Account {
+    let account = Arc::new(Mutex::new(Account::default()));
+    let started = Instant::now();
+    let mut ticks = interval(Duration::from_secs(1) / rate);
+    ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
+    let mut calls = JoinSet::new();
+    let mut names = installations.iter().cycle();
+    while started.elapsed() < length {
+        ticks.tick().await;
+        let Some(name) = names.next() else { break };
+        let url = format!("{public}/api/ghl/products?installation_id={name}&limit=5&offset=0");
+        let (client, account) = (client.clone(), account.clone());
+        calls.spawn(async move {
+            let answer = client.get(&url).send().await;
+            let (status, detail) = match answer {
+                Ok(answer) => (
+                    answer.status().as_u16(),
+                    client::body(answer).await.to_string(),
+                ),
+                Err(error) => (0, error.to_string()),
+            };
+            let mut account = account.lock().expect("not poisoned");
+            *account.answers.entry(status).or_default() += 1;
+            if status != 200 && account.failures.len() < 20 {
+                account
+                    .failures
+                    .push(format!("{:?}: {url} {status} {detail}", started.elapsed()));
+            }
+        });
+        while calls.try_join_next().is_some() {}
+    }
+    while calls.join_next().await.is_some() {}
+    let account = account.lock().expect("not poisoned");
+    account.clone()
+}

@@ -1,0 +1,242 @@
+//! A real program as a child process, with its log at hand.
+
+use std::collections::HashMap;
+use std::fmt::Display;
+use std::path::PathBuf;
+use std::process::Stdio;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::process::{Child, Command};
+
+use crate::wait::{self, until};
+
+/// A running program. Dropping it kills it.
+#[derive(Debug)]
+pub struct Program {
+    name: String,
+    child: Child,
+    log: Arc<Mutex<Vec<String>>>,
+}
+
+/// How a program is to be started.
+#[derive(Debug, Clone)]
+pub struct Start {
+    pub program: PathBuf,
+    pub args: Vec<String>,
+    pub env: HashMap<String, String>,
+}
+
+impl Start {
+    pub fn new(program: impl Into<PathBuf>) -> Self {
+        Self {
+            program: program.into(),
+            args: Vec::new(),
+            env: HashMap::new(),
+        }
+    }
+
+    /// The `evergreen` binary of this build, with nothing of our environment.
+    #[must_use]
+    pub fn evergreen(command: &[&str]) -> Self {
+        Self::new(evergreen()).args(command)
+    }
+
+    #[must_use]
+    pub fn args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
+        self.args
+            .extend(args.iter().map(|arg| arg.as_ref().to_owned()));
+        self
+    }
+
+    #[must_use]
+    pub fn env(mut self, key: &str, value: impl Display) -> Self {
+        self.env.insert(key.to_owned(), value.to_string());
+        self
+    }
+
+    fn command(&self) -> Command {
+        let mut command = Command::new(&self.program);
+        command
+            .args(&self.args)
+            .env_clear()
+            .env("PATH", std::env::var_os("PATH").unwrap_or_default())
+            .envs(&self.env)
+            .stdin(Stdio::null())
+            .kill_on_drop(true);
+        command
+    }
+
+    /// Starts it; its output is kept.
+    ///
+    /// # Panics
+    /// When it cannot be started.
+    #[must_use]
+    pub fn spawn(&self) -> Program {
+        let mut child = self
+            .command()
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
+        let log = Arc::new(Mutex::new(Vec::new()));
+        let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
+        if let Some(stdout) = stdout {
+            keep(stdout, log.clone());
+        }
+        if let Some(stderr) = stderr {
+            keep(stderr, log.clone());
+        }
+        let file = self.program.file_name().unwrap_or_default().display();
+        Program {
+            name: format!("{file} {}", self.args.first().cloned().unwrap_or_default()),
+            child,
+            log,
+        }
+    }
+
+    /// Runs it to its end.
+    ///
+    /// # Panics
+    /// When it cannot be started, or does not end within 30 s.
+    pub async fn run(&self) -> std::process::Output {
+        let output = self.command().output();
+        tokio::time::timeout(Duration::from_secs(30), output)
+            .await
+            .unwrap_or_else(|_| panic!("{} does not end", self.program.display()))
+            .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
+    }
+}
+
+fn keep(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<Vec<String>>>) {
+    tokio::spawn(async move {
+        let mut lines = BufReader::new(stream).lines();
+        while let Ok(Some(line)) = lines.next_line().await {
+            log.lock().expect("not poisoned").push(line);
+        }
+    });
+}
+
+/// The binary that was built beside this test, or the one that `EVERGREEN_BIN` names.
+fn evergreen() -> PathBuf {
+    if let Some(named) = std::env::var_os("EVERGREEN_BIN") {
+        return named.into();
+    }
+    let test = std::env::current_exe().expect("this test has a path");
+    let profile = test
+        .ancestors()
+        .nth(2)
+        .expect("target/<profile>/deps/<test>");
+    let built = profile.join("evergreen");
+    assert!(
+        built.exists(),
+        "{} is missing: build it with `cargo build -p cli`",
+        built.display()
+    );
+    built
+}
+
+impl Program {
+    /// The lines written so far.
+    ///
+    /// # Panics
+    /// Never in a test that has not panicked before.
+    #[must_use]
+    pub fn log(&self) -> Vec<String> {
+        self.log.lock().expect("not poisoned").clone()
+    }
+
+    /// The first line that contains all of the words.
+    #[must_use]
+    pub fn line(&self, words: &[&str]) -> Option<String> {
+        let log = self.log();
+        log.into_iter()
+            .find(|line| words.iter().all(|word| line.contains(word)))
+    }
+
+    /// Waits for such a line.
+    pub async fn wait_for_line(&self, words: &[&str], patience: Duration) -> String {
+        until(
+            &format!("{words:?} in the log of {}", self.name),
+            patience,
+            || async {
+                self.line(words).ok_or_else(|| {
+                    let log = self.log();
+                    log[log.len().saturating_sub(5)..].join("\n")
+                })
+            },
+        )
+        .await
+    }
+
+    /// # Panics
+    /// When it has ended already.
+    #[must_use]
+    pub fn id(&self) -> i32 {
+        let id = self.child.id().expect("it runs");
+        i32::try_from(id).expect("a process id")
+    }
+
+    /// Sends a signal to this process alone.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    pub fn signal(&self, signal: i32) {
+        let sent = std::process::Command::new("kill")
+            .args([format!("-{signal}"), self.id().to_string()])
+            .status();
+        assert!(
+            sent.is_ok_and(|status| status.success()),
+            "{} is gone",
+            self.name
+        );
+    }
+
+    /// `kill -9`, and waits for the end.
+    pub async fn kill(mut self) -> Vec<String> {
+        let _ = self.child.kill().await;
+        self.log()
+    }
+
+    /// SIGTERM, and waits for the exit code.
+    ///
+    /// # Panics
+    /// When it does not end within `patience`.
+    pub async fn terminate(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
+        self.signal(15);
+        let ended = tokio::time::timeout(patience, self.child.wait()).await;
+        let status = ended
+            .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
+            .expect("its exit status");
+        (status.code(), self.log())
+    }
+
+    /// Resident memory, in kB.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn resident_kb(&self) -> u64 {
+        let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));
+        let status = status.expect("it runs");
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let digits = line.and_then(|line| line.trim().strip_suffix("kB"));
+        digits
+            .and_then(|digits| digits.trim().parse().ok())
+            .expect("a size in kB")
+    }
+}
+
+/// Waits until something accepts connections at the port.
+pub async fn wait_for_port(port: u16) {
+    until(
+        &format!("a listener on port {port}"),
+        Duration::from_secs(20),
+        || async {
+            let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
+            wait::holds(connected.is_ok(), connected.err())
+        },
+    )
+    .await;
+}

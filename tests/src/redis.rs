@@ -1,0 +1,93 @@
+//! A real redis-server.
+
+use std::time::Duration;
+
+use crate::port;
+use crate::program::{Program, Start, wait_for_port};
+use crate::scratch::Scratch;
+
+/// A server that can be killed, stopped and started again on the same port and data.
+#[derive(Debug)]
+pub struct Redis {
+    port: u16,
+    scratch: Scratch,
+    args: Vec<String>,
+    program: Option<Program>,
+}
+
+impl Redis {
+    /// Durable like the store of `deploy/`.
+    pub async fn start() -> Self {
+        Self::start_with(&[]).await
+    }
+
+    /// With more of redis.conf on the command line.
+    pub async fn start_with(args: &[&str]) -> Self {
+        let mut redis = Self {
+            port: port::free(),
+            scratch: Scratch::new(),
+            args: args.iter().map(|arg| (*arg).to_owned()).collect(),
+            program: None,
+        };
+        redis.resume_process().await;
+        redis
+    }
+
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    #[must_use]
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+
+    /// `kill -9`.
+    pub async fn kill(&mut self) {
+        if let Some(program) = self.program.take() {
+            program.kill().await;
+        }
+    }
+
+    /// Starts it again with the data it had.
+    pub async fn resume_process(&mut self) {
+        let port = self.port.to_string();
+        let start = Start::new("redis-server")
+            .args(&["--port", &port, "--bind", "127.0.0.1", "--save", ""])
+            .args(&["--appendonly", "yes", "--appendfsync", "always"])
+            .args(&["--dir", &self.scratch.path().display().to_string()])
+            .args(&self.args);
+        let program = start.spawn();
+        wait_for_port(self.port).await;
+        program
+            .wait_for_line(&["Ready to accept connections"], Duration::from_secs(20))
+            .await;
+        self.program = Some(program);
+    }
+
+    /// Hangs it: it accepts and does not answer.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn hang(&self) {
+        self.program.as_ref().expect("it runs").signal(19);
+    }
+
+    /// Ends a hang.
+    ///
+    /// # Panics
+    /// When it is not running.
+    pub fn wake(&self) {
+        self.program.as_ref().expect("it runs").signal(18);
+    }
+}
+
+impl Drop for Redis {
+    fn drop(&mut self) {
+        // A process that hangs would outlive the signal to end.
+        if let Some(program) = &self.program {
+            program.signal(18);
+        }
+    }
+}

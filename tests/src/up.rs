@@ -1,0 +1,86 @@
+//! `evergreen up` with its sandbox.
+
+use std::time::Duration;
+
+use reqwest::Client;
+
+use crate::client;
+use crate::port;
+use crate::program::{Program, Start, wait_for_port};
+use crate::sandbox::Sandbox;
+use crate::scratch::Scratch;
+
+/// A running `evergreen up`.
+#[derive(Debug)]
+pub struct Up {
+    pub program: Program,
+    pub public: String,
+    pub internal: String,
+    pub sandbox: Sandbox,
+    pub client: Client,
+    start: Start,
+    scratch: Scratch,
+}
+
+impl Up {
+    /// Starts it with these settings besides its addresses and its directory.
+    pub async fn start(settings: &[(&str, &str)]) -> Self {
+        let (public, internal, sandbox) = (port::free(), port::free(), port::free());
+        let scratch = Scratch::new();
+        let at = |port| format!("127.0.0.1:{port}");
+        let mut start = Start::evergreen(&["up"])
+            .args(&["--listen", &at(public), "--internal-listen", &at(internal)])
+            .args(&["--data-dir", &scratch.join("data")])
+            .env("EVERGREEN_SANDBOX_LISTEN", at(sandbox))
+            .env("EVERGREEN_SANDBOX_RATE_LIMIT", 0);
+        for (key, value) in settings {
+            start = start.env(key, value);
+        }
+        let program = start.spawn();
+        for port in [public, internal, sandbox] {
+            wait_for_port(port).await;
+        }
+        Self {
+            program,
+            public: format!("http://{}", at(public)),
+            internal: format!("http://{}", at(internal)),
+            sandbox: Sandbox::at(&format!("http://{}", at(sandbox))),
+            client: client::new(),
+            start,
+            scratch,
+        }
+    }
+
+    /// Ends it as an operator would and starts it again; returns the former exit code and log.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn restart(&mut self) -> (Option<i32>, Vec<String>) {
+        let placeholder = Start::new("true").spawn();
+        let former = std::mem::replace(&mut self.program, placeholder);
+        let ended = former.terminate(Duration::from_secs(30)).await;
+        self.program = self.start.spawn();
+        for url in [&self.public, &self.internal] {
+            let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
+            wait_for_port(port.expect("a port")).await;
+        }
+        ended
+    }
+
+    pub async fn install(&self, location: &str) -> String {
+        client::install(&self.client, &self.public, location).await
+    }
+
+    /// The `evergreen` command line as its operator would use it.
+    #[must_use]
+    pub fn command(&self, args: &[&str]) -> Start {
+        Start::evergreen(args)
+            .env("EVERGREEN_ADMIN_URL", &self.internal)
+            .env("EVERGREEN_DATA_DIR", self.scratch.join("data"))
+    }
+
+    #[must_use]
+    pub fn data_dir(&self) -> String {
+        self.scratch.join("data")
+    }
+}
