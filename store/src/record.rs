@@ -38,6 +38,12 @@ pub enum Unreadable {
 pub struct Fields(BTreeMap<String, Vec<u8>>);
 
 impl Fields {
+    /// No record.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self(BTreeMap::new())
+    }
+
     /// An empty record of this build's schema.
     #[must_use]
     pub fn versioned() -> Self {
@@ -112,7 +118,8 @@ impl Fields {
     /// The fields that `earlier` does not have, or has with another value.
     #[must_use]
     pub fn changed_from(mut self, earlier: &Self) -> Self {
-        self.0.retain(|name, value| earlier.0.get(name) != Some(value));
+        self.0
+            .retain(|name, value| earlier.0.get(name) != Some(value));
         self
     }
 

@@ -1,4 +1,13 @@
 //! Everything that takes more than one crate: the real programs against real servers.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+
 mod checklist;
+mod conformance;
+mod faults;
+mod fleet;
+mod leases;
+mod outage;
+mod revocation;
+mod shutdown;
 mod walls;

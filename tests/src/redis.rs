@@ -1,5 +1,6 @@
 //! A real redis-server.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::port;
@@ -41,6 +42,12 @@ impl Redis {
     #[must_use]
     pub fn port(&self) -> u16 {
         self.port
+    }
+
+    /// Where its files are.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.scratch.path().to_owned()
     }
 
     /// `kill -9`.

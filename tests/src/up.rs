@@ -56,15 +56,46 @@ impl Up {
     /// # Panics
     /// When it does not come back.
     pub async fn restart(&mut self) -> (Option<i32>, Vec<String>) {
-        let placeholder = Start::new("true").spawn();
-        let former = std::mem::replace(&mut self.program, placeholder);
+        let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
         let ended = former.terminate(Duration::from_secs(30)).await;
+        self.start_again().await;
+        ended
+    }
+
+    async fn start_again(&mut self) {
         self.program = self.start.spawn();
         for url in [&self.public, &self.internal] {
             let port = url.rsplit(':').next().and_then(|port| port.parse().ok());
             wait_for_port(port.expect("a port")).await;
         }
-        ended
+    }
+
+    /// The same, but with a sandbox of its own process as GHL: one that outlives it.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn against(mut self, sandbox: &Sandbox) -> Self {
+        self.start = self
+            .start
+            .env("GHL_CLIENT_ID", "sandbox-client")
+            .env("GHL_CLIENT_SECRET", "sandbox-secret")
+            .env("GHL_API_URL", &sandbox.url)
+            .env(
+                "GHL_AUTHORIZE_URL",
+                format!("{}/v2/oauth/chooselocation", sandbox.url),
+            );
+        self.restart().await;
+        self
+    }
+
+    /// `kill -9`, and starts it again.
+    ///
+    /// # Panics
+    /// When it does not come back.
+    pub async fn kill_and_start(&mut self) {
+        let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
+        former.kill().await;
+        self.start_again().await;
     }
 
     pub async fn install(&self, location: &str) -> String {

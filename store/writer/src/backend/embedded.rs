@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use redb::{ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
 use store::reader::{ReadError, Reads};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
@@ -49,17 +49,20 @@ impl Embedded {
     }
 
     fn hash(&self, key: &str) -> Result<Fields, redb::Error> {
+        let [fields] = self.hashes([key])?;
+        Ok(fields)
+    }
+
+    /// Several hashes as they were at one moment.
+    fn hashes<const N: usize>(&self, keys: [&str; N]) -> Result<[Fields; N], redb::Error> {
+        let mut read = [const { Fields::new() }; N];
         let Some(hashes) = table(self.file.read()?.open_table(HASHES))? else {
-            return Ok(Fields::default());
+            return Ok(read);
         };
-        // A field name is never above the highest character.
-        let fields = hashes.range((key, "")..(key, "\u{10ffff}"))?;
-        fields
-            .map(|field| {
-                let (name, value) = field?;
-                Ok((name.value().1.to_owned(), value.value().to_vec()))
-            })
-            .collect()
+        for (fields, key) in read.iter_mut().zip(keys) {
+            *fields = read_hash(&hashes, key)?;
+        }
+        Ok(read)
     }
 
     fn string(&self, key: &str) -> Result<Option<String>, redb::Error> {
@@ -91,9 +94,12 @@ impl Embedded {
 impl Backend for Embedded {
     fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
         Box::pin(async move {
+            // At one moment: a half that is older than the other would be swapped in unnoticed.
+            let both = [&keys::access(id), &keys::refresh(id)];
+            let [access, refresh] = self.hashes(both.map(String::as_str)).map_err(unavailable)?;
             Ok(Loaded {
-                access: self.hash(&keys::access(id)).map_err(unavailable)?,
-                refresh: self.hash(&keys::refresh(id)).map_err(unavailable)?,
+                access,
+                refresh,
                 now: now(),
             })
         })
@@ -325,6 +331,20 @@ impl Reads for Embedded {
     fn now(&self) -> Timestamp {
         now()
     }
+}
+
+fn read_hash(
+    hashes: &ReadOnlyTable<(&str, &str), &[u8]>,
+    key: &str,
+) -> Result<Fields, redb::Error> {
+    // A field name is never above the highest character.
+    let fields = hashes.range((key, "")..(key, "\u{10ffff}"))?;
+    fields
+        .map(|field| {
+            let (name, value) = field?;
+            Ok((name.value().1.to_owned(), value.value().to_vec()))
+        })
+        .collect()
 }
 
 fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, redb::Error> {

@@ -1,0 +1,168 @@
+//! Nobody ever sees an authentication failure, and no refresh token is spent twice.
+
+use std::time::Duration;
+
+use tests::fleet::{Fleet, Shape};
+use tests::load::{Account, steady};
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+use tests::wait::{holds, until};
+use tokio::time::{Instant, sleep_until};
+
+/// Tokens live for 20 s, so every installation is refreshed four times a minute.
+const LIFETIME: &str = "20s";
+/// The longest a token call may take: what is left of a token when it is refreshed, 5 s, must
+/// outlast the lease of a broker that died, 1.5 times this.
+const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
+const RATE: u32 = 50;
+
+/// The ledger shows every refresh token spent once, and no call with a stale token.
+async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration) {
+    let ledger = sandbox.ledger().await;
+    for never in [
+        "spent_outside_grace",
+        "calls_with_expired_token",
+        "calls_with_unknown_token",
+    ] {
+        assert_eq!(ledger[never], 0, "{never}: {ledger}");
+    }
+    // Every 15 s or a little sooner, never in a storm.
+    let rounds = length.as_secs() / 15;
+    let spent = ledger["refresh_tokens_spent"].as_u64().unwrap();
+    let count = installations as u64;
+    assert!(
+        spent >= count * rounds.saturating_sub(1),
+        "{spent} refreshes: {ledger}"
+    );
+    assert!(
+        spent <= count * (rounds + 2) * 13 / 10,
+        "{spent} refreshes: {ledger}"
+    );
+}
+
+fn expect_calls(account: &Account, length: Duration) {
+    account.expect_success();
+    let expected = length.as_secs() * u64::from(RATE);
+    assert!(
+        account.total() >= expected * 9 / 10,
+        "{:?} of {expected}",
+        account.answers
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn twenty_installations_on_one_machine() {
+    let _alone = tests::alone().await;
+    let length = tests::length(Duration::from_secs(60));
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", LIFETIME)]).await;
+    let mut installations = Vec::new();
+    for number in 0..20 {
+        installations.push(up.install(&format!("loc{number:03}")).await);
+    }
+    let account = steady(&up.client, &up.public, &installations, RATE, length).await;
+    expect_calls(&account, length);
+    assert_eq!(
+        up.sandbox.count("replays_in_grace").await,
+        0,
+        "each token exactly once"
+    );
+    expect_clean(&up.sandbox, 20, length).await;
+}
+
+async fn fleet() -> (Fleet, Vec<String>) {
+    let fleet = Fleet::start(&Shape {
+        brokers: 3,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
+        settings: &[TOKEN_TIMEOUT],
+    })
+    .await;
+    let installations = fleet.install(200).await;
+    (fleet, installations)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_installations_over_redis_with_three_brokers() {
+    let _alone = tests::alone().await;
+    let length = tests::length(Duration::from_secs(60));
+    let (fleet, installations) = fleet().await;
+    let account = steady(
+        &fleet.client,
+        &fleet.haproxy.url,
+        &installations,
+        RATE,
+        length,
+    )
+    .await;
+    expect_calls(&account, length);
+    assert_eq!(
+        fleet.sandbox.count("replays_in_grace").await,
+        0,
+        "each token exactly once"
+    );
+    expect_clean(&fleet.sandbox, 200, length).await;
+    for broker in &fleet.brokers {
+        let refreshed = broker
+            .log()
+            .iter()
+            .filter(|line| line.contains("[REFRESH] "))
+            .count();
+        assert!(refreshed > 0, "{} sat idle", broker.address);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
+    let _alone = tests::alone().await;
+    let length = tests::length(Duration::from_secs(75));
+    let (mut fleet, installations) = fleet().await;
+    let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
+    let calls =
+        tokio::spawn(async move { steady(&client, &public, &installations, RATE, length).await });
+    let started = Instant::now();
+    let at = |share: u32| sleep_until(started + length * share / 10);
+    at(1).await;
+    fleet.brokers[0].kill().await;
+    at(2).await;
+    fleet.gateways[1].kill().await;
+    at(3).await;
+    fleet.locks[2].kill().await;
+    at(5).await;
+    fleet.brokers[0].launch().await;
+    fleet.gateways[1].launch().await;
+    fleet.locks[2].resume_process().await;
+    at(7).await;
+    fleet.brokers[1].kill().await;
+    at(8).await;
+    fleet.brokers[1].launch().await;
+    let account = calls.await.unwrap();
+    expect_calls(&account, length);
+    expect_clean(&fleet.sandbox, 200, length).await;
+    let replays = fleet.sandbox.count("replays_in_grace").await;
+    assert!(
+        replays <= 8,
+        "{replays} repeats: more than two brokers had under way when they died"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_machine_dies_and_comes_back() {
+    let _alone = tests::alone().await;
+    let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
+    let id = up.install("locA").await;
+    for _ in 0..3 {
+        let seen = up.sandbox.chain("locA").await["refresh_tokens_spent"].clone();
+        until("another refresh", Duration::from_secs(20), || async {
+            let now = up.sandbox.chain("locA").await["refresh_tokens_spent"].clone();
+            holds(now != seen, now)
+        })
+        .await;
+        up.kill_and_start().await;
+    }
+    up.program
+        .wait_for_line(&["[REFRESH]", &id], Duration::from_secs(20))
+        .await;
+    let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    let (status, body) = tests::client::get(&up.client, &url).await;
+    assert_eq!(status, 200, "{body}");
+}

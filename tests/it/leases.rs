@@ -1,0 +1,148 @@
+//! Redlock over real nodes: held, away and misconfigured are three things, and one sick node of
+//! three changes nothing.
+
+use std::time::Duration;
+
+use secrecy::SecretString;
+use store::InstallationId;
+use store_writer::{Leases, NotLeased};
+use tests::redis::Redis;
+use tests::wait::until;
+use tokio::time::Instant;
+
+const TTL: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(20);
+
+async fn nodes(count: usize) -> Vec<Redis> {
+    let mut nodes = Vec::new();
+    for _ in 0..count {
+        nodes.push(Redis::start().await);
+    }
+    nodes
+}
+
+fn leases(nodes: &[Redis], broker: &str) -> Leases {
+    let urls: Vec<SecretString> = nodes.iter().map(|node| node.url().into()).collect();
+    Leases::redlock(&urls, broker).unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lease_has_one_holder_until_it_is_given_back() {
+    for count in [1, 3] {
+        let nodes = nodes(count).await;
+        let (one, two) = (leases(&nodes, "one"), leases(&nodes, "two"));
+        let id = InstallationId::random();
+        let lease = one.take(&id, TTL).await.unwrap();
+        assert!(lease.remaining() > TTL - Duration::from_secs(3));
+        assert_eq!(two.take(&id, TTL).await.unwrap_err(), NotLeased::Held);
+        assert!(
+            two.take(&InstallationId::random(), TTL).await.is_ok(),
+            "another is free"
+        );
+        one.release(lease).await;
+        let lease = two.take(&id, TTL).await.unwrap();
+        two.release(lease).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_leases_run_out() {
+    let leases = Leases::local();
+    let id = InstallationId::random();
+    let short = Duration::from_millis(100);
+    let first = leases.take(&id, short).await.unwrap();
+    assert_eq!(leases.take(&id, TTL).await.unwrap_err(), NotLeased::Held);
+    let second = until("the lease to run out", PATIENCE, || async {
+        leases
+            .take(&id, TTL)
+            .await
+            .map_err(|error| error.to_string())
+    })
+    .await;
+    leases.release(first).await;
+    let third = leases.take(&id, TTL).await;
+    assert_eq!(
+        third.unwrap_err(),
+        NotLeased::Held,
+        "the first holder cannot end the second's"
+    );
+    leases.release(second).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
+    let _alone = tests::alone().await;
+    let mut nodes = nodes(3).await;
+    let leases = leases(&nodes, "one");
+    // Warm, as a broker is.
+    let lease = leases.take(&InstallationId::random(), TTL).await.unwrap();
+    leases.release(lease).await;
+
+    nodes[0].hang();
+    until("the hung node to be left out", PATIENCE, || async {
+        let started = Instant::now();
+        let lease = leases.take(&InstallationId::random(), TTL).await;
+        let lease = lease.map_err(|error| error.to_string())?;
+        leases.release(lease).await;
+        let took = started.elapsed();
+        tests::wait::holds(took < Duration::from_millis(100), took)
+    })
+    .await;
+
+    nodes[1].kill().await;
+    until("two of three to be too few", PATIENCE, || async {
+        match leases.take(&InstallationId::random(), TTL).await {
+            Err(NotLeased::Unreachable {
+                reachable: 1,
+                nodes: 3,
+                needed: 2,
+            }) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+
+    nodes[0].wake();
+    nodes[1].resume_process().await;
+    until("leases again", PATIENCE, || async {
+        let lease = leases.take(&InstallationId::random(), TTL).await;
+        lease.map(drop).map_err(|error| error.to_string())
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn exclusion_holds_while_nodes_come_and_go() {
+    let _alone = tests::alone().await;
+    let mut nodes = nodes(3).await;
+    let (one, two) = (leases(&nodes, "one"), leases(&nodes, "two"));
+    let id = InstallationId::random();
+    let lease = one.take(&id, TTL).await.unwrap();
+    nodes[2].kill().await;
+    until(
+        "the second broker to see the node gone",
+        PATIENCE,
+        || async {
+            let lease = two.take(&InstallationId::random(), TTL).await;
+            lease.map(drop).map_err(|error| error.to_string())
+        },
+    )
+    .await;
+    assert_eq!(two.take(&id, TTL).await.unwrap_err(), NotLeased::Held);
+    one.release(lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_password_is_told_from_an_outage() {
+    let node = Redis::start_with(&["--requirepass", "right"]).await;
+    let url = node.url().replace("redis://", "redis://:wrong@");
+    let leases = Leases::redlock(&[url.into()], "one").unwrap();
+    let reason = until("the refusal", PATIENCE, || async {
+        match leases.take(&InstallationId::random(), TTL).await {
+            Err(NotLeased::Misconfigured(reason)) => Ok(reason),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+    assert!(!reason.contains("wrong@"), "{reason}");
+}

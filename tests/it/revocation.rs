@@ -1,0 +1,158 @@
+//! A grant ends at GHL: one attempt finds out, everybody is told, and a consent revives it.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::client::get;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_grant_costs_one_attempt_and_says_how_to_reconnect() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
+    let id = up.install("locA").await;
+    let healthy = up.install("locB").await;
+    up.sandbox.steer("revoke", "locA").await;
+    let line = up
+        .program
+        .wait_for_line(&["[REFRESH-FAIL]", &id], PATIENCE)
+        .await;
+    let (_, error) = line.split_once(&format!("[REFRESH-FAIL] {id} ")).unwrap();
+    let error: serde_json::Value = serde_json::from_str(error).unwrap();
+    assert_eq!(error["kind"], "invalid_grant");
+
+    let status = format!("{}/api/oauth/status?installation_id={id}", up.public);
+    let (_, seen) = get(&up.client, &status).await;
+    assert_eq!(seen["tokenStatus"], "invalid", "{seen}");
+    assert_eq!(seen["reconnect"], "/oauth/install");
+    let products = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    let (code, body) = until("calls to be told", PATIENCE, || async {
+        let (code, body) = get(&up.client, &products).await;
+        if code == 400 {
+            Ok((code, body))
+        } else {
+            Err(body.to_string())
+        }
+    })
+    .await;
+    assert!(
+        body["message"].as_str().unwrap().contains("reconnect"),
+        "{code} {body}"
+    );
+    assert!(body.to_string().contains("/oauth/install"), "{body}");
+
+    // The others go on, and nothing more is spent on this one.
+    up.program
+        .wait_for_line(&["[REFRESH]", &healthy], PATIENCE)
+        .await;
+    let seen = up
+        .program
+        .log()
+        .iter()
+        .filter(|line| line.contains("[REFRESH] "))
+        .count();
+    until("two more refreshes", PATIENCE, || async {
+        let now = up
+            .program
+            .log()
+            .iter()
+            .filter(|line| line.contains("[REFRESH] "))
+            .count();
+        holds(now >= seen + 2, now)
+    })
+    .await;
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["token_calls"]["invalid_grant"], 1, "{ledger}");
+    let failures = up
+        .program
+        .log()
+        .iter()
+        .filter(|line| line.contains("[REFRESH-FAIL]"))
+        .count();
+    assert_eq!(failures, 1);
+
+    assert_eq!(up.install("locA").await, id, "the same installation");
+    let (_, seen) = get(&up.client, &status).await;
+    assert_eq!(seen["tokenStatus"], "valid", "{seen}");
+    until("calls to work again", PATIENCE, || async {
+        let (code, body) = get(&up.client, &products).await;
+        holds(code == 200, body)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callback_is_good_once_and_only_from_here() {
+    let up = Up::start(&[]).await;
+    let consent = up
+        .client
+        .get(format!("{}/oauth/install", up.public))
+        .send()
+        .await
+        .unwrap();
+    let consent = consent.headers()["location"].to_str().unwrap().to_owned();
+    let answer = up
+        .client
+        .post(format!("{consent}&locationId=locA"))
+        .send()
+        .await
+        .unwrap();
+    let callback = answer.headers()["location"].to_str().unwrap().to_owned();
+    let (code, body) = get(&up.client, &callback).await;
+    assert_eq!(code, 200, "{body}");
+    let (code, body) = get(&up.client, &callback).await;
+    assert_eq!(code, 400, "replayed: {body}");
+    let forged = format!("{}/oauth/callback?code=x&state=forged", up.public);
+    let (code, body) = get(&up.client, &forged).await;
+    assert_eq!(code, 400);
+    assert!(
+        body["hint"].as_str().unwrap().contains("/oauth/install"),
+        "{body}"
+    );
+    let denied = format!("{}/api/oauth/callback?error=access_denied", up.public);
+    let (code, body) = get(&up.client, &denied).await;
+    assert_eq!(code, 400);
+    assert!(
+        body["message"].as_str().unwrap().contains("access_denied"),
+        "{body}"
+    );
+
+    let person = up
+        .client
+        .get(&forged)
+        .header("accept", "text/html,*/*")
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(person.status(), 400);
+    assert!(
+        person.headers()["content-type"]
+            .to_str()
+            .unwrap()
+            .starts_with("text/html")
+    );
+    let page = person.text().await.unwrap();
+    assert!(
+        page.contains("Not connected") && page.contains("/oauth/install"),
+        "{page}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_paused_location_is_not_given_up() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    up.sandbox.steer("pause", "locA").await;
+    let refresh = up.command(&["installations", "refresh", &id]);
+    assert!(!refresh.run().await.status.success());
+    let status = format!("{}/api/oauth/status?installation_id={id}", up.public);
+    let (_, seen) = get(&up.client, &status).await;
+    assert_eq!(seen["tokenStatus"], "paused", "{seen}");
+    assert_ne!(seen["nextRefreshAt"], json!(null), "it is tried again");
+    up.sandbox.steer("resume", "locA").await;
+    assert!(refresh.run().await.status.success());
+    let (_, seen) = get(&up.client, &status).await;
+    assert_eq!(seen["tokenStatus"], "valid", "{seen}");
+}

@@ -1,0 +1,70 @@
+//! SIGTERM: what is in flight is finished, and a sent refresh is committed.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sent_refresh_is_committed_before_the_process_ends() {
+    let sandbox = tests::sandbox::Sandbox::start(&[]).await;
+    let mut up = Up::start(&[]).await.against(&sandbox).await;
+    let id = up.install("locA").await;
+    // The token call takes a while, and SIGTERM comes in the middle of it.
+    sandbox
+        .faults(json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
+        .await;
+    let refresh = up.command(&["installations", "refresh", &id]);
+    let asked = tokio::spawn(async move { refresh.run().await });
+    until("the call to be under way", PATIENCE, || async {
+        let spent = sandbox.count("refresh_tokens_spent").await;
+        holds(spent == 1, spent)
+    })
+    .await;
+    let (code, log) = up.restart().await;
+    assert_eq!(code, Some(0), "{log:#?}");
+    assert!(
+        log.iter()
+            .any(|line| line.contains(&format!("[REFRESH] {id}"))),
+        "{log:#?}"
+    );
+    assert!(
+        asked.await.unwrap().status.success(),
+        "the one who asked got an answer"
+    );
+    let refreshed = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(refreshed.status.success(), "{refreshed:?}");
+    assert_eq!(
+        sandbox.count("replays_in_grace").await,
+        0,
+        "nothing had to be repeated"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_in_flight_is_answered_before_the_process_ends() {
+    let sandbox = tests::sandbox::Sandbox::start(&[("LATENCY", "1s")]).await;
+    let mut up = Up::start(&[]).await.against(&sandbox).await;
+    let id = up.install("locA").await;
+    let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    let client = up.client.clone();
+    let call = tokio::spawn(async move { tests::client::get(&client, &url).await });
+    let before = sandbox.count("calls_ok").await;
+    until("the call to be under way", PATIENCE, || async {
+        let metrics = tests::client::get(&up.client, &format!("{}/metrics", up.internal))
+            .await
+            .1;
+        let text = metrics.as_str().unwrap_or_default();
+        holds(
+            text.contains("evergreen_gateway_cache_total{result=\"miss\"} 1"),
+            before,
+        )
+    })
+    .await;
+    let (code, log) = up.restart().await;
+    assert_eq!(code, Some(0), "{log:#?}");
+    assert_eq!(call.await.unwrap().0, 200);
+}
