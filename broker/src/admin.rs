@@ -64,10 +64,11 @@ async fn revoke(
     Path(name): Path<String>,
 ) -> Result<Json<View>, Error> {
     let id = resolve(&broker.0.writer, &name).await?;
+    let now = broker.0.reader.now();
     broker
         .0
         .writer
-        .revoke(&id, "revoked by an operator")
+        .revoke(&id, "revoked by an operator", now)
         .await?;
     info!(installation = %id, "revoked by an operator");
     let snapshot = find(&broker.0.writer, id.as_str()).await?;

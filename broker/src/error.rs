@@ -1,5 +1,7 @@
 //! Every error of the broker as HTTP, in the shape of GHL's own, so that clients of GHL read it.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
@@ -15,6 +17,8 @@ pub(crate) struct Error {
     pub status: StatusCode,
     pub message: String,
     pub hint: Option<&'static str>,
+    /// Sent with a 503; whole seconds, at least one.
+    retry_after: Duration,
 }
 
 impl Error {
@@ -44,6 +48,14 @@ impl Error {
             status,
             message: message.into(),
             hint: None,
+            retry_after: Duration::from_secs(1),
+        }
+    }
+
+    pub(crate) fn retry_after(self, retry_after: Duration) -> Self {
+        Self {
+            retry_after,
+            ..self
         }
     }
 
@@ -67,7 +79,8 @@ impl IntoResponse for Error {
         }
         let mut response = (self.status, Json(body)).into_response();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            response.headers_mut().insert(RETRY_AFTER, 1.into());
+            let seconds = self.retry_after.as_secs().max(1);
+            response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
         response
     }

@@ -82,14 +82,15 @@ impl Broker {
             leases,
             journal,
         } = parts;
-        let inherited = recovery::inherited(&journal);
         let worker = Arc::new(Worker::new(
             &config,
             writer.clone(),
             leases,
             journal,
             endpoint.clone(),
+            shutdown,
         ));
+        let asked = recovery::inherit(&worker);
         let ready = readiness.gate("the store");
         shutdown.spawn(scheduler::run(
             config.scheduler.clone(),
@@ -98,7 +99,7 @@ impl Broker {
             ready,
             shutdown.clone(),
         ));
-        shutdown.spawn(recovery::run(worker.clone(), inherited, shutdown.clone()));
+        shutdown.spawn(recovery::run(worker.clone(), asked, shutdown.clone()));
         shutdown.spawn(metrics::watch_stock(writer.clone(), shutdown.clone()));
         shutdown.spawn(seed::enrol(
             config.static_tokens.clone(),
@@ -116,11 +117,12 @@ impl Broker {
         })))
     }
 
-    /// What gateways pass on to a broker, and their requests for a refresh.
-    pub fn public(&self) -> Router {
+    /// What gateways pass on to a broker, and their requests for a refresh. Away from loopback
+    /// nothing is told of an installation without a key, even while there is none.
+    pub fn public(&self, is_loopback: bool) -> Router {
         Router::new()
             .merge(oauth::routes())
-            .merge(status::routes())
+            .merge(status::routes(is_loopback))
             .merge(webhook::routes())
             .merge(refresh_api::routes())
             .with_state(self.clone())

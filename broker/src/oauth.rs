@@ -12,7 +12,7 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
-use store::{InstallationId, Timestamp, UserType, random};
+use store::{InstallationId, Timestamp, UserType, consent_state};
 use store_writer::WriteError;
 use store_writer::grant::Enrolment;
 use tracing::{error, info, warn};
@@ -28,17 +28,13 @@ pub(crate) fn routes() -> Router<Broker> {
         .route("/api/oauth/callback", get(callback))
 }
 
-async fn install(State(broker): State<Broker>, headers: HeaderMap) -> Response {
-    let state = random::hex::<16>();
-    match broker.0.writer.remember_consent(&state).await {
-        Ok(()) => {
-            let link = broker.0.config.consent.link(&state);
-            let mut response = Redirect::to(link.as_str()).into_response();
-            no_store(&mut response);
-            response
-        }
-        Err(error) => refuse(&headers, error.into()),
-    }
+async fn install(State(broker): State<Broker>) -> Response {
+    let ring = &broker.0.writer.rings().access;
+    let state = consent_state::give(ring, broker.0.reader.now());
+    let link = broker.0.config.consent.link(&state);
+    let mut response = Redirect::to(link.as_str()).into_response();
+    no_store(&mut response);
+    response
 }
 
 #[derive(Deserialize)]
@@ -54,9 +50,13 @@ async fn callback(
     headers: HeaderMap,
     Query(callback): Query<Callback>,
 ) -> Response {
-    let mut response = match connect(&broker, callback).await {
-        Ok(connected) => welcome(&headers, &connected),
-        Err(error) => refuse(&headers, error),
+    // In a task of its own: once the code is spent, a browser that leaves must not cost the tokens.
+    let shutdown = broker.0.shutdown.clone();
+    let connected = shutdown.spawn(async move { connect(&broker, callback).await });
+    let mut response = match connected.await {
+        Ok(Ok(connected)) => welcome(&headers, &connected),
+        Ok(Err(error)) => refuse(&headers, error),
+        Err(_) => refuse(&headers, Error::unavailable("The broker is stopping")),
     };
     no_store(&mut response);
     response
@@ -98,8 +98,14 @@ async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error
 /// a customer's browser connect an account of their own.
 async fn check_state(broker: &Broker, state: Option<&str>) -> Result<(), Error> {
     const HINT: &str = "start again at /oauth/install";
+    let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
     match state {
-        Some(state) if broker.0.writer.take_consent(state).await? => Ok(()),
+        Some(state)
+            if consent_state::is_ours(ring, state, now)
+                && broker.0.writer.is_first_use(state).await? =>
+        {
+            Ok(())
+        }
         Some(_) => Err(Error::bad_request(
             "This link is not from here, was used before, or is older than ten minutes",
         )
@@ -174,7 +180,7 @@ async fn store_at_last(broker: &Broker, enrolment: &Enrolment) -> Result<Install
     for _ in 0..6 {
         match broker.0.writer.enrol(enrolment).await {
             Ok(id) => return Ok(id),
-            Err(WriteError::Unavailable(_) | WriteError::Contended(_)) => {
+            Err(WriteError::Unavailable(_) | WriteError::Contended(_) | WriteError::Refused(_)) => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

@@ -14,8 +14,10 @@ pub(crate) enum Outcome {
     Refreshed {
         generation: Generation,
     },
-    /// Somebody else was faster, or it was not due.
+    /// Somebody else was faster.
     Superseded,
+    /// It is not due before then: somebody else was faster, or a failed attempt is backing off.
+    NotDue(Timestamp),
     /// Somebody else is at it; worth another look after this long.
     Busy(Duration),
     /// Will be tried again by the schedule.
@@ -84,6 +86,8 @@ pub(crate) struct Attempt {
     pub at: Timestamp,
     /// In 0..=1: spreads retries.
     pub jitter: f64,
+    /// Whether other installations were lately refreshed with the same client pair.
+    pub is_pair_proven: bool,
 }
 
 /// Decides what a failure means for the installation, and when to try again.
@@ -103,9 +107,19 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
             } else {
                 Refusal::Unknown
             };
+            // One repeat belongs inside GHL's grace, in case the token is spent.
+            let wait = match refusal {
+                Refusal::Unknown if attempt.failures < 2 => wait.min(INSIDE_GRACE),
+                Refusal::Unknown | Refusal::Unspent | Refusal::Paused | Refusal::Terminal => wait,
+            };
             (FailureKind::Transient, refusal, backoff(attempt).max(wait))
         }
         Failure::LocationInactive => (FailureKind::Paused, Refusal::Paused, pause(attempt)),
+        Failure::ClientRejected(_)
+            if attempt.is_pair_proven && attempt.failures >= PATIENCE_WITH_PAIR =>
+        {
+            (FailureKind::InvalidGrant, Refusal::Terminal, Duration::ZERO)
+        }
         Failure::ClientRejected(_) => (
             FailureKind::ClientRejected,
             Refusal::Unspent,
@@ -129,11 +143,16 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
     (kind, verdict)
 }
 
-const LONGEST_BACKOFF: Duration = Duration::from_secs(5 * 60);
+/// A caller may be waiting with an expired token, and the rate budget bounds all of them together.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+const INSIDE_GRACE: Duration = Duration::from_secs(8);
+/// How often one installation is refused for the client pair, while others are not, until it
+/// counts as revoked: about a minute.
+const PATIENCE_WITH_PAIR: u32 = 6;
 const FIRST_PAUSE: Duration = Duration::from_secs(15 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 
-/// 1, 2, 4 … 300 s, each up to a quarter longer.
+/// 1, 2, 4 … 60 s, each up to a quarter longer.
 fn backoff(attempt: Attempt) -> Duration {
     let base = Duration::from_secs(1) * 2_u32.pow(attempt.failures.min(9));
     spread(base.min(LONGEST_BACKOFF), attempt.jitter)
@@ -180,6 +199,7 @@ mod tests {
             is_repeat,
             at: Timestamp::from_millis(0),
             jitter: 0.0,
+            is_pair_proven: false,
         }
     }
 
@@ -230,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn backoff_grows_to_five_minutes_and_retry_after_is_honoured() {
+    fn backoff_grows_to_a_minute_and_retry_after_is_honoured() {
         let wait = |failures, failure| judge(&failure, attempt(failures, false)).1.retry_in;
         assert_eq!(wait(0, unavailable(503, None)), Duration::from_secs(1));
         assert_eq!(wait(3, unavailable(503, None)), Duration::from_secs(8));
@@ -238,6 +258,28 @@ mod tests {
         assert_eq!(wait(0, unavailable(429, Some(20))), Duration::from_secs(20));
         assert_eq!(wait(0, unavailable(429, Some(9999))), LONGEST_BACKOFF);
         assert_eq!(wait(99, Failure::LocationInactive), LONGEST_PAUSE);
+    }
+
+    #[test]
+    fn a_pair_that_works_for_others_and_never_for_one_is_that_ones_end() {
+        let refused = Failure::ClientRejected(String::new());
+        let proven = |failures| Attempt {
+            is_pair_proven: true,
+            ..attempt(failures, false)
+        };
+        assert_eq!(judge(&refused, proven(5)).1.refusal, Refusal::Unspent);
+        assert_eq!(judge(&refused, proven(6)).1.refusal, Refusal::Terminal);
+    }
+
+    #[test]
+    fn a_server_error_is_asked_again_inside_the_grace_whatever_it_says() {
+        let wait = |failures| {
+            judge(&unavailable(503, Some(60)), attempt(failures, false))
+                .1
+                .retry_in
+        };
+        assert!(wait(0) + wait(1) < Duration::from_secs(20));
+        assert_eq!(wait(2), Duration::from_secs(60));
     }
 
     #[test]

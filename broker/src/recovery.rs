@@ -1,50 +1,29 @@
 //! Finishes what was cut short: at boot, and for ever after while the store comes and goes.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
-use store_writer::installation::IntentId;
 use store_writer::journal::Entry;
-use store_writer::writer::Committed;
-use store_writer::{Grant, Journal, WriteError};
+use store_writer::{Journal, WriteError};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::worker::{Worker, log_refreshed};
+use crate::worker::Worker;
 
 const ROUND: Duration = Duration::from_secs(1);
 
-/// What an earlier process left in the journal. Taken before this process writes to it.
-pub(crate) fn inherited(journal: &Journal) -> HashSet<IntentId> {
-    let entries = read(journal);
-    entries.into_iter().map(|entry| entry.intent).collect()
-}
-
-/// Replays the journal until shutdown: what was inherited, and answers of this process that the
-/// store would not take. An answer that is just on its way looks the same, so one of ours must be
-/// seen twice before it is touched.
-pub(crate) async fn run(worker: Arc<Worker>, mut inherited: HashSet<IntentId>, shutdown: Shutdown) {
-    let mut seen: HashSet<IntentId> = HashSet::new();
-    loop {
-        let mut left = HashSet::new();
-        for entry in read(&worker.journal) {
-            let intent = entry.intent.clone();
-            let is_stuck = entry.answer.is_some() && seen.contains(&intent);
-            let is_ours = inherited.contains(&intent) || is_stuck;
-            if is_ours && finish(&worker, &entry).await {
-                inherited.remove(&intent);
-            } else {
-                left.insert(intent);
-            }
-        }
-        seen = left;
-        tokio::select! {
-            () = shutdown.started() => return,
-            () = sleep(ROUND) => {}
-        }
+/// Takes over what an earlier process left in the journal, before this one writes to it: answers go
+/// to the worker, which commits them before it touches their installations, and attempts without
+/// one are returned.
+pub(crate) fn inherit(worker: &Worker) -> Vec<Entry> {
+    let (answered, asked): (Vec<Entry>, Vec<Entry>) = read(&worker.journal)
+        .into_iter()
+        .partition(|entry| entry.answer.is_some());
+    for entry in answered {
+        worker.keep_waiting(entry);
     }
+    asked
 }
 
 fn read(journal: &Journal) -> Vec<Entry> {
@@ -62,14 +41,36 @@ fn read(journal: &Journal) -> Vec<Entry> {
     readable.collect()
 }
 
+/// Until shutdown: commits answers that wait for the store, and ends the attempts of an earlier
+/// process that got none.
+pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Shutdown) {
+    loop {
+        for entry in worker.waiting() {
+            finish(&worker, &entry, worker.commit_entry(&entry).await).await;
+        }
+        let mut left = Vec::new();
+        for entry in asked {
+            let ended = worker
+                .writer
+                .abandon(&entry.installation, &entry.intent)
+                .await;
+            if !finish(&worker, &entry, ended).await {
+                left.push(entry);
+            }
+        }
+        asked = left;
+        tokio::select! {
+            () = shutdown.started() => return,
+            () = sleep(ROUND) => {}
+        }
+    }
+}
+
 /// Whether the entry needs no more attention.
-async fn finish(worker: &Worker, entry: &Entry) -> bool {
-    let finished = match &entry.answer {
-        Some(_) => commit(worker, entry).await,
-        None => take_over(worker, entry).await,
-    };
-    match finished {
+async fn finish(worker: &Worker, entry: &Entry, outcome: Result<(), WriteError>) -> bool {
+    match outcome {
         Ok(()) => {
+            info!(installation = %entry.installation, "an attempt that was cut short is dealt with");
             worker.forget(&entry.intent).await;
             true
         }
@@ -84,42 +85,4 @@ async fn finish(worker: &Worker, entry: &Entry) -> bool {
             false
         }
     }
-}
-
-async fn commit(worker: &Worker, entry: &Entry) -> Result<(), WriteError> {
-    let Some(sealed) = &entry.answer else {
-        return Ok(());
-    };
-    let id = &entry.installation;
-    let ring = &worker.writer.rings().refresh;
-    let grant = Grant::open(id, entry.spent_generation, sealed, ring).map_err(|source| {
-        WriteError::Unreadable {
-            id: id.clone(),
-            source,
-        }
-    })?;
-    let committed = worker.writer.commit(&grant).await?;
-    info!(installation = %id, ?committed, "an answer from the journal reached the store");
-    if let Committed::Applied { .. } = committed {
-        log_refreshed(id, &grant);
-    }
-    Ok(())
-}
-
-/// Asked, and no answer on the disk: the token may be spent. Asked again at once, GHL repeats its
-/// answer.
-async fn take_over(worker: &Worker, entry: &Entry) -> Result<(), WriteError> {
-    worker.abandon(entry.intent.clone());
-    let Some(snapshot) = worker.writer.load(&entry.installation).await? else {
-        return Ok(());
-    };
-    let open = snapshot.installation.intent.as_ref();
-    if open.is_some_and(|open| open.id == entry.intent) {
-        info!(installation = %entry.installation, "an attempt was cut short: it is repeated at once");
-        worker
-            .writer
-            .defer(&entry.installation, snapshot.now)
-            .await?;
-    }
-    Ok(())
 }

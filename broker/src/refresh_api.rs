@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::json;
-use store::{Generation, InstallationId, refresh_pass};
+use store::{Generation, InstallationId, Timestamp, refresh_pass};
 use store_writer::writer::Wanted;
 use tokio::time::{Instant, sleep};
 
@@ -64,24 +64,30 @@ pub(crate) async fn now(
     loop {
         let (worker, id) = (broker.0.worker.clone(), id.clone());
         // In a task of its own: a client that hangs up must not cut a refresh short.
-        let attempt = async move { worker.refresh(&id, wanted).await };
+        let attempt = async move {
+            let _slot = worker.slot().await;
+            worker.refresh(&id, wanted).await
+        };
         let outcome = broker.0.shutdown.spawn(attempt).await;
         let outcome = outcome.map_err(|_| Error::unavailable("The broker is stopping"))?;
         match outcome {
             Outcome::Busy(_) | Outcome::Adopted if Instant::now() < deadline => {
                 sleep(LOOK_EVERY).await;
             }
-            other => return answer(other),
+            other => return answer(other, broker.0.reader.now()),
         }
     }
 }
 
-fn answer(outcome: Outcome) -> Result<Response, Error> {
+fn answer(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
     match outcome {
         Outcome::Refreshed { generation } => {
             Ok(Json(json!({ "generation": generation.to_string() })).into_response())
         }
         Outcome::Superseded => Ok(Json(json!({ "generation": null })).into_response()),
+        Outcome::NotDue(due) => {
+            Err(Error::unavailable("A failed attempt is backing off").retry_after(due.since(now)))
+        }
         Outcome::NotRefreshable(status) => Err(Error::new(
             StatusCode::CONFLICT,
             format!("The installation is {status}: there is nothing to refresh with"),

@@ -8,11 +8,12 @@ use ring::digest;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
 use store::{InstallationId, keys};
+use store_writer::backend::Upcoming;
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
-use tracing::warn;
+use tracing::{info, warn};
 
 use crate::config::SchedulerConfig;
 use crate::metrics;
@@ -36,7 +37,6 @@ pub(crate) async fn run(
 ) {
     let mut scheduler = Scheduler {
         order: rendezvous_order(&config.name),
-        slots: Arc::new(Semaphore::new(config.concurrency)),
         pace: Pace::new(config.rate),
         config,
         writer,
@@ -45,11 +45,14 @@ pub(crate) async fn run(
     };
     let mut is_away = false;
     loop {
-        let wait = match scheduler.round().await {
-            Ok(wait) => {
+        let wait = match scheduler.look().await {
+            Ok(upcoming) => {
+                if std::mem::take(&mut is_away) {
+                    info!("the store is back");
+                    scheduler.worker.settle();
+                }
                 ready.open();
-                is_away = false;
-                wait
+                scheduler.round(&upcoming).await
             }
             Err(error) => {
                 ready.close();
@@ -75,59 +78,69 @@ struct Scheduler {
     writer: StoreWriter,
     worker: Arc<Worker>,
     order: Vec<u8>,
-    slots: Arc<Semaphore>,
     pace: Pace,
     shutdown: Shutdown,
 }
 
 impl Scheduler {
-    /// Starts what is due, and tells when to look again.
-    async fn round(&mut self) -> Result<Duration, WriteError> {
+    /// What is due; nothing while refreshes pause.
+    async fn look(&self) -> Result<Upcoming, WriteError> {
         let is_broken = self.writer.breaker().await?.is_some();
         metrics::breaker(is_broken);
+        self.worker.set_broken(is_broken);
         if is_broken {
-            return Ok(LONGEST_SLEEP);
+            return Ok(Upcoming::default());
         }
-        let upcoming = self.writer.upcoming().await?;
-        let order = self.order.iter();
-        for partition in order.filter(|partition| upcoming.due.contains(partition)) {
-            if self.shutdown.is_started() {
+        self.writer.upcoming().await
+    }
+
+    /// Starts what is due, and tells when to look again.
+    async fn round(&mut self, upcoming: &Upcoming) -> Duration {
+        for partition in self.order.clone() {
+            if !upcoming.due.contains(&partition) {
+                continue;
+            }
+            let is_suspect = self.worker.streak.is_suspect();
+            if self.shutdown.is_started() || self.worker.is_broken() {
                 break;
             }
-            let limit = if self.worker.streak.is_suspect() {
-                1
-            } else {
-                CLAIM
-            };
-            let mut slots = self.take_slots(limit).await;
-            let claim = self.config.claim;
-            let claimed = self.writer.claim(*partition, slots.len(), claim).await?;
-            for id in claimed {
-                let Some(slot) = slots.pop() else { break };
-                self.pace.wait().await;
-                self.start(id, slot);
+            match self
+                .start_some(partition, if is_suspect { 1 } else { CLAIM })
+                .await
+            {
+                // One attempt finds out whether GHL knows us again.
+                Ok(started) if is_suspect && started > 0 => return LONGEST_SLEEP,
+                Ok(_) => {}
+                Err(error) => {
+                    warn!(
+                        error = &error as &dyn std::error::Error,
+                        "what is due could not be claimed"
+                    );
+                    break;
+                }
             }
         }
-        let next = upcoming.next_in.unwrap_or(LONGEST_SLEEP);
-        Ok(if upcoming.due.is_empty() {
+        if upcoming.due.is_empty() {
+            let next = upcoming.next_in.unwrap_or(LONGEST_SLEEP);
             next.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
         } else {
             SHORTEST_SLEEP
-        })
+        }
     }
 
-    /// At least one slot, and up to `limit` of those that are free: no more is claimed than can be
+    /// Starts up to `limit` of a partition, and tells how many. No more is claimed than can be
     /// worked on.
-    async fn take_slots(&self, limit: usize) -> Vec<OwnedSemaphorePermit> {
-        let mut slots = Vec::with_capacity(limit);
-        slots.extend(self.slots.clone().acquire_owned().await);
-        while slots.len() < limit {
-            match self.slots.clone().try_acquire_owned() {
-                Ok(slot) => slots.push(slot),
-                Err(_) => break,
-            }
+    async fn start_some(&mut self, partition: u8, limit: usize) -> Result<usize, WriteError> {
+        let mut slots: Vec<OwnedSemaphorePermit> = self.worker.slot().await.into_iter().collect();
+        slots.extend(std::iter::from_fn(|| self.worker.try_slot()).take(limit - 1));
+        let claim = self.config.claim;
+        let claimed = self.writer.claim(partition, slots.len(), claim).await?;
+        let started = claimed.len();
+        for (id, slot) in claimed.into_iter().zip(slots) {
+            self.pace.wait().await;
+            self.start(id, slot);
         }
-        slots
+        Ok(started)
     }
 
     fn start(&self, id: InstallationId, slot: OwnedSemaphorePermit) {
@@ -143,23 +156,23 @@ impl Scheduler {
     }
 }
 
-/// Puts an installation where the schedule should find it next, where the attempt itself did not.
+/// Sees to what the attempt itself left to the schedule.
 async fn settle(
     writer: &StoreWriter,
     id: &InstallationId,
     outcome: Outcome,
 ) -> Result<(), WriteError> {
     match outcome {
-        Outcome::Busy(wait) => {
-            let now = writer.load(id).await?.map(|snapshot| snapshot.now);
-            match now {
-                Some(now) => writer.defer(id, now + wait).await,
-                None => writer.unschedule(id).await,
-            }
-        }
-        Outcome::Unknown | Outcome::NotRefreshable(_) => writer.unschedule(id).await,
+        // Sooner than the claim runs out, in case the holder is dead.
+        Outcome::Busy(wait) => match writer.load(id).await? {
+            Some(snapshot) => writer.hasten(id, snapshot.now + wait).await,
+            None => writer.unschedule(id).await,
+        },
+        Outcome::NotRefreshable(_) => writer.reschedule(id).await,
+        Outcome::Unknown => writer.unschedule(id).await,
         Outcome::Refreshed { .. }
         | Outcome::Superseded
+        | Outcome::NotDue(_)
         | Outcome::Failed(_)
         | Outcome::Adopted
         | Outcome::Journaled

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
-use store::{Status, UserType};
+use store::UserType;
 use store_writer::grant::Enrolment;
 use store_writer::{StoreWriter, WriteError};
 use tokio::time::sleep;
@@ -28,14 +28,6 @@ pub(crate) async fn enrol(tokens: Vec<StaticToken>, writer: StoreWriter, shutdow
 }
 
 async fn enrol_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), WriteError> {
-    if let Some(location) = &token.location
-        && let Some(id) = writer.resolve(location.as_str()).await?
-        && let Some(known) = writer.load(&id).await?
-        && known.installation.access.status != Status::Static
-    {
-        warn!(installation = %id, "GHL_ACCESS_TOKEN is not used: its location has been installed by consent");
-        return Ok(());
-    }
     let enrolment = Enrolment {
         access_token: token.token.clone(),
         refresh_token: None,
@@ -46,7 +38,12 @@ async fn enrol_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), Writ
         location: token.location.clone(),
         company: None,
     };
-    let id = writer.enrol(&enrolment).await?;
-    info!(installation = %id, "static token enrolled: it is never refreshed");
+    match writer.enrol_static(&enrolment).await? {
+        (id, true) => info!(installation = %id, "static token enrolled: it is never refreshed"),
+        (id, false) => warn!(
+            installation = %id,
+            "GHL_ACCESS_TOKEN is not used: its location has been installed by consent"
+        ),
+    }
     Ok(())
 }

@@ -14,8 +14,9 @@ use crate::Broker;
 use crate::auth;
 use crate::error::Error;
 
-pub(crate) fn routes() -> Router<Broker> {
-    Router::new().route("/api/oauth/status", get(status))
+pub(crate) fn routes(is_loopback: bool) -> Router<Broker> {
+    let handler = move |broker, headers, which| status(broker, headers, which, is_loopback);
+    Router::new().route("/api/oauth/status", get(handler))
 }
 
 #[derive(Deserialize)]
@@ -29,8 +30,9 @@ async fn status(
     State(broker): State<Broker>,
     headers: HeaderMap,
     Query(which): Query<Which>,
+    is_loopback: bool,
 ) -> Result<Json<View>, Error> {
-    let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy).await?;
+    let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy, is_loopback).await?;
     let name = which.installation_id.or(which.location_id);
     let snapshot = find(&broker.0.writer, &name.unwrap_or_default()).await?;
     if caller.is_some_and(|caller| !caller.may_use(&snapshot.installation.id)) {

@@ -9,11 +9,13 @@ use axum::{Json, Router};
 use ghl::webhook::Event;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Value, json};
-use store::Timestamp;
+use store::{InstallationId, Timestamp};
+use store_writer::writer::Wanted;
 use tracing::{info, warn};
 
 use crate::Broker;
 use crate::error::Error;
+use crate::outcome::Outcome;
 
 /// GHL's own advice: refuse what is more than 5 minutes off, and what was seen before.
 const FRESH: Duration = Duration::from_secs(5 * 60);
@@ -34,7 +36,7 @@ async fn receive(
     }
     let event: Event = serde_json::from_slice(&body)
         .map_err(|_| Error::bad_request("The body is not a webhook of GHL"))?;
-    check_freshness(&event, broker.0.reader.now())?;
+    let told_at = told_at(&event, broker.0.reader.now())?;
     if !is_ours(&broker, &event) {
         return Ok(Json(json!({ "received": true, "ignored": "another app" })));
     }
@@ -44,7 +46,7 @@ async fn receive(
         return Ok(Json(json!({ "received": true, "duplicate": true })));
     }
     match event.kind.as_str() {
-        "UNINSTALL" => uninstall(&broker, &event).await?,
+        "UNINSTALL" => uninstall(&broker, &event, told_at).await?,
         // The callback enrols; this can come before its code is exchanged.
         "INSTALL" => info!(
             location = event.location_id,
@@ -60,9 +62,10 @@ async fn receive(
     Ok(Json(json!({ "received": true })))
 }
 
-fn check_freshness(event: &Event, now: Timestamp) -> Result<(), Error> {
+/// When GHL says it happened; `None` where it does not say.
+fn told_at(event: &Event, now: Timestamp) -> Result<Option<Timestamp>, Error> {
     let Some(text) = &event.timestamp else {
-        return Ok(());
+        return Ok(None);
     };
     let told = humantime::parse_rfc3339_weak(text)
         .ok()
@@ -70,9 +73,9 @@ fn check_freshness(event: &Event, now: Timestamp) -> Result<(), Error> {
         .map(|since| Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
         .ok_or_else(|| Error::bad_request("The webhook's timestamp cannot be read"))?;
     if told.since(now).max(now.since(told)) > FRESH {
-        return Err(Error::bad_request("The webhook is more than 5 minutes old"));
+        return Err(Error::bad_request("The webhook is more than 5 minutes off"));
     }
-    Ok(())
+    Ok(Some(told))
 }
 
 /// The app's id is the first part of its client id.
@@ -84,19 +87,46 @@ fn is_ours(broker: &Broker, event: &Event) -> bool {
     }
 }
 
-async fn uninstall(broker: &Broker, event: &Event) -> Result<(), Error> {
+async fn uninstall(
+    broker: &Broker,
+    event: &Event,
+    told_at: Option<Timestamp>,
+) -> Result<(), Error> {
     let name = event.location_id.as_deref().or(event.company_id.as_deref());
     let Some(name) = name else {
         return Err(Error::bad_request(
             "UNINSTALL names neither a location nor a company",
         ));
     };
-    match broker.0.writer.resolve(name).await? {
-        Some(id) => {
-            broker.0.writer.revoke(&id, "uninstalled at GHL").await?;
-            info!(installation = %id, "uninstalled at GHL");
+    let Some(id) = broker.0.writer.resolve(name).await? else {
+        info!(name, "uninstalled at GHL, and not known here");
+        return Ok(());
+    };
+    let told_at = match told_at {
+        Some(told_at) => told_at,
+        // It may be of any age, and the customer back since: GHL's token endpoint knows.
+        None if is_alive(broker, &id).await => {
+            info!(installation = %id, "an UNINSTALL without a date, and its token still works: ignored");
+            return Ok(());
         }
-        None => info!(name, "uninstalled at GHL, and not known here"),
+        None => broker.0.reader.now(),
+    };
+    if broker
+        .0
+        .writer
+        .revoke(&id, "uninstalled at GHL", told_at)
+        .await?
+    {
+        info!(installation = %id, "uninstalled at GHL");
+    } else {
+        info!(installation = %id, "an UNINSTALL from before the last consent: ignored");
     }
     Ok(())
+}
+
+async fn is_alive(broker: &Broker, id: &InstallationId) -> bool {
+    let (worker, id) = (broker.0.worker.clone(), id.clone());
+    let attempt = async move { worker.refresh(&id, Wanted::Now).await };
+    let outcome = broker.0.shutdown.spawn(attempt).await;
+    matches!(outcome, Ok(Outcome::Refreshed { .. }))
 }

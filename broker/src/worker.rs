@@ -1,18 +1,23 @@
 //! One refresh: lease → begin → journal → call → journal → commit → release.
 
-use std::collections::HashSet;
-use std::sync::{Mutex, PoisonError};
+use std::collections::HashMap;
+use std::error::Error;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ghl::{Answer, Failure, TokenEndpoint};
 use serde_json::json;
+use service::shutdown::Shutdown;
 use service::telemetry::WHOLE_LINE;
 use store::InstallationId;
+use store_writer::durable::DurableError;
 use store_writer::installation::IntentId;
 use store_writer::journal::Entry;
 use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
 use store_writer::{Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{error, info, warn};
 
 use crate::breaker::{self, Streak};
@@ -34,9 +39,19 @@ pub(crate) struct Worker {
     pub(crate) journal: Journal,
     endpoint: TokenEndpoint,
     pub(crate) streak: Streak,
-    /// Intents of an earlier process of this broker: their holder is surely dead.
-    abandoned: Mutex<HashSet<IntentId>>,
+    /// Answers that the store has not taken yet, by installation. They are also in the journal.
+    waiting: Mutex<HashMap<InstallationId, Entry>>,
+    /// Bounds the refreshes under way, whoever asked for them.
+    slots: Arc<Semaphore>,
+    /// Whether GHL refuses our client pair, as the scheduler last saw.
+    is_broken: AtomicBool,
+    /// Until when the store counts as just come back.
+    settling: Mutex<Instant>,
+    shutdown: Shutdown,
 }
+
+/// After an outage, and after a start, brokers first commit what their journals hold.
+const SETTLING: Duration = Duration::from_secs(5);
 
 impl Worker {
     pub(crate) fn new(
@@ -45,6 +60,7 @@ impl Worker {
         leases: Leases,
         journal: Journal,
         endpoint: TokenEndpoint,
+        shutdown: &Shutdown,
     ) -> Self {
         Self {
             name: config.name.clone(),
@@ -54,25 +70,54 @@ impl Worker {
             journal,
             endpoint,
             streak: Streak::default(),
-            abandoned: Mutex::default(),
+            waiting: Mutex::default(),
+            slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
+            is_broken: AtomicBool::new(false),
+            settling: Mutex::new(Instant::now() + SETTLING),
+            shutdown: shutdown.clone(),
         }
     }
 
-    /// Whoever held this intent is dead: it need not be waited for.
-    pub(crate) fn abandon(&self, intent: IntentId) {
-        self.abandoned().insert(intent);
+    /// A place among the refreshes under way.
+    pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().acquire_owned().await.ok()
     }
 
-    fn abandoned(&self) -> std::sync::MutexGuard<'_, HashSet<IntentId>> {
-        self.abandoned
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    /// As [`Worker::slot`], without waiting.
+    pub(crate) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().try_acquire_owned().ok()
+    }
+
+    /// The store has just come back: others may be about to commit what they hold.
+    pub(crate) fn settle(&self) {
+        *lock(&self.settling) = Instant::now() + SETTLING;
+    }
+
+    /// Whether refreshes pause.
+    pub(crate) fn set_broken(&self, is_broken: bool) {
+        self.is_broken.store(is_broken, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_broken(&self) -> bool {
+        self.is_broken.load(Ordering::Relaxed)
+    }
+
+    /// An answer that is to be committed before anything else happens to its installation.
+    pub(crate) fn keep_waiting(&self, entry: Entry) {
+        lock(&self.waiting).insert(entry.installation.clone(), entry);
+    }
+
+    pub(crate) fn waiting(&self) -> Vec<Entry> {
+        lock(&self.waiting).values().cloned().collect()
     }
 
     /// Refreshes one installation, if it is to be.
     ///
     /// Runs to its end once begun: call it in a task that nothing cancels.
     pub(crate) async fn refresh(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
+        if self.is_broken() {
+            return Outcome::Unavailable("GHL refuses the client id and secret".to_owned());
+        }
         let started = Instant::now();
         let outcome = match self.leases.take(id, self.timing.lease).await {
             Ok(lease) => {
@@ -90,23 +135,32 @@ impl Worker {
     }
 
     async fn refresh_leased(&self, lease: &Lease, wanted: Wanted) -> Outcome {
+        let id = lease.installation();
+        let waiting = lock(&self.waiting).get(id).cloned();
+        if let Some(entry) = waiting
+            && let Err(error) = self.commit_entry(&entry).await
+        {
+            return unavailable(id, &error);
+        }
         let window = self.timing.window;
-        let is_abandoned = |intent: &IntentId| self.abandoned().contains(intent);
+        let is_settling = Instant::now() < *lock(&self.settling);
         let begin = self
             .writer
-            .begin(lease, &self.name, window, wanted, is_abandoned);
+            .begin(lease, &self.name, window, wanted, is_settling);
         let begun = match begin.await {
             Ok(Begin::Go(begun)) => begun,
             Ok(Begin::Busy { .. }) => return Outcome::Busy(STEP_ASIDE),
             Ok(Begin::Superseded) => return Outcome::Superseded,
             Ok(Begin::NotDue(due)) => {
                 // The claim put it off; put it back where it belongs.
-                let _ = self.writer.defer(lease.installation(), due).await;
-                return Outcome::Superseded;
+                return match self.writer.reschedule(id).await {
+                    Ok(()) => Outcome::NotDue(due),
+                    Err(error) => unavailable(id, &error),
+                };
             }
             Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
             Ok(Begin::Unknown) => return Outcome::Unknown,
-            Err(error) => return unavailable(&error),
+            Err(error) => return unavailable(id, &error),
         };
         let mut entry = Entry {
             intent: begun.intent.clone(),
@@ -115,12 +169,14 @@ impl Worker {
             answer: None,
         };
         if let Err(error) = self.journal.note(&entry).await {
+            self.journal_failed(&error);
             return self.give_up_unsent(&begun, &error.to_string()).await;
         }
-        if lease.remaining() < self.timing.call {
-            let outcome = self
-                .give_up_unsent(&begun, "the lease ran out before the call")
-                .await;
+        // Others count on us starting nothing after the window, or after the lease.
+        let left = window.saturating_sub(lease.held_for());
+        if left.min(lease.remaining()) < self.timing.call {
+            let late = "there was no time left for the call";
+            let outcome = self.give_up_unsent(&begun, late).await;
             self.forget(&begun.intent).await;
             return outcome;
         }
@@ -130,10 +186,10 @@ impl Worker {
                 let grant = grant(&begun, answer);
                 entry.answer = Some(grant.seal(&self.writer.rings().refresh));
                 if let Err(error) = self.journal.note(&entry).await {
-                    error!(installation = %begun.installation, %error,
-                        "the answer could not be journaled: the store is its only hope");
+                    // The store is its only hope now.
+                    self.journal_failed(&error);
                 }
-                self.commit(&begun, &grant).await
+                self.commit(entry, &grant).await
             }
             Err(failure) => {
                 let outcome = self.fail(&begun, &failure).await;
@@ -143,15 +199,15 @@ impl Worker {
         }
     }
 
-    async fn commit(&self, begun: &Begun, grant: &Grant) -> Outcome {
-        let id = &begun.installation;
+    async fn commit(&self, entry: Entry, grant: &Grant) -> Outcome {
+        let id = &entry.installation;
         self.streak.success();
         let mut pause = Duration::from_millis(50);
         for _ in 0..COMMIT_ATTEMPTS {
             match self.writer.commit(grant).await {
                 Ok(committed) => {
-                    self.forget(&begun.intent).await;
-                    return self.committed(begun, grant, &committed);
+                    self.forget(&entry.intent).await;
+                    return self.committed(grant, &committed);
                 }
                 Err(error) => {
                     warn!(installation = %id, error = &error as &dyn std::error::Error,
@@ -161,19 +217,45 @@ impl Worker {
                 }
             }
         }
+        self.keep_waiting(entry);
         Outcome::Journaled
     }
 
-    fn committed(&self, begun: &Begun, grant: &Grant, committed: &Committed) -> Outcome {
-        let id = &begun.installation;
+    /// Commits an answer from the journal. Idempotent.
+    pub(crate) async fn commit_entry(&self, entry: &Entry) -> Result<(), WriteError> {
+        let id = &entry.installation;
+        if let Some(sealed) = &entry.answer {
+            let ring = &self.writer.rings().refresh;
+            let grant = Grant::open(id, entry.spent_generation, sealed, ring);
+            let grant = grant.map_err(|source| WriteError::Unreadable {
+                id: id.clone(),
+                source,
+            })?;
+            let committed = self.writer.commit(&grant).await?;
+            info!(installation = %id, ?committed, "an answer from the journal reached the store");
+            self.committed(&grant, &committed);
+        }
+        self.forget(&entry.intent).await;
+        let mut waiting = lock(&self.waiting);
+        if waiting
+            .get(id)
+            .is_some_and(|kept| kept.intent == entry.intent)
+        {
+            waiting.remove(id);
+        }
+        Ok(())
+    }
+
+    fn committed(&self, grant: &Grant, committed: &Committed) -> Outcome {
+        let id = &grant.installation;
         match committed {
-            Committed::Applied { generation, .. } => {
+            // A duplicate is most often our own write, whose acknowledgement was lost.
+            Committed::Applied { .. } | Committed::Duplicate => {
                 log_refreshed(id, grant);
                 Outcome::Refreshed {
-                    generation: *generation,
+                    generation: grant.spent.generation.next(),
                 }
             }
-            Committed::Duplicate => Outcome::Superseded,
             Committed::Kept => {
                 warn!(installation = %id, broker = self.name,
                     "the token chain moved on meanwhile: the granted token is kept as an alternate");
@@ -182,16 +264,26 @@ impl Worker {
         }
     }
 
+    /// Without its journal a broker would spend tokens that a crash loses: it stops, and others go
+    /// on.
+    fn journal_failed(&self, error: &DurableError) {
+        error!(%error, "the journal cannot be written: this broker stops");
+        self.shutdown.fail();
+    }
+
     async fn fail(&self, begun: &Begun, failure: &Failure) -> Outcome {
         let attempt = Attempt {
             failures: begun.failures,
             is_repeat: begun.first_spent_at.is_some(),
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
+            is_pair_proven: self.streak.is_pair_proven(),
         };
         let (kind, verdict) = judge(failure, attempt);
-        self.trip(kind, &verdict).await;
         let id = &begun.installation;
+        if kind == FailureKind::ClientRejected && self.streak.refused(id) {
+            self.trip(&verdict).await;
+        }
         let given_back = self
             .writer
             .give_back(id, &begun.link, &begun.intent, &verdict)
@@ -208,16 +300,14 @@ impl Worker {
             }
             Err(error) => {
                 log_failed(begun, kind, &verdict);
-                unavailable(&error)
+                unavailable(id, &error)
             }
         }
     }
 
     /// Pauses all brokers when GHL does not know our client pair any more.
-    async fn trip(&self, kind: FailureKind, verdict: &Verdict) {
-        if kind != FailureKind::ClientRejected || !self.streak.refused() {
-            return;
-        }
+    async fn trip(&self, verdict: &Verdict) {
+        self.set_broken(true);
         error!(
             reason = verdict.error.message,
             "GHL refuses the client id and secret: check GHL_CLIENT_ID and GHL_CLIENT_SECRET. \
@@ -253,7 +343,7 @@ impl Worker {
             .await
         {
             Ok(_) => Outcome::Unavailable(reason.to_owned()),
-            Err(error) => unavailable(&error),
+            Err(error) => unavailable(id, &error),
         }
     }
 
@@ -279,13 +369,37 @@ fn grant(begun: &Begun, answer: Answer) -> Grant {
     }
 }
 
-fn unavailable(error: &WriteError) -> Outcome {
-    warn!(error = error as &dyn std::error::Error, "the store");
+fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
+    match error {
+        // Nobody but a person can repair it.
+        WriteError::Unreadable { .. } => log_unreadable(id, error),
+        WriteError::Unavailable(_)
+        | WriteError::Refused(_)
+        | WriteError::Contended(_)
+        | WriteError::Unknown(_) => {
+            warn!(installation = %id, error = error as &dyn std::error::Error, "the store");
+        }
+    }
     Outcome::Unavailable(error.to_string())
 }
 
+fn log_unreadable(id: &InstallationId, error: &WriteError) {
+    let cause = error.source().map(ToString::to_string);
+    let error = json!({ "kind": "unreadable", "message": error.to_string(), "cause": cause });
+    error!(
+        target: WHOLE_LINE,
+        installation = id.as_str(),
+        error = %error,
+        "[REFRESH-FAIL] {id} {error}"
+    );
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// The line that operators and scripts look for.
-pub(crate) fn log_refreshed(id: &InstallationId, grant: &Grant) {
+fn log_refreshed(id: &InstallationId, grant: &Grant) {
     let hours = grant.lifetime.as_secs_f64() / 3600.0;
     info!(
         target: WHOLE_LINE,

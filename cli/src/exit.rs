@@ -5,6 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use gateway::Exposed;
 use service::config::Mistakes;
 
 /// Why the process ends without having done what it was asked for.
@@ -16,6 +17,8 @@ pub(crate) enum Failure {
     Unavailable(String),
     /// 70: work was left when the deadline of the shutdown came.
     Unfinished,
+    /// 74: something broke while it served, as the log says, that only a new process can mend.
+    Broken,
     /// 1: the request was refused.
     Refused(String),
 }
@@ -26,6 +29,7 @@ impl Failure {
             Self::Settings(_) => 64,
             Self::Unavailable(_) => 69,
             Self::Unfinished => 70,
+            Self::Broken => 74,
             Self::Refused(_) => 1,
         })
     }
@@ -46,6 +50,15 @@ impl From<Mistakes> for Failure {
     }
 }
 
+impl From<Exposed> for Failure {
+    fn from(exposed: Exposed) -> Self {
+        match exposed {
+            Exposed::NoKeys(_) => Self::Settings(chain(&exposed)),
+            Exposed::Unknown(..) => Self::unavailable(exposed),
+        }
+    }
+}
+
 impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -55,6 +68,7 @@ impl fmt::Display for Failure {
             ),
             Self::Unavailable(what) => write!(f, "evergreen did not start: {what}"),
             Self::Unfinished => f.write_str("stopped with work left: the shutdown's deadline came"),
+            Self::Broken => f.write_str("stopped because something broke: the log says what"),
             Self::Refused(why) => f.write_str(why),
         }
     }

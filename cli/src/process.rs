@@ -67,16 +67,17 @@ impl Process {
     pub(crate) async fn run(self, deadline: Duration) -> Result<(), Failure> {
         self.shutdown.started().await;
         let is_finished = self.shutdown.finished(deadline).await;
+        let has_failed = self.shutdown.has_failed();
         if is_finished {
             info!("stopped");
         }
         // Blocks for seconds if the collector is gone, and nothing else runs any more.
         let flushed = tokio::task::spawn_blocking(move || self.telemetry.flush());
         let _ = flushed.await;
-        if is_finished {
-            Ok(())
-        } else {
-            Err(Failure::Unfinished)
+        match (has_failed, is_finished) {
+            (true, _) => Err(Failure::Broken),
+            (false, true) => Ok(()),
+            (false, false) => Err(Failure::Unfinished),
         }
     }
 }

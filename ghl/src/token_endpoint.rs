@@ -13,6 +13,7 @@ use crate::failure::Failure;
 
 /// Far above any answer, and small enough that a strange one cannot fill the memory.
 const LARGEST_ANSWER: usize = 1024 * 1024;
+const IDLE: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// The app's account at GHL, and the endpoint that knows it.
@@ -43,6 +44,11 @@ impl TokenEndpoint {
             .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
             .timeout(config.timeout)
             .redirect(Policy::none())
+            // A connection whose other end fell silent must not be used again for the repeat that
+            // GHL's grace allows: over HTTP/1 one that timed out is closed, and an idle one is not
+            // kept for longer than any call takes.
+            .http1_only()
+            .pool_idle_timeout(IDLE)
             .build()?;
         Ok(Self { config, http })
     }

@@ -2,6 +2,8 @@
 //! is finished within a deadline, and only then does the process end.
 
 use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -16,6 +18,7 @@ use tracing::{error, info};
 pub struct Shutdown {
     token: CancellationToken,
     work: TaskTracker,
+    failed: Arc<AtomicBool>,
 }
 
 impl Shutdown {
@@ -44,6 +47,18 @@ impl Shutdown {
     /// Starts; a second call changes nothing.
     pub fn start(&self) {
         self.token.cancel();
+    }
+
+    /// Starts because something broke that only a new process can mend.
+    pub fn fail(&self) {
+        self.failed.store(true, Ordering::Relaxed);
+        self.start();
+    }
+
+    /// Whether the shutdown was started by [`fail`](Self::fail).
+    #[must_use]
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Ordering::Relaxed)
     }
 
     /// Resolves once the shutdown has started.

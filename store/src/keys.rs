@@ -55,7 +55,7 @@ pub fn caller(key: &KeyHash) -> String {
     format!("ghl:key:{key}")
 }
 
-/// String: a consent that is under way, taken once.
+/// String: the state of a consent that was used; it is not good a second time.
 #[must_use]
 pub fn consent(nonce: &str) -> String {
     format!("ghl:state:{nonce}")

@@ -7,6 +7,7 @@ pub mod caller;
 pub mod change;
 pub mod clock;
 pub mod connection;
+pub mod consent_state;
 pub mod freshness;
 pub mod id;
 pub mod keys;

@@ -9,13 +9,15 @@ use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use store::freshness::Lead;
 use store::{
-    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, Scope, Status, UserType,
+    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, Scope, Status, TokenReader,
+    UserType,
 };
 use store_writer::grant::Enrolment;
 use store_writer::installation::LastError;
 use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
 use store_writer::{Grant, Leases, Rings, Store, StoreWriter};
+use tests::deployed::Deployed;
 use tests::redis::Redis;
 use tests::scratch::Scratch;
 use tests::wait::{holds, until};
@@ -25,7 +27,8 @@ const WINDOW: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(5);
 
-/// Runs a check on an embedded store, and on one in Redis.
+/// Runs a check on an embedded store, and on one in Redis with the users and rights of `deploy/`:
+/// written by a broker, read by a gateway.
 async fn on_both<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
     let rings = || Rings {
         access: Arc::new(KeyRing::generate("a")),
@@ -34,10 +37,15 @@ async fn on_both<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
     let scratch = Scratch::new();
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
     check(Arc::new(embedded)).await;
-    let server = Redis::start().await;
-    let url = SecretString::from(server.url());
-    let redis = Store::redis(&url, rings(), Lead::Auto).unwrap();
-    check(Arc::new(redis)).await;
+    let deployed = Deployed::start(0).await;
+    let rings = rings();
+    let broker = Store::redis(&deployed.broker_url, rings.clone(), Lead::Auto).unwrap();
+    let gateway = TokenReader::redis(&deployed.gateway_url, rings.access).unwrap();
+    check(Arc::new(Store {
+        writer: broker.writer,
+        reader: gateway,
+    }))
+    .await;
 }
 
 /// A first token pair that lives for `lifetime` from now.
@@ -76,7 +84,7 @@ async fn begin_within(
     let leases = Leases::local();
     let lease = leases.take(id, TTL).await.unwrap();
     let began = writer
-        .begin(&lease, "broker", window, wanted, |_| false)
+        .begin(&lease, "broker", window, wanted, false)
         .await
         .unwrap();
     leases.release(lease).await;
@@ -88,6 +96,11 @@ async fn begun(writer: &StoreWriter, id: &InstallationId) -> Begun {
         Begin::Go(begun) => begun,
         other => panic!("{other:?}"),
     }
+}
+
+async fn revoke(store: &Store, id: &InstallationId) {
+    let now = store.reader.now();
+    assert!(store.writer.revoke(id, "test", now + SOON).await.unwrap());
 }
 
 fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
@@ -356,22 +369,38 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn deferring_moves_what_is_scheduled_and_nothing_else() {
+async fn hastening_moves_what_is_scheduled_and_only_forward() {
     on_both(|store| async move {
-        let id = enrolled(&store, "L1", Duration::ZERO).await;
-        let later = store.reader.now() + Duration::from_secs(100);
-        store.writer.defer(&id, later).await.unwrap();
-        let upcoming = store.writer.upcoming().await.unwrap();
-        assert!(upcoming.due.is_empty());
-        let wait = upcoming.next_in.unwrap();
+        let id = enrolled(&store, "L1", Duration::from_secs(8000)).await;
+        let next_in = async || store.writer.upcoming().await.unwrap().next_in.unwrap();
+        let planned = next_in().await;
+        assert!(planned > Duration::from_secs(6000), "{planned:?}");
+        let now = store.reader.now();
+        store
+            .writer
+            .hasten(&id, now + Duration::from_secs(9000))
+            .await
+            .unwrap();
         assert!(
-            wait > Duration::from_secs(90) && wait <= Duration::from_secs(100),
-            "{wait:?}"
+            next_in().await > Duration::from_secs(6000),
+            "never later than planned"
         );
-        store.writer.revoke(&id, "test").await.unwrap();
-        store.writer.defer(&id, store.reader.now()).await.unwrap();
+        store
+            .writer
+            .hasten(&id, now + Duration::from_secs(100))
+            .await
+            .unwrap();
+        assert!(next_in().await <= Duration::from_secs(100));
+        store.writer.reschedule(&id).await.unwrap();
         assert!(
-            store.writer.upcoming().await.unwrap().due.is_empty(),
+            next_in().await > Duration::from_secs(6000),
+            "back to what its record says"
+        );
+        revoke(&store, &id).await;
+        store.writer.hasten(&id, now).await.unwrap();
+        let upcoming = store.writer.upcoming().await.unwrap();
+        assert!(
+            upcoming.due.is_empty() && upcoming.next_in.is_none(),
             "revoked means never"
         );
     })
@@ -383,7 +412,7 @@ async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
     on_both(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let mut changes = listening(&store).await;
-        store.writer.revoke(&id, "uninstalled").await.unwrap();
+        revoke(&store, &id).await;
         let generation = Generation::FIRST;
         announced(
             &mut changes,
@@ -440,7 +469,7 @@ async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
             left > Duration::from_secs(90) && left <= Duration::from_secs(100),
             "{left:?}"
         );
-        store.writer.revoke(&near, "test").await.unwrap();
+        revoke(&store, &near).await;
         let stock = store.writer.stock().await.unwrap();
         assert_eq!((stock.installations, stock.refreshing), (2, 1));
         assert!(stock.nearest_expiry.unwrap() > Duration::from_secs(4000));
@@ -449,16 +478,15 @@ async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_consent_is_taken_once() {
+async fn the_state_of_a_consent_is_used_once() {
     on_both(|store| async move {
-        store.writer.remember_consent("nonce").await.unwrap();
-        let takers = join_all((0..8).map(|_| store.writer.take_consent("nonce"))).await;
-        let taken = takers
+        let users = join_all((0..8).map(|_| store.writer.is_first_use("state"))).await;
+        let first = users
             .into_iter()
-            .filter(|taken| *taken.as_ref().unwrap())
+            .filter(|first| *first.as_ref().unwrap())
             .count();
-        assert_eq!(taken, 1);
-        assert!(!store.writer.take_consent("another").await.unwrap());
+        assert_eq!(first, 1);
+        assert!(store.writer.is_first_use("another").await.unwrap());
     })
     .await;
 }

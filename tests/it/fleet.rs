@@ -126,11 +126,11 @@ async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
     at(2).await;
     fleet.gateways[1].kill().await;
     at(3).await;
-    fleet.locks[2].kill().await;
+    fleet.redis.locks[2].kill().await;
     at(5).await;
     fleet.brokers[0].launch().await;
     fleet.gateways[1].launch().await;
-    fleet.locks[2].resume_process().await;
+    fleet.redis.locks[2].resume_process().await;
     at(7).await;
     fleet.brokers[1].kill().await;
     at(8).await;
@@ -151,9 +151,9 @@ async fn one_machine_dies_and_comes_back() {
     let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
     let id = up.install("locA").await;
     for _ in 0..3 {
-        let seen = up.sandbox.chain("locA").await["refresh_tokens_spent"].clone();
+        let seen = up.sandbox.count("refresh_tokens_spent").await;
         until("another refresh", Duration::from_secs(20), || async {
-            let now = up.sandbox.chain("locA").await["refresh_tokens_spent"].clone();
+            let now = up.sandbox.count("refresh_tokens_spent").await;
             holds(now != seen, now)
         })
         .await;

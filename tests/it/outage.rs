@@ -42,9 +42,9 @@ async fn thirty_seconds_without_the_store() {
         async move { steady(&client, &public, &installations, 50, length).await }
     });
     sleep_until(started + Duration::from_secs(30)).await;
-    fleet.store.kill().await;
+    fleet.redis.store.kill().await;
     sleep_until(started + Duration::from_secs(60)).await;
-    fleet.store.resume_process().await;
+    fleet.redis.store.resume_process().await;
     let account = calls.await.unwrap();
     account.expect_success();
     until("all to be refreshed", PATIENCE, || async {

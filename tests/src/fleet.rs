@@ -4,18 +4,15 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use reqwest::Client;
-use secrecy::ExposeSecret;
-use store::KeyRing;
-
 use crate::client;
+use crate::deployed::Deployed;
 use crate::haproxy::Haproxy;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
-use crate::redis::Redis;
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use crate::wait::{holds, until};
+use reqwest::Client;
 
 /// One process that can be killed and started again.
 #[derive(Debug)]
@@ -95,8 +92,7 @@ pub struct Shape<'a> {
 
 #[derive(Debug)]
 pub struct Fleet {
-    pub store: Redis,
-    pub locks: Vec<Redis>,
+    pub redis: Deployed,
     pub sandbox: Sandbox,
     pub brokers: Vec<Member>,
     pub gateways: Vec<Member>,
@@ -111,17 +107,11 @@ impl Fleet {
     /// # Panics
     /// When something does not start.
     pub async fn start(shape: &Shape<'_>) -> Self {
-        let store = Redis::start().await;
-        let mut locks = Vec::new();
-        for _ in 0..shape.lock_nodes {
-            locks.push(Redis::start().await);
-        }
+        let redis = Deployed::start(shape.lock_nodes).await;
         let sandbox = Sandbox::start(shape.sandbox).await;
         let scratch = Scratch::new();
-        let ring = || KeyRing::generate_text("it").expose_secret().to_owned();
         let mut common = HashMap::from([
-            ("EVERGREEN_REDIS_URL", store.url()),
-            ("EVERGREEN_ACCESS_KEYS", ring()),
+            ("EVERGREEN_ACCESS_KEYS_FILE", redis.file("access-keys")),
             ("GHL_API_URL", sandbox.url.clone()),
         ]);
         common.extend(
@@ -130,8 +120,6 @@ impl Fleet {
                 .iter()
                 .map(|(key, value)| (*key, (*value).to_owned())),
         );
-        let lock_urls: Vec<String> = locks.iter().map(Redis::url).collect();
-        let refresh_ring = ring();
         let with = |start: Start| {
             common
                 .iter()
@@ -140,22 +128,21 @@ impl Fleet {
 
         let mut brokers = Vec::new();
         for number in 0..shape.brokers {
-            let mut start = with(Start::evergreen(&["broker"]))
+            let start = with(Start::evergreen(&["broker"]))
                 .env("GHL_CLIENT_ID", "sandbox-client")
                 .env("GHL_CLIENT_SECRET", "sandbox-secret")
                 .env(
                     "GHL_AUTHORIZE_URL",
                     format!("{}/v2/oauth/chooselocation", sandbox.url),
                 )
-                .env("EVERGREEN_REFRESH_KEYS", &refresh_ring)
+                .env("EVERGREEN_REDIS_URL_FILE", redis.file("broker-redis-url"))
+                .env("EVERGREEN_LOCK_URLS_FILE", redis.file("lock-urls"))
+                .env("EVERGREEN_REFRESH_KEYS_FILE", redis.file("refresh-keys"))
                 .env(
                     "EVERGREEN_DATA_DIR",
                     scratch.join(&format!("broker-{number}")),
                 )
                 .env("EVERGREEN_BROKER_NAME", format!("broker-{number}"));
-            if !lock_urls.is_empty() {
-                start = start.env("EVERGREEN_LOCK_URLS", lock_urls.join(","));
-            }
             brokers.push(Member::new(start).await);
         }
         let mut gateways = Vec::new();
@@ -163,6 +150,7 @@ impl Fleet {
             // Each asks its own broker, as a load balancer between them would have it.
             let broker = &brokers[number % brokers.len()].address;
             let start = with(Start::evergreen(&["gateway"]))
+                .env("EVERGREEN_REDIS_URL_FILE", redis.file("gateway-redis-url"))
                 .env("EVERGREEN_BROKER_URL", format!("http://{broker}"));
             gateways.push(Member::new(start).await);
         }
@@ -173,8 +161,7 @@ impl Fleet {
         let addresses: [String; 3] = addresses.try_into().expect("three gateways");
         Self {
             haproxy: Haproxy::start(&addresses).await,
-            store,
-            locks,
+            redis,
             sandbox,
             brokers,
             gateways,

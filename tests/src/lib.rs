@@ -2,6 +2,7 @@
 //! loopback only. What a test starts ends with it.
 
 pub mod client;
+pub mod deployed;
 pub mod fleet;
 pub mod haproxy;
 pub mod load;

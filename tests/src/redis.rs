@@ -24,8 +24,13 @@ impl Redis {
 
     /// With more of redis.conf on the command line.
     pub async fn start_with(args: &[&str]) -> Self {
+        Self::start_at(port::free(), args).await
+    }
+
+    /// As [`Redis::start_with`], on a port that was settled before.
+    pub async fn start_at(port: u16, args: &[&str]) -> Self {
         let mut redis = Self {
-            port: port::free(),
+            port,
             scratch: Scratch::new(),
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             program: None,

@@ -63,7 +63,10 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         .map_err(Failure::unavailable)?;
     let is_loopback = all.common.internal_listen.ip().is_loopback();
     let ops = process.ops(all.common.internal_listen, reader);
-    process.serve(listener, broker.public());
+    process.serve(
+        listener,
+        broker.public(all.common.listen.ip().is_loopback()),
+    );
     process.serve(internal, broker.internal(is_loopback).merge(ops));
     info!(name, listen = %all.common.listen, lock_nodes = all.locks.len(), "the broker serves");
     process.run(all.common.shutdown_timeout).await
@@ -92,8 +95,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     let reader = TokenReader::redis(&redis, ring).map_err(Failure::unavailable)?;
     let gateway = Gateway::new(config, reader.clone(), &process.shutdown);
     for address in [common.listen, common.internal_listen] {
-        let exposed = gateway.check_exposure(address).await;
-        exposed.map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
+        gateway.check_exposure(address).await?;
     }
     wait_for_store(&process, reader.clone());
     let ops = process.ops(common.internal_listen, reader);

@@ -60,8 +60,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let process = Process::start(&all.telemetry, &source)?;
     let gateway = Gateway::new(gateway_config, store.reader.clone(), &process.shutdown);
     for address in [common.listen, common.internal_listen] {
-        let exposed = gateway.check_exposure(address).await;
-        exposed.map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
+        gateway.check_exposure(address).await?;
     }
     let ops = process.ops(common.internal_listen, store.reader.clone());
     let parts = Parts {
@@ -77,7 +76,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
     let is_loopback = common.internal_listen.ip().is_loopback();
-    process.serve(between, broker.public());
+    process.serve(between, broker.public(true));
     process.serve(listener, gateway.public());
     let internal_routes = gateway.internal().merge(broker.internal(is_loopback));
     process.serve(internal, internal_routes.merge(ops));

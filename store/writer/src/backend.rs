@@ -88,8 +88,8 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>>;
-    /// Looks again at a scheduled id at `at`; one that is not scheduled stays so.
-    fn defer<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()>;
+    /// Looks at a scheduled id at `at`, unless it is scheduled sooner or not at all.
+    fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()>;
     /// Takes an id without a record off the schedule.
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()>;
     fn upcoming(&self) -> Answer<'_, Upcoming>;
@@ -107,6 +107,4 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Keeps a short-lived value; false where there is one already.
     fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool>;
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>>;
-    /// Takes a short-lived value: only one taker gets it.
-    fn take<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>>;
 }

@@ -105,7 +105,10 @@ pub struct Installation {
     pub last_error: Option<LastError>,
     pub installed_at: Timestamp,
     pub refreshed_at: Option<Timestamp>,
-    /// When the next refresh is wanted; `None`: never.
+    /// When the customer last consented.
+    pub consented_at: Timestamp,
+    /// When a broker is to look at it next: for a refresh, or because an attempt that is under way
+    /// must have ended by then. `None`: never.
     pub due: Option<Timestamp>,
 }
 
@@ -118,16 +121,6 @@ impl Installation {
             generation: self.access.generation,
             fingerprint: chain.fingerprint.clone(),
         })
-    }
-
-    /// When a broker should next look at this installation: when an attempt that is under way
-    /// must have ended, else when a refresh is due.
-    #[must_use]
-    pub fn wake_at(&self, now: Timestamp) -> Option<Timestamp> {
-        match &self.intent {
-            Some(open) if open.until > now => Some(open.until),
-            Some(_) | None => self.due,
-        }
     }
 
     /// The brokers' half as fields. The other half is [`StoredAccess::to_fields`].
@@ -163,6 +156,7 @@ impl Installation {
             .map(|error| json(serde_json::to_string(error)));
         fields.set_optional("err", error);
         fields.set("made", self.installed_at.as_millis());
+        fields.set("consented", self.consented_at.as_millis());
         fields.set_optional("done", self.refreshed_at.map(Timestamp::as_millis));
         fields.set_optional("due", self.due.map(Timestamp::as_millis));
         fields
@@ -193,6 +187,7 @@ impl Installation {
             failures: refresh.parse("fails")?,
             last_error: parse_json(refresh, "err")?,
             installed_at: Timestamp::from_millis(refresh.parse("made")?),
+            consented_at: Timestamp::from_millis(refresh.parse("consented")?),
             refreshed_at: refresh.parse_optional("done")?.map(Timestamp::from_millis),
             due: refresh.parse_optional("due")?.map(Timestamp::from_millis),
         })

@@ -116,6 +116,12 @@ impl Lease {
         &self.installation
     }
 
+    /// Since before it was asked for.
+    #[must_use]
+    pub fn held_for(&self) -> Duration {
+        self.since.elapsed()
+    }
+
     /// What is surely left of it: the drift of the nodes' clocks is taken off.
     #[must_use]
     pub fn remaining(&self) -> Duration {

@@ -10,8 +10,10 @@
 mod enrol;
 mod refresh;
 
-pub use enrol::{SealedTokens, enrol, generation_for, revoke};
-pub use refresh::{Begin, Commit, Give, Refusal, Tokens, Verdict, adopt, begin, commit, give_back};
+pub use enrol::{SealedTokens, enrol, generation_for, may_be_static, revoke};
+pub use refresh::{
+    Begin, Commit, Give, Refusal, Tokens, Verdict, abandon, adopt, begin, commit, give_back,
+};
 
 #[cfg(test)]
 mod tests;

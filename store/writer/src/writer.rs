@@ -8,13 +8,15 @@ use std::time::Duration;
 
 use store::freshness::Lead;
 use store::record::Unreadable;
-use store::{InstallationId, Status, Timestamp, keys};
+use store::{InstallationId, Status, Timestamp, consent_state, keys};
+
+use tracing::error;
 
 pub use refresh::{Begin, Begun, Committed, GaveBack, Wanted};
 
 use crate::backend::{Backend, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::grant::Enrolment;
-use crate::installation::{Installation, refresh_label};
+use crate::installation::{Installation, IntentId, refresh_label};
 use crate::open::Rings;
 use crate::protocol;
 
@@ -92,44 +94,77 @@ impl StoreWriter {
     /// # Errors
     /// When the store is away, or an earlier record cannot be read.
     pub async fn enrol(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
-        let name = match (&enrolment.location, &enrolment.company) {
-            (Some(location), _) => location.as_str(),
-            (None, Some(company)) => company.as_str(),
-            (None, None) => "static",
-        };
-        let fresh = InstallationId::random();
-        let id = self.backend.name_location(name, &fresh).await?;
-        let id: InstallationId = id.parse().map_err(|_| WriteError::Unreadable {
-            id: fresh,
-            source: Unreadable::Malformed("location index"),
-        })?;
+        let id = self.name(enrolment).await?;
         self.decide(&id, |current, now| {
-            let generation = protocol::generation_for(current);
-            let sealed = protocol::SealedTokens {
-                access: self
-                    .rings
-                    .seal_access(&id, generation, &enrolment.access_token),
-                refresh: enrolment.refresh_token.as_ref().map(|token| {
-                    let label = refresh_label(&id, generation);
-                    self.rings.seal_refresh(label, token)
-                }),
-            };
-            let due = enrolment.refresh_token.as_ref().and(enrolment.expires_at);
-            let due = due.map(|expiry| self.lead.due(expiry, enrolment.lifetime, id.jitter_seed()));
-            let next = protocol::enrol(id.clone(), current, enrolment, sealed, due, now);
+            let next = self.enrolled(&id, current, enrolment, now);
             Decision::Write(Box::new(next), ())
         })
         .await?;
         Ok(id)
     }
 
-    /// Ends an installation: its token is handed out no more.
+    /// Enrols a static token, unless the location's consent lives; whether it did.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::enrol`].
+    pub async fn enrol_static(
+        &self,
+        enrolment: &Enrolment,
+    ) -> Result<(InstallationId, bool), WriteError> {
+        let id = self.name(enrolment).await?;
+        let is_enrolled = self
+            .decide(&id, |current, now| {
+                if !protocol::may_be_static(current) {
+                    return Decision::Leave(false);
+                }
+                let next = self.enrolled(&id, current, enrolment, now);
+                Decision::Write(Box::new(next), true)
+            })
+            .await?;
+        Ok((id, is_enrolled))
+    }
+
+    /// Ends an installation: its token is handed out no more. False: the customer consented after
+    /// `told_at`, so this is old news.
     ///
     /// # Errors
     /// When there is no such installation, or the store is away.
-    pub async fn revoke(&self, id: &InstallationId, reason: &str) -> Result<(), WriteError> {
+    pub async fn revoke(
+        &self,
+        id: &InstallationId,
+        reason: &str,
+        told_at: Timestamp,
+    ) -> Result<bool, WriteError> {
         self.decide_known(id, |current, now| {
-            Decision::Write(Box::new(protocol::revoke(current, reason, now)), ())
+            match protocol::revoke(current, reason, told_at, now) {
+                Some(next) => Decision::Write(Box::new(next), true),
+                None => Decision::Leave(false),
+            }
+        })
+        .await
+    }
+
+    /// Puts an installation where its record says it belongs in the schedule.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is away.
+    pub async fn reschedule(&self, id: &InstallationId) -> Result<(), WriteError> {
+        self.decide_known(id, |current, _| {
+            Decision::Write(Box::new(current.clone()), ())
+        })
+        .await
+    }
+
+    /// Ends the attempt of a process that is known to be dead, so that nobody waits for it.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is away.
+    pub async fn abandon(&self, id: &InstallationId, intent: &IntentId) -> Result<(), WriteError> {
+        self.decide_known(id, |current, now| {
+            match protocol::abandon(current, intent, now) {
+                Some(next) => Decision::Write(Box::new(next), ()),
+                None => Decision::Leave(()),
+            }
         })
         .await
     }
@@ -148,12 +183,12 @@ impl StoreWriter {
         self.backend.claim(partition, limit, claim).await
     }
 
-    /// Looks at a scheduled installation again at `at`.
+    /// Looks at a scheduled installation at `at` already, if that is sooner than planned.
     ///
     /// # Errors
     /// When the store is away.
-    pub async fn defer(&self, id: &InstallationId, at: Timestamp) -> Result<(), WriteError> {
-        self.backend.defer(id, at).await
+    pub async fn hasten(&self, id: &InstallationId, at: Timestamp) -> Result<(), WriteError> {
+        self.backend.hasten(id, at).await
     }
 
     /// Takes an id that has no record off the schedule.
@@ -179,7 +214,7 @@ impl StoreWriter {
     /// Up to `limit` installations after `after`, in the order of their ids.
     ///
     /// # Errors
-    /// When the store is away, or a record cannot be read.
+    /// When the store is away.
     pub async fn list(
         &self,
         after: Option<&InstallationId>,
@@ -193,7 +228,15 @@ impl StoreWriter {
                     return Ok(listed);
                 }
                 if after.is_none_or(|after| id > *after) {
-                    listed.extend(self.load(&id).await?);
+                    match self.load(&id).await {
+                        Ok(found) => listed.extend(found),
+                        // One that cannot be read must not hide all the others.
+                        Err(error @ WriteError::Unreadable { .. }) => {
+                            error!(installation = %id, error = &error as &dyn std::error::Error,
+                                "left out of a list");
+                        }
+                        Err(error) => return Err(error),
+                    }
                 }
             }
         }
@@ -207,6 +250,43 @@ impl StoreWriter {
     pub async fn resolve(&self, name: &str) -> Result<Option<InstallationId>, WriteError> {
         let found = self.backend.location(name).await?;
         Ok(found.and_then(|id| id.parse().ok()))
+    }
+
+    /// The id of the enrolment's location or company, made where there was none.
+    async fn name(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
+        let name = match (&enrolment.location, &enrolment.company) {
+            (Some(location), _) => location.as_str(),
+            (None, Some(company)) => company.as_str(),
+            (None, None) => "static",
+        };
+        let fresh = InstallationId::random();
+        let id = self.backend.name_location(name, &fresh).await?;
+        id.parse().map_err(|_| WriteError::Unreadable {
+            id: fresh,
+            source: Unreadable::Malformed("location index"),
+        })
+    }
+
+    fn enrolled(
+        &self,
+        id: &InstallationId,
+        current: Option<&Installation>,
+        enrolment: &Enrolment,
+        now: Timestamp,
+    ) -> Installation {
+        let generation = protocol::generation_for(current);
+        let label = refresh_label(id, generation);
+        let refresh = enrolment.refresh_token.as_ref();
+        let sealed = protocol::SealedTokens {
+            access: self
+                .rings
+                .seal_access(id, generation, &enrolment.access_token),
+            refresh: refresh.map(|token| self.rings.seal_refresh(label, token)),
+        };
+        let expires_at = refresh.and(enrolment.expires_at);
+        let lifetime = enrolment.lifetime;
+        let due = expires_at.map(|expiry| self.lead.due(expiry, lifetime, id.jitter_seed()));
+        protocol::enrol(id.clone(), current, enrolment, sealed, due, now)
     }
 
     async fn decide_known<T>(
@@ -275,7 +355,8 @@ fn swap(next: &Installation, loaded: &Loaded) -> Swap {
         .collect();
     let mut refresh = whole.changed_from(&loaded.refresh);
     refresh.set(REVISION, store::random::hex::<8>());
-    let is_refreshed = matches!(next.access.status, Status::Active | Status::Paused);
+    // An unpaid customer's token may expire without anybody being paged for it.
+    let is_refreshed = next.access.status == Status::Active;
     let announce = (!access.is_empty()).then(|| {
         let change = store::Change::Installation {
             id: next.id.clone(),
@@ -289,34 +370,26 @@ fn swap(next: &Installation, loaded: &Loaded) -> Swap {
         access,
         refresh,
         removed,
-        wake_at: next.wake_at(loaded.now),
+        wake_at: next.due,
         expires_at: next.access.expires_at.filter(|_| is_refreshed),
         announce: announce.flatten(),
     }
 }
 
-/// How long a consent may take.
-const CONSENT: Duration = Duration::from_secs(10 * 60);
 /// Webhooks older than 5 minutes are refused anyway.
 const WEBHOOK: Duration = Duration::from_secs(15 * 60);
 
 impl StoreWriter {
-    /// Notes that a consent with this state is under way, for 10 minutes.
+    /// Whether the state of a consent is used for the first time.
     ///
     /// # Errors
     /// When the store is away.
-    pub async fn remember_consent(&self, state: &str) -> Result<(), WriteError> {
+    pub async fn is_first_use(&self, state: &str) -> Result<bool, WriteError> {
         let key = keys::consent(state);
-        self.backend.remember(&key, "1", CONSENT).await.map(|_| ())
-    }
-
-    /// Whether this consent was under way; it is no more.
-    ///
-    /// # Errors
-    /// When the store is away.
-    pub async fn take_consent(&self, state: &str) -> Result<bool, WriteError> {
-        let taken = self.backend.take(&keys::consent(state)).await?;
-        Ok(taken.is_some())
+        // No state is good for longer than it is remembered.
+        self.backend
+            .remember(&key, "used", consent_state::GOOD_FOR)
+            .await
     }
 
     /// Whether the webhook was dealt with before.

@@ -146,15 +146,15 @@ impl Backend for Embedded {
         })
     }
 
-    fn defer<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
+    fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
         let id = id.clone();
         Box::pin(self.write(move |store| {
             let key = keys::due(id.partition());
-            let is_scheduled = store
-                .open_table(SCORES)?
-                .get((key.as_str(), id.as_str()))?
-                .is_some();
-            if is_scheduled {
+            let scores = store.open_table(SCORES)?;
+            let planned = scores.get((key.as_str(), id.as_str()))?;
+            let planned = planned.map(|score| score.value());
+            drop(scores);
+            if planned.is_some_and(|planned| at.as_millis() < planned) {
                 set_score(store, &key, id.as_str(), Some(at.as_millis()))?;
             }
             Ok(())
@@ -287,16 +287,6 @@ impl Backend for Embedded {
 
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move { self.string(key).map_err(unavailable) })
-    }
-
-    fn take<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
-        let key = key.to_owned();
-        Box::pin(self.write(move |store| {
-            let mut strings = store.open_table(STRINGS)?;
-            let taken = strings.remove(key.as_str())?;
-            let live = taken.filter(|taken| taken.value().1 > now().as_millis());
-            Ok(live.map(|taken| taken.value().0.to_owned()))
-        }))
     }
 }
 

@@ -106,13 +106,14 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn defer<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
+    fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
         let mut connection = self.connection();
         Box::pin(async move {
             let mut command = redis::cmd("ZADD");
             command
                 .arg(keys::due(id.partition()))
                 .arg("XX")
+                .arg("LT")
                 .arg(at.as_millis())
                 .arg(id.as_str());
             in_time(command.query_async(&mut connection)).await
@@ -198,10 +199,14 @@ impl Backend for RedisBackend {
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()> {
         let mut connection = self.connection();
         Box::pin(async move {
-            let values: Vec<(&str, &[u8])> = fields.iter().collect();
-            let hash = key.to_string();
-            in_time::<()>(connection.hset_multiple(keys::caller(key), &values)).await?;
-            in_time::<()>(connection.sadd(keys::CALLERS, &hash)).await?;
+            // In this order: from the first step on every call needs a key.
+            in_time::<()>(connection.sadd(keys::CALLERS, key.to_string())).await?;
+            let mut set = redis::cmd("HSET");
+            set.arg(keys::caller(key));
+            for (name, value) in fields.iter() {
+                set.arg(name).arg(value);
+            }
+            in_time::<()>(set.query_async(&mut connection)).await?;
             let message = Change::Caller(*key).to_message().unwrap_or_default();
             in_time(connection.publish(keys::CHANGES, message)).await
         })
@@ -239,11 +244,6 @@ impl Backend for RedisBackend {
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
         let mut connection = self.connection();
         Box::pin(async move { in_time(connection.get(key)).await })
-    }
-
-    fn take<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
-        let mut connection = self.connection();
-        Box::pin(async move { in_time(connection.get_del(key)).await })
     }
 }
 

@@ -58,9 +58,20 @@ pub fn enrol(
         failures: 0,
         last_error: None,
         installed_at: current.map_or(now, |known| known.installed_at),
+        consented_at: now,
         refreshed_at: Some(now),
         due,
     }
+}
+
+/// Whether a static token may take an installation's place: never that of a consent that lives.
+#[must_use]
+pub fn may_be_static(current: Option<&Installation>) -> bool {
+    let lives = |known: &Installation| match known.access.status {
+        Status::Active | Status::Paused => true,
+        Status::Invalid | Status::Revoked | Status::Static => false,
+    };
+    !current.is_some_and(lives)
 }
 
 /// The tokens of an enrolment, sealed for the generation they will have.
@@ -71,8 +82,18 @@ pub struct SealedTokens {
 }
 
 /// The app was uninstalled, or an operator ended it. A consent revives it.
+///
+/// `told_at`: when that was said. News from before the last consent are old: `None`.
 #[must_use]
-pub fn revoke(current: &Installation, reason: &str, now: Timestamp) -> Installation {
+pub fn revoke(
+    current: &Installation,
+    reason: &str,
+    told_at: Timestamp,
+    now: Timestamp,
+) -> Option<Installation> {
+    if told_at < current.consented_at {
+        return None;
+    }
     let mut next = current.clone();
     next.access.status = Status::Revoked;
     next.intent = None;
@@ -82,5 +103,5 @@ pub fn revoke(current: &Installation, reason: &str, now: Timestamp) -> Installat
         message: reason.to_owned(),
         at: now,
     });
-    next
+    Some(next)
 }

@@ -9,6 +9,11 @@ use store::{Generation, Timestamp};
 use crate::grant::{Fingerprint, Grant, Link};
 use crate::installation::{Alternate, Chain, Installation, Intent, IntentId, LastError};
 
+/// For how long GHL answers a repeated spend with the same successor.
+const GRACE: Duration = Duration::from_secs(30);
+/// How long an answer in somebody's journal is waited for at a time.
+const SETTLE: Duration = Duration::from_secs(1);
+
 /// Whether a refresh may go out.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begin {
@@ -24,14 +29,14 @@ pub enum Begin {
 
 /// Decides whether the refresh token may be spent by `intent` now.
 ///
-/// `unless_past`: do nothing if the generation is already above it. `is_abandoned` tells of an
-/// intent whose holder is known to be dead: it need not be waited for.
+/// `unless_past`: do nothing if the generation is already above it. `is_settling`: the store has
+/// just come back, and whoever holds an answer for it in a journal is about to commit it.
 #[must_use]
 pub fn begin(
     current: &Installation,
     intent: Intent,
     unless_past: Option<Generation>,
-    is_abandoned: impl Fn(&IntentId) -> bool,
+    is_settling: bool,
     now: Timestamp,
 ) -> Begin {
     let Some(link) = current.link() else {
@@ -50,10 +55,21 @@ pub fn begin(
         None => intent,
         // Our own write, whose acknowledgement was lost.
         Some(open) if open.id == intent.id => open.clone(),
-        Some(open) if now < open.until && !is_abandoned(&open.id) => {
+        Some(open) if now < open.until => {
             return Begin::Busy {
                 holder: open.holder.clone(),
                 until: open.until,
+            };
+        }
+        // GHL would not repeat its answer any more: better to wait for the one who may have it.
+        Some(open)
+            if is_settling
+                && open.holder != intent.holder
+                && now.since(open.first_spent_at) >= GRACE =>
+        {
+            return Begin::Busy {
+                holder: open.holder.clone(),
+                until: now + SETTLE,
             };
         }
         Some(unknown) => Intent {
@@ -62,6 +78,8 @@ pub fn begin(
         },
     };
     let mut next = current.clone();
+    // If nobody finishes what begins here, it is looked at again then.
+    next.due = Some(intent.until);
     next.intent = Some(intent);
     Begin::Go {
         next: Box::new(next),
@@ -132,7 +150,10 @@ pub fn commit(
             refresh_token: tokens.refresh,
         });
         next.intent = None;
-        next.alternates.remove(&fingerprint);
+        // Siblings of links before the one that was just spent died with it.
+        next.alternates.retain(|kept, alternate| {
+            *kept != fingerprint && alternate.spent_generation >= link.generation
+        });
         next.failures = 0;
         next.last_error = None;
         next.refreshed_at = Some(now);
@@ -230,6 +251,20 @@ fn close(next: &mut Installation, now: Timestamp) {
     if let Some(open) = &mut next.intent {
         open.until = now;
     }
+}
+
+/// Ends the attempt `intent` of a process that is known to be dead: the next one need not wait for
+/// it. `None` where it is not open any more.
+#[must_use]
+pub fn abandon(current: &Installation, intent: &IntentId, now: Timestamp) -> Option<Installation> {
+    let open = current.intent.as_ref()?;
+    if open.id != *intent {
+        return None;
+    }
+    let mut next = current.clone();
+    close(&mut next, now);
+    next.due = Some(now);
+    Some(next)
 }
 
 /// Puts a kept token pair in the place of one that GHL refused.

@@ -53,7 +53,7 @@ fn intent(holder: &str, at: Timestamp) -> Intent {
 }
 
 fn begun(current: &Installation, intent: Intent, now: Timestamp) -> (Installation, Link) {
-    match begin(current, intent, None, |_| false, now) {
+    match begin(current, intent, None, false, now) {
         Begin::Go { next, link } => (*next, link),
         other => panic!("{other:?}"),
     }
@@ -106,7 +106,7 @@ fn verdict(refusal: Refusal) -> Verdict {
 fn a_refresh_moves_the_chain_by_one_link_and_clears_what_it_opened() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
-    assert_eq!(open.wake_at(NOW), Some(NOW + WINDOW), "if the broker dies");
+    assert_eq!(open.due, Some(NOW + WINDOW), "if the broker dies");
     let grant = grant(&first, link, "r2");
     let second = applied(&open, &grant);
     assert_eq!(second.access.generation, Generation::FIRST.next());
@@ -120,7 +120,7 @@ fn another_broker_steps_aside_until_the_intent_is_over_and_then_takes_it_over() 
     let first = installed();
     let (open, _) = begun(&first, intent("b1", NOW), NOW);
     let early = NOW + WINDOW - Duration::from_millis(1);
-    let busy = begin(&open, intent("b2", early), None, |_| false, early);
+    let busy = begin(&open, intent("b2", early), None, false, early);
     assert!(matches!(busy, Begin::Busy { until, .. } if until == NOW + WINDOW));
     let late = NOW + WINDOW;
     let (taken, _) = begun(&open, intent("b2", late), late);
@@ -133,11 +133,38 @@ fn another_broker_steps_aside_until_the_intent_is_over_and_then_takes_it_over() 
 }
 
 #[test]
-fn an_intent_of_a_broker_known_to_be_dead_is_not_waited_for() {
-    let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
+fn an_intent_of_a_process_known_to_be_dead_is_not_waited_for() {
+    let mine = intent("b1", NOW);
+    let (open, _) = begun(&installed(), mine.clone(), NOW);
     let soon = NOW + Duration::from_secs(1);
-    let began = begin(&open, intent("b1", soon), None, |_| true, soon);
-    assert!(matches!(began, Begin::Go { .. }));
+    assert_eq!(abandon(&open, &IntentId::random(), soon), None, "another's");
+    let ended = abandon(&open, &mine.id, soon).unwrap();
+    assert_eq!(ended.due, Some(soon));
+    let (taken, _) = begun(&ended, intent("b2", soon), soon);
+    assert!(taken.intent.unwrap().is_repeat());
+}
+
+#[test]
+fn after_an_outage_whoever_may_hold_the_answer_comes_first() {
+    let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
+    let at = |seconds| NOW + Duration::from_secs(seconds);
+    let begin_at = |holder, seconds, is_settling| {
+        let now = at(seconds);
+        begin(&open, intent(holder, now), None, is_settling, now)
+    };
+    assert!(matches!(begin_at("b2", 40, true), Begin::Busy { .. }));
+    assert!(
+        matches!(begin_at("b2", 40, false), Begin::Go { .. }),
+        "not for ever"
+    );
+    assert!(
+        matches!(begin_at("b2", 20, true), Begin::Go { .. }),
+        "GHL repeats its answer"
+    );
+    assert!(
+        matches!(begin_at("b1", 40, true), Begin::Go { .. }),
+        "it knows its own journal"
+    );
 }
 
 #[test]
@@ -154,7 +181,7 @@ fn a_refresh_that_was_asked_for_twice_happens_once() {
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link, "r2"));
     let past_first = Some(Generation::FIRST);
-    let again = begin(&second, intent("b2", NOW), past_first, |_| false, NOW);
+    let again = begin(&second, intent("b2", NOW), past_first, false, NOW);
     assert_eq!(again, Begin::Superseded);
 }
 
@@ -163,7 +190,7 @@ fn the_dead_and_the_static_are_not_refreshed() {
     for status in [Status::Invalid, Status::Revoked, Status::Static] {
         let mut dead = installed();
         dead.access.status = status;
-        let began = begin(&dead, intent("b1", NOW), None, |_| false, NOW);
+        let began = begin(&dead, intent("b1", NOW), None, false, NOW);
         assert_eq!(began, Begin::NotRefreshable(status));
     }
 }
@@ -234,7 +261,7 @@ fn an_unknown_outcome_stays_open_and_over_until_it_is_known() {
     else {
         panic!("not applied");
     };
-    assert_eq!(unknown.wake_at(later), Some(later + Duration::from_secs(1)));
+    assert_eq!(unknown.due, Some(later + Duration::from_secs(1)));
     let second = intent("b2", later);
     let (taken, _) = begun(&unknown, second.clone(), later);
     // The repeat could not even be sent: the first attempt is no better known for that.
@@ -296,9 +323,23 @@ fn a_kept_token_is_tried_before_an_installation_is_given_up() {
 fn revoked_stays_revoked_until_the_customer_consents() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
-    let revoked = revoke(&open, "uninstalled", NOW);
+    let revoked = revoke(&open, "uninstalled", NOW, NOW).unwrap();
     let late = applied(&revoked, &grant(&first, link, "r2"));
     assert_eq!((late.access.status, late.due), (Status::Revoked, None));
+}
+
+#[test]
+fn an_uninstall_from_before_the_last_consent_is_old_news() {
+    let before = NOW - Duration::from_millis(1);
+    assert_eq!(revoke(&installed(), "uninstalled", before, NOW), None);
+}
+
+#[test]
+fn a_static_token_never_ends_a_consent_that_lives() {
+    let mut known = installed();
+    assert!(!may_be_static(Some(&known)));
+    known.access.status = Status::Invalid;
+    assert!(may_be_static(Some(&known)) && may_be_static(None));
 }
 
 #[test]

@@ -86,7 +86,7 @@ impl StoreWriter {
         holder: &str,
         window: Duration,
         wanted: Wanted,
-        is_abandoned: impl Fn(&IntentId) -> bool,
+        is_settling: bool,
     ) -> Result<Begin, WriteError> {
         let id = lease.installation();
         let intent_id = IntentId::random();
@@ -108,7 +108,7 @@ impl StoreWriter {
                 until: now + window,
                 first_spent_at: now,
             };
-            match protocol::begin(current, intent, unless_past, &is_abandoned, now) {
+            match protocol::begin(current, intent, unless_past, is_settling, now) {
                 protocol::Begin::Busy { holder, until } => {
                     Decision::Leave(Ok(Begin::Busy { holder, until }))
                 }
@@ -229,11 +229,15 @@ impl StoreWriter {
     }
 }
 
-/// When the refresh is due, where it was wanted because it is due and is not: somebody else was
-/// faster. An attempt that is left open is always due.
+/// When an attempt is due, where it is not: somebody else was faster, or a failed one is backing
+/// off, which no impatience of callers cuts short.
 fn not_due(current: &Installation, wanted: Wanted, now: Timestamp) -> Option<Timestamp> {
-    match (wanted, current.due) {
-        (Wanted::Due, Some(due)) if due > now && current.intent.is_none() => Some(due),
-        (Wanted::Due | Wanted::Past(_) | Wanted::Now, _) => None,
+    let due = current.due.filter(|due| *due > now);
+    let is_under_way = current.intent.as_ref().is_some_and(|open| open.until > now);
+    let is_backing_off = current.failures > 0 && !is_under_way;
+    match wanted {
+        Wanted::Due => due,
+        Wanted::Past(_) if is_backing_off => due,
+        Wanted::Past(_) | Wanted::Now => None,
     }
 }
