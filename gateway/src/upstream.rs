@@ -9,6 +9,7 @@ use axum::response::Response;
 use http::Request;
 use hyper_util::client::legacy::{self, Client};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use service::listen::BUFFER_BYTES;
 use tokio::time::{Instant, timeout_at};
 
 use crate::body::{Broken, Outgoing, Progress};
@@ -66,6 +67,7 @@ impl Upstream {
             .pool_idle_timeout(IDLE_TIMEOUT)
             .pool_timer(TokioTimer::new())
             .timer(TokioTimer::new())
+            .http1_max_buf_size(BUFFER_BYTES)
             .build(connector);
         let side = |peer, base: &Base| Self {
             peer,

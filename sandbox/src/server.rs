@@ -6,7 +6,6 @@ use std::io;
 use std::time::Duration;
 
 use axum::Router;
-use axum::body::Body;
 use axum::response::Response;
 use http::Request;
 use hyper::body::Incoming;
@@ -14,6 +13,8 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
+use service::linger;
+use service::listen::BUFFER_BYTES;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
@@ -64,7 +65,7 @@ fn connection(
     // Fails only on a connection that is gone already.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = router.clone().oneshot(request.map(Body::new));
+        let answer = router.clone().oneshot(linger::until_its_end(request));
         async move {
             let response: Result<Response, Infallible> = answer.await;
             match response {
@@ -74,7 +75,8 @@ fn connection(
             }
         }
     });
-    let builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http1().max_buf_size(BUFFER_BYTES);
     let connection = builder
         .serve_connection(TokioIo::new(stream), service)
         .into_owned();
