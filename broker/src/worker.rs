@@ -18,7 +18,7 @@ use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
 use store_writer::{Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{error, info, warn};
+use tracing::{Instrument, debug_span, error, info, warn};
 
 use crate::breaker::{self, Streak};
 use crate::config::{Config, Timing};
@@ -121,7 +121,8 @@ impl Worker {
         let started = Instant::now();
         let outcome = match self.leases.take(id, self.timing.lease).await {
             Ok(lease) => {
-                let outcome = self.refresh_leased(&lease, wanted).await;
+                let span = debug_span!("refresh", installation = id.as_str());
+                let outcome = self.refresh_leased(&lease, wanted).instrument(span).await;
                 self.leases.release(lease).await;
                 outcome
             }

@@ -12,9 +12,10 @@ use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
-use tower::Layer;
+use tower::{Layer, ServiceExt};
 use tracing::{debug, warn};
 
+use crate::linger;
 use crate::shutdown::Shutdown;
 
 /// How long a connection may be without a complete request head: idle between two requests, or
@@ -72,6 +73,7 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
         };
         without_delay(&stream);
         let service = Extension(ConnectInfo(peer)).layer(router.clone());
+        let service = service.map_request(linger::until_its_end);
         let connection =
             http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
         let connection = connections.watch(connection);

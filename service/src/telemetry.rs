@@ -17,10 +17,11 @@ use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
 use opentelemetry_sdk::trace::SdkTracerProvider;
-use tracing_subscriber::filter::ParseError;
+use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
 use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, Registry, fmt as log};
+use tracing_subscriber::{EnvFilter, Layer, fmt as log};
 use url::Url;
 
 pub use line::WHOLE_LINE;
@@ -121,13 +122,14 @@ impl Telemetry {
             .as_ref()
             .map(|endpoint| exporter(endpoint, config.service))
             .transpose()?;
-        let export = spans
-            .as_ref()
-            .map(|spans| tracing_opentelemetry::layer().with_tracer(spans.tracer("evergreen")));
+        let export = spans.as_ref().map(|spans| {
+            tracing_opentelemetry::layer()
+                .with_tracer(spans.tracer("evergreen"))
+                .with_filter(exported())
+        });
         tracing_subscriber::registry()
-            .with(log_layer(config.log))
             .with(export)
-            .with(filter)
+            .with(log_layer(config.log).with_filter(filter))
             .try_init()?;
         if spans.is_some() {
             trace::enable();
@@ -186,7 +188,28 @@ impl FromStr for LogFormat {
     }
 }
 
-fn log_layer(format: LogFormat) -> Box<dyn Layer<Registry> + Send + Sync> {
+/// Our own spans, whatever is logged; not those of the libraries, of which one would be exported
+/// for each export.
+fn exported() -> Targets {
+    let libraries = [
+        "h2",
+        "hyper",
+        "hyper_util",
+        "opentelemetry",
+        "reqwest",
+        "rustls",
+        "tower",
+    ];
+    let ours = Targets::new().with_default(LevelFilter::DEBUG);
+    libraries.into_iter().fold(ours, |targets, library| {
+        targets.with_target(library, LevelFilter::OFF)
+    })
+}
+
+fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+where
+    S: tracing::Subscriber + for<'a> LookupSpan<'a>,
+{
     let layer = log::layer().with_writer(io::stderr);
     match format {
         LogFormat::Text => {

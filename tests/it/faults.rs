@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::client::get;
+use tests::load::steady;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
@@ -134,4 +135,62 @@ async fn a_wrong_client_secret_pauses_everybody_and_gives_nobody_up() {
         },
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_installation_that_is_refused_alone_stops_nobody_else() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
+    let healthy = up.install("healthy").await;
+    let refused = up.install("refused").await;
+    up.sandbox
+        .faults(json!([{
+            "on": "token", "kind": "invalid_client", "share": 1.0, "locationId": "refused",
+        }]))
+        .await;
+    up.program
+        .wait_for_line(&["[REFRESH-FAIL]", &refused], PATIENCE)
+        .await;
+    let refreshed = || {
+        let log = up.program.log();
+        log.iter()
+            .filter(|line| line.contains(&format!("[REFRESH] {healthy}")))
+            .count()
+    };
+    let seen = refreshed();
+    until(
+        "the other to be refreshed three times more",
+        PATIENCE,
+        || async { holds(refreshed() >= seen + 3, refreshed()) },
+    )
+    .await;
+    let log = up.program.log();
+    let alarms = log
+        .iter()
+        .filter(|line| line.contains("check GHL_CLIENT_ID"))
+        .count();
+    assert_eq!(alarms, 0, "the client pair is fine");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn impatient_callers_do_not_make_an_overload_worse() {
+    let up = Up::start(&[
+        ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s"),
+        ("EVERGREEN_EXPIRED_WAIT", "2s"),
+    ])
+    .await;
+    let id = up.install("locA").await;
+    up.sandbox
+        .faults(json!([{ "on": "token", "kind": "status", "status": 429, "retry_after": 30, "share": 1.0 }]))
+        .await;
+    // The token expires early in this, and callers go on asking.
+    let calls = steady(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
+    assert!(calls.answers.contains_key(&503), "{:?}", calls.answers);
+    assert!(!calls.answers.contains_key(&401), "{:?}", calls.answers);
+    let asked = up.sandbox.ledger().await["token_calls"]["faulted"]
+        .as_u64()
+        .unwrap();
+    assert!(
+        asked <= 2,
+        "{asked} token calls, although GHL asked for 30 s of peace"
+    );
 }

@@ -1,9 +1,14 @@
 //! The store is away: calls go on with what gateways have, and refreshes catch up.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::SecretString;
+use serde_json::json;
+use store::{KeyRing, TokenReader};
 use tests::fleet::{Fleet, Shape};
 use tests::load::steady;
+use tests::redis::Redis;
 use tests::wait::{holds, until};
 use tokio::time::{Instant, sleep_until};
 
@@ -55,4 +60,67 @@ async fn thirty_seconds_without_the_store() {
     let ledger = fleet.sandbox.ledger().await;
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
     assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
+    let _alone = tests::alone().await;
+    let mut fleet = Fleet::start(&Shape {
+        brokers: 2,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", "60s"), ("REPLAY_GRACE", "5s")],
+        settings: &[("EVERGREEN_TOKEN_TIMEOUT", "4s")],
+    })
+    .await;
+    let id = fleet.install(1).await.remove(0);
+    let slow = json!([{
+        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 2000, "next": 1,
+    }]);
+    fleet.sandbox.faults(slow).await;
+    until("the token to be spent", Duration::from_secs(70), || async {
+        let spent = fleet.sandbox.count("refresh_tokens_spent").await;
+        holds(spent == 1, spent)
+    })
+    .await;
+    // Between GHL's answer and the commit; and away for longer than GHL repeats itself.
+    fleet.redis.store.kill().await;
+    let away = Instant::now() + Duration::from_secs(35);
+    sleep_until(away).await;
+    fleet.redis.store.resume_process().await;
+    until("the kept answer to be committed", PATIENCE, || async {
+        let log = fleet.broker_logs();
+        let is_committed = log
+            .iter()
+            .any(|line| line.contains(&format!("[REFRESH] {id}")));
+        holds(is_committed, log.len())
+    })
+    .await;
+    let log = fleet.broker_logs();
+    let failed: Vec<_> = log
+        .iter()
+        .filter(|line| line.contains("[REFRESH-FAIL]"))
+        .collect();
+    assert!(failed.is_empty(), "{failed:#?}");
+    let ledger = fleet.sandbox.ledger().await;
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+    let url = format!(
+        "{}/api/ghl/products?installation_id={id}",
+        fleet.haproxy.url
+    );
+    let (code, body) = tests::client::get(&fleet.client, &url).await;
+    assert_eq!(code, 200, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_password_that_was_put_right_needs_no_restart() {
+    let mut server = Redis::start_with(&["--requirepass", "another"]).await;
+    let url = SecretString::from(server.url().replace("redis://", "redis://:right@"));
+    let reader = TokenReader::redis(&url, Arc::new(KeyRing::generate("a"))).unwrap();
+    let refused = reader.ping().await.unwrap_err();
+    assert!(refused.is_unavailable());
+    server.restart_with(&["--requirepass", "right"]).await;
+    until("the login", PATIENCE, || async {
+        reader.ping().await.map_err(|error| format!("{error:?}"))
+    })
+    .await;
 }

@@ -156,3 +156,38 @@ async fn a_paused_location_is_not_given_up() {
     let (_, seen) = get(&up.client, &status).await;
     assert_eq!(seen["tokenStatus"], "valid", "{seen}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind() {
+    let up = Up::start(&[]).await;
+    let consent = up
+        .client
+        .get(format!("{}/oauth/install", up.public))
+        .send()
+        .await
+        .unwrap();
+    let consent = consent.headers()["location"].to_str().unwrap().to_owned();
+    let answer = up
+        .client
+        .post(format!("{consent}&locationId=locA"))
+        .send()
+        .await
+        .unwrap();
+    let callback = answer.headers()["location"].to_str().unwrap().to_owned();
+    up.sandbox
+        .faults(json!([{ "on": "token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
+        .await;
+    let impatient = up
+        .client
+        .get(&callback)
+        .timeout(Duration::from_millis(500))
+        .send()
+        .await;
+    assert!(impatient.is_err(), "it left before the answer");
+    until("the installation", PATIENCE, || async {
+        let url = format!("{}/api/oauth/status?locationId=locA", up.public);
+        let (code, body) = get(&up.client, &url).await;
+        holds(code == 200, body)
+    })
+    .await;
+}

@@ -62,6 +62,13 @@ impl Redis {
         }
     }
 
+    /// Starts it again with other arguments, and the data it had.
+    pub async fn restart_with(&mut self, args: &[&str]) {
+        self.kill().await;
+        self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
+        self.resume_process().await;
+    }
+
     /// Starts it again with the data it had.
     pub async fn resume_process(&mut self) {
         let port = self.port.to_string();

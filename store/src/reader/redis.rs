@@ -21,7 +21,7 @@ use super::{ReadError, Reads};
 use crate::caller::KeyHash;
 use crate::change::Change;
 use crate::clock::{StoreClock, Timestamp};
-use crate::connection::{self, BadAddress, COMMAND_TIMEOUT};
+use crate::connection::{self, BadAddress, COMMAND_TIMEOUT, Link};
 use crate::id::InstallationId;
 use crate::keys;
 use crate::record::Fields;
@@ -34,7 +34,7 @@ const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
 const BACKLOG: usize = 16 * 1024;
 
 pub(super) struct RedisReads {
-    commands: ConnectionManager,
+    commands: Link,
     changes: broadcast::Sender<Change>,
     clock: Arc<StoreClock>,
     tasks: [JoinHandle<()>; 2],
@@ -43,7 +43,7 @@ pub(super) struct RedisReads {
 impl RedisReads {
     pub(super) fn start(url: &SecretString) -> Result<Self, BadAddress> {
         let client = connection::client(url)?;
-        let commands = connection::manager(&client)?;
+        let commands = Link::new(client.clone())?;
         let (changes, _) = broadcast::channel(BACKLOG);
         let clock = Arc::new(StoreClock::new());
         let tasks = [
@@ -58,8 +58,19 @@ impl RedisReads {
         })
     }
 
-    fn connection(&self) -> ConnectionManager {
-        self.commands.clone()
+    async fn run<T, F>(&self, command: impl FnOnce(ConnectionManager) -> F) -> Result<T, ReadError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let answer = self.commands.run(command).await;
+        answer.map_err(|error| ReadError::Unavailable(Box::new(error)))
+    }
+
+    async fn hash(&self, key: String) -> Result<Fields, ReadError> {
+        let fields: HashMap<String, Vec<u8>> = self
+            .run(|mut redis| async move { redis.hgetall(key).await })
+            .await?;
+        Ok(fields.into_iter().collect())
     }
 }
 
@@ -71,30 +82,24 @@ impl Drop for RedisReads {
 
 impl Reads for RedisReads {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(read_hash(self.connection(), keys::access(id)))
+        Box::pin(self.hash(keys::access(id)))
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        let mut connection = self.connection();
-        Box::pin(in_time(async move {
-            connection.get(keys::location(name)).await
-        }))
+        let key = keys::location(name);
+        Box::pin(self.run(|mut redis| async move { redis.get(key).await }))
     }
 
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(read_hash(self.connection(), keys::caller(key)))
+        Box::pin(self.hash(keys::caller(key)))
     }
 
     fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
-        let mut connection = self.connection();
-        Box::pin(in_time(
-            async move { connection.exists(keys::CALLERS).await },
-        ))
+        Box::pin(self.run(|mut redis| async move { redis.exists(keys::CALLERS).await }))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
-        let mut connection = self.connection();
-        Box::pin(in_time(async move { connection.ping().await }))
+        Box::pin(self.run(|mut redis| async move { redis.ping().await }))
     }
 
     fn changes(&self) -> broadcast::Receiver<Change> {
@@ -103,20 +108,6 @@ impl Reads for RedisReads {
 
     fn now(&self) -> Timestamp {
         self.clock.now()
-    }
-}
-
-async fn read_hash(mut connection: ConnectionManager, key: String) -> Result<Fields, ReadError> {
-    let fields: HashMap<String, Vec<u8>> =
-        in_time(async move { connection.hgetall(key).await }).await?;
-    Ok(fields.into_iter().collect())
-}
-
-async fn in_time<T>(command: impl Future<Output = RedisResult<T>>) -> Result<T, ReadError> {
-    match timeout(COMMAND_TIMEOUT, command).await {
-        Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(error)) => Err(ReadError::Unavailable(Box::new(error))),
-        Err(elapsed) => Err(ReadError::Unavailable(Box::new(elapsed))),
     }
 }
 
@@ -190,19 +181,17 @@ fn flatten<T>(outcome: Result<RedisResult<T>, Elapsed>) -> RedisResult<T> {
 }
 
 /// Keeps our copy of the store's clock true.
-async fn follow_clock(mut connection: ConnectionManager, clock: Arc<StoreClock>) {
+async fn follow_clock(commands: Link, clock: Arc<StoreClock>) {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heartbeat.tick().await;
         let asked = Instant::now();
-        let command = redis::cmd("TIME");
-        let told = timeout(COMMAND_TIMEOUT, command.query_async(&mut connection)).await;
-        if let Ok((seconds, micros)) = flatten::<(i64, i64)>(told) {
-            clock.set(
-                Timestamp::from_millis(seconds * 1000 + micros / 1000),
-                asked,
-            );
+        let time = |mut redis| async move { redis::cmd("TIME").query_async(&mut redis).await };
+        let told: Result<(i64, i64), _> = commands.run(time).await;
+        if let Ok((seconds, micros)) = told {
+            let told = Timestamp::from_millis(seconds * 1000 + micros / 1000);
+            clock.set(told, asked);
         }
     }
 }

@@ -7,16 +7,15 @@ use std::time::Duration;
 use redis::aio::ConnectionManager;
 use redis::{AsyncCommands, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind};
 use secrecy::SecretString;
-use store::connection::{self, BadAddress, COMMAND_TIMEOUT};
+use store::connection::{self, BadAddress, CommandError, Link};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
-use tokio::time::timeout;
 
 use super::{Answer, Backend, Loaded, Stock, Swap, Upcoming};
 use crate::writer::WriteError;
 
 pub struct RedisBackend {
-    connection: ConnectionManager,
+    link: Link,
     swap: Script,
     claim: Script,
 }
@@ -27,29 +26,32 @@ impl RedisBackend {
     pub fn new(url: &SecretString) -> Result<Self, BadAddress> {
         let client = connection::client(url)?;
         Ok(Self {
-            connection: connection::manager(&client)?,
+            link: Link::new(client)?,
             swap: Script::new(include_str!("redis/swap.lua")),
             claim: Script::new(include_str!("redis/claim.lua")),
         })
     }
 
-    fn connection(&self) -> ConnectionManager {
-        self.connection.clone()
+    async fn run<T, F>(&self, command: impl FnOnce(ConnectionManager) -> F) -> Result<T, WriteError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        self.link.run(command).await.map_err(classify)
     }
 }
 
 impl Backend for RedisBackend {
     fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
         type Hash = HashMap<String, Vec<u8>>;
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut both = redis::pipe();
             both.atomic()
                 .hgetall(keys::access(id))
                 .hgetall(keys::refresh(id))
                 .cmd("TIME");
-            let (access, refresh, now): (Hash, Hash, (i64, i64)) =
-                in_time(both.query_async(&mut connection)).await?;
+            let (access, refresh, now): (Hash, Hash, (i64, i64)) = self
+                .run(async |mut redis: ConnectionManager| both.query_async(&mut redis).await)
+                .await?;
             Ok(Loaded {
                 access: access.into_iter().collect(),
                 refresh: refresh.into_iter().collect(),
@@ -59,7 +61,6 @@ impl Backend for RedisBackend {
     }
 
     fn swap(&self, swap: Swap) -> Answer<'_, bool> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let partition = swap.id.partition();
             let mut call = self.swap.prepare_invoke();
@@ -87,7 +88,8 @@ impl Backend for RedisBackend {
                 }
             }
             call.arg(&swap.removed);
-            in_time(call.invoke_async(&mut connection)).await
+            self.run(async |mut redis: ConnectionManager| call.invoke_async(&mut redis).await)
+                .await
         })
     }
 
@@ -97,17 +99,17 @@ impl Backend for RedisBackend {
         limit: usize,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut call = self.claim.key(keys::due(partition));
             call.arg(limit).arg(millis(claim));
-            let ids: Vec<String> = in_time(call.invoke_async(&mut connection)).await?;
+            let ids: Vec<String> = self
+                .run(async |mut redis: ConnectionManager| call.invoke_async(&mut redis).await)
+                .await?;
             Ok(parse_ids(&ids))
         })
     }
 
     fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut command = redis::cmd("ZADD");
             command
@@ -116,34 +118,35 @@ impl Backend for RedisBackend {
                 .arg("LT")
                 .arg(at.as_millis())
                 .arg(id.as_str());
-            in_time(command.query_async(&mut connection)).await
+            self.run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .await
         })
     }
 
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let key = keys::due(id.partition());
-            in_time(connection.zrem(key, id.as_str())).await
+            self.run(async |mut redis: ConnectionManager| redis.zrem(key, id.as_str()).await)
+                .await
         })
     }
 
     fn upcoming(&self) -> Answer<'_, Upcoming> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut heads = redis::pipe();
             heads.cmd("TIME");
             for partition in 0..=u8::MAX {
                 heads.zrange_withscores(keys::due(partition), 0, 0);
             }
-            let (now, due): ((i64, i64), Heads) =
-                split(in_time(heads.query_async(&mut connection)).await?)?;
+            let (now, due): ((i64, i64), Heads) = split(
+                self.run(async |mut redis: ConnectionManager| heads.query_async(&mut redis).await)
+                    .await?,
+            )?;
             Ok(look_ahead(timestamp(now), &due))
         })
     }
 
     fn stock(&self) -> Answer<'_, Stock> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut counts = redis::pipe();
             let mut heads = redis::pipe();
@@ -153,9 +156,13 @@ impl Backend for RedisBackend {
                 heads.zrange_withscores(&key, 0, 0);
                 counts.zcard(&key).zcount(&key, "-inf", "(+inf");
             }
-            let (now, heads): ((i64, i64), Heads) =
-                split(in_time(heads.query_async(&mut connection)).await?)?;
-            let counts: Vec<u64> = in_time(counts.query_async(&mut connection)).await?;
+            let (now, heads): ((i64, i64), Heads) = split(
+                self.run(async |mut redis: ConnectionManager| heads.query_async(&mut redis).await)
+                    .await?,
+            )?;
+            let counts: Vec<u64> = self
+                .run(async |mut redis: ConnectionManager| counts.query_async(&mut redis).await)
+                .await?;
             let now = timestamp(now);
             let expiries = heads.iter().flatten().filter_map(|(_, score)| at(*score));
             Ok(Stock {
@@ -167,10 +174,12 @@ impl Backend for RedisBackend {
     }
 
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
-        let mut connection = self.connection();
         Box::pin(async move {
-            let ids: Vec<String> =
-                in_time(connection.zrange(keys::expiry(partition), 0, -1)).await?;
+            let ids: Vec<String> = self
+                .run(async |mut redis: ConnectionManager| {
+                    redis.zrange(keys::expiry(partition), 0, -1).await
+                })
+                .await?;
             let mut ids = parse_ids(&ids);
             ids.sort_unstable();
             Ok(ids)
@@ -178,12 +187,13 @@ impl Backend for RedisBackend {
     }
 
     fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
-        let mut connection = self.connection();
-        Box::pin(async move { in_time(connection.get(keys::location(name))).await })
+        Box::pin(async move {
+            self.run(async |mut redis: ConnectionManager| redis.get(keys::location(name)).await)
+                .await
+        })
     }
 
     fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut command = redis::cmd("SET");
             command
@@ -191,35 +201,50 @@ impl Backend for RedisBackend {
                 .arg(id.as_str())
                 .arg("NX")
                 .arg("GET");
-            let earlier: Option<String> = in_time(command.query_async(&mut connection)).await?;
+            let earlier: Option<String> = self
+                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .await?;
             Ok(earlier.unwrap_or_else(|| id.to_string()))
         })
     }
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()> {
-        let mut connection = self.connection();
         Box::pin(async move {
             // In this order: from the first step on every call needs a key.
-            in_time::<()>(connection.sadd(keys::CALLERS, key.to_string())).await?;
+            let hash = key.to_string();
+            self.run::<(), _>(async |mut redis: ConnectionManager| {
+                redis.sadd(keys::CALLERS, hash).await
+            })
+            .await?;
             let mut set = redis::cmd("HSET");
             set.arg(keys::caller(key));
             for (name, value) in fields.iter() {
                 set.arg(name).arg(value);
             }
-            in_time::<()>(set.query_async(&mut connection)).await?;
+            self.run::<(), _>(async |mut redis: ConnectionManager| {
+                set.query_async(&mut redis).await
+            })
+            .await?;
             let message = Change::Caller(*key).to_message().unwrap_or_default();
-            in_time(connection.publish(keys::CHANGES, message)).await
+            self.run(async |mut redis: ConnectionManager| {
+                redis.publish(keys::CHANGES, message).await
+            })
+            .await
         })
     }
 
     fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
-        let mut connection = self.connection();
         Box::pin(async move {
-            let hashes: Vec<String> = in_time(connection.smembers(keys::CALLERS)).await?;
+            let hashes: Vec<String> = self
+                .run(async |mut redis: ConnectionManager| redis.smembers(keys::CALLERS).await)
+                .await?;
             let mut callers = Vec::with_capacity(hashes.len());
             for hash in hashes.iter().filter_map(|hash| hash.parse().ok()) {
-                let fields: HashMap<String, Vec<u8>> =
-                    in_time(connection.hgetall(keys::caller(&hash))).await?;
+                let fields: HashMap<String, Vec<u8>> = self
+                    .run(async |mut redis: ConnectionManager| {
+                        redis.hgetall(keys::caller(&hash)).await
+                    })
+                    .await?;
                 callers.push((hash, fields.into_iter().collect()));
             }
             Ok(callers)
@@ -227,7 +252,6 @@ impl Backend for RedisBackend {
     }
 
     fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
-        let mut connection = self.connection();
         Box::pin(async move {
             let mut command = redis::cmd("SET");
             command
@@ -236,14 +260,18 @@ impl Backend for RedisBackend {
                 .arg("NX")
                 .arg("PX")
                 .arg(millis(ttl));
-            let set: Option<String> = in_time(command.query_async(&mut connection)).await?;
+            let set: Option<String> = self
+                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .await?;
             Ok(set.is_some())
         })
     }
 
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
-        let mut connection = self.connection();
-        Box::pin(async move { in_time(connection.get(key)).await })
+        Box::pin(async move {
+            self.run(async |mut redis: ConnectionManager| redis.get(key).await)
+                .await
+        })
     }
 }
 
@@ -259,12 +287,13 @@ type Heads = Vec<Vec<(String, f64)>>;
 /// Tells the first answer of a pipeline, the time, from the heads that follow it.
 fn split(mut answers: Vec<redis::Value>) -> Result<((i64, i64), Heads), WriteError> {
     let heads = answers.split_off(1);
-    let now = redis::from_redis_value(answers.remove(0)).map_err(|error| classify(error.into()))?;
+    let now = redis::from_redis_value(answers.remove(0))
+        .map_err(|error| classify(RedisError::from(error).into()))?;
     let heads = heads
         .into_iter()
         .map(redis::from_redis_value)
         .collect::<Result<_, _>>()
-        .map_err(|error| classify(error.into()))?;
+        .map_err(|error| classify(RedisError::from(error).into()))?;
     Ok((now, heads))
 }
 
@@ -304,15 +333,11 @@ fn parse_ids(ids: &[String]) -> Vec<InstallationId> {
     ids.iter().filter_map(|id| id.parse().ok()).collect()
 }
 
-async fn in_time<T>(command: impl Future<Output = RedisResult<T>>) -> Result<T, WriteError> {
-    match timeout(COMMAND_TIMEOUT, command).await {
-        Ok(answer) => answer.map_err(classify),
-        Err(elapsed) => Err(WriteError::Unavailable(Box::new(elapsed))),
-    }
-}
-
 /// Whether Redis is away, or there and unwilling.
-fn classify(error: RedisError) -> WriteError {
+fn classify(error: CommandError) -> WriteError {
+    let CommandError::Redis(error) = error else {
+        return WriteError::Unavailable(Box::new(error));
+    };
     let is_refusal = match error.kind() {
         ErrorKind::Server(kind) => match kind {
             ServerErrorKind::BusyLoading

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use redis::aio::ConnectionManager;
 use redis::{Client, ErrorKind, RedisError};
-use store::connection::{self, BadAddress};
+use store::connection::{BadAddress, CommandError, Link};
 use tokio::time::timeout;
 
 /// A node that answers slower than this would slow every lock down.
@@ -23,14 +23,14 @@ pub(super) enum Health {
 
 pub(super) struct Node {
     pub(super) client: Client,
-    probe: ConnectionManager,
+    probe: Link,
     health: Mutex<Health>,
 }
 
 impl Node {
     pub(super) fn new(client: Client) -> Result<Self, BadAddress> {
         Ok(Self {
-            probe: connection::manager(&client)?,
+            probe: Link::new(client.clone())?,
             client,
             health: Mutex::new(Health::Up),
         })
@@ -46,12 +46,15 @@ impl Node {
     pub(super) async fn examine(&self, key: &str) -> Option<Health> {
         let mut command = redis::cmd("SET");
         command.arg(key).arg("1").arg("PX").arg(1000);
-        let mut connection = self.probe.clone();
-        let answer = timeout(PATIENCE, command.query_async::<()>(&mut connection)).await;
-        let now = match answer {
+        let probe = self
+            .probe
+            .run(async |mut redis: ConnectionManager| command.query_async::<()>(&mut redis).await);
+        let now = match timeout(PATIENCE, probe).await {
             Ok(Ok(())) => Health::Up,
-            Ok(Err(error)) => classify(&error),
-            Err(_) => Health::Away(format!("no answer within {} ms", PATIENCE.as_millis())),
+            Ok(Err(CommandError::Redis(error))) => classify(&error),
+            Ok(Err(CommandError::TimedOut)) | Err(_) => {
+                Health::Away(format!("no answer within {} ms", PATIENCE.as_millis()))
+            }
         };
         let mut health = self.health.lock().unwrap_or_else(PoisonError::into_inner);
         let is_new = std::mem::discriminant(&*health) != std::mem::discriminant(&now);
