@@ -186,3 +186,41 @@ async fn the_sealing_keys_are_for_their_owner_alone() {
         assert_eq!(mode & 0o777, 0o600, "{}", path.display());
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_private_integration_token_is_used_as_it_is_and_never_refreshed() {
+    let token = "pit-00000000-0000-4000-8000-000000000000";
+    let up = Up::start(&[("GHL_ACCESS_TOKEN", token), ("GHL_LOCATION_ID", "locP")]).await;
+    let url = format!("{}/api/oauth/status?locationId=locP", up.public);
+    let seen = until("its installation", PATIENCE, || async {
+        let (code, body) = get(&up.client, &url).await;
+        if code == 200 {
+            Ok(body)
+        } else {
+            Err(body.to_string())
+        }
+    })
+    .await;
+    assert_eq!(
+        (&seen["tokenStatus"], &seen["nextRefreshAt"]),
+        (&json!("static"), &json!(null))
+    );
+    // The sandbox does not know it: what GHL says of it is what the caller sees.
+    let url = format!("{}/api/ghl/products?locationId=locP", up.public);
+    let (code, body) = get(&up.client, &url).await;
+    assert_eq!(
+        (code, &body["message"]),
+        (401, &json!("Invalid JWT")),
+        "{body}"
+    );
+    assert_eq!(
+        up.sandbox.count("calls_with_unknown_token").await,
+        1,
+        "asked once, not replayed"
+    );
+    // A consent of the same location takes its place, and the token does not come back.
+    let id = up.install("locP").await;
+    assert_eq!(seen["installationId"], id);
+    let (code, body) = get(&up.client, &url).await;
+    assert_eq!(code, 200, "{body}");
+}
