@@ -59,6 +59,9 @@ pub(crate) fn describe() {
     for outcome in OUTCOMES {
         counter!(REFRESHES, "outcome" => outcome).absolute(0);
     }
+    for operation in ["schedule", "refresh"] {
+        counter!(STORE_ERRORS, "operation" => operation).absolute(0);
+    }
     gauge!(BREAKER).set(0.0);
 }
 

@@ -191,3 +191,39 @@ async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_sees_and_ends_an_installation() {
+    let up = Up::start(&[]).await;
+    let (kept, ended) = (up.install("kept").await, up.install("ended").await);
+    let run = async |args: &[&str]| {
+        let output = up.command(args).run().await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8(output.stdout).unwrap()
+    };
+    run(&["installations", "revoke", "ended"]).await;
+    let listed = run(&["installations", "list"]).await;
+    let line = |id: &str| {
+        listed
+            .lines()
+            .find(|line| line.contains(id))
+            .unwrap()
+            .to_owned()
+    };
+    assert!(line(&kept).contains("valid"), "{listed}");
+    assert!(line(&ended).contains("revoked"), "{listed}");
+    let shown = run(&["installations", "show", &ended]).await;
+    assert!(shown.contains("revoked by an operator"), "{shown}");
+    let url = format!("{}/api/ghl/products?installation_id={ended}", up.public);
+    until("calls to be told", PATIENCE, || async {
+        let (code, body) = get(&up.client, &url).await;
+        holds(
+            code == 400 && body.to_string().contains("/oauth/install"),
+            body,
+        )
+    })
+    .await;
+    let unknown = up.command(&["installations", "show", "nobody"]).run().await;
+    assert_eq!(unknown.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unknown.stderr).contains("Installation not found"));
+}
