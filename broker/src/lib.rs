@@ -5,6 +5,7 @@ mod auth;
 mod breaker;
 mod config;
 mod error;
+mod line;
 mod metrics;
 mod oauth;
 mod outcome;

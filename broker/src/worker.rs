@@ -1,15 +1,12 @@
 //! One refresh: lease → begin → journal → call → journal → commit → release.
 
 use std::collections::HashMap;
-use std::error::Error;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use ghl::{Answer, Failure, TokenEndpoint};
-use serde_json::json;
 use service::shutdown::Shutdown;
-use service::telemetry::WHOLE_LINE;
 use store::InstallationId;
 use store_writer::durable::DurableError;
 use store_writer::installation::IntentId;
@@ -22,6 +19,7 @@ use tracing::{Instrument, debug_span, error, info, warn};
 
 use crate::breaker::{self, Streak};
 use crate::config::{Config, Timing};
+use crate::line;
 use crate::metrics;
 use crate::outcome::{Attempt, FailureKind, Outcome, judge};
 
@@ -252,7 +250,7 @@ impl Worker {
         match committed {
             // A duplicate is most often our own write, whose acknowledgement was lost.
             Committed::Applied { .. } | Committed::Duplicate => {
-                log_refreshed(id, grant);
+                line::refreshed(id, grant);
                 Outcome::Refreshed {
                     generation: grant.spent.generation.next(),
                 }
@@ -291,7 +289,7 @@ impl Worker {
             .await;
         match given_back {
             Ok(GaveBack::Noted(_)) => {
-                log_failed(begun, kind, &verdict);
+                line::failed(begun, kind, &verdict);
                 Outcome::Failed(kind)
             }
             Ok(GaveBack::Superseded) => Outcome::Superseded,
@@ -300,7 +298,7 @@ impl Worker {
                 Outcome::Adopted
             }
             Err(error) => {
-                log_failed(begun, kind, &verdict);
+                line::failed(begun, kind, &verdict);
                 unavailable(id, &error)
             }
         }
@@ -337,7 +335,7 @@ impl Worker {
             retry_in: STEP_ASIDE,
         };
         let id = &begun.installation;
-        log_failed(begun, FailureKind::Transient, &verdict);
+        line::failed(begun, FailureKind::Transient, &verdict);
         match self
             .writer
             .give_back(id, &begun.link, &begun.intent, &verdict)
@@ -373,7 +371,7 @@ fn grant(begun: &Begun, answer: Answer) -> Grant {
 fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
     match error {
         // Nobody but a person can repair it.
-        WriteError::Unreadable { .. } => log_unreadable(id, error),
+        WriteError::Unreadable { .. } => line::unreadable(id, error),
         WriteError::Unavailable(_)
         | WriteError::Refused(_)
         | WriteError::Contended(_)
@@ -384,60 +382,6 @@ fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
     Outcome::Unavailable(error.to_string())
 }
 
-fn log_unreadable(id: &InstallationId, error: &WriteError) {
-    let cause = error.source().map(ToString::to_string);
-    let error = json!({ "kind": "unreadable", "message": error.to_string(), "cause": cause });
-    error!(
-        target: WHOLE_LINE,
-        installation = id.as_str(),
-        error = %error,
-        "[REFRESH-FAIL] {id} {error}"
-    );
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// The line that operators and scripts look for.
-fn log_refreshed(id: &InstallationId, grant: &Grant) {
-    let hours = grant.lifetime.as_secs_f64() / 3600.0;
-    info!(
-        target: WHOLE_LINE,
-        installation = id.as_str(),
-        good_for_hours = hours,
-        generation = %grant.spent.generation.next(),
-        "[REFRESH] {id} – new token good for {hours:.1} h"
-    );
-}
-
-/// As above. What is retried without anybody's help is not called a failure.
-fn log_failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
-    let id = &begun.installation;
-    let error = json!({
-        "kind": kind.as_str(),
-        "message": verdict.error.message,
-        "generation": begun.link.generation.to_string(),
-        "attempt": begun.failures + 1,
-        "expires_at": begun.expires_at.map(|at| at.to_string()),
-        "first_spent_at": begun.first_spent_at.map(|at| at.to_string()),
-    });
-    if kind.needs_a_person() {
-        error!(
-            target: WHOLE_LINE,
-            installation = id.as_str(),
-            error = %error,
-            "[REFRESH-FAIL] {id} {error}"
-        );
-    } else {
-        let wait = humantime::format_duration(Duration::from_millis(
-            u64::try_from(verdict.retry_in.as_millis()).unwrap_or(u64::MAX),
-        ));
-        warn!(
-            target: WHOLE_LINE,
-            installation = id.as_str(),
-            error = %error,
-            "[REFRESH-RETRY] {id} in {wait} {error}"
-        );
-    }
 }

@@ -116,7 +116,8 @@ impl Telemetry {
     ///
     /// Where an endpoint is set, the process's default TLS provider has to be installed before.
     pub fn start(config: &Config) -> Result<Self, Error> {
-        let filter = EnvFilter::try_new(&config.filter)?;
+        // Whoever asks for more of one part, or less of all, still wants the whole lines.
+        let filter = EnvFilter::try_new(format!("{WHOLE_LINE}=info,{}", config.filter))?;
         let spans = config
             .otlp_endpoint
             .as_ref()
