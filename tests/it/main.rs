@@ -1,13 +1,21 @@
 //! Everything that takes more than one crate: the real programs against real servers.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on should say where")]
+#![expect(
+    clippy::unwrap_used,
+    reason = "a test that cannot go on should say where"
+)]
 
+mod callers;
 mod checklist;
 mod conformance;
 mod faults;
 mod fleet;
 mod leases;
+mod metrics;
 mod outage;
 mod revocation;
+mod settings;
 mod shutdown;
+mod transparency;
 mod walls;
+mod webhooks;
