@@ -137,7 +137,7 @@ impl Core {
                     if !caller.may_use(&token.id) {
                         return Err(Error::NotAllowed);
                     }
-                    hints.agree_on(&token, Some(hint))?;
+                    hints.agree_on(&token, hint)?;
                     return Ok(token);
                 }
                 (None, Kind::Installation) => return Err(caller.not_found()),
@@ -145,10 +145,19 @@ impl Core {
                 (None, Kind::Location | Kind::Company) => {}
             }
         }
-        let only = caller.only_installation();
-        let id = only.ok_or_else(|| caller.not_found())?;
+        let Some(id) = caller.only_installation() else {
+            // Whoever named nothing is told nothing by being told so.
+            let has_named = hints.iter().next().is_some();
+            return Err(if has_named {
+                caller.not_found()
+            } else {
+                Error::NotFound
+            });
+        };
         let token = self.tokens.get(id).await?.ok_or(Error::NotFound)?;
-        hints.agree_on(&token, None)?;
+        if !hints.may_mean(&token) {
+            return Err(caller.not_found());
+        }
         Ok(token)
     }
 

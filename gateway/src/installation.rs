@@ -123,29 +123,26 @@ impl<'r> Hints<'r> {
         self.0.iter().flatten()
     }
 
-    /// Whether all that was said can be meant of the installation that `chosen` led to; `None`:
-    /// the key did.
-    pub(crate) fn agree_on(
-        &self,
-        token: &Token,
-        chosen: Option<&Hint<'_>>,
-    ) -> Result<(), Contradiction> {
-        let Some(odd) = self
+    /// Whether all that was said can be meant of this installation.
+    pub(crate) fn may_mean(&self, token: &Token) -> bool {
+        self.iter().all(|hint| hint.may_mean(token))
+    }
+
+    /// As [`may_mean`](Self::may_mean), of the installation that `chosen` led to; otherwise what
+    /// contradicts it.
+    pub(crate) fn agree_on(&self, token: &Token, chosen: &Hint<'_>) -> Result<(), Contradiction> {
+        let odd = self
             .iter()
-            .find(|hint| Some(*hint) != chosen && !hint.may_mean(token))
-        else {
-            return Ok(());
-        };
-        let (first, first_place) = match chosen {
-            Some(hint) => (hint.value.to_string(), hint.place.as_str()),
-            None => (token.id.to_string(), "the only one of the key"),
-        };
-        Err(Contradiction {
-            first,
-            first_place,
-            second: odd.value.to_string(),
-            second_place: odd.place.as_str(),
-        })
+            .find(|hint| *hint != chosen && !hint.may_mean(token));
+        match odd {
+            None => Ok(()),
+            Some(odd) => Err(Contradiction {
+                first: chosen.value.to_string(),
+                first_place: chosen.place.as_str(),
+                second: odd.value.to_string(),
+                second_place: odd.place.as_str(),
+            }),
+        }
     }
 
     fn hear_query(&mut self, query: &'r str) {
@@ -267,7 +264,7 @@ mod tests {
 
     fn agrees(token: &Token, query: &str, path: &str, body: &str) -> bool {
         let hints = hear(query, path).with_body(body.as_bytes());
-        hints.agree_on(token, hints.iter().next()).is_ok()
+        hints.agree_on(token, hints.iter().next().unwrap()).is_ok()
     }
 
     #[test]
@@ -324,7 +321,9 @@ mod tests {
         headers.insert(headers::INSTALLATION, HeaderValue::from_static(OWN));
         let query = format!("installation_id={OTHER}");
         let hints = Hints::of(&headers, Some(&query), None);
-        let error = hints.agree_on(&token(), hints.iter().next()).unwrap_err();
+        let error = hints
+            .agree_on(&token(), hints.iter().next().unwrap())
+            .unwrap_err();
         assert_eq!(
             error.to_string(),
             format!(

@@ -3,8 +3,10 @@
 use std::time::Duration;
 
 use reqwest::redirect::Policy;
-use reqwest::{Client, Response};
+use reqwest::{Client, RequestBuilder, Response};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 
 /// A client that follows no redirects.
 ///
@@ -32,12 +34,44 @@ pub async fn body(response: Response) -> Value {
 /// # Panics
 /// When there is no answer.
 pub async fn get(client: &Client, url: &str) -> (u16, Value) {
-    let response = client
-        .get(url)
+    send(client.get(url)).await
+}
+
+/// The status and JSON of the answer to a request.
+///
+/// # Panics
+/// When there is no answer.
+pub async fn send(request: RequestBuilder) -> (u16, Value) {
+    let response = request
         .send()
         .await
-        .unwrap_or_else(|error| panic!("{url}: {error}"));
+        .unwrap_or_else(|error| panic!("{error:?}"));
     (response.status().as_u16(), body(response).await)
+}
+
+/// Sends a request as it is written here, whatever a well-behaved client would make of it, and
+/// returns the status and all of the answer. The request asks for the connection to be closed.
+///
+/// # Panics
+/// When there is no answer.
+pub async fn raw(url: &str, request: impl AsRef<[u8]>) -> (u16, String) {
+    let address = url.strip_prefix("http://").expect("an http URL");
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(request.as_ref()).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+    };
+    let answer = tokio::time::timeout(Duration::from_secs(30), exchange)
+        .await
+        .unwrap_or_else(|_| panic!("{url} does not close the connection"))
+        .unwrap_or_else(|error| panic!("{url}: {error}"));
+    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    (
+        status.unwrap_or_else(|| panic!("no status: {answer}")),
+        answer,
+    )
 }
 
 /// Installs the app for a location as a browser would, and returns the installation's id.
@@ -49,13 +83,30 @@ pub async fn install(client: &Client, public: &str, location: &str) -> String {
     answer.unwrap_or_else(|seen| panic!("installing {location}: {seen}"))
 }
 
+/// Installs the app for an agency as a whole, and returns the installation's id.
+///
+/// # Panics
+/// When a step is not answered as it should be.
+pub async fn install_agency(client: &Client, public: &str, company: &str) -> String {
+    let answer = consent(client, public, ("companyId", company)).await;
+    answer.unwrap_or_else(|seen| panic!("installing {company}: {seen}"))
+}
+
 /// As [`install`].
 ///
 /// # Errors
 /// With what was seen at the step that failed.
 pub async fn try_install(client: &Client, public: &str, location: &str) -> Result<String, String> {
-    let consent = redirect(client.get(format!("{public}/oauth/install"))).await?;
-    let callback = redirect(client.post(format!("{consent}&locationId={location}"))).await?;
+    consent(client, public, ("locationId", location)).await
+}
+
+async fn consent(
+    client: &Client,
+    public: &str,
+    (field, chosen): (&str, &str),
+) -> Result<String, String> {
+    let page = redirect(client.get(format!("{public}/oauth/install"))).await?;
+    let callback = redirect(client.post(format!("{page}&{field}={chosen}"))).await?;
     // The callback is reached where this test's public address is, not where settings say.
     let query = callback
         .split_once('?')
@@ -72,7 +123,7 @@ pub async fn try_install(client: &Client, public: &str, location: &str) -> Resul
         .ok_or_else(|| answer.to_string())
 }
 
-async fn redirect(request: reqwest::RequestBuilder) -> Result<String, String> {
+async fn redirect(request: RequestBuilder) -> Result<String, String> {
     let response = request.send().await.map_err(|error| error.to_string())?;
     let target = response
         .headers()

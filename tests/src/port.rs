@@ -12,8 +12,9 @@ const LAST: u16 = 32_000;
 /// When there is none left.
 pub fn free() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Processes that run at once begin in different places.
-    let start = u16::try_from(std::process::id() % u32::from(LAST - FIRST)).unwrap_or(0);
+    // Processes that run at once begin in different places, far enough apart.
+    let start = std::process::id().wrapping_mul(97) % u32::from(LAST - FIRST);
+    let start = u16::try_from(start).unwrap_or(0);
     for _ in FIRST..LAST {
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (start + offset) % (LAST - FIRST);

@@ -101,8 +101,16 @@ impl Start {
     /// # Panics
     /// When it cannot be started, or does not end within 30 s.
     pub async fn run(&self) -> std::process::Output {
+        self.run_within(Duration::from_secs(30)).await
+    }
+
+    /// As [`run`](Self::run), for what takes longer.
+    ///
+    /// # Panics
+    /// When it cannot be started, or does not end within `patience`.
+    pub async fn run_within(&self, patience: Duration) -> std::process::Output {
         let output = self.command().output();
-        tokio::time::timeout(Duration::from_secs(30), output)
+        tokio::time::timeout(patience, output)
             .await
             .unwrap_or_else(|_| panic!("{} does not end", self.program.display()))
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))

@@ -70,6 +70,13 @@ impl Up {
         }
     }
 
+    /// The same with one more setting, from its next start on.
+    #[must_use]
+    pub fn with(mut self, key: &str, value: impl std::fmt::Display) -> Self {
+        self.start = self.start.env(key, value);
+        self
+    }
+
     /// The same, but with a sandbox of its own process as GHL: one that outlives it.
     ///
     /// # Panics

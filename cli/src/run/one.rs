@@ -8,6 +8,7 @@ use std::path::Path;
 
 use broker::{Broker, Parts};
 use gateway::Gateway;
+use secrecy::ExposeSecret;
 use service::config::{Layered, Settings, Source};
 use service::telemetry;
 use store::freshness::Lead;
@@ -35,7 +36,7 @@ struct Sandbox {
 
 /// `evergreen up`.
 pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
-    let mut source = wire_sandbox(source)?;
+    let mut source = wire_sandbox(source);
     let all = read(&source, settle)?;
     let common = all.common;
     let listener = bind(common.listen).await?;
@@ -126,17 +127,14 @@ fn settle(settings: &mut Settings<'_>) -> All {
 const SANDBOXED: &str = "(sandbox)";
 
 /// Without an app at GHL: the settings that wire everything to the sandbox, over the others.
-fn wire_sandbox(source: &Layered) -> Result<Wired<'_>, Failure> {
+fn wire_sandbox(source: &Layered) -> Wired<'_> {
     let mut wires = HashMap::new();
     if source.get("GHL_CLIENT_ID").is_none() {
-        let (common, listen, config) = read(source, |settings| {
-            (
-                Common::read(settings, 8080, 9080),
-                sandbox_address(settings),
-                sandbox::Config::read(settings),
-            )
-        })?;
-        use secrecy::ExposeSecret;
+        // What is wrong with these is told with everything else, when all settings are read.
+        let mut settings = Settings::new(source);
+        let common = Common::read(&mut settings, 8080, 9080);
+        let listen = sandbox_address(&mut settings);
+        let config = sandbox::Config::read(&mut settings);
         let secret = config.client_secret.expose_secret().to_owned();
         wires.extend([
             (SANDBOXED, "yes".to_owned()),
@@ -153,10 +151,10 @@ fn wire_sandbox(source: &Layered) -> Result<Wired<'_>, Failure> {
             ),
         ]);
     }
-    Ok(Wired {
+    Wired {
         wires,
         rest: source,
-    })
+    }
 }
 
 struct Wired<'a> {

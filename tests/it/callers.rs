@@ -1,0 +1,529 @@
+//! Who may call: keys and what they open, and addresses that others can reach.
+
+use std::time::Duration;
+
+use reqwest::{Client, RequestBuilder};
+use secrecy::ExposeSecret;
+use serde_json::{Value, json};
+use store::KeyRing;
+use tests::client::{self, get, send};
+use tests::port;
+use tests::program::{Start, wait_for_port};
+use tests::redis::Redis;
+use tests::scratch::Scratch;
+use tests::up::Up;
+use tests::wait::{holds, until};
+use tokio::time::Instant;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// What is promised is a second; the rest is for a busy machine.
+const WITHIN_A_SECOND: Duration = Duration::from_millis(1500);
+
+/// An id that nobody has.
+const NOBODY: &str = "install_000000000000000000000000";
+
+/// Makes a key as an operator would.
+async fn create_key(up: &Up, more: &[&str]) -> String {
+    key_of(up.command(&[&["keys", "create"], more].concat())).await
+}
+
+async fn key_of(create: Start) -> String {
+    let made = create.run().await;
+    assert!(made.status.success(), "{made:?}");
+    let shown = String::from_utf8(made.stdout).unwrap();
+    let key = shown.trim_end();
+    assert!(
+        key.starts_with("evg_") && key.len() > 40 && key.lines().count() == 1,
+        "the key and nothing else: {shown}"
+    );
+    key.to_owned()
+}
+
+/// A call that GHL answers with what arrived there.
+fn echo(up: &Up) -> RequestBuilder {
+    up.client.get(format!("{}/ghl/_sandbox/echo/x", up.public))
+}
+
+fn echo_of(up: &Up, id: &str) -> RequestBuilder {
+    echo(up).header("x-installation-id", id)
+}
+
+/// Waits until a request is answered with this status, counted from now.
+async fn until_status(
+    expected: u16,
+    patience: Duration,
+    request: impl Fn() -> RequestBuilder,
+) -> Duration {
+    let asked = Instant::now();
+    until(&format!("an answer of {expected}"), patience, || async {
+        let (status, body) = send(request()).await;
+        holds(status == expected, (status, body))
+    })
+    .await;
+    asked.elapsed()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_key_closes_the_door_to_all_who_have_none() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let (status, body) = send(echo_of(&up, &id)).await;
+    assert_eq!(status, 200, "no key was ever made: {body}");
+
+    let key = create_key(&up, &["--name", "shop"]).await;
+    let waited = until_status(401, PATIENCE, || echo_of(&up, &id)).await;
+    assert!(waited < WITHIN_A_SECOND, "{waited:?}");
+    let (_, refusal) = send(echo_of(&up, &id)).await;
+    assert_eq!(refusal["statusCode"], 401);
+    assert!(refusal["hint"].to_string().contains("keys create"));
+    let status_url = format!("{}/api/oauth/status?installation_id={id}", up.public);
+    assert_eq!(get(&up.client, &status_url).await.0, 401);
+
+    for request in [
+        echo_of(&up, &id).bearer_auth(&key),
+        echo_of(&up, &id).header("authorization", format!("bearer {key}")),
+        echo_of(&up, &id).header("x-api-key", &key),
+        up.client.get(&status_url).bearer_auth(&key),
+        up.client.get(&status_url).header("x-api-key", &key),
+    ] {
+        let (status, body) = send(request).await;
+        assert_eq!(status, 200, "{body}");
+    }
+    let wrong = format!("{key}0");
+    for request in [
+        echo_of(&up, &id).bearer_auth(&wrong),
+        echo_of(&up, &id).header("x-api-key", &wrong),
+        echo_of(&up, &id).header("authorization", format!("Basic {key}")),
+        up.client.get(&status_url).bearer_auth(&wrong),
+    ] {
+        assert_eq!(send(request).await.0, 401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_revoked_key_opens_nothing_within_a_second() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let key = create_key(&up, &["--name", "shop"]).await;
+    let other = create_key(&up, &["--name", "desk"]).await;
+    let call = |key: &str| echo_of(&up, &id).bearer_auth(key);
+    until_status(200, PATIENCE, || call(&key)).await;
+
+    let revoked = up.command(&["keys", "revoke", "shop"]).run().await;
+    assert!(revoked.status.success(), "{revoked:?}");
+    let waited = until_status(401, PATIENCE, || call(&key)).await;
+    assert!(waited < WITHIN_A_SECOND, "{waited:?}");
+    assert_eq!(
+        send(call(&other)).await.0,
+        200,
+        "the other key is another's"
+    );
+    let again = up.command(&["keys", "revoke", "shop"]).run().await;
+    assert_eq!(again.status.code(), Some(1), "{again:?}");
+
+    let revoked = up.command(&["keys", "revoke", "desk"]).run().await;
+    assert!(revoked.status.success(), "{revoked:?}");
+    until_status(401, PATIENCE, || call(&other)).await;
+    let (status, _) = send(echo_of(&up, &id)).await;
+    assert_eq!(status, 401, "revoking the last key opens no door");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_ends_when_it_was_said_to() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let key = create_key(&up, &["--name", "guest", "--expires-in", "5s"]).await;
+    let call = || echo_of(&up, &id).bearer_auth(&key);
+    assert_eq!(send(call()).await.0, 200);
+    until_status(401, PATIENCE, call).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_one_installation_needs_no_name_and_learns_of_no_other() {
+    let up = Up::start(&[]).await;
+    let own = up.install("locA").await;
+    let other = up.install("locB").await;
+    let key = create_key(&up, &["--name", "a", "--installation", &own]).await;
+    let mine = |request: RequestBuilder| send(request.bearer_auth(&key));
+
+    let (status, body) = mine(echo(&up)).await;
+    assert_eq!((status, &body["authClassId"]), (200, &json!("locA")));
+    for name in [own.as_str(), "locA"] {
+        let (status, body) = mine(echo_of(&up, name)).await;
+        assert_eq!((status, &body["authClassId"]), (200, &json!("locA")));
+    }
+
+    let named = |way: &str, name: &str| {
+        let url = format!("{}/ghl/_sandbox/echo/x?{way}={name}", up.public);
+        up.client.get(url)
+    };
+    let body_of = |name: &str| {
+        let body = json!({ "locationId": name });
+        up.client
+            .post(format!("{}/ghl/_sandbox/echo/x", up.public))
+            .json(&body)
+    };
+    let status_of = |name: &str| {
+        let url = format!("{}/api/oauth/status?installation_id={name}", up.public);
+        up.client.get(url)
+    };
+    for (there, not_there) in [
+        (echo_of(&up, &other), echo_of(&up, NOBODY)),
+        (echo_of(&up, "locB"), echo_of(&up, "locX")),
+        (
+            named("installation_id", &other),
+            named("installation_id", NOBODY),
+        ),
+        (named("locationId", "locB"), named("locationId", "locX")),
+        (named("altId", "locB"), named("altId", "locX")),
+        (
+            up.client.get(format!("{}/ghl/locations/locB", up.public)),
+            up.client.get(format!("{}/ghl/locations/locX", up.public)),
+        ),
+        (body_of("locB"), body_of("locX")),
+    ] {
+        let what = format!("{there:?}");
+        let (status, refusal) = mine(there).await;
+        assert_eq!(status, 403, "{what}: {refusal}");
+        assert_eq!(mine(not_there).await, (status, refusal), "{what}");
+    }
+    let (status, refusal) = mine(status_of(&other)).await;
+    assert!((400..500).contains(&status), "{status} {refusal}");
+    assert_eq!(mine(status_of(NOBODY)).await, (status, refusal));
+    assert_eq!(mine(status_of(&own)).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_for_several_installations_has_to_name_one() {
+    let up = Up::start(&[]).await;
+    let ids = [up.install("locA").await, up.install("locB").await];
+    let apart = up.install("locC").await;
+    let [one, two] = &ids;
+    let few = create_key(
+        &up,
+        &[
+            "--name",
+            "few",
+            "--installation",
+            one,
+            "--installation",
+            two,
+        ],
+    )
+    .await;
+    let all = create_key(&up, &["--name", "all"]).await;
+    for key in [&few, &all] {
+        let (status, body) = send(echo(&up).bearer_auth(key)).await;
+        assert_eq!(
+            (status, &body["message"]),
+            (400, &json!("Installation not found"))
+        );
+        for id in &ids {
+            assert_eq!(send(echo_of(&up, id).bearer_auth(key)).await.0, 200);
+        }
+    }
+    assert_eq!(send(echo_of(&up, &apart).bearer_auth(&few)).await.0, 403);
+    assert_eq!(send(echo_of(&up, &apart).bearer_auth(&all)).await.0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_handed_out_to_their_scope_alone() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let apart = up.install("locB").await;
+    let token = |id: &str| {
+        let url = format!("{}/v1/installations/{id}/token", up.internal);
+        up.client.get(url)
+    };
+    assert_eq!(send(token(&id)).await.0, 200, "no key was ever made");
+
+    let proxy = create_key(&up, &["--name", "p"]).await;
+    let tokens = create_key(
+        &up,
+        &["--name", "t", "--scope", "tokens", "--installation", &id],
+    )
+    .await;
+    let both = ["--name", "b", "--scope", "tokens", "--scope", "proxy"];
+    let both = create_key(&up, &both).await;
+    until_status(401, PATIENCE, || token(&id)).await;
+    for (key, tokens_status, proxy_status) in
+        [(&proxy, 403, 200), (&tokens, 200, 403), (&both, 200, 200)]
+    {
+        let (status, body) = send(token(&id).bearer_auth(key)).await;
+        assert_eq!(status, tokens_status, "{body}");
+        let (status, body) = send(echo_of(&up, &id).bearer_auth(key)).await;
+        assert_eq!(status, proxy_status, "{body}");
+    }
+    assert_eq!(send(token(&apart).bearer_auth(&tokens)).await.0, 403);
+    assert_eq!(send(token(&apart).bearer_auth(&both)).await.0, 200);
+    let public = format!("{}/v1/installations/{id}/token", up.public);
+    let (status, _) = send(up.client.get(public).bearer_auth(&both)).await;
+    assert_eq!(status, 404, "tokens are not handed out in public");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_is_shown_once_and_reaches_neither_ghl_nor_disk_nor_log() {
+    let up = Up::start(&[("EVERGREEN_LOG", "debug")]).await;
+    let id = up.install("locA").await;
+    let key = create_key(&up, &["--name", "shop"]).await;
+    for request in [
+        echo_of(&up, &id).bearer_auth(&key),
+        echo_of(&up, &id).header("x-api-key", &key),
+        echo_of(&up, &id)
+            .bearer_auth(&key)
+            .header("x-api-key", &key),
+    ] {
+        let (status, arrived) = send(request).await;
+        // The sandbox takes only tokens of its own, so the key was no bearer either.
+        assert_eq!(status, 200, "{arrived}");
+        assert_eq!(arrived["headers"]["authorization"], "Bearer …");
+        assert!(arrived["headers"].get("x-api-key").is_none(), "{arrived}");
+        assert!(!arrived.to_string().contains(&key), "{arrived}");
+    }
+    assert_eq!(up.sandbox.count("calls_with_unknown_token").await, 0);
+
+    let listed = up.command(&["keys", "list"]).run().await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(
+        listed.contains("shop") && listed.contains("live"),
+        "{listed}"
+    );
+    let log = up.program.log().join("\n");
+    let secret = key.strip_prefix("evg_").unwrap();
+    assert!(!listed.contains(secret) && !log.contains(secret));
+    let file = std::fs::read(format!("{}/store.redb", up.data_dir())).unwrap();
+    let is_in = |needle: &str| file.windows(needle.len()).any(|it| it == needle.as_bytes());
+    assert!(is_in("shop"), "this is where keys are kept");
+    assert!(!is_in(secret), "only its hash is kept");
+}
+
+/// `evergreen up` on all addresses of this host.
+fn exposed(scratch: &Scratch, listen: &str, internal: &str) -> Start {
+    Start::evergreen(&["up", "--listen", listen, "--internal-listen", internal])
+        .args(&["--data-dir", &scratch.join("data")])
+        .env(
+            "EVERGREEN_SANDBOX_LISTEN",
+            format!("127.0.0.1:{}", port::free()),
+        )
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_key_nobody_else_is_let_near_and_the_refusal_says_what_to_do() {
+    let scratch = Scratch::new();
+    let (public, internal) = (port::free(), port::free());
+    let here = |port| format!("127.0.0.1:{port}");
+    let everywhere = |port| format!("0.0.0.0:{port}");
+    for (listen, internal) in [
+        (everywhere(public), here(internal)),
+        (here(public), everywhere(internal)),
+    ] {
+        let refused = exposed(&scratch, &listen, &internal).run().await;
+        let message = String::from_utf8(refused.stderr).unwrap();
+        assert_eq!(refused.status.code(), Some(64), "{message}");
+        assert!(message.contains("evergreen keys create"), "{message}");
+        assert!(message.contains("0.0.0.0"), "{message}");
+    }
+
+    // It is enough to do as it says.
+    let create = Start::evergreen(&["keys", "create", "--name", "ops", "--scope", "admin"])
+        .env("EVERGREEN_DATA_DIR", scratch.join("data"));
+    let admin = key_of(create).await;
+    let up = exposed(&scratch, &everywhere(public), &everywhere(internal)).spawn();
+    for port in [public, internal] {
+        wait_for_port(port).await;
+    }
+    let (client, at) = (client::new(), format!("http://127.0.0.1:{internal}"));
+    let scraper = Start::evergreen(&["keys", "create", "--name", "m", "--scope", "metrics"])
+        .env("EVERGREEN_DATA_DIR", scratch.join("data"))
+        .env("EVERGREEN_ADMIN_URL", &at)
+        .env("EVERGREEN_ADMIN_KEY", &admin);
+    let scraper = key_of(scraper).await;
+
+    let ask = async |path: &str, key: Option<&str>| {
+        let request = client.get(format!("{at}{path}"));
+        let request = match key {
+            Some(key) => request.bearer_auth(key),
+            None => request,
+        };
+        send(request).await.0
+    };
+    until("readiness, which needs no key", PATIENCE, || async {
+        holds(ask("/readyz", None).await == 200, up.log())
+    })
+    .await;
+    assert_eq!(ask("/livez", None).await, 200);
+    let admin_path = "/v1/installations";
+    for (path, key, expected) in [
+        ("/metrics", None, 401),
+        ("/metrics", Some("evg_wrong"), 401),
+        ("/metrics", Some(scraper.as_str()), 200),
+        ("/metrics", Some(admin.as_str()), 200),
+        (admin_path, None, 401),
+        (admin_path, Some(scraper.as_str()), 403),
+        (admin_path, Some(admin.as_str()), 200),
+        ("/v1/keys", None, 401),
+        ("/v1/installations/locA/token", None, 401),
+        ("/v1/installations/locA/token", Some(admin.as_str()), 403),
+    ] {
+        assert_eq!(ask(path, key).await, expected, "{path} {key:?}");
+    }
+    let public = format!("http://127.0.0.1:{public}/ghl/locations/locA");
+    assert_eq!(get(&client, &public).await.0, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_over_redis_is_as_careful() {
+    let redis = Redis::start().await;
+    let port = port::free();
+    let ring = KeyRing::generate_text("it");
+    let gateway = Start::evergreen(&["gateway"])
+        .env("EVERGREEN_REDIS_URL", redis.url())
+        .env("EVERGREEN_ACCESS_KEYS", ring.expose_secret())
+        .env("EVERGREEN_LISTEN", format!("0.0.0.0:{port}"))
+        .env(
+            "EVERGREEN_INTERNAL_LISTEN",
+            format!("127.0.0.1:{}", port::free()),
+        );
+    let refused = gateway.run().await;
+    let message = String::from_utf8(refused.stderr).unwrap();
+    assert_eq!(refused.status.code(), Some(64), "{message}");
+    assert!(message.contains("evergreen keys create"), "{message}");
+
+    let keys = |args: &[&str]| {
+        Start::evergreen(&["keys"])
+            .args(args)
+            .env("EVERGREEN_REDIS_URL", redis.url())
+    };
+    let key = key_of(keys(&["create", "--name", "shop"])).await;
+    let _gateway = gateway.spawn();
+    wait_for_port(port).await;
+    let client = client::new();
+    let url = format!("http://127.0.0.1:{port}/ghl/locations/locA");
+    let call = || client.get(&url).bearer_auth(&key);
+    assert_eq!(get(&client, &url).await.0, 401);
+    until_status(400, PATIENCE, call).await;
+    let revoked = keys(&["revoke", "shop"]).run().await;
+    assert!(revoked.status.success(), "{revoked:?}");
+    let waited = until_status(401, PATIENCE, call).await;
+    assert!(waited < WITHIN_A_SECOND, "{waited:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_gateway_that_cannot_tell_whether_there_are_keys_does_not_open() {
+    let ring = KeyRing::generate_text("it");
+    let gateway = Start::evergreen(&["gateway"])
+        .env(
+            "EVERGREEN_REDIS_URL",
+            format!("redis://127.0.0.1:{}", port::free()),
+        )
+        .env("EVERGREEN_ACCESS_KEYS", ring.expose_secret())
+        .env("EVERGREEN_LISTEN", format!("0.0.0.0:{}", port::free()))
+        .env(
+            "EVERGREEN_INTERNAL_LISTEN",
+            format!("127.0.0.1:{}", port::free()),
+        );
+    let refused = gateway.run().await;
+    let message = String::from_utf8(refused.stderr).unwrap();
+    // Not a mistake in the settings: the store may be there the next time.
+    assert_eq!(refused.status.code(), Some(69), "{message}");
+    assert!(message.contains("cannot be told"), "{message}");
+}
+
+async fn token(client: &Client, up: &Up, id: &str, query: &str) -> (u16, Option<String>, Value) {
+    let url = format!("{}/v1/installations/{id}/token{query}", up.internal);
+    let answer = client.get(url).send().await.unwrap();
+    let header = |name: &str| {
+        let value = answer.headers().get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    };
+    let (status, tag) = (answer.status().as_u16(), header("etag"));
+    if status == 200 {
+        assert_eq!(header("cache-control").as_deref(), Some("no-store"));
+    }
+    (status, tag, client::body(answer).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let (status, tag, body) = token(&up.client, &up, &id, "").await;
+    assert_eq!((status, tag.as_deref()), (200, Some("\"1\"")), "{body}");
+    assert_eq!(body["generation"], "1");
+    assert_eq!(body["installation_id"], id);
+    assert_eq!(body["location_id"], "locA");
+    assert!(body["expires_in"].as_u64().unwrap() > 86_000, "{body}");
+    let direct = up
+        .client
+        .get(format!("{}/_sandbox/echo", up.sandbox.url))
+        .bearer_auth(body["access_token"].as_str().unwrap())
+        .header("version", "2021-07-28");
+    let (status, arrived) = send(direct).await;
+    assert_eq!((status, &arrived["authClassId"]), (200, &json!("locA")));
+    assert_eq!(
+        token(&up.client, &up, "locA", "").await.2["generation"],
+        "1"
+    );
+
+    let url = format!("{}/v1/installations/{id}/token", up.internal);
+    let known = async |tag: &str| {
+        let request = up.client.get(&url).header("if-none-match", tag);
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        (status, answer.text().await.unwrap())
+    };
+    assert_eq!(known("\"1\"").await, (304, String::new()));
+    assert_eq!(known("\"0\"").await.0, 200);
+    let refreshed = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(refreshed.status.success(), "{refreshed:?}");
+    until("the next generation", PATIENCE, || async {
+        let seen = known("\"1\"").await;
+        holds(seen.0 == 200, seen)
+    })
+    .await;
+    assert_eq!(known("\"2\"").await.0, 304);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_for_a_longer_life_is_met_by_one_refresh() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "1h")]).await;
+    let id = up.install("locA").await;
+    let (_, _, first) = token(&up.client, &up, &id, "?min_ttl=30m").await;
+    assert_eq!(first["generation"], "1", "there is enough left: {first}");
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 0);
+
+    // As long as tokens live: more than any has left by the time somebody asks.
+    let (status, tag, second) = token(&up.client, &up, &id, "?min_ttl=1h").await;
+    assert_eq!((status, tag.as_deref()), (200, Some("\"2\"")), "{second}");
+    assert_ne!(second["access_token"], first["access_token"]);
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 1);
+
+    for impossible in ["61m", "30", "soon", "-1m"] {
+        let query = format!("?min_ttl={impossible}");
+        let (status, _, refusal) = token(&up.client, &up, &id, &query).await;
+        assert_eq!(status, 400, "{impossible}: {refusal}");
+        assert!(refusal["message"].to_string().contains("min_ttl"));
+    }
+    let (status, _, refusal) = token(&up.client, &up, NOBODY, "?min_ttl=1m").await;
+    assert_eq!(
+        (status, &refusal["message"]),
+        (400, &json!("Installation not found"))
+    );
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_upload_that_is_refused_gets_its_answer_and_no_broken_connection() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    create_key(&up, &["--name", "shop"]).await;
+    until_status(401, PATIENCE, || echo_of(&up, &id)).await;
+    let large = vec![7; 20_000_000];
+    for _ in 0..10 {
+        let url = format!("{}/ghl/_sandbox/echo/x", up.public);
+        let upload = up.client.put(url).body(large.clone());
+        assert_eq!(send(upload).await.0, 401);
+    }
+}

@@ -1,0 +1,124 @@
+//! What is read, what is known, and what is documented are the same settings.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The repository.
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+fn is_setting(word: &str) -> bool {
+    let is_spelled = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
+    let prefixes = ["EVERGREEN_", "GHL_", "OTEL_"];
+    prefixes.iter().any(|prefix| {
+        word.strip_prefix(prefix)
+            .is_some_and(|rest| !rest.is_empty())
+    }) && word.chars().all(is_spelled)
+        && !word.ends_with('_')
+}
+
+/// The string literals of some Rust that are settings.
+fn literals(text: &str) -> BTreeSet<String> {
+    let pieces = text.split('"').filter(|piece| is_setting(piece));
+    pieces.map(str::to_owned).collect()
+}
+
+/// The two parts of `cli/src/settings.rs`: the list of what is known, and the rest.
+fn known_and_rest() -> (BTreeSet<String>, String) {
+    let text = fs::read_to_string(root().join("cli/src/settings.rs")).unwrap();
+    let (before, list) = text.split_once("KNOWN: &[&str] = &[").unwrap();
+    let (list, after) = list.split_once("];").unwrap();
+    (literals(list), [before, after].concat())
+}
+
+fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
+    for entry in fs::read_dir(directory).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_str().unwrap();
+        if path.is_dir() && name != "tests" {
+            rust_files(&path, found);
+        } else if name.ends_with(".rs") && name != "tests.rs" {
+            found.push(path);
+        }
+    }
+}
+
+/// Every setting that a program reads.
+fn read() -> BTreeSet<String> {
+    let (_, rest) = known_and_rest();
+    let mut files = Vec::new();
+    for part in ["broker", "cli", "gateway", "sandbox", "service", "store"] {
+        rust_files(&root().join(part).join("src"), &mut files);
+    }
+    files.retain(|path| !path.ends_with("cli/src/settings.rs"));
+    let texts = files.iter().map(|path| fs::read_to_string(path).unwrap());
+    let mut read = BTreeSet::new();
+    for text in texts.chain([rest]) {
+        let program = text.split("#[cfg(test)]\nmod tests {").next();
+        read.extend(literals(program.unwrap_or_default()));
+    }
+    read
+}
+
+fn ours(settings: &BTreeSet<String>) -> BTreeSet<&str> {
+    let names = settings.iter().map(String::as_str);
+    names
+        .filter(|name| name.starts_with("EVERGREEN_"))
+        .collect()
+}
+
+#[test]
+fn what_is_read_is_known_and_what_is_known_is_read() {
+    let (known, _) = known_and_rest();
+    let read = read();
+    assert!(known.len() > 30, "{known:?}");
+    assert_eq!(ours(&read), ours(&known));
+}
+
+#[test]
+fn the_readme_has_a_row_for_each_setting_and_no_other() {
+    let readme = fs::read_to_string(root().join("README.md")).expect("README.md");
+    let (_, section) = readme.split_once("\n## Settings\n").expect("## Settings");
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let rows = section.lines().filter_map(|line| line.strip_prefix("| `"));
+    let mut documented = BTreeSet::new();
+    for row in rows {
+        let (name, _) = row.split_once('`').expect("a setting between backticks");
+        let is_new = documented.insert(name.to_owned());
+        assert!(is_new, "{name} has two rows");
+    }
+    let read = read();
+    let missing: Vec<_> = read.difference(&documented).collect();
+    assert!(missing.is_empty(), "without a row: {missing:?}");
+    let invented: Vec<_> = documented.difference(&read).collect();
+    assert!(invented.is_empty(), "read by nobody: {invented:?}");
+}
+
+#[test]
+fn the_deployment_sets_only_what_is_read() {
+    let read = read();
+    let mut set = BTreeSet::new();
+    for file in [
+        "compose.yaml",
+        "Dockerfile",
+        "kubernetes/broker.yaml",
+        "kubernetes/gateway.yaml",
+        "systemd/evergreen-broker.service",
+        "systemd/evergreen-gateway.service",
+    ] {
+        let text = fs::read_to_string(root().join("deploy").join(file)).expect(file);
+        let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
+        set.extend(words.filter(|word| is_setting(word)).map(str::to_owned));
+    }
+    // HAProxy's, and where compose publishes it.
+    set.retain(|name| !name.starts_with("EVERGREEN_LB_") && name != "EVERGREEN_PUBLISH");
+    assert!(set.contains("GHL_CLIENT_SECRET_FILE"), "{set:?}");
+    let unknown = set.iter().filter(|name| {
+        let plain = name.strip_suffix("_FILE").unwrap_or(name);
+        !read.contains(plain)
+    });
+    let unknown: Vec<_> = unknown.collect();
+    assert!(unknown.is_empty(), "{unknown:?}");
+}

@@ -1,0 +1,87 @@
+//! GHL gets what the caller sent, and the caller gets what GHL answered.
+
+mod crossing;
+mod cure;
+mod filled;
+mod naming;
+mod paths;
+mod sdk;
+
+use reqwest::RequestBuilder;
+use ring::digest::{SHA256, digest};
+use serde_json::Value;
+use tests::client::send;
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+
+/// The agency that all locations of a sandbox belong to.
+const AGENCY: &str = "sandboxNorthwindHQ01";
+
+/// An `up` whose GHL answers every call with what arrived: its base URL is the sandbox's echo.
+struct Mirror {
+    up: Up,
+    sandbox: Sandbox,
+    /// The installations of `locA` and of its agency.
+    location: String,
+    agency: String,
+}
+
+impl Mirror {
+    async fn new() -> Self {
+        let sandbox = Sandbox::start(&[]).await;
+        let up = Up::start(&[]).await.against(&sandbox).await;
+        let location = up.install("locA").await;
+        let agency = tests::client::install_agency(&up.client, &up.public, AGENCY).await;
+        let mut up = up.with("GHL_API_URL", format!("{}{ECHO}", sandbox.url));
+        up.restart().await;
+        Self {
+            up,
+            sandbox,
+            location,
+            agency,
+        }
+    }
+
+    fn get(&self, path: &str) -> RequestBuilder {
+        self.up.client.get(format!("{}{path}", self.up.public))
+    }
+
+    fn post(&self, path: &str) -> RequestBuilder {
+        self.up.client.post(format!("{}{path}", self.up.public))
+    }
+
+    /// What arrived of a request that is forwarded.
+    async fn arrived(&self, request: RequestBuilder) -> Value {
+        let what = format!("{request:?}");
+        let (status, arrived) = send(request).await;
+        assert_eq!(status, 200, "{what}: {arrived}");
+        arrived
+    }
+}
+
+/// Where the sandbox answers with what arrived.
+const ECHO: &str = "/_sandbox/echo";
+
+fn sha256(bytes: &[u8]) -> String {
+    let digest = digest(&SHA256, bytes);
+    let digits = digest.as_ref().iter().map(|byte| format!("{byte:02x}"));
+    digits.collect()
+}
+
+/// A request as bytes. `head` has its own lines, without the last line break.
+fn written(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
+    let mut request = format!("{line} HTTP/1.1\r\nHost: gateway.test\r\n").into_bytes();
+    for header in head {
+        request.extend_from_slice(header.as_bytes());
+        request.extend_from_slice(b"\r\n");
+    }
+    request.extend_from_slice(b"\r\n");
+    request.extend_from_slice(body);
+    request
+}
+
+/// The JSON of an answer that was read as it came.
+fn json_of(answer: &str) -> Value {
+    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+}

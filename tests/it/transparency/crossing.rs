@@ -1,0 +1,266 @@
+//! Requests and answers on their way through.
+
+use std::collections::BTreeMap;
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tests::client::{self, raw, send};
+use tests::up::Up;
+
+use super::{json_of, sha256, written};
+
+/// Every byte there is, several times.
+fn all_bytes() -> Vec<u8> {
+    (0..=255).cycle().take(256 * 13).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn method_path_query_and_body_arrive_byte_for_byte() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let path = "/_sandbox/echo/a%20b/c%2Fd/%c3%BC//e/./(f)'*~;g=1,2:@!$&+";
+    let query = "b=2&a=1&a=&&c&d=%20+%2B%3d&=x&e==&%61=3&arr[]=1&arr[]=2&o={\"x\":1}";
+    let query = query.replace(['{', '"', '}'], "%22");
+    let body = all_bytes();
+    let named = format!("X-Installation-Id: {id}");
+    let length = format!("Content-Length: {}", body.len());
+    let head = [
+        named.as_str(),
+        &length,
+        "Content-Type: application/octet-stream",
+        "Connection: close",
+    ];
+    for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
+        let line = format!("{method} /ghl{path}?{query}");
+        let (status, answer) = raw(&up.public, written(&line, &head, &body)).await;
+        assert_eq!(status, 200, "{method}: {answer}");
+        let arrived = json_of(&answer);
+        let expected = json!({
+            "method": method,
+            "path": path,
+            "query": query,
+            "body_sha256": sha256(&body),
+            "body_bytes": body.len(),
+        });
+        for (field, value) in expected.as_object().unwrap() {
+            assert_eq!(&arrived[field], value, "{method} {field}");
+        }
+    }
+
+    let mut chunked = Vec::new();
+    for chunk in body.chunks(1000) {
+        chunked.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        chunked.extend_from_slice(chunk);
+        chunked.extend_from_slice(b"\r\n");
+    }
+    chunked.extend_from_slice(b"0\r\n\r\n");
+    let head = [&named, "Transfer-Encoding: chunked", "Connection: close"];
+    let line = format!("POST /ghl{path}");
+    let (status, answer) = raw(&up.public, written(&line, &head, &chunked)).await;
+    assert_eq!(status, 200, "{answer}");
+    let arrived = json_of(&answer);
+    assert_eq!(arrived["body_sha256"], sha256(&body));
+    assert_eq!(arrived["query"], Value::Null);
+
+    // Too large to be held, so it is streamed.
+    let large = body.repeat(1000);
+    let url = format!("{}/ghl/_sandbox/echo?installation_id={id}", up.public);
+    let (_, arrived) = send(up.client.put(url).body(large.clone())).await;
+    assert_eq!(arrived["body_sha256"], sha256(&large), "{arrived}");
+    assert_eq!(arrived["query"], Value::Null, "our own name ends here");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn headers_pass_and_what_is_about_the_connection_does_not() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let named = format!("X-Installation-Id: {id}");
+    let line = "GET /ghl/_sandbox/echo/x";
+    let arrived = async |head: &[&str]| {
+        let head = [&[&named, "Connection: close"], head].concat();
+        let (status, answer) = raw(&up.public, written(line, &head, b"")).await;
+        assert_eq!(status, 200, "{answer}");
+        let headers = json_of(&answer)["headers"].clone();
+        let headers: BTreeMap<String, String> = serde_json::from_value(headers).unwrap();
+        headers
+    };
+    let map = |pairs: &[(&str, &str)]| {
+        let pairs = pairs
+            .iter()
+            .map(|(k, v)| ((*k).to_owned(), (*v).to_owned()));
+        pairs.collect::<BTreeMap<_, _>>()
+    };
+    let ghl = up.sandbox.url.strip_prefix("http://").unwrap();
+
+    let mut bare = arrived(&[]).await;
+    assert!(bare.remove("x-request-id").is_some_and(|id| !id.is_empty()));
+    let expected = [
+        ("authorization", "Bearer …"),
+        ("host", ghl),
+        (
+            "user-agent",
+            concat!("evergreen/", env!("CARGO_PKG_VERSION")),
+        ),
+        ("version", "2021-07-28"),
+    ];
+    assert_eq!(bare, map(&expected));
+
+    let full = arrived(&[
+        "Version: v3",
+        "User-Agent: shop/1.2 (+https://shop.example)",
+        "Accept: application/json;q=0.9, */*",
+        "Accept-Language: de",
+        "Cookie: a=1; b=2",
+        "Idempotency-Key: 7",
+        "X-Custom:   kept  inside  ",
+        "X-Many: a",
+        "x-many: b",
+        "X-Request-Id: mine-1",
+        "Connection: X-Private, keep-alive",
+        "Connection: x-also-private",
+        "X-Private: 1",
+        "X-Also-Private: 2",
+        "Keep-Alive: timeout=5",
+        "Proxy-Connection: keep-alive",
+        "Proxy-Authorization: Basic eDp5",
+        "TE: trailers",
+        "Trailer: X-End",
+        "Upgrade: websocket",
+        "Authorization: Bearer the-callers-own",
+        "X-Api-Key: the-callers-own",
+        "Expect: 100-continue",
+    ])
+    .await;
+    let expected = [
+        ("accept", "application/json;q=0.9, */*"),
+        ("accept-language", "de"),
+        ("authorization", "Bearer …"),
+        ("cookie", "a=1; b=2"),
+        ("host", ghl),
+        ("idempotency-key", "7"),
+        ("user-agent", "shop/1.2 (+https://shop.example)"),
+        ("version", "v3"),
+        ("x-custom", "kept  inside"),
+        ("x-many", "a, b"),
+        ("x-request-id", "mine-1"),
+    ];
+    assert_eq!(full, map(&expected));
+}
+
+/// All that a caller sees of an answer, but for what cannot be the same twice.
+async fn seen(request: RequestBuilder) -> (u16, BTreeMap<String, String>, Vec<u8>) {
+    const OF_THIS_ANSWER: [&str; 4] = [
+        "date",
+        "x-request-id",
+        "x-ratelimit-remaining",
+        "x-ratelimit-daily-remaining",
+    ];
+    let answer = request.send().await.unwrap();
+    let status = answer.status().as_u16();
+    let headers = answer
+        .headers()
+        .iter()
+        .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
+        .filter(|(name, _)| !OF_THIS_ANSWER.contains(&name.as_str()))
+        .collect();
+    (status, headers, answer.bytes().await.unwrap().to_vec())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_come_back_unchanged_and_errors_too() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_RATE_LIMIT", "1000")]).await;
+    let id = up.install("locA").await;
+    up.install("locB").await;
+    let token = format!("{}/v1/installations/{id}/token", up.internal);
+    let (_, token) = client::get(&up.client, &token).await;
+    let token = token["access_token"].as_str().unwrap();
+    let both = |method: Method, path: &str| {
+        let direct = up
+            .client
+            .request(method.clone(), format!("{}{path}", up.sandbox.url));
+        let direct = direct.bearer_auth(token).header("version", "2021-07-28");
+        let through = up
+            .client
+            .request(method, format!("{}/ghl{path}", up.public));
+        (direct, through.header("x-installation-id", &id))
+    };
+
+    let contact = json!({ "locationId": "locA", "email": "a@example.com" });
+    let (made, _) = both(Method::POST, "/contacts/");
+    assert_eq!(send(made.json(&contact)).await.0, 201);
+    let nothing = json!({});
+    let cases = [
+        (200, Method::GET, "/locations/locA", None),
+        (200, Method::GET, "/contacts/?locationId=locA", None),
+        (200, Method::HEAD, "/contacts/?locationId=locA", None),
+        (404, Method::GET, "/no/such/path", None),
+        (404, Method::GET, "/products/nope?locationId=locA", None),
+        (422, Method::GET, "/products/", None),
+        (422, Method::POST, "/products/", Some(&nothing)),
+        (400, Method::POST, "/contacts/", Some(&contact)),
+        (404, Method::DELETE, "/contacts/nope", None),
+    ];
+    for (expected, method, path, body) in cases {
+        let (direct, through) = both(method.clone(), path);
+        let with_body = |request: RequestBuilder| match body {
+            Some(body) => request.json(body),
+            None => request,
+        };
+        let direct = seen(with_body(direct)).await;
+        assert_eq!(direct.0, expected, "{method} {path}");
+        assert_eq!(seen(with_body(through)).await, direct, "{method} {path}");
+    }
+
+    // GHL's bad days: an answer for each of the two, and no third call.
+    for fault in [
+        json!({ "status": 403 }),
+        json!({ "status": 429, "retry_after": 7 }),
+        json!({ "status": 500 }),
+        json!({ "status": 502, "body": "html" }),
+        json!({ "status": 503, "retry_after": 1 }),
+        json!({ "status": 200, "body": "html" }),
+        json!({ "status": 500, "body": "truncated_json" }),
+    ] {
+        let mut rule = json!({ "on": "api", "kind": "status", "next": 2 });
+        let more = fault.as_object().unwrap().clone();
+        rule.as_object_mut().unwrap().extend(more);
+        up.sandbox.faults(json!([rule])).await;
+        let (direct, through) = both(Method::GET, "/locations/locA");
+        let direct = seen(direct).await;
+        assert_eq!(json!(direct.0), fault["status"]);
+        assert_eq!(seen(through).await, direct, "{fault}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ghl_says_of_its_limits_reaches_the_caller() {
+    let up = Up::start(&[
+        ("EVERGREEN_SANDBOX_RATE_LIMIT", "3"),
+        ("EVERGREEN_SANDBOX_RATE_INTERVAL", "1h"),
+    ])
+    .await;
+    let id = up.install("locA").await;
+    let url = format!("{}/ghl/locations/locA?installation_id={id}", up.public);
+    for (status, remaining) in [(200, "2"), (200, "1"), (200, "0"), (429, "0")] {
+        let answer = up.client.get(&url).send().await.unwrap();
+        assert_eq!(answer.status(), status);
+        assert_eq!(answer.headers()["x-ratelimit-max"], "3");
+        assert_eq!(answer.headers()["x-ratelimit-remaining"], remaining);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_is_no_answer_and_no_post_is_sent_again() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let lose = json!([{ "on": "api", "kind": "process_then_lose", "next": 1 }]);
+    up.sandbox.faults(lose).await;
+    let product = json!({ "name": "p", "locationId": "locA", "productType": "DIGITAL" });
+    let url = format!("{}/ghl/products/?installation_id={id}", up.public);
+    let (status, refusal) = send(up.client.post(&url).json(&product)).await;
+    assert_eq!((status, &refusal["statusCode"]), (502, &json!(502)));
+    assert!(refusal["message"].to_string().contains("GHL"), "{refusal}");
+    let url = format!("{}/ghl/products/?locationId=locA", up.public);
+    let (_, page) = client::get(&up.client, &url).await;
+    assert_eq!(page["total"][0]["total"], 1, "it was made once: {page}");
+}

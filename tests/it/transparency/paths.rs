@@ -1,0 +1,88 @@
+//! Paths and hosts that try to lead somewhere else.
+
+use std::net::TcpListener;
+
+use tests::client::raw;
+
+use super::{ECHO, Mirror, json_of, written};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_path_leaves_ghls_base_url() {
+    let mirror = Mirror::new().await;
+    let named = format!("X-Installation-Id: {}", mirror.location);
+    let ask = async |line: &str| {
+        let head = [named.as_str(), "Connection: close"];
+        raw(&mirror.up.public, written(line, &head, b"")).await
+    };
+    let before = mirror.sandbox.count("calls_ok").await;
+    for path in [
+        "/..",
+        "/../ledger",
+        "/../../_sandbox/ledger",
+        "/a/../../ledger",
+        "/%2e%2e/ledger",
+        "/%2E./ledger",
+        "/.%2e/ledger",
+        "/a%2f..%2f..%2fledger",
+        "/..%2fledger",
+        "/..%5cledger",
+        "/..\\ledger",
+        "/a\\b",
+        "//evil.example/x",
+        "/%2fevil.example/x",
+        "/a/..?x=1",
+    ] {
+        let (status, answer) = ask(&format!("GET /ghl{path}")).await;
+        assert_eq!(status, 400, "{path}: {answer}");
+    }
+    // Not below /ghl at all.
+    for path in [
+        "/ghl/../_sandbox/ledger",
+        "/ghl",
+        "/GHL/x",
+        "/_sandbox/ledger",
+    ] {
+        let (status, answer) = ask(&format!("GET {path}")).await;
+        assert!(matches!(status, 400 | 404), "{path}: {answer}");
+    }
+    let after = mirror.sandbox.count("calls_ok").await;
+    assert_eq!(after, before, "GHL has seen none of them");
+
+    for path in [
+        "/a..b/..c/...",
+        "/@evil.example/",
+        "/http://evil.example/x",
+        "/a;..;b",
+        "/%252e%252e/x",
+    ] {
+        let (status, answer) = ask(&format!("GET /ghl{path}")).await;
+        assert_eq!(status, 200, "{path}: {answer}");
+        assert_eq!(json_of(&answer)["path"], format!("{ECHO}{path}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_host_of_the_callers_choice_is_called() {
+    let mirror = Mirror::new().await;
+    let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
+    elsewhere.set_nonblocking(true).unwrap();
+    let host = elsewhere.local_addr().unwrap();
+    let named = format!("X-Installation-Id: {}", mirror.location);
+    let forwarded = format!("X-Forwarded-Host: {host}");
+    let head = [named.as_str(), &forwarded, "Connection: close"];
+    let absolute = written(&format!("GET http://{host}/ghl/x"), &head, b"");
+    let as_host = String::from_utf8(written("GET /ghl/x", &head, b"")).unwrap();
+    let as_host = as_host
+        .replace("gateway.test", &host.to_string())
+        .into_bytes();
+    let ghl = mirror.sandbox.url.strip_prefix("http://").unwrap();
+    for request in [absolute, as_host] {
+        let (status, answer) = raw(&mirror.up.public, request).await;
+        assert_eq!(status, 200, "{answer}");
+        let arrived = json_of(&answer);
+        assert_eq!(arrived["path"], format!("{ECHO}/x"));
+        assert_eq!(arrived["headers"]["host"], ghl);
+    }
+    let nobody = elsewhere.accept().unwrap_err();
+    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+}

@@ -1,0 +1,272 @@
+//! What GHL tells the app, and what pretends to be GHL.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use ring::rand::SystemRandom;
+use ring::signature::{Ed25519KeyPair, KeyPair};
+use serde_json::{Value, json};
+use store::Timestamp;
+use tests::client::{get, send};
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+async fn status(up: &Up, id: &str) -> Value {
+    let url = format!("{}/api/oauth/status?installation_id={id}", up.public);
+    get(&up.client, &url).await.1
+}
+
+async fn until_token_is(up: &Up, id: &str, expected: &str) {
+    until(&format!("the token to be {expected}"), PATIENCE, || async {
+        let seen = status(up, id).await;
+        holds(seen["tokenStatus"] == expected, seen)
+    })
+    .await;
+}
+
+/// Waits until a call of the installation is answered so; a replica hears of a change a moment
+/// after the broker has made it.
+async fn until_call_is(up: &Up, id: &str, expected: u16) -> Value {
+    let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    until(&format!("an answer of {expected}"), PATIENCE, || async {
+        let (status, body) = get(&up.client, &url).await;
+        holds(status == expected, (status, &body)).map(|()| body)
+    })
+    .await
+}
+
+/// An `up` that hears from a sandbox what the app hears from GHL.
+async fn connected() -> (Up, Sandbox) {
+    let up = Up::start(&[]).await;
+    let hook = format!("{}/webhooks/ghl", up.public);
+    let sandbox = Sandbox::start(&[("WEBHOOK_URL", &hook)]).await;
+    let key = sandbox.webhook_key().await;
+    let up = up.with("GHL_WEBHOOK_ED25519_KEY", key);
+    (up.against(&sandbox).await, sandbox)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uninstall_at_ghl_ends_the_installation_until_the_next_consent() {
+    let (up, sandbox) = connected().await;
+    let id = up.install("locA").await;
+    let other = up.install("locB").await;
+    let before = status(&up, &id).await;
+    assert_eq!(before["tokenStatus"], "valid");
+
+    // As an agency's administrator would do it: the sandbox ends the grant and tells the app.
+    let url = format!("{}/ghl/marketplace/app/sandbox/installations", up.public);
+    let uninstall = up.client.delete(url).json(&json!({ "locationId": "locA" }));
+    let (code, answer) = send(uninstall).await;
+    assert_eq!(code, 200, "{answer}");
+    until_token_is(&up, &id, "revoked").await;
+    let seen = status(&up, &id).await;
+    assert_eq!(seen["nextRefreshAt"], Value::Null, "nothing to refresh");
+    assert_eq!(seen["reconnect"], "/oauth/install");
+    let refusal = until_call_is(&up, &id, 400).await;
+    assert_eq!(refusal["reconnect"], "/oauth/install");
+    assert_eq!(refusal["installation_id"], id);
+    let token = format!("{}/v1/installations/{id}/token", up.internal);
+    assert_eq!(get(&up.client, &token).await.0, 400);
+    until_call_is(&up, &other, 200).await;
+
+    assert_eq!(up.install("locA").await, id, "the same installation");
+    until_token_is(&up, &id, "valid").await;
+    until_call_is(&up, &id, 200).await;
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["spent_after_revocation"], 0, "{ledger}");
+    assert_eq!(ledger["calls_with_unknown_token"], 0, "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_webhook_of_the_sandbox_is_taken_once_and_while_it_is_fresh() {
+    let (up, sandbox) = connected().await;
+    let id = up.install("locA").await;
+    let tell = async |webhook: &str, at: Option<Timestamp>| {
+        let mut event = json!({
+            "type": "UNINSTALL", "locationId": "locA", "webhookId": webhook,
+        });
+        if let Some(at) = at {
+            event["timestamp"] = json!(at.to_string());
+        }
+        sandbox.webhook(&event).await["status"].clone()
+    };
+    let now = Timestamp::of_this_machine();
+    let minutes = |n: u64| Duration::from_secs(n * 60);
+    for (webhook, at) in [("old", now - minutes(6)), ("early", now + minutes(6))] {
+        assert_eq!(tell(webhook, Some(at)).await, 400, "{webhook}");
+        assert_eq!(status(&up, &id).await["tokenStatus"], "valid", "{webhook}");
+    }
+    assert_eq!(tell("late", Some(now - minutes(4))).await, 200);
+
+    assert_eq!(tell("once", None).await, 200);
+    until_token_is(&up, &id, "revoked").await;
+    assert_eq!(up.install("locA").await, id);
+    until_call_is(&up, &id, 200).await;
+    assert_eq!(
+        tell("once", None).await,
+        200,
+        "or GHL would go on sending it"
+    );
+    assert_eq!(status(&up, &id).await["tokenStatus"], "valid");
+    until_call_is(&up, &id, 200).await;
+    assert_eq!(tell("another", None).await, 200);
+    until_token_is(&up, &id, "revoked").await;
+}
+
+/// Plays GHL with a key of its own.
+struct Ghl {
+    up: Up,
+    key: Ed25519KeyPair,
+}
+
+fn new_key() -> Ed25519KeyPair {
+    let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
+    Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap()
+}
+
+fn pem(key: &Ed25519KeyPair) -> String {
+    // What comes before an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
+    let head = [
+        0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
+    ];
+    let der = [&head, key.public_key().as_ref()].concat();
+    let text = BASE64_STANDARD.encode(der);
+    format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
+}
+
+fn signature(key: &Ed25519KeyPair, body: &str) -> String {
+    BASE64_STANDARD.encode(key.sign(body.as_bytes()))
+}
+
+/// An UNINSTALL of `locA`, dated to the millisecond.
+fn uninstall(webhook: &str, at: Timestamp) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(at.as_millis().try_into().unwrap());
+    let at = humantime::format_rfc3339_millis(at).to_string();
+    let event = json!({
+        "type": "UNINSTALL", "locationId": "locA", "webhookId": webhook, "timestamp": at,
+    });
+    event.to_string()
+}
+
+impl Ghl {
+    async fn new() -> Self {
+        let key = new_key();
+        let up = Up::start(&[("GHL_WEBHOOK_ED25519_KEY", &pem(&key))]).await;
+        Self { up, key }
+    }
+
+    async fn post(&self, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+        let url = format!("{}/webhooks/ghl", self.up.public);
+        let request = self.up.client.post(url).body(body.to_owned());
+        let request = request.header("content-type", "application/json");
+        let headers = headers.iter();
+        send(headers.fold(request, |request, (name, value)| {
+            request.header(*name, *value)
+        }))
+        .await
+    }
+
+    async fn tell(&self, body: &str) -> (u16, Value) {
+        let signature = signature(&self.key, body);
+        self.post(body, &[("x-ghl-signature", &signature)]).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ghl_has_not_signed_changes_nothing() {
+    let ghl = Ghl::new().await;
+    let id = ghl.up.install("locA").await;
+    let body = uninstall("w1", Timestamp::of_this_machine());
+    let right = signature(&ghl.key, &body);
+    let forged = signature(&new_key(), &body);
+    let of_another = signature(&ghl.key, &body.replace("locA", "locB"));
+    let cases: [&[(&str, &str)]; 8] = [
+        &[],
+        &[("x-ghl-signature", "")],
+        &[("x-ghl-signature", "not base64 §")],
+        &[("x-ghl-signature", &forged)],
+        &[("x-ghl-signature", &of_another)],
+        &[("x-ghl-signature", &right[..right.len() - 4])],
+        &[("x-wh-signature", &right)],
+        &[("x-ghl-signature", &forged), ("x-wh-signature", &right)],
+    ];
+    for headers in cases {
+        let (code, refusal) = ghl.post(&body, headers).await;
+        assert_eq!(code, 401, "{headers:?}: {refusal}");
+        let seen = status(&ghl.up, &id).await;
+        assert_eq!(seen["tokenStatus"], "valid", "{headers:?}");
+    }
+    let spaced = format!("{body} ");
+    let (code, _) = ghl.post(&spaced, &[("x-ghl-signature", &right)]).await;
+    assert_eq!(code, 401, "every byte is signed");
+    assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
+
+    let (code, answer) = ghl.tell(&body).await;
+    assert_eq!(code, 200, "a refused one is not taken for seen: {answer}");
+    assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_is_recognized_whatever_it_is_dated() {
+    let ghl = Ghl::new().await;
+    let id = ghl.up.install("locA").await;
+    let body = uninstall("w1", Timestamp::of_this_machine());
+    assert_eq!(ghl.tell(&body).await.0, 200);
+    assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
+    assert_eq!(ghl.up.install("locA").await, id);
+    for replay in [body, uninstall("w1", Timestamp::of_this_machine())] {
+        let (code, answer) = ghl.tell(&replay).await;
+        assert_eq!((code, &answer["duplicate"]), (200, &json!(true)));
+        assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
+    }
+    let body = uninstall("w2", Timestamp::of_this_machine());
+    assert_eq!(ghl.tell(&body).await.0, 200);
+    assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_uninstall_from_before_the_last_consent_is_old_news() {
+    let ghl = Ghl::new().await;
+    let id = ghl.up.install("locA").await;
+    let before = Timestamp::of_this_machine();
+    assert_eq!(ghl.up.install("locA").await, id);
+    let (code, answer) = ghl.tell(&uninstall("w1", before)).await;
+    assert_eq!(code, 200, "{answer}");
+    assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
+    until_call_is(&ghl.up, &id, 200).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_signed_and_no_uninstall_of_ours_changes_nothing() {
+    let ghl = Ghl::new().await;
+    let id = ghl.up.install("locA").await;
+    let now = Timestamp::of_this_machine();
+    let body = uninstall("w1", now);
+    let with = |field: &str, value: Value| {
+        let mut event: Value = serde_json::from_str(&body).unwrap();
+        event["webhookId"] = json!(format!("other {field} {value}"));
+        event[field] = value;
+        event.to_string()
+    };
+    for (body, expected) in [
+        (with("type", json!("INSTALL")), 200),
+        (with("type", json!("ContactCreate")), 200),
+        (with("appId", json!("another")), 200),
+        (with("locationId", json!("locX")), 200),
+        (with("locationId", Value::Null), 400),
+        (with("type", json!(7)), 400),
+        (with("timestamp", json!("yesterday")), 400),
+        ("no json".to_owned(), 400),
+    ] {
+        let (code, answer) = ghl.tell(&body).await;
+        assert_eq!(code, expected, "{body}: {answer}");
+        assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid", "{body}");
+    }
+    let app = with("appId", json!("sandbox"));
+    assert_eq!(ghl.tell(&app).await.0, 200);
+    assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
+}
