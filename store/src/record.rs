@@ -195,10 +195,10 @@ impl FromStr for Status {
     }
 }
 
-/// The half of an installation that gateways read, with its token still sealed.
+/// The half of an installation that gateways read.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct StoredAccess {
-    pub token: Sealed,
+pub struct Access<Token> {
+    pub token: Token,
     /// `None`: never, it is static.
     pub expires_at: Option<Timestamp>,
     pub lifetime: Duration,
@@ -210,6 +210,12 @@ pub struct StoredAccess {
     /// Space separated, as GHL told them.
     pub scopes: String,
 }
+
+/// As it lies in the store.
+pub type StoredAccess = Access<Sealed>;
+
+/// As it is used.
+pub type AccessRecord = Access<SecretString>;
 
 impl StoredAccess {
     #[must_use]
@@ -270,22 +276,6 @@ pub fn access_label(installation: &InstallationId, generation: Generation) -> La
         installation,
         generation,
     }
-}
-
-/// The half of an installation that gateways read.
-#[derive(Debug, Clone)]
-pub struct AccessRecord {
-    pub token: SecretString,
-    /// `None`: never, it is static.
-    pub expires_at: Option<Timestamp>,
-    pub lifetime: Duration,
-    pub generation: Generation,
-    pub status: Status,
-    pub location: Option<LocationId>,
-    pub company: Option<CompanyId>,
-    pub user_type: UserType,
-    /// Space separated, as GHL told them.
-    pub scopes: String,
 }
 
 impl AccessRecord {

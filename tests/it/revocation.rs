@@ -2,12 +2,23 @@
 
 use std::time::Duration;
 
+use reqwest::RequestBuilder;
 use serde_json::json;
 use tests::client::get;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
+
+/// Where GHL sends the browser after the consent.
+async fn consented(up: &Up, location: &str) -> String {
+    let redirect = async |request: RequestBuilder| {
+        let answer = request.send().await.unwrap();
+        answer.headers()["location"].to_str().unwrap().to_owned()
+    };
+    let page = redirect(up.client.get(format!("{}/oauth/install", up.public))).await;
+    redirect(up.client.post(format!("{page}&locationId={location}"))).await
+}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_revoked_grant_costs_one_attempt_and_says_how_to_reconnect() {
@@ -86,20 +97,7 @@ async fn a_revoked_grant_costs_one_attempt_and_says_how_to_reconnect() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callback_is_good_once_and_only_from_here() {
     let up = Up::start(&[]).await;
-    let consent = up
-        .client
-        .get(format!("{}/oauth/install", up.public))
-        .send()
-        .await
-        .unwrap();
-    let consent = consent.headers()["location"].to_str().unwrap().to_owned();
-    let answer = up
-        .client
-        .post(format!("{consent}&locationId=locA"))
-        .send()
-        .await
-        .unwrap();
-    let callback = answer.headers()["location"].to_str().unwrap().to_owned();
+    let callback = consented(&up, "locA").await;
     let (code, body) = get(&up.client, &callback).await;
     assert_eq!(code, 200, "{body}");
     let (code, body) = get(&up.client, &callback).await;
@@ -160,20 +158,7 @@ async fn a_paused_location_is_not_given_up() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind() {
     let up = Up::start(&[]).await;
-    let consent = up
-        .client
-        .get(format!("{}/oauth/install", up.public))
-        .send()
-        .await
-        .unwrap();
-    let consent = consent.headers()["location"].to_str().unwrap().to_owned();
-    let answer = up
-        .client
-        .post(format!("{consent}&locationId=locA"))
-        .send()
-        .await
-        .unwrap();
-    let callback = answer.headers()["location"].to_str().unwrap().to_owned();
+    let callback = consented(&up, "locA").await;
     up.sandbox
         .faults(json!([{ "on": "token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
         .await;
