@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::Settings;
 use store::KeyRing;
 use store_writer::Rings;
+use store_writer::durable::make_whole;
 
 use crate::exit::Failure;
 
@@ -56,25 +57,22 @@ pub(crate) fn kept(data_dir: &Path) -> Result<Rings, Failure> {
 
 fn kept_ring(path: &Path) -> Result<Arc<KeyRing>, Failure> {
     let failed = |error: io::Error| Failure::Unavailable(format!("{}: {error}", path.display()));
-    let text = match fs::read_to_string(path) {
-        Ok(text) => SecretString::from(text.trim()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            let made = KeyRing::generate_text("local");
+    if !path.exists() {
+        make_whole(path, |unfinished| {
             let mut file = OpenOptions::new()
                 .write(true)
                 .create_new(true)
                 .mode(0o600)
-                .open(path)
-                .map_err(failed)?;
-            file.write_all(made.expose_secret().as_bytes())
-                .map_err(failed)?;
+                .open(unfinished)?;
+            let made = KeyRing::generate_text("local");
+            file.write_all(made.expose_secret().as_bytes())?;
             // What it seals must not outlive it.
-            file.sync_all().map_err(failed)?;
-            made
-        }
-        Err(error) => return Err(failed(error)),
-    };
-    KeyRing::parse(&text)
+            file.sync_all()
+        })
+        .map_err(failed)?;
+    }
+    let text = fs::read_to_string(path).map_err(failed)?;
+    KeyRing::parse(&SecretString::from(text.trim()))
         .map(Arc::new)
         .map_err(|error| Failure::Unavailable(format!("{}: {error}", path.display())))
 }

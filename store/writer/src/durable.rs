@@ -1,6 +1,8 @@
 //! A database file in this process, with group commit: writes that arrive while the disk is busy
 //! share its next sync.
 
+use std::fs::{self, File};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::thread;
@@ -53,9 +55,17 @@ impl Durable {
             path: path.to_owned(),
             reason,
         };
+        if !path.exists() {
+            make_whole(path, |unfinished| {
+                Database::create(unfinished)
+                    .map(drop)
+                    .map_err(io::Error::other)
+            })
+            .map_err(|error| open(error.to_string()))?;
+        }
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .create(path)
+            .open(path)
             .map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => DurableError::InUse {
                     path: path.to_owned(),
@@ -109,6 +119,28 @@ impl std::fmt::Debug for Durable {
     }
 }
 
+/// Makes a file that is there as a whole or not at all, whenever this process is killed: `write`
+/// makes it under another name first. What somebody else has made in the meantime stays.
+///
+/// # Errors
+/// When `write` fails, or the directory.
+pub fn make_whole(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+    let extension = format!("{}.new", store::random::hex::<4>());
+    let unfinished = path.with_added_extension(extension);
+    let made = write(&unfinished).and_then(|()| match fs::hard_link(&unfinished, path) {
+        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
+        Ok(()) | Err(_) => Ok(()),
+    });
+    // Left behind it would only be litter.
+    let _ = fs::remove_file(&unfinished);
+    made?;
+    // What is written into a file whose name is lost is lost as well.
+    match path.parent() {
+        Some(directory) => File::open(directory)?.sync_all(),
+        None => Ok(()),
+    }
+}
+
 fn write_all(database: &Database, mut queue: mpsc::UnboundedReceiver<Job>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
@@ -131,5 +163,36 @@ fn commit(database: &Database, batch: impl Iterator<Item = Job>) {
     let outcome = outcome.map_err(|error: redb::Error| DurableError::from(error));
     for finish in finishes {
         finish(outcome.clone());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::open::scratch_directory;
+
+    fn names(directory: &Path) -> Vec<String> {
+        let entries = fs::read_dir(directory).unwrap();
+        let names = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        names.collect()
+    }
+
+    #[test]
+    fn a_file_is_whole_or_not_there() {
+        let directory = scratch_directory();
+        let path = directory.join("store.redb");
+        let broken = make_whole(&path, |unfinished| {
+            fs::write(unfinished, "half")?;
+            assert!(!path.exists());
+            Err(io::Error::other("killed"))
+        });
+        assert!(broken.is_err());
+        assert!(names(&directory).is_empty());
+        for content in ["first", "second"] {
+            make_whole(&path, |unfinished| fs::write(unfinished, content)).unwrap();
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "first");
+        assert_eq!(names(&directory), ["store.redb"]);
+        fs::remove_dir_all(directory).unwrap();
     }
 }
