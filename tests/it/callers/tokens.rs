@@ -1,0 +1,128 @@
+//! Access tokens for services that call GHL by themselves.
+
+use reqwest::Client;
+use serde_json::{Value, json};
+use tests::client::{self, send};
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+use super::{NOBODY, PATIENCE, create_key, echo_of, until_status};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn tokens_are_handed_out_to_their_scope_alone() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let apart = up.install("locB").await;
+    let token = |id: &str| {
+        let url = format!("{}/v1/installations/{id}/token", up.internal);
+        up.client.get(url)
+    };
+    assert_eq!(send(token(&id)).await.0, 200, "no key was ever made");
+
+    let proxy = create_key(&up, &["--name", "p"]).await;
+    let tokens = create_key(
+        &up,
+        &["--name", "t", "--scope", "tokens", "--installation", &id],
+    )
+    .await;
+    let both = ["--name", "b", "--scope", "tokens", "--scope", "proxy"];
+    let both = create_key(&up, &both).await;
+    until_status(401, PATIENCE, || token(&id)).await;
+    for (key, tokens_status, proxy_status) in
+        [(&proxy, 403, 200), (&tokens, 200, 403), (&both, 200, 200)]
+    {
+        let (status, body) = send(token(&id).bearer_auth(key)).await;
+        assert_eq!(status, tokens_status, "{body}");
+        let (status, body) = send(echo_of(&up, &id).bearer_auth(key)).await;
+        assert_eq!(status, proxy_status, "{body}");
+    }
+    assert_eq!(send(token(&apart).bearer_auth(&tokens)).await.0, 403);
+    assert_eq!(send(token(&apart).bearer_auth(&both)).await.0, 200);
+    let public = format!("{}/v1/installations/{id}/token", up.public);
+    let (status, _) = send(up.client.get(public).bearer_auth(&both)).await;
+    assert_eq!(status, 404, "tokens are not handed out in public");
+}
+
+async fn token(client: &Client, up: &Up, id: &str, query: &str) -> (u16, Option<String>, Value) {
+    let url = format!("{}/v1/installations/{id}/token{query}", up.internal);
+    let answer = client.get(url).send().await.unwrap();
+    let header = |name: &str| {
+        let value = answer.headers().get(name)?;
+        Some(value.to_str().unwrap().to_owned())
+    };
+    let (status, tag) = (answer.status().as_u16(), header("etag"));
+    if status == 200 {
+        assert_eq!(header("cache-control").as_deref(), Some("no-store"));
+    }
+    (status, tag, client::body(answer).await)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let (status, tag, body) = token(&up.client, &up, &id, "").await;
+    assert_eq!((status, tag.as_deref()), (200, Some("\"1\"")), "{body}");
+    assert_eq!(body["generation"], "1");
+    assert_eq!(body["installation_id"], id);
+    assert_eq!(body["location_id"], "locA");
+    assert!(body["expires_in"].as_u64().unwrap() > 86_000, "{body}");
+    let direct = up
+        .client
+        .get(format!("{}/_sandbox/echo", up.sandbox.url))
+        .bearer_auth(body["access_token"].as_str().unwrap())
+        .header("version", "2021-07-28");
+    let (status, arrived) = send(direct).await;
+    assert_eq!((status, &arrived["authClassId"]), (200, &json!("locA")));
+    assert_eq!(
+        token(&up.client, &up, "locA", "").await.2["generation"],
+        "1"
+    );
+
+    let url = format!("{}/v1/installations/{id}/token", up.internal);
+    let known = async |tag: &str| {
+        let request = up.client.get(&url).header("if-none-match", tag);
+        let answer = request.send().await.unwrap();
+        let status = answer.status().as_u16();
+        assert_eq!(answer.headers()["cache-control"], "no-store");
+        (status, answer.text().await.unwrap())
+    };
+    assert_eq!(known("\"1\"").await, (304, String::new()));
+    assert_eq!(known("\"0\"").await.0, 200);
+    let refreshed = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(refreshed.status.success(), "{refreshed:?}");
+    until("the next generation", PATIENCE, || async {
+        let seen = known("\"1\"").await;
+        holds(seen.0 == 200, seen)
+    })
+    .await;
+    assert_eq!(known("\"2\"").await.0, 304);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wish_for_a_longer_life_is_met_by_one_refresh() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "1h")]).await;
+    let id = up.install("locA").await;
+    let (_, _, first) = token(&up.client, &up, &id, "?min_ttl=30m").await;
+    assert_eq!(first["generation"], "1", "there is enough left: {first}");
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 0);
+
+    // As long as tokens live: more than any has left by the time somebody asks.
+    let (status, tag, second) = token(&up.client, &up, &id, "?min_ttl=1h").await;
+    assert_eq!((status, tag.as_deref()), (200, Some("\"2\"")), "{second}");
+    assert_ne!(second["access_token"], first["access_token"]);
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 1);
+
+    for impossible in ["61m", "30", "soon", "-1m"] {
+        let query = format!("?min_ttl={impossible}");
+        let (status, _, refusal) = token(&up.client, &up, &id, &query).await;
+        assert_eq!(status, 400, "{impossible}: {refusal}");
+        assert!(refusal["message"].to_string().contains("min_ttl"));
+    }
+    let (status, _, refusal) = token(&up.client, &up, NOBODY, "?min_ttl=1m").await;
+    assert_eq!(
+        (status, &refusal["message"]),
+        (400, &json!("Installation not found"))
+    );
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 1);
+}
