@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicI64, Ordering};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 /// A moment in the store's time: milliseconds since the Unix epoch.
 #[derive(
@@ -79,10 +79,57 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
+/// A moment of this machine's clock that nobody can set and that goes on while the machine is
+/// suspended. [`std::time::Instant`] stands still then: a host that slept for an hour would take its
+/// tokens and leases for as fresh as before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    #[must_use]
+    pub fn now() -> Self {
+        Self(since_boot())
+    }
+
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    /// How long after `earlier` this is; zero if it is not after it.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl Add<Duration> for Moment {
+    type Output = Self;
+    fn add(self, duration: Duration) -> Self {
+        Self(self.0.saturating_add(duration))
+    }
+}
+
+#[cfg(target_os = "linux")]
+fn since_boot() -> Duration {
+    use nix::time::{ClockId, clock_gettime};
+    let time = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("Linux has this clock since 2.6.39");
+    time.into()
+}
+
+/// As near as other systems come: it may stand still while the machine is suspended.
+#[cfg(not(target_os = "linux"))]
+fn since_boot() -> Duration {
+    use std::sync::OnceLock;
+    use std::time::Instant;
+    static FIRST: OnceLock<Instant> = OnceLock::new();
+    FIRST.get_or_init(Instant::now).elapsed()
+}
+
 /// A running copy of the store's clock.
 #[derive(Debug)]
 pub struct StoreClock {
-    started: Instant,
+    started: Moment,
     /// The store's time at `started`, in milliseconds.
     anchor: AtomicI64,
 }
@@ -92,7 +139,7 @@ impl StoreClock {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            started: Instant::now(),
+            started: Moment::now(),
             anchor: AtomicI64::new(Timestamp::of_this_machine().0),
         }
     }
@@ -105,8 +152,8 @@ impl StoreClock {
     /// Takes over the time the store told in answer to a question sent at `asked`.
     ///
     /// The answer is dated to the middle of the round trip, so that it is wrong by half of it at most.
-    pub fn set(&self, told: Timestamp, asked: Instant) {
-        let middle = asked.duration_since(self.started) + asked.elapsed() / 2;
+    pub fn set(&self, told: Timestamp, asked: Moment) {
+        let middle = asked.since(self.started) + asked.elapsed() / 2;
         self.anchor.store((told - middle).0, Ordering::Relaxed);
     }
 }
@@ -125,7 +172,7 @@ mod tests {
     fn the_clock_follows_the_store_whatever_this_machine_thinks() {
         let clock = StoreClock::new();
         let an_hour_ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
-        clock.set(an_hour_ahead, Instant::now());
+        clock.set(an_hour_ahead, Moment::now());
         assert!(clock.now().since(an_hour_ahead) < Duration::from_secs(5));
         assert!(clock.now() >= an_hour_ahead);
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::io;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
@@ -20,7 +20,7 @@ use tracing::{info, warn};
 use super::{ReadError, Reads};
 use crate::caller::KeyHash;
 use crate::change::Change;
-use crate::clock::{StoreClock, Timestamp};
+use crate::clock::{Moment, StoreClock, Timestamp};
 use crate::connection::{self, BadAddress, COMMAND_TIMEOUT, Link};
 use crate::id::InstallationId;
 use crate::keys;
@@ -186,7 +186,7 @@ async fn follow_clock(commands: Link, clock: Arc<StoreClock>) {
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heartbeat.tick().await;
-        let asked = Instant::now();
+        let asked = Moment::now();
         let time = |mut redis| async move { redis::cmd("TIME").query_async(&mut redis).await };
         let told: Result<(i64, i64), _> = commands.run(time).await;
         if let Ok((seconds, micros)) = told {

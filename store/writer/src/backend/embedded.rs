@@ -1,10 +1,12 @@
 //! The store in one file of one process, under the same key names as in Redis.
 
 use std::path::Path;
+use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
+use store::clock::StoreClock;
 use store::reader::{ReadError, Reads};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
@@ -398,9 +400,10 @@ fn table<T>(opened: Result<T, redb::TableError>) -> Result<Option<T>, redb::Erro
     }
 }
 
-/// The store's time: in one process, this machine's.
+/// The store's time: this machine's when the process began, carried on by a clock that nobody sets.
 fn now() -> Timestamp {
-    Timestamp::of_this_machine()
+    static CLOCK: LazyLock<StoreClock> = LazyLock::new(StoreClock::new);
+    CLOCK.now()
 }
 
 fn announce(changes: &broadcast::Sender<Change>, change: Change) {
