@@ -1,10 +1,12 @@
 //! The token endpoint's client.
 
+use std::pin::pin;
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
 use reqwest::redirect::Policy;
 use secrecy::{ExposeSecret, SecretString};
+use tokio::time::timeout;
 use url::Url;
 
 use crate::answer::Answer;
@@ -15,6 +17,8 @@ use crate::failure::Failure;
 const LARGEST_ANSWER: usize = 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+/// The least time there is to read an answer that has arrived.
+const LAST_LOOK: Duration = Duration::from_millis(100);
 
 /// The app's account at GHL, and the endpoint that knows it.
 #[derive(Debug, Clone)]
@@ -24,7 +28,7 @@ pub struct Config {
     pub client_id: String,
     pub client_secret: SecretString,
     pub redirect_uri: Url,
-    /// From the first byte sent to the last byte received.
+    /// From the connection's begin to the last byte received.
     pub timeout: Duration,
 }
 
@@ -41,8 +45,7 @@ impl TokenEndpoint {
     pub fn new(config: Config) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout))
-            .timeout(config.timeout)
+            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout / 2))
             .redirect(Policy::none())
             // A connection whose other end fell silent must not be used again for the repeat that
             // GHL's grace allows: over HTTP/1 one that timed out is closed, and an idle one is not
@@ -84,7 +87,19 @@ impl TokenEndpoint {
         .await
     }
 
+    /// The time is counted in two parts, so that a process that was stopped meanwhile still reads
+    /// what has arrived for it before it takes the answer for lost.
     async fn call(&self, grant: &[(&str, &str)]) -> Result<Answer, Failure> {
+        let mut exchange = pin!(self.exchange_bodies(grant));
+        for part in [self.config.timeout.saturating_sub(LAST_LOOK), LAST_LOOK] {
+            if let Ok(answer) = timeout(part, &mut exchange).await {
+                return answer;
+            }
+        }
+        Err(Failure::Lost("GHL's answer did not come in time".into()))
+    }
+
+    async fn exchange_bodies(&self, grant: &[(&str, &str)]) -> Result<Answer, Failure> {
         let mut form = vec![
             ("client_id", self.config.client_id.as_str()),
             ("client_secret", self.config.client_secret.expose_secret()),

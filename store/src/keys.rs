@@ -67,6 +67,12 @@ pub fn webhook(id: &str) -> String {
     format!("ghl:hook:{id}")
 }
 
+/// Hash: GHL's sealed answers that the store may not have yet, by attempt, on the lock nodes.
+#[must_use]
+pub fn escrow(id: &InstallationId) -> String {
+    format!("ghl:escrow:{id}")
+}
+
 /// String: the Redlock of an installation, on the lock nodes.
 #[must_use]
 pub fn lock(id: &InstallationId) -> String {

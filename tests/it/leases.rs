@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use store::InstallationId;
-use store_writer::{Leases, NotLeased};
+use store_writer::{Leases, LockNodes, NotLeased};
 use tests::redis::Redis;
-use tests::wait::until;
+use tests::wait::{holds, until};
 use tokio::time::Instant;
 
 const TTL: Duration = Duration::from_secs(20);
@@ -21,16 +21,25 @@ async fn nodes(count: usize) -> Vec<Redis> {
     nodes
 }
 
-fn leases(nodes: &[Redis], broker: &str) -> Leases {
+fn watch(nodes: &[Redis], memory: Duration) -> LockNodes {
     let urls: Vec<SecretString> = nodes.iter().map(|node| node.url().into()).collect();
-    Leases::redlock(&urls, broker).unwrap()
+    LockNodes::start(&urls, "test", memory).unwrap()
+}
+
+fn leases(nodes: &[Redis]) -> Leases {
+    Leases::redlock(watch(nodes, TTL))
+}
+
+fn states(watched: &LockNodes) -> Vec<&'static str> {
+    let health = watched.health();
+    health.iter().map(|(_, node)| node.as_str()).collect()
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lease_has_one_holder_until_it_is_given_back() {
     for count in [1, 3] {
         let nodes = nodes(count).await;
-        let (one, two) = (leases(&nodes, "one"), leases(&nodes, "two"));
+        let (one, two) = (leases(&nodes), leases(&nodes));
         let id = InstallationId::random();
         let lease = one.take(&id, TTL).await.unwrap();
         assert!(lease.remaining() > TTL - Duration::from_secs(3));
@@ -73,7 +82,7 @@ async fn local_leases_run_out() {
 async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
     let _alone = tests::alone().await;
     let mut nodes = nodes(3).await;
-    let leases = leases(&nodes, "one");
+    let leases = leases(&nodes);
     // Warm, as a broker is.
     let lease = leases.take(&InstallationId::random(), TTL).await.unwrap();
     leases.release(lease).await;
@@ -85,7 +94,7 @@ async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
         let lease = lease.map_err(|error| error.to_string())?;
         leases.release(lease).await;
         let took = started.elapsed();
-        tests::wait::holds(took < Duration::from_millis(100), took)
+        holds(took < Duration::from_millis(100), took)
     })
     .await;
 
@@ -115,7 +124,7 @@ async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
 async fn exclusion_holds_while_nodes_come_and_go() {
     let _alone = tests::alone().await;
     let mut nodes = nodes(3).await;
-    let (one, two) = (leases(&nodes, "one"), leases(&nodes, "two"));
+    let (one, two) = (leases(&nodes), leases(&nodes));
     let id = InstallationId::random();
     let lease = one.take(&id, TTL).await.unwrap();
     nodes[2].kill().await;
@@ -136,7 +145,7 @@ async fn exclusion_holds_while_nodes_come_and_go() {
 async fn a_wrong_password_is_told_from_an_outage() {
     let node = Redis::start_with(&["--requirepass", "right"]).await;
     let url = node.url().replace("redis://", "redis://:wrong@");
-    let leases = Leases::redlock(&[url.into()], "one").unwrap();
+    let leases = Leases::redlock(LockNodes::start(&[url.into()], "one", TTL).unwrap());
     let reason = until("the refusal", PATIENCE, || async {
         match leases.take(&InstallationId::random(), TTL).await {
             Err(NotLeased::Misconfigured(reason)) => Ok(reason),
@@ -145,4 +154,67 @@ async fn a_wrong_password_is_told_from_an_outage() {
     })
     .await;
     assert!(!reason.contains("wrong@"), "{reason}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_out() {
+    let _alone = tests::alone().await;
+    let mut nodes = nodes(3).await;
+    let memory = Duration::from_secs(5);
+    let watched = watch(&nodes, memory);
+    let leases = Leases::redlock(watched.clone());
+    let id = InstallationId::random();
+    let lease = leases.take(&id, memory).await.unwrap();
+    let is = |state: &'static str| {
+        let states = states(&watched);
+        async move { holds(states[0] == state, states) }
+    };
+    until("the node to be known", PATIENCE, || is("up")).await;
+
+    nodes[0].kill().await;
+    nodes[0].forget();
+    nodes[0].resume_process().await;
+    until("it to be found out", PATIENCE, || is("forgot")).await;
+    let found_out = Instant::now();
+    // The two that remember are enough.
+    let other = leases.take(&InstallationId::random(), TTL).await.unwrap();
+    leases.release(other).await;
+    until("it to be trusted again", PATIENCE, || is("up")).await;
+    let left_out = found_out.elapsed();
+    assert!(left_out >= memory - Duration::from_secs(1), "{left_out:?}");
+    leases.release(lease).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_sickness_of_a_node_has_its_name_and_leases_go_on() {
+    let _alone = tests::alone().await;
+    let mut nodes = nodes(3).await;
+    let watched = watch(&nodes, TTL);
+    let leases = Leases::redlock(watched.clone());
+    let is = |state: &'static str| {
+        let states = states(&watched);
+        async move { holds(states[2] == state, states) }
+    };
+    until("the node to be known", PATIENCE, || is("up")).await;
+    let take = async || {
+        let started = Instant::now();
+        let lease = leases.take(&InstallationId::random(), TTL).await.unwrap();
+        leases.release(lease).await;
+        started.elapsed()
+    };
+
+    nodes[2].kill().await;
+    until("a refused connection", PATIENCE, || is("away")).await;
+    take().await;
+    nodes[2].restart_with(&["--requirepass", "another"]).await;
+    until("a wrong password", PATIENCE, || is("refuses")).await;
+    take().await;
+    nodes[2].restart_with(&[]).await;
+    until("it to be well", PATIENCE, || is("up")).await;
+    nodes[2].hang();
+    until("the silence", PATIENCE, || is("away")).await;
+    take().await;
+    nodes[2].wake();
+    until("it to be well again", PATIENCE, || is("up")).await;
+    take().await;
 }

@@ -62,6 +62,15 @@ impl Redis {
         }
     }
 
+    /// Loses all data, while it is not running.
+    ///
+    /// # Panics
+    /// When the files cannot be removed.
+    pub fn forget(&self) {
+        let files = self.scratch.path().join("appendonlydir");
+        std::fs::remove_dir_all(files).expect("the files of a server that ran");
+    }
+
     /// Starts it again with other arguments, and the data it had.
     pub async fn restart_with(&mut self, args: &[&str]) {
         self.kill().await;

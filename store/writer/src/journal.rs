@@ -46,7 +46,7 @@ impl Journal {
     /// When the disk fails.
     pub async fn note(&self, entry: &Entry) -> Result<(), DurableError> {
         let key = entry.intent.clone();
-        let value = encode(entry);
+        let value = entry.encode();
         self.file
             .write(move |transaction| {
                 let mut entries = transaction.open_table(ENTRIES)?;
@@ -87,7 +87,7 @@ impl Journal {
         let mut unfinished = Vec::new();
         for entry in entries.iter()? {
             let (key, value) = entry?;
-            let entry = decode(key.value(), value.value());
+            let entry = Entry::decode(key.value(), value.value());
             unfinished.push(entry.ok_or_else(|| key.value().to_owned()));
         }
         Ok(unfinished)
@@ -100,36 +100,38 @@ struct Head {
     spent_generation: Generation,
 }
 
-/// A line of JSON, then the sealed answer's bytes, if there are any.
-fn encode(entry: &Entry) -> Vec<u8> {
-    let head = Head {
-        installation: entry.installation.clone(),
-        spent_generation: entry.spent_generation,
-    };
-    let mut value = serde_json::to_vec(&head).expect("text and numbers serialise");
-    if let Some(answer) = &entry.answer {
-        value.push(b'\n');
-        value.extend_from_slice(answer.as_bytes());
+/// In journals and in escrow: a line of JSON, then the sealed answer's bytes, if there are any.
+impl Entry {
+    pub(crate) fn encode(&self) -> Vec<u8> {
+        let head = Head {
+            installation: self.installation.clone(),
+            spent_generation: self.spent_generation,
+        };
+        let mut value = serde_json::to_vec(&head).expect("text and numbers serialise");
+        if let Some(answer) = &self.answer {
+            value.push(b'\n');
+            value.extend_from_slice(answer.as_bytes());
+        }
+        value
     }
-    value
-}
 
-fn decode(key: &str, value: &[u8]) -> Option<Entry> {
-    let (head, answer) = match value.iter().position(|byte| *byte == b'\n') {
-        Some(end) => (
-            &value[..end],
-            Some(Sealed::from_bytes(value[end + 1..].to_vec())),
-        ),
-        None => (value, None),
-    };
-    let head: Head = serde_json::from_slice(head).ok()?;
-    let Ok(intent) = key.parse();
-    Some(Entry {
-        intent,
-        installation: head.installation,
-        spent_generation: head.spent_generation,
-        answer,
-    })
+    pub(crate) fn decode(key: &str, value: &[u8]) -> Option<Self> {
+        let (head, answer) = match value.iter().position(|byte| *byte == b'\n') {
+            Some(end) => (
+                &value[..end],
+                Some(Sealed::from_bytes(value[end + 1..].to_vec())),
+            ),
+            None => (value, None),
+        };
+        let head: Head = serde_json::from_slice(head).ok()?;
+        let Ok(intent) = key.parse();
+        Some(Self {
+            intent,
+            installation: head.installation,
+            spent_generation: head.spent_generation,
+            answer,
+        })
+    }
 }
 
 #[cfg(test)]

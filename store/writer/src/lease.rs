@@ -5,15 +5,15 @@
 //! answer that comes late is kept.
 
 mod local;
-mod node;
 mod redlock;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use secrecy::SecretString;
 use store::InstallationId;
-use store::connection::BadAddress;
+use store::clock::Moment;
+
+use crate::lock_nodes::LockNodes;
 
 /// Hands out leases. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -49,7 +49,7 @@ pub enum NotLeased {
 pub struct Lease {
     installation: InstallationId,
     /// Taken before the lock was asked for.
-    since: Instant,
+    since: Moment,
     ttl: Duration,
     lock: Lock,
 }
@@ -67,13 +67,10 @@ impl Leases {
         Self(Kind::Local(Arc::default()))
     }
 
-    /// Leases by Redlock over 1, 3 or 5 independent Redis masters.
-    ///
-    /// # Errors
-    /// When a URL is malformed.
-    pub fn redlock(urls: &[SecretString], broker: &str) -> Result<Self, BadAddress> {
-        let redlock = redlock::Redlock::start(urls, broker)?;
-        Ok(Self(Kind::Redlock(Arc::new(redlock))))
+    /// Leases by Redlock over independent Redis masters.
+    #[must_use]
+    pub fn redlock(nodes: LockNodes) -> Self {
+        Self(Kind::Redlock(Arc::new(redlock::Redlock::over(nodes))))
     }
 
     /// Tries once to take the lease of an installation for `ttl`.
@@ -85,7 +82,7 @@ impl Leases {
         installation: &InstallationId,
         ttl: Duration,
     ) -> Result<Lease, NotLeased> {
-        let since = Instant::now();
+        let since = Moment::now();
         let lock = match &self.0 {
             Kind::Local(held) => Lock::Local(held.take(installation, ttl)?),
             Kind::Redlock(redlock) => Lock::Redlock(redlock.take(installation, ttl).await?),

@@ -6,17 +6,21 @@
 
 pub mod backend;
 pub mod durable;
+pub mod escrow;
 pub mod grant;
 pub mod installation;
 pub mod journal;
 pub mod lease;
+pub mod lock_nodes;
 pub mod open;
 pub mod protocol;
 pub mod writer;
 
+pub use escrow::Escrow;
 pub use grant::{Fingerprint, Grant};
 pub use installation::{Installation, IntentId};
 pub use journal::Journal;
 pub use lease::{Lease, Leases, NotLeased};
+pub use lock_nodes::LockNodes;
 pub use open::{OpenError, Rings, Store};
 pub use writer::{StoreWriter, WriteError};

@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use store::InstallationId;
+use store::clock::Moment;
 
 use super::NotLeased;
 
@@ -15,7 +16,7 @@ pub(super) struct Held(Mutex<HashMap<InstallationId, Ticket>>);
 /// Tells one holder from the next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Ticket {
-    until: Instant,
+    until: Moment,
     nonce: [u8; 8],
 }
 
@@ -25,7 +26,7 @@ impl Held {
         installation: &InstallationId,
         ttl: Duration,
     ) -> Result<Ticket, NotLeased> {
-        let now = Instant::now();
+        let now = Moment::now();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if held
             .get(installation)

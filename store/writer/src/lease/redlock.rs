@@ -9,41 +9,42 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rslock::{Lock, LockManager};
-use secrecy::SecretString;
-use store::connection::{self, BadAddress};
 use store::{InstallationId, keys};
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
-use tokio::time::{MissedTickBehavior, timeout};
-use tracing::{info, warn};
+use tokio::time::timeout;
 
 use super::NotLeased;
-use super::node::{Health, Node};
+use crate::lock_nodes::{Health, LockNodes, Node, majority};
 
-/// A lock on healthy nodes takes a millisecond.
+/// Above what `rslock` takes with a node that hangs.
 const PATIENCE: Duration = Duration::from_millis(1500);
-const EXAMINE_EVERY: Duration = Duration::from_millis(500);
+/// A lock on healthy nodes takes a millisecond: after this long one of them is sick.
+const SLOW: Duration = Duration::from_millis(50);
 
 pub(super) struct Redlock {
-    nodes: Arc<[Node]>,
+    nodes: LockNodes,
     manager: Arc<RwLock<LockManager>>,
-    examiner: JoinHandle<()>,
+    follower: JoinHandle<()>,
 }
 
 impl Redlock {
-    pub(super) fn start(urls: &[SecretString], broker: &str) -> Result<Self, BadAddress> {
-        let nodes = urls
-            .iter()
-            .map(|url| Node::new(connection::client(url)?))
-            .collect::<Result<Arc<[Node]>, _>>()?;
-        let everyone: Vec<usize> = (0..nodes.len()).collect();
-        let manager = Arc::new(RwLock::new(manager_over(&nodes, &everyone)));
-        let examiner = tokio::spawn(examine(nodes.clone(), manager.clone(), broker.to_owned()));
-        Ok(Self {
+    pub(super) fn over(nodes: LockNodes) -> Self {
+        let usable = nodes.usable();
+        let everyone: Vec<usize> = (0..nodes.nodes().len()).collect();
+        let first = manager_over(nodes.nodes(), &everyone);
+        let manager = Arc::new(RwLock::new(first));
+        let follower = tokio::spawn(follow(
+            nodes.nodes().clone(),
+            everyone,
+            usable,
+            manager.clone(),
+        ));
+        Self {
             nodes,
             manager,
-            examiner,
-        })
+            follower,
+        }
     }
 
     pub(super) async fn take(
@@ -56,7 +57,7 @@ impl Redlock {
             current.clone()
         };
         let key = keys::lock(installation);
-        let (answer, locked) = oneshot::channel();
+        let (answer, mut locked) = oneshot::channel();
         // In a task of its own: a `lock` that is dropped half way leaves its keys until their TTL.
         tokio::spawn(async move {
             let outcome = manager.lock(key.as_bytes(), ttl).await;
@@ -64,34 +65,45 @@ impl Redlock {
                 too_late.release().await;
             }
         });
-        match timeout(PATIENCE, locked).await {
+        let outcome = match timeout(SLOW, &mut locked).await {
+            Ok(outcome) => Ok(outcome),
+            Err(_) => {
+                self.nodes.look();
+                timeout(PATIENCE, locked).await
+            }
+        };
+        match outcome {
             Ok(Ok(Ok(lock))) => Ok(lock),
-            Ok(Ok(Err(_)) | Err(_)) | Err(_) => Err(self.why_not()),
+            Ok(Ok(Err(_)) | Err(_)) | Err(_) => {
+                self.nodes.are_seen().await;
+                Err(self.why_not())
+            }
         }
     }
 
     pub(super) async fn release(&self, lock: Lock) {
         // In a task of its own as well: a node that hangs must not hold the worker up.
         let released = tokio::spawn(lock.release());
-        let _ = timeout(PATIENCE, released).await;
+        let _ = timeout(SLOW, released).await;
     }
 
     fn why_not(&self) -> NotLeased {
-        let health: Vec<Health> = self.nodes.iter().map(Node::health).collect();
-        let reachable = health.iter().filter(|node| **node == Health::Up).count();
-        let needed = majority(self.nodes.len());
+        let health = self.nodes.health();
+        let reachable = health.iter().filter(|(_, node)| *node == Health::Up);
+        let (reachable, needed) = (reachable.count(), self.nodes.majority());
         if reachable >= needed {
             return NotLeased::Held;
         }
-        let refusal = health.into_iter().find_map(|node| match node {
+        let nodes = health.len();
+        let refusal = health.into_iter().find_map(|(_, node)| match node {
             Health::Refuses(reason) => Some(reason),
-            Health::Up | Health::Away(_) => None,
+            Health::Up | Health::Away(_) | Health::Forgot { .. } => None,
         });
         match refusal {
             Some(reason) => NotLeased::Misconfigured(reason),
             None => NotLeased::Unreachable {
                 reachable,
-                nodes: self.nodes.len(),
+                nodes,
                 needed,
             },
         }
@@ -100,46 +112,28 @@ impl Redlock {
 
 impl Drop for Redlock {
     fn drop(&mut self) {
-        self.examiner.abort();
+        self.follower.abort();
     }
 }
 
 impl std::fmt::Debug for Redlock {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let addresses = self.nodes.iter().map(Node::address);
-        f.debug_list().entries(addresses).finish()
+        f.debug_tuple("Redlock").field(&self.nodes).finish()
     }
 }
 
-/// Watches the nodes for ever, and lets locks be taken over those that are well.
-async fn examine(nodes: Arc<[Node]>, manager: Arc<RwLock<LockManager>>, broker: String) {
-    let key = format!("ghl:lock:probe:{broker}");
-    let mut members: Vec<usize> = (0..nodes.len()).collect();
-    let mut rounds = tokio::time::interval(EXAMINE_EVERY);
-    rounds.set_missed_tick_behavior(MissedTickBehavior::Delay);
-    loop {
-        rounds.tick().await;
-        let examined = nodes.iter().map(|node| node.examine(&key));
-        for (node, change) in nodes
-            .iter()
-            .zip(futures_util::future::join_all(examined).await)
-        {
-            let address = node.address();
-            match change {
-                Some(Health::Up) => info!(address, "lock node is well again"),
-                Some(Health::Away(reason)) => warn!(address, reason, "lock node is away"),
-                Some(Health::Refuses(reason)) => warn!(address, reason, "lock node refuses"),
-                None => {}
-            }
-        }
-        let is_up: Vec<bool> = nodes
-            .iter()
-            .map(|node| node.health() == Health::Up)
-            .collect();
-        let chosen = choose(&is_up);
+/// Has locks taken over those nodes that are well, for ever.
+async fn follow(
+    nodes: Arc<[Node]>,
+    mut members: Vec<usize>,
+    mut usable: watch::Receiver<Vec<bool>>,
+    manager: Arc<RwLock<LockManager>>,
+) {
+    while usable.changed().await.is_ok() {
+        let chosen = choose(&usable.borrow_and_update());
         if chosen != members {
             let fresh = manager_over(&nodes, &chosen);
-            warm(&fresh, &key).await;
+            warm(&fresh).await;
             *manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;
             members = chosen;
         }
@@ -154,8 +148,8 @@ fn manager_over(nodes: &[Node], members: &[usize]) -> LockManager {
 }
 
 /// Opens a new manager's connections before anybody waits for them.
-async fn warm(manager: &LockManager, key: &str) {
-    let key = format!("{key}:warm");
+async fn warm(manager: &LockManager) {
+    let key = format!("ghl:lock:warm:{}", store::random::hex::<4>());
     let once = async {
         if let Ok(lock) = manager.lock(key.as_bytes(), Duration::from_secs(1)).await {
             lock.release().await;
@@ -177,10 +171,6 @@ fn choose(is_up: &[bool]) -> Vec<usize> {
     order.truncate(smallest.max(healthy));
     order.sort_unstable();
     order
-}
-
-fn majority(nodes: usize) -> usize {
-    nodes / 2 + 1
 }
 
 #[cfg(test)]

@@ -10,7 +10,7 @@ use crate::grant::{Fingerprint, Grant, Link};
 use crate::installation::{Alternate, Chain, Installation, Intent, IntentId, LastError};
 
 /// For how long GHL answers a repeated spend with the same successor.
-const GRACE: Duration = Duration::from_secs(30);
+pub const GRACE: Duration = Duration::from_secs(30);
 /// How long an answer in somebody's journal is waited for at a time.
 const SETTLE: Duration = Duration::from_secs(1);
 

@@ -31,6 +31,15 @@ pub struct Begun {
     pub expires_at: Option<Timestamp>,
 }
 
+impl Begun {
+    /// Whether GHL may have stopped repeating the answer that an earlier attempt did not get.
+    #[must_use]
+    pub fn is_past_grace(&self) -> bool {
+        let first = self.first_spent_at;
+        first.is_some_and(|first| self.began_at.since(first) >= protocol::GRACE)
+    }
+}
+
 /// Whether a refresh may go out.
 #[derive(Debug)]
 pub enum Begin {

@@ -1,0 +1,155 @@
+//! A second place for GHL's answers until the store has them: the lock nodes.
+//!
+//! The journal outlives its broker's process, the escrow its host: whoever takes an installation
+//! over finds the answer there, sealed. One entry an attempt, so that none replaces another.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
+use redis::RedisResult;
+use redis::aio::ConnectionManager;
+use store::connection::CommandError;
+use store::{InstallationId, keys};
+use tokio::time::timeout;
+use tracing::error;
+
+use crate::installation::IntentId;
+use crate::journal::Entry;
+use crate::lock_nodes::LockNodes;
+
+/// Longer than anybody leaves all brokers off, shorter than a refresh token lives.
+const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long a node that is slow is waited for. Its majority answers in a millisecond.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Keeps answers. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Escrow(Option<LockNodes>);
+
+/// Fewer than a majority of the lock nodes answered.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{answered} of {nodes} lock nodes answered, {needed} are needed")]
+pub struct NoMajority {
+    answered: usize,
+    nodes: usize,
+    needed: usize,
+}
+
+impl Escrow {
+    #[must_use]
+    pub fn over(nodes: LockNodes) -> Self {
+        Self(Some(nodes))
+    }
+
+    /// Where there is no other place than the store: in one process, or without lock nodes.
+    #[must_use]
+    pub fn none() -> Self {
+        Self(None)
+    }
+
+    /// Keeps an answer. Returns once a majority has it; the others get it all the same.
+    ///
+    /// # Errors
+    /// When no majority took it.
+    pub async fn keep(&self, entry: &Entry) -> Result<(), NoMajority> {
+        let Some(nodes) = &self.0 else { return Ok(()) };
+        let key = keys::escrow(&entry.installation);
+        let mut keep = redis::pipe();
+        keep.hset(&key, entry.intent.as_str(), entry.encode())
+            .ignore();
+        let ttl = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+        keep.pexpire(&key, ttl).ignore();
+        let ask = move |mut redis: ConnectionManager| {
+            let keep = keep.clone();
+            async move { keep.query_async::<()>(&mut redis).await }
+        };
+        let needed = nodes.majority();
+        answers(nodes, ask, needed).await.map(|_| ())
+    }
+
+    /// What is kept of an installation, as far as any node that answers knows.
+    ///
+    /// # Errors
+    /// When no majority answered: there may be more.
+    pub async fn find(&self, id: &InstallationId) -> Result<Vec<Entry>, NoMajority> {
+        let Some(nodes) = &self.0 else {
+            return Ok(Vec::new());
+        };
+        let get = redis::Cmd::hgetall(keys::escrow(id));
+        let ask = move |mut redis: ConnectionManager| {
+            let get = get.clone();
+            async move { get.query_async::<Kept>(&mut redis).await }
+        };
+        // Of all that answer: a node may have come back empty.
+        let everyone = nodes.nodes().len();
+        let mut found = BTreeMap::new();
+        for kept in answers(nodes, ask, everyone).await? {
+            found.extend(kept);
+        }
+        let entries = found.into_iter().filter_map(|(intent, value)| {
+            let entry = Entry::decode(&intent, &value);
+            if entry.is_none() {
+                error!(installation = %id, intent, "an answer in escrow cannot be read");
+            }
+            entry
+        });
+        Ok(entries.collect())
+    }
+
+    /// Forgets an answer that the store has. What a node misses of it runs out by itself, and
+    /// changes nothing when it is found before.
+    pub fn forget(&self, id: &InstallationId, intent: &IntentId) {
+        let Some(nodes) = self.0.clone() else { return };
+        let remove = redis::Cmd::hdel(keys::escrow(id), intent.as_str());
+        tokio::spawn(async move {
+            let ask = move |mut redis: ConnectionManager| {
+                let remove = remove.clone();
+                async move { remove.query_async::<()>(&mut redis).await }
+            };
+            let everyone = nodes.nodes().len();
+            answers(&nodes, ask, everyone).await.map(|_| ())
+        });
+    }
+}
+
+/// What one node keeps of one installation, by attempt.
+type Kept = BTreeMap<String, Vec<u8>>;
+
+/// Asks all nodes at once, and returns what they answered as soon as `enough` did, or all did, or
+/// patience ends. Whoever was asked is heard to the end.
+async fn answers<T, F>(
+    nodes: &LockNodes,
+    ask: impl Fn(ConnectionManager) -> F + Clone + Send + 'static,
+    enough: usize,
+) -> Result<Vec<T>, NoMajority>
+where
+    T: Send + 'static,
+    F: Future<Output = RedisResult<T>> + Send + 'static,
+{
+    let mut asked: FuturesUnordered<_> = (0..nodes.nodes().len())
+        .map(|index| {
+            let (nodes, ask) = (nodes.nodes().clone(), ask.clone());
+            tokio::spawn(async move { nodes[index].link.run(ask).await })
+        })
+        .collect();
+    let mut answered: Vec<T> = Vec::new();
+    let listen = async {
+        while answered.len() < enough
+            && let Some(answer) = asked.next().await
+        {
+            let answer: Result<Result<T, CommandError>, _> = answer;
+            answered.extend(answer.ok().and_then(Result::ok));
+        }
+    };
+    let _ = timeout(PATIENCE, listen).await;
+    if answered.len() < nodes.majority() {
+        return Err(NoMajority {
+            answered: answered.len(),
+            nodes: nodes.nodes().len(),
+            needed: nodes.majority(),
+        });
+    }
+    Ok(answered)
+}
