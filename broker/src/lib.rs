@@ -4,6 +4,7 @@ pub mod admin;
 mod auth;
 mod breaker;
 mod config;
+mod crash_point;
 mod error;
 mod line;
 mod metrics;
@@ -12,6 +13,7 @@ mod outcome;
 mod page;
 mod recovery;
 mod refresh_api;
+mod rescue;
 mod scheduler;
 mod seed;
 mod status;
@@ -26,7 +28,7 @@ use ghl::webhook::Verifier;
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use store::TokenReader;
-use store_writer::{Journal, Leases, StoreWriter};
+use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
 pub use config::Config;
 
@@ -39,6 +41,9 @@ pub struct Parts {
     pub reader: TokenReader,
     pub leases: Leases,
     pub journal: Journal,
+    pub escrow: Escrow,
+    /// To be watched; `None` in one process.
+    pub lock_nodes: Option<LockNodes>,
 }
 
 /// A running broker. Cheap to clone.
@@ -82,12 +87,14 @@ impl Broker {
             reader,
             leases,
             journal,
+            escrow,
+            lock_nodes,
         } = parts;
         let worker = Arc::new(Worker::new(
             &config,
             writer.clone(),
             leases,
-            journal,
+            (journal, escrow),
             endpoint.clone(),
             shutdown,
         ));
@@ -102,6 +109,9 @@ impl Broker {
         ));
         shutdown.spawn(recovery::run(worker.clone(), asked, shutdown.clone()));
         shutdown.spawn(metrics::watch_stock(writer.clone(), shutdown.clone()));
+        if let Some(nodes) = lock_nodes {
+            shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));
+        }
         shutdown.spawn(seed::enrol(
             config.static_tokens.clone(),
             writer.clone(),

@@ -6,7 +6,8 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use service::shutdown::Shutdown;
-use store_writer::StoreWriter;
+use store_writer::lock_nodes::Health;
+use store_writer::{LockNodes, StoreWriter};
 use tokio::time::sleep;
 
 use crate::outcome::{FailureKind, Outcome};
@@ -17,6 +18,8 @@ const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
 const INSTALLATIONS: &str = "evergreen_installations";
 const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
 const STORE_ERRORS: &str = "evergreen_store_errors_total";
+const ESCROW_MISSED: &str = "evergreen_escrow_missed_total";
+const LOCK_NODES: &str = "evergreen_lock_nodes";
 
 /// Every value of the label `outcome`, so that each series exists before its first event and an
 /// alert on its increase sees that one.
@@ -56,6 +59,15 @@ pub(crate) fn describe() {
         STORE_ERRORS,
         "Times the store gave no answer, by what was asked"
     );
+    describe_counter!(
+        ESCROW_MISSED,
+        "Answers of GHL that no majority of the lock nodes took into escrow"
+    );
+    describe_gauge!(LOCK_NODES, "Lock nodes, by how they are");
+    counter!(ESCROW_MISSED).absolute(0);
+    for state in Health::STATES {
+        gauge!(LOCK_NODES, "state" => state).set(0.0);
+    }
     for outcome in OUTCOMES {
         counter!(REFRESHES, "outcome" => outcome).absolute(0);
     }
@@ -91,6 +103,26 @@ pub(crate) fn breaker(is_open: bool) {
 
 pub(crate) fn store_error(operation: &'static str) {
     counter!(STORE_ERRORS, "operation" => operation).increment(1);
+}
+
+pub(crate) fn escrow_missed() {
+    counter!(ESCROW_MISSED).increment(1);
+}
+
+/// Shows how the lock nodes are, until shutdown.
+pub(crate) async fn watch_lock_nodes(nodes: LockNodes, shutdown: Shutdown) {
+    loop {
+        let health = nodes.health();
+        for state in Health::STATES {
+            let count = health.iter().filter(|(_, node)| node.as_str() == state);
+            let count = u32::try_from(count.count()).unwrap_or(u32::MAX);
+            gauge!(LOCK_NODES, "state" => state).set(f64::from(count));
+        }
+        tokio::select! {
+            () = shutdown.started() => return,
+            () = sleep(Duration::from_secs(1)) => {}
+        }
+    }
 }
 
 /// Looks at the whole stock now and then, until shutdown.

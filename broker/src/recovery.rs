@@ -71,12 +71,12 @@ async fn finish(worker: &Worker, entry: &Entry, outcome: Result<(), WriteError>)
     match outcome {
         Ok(()) => {
             info!(installation = %entry.installation, "an attempt that was cut short is dealt with");
-            worker.forget(&entry.intent).await;
+            worker.forget(entry).await;
             true
         }
         Err(WriteError::Unknown(id)) => {
             warn!(installation = %id, "the journal knows an installation that the store does not");
-            worker.forget(&entry.intent).await;
+            worker.forget(entry).await;
             true
         }
         Err(error) => {

@@ -16,6 +16,7 @@ use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
 use crate::config::SchedulerConfig;
+use crate::crash_point::{self, Step};
 use crate::metrics;
 use crate::outcome::Outcome;
 use crate::worker::Worker;
@@ -146,6 +147,7 @@ impl Scheduler {
     fn start(&self, id: InstallationId, slot: OwnedSemaphorePermit) {
         let (worker, writer) = (self.worker.clone(), self.writer.clone());
         self.shutdown.spawn(async move {
+            crash_point::reached(Step::Claimed);
             let outcome = worker.refresh(&id, Wanted::Due).await;
             if let Err(error) = settle(&writer, &id, outcome).await {
                 // The claim runs out by itself.

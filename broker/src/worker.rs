@@ -1,4 +1,4 @@
-//! One refresh: lease → begin → journal → call → journal → commit → release.
+//! One refresh: lease → begin → journal → call → journal and escrow → commit → release.
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,23 +8,28 @@ use std::time::{Duration, Instant};
 use ghl::{Answer, Failure, TokenEndpoint};
 use service::shutdown::Shutdown;
 use store::InstallationId;
+use store::seal::Sealed;
 use store_writer::durable::DurableError;
-use store_writer::installation::IntentId;
+use store_writer::escrow::NoMajority;
+use store_writer::installation::LastError;
 use store_writer::journal::Entry;
 use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
-use store_writer::{Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
+use store_writer::{Escrow, Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span, error, info, warn};
 
 use crate::breaker::{self, Streak};
 use crate::config::{Config, Timing};
+use crate::crash_point::{self, Step};
 use crate::line;
 use crate::metrics;
 use crate::outcome::{Attempt, FailureKind, Outcome, judge};
 
 /// How long a contended installation is left to whoever holds it.
 const STEP_ASIDE: Duration = Duration::from_millis(500);
+/// How long an attempt waits that cannot be decided while the lock nodes are away.
+const UNDECIDED: Duration = Duration::from_secs(5);
 /// How often a commit is tried at once; after that the journal's replay goes on with it.
 const COMMIT_ATTEMPTS: u32 = 5;
 
@@ -35,6 +40,7 @@ pub(crate) struct Worker {
     pub(crate) writer: StoreWriter,
     leases: Leases,
     pub(crate) journal: Journal,
+    pub(crate) escrow: Escrow,
     endpoint: TokenEndpoint,
     pub(crate) streak: Streak,
     /// Answers that the store has not taken yet, by installation. They are also in the journal.
@@ -56,7 +62,7 @@ impl Worker {
         config: &Config,
         writer: StoreWriter,
         leases: Leases,
-        journal: Journal,
+        (journal, escrow): (Journal, Escrow),
         endpoint: TokenEndpoint,
         shutdown: &Shutdown,
     ) -> Self {
@@ -66,6 +72,7 @@ impl Worker {
             writer,
             leases,
             journal,
+            escrow,
             endpoint,
             streak: Streak::default(),
             waiting: Mutex::default(),
@@ -119,9 +126,11 @@ impl Worker {
         let started = Instant::now();
         let outcome = match self.leases.take(id, self.timing.lease).await {
             Ok(lease) => {
+                crash_point::reached(Step::Leased);
                 let span = debug_span!("refresh", installation = id.as_str());
                 let outcome = self.refresh_leased(&lease, wanted).instrument(span).await;
                 self.leases.release(lease).await;
+                crash_point::reached(Step::Released);
                 outcome
             }
             Err(NotLeased::Held) => Outcome::Busy(STEP_ASIDE),
@@ -161,7 +170,26 @@ impl Worker {
             Ok(Begin::Unknown) => return Outcome::Unknown,
             Err(error) => return unavailable(id, &error),
         };
-        let mut entry = Entry {
+        crash_point::reached(Step::Begun);
+        // What somebody else may have got is looked for before the token is spent again.
+        if begun.first_spent_at.is_some() || is_settling {
+            match self.rescue(id).await {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => {}
+                Err(unknown) if begun.is_past_grace() => {
+                    return self
+                        .give_up(&begun, Refusal::Unknown, unknown.to_string())
+                        .await;
+                }
+                // GHL repeats its answer.
+                Err(_) => {}
+            }
+        }
+        self.spend(lease, &begun).await
+    }
+
+    async fn spend(&self, lease: &Lease, begun: &Begun) -> Outcome {
+        let entry = Entry {
             intent: begun.intent.clone(),
             installation: begun.installation.clone(),
             spent_generation: begun.link.generation,
@@ -169,32 +197,50 @@ impl Worker {
         };
         if let Err(error) = self.journal.note(&entry).await {
             self.journal_failed(&error);
-            return self.give_up_unsent(&begun, &error.to_string()).await;
+            return self
+                .give_up(begun, Refusal::Unspent, error.to_string())
+                .await;
         }
+        crash_point::reached(Step::IntentJournaled);
         // Others count on us starting nothing after the window, or after the lease.
-        let left = window.saturating_sub(lease.held_for());
+        let left = self.timing.window.saturating_sub(lease.held_for());
         if left.min(lease.remaining()) < self.timing.call {
             let late = "there was no time left for the call";
-            let outcome = self.give_up_unsent(&begun, late).await;
-            self.forget(&begun.intent).await;
+            let outcome = self.give_up(begun, Refusal::Unspent, late.to_owned()).await;
+            self.forget(&entry).await;
             return outcome;
         }
         let user_type = begun.user_type.as_str();
-        match self.endpoint.refresh(&begun.refresh_token, user_type).await {
+        let call = self.endpoint.refresh(&begun.refresh_token, user_type);
+        match crash_point::while_waiting(call).await {
             Ok(answer) => {
-                let grant = grant(&begun, answer);
-                entry.answer = Some(grant.seal(&self.writer.rings().refresh));
-                if let Err(error) = self.journal.note(&entry).await {
-                    // The store is its only hope now.
-                    self.journal_failed(&error);
-                }
+                crash_point::reached(Step::Answered);
+                let grant = grant(begun, answer);
+                let answer = Some(grant.seal(&self.writer.rings().refresh));
+                let entry = Entry { answer, ..entry };
+                self.keep(&entry).await;
+                crash_point::reached(Step::AnswerJournaled);
                 self.commit(entry, &grant).await
             }
             Err(failure) => {
-                let outcome = self.fail(&begun, &failure).await;
-                self.forget(&begun.intent).await;
+                let outcome = self.fail(begun, &failure).await;
+                self.forget(&entry).await;
                 outcome
             }
+        }
+    }
+
+    /// Puts an answer where neither a crash nor the loss of this host takes it.
+    async fn keep(&self, entry: &Entry) {
+        let (journaled, escrowed) = tokio::join!(self.journal.note(entry), self.escrow.keep(entry));
+        if let Err(error) = journaled {
+            // The store and the escrow are its only hope now.
+            self.journal_failed(&error);
+        }
+        if let Err(error) = escrowed {
+            metrics::escrow_missed();
+            warn!(installation = %entry.installation, %error,
+                "an answer of GHL is on this host alone until the store has it");
         }
     }
 
@@ -205,7 +251,8 @@ impl Worker {
         for _ in 0..COMMIT_ATTEMPTS {
             match self.writer.commit(grant).await {
                 Ok(committed) => {
-                    self.forget(&entry.intent).await;
+                    crash_point::reached(Step::Committed);
+                    self.forget(&entry).await;
                     return self.committed(grant, &committed);
                 }
                 Err(error) => {
@@ -220,29 +267,38 @@ impl Worker {
         Outcome::Journaled
     }
 
-    /// Commits an answer from the journal. Idempotent.
+    /// Commits an answer from a journal or from escrow. Idempotent.
     pub(crate) async fn commit_entry(&self, entry: &Entry) -> Result<(), WriteError> {
-        let id = &entry.installation;
         if let Some(sealed) = &entry.answer {
-            let ring = &self.writer.rings().refresh;
-            let grant = Grant::open(id, entry.spent_generation, sealed, ring);
-            let grant = grant.map_err(|source| WriteError::Unreadable {
-                id: id.clone(),
-                source,
-            })?;
-            let committed = self.writer.commit(&grant).await?;
-            info!(installation = %id, ?committed, "an answer from the journal reached the store");
-            self.committed(&grant, &committed);
+            self.commit_answer(entry, sealed).await?;
         }
-        self.forget(&entry.intent).await;
+        self.forget(entry).await;
         let mut waiting = lock(&self.waiting);
         if waiting
-            .get(id)
+            .get(&entry.installation)
             .is_some_and(|kept| kept.intent == entry.intent)
         {
-            waiting.remove(id);
+            waiting.remove(&entry.installation);
         }
         Ok(())
+    }
+
+    pub(crate) async fn commit_answer(
+        &self,
+        entry: &Entry,
+        sealed: &Sealed,
+    ) -> Result<Committed, WriteError> {
+        let id = &entry.installation;
+        let ring = &self.writer.rings().refresh;
+        let grant = Grant::open(id, entry.spent_generation, sealed, ring);
+        let grant = grant.map_err(|source| WriteError::Unreadable {
+            id: id.clone(),
+            source,
+        })?;
+        let committed = self.writer.commit(&grant).await?;
+        info!(installation = %id, ?committed, "an answer that had been kept reached the store");
+        self.committed(&grant, &committed);
+        Ok(committed)
     }
 
     fn committed(&self, grant: &Grant, committed: &Committed) -> Outcome {
@@ -280,6 +336,15 @@ impl Worker {
         };
         let (kind, verdict) = judge(failure, attempt);
         let id = &begun.installation;
+        let (kind, verdict) = match verdict.refusal {
+            // Somebody may have a newer one than the one that was refused.
+            Refusal::Terminal => match self.rescue(id).await {
+                Ok(Some(outcome)) => return outcome,
+                Ok(None) => (kind, verdict),
+                Err(unknown) => undecided(&verdict, &unknown),
+            },
+            Refusal::Unspent | Refusal::Unknown | Refusal::Paused => (kind, verdict),
+        };
         if kind == FailureKind::ClientRejected && self.streak.refused(id) {
             self.trip(&verdict).await;
         }
@@ -324,12 +389,13 @@ impl Worker {
         }
     }
 
-    async fn give_up_unsent(&self, begun: &Begun, reason: &str) -> Outcome {
+    /// Ends an attempt in which nothing was sent.
+    async fn give_up(&self, begun: &Begun, refusal: Refusal, reason: String) -> Outcome {
         let verdict = Verdict {
-            refusal: Refusal::Unspent,
-            error: store_writer::installation::LastError {
+            refusal,
+            error: LastError {
                 kind: FailureKind::Transient.as_str().to_owned(),
-                message: reason.to_owned(),
+                message: reason.clone(),
                 at: begun.began_at,
             },
             retry_in: STEP_ASIDE,
@@ -341,16 +407,35 @@ impl Worker {
             .give_back(id, &begun.link, &begun.intent, &verdict)
             .await
         {
-            Ok(_) => Outcome::Unavailable(reason.to_owned()),
+            Ok(_) => Outcome::Unavailable(reason),
             Err(error) => unavailable(id, &error),
         }
     }
 
-    pub(crate) async fn forget(&self, intent: &IntentId) {
-        if let Err(error) = self.journal.forget(intent).await {
+    /// Drops what was kept of an attempt that is finished.
+    pub(crate) async fn forget(&self, entry: &Entry) {
+        if entry.answer.is_some() {
+            self.escrow.forget(&entry.installation, &entry.intent);
+        }
+        if let Err(error) = self.journal.forget(&entry.intent).await {
             warn!(%error, "a finished attempt stays in the journal and is finished again at boot");
         }
     }
+}
+
+/// GHL refused the token for good, but the escrow could not be read: it is asked again later.
+fn undecided(verdict: &Verdict, unknown: &NoMajority) -> (FailureKind, Verdict) {
+    let kind = FailureKind::Ambiguous;
+    let verdict = Verdict {
+        refusal: Refusal::Unknown,
+        error: LastError {
+            kind: kind.as_str().to_owned(),
+            message: format!("{}; {unknown}", verdict.error.message),
+            at: verdict.error.at,
+        },
+        retry_in: UNDECIDED,
+    };
+    (kind, verdict)
 }
 
 fn grant(begun: &Begun, answer: Answer) -> Grant {

@@ -8,6 +8,7 @@
 mod callers;
 mod checklist;
 mod conformance;
+mod crashes;
 mod faults;
 mod fleet;
 mod leases;

@@ -25,7 +25,11 @@ pub struct Member {
 }
 
 impl Member {
-    async fn new(start: Start) -> Self {
+    /// Starts it on addresses of its own.
+    ///
+    /// # Panics
+    /// When it does not get ready.
+    pub async fn new(start: Start) -> Self {
         let (public, internal) = (port::free(), port::free());
         let at = |port| format!("127.0.0.1:{port}");
         let start = start
@@ -65,6 +69,11 @@ impl Member {
             },
         )
         .await;
+    }
+
+    /// From the next launch on without a setting.
+    pub fn unset(&mut self, key: &str) {
+        self.start.env.remove(key);
     }
 
     /// `kill -9`; returns its log.

@@ -43,6 +43,12 @@ impl Start {
         Self::new(evergreen()).args(command)
     }
 
+    /// The binary of this build even where another is tested: it has crash points.
+    #[must_use]
+    pub fn evergreen_with_crash_points(command: &[&str]) -> Self {
+        Self::new(built()).args(command)
+    }
+
     #[must_use]
     pub fn args<S: AsRef<str>>(mut self, args: &[S]) -> Self {
         self.args
@@ -128,9 +134,13 @@ fn keep(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, log: Arc<Mut
 
 /// The binary that was built beside this test, or the one that `EVERGREEN_BIN` names.
 fn evergreen() -> PathBuf {
-    if let Some(named) = std::env::var_os("EVERGREEN_BIN") {
-        return named.into();
+    match std::env::var_os("EVERGREEN_BIN") {
+        Some(named) => named.into(),
+        None => built(),
     }
+}
+
+fn built() -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
     let profile = test
         .ancestors()
@@ -199,6 +209,23 @@ impl Program {
             "{} is gone",
             self.name
         );
+    }
+
+    /// Whether it has ended.
+    #[must_use]
+    pub fn has_ended(&mut self) -> bool {
+        matches!(self.child.try_wait(), Ok(Some(_)))
+    }
+
+    /// Whether it is stopped by a signal.
+    #[must_use]
+    pub fn is_stopped(&self) -> bool {
+        let id = self.child.id().unwrap_or_default();
+        let stat = std::fs::read_to_string(format!("/proc/{id}/stat")).unwrap_or_default();
+        // The state follows the name, which is in parentheses.
+        stat.rsplit(')')
+            .next()
+            .is_some_and(|rest| rest.trim_start().starts_with('T'))
     }
 
     /// `kill -9`, and waits for the end.

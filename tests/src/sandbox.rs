@@ -77,6 +77,12 @@ impl Sandbox {
         Self::expect_success(request).await;
     }
 
+    /// Changes settings, under the names of `/_sandbox/settings`.
+    pub async fn set(&self, change: Value) {
+        let url = format!("{}/_sandbox/settings", self.url);
+        Self::expect_success(self.client.put(url).json(&change)).await;
+    }
+
     /// Steers a location: `revoke`, `pause`, `resume`, `expire`.
     pub async fn steer(&self, what: &str, location: &str) {
         let url = format!("{}/_sandbox/{what}", self.url);

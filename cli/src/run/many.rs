@@ -10,7 +10,7 @@ use service::telemetry;
 use store::TokenReader;
 use store::connection;
 use store::freshness::Lead;
-use store_writer::{Journal, Leases, Rings, Store};
+use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
 
 use crate::exit::Failure;
@@ -24,7 +24,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         common: Common,
         broker: broker::Config,
         redis: SecretString,
-        locks: Vec<SecretString>,
+        /// `None`: locks are in the store.
+        locks: Option<Vec<SecretString>>,
         rings: Rings,
         lead: Lead,
         telemetry: telemetry::Config,
@@ -34,7 +35,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         All {
             common: Common::read(settings, 8081, 9081),
             broker: broker::Config::read(settings),
-            locks: lock_urls(settings, &redis),
+            locks: lock_urls(settings),
             redis,
             rings: Rings {
                 access: rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
@@ -51,13 +52,25 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let process = Process::start(&all.telemetry, source)?;
     let store = Store::redis(&all.redis, all.rings, all.lead).map_err(Failure::unavailable)?;
     let name = all.broker.name.clone();
-    let leases = Leases::redlock(&all.locks, &name).map_err(Failure::unavailable)?;
+    let lease = all.broker.timing.lease;
+    let urls = all
+        .locks
+        .as_deref()
+        .unwrap_or(std::slice::from_ref(&all.redis));
+    let lock_nodes = LockNodes::start(urls, &name, lease).map_err(Failure::unavailable)?;
+    // In the store itself an answer would be lost with the store.
+    let escrow = match &all.locks {
+        Some(_) => Escrow::over(lock_nodes.clone()),
+        None => Escrow::none(),
+    };
     let reader = store.reader.clone();
     let parts = Parts {
         writer: store.writer,
         reader: store.reader,
-        leases,
+        leases: Leases::redlock(lock_nodes.clone()),
         journal,
+        escrow,
+        lock_nodes: Some(lock_nodes),
     };
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
@@ -68,7 +81,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         broker.public(all.common.listen.ip().is_loopback()),
     );
     process.serve(internal, broker.internal(is_loopback).merge(ops));
-    info!(name, listen = %all.common.listen, lock_nodes = all.locks.len(), "the broker serves");
+    info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
     process.run(all.common.shutdown_timeout).await
 }
 
@@ -135,11 +148,9 @@ fn redis_url(settings: &mut Settings<'_>) -> SecretString {
     url
 }
 
-/// The lock nodes; the store itself where none are named.
-fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Vec<SecretString> {
-    let Some(list) = settings.secret("EVERGREEN_LOCK_URLS") else {
-        return vec![store.clone()];
-    };
+/// The lock nodes, where any are named.
+fn lock_urls(settings: &mut Settings<'_>) -> Option<Vec<SecretString>> {
+    let list = settings.secret("EVERGREEN_LOCK_URLS")?;
     let urls: Vec<SecretString> = list
         .expose_secret()
         .split(',')
@@ -157,7 +168,7 @@ fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Vec<SecretStr
     for url in &urls {
         check_address(settings, "EVERGREEN_LOCK_URLS", url);
     }
-    urls
+    Some(urls)
 }
 
 fn check_address(settings: &mut Settings<'_>, key: &'static str, url: &SecretString) {

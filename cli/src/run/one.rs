@@ -12,7 +12,7 @@ use secrecy::ExposeSecret;
 use service::config::{Layered, Settings, Source};
 use service::telemetry;
 use store::freshness::Lead;
-use store_writer::{Journal, Leases, Rings, Store};
+use store_writer::{Escrow, Journal, Leases, Rings, Store};
 
 use super::{many, sandbox_address, serve_sandbox};
 use crate::exit::Failure;
@@ -68,6 +68,8 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         writer: store.writer,
         reader: store.reader,
         leases: Leases::local(),
+        escrow: Escrow::none(),
+        lock_nodes: None,
         journal,
     };
     let is_sandboxed = sandbox.is_some();
