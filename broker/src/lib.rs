@@ -13,7 +13,6 @@ mod outcome;
 mod page;
 mod recovery;
 mod refresh_api;
-mod rescue;
 mod scheduler;
 mod seed;
 mod status;

@@ -1,38 +1,33 @@
 //! One refresh: lease → begin → journal → call → journal and escrow → commit → release.
 
+mod answer;
+mod refusal;
+mod rescue;
+
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ghl::{Answer, Failure, TokenEndpoint};
+use ghl::{Answer, TokenEndpoint};
 use service::shutdown::Shutdown;
 use store::InstallationId;
-use store::seal::Sealed;
-use store_writer::durable::DurableError;
-use store_writer::escrow::NoMajority;
-use store_writer::installation::LastError;
 use store_writer::journal::Entry;
-use store_writer::protocol::{Refusal, Verdict};
-use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
+use store_writer::protocol::Refusal;
+use store_writer::writer::{Begin, Begun, Wanted};
 use store_writer::{Escrow, Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tracing::{Instrument, debug_span, error, info, warn};
+use tracing::{Instrument, debug_span, warn};
 
-use crate::breaker::{self, Streak};
+use crate::breaker::Streak;
 use crate::config::{Config, Timing};
 use crate::crash_point::{self, Step};
 use crate::line;
 use crate::metrics;
-use crate::outcome::{Attempt, FailureKind, Outcome, judge};
+use crate::outcome::Outcome;
 
 /// How long a contended installation is left to whoever holds it.
 const STEP_ASIDE: Duration = Duration::from_millis(500);
-/// How long an attempt waits that cannot be decided while the lock nodes are away.
-const UNDECIDED: Duration = Duration::from_secs(5);
-/// How often a commit is tried at once; after that the journal's replay goes on with it.
-const COMMIT_ATTEMPTS: u32 = 5;
-
 #[derive(Debug)]
 pub(crate) struct Worker {
     name: String,
@@ -229,213 +224,6 @@ impl Worker {
             }
         }
     }
-
-    /// Puts an answer where neither a crash nor the loss of this host takes it.
-    async fn keep(&self, entry: &Entry) {
-        let (journaled, escrowed) = tokio::join!(self.journal.note(entry), self.escrow.keep(entry));
-        if let Err(error) = journaled {
-            // The store and the escrow are its only hope now.
-            self.journal_failed(&error);
-        }
-        if let Err(error) = escrowed {
-            metrics::escrow_missed();
-            warn!(installation = %entry.installation, %error,
-                "an answer of GHL is on this host alone until the store has it");
-        }
-    }
-
-    async fn commit(&self, entry: Entry, grant: &Grant) -> Outcome {
-        let id = &entry.installation;
-        self.streak.success();
-        let mut pause = Duration::from_millis(50);
-        for _ in 0..COMMIT_ATTEMPTS {
-            match self.writer.commit(grant).await {
-                Ok(committed) => {
-                    crash_point::reached(Step::Committed);
-                    self.forget(&entry).await;
-                    return self.committed(grant, &committed);
-                }
-                Err(error) => {
-                    warn!(installation = %id, error = &error as &dyn std::error::Error,
-                        "a granted token waits in the journal for the store");
-                    tokio::time::sleep(pause).await;
-                    pause *= 2;
-                }
-            }
-        }
-        self.keep_waiting(entry);
-        Outcome::Journaled
-    }
-
-    /// Commits an answer from a journal or from escrow. Idempotent.
-    pub(crate) async fn commit_entry(&self, entry: &Entry) -> Result<(), WriteError> {
-        if let Some(sealed) = &entry.answer {
-            self.commit_answer(entry, sealed).await?;
-        }
-        self.forget(entry).await;
-        let mut waiting = lock(&self.waiting);
-        if waiting
-            .get(&entry.installation)
-            .is_some_and(|kept| kept.intent == entry.intent)
-        {
-            waiting.remove(&entry.installation);
-        }
-        Ok(())
-    }
-
-    pub(crate) async fn commit_answer(
-        &self,
-        entry: &Entry,
-        sealed: &Sealed,
-    ) -> Result<Committed, WriteError> {
-        let id = &entry.installation;
-        let ring = &self.writer.rings().refresh;
-        let grant = Grant::open(id, entry.spent_generation, sealed, ring);
-        let grant = grant.map_err(|source| WriteError::Unreadable {
-            id: id.clone(),
-            source,
-        })?;
-        let committed = self.writer.commit(&grant).await?;
-        info!(installation = %id, ?committed, "an answer that had been kept reached the store");
-        self.committed(&grant, &committed);
-        Ok(committed)
-    }
-
-    fn committed(&self, grant: &Grant, committed: &Committed) -> Outcome {
-        let id = &grant.installation;
-        match committed {
-            // A duplicate is most often our own write, whose acknowledgement was lost.
-            Committed::Applied { .. } | Committed::Duplicate => {
-                line::refreshed(id, grant);
-                Outcome::Refreshed {
-                    generation: grant.spent.generation.next(),
-                }
-            }
-            Committed::Kept => {
-                warn!(installation = %id, broker = self.name,
-                    "the token chain moved on meanwhile: the granted token is kept as an alternate");
-                Outcome::Superseded
-            }
-        }
-    }
-
-    /// Without its journal a broker would spend tokens that a crash loses: it stops, and others go
-    /// on.
-    fn journal_failed(&self, error: &DurableError) {
-        error!(%error, "the journal cannot be written: this broker stops");
-        self.shutdown.fail();
-    }
-
-    async fn fail(&self, begun: &Begun, failure: &Failure) -> Outcome {
-        let attempt = Attempt {
-            failures: begun.failures,
-            is_repeat: begun.first_spent_at.is_some(),
-            at: begun.began_at,
-            jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
-            is_pair_proven: self.streak.is_pair_proven(),
-        };
-        let (kind, verdict) = judge(failure, attempt);
-        let id = &begun.installation;
-        let (kind, verdict) = match verdict.refusal {
-            // Somebody may have a newer one than the one that was refused.
-            Refusal::Terminal => match self.rescue(id).await {
-                Ok(Some(outcome)) => return outcome,
-                Ok(None) => (kind, verdict),
-                Err(unknown) => undecided(&verdict, &unknown),
-            },
-            Refusal::Unspent | Refusal::Unknown | Refusal::Paused => (kind, verdict),
-        };
-        if kind == FailureKind::ClientRejected && self.streak.refused(id) {
-            self.trip(&verdict).await;
-        }
-        let given_back = self
-            .writer
-            .give_back(id, &begun.link, &begun.intent, &verdict)
-            .await;
-        match given_back {
-            Ok(GaveBack::Noted(_)) => {
-                line::failed(begun, kind, &verdict);
-                Outcome::Failed(kind)
-            }
-            Ok(GaveBack::Superseded) => Outcome::Superseded,
-            Ok(GaveBack::Adopted) => {
-                warn!(installation = %id, "a refused token was replaced by one that had been kept");
-                Outcome::Adopted
-            }
-            Err(error) => {
-                line::failed(begun, kind, &verdict);
-                unavailable(id, &error)
-            }
-        }
-    }
-
-    /// Pauses all brokers when GHL does not know our client pair any more.
-    async fn trip(&self, verdict: &Verdict) {
-        self.set_broken(true);
-        error!(
-            reason = verdict.error.message,
-            "GHL refuses the client id and secret: check GHL_CLIENT_ID and GHL_CLIENT_SECRET. \
-             No installation is given up; all refreshes pause for 30 s at a time"
-        );
-        if let Err(error) = self
-            .writer
-            .open_breaker(&verdict.error.message, breaker::PAUSE)
-            .await
-        {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "the breaker could not be opened"
-            );
-        }
-    }
-
-    /// Ends an attempt in which nothing was sent.
-    async fn give_up(&self, begun: &Begun, refusal: Refusal, reason: String) -> Outcome {
-        let verdict = Verdict {
-            refusal,
-            error: LastError {
-                kind: FailureKind::Transient.as_str().to_owned(),
-                message: reason.clone(),
-                at: begun.began_at,
-            },
-            retry_in: STEP_ASIDE,
-        };
-        let id = &begun.installation;
-        line::failed(begun, FailureKind::Transient, &verdict);
-        match self
-            .writer
-            .give_back(id, &begun.link, &begun.intent, &verdict)
-            .await
-        {
-            Ok(_) => Outcome::Unavailable(reason),
-            Err(error) => unavailable(id, &error),
-        }
-    }
-
-    /// Drops what was kept of an attempt that is finished.
-    pub(crate) async fn forget(&self, entry: &Entry) {
-        if entry.answer.is_some() {
-            self.escrow.forget(&entry.installation, &entry.intent);
-        }
-        if let Err(error) = self.journal.forget(&entry.intent).await {
-            warn!(%error, "a finished attempt stays in the journal and is finished again at boot");
-        }
-    }
-}
-
-/// GHL refused the token for good, but the escrow could not be read: it is asked again later.
-fn undecided(verdict: &Verdict, unknown: &NoMajority) -> (FailureKind, Verdict) {
-    let kind = FailureKind::Ambiguous;
-    let verdict = Verdict {
-        refusal: Refusal::Unknown,
-        error: LastError {
-            kind: kind.as_str().to_owned(),
-            message: format!("{}; {unknown}", verdict.error.message),
-            at: verdict.error.at,
-        },
-        retry_in: UNDECIDED,
-    };
-    (kind, verdict)
 }
 
 fn grant(begun: &Begun, answer: Answer) -> Grant {

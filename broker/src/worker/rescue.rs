@@ -8,15 +8,15 @@ use tracing::{error, warn};
 
 use store::InstallationId;
 
+use super::Worker;
 use crate::outcome::Outcome;
-use crate::worker::Worker;
 
 impl Worker {
     /// Commits what is in escrow for an installation, the oldest first. `None`: nothing that helps.
     ///
     /// # Errors
     /// When there may be more than the lock nodes that answer know of.
-    pub(crate) async fn rescue(&self, id: &InstallationId) -> Result<Option<Outcome>, NoMajority> {
+    pub(super) async fn rescue(&self, id: &InstallationId) -> Result<Option<Outcome>, NoMajority> {
         let mut kept = self.escrow.find(id).await?;
         kept.sort_by_key(|entry| entry.spent_generation);
         let mut rescued = None;
