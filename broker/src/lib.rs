@@ -28,7 +28,7 @@ use service::shutdown::Shutdown;
 use store::TokenReader;
 use store_writer::{Journal, Leases, StoreWriter};
 
-pub use config::Config;
+pub use config::{Config, DEFAULT_SCOPES};
 
 use worker::Worker;
 

@@ -94,6 +94,8 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()>;
     fn upcoming(&self) -> Answer<'_, Upcoming>;
     fn stock(&self) -> Answer<'_, Stock>;
+    /// Bytes of memory that the store's data take; `None` where they are not in memory.
+    fn memory(&self) -> Answer<'_, Option<u64>>;
     /// All ids of a partition, in order.
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>>;
 

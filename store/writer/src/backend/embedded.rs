@@ -211,6 +211,10 @@ impl Backend for Embedded {
         })
     }
 
+    fn memory(&self) -> Answer<'_, Option<u64>> {
+        Box::pin(async { Ok(None) })
+    }
+
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let all = self

@@ -173,6 +173,20 @@ impl Backend for RedisBackend {
         })
     }
 
+    fn memory(&self) -> Answer<'_, Option<u64>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("INFO");
+            command.arg("memory");
+            let info: String = self
+                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .await?;
+            let used = info
+                .lines()
+                .find_map(|line| line.strip_prefix("used_memory:"));
+            Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
+        })
+    }
+
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let ids: Vec<String> = self
