@@ -25,7 +25,8 @@ pub struct Member {
 }
 
 impl Member {
-    async fn new(start: Start) -> Self {
+    /// Starts it on ports of its own.
+    pub async fn start(start: Start) -> Self {
         let (public, internal) = (port::free(), port::free());
         let at = |port| format!("127.0.0.1:{port}");
         let start = start
@@ -143,7 +144,7 @@ impl Fleet {
                     scratch.join(&format!("broker-{number}")),
                 )
                 .env("EVERGREEN_BROKER_NAME", format!("broker-{number}"));
-            brokers.push(Member::new(start).await);
+            brokers.push(Member::start(start).await);
         }
         let mut gateways = Vec::new();
         for number in 0..3 {
@@ -152,7 +153,7 @@ impl Fleet {
             let start = with(Start::evergreen(&["gateway"]))
                 .env("EVERGREEN_REDIS_URL_FILE", redis.file("gateway-redis-url"))
                 .env("EVERGREEN_BROKER_URL", format!("http://{broker}"));
-            gateways.push(Member::new(start).await);
+            gateways.push(Member::start(start).await);
         }
         let addresses: Vec<String> = gateways
             .iter()
