@@ -54,7 +54,6 @@ impl Timing {
 
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
-    pub name: String,
     /// Refreshes under way at once.
     pub concurrency: usize,
     /// Refreshes started per second at most.
@@ -135,7 +134,6 @@ impl Config {
             verifier: read_verifier(settings),
             timing,
             scheduler: SchedulerConfig {
-                name: name.clone(),
                 concurrency,
                 rate,
                 claim: timing.lease,
