@@ -201,7 +201,8 @@ mod tests {
         };
         for (index, seed) in [(0, 0), (0, 255), (499, 7), (999, 255)] {
             let issued_at = fleet.issued_at(index, seed);
-            let due_of = |issued_at| Lead::Auto.due(issued_at + fleet.lifetime, fleet.lifetime, seed);
+            let due_of =
+                |issued_at| Lead::Auto.due(issued_at + fleet.lifetime, fleet.lifetime, seed);
             let period = due_of(now).since(now);
             let left = due_of(issued_at).since(now);
             let share = left.as_secs_f64() / period.as_secs_f64();

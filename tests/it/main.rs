@@ -14,6 +14,7 @@ mod leases;
 mod metrics;
 mod outage;
 mod revocation;
+mod scale;
 mod settings;
 mod shutdown;
 mod transparency;

@@ -1,6 +1,5 @@
 //! `evergreen-tests bench refresh`: brokers at work on a large fleet.
 
-mod bed;
 mod meter;
 mod order;
 mod report;
@@ -9,9 +8,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as Flags, ValueEnum};
+use tests::bed::Bed;
+use tests::fleet::Member;
 use tokio::time::{Instant, sleep};
 
-use bed::Bed;
 use meter::{Reading, Resident};
 use order::Order;
 use report::Measured;
@@ -85,17 +85,17 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn measure(args: &Args, installations: u64) -> Measured {
-    let bed = Bed::start(args.lock_nodes).await;
-    let mut brokers = bed.brokers(args.brokers, args.rate, args.concurrency).await;
+    let bed = Bed::start(args.lock_nodes, LIFETIME).await;
+    let mut brokers = start_brokers(&bed, args).await;
     let mut resident = Resident::idle(&brokers);
     for broker in &mut brokers {
         broker.kill().await;
     }
-    let empty = bed.memory().await;
+    let empty = memory(&bed).await;
     eprintln!("seeding {installations} installations");
     let seeded = bed.seed(installations, args.picture.overdue()).await;
     eprintln!("{seeded}");
-    let store_bytes = bed.memory().await.saturating_sub(empty);
+    let store_bytes = memory(&bed).await.saturating_sub(empty);
     for broker in &mut brokers {
         broker.launch().await;
     }
@@ -126,4 +126,26 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         spent_outside_grace: bed.sandbox.count("spent_outside_grace").await,
         seeded,
     }
+}
+
+async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
+    let settings = [
+        ("EVERGREEN_REFRESH_RATE", args.rate.to_string()),
+        (
+            "EVERGREEN_REFRESH_CONCURRENCY",
+            args.concurrency.to_string(),
+        ),
+    ];
+    let mut brokers = Vec::new();
+    for number in 0..args.brokers {
+        let name = format!("broker-{number}");
+        brokers.push(bed.broker(&name, &settings).await);
+    }
+    brokers
+}
+
+/// Bytes that the store uses.
+async fn memory(bed: &Bed) -> u64 {
+    let used = bed.writer().memory().await.expect("the store answers");
+    used.expect("Redis knows what it uses")
 }

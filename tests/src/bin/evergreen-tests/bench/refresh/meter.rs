@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
+use tests::bed::Bed;
 use tests::client;
 use tests::fleet::Member;
 use tests::program::Program;
 use tokio::time::Instant;
-
-use super::bed::Bed;
 
 /// All meters at one moment.
 #[derive(Debug, Clone)]
