@@ -10,7 +10,7 @@ use service::config::Settings;
 use store::LocationId;
 
 /// What the app asks for where nothing else is set: what the gateway's own routes need.
-const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
+pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
                               medias.readonly medias.write locations.readonly";
 const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 
@@ -54,7 +54,6 @@ impl Timing {
 
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
-    pub name: String,
     /// Refreshes under way at once.
     pub concurrency: usize,
     /// Refreshes started per second at most.
@@ -135,7 +134,6 @@ impl Config {
             verifier: read_verifier(settings),
             timing,
             scheduler: SchedulerConfig {
-                name: name.clone(),
                 concurrency,
                 rate,
                 claim: timing.lease,

@@ -29,7 +29,7 @@ use service::shutdown::Shutdown;
 use store::TokenReader;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
-pub use config::Config;
+pub use config::{Config, DEFAULT_SCOPES};
 
 use worker::Worker;
 

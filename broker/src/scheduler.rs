@@ -1,13 +1,17 @@
-//! Finds what is due and has it refreshed. The schedule is in the store: nothing is armed here,
-//! and the memory of a broker does not grow with installations.
+//! Finds what is due and has it refreshed, the soonest first. The schedule is in the store: nothing
+//! is armed here, and the memory of a broker does not grow with installations.
+//!
+//! All brokers look at the same heads of the same partitions. Nobody owns one: whoever claims first
+//! has it, and the next one gets what comes after it.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use ring::digest;
+use futures_util::future::try_join_all;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
-use store::{InstallationId, keys};
+use store::InstallationId;
 use store_writer::backend::Upcoming;
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
@@ -25,7 +29,10 @@ use crate::worker::Worker;
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// The shortest: what falls due in between is found together.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
-/// How much is taken from a partition at once.
+/// How much of what a look found is started before the next look: what is due is in an order, and
+/// others are at it too.
+const WAVE: usize = 256;
+/// How much is claimed at once.
 const CLAIM: usize = 16;
 
 /// Runs until shutdown. What it started goes on to its end.
@@ -37,7 +44,6 @@ pub(crate) async fn run(
     shutdown: Shutdown,
 ) {
     let mut scheduler = Scheduler {
-        order: rendezvous_order(&config.name),
         pace: Pace::new(config.rate),
         config,
         writer,
@@ -78,7 +84,6 @@ struct Scheduler {
     config: SchedulerConfig,
     writer: StoreWriter,
     worker: Arc<Worker>,
-    order: Vec<u8>,
     pace: Pace,
     shutdown: Shutdown,
 }
@@ -95,47 +100,73 @@ impl Scheduler {
         self.writer.upcoming().await
     }
 
-    /// Starts what is due, and tells when to look again.
+    /// Starts the soonest of what is due, and tells when to look again.
     async fn round(&mut self, upcoming: &Upcoming) -> Duration {
-        for partition in self.order.clone() {
-            if !upcoming.due.contains(&partition) {
-                continue;
-            }
-            let is_suspect = self.worker.streak.is_suspect();
-            if self.shutdown.is_started() || self.worker.is_broken() {
+        if upcoming.due.is_empty() {
+            let next = upcoming.next_in.unwrap_or(LONGEST_SLEEP);
+            return next.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+        }
+        let is_suspect = self.worker.streak.is_suspect();
+        // One attempt finds out whether GHL knows us again.
+        let wave = if is_suspect { 1 } else { self.within(WAVE) };
+        let mut left = &upcoming.due[..wave.min(upcoming.due.len())];
+        let mut started = 0;
+        while !left.is_empty() && !self.shutdown.is_started() && !self.worker.is_broken() {
+            let slots = self.slots(left.len().min(self.within(CLAIM))).await;
+            if slots.is_empty() {
                 break;
             }
-            match self
-                .start_some(partition, if is_suspect { 1 } else { CLAIM })
-                .await
-            {
-                // One attempt finds out whether GHL knows us again.
-                Ok(started) if is_suspect && started > 0 => return LONGEST_SLEEP,
-                Ok(_) => {}
+            let (now, later) = left.split_at(slots.len());
+            left = later;
+            match self.start_some(now, slots).await {
+                Ok(claimed) => started += claimed,
                 Err(error) => {
                     warn!(
                         error = &error as &dyn std::error::Error,
                         "what is due could not be claimed"
                     );
-                    break;
+                    return SHORTEST_SLEEP;
                 }
             }
         }
-        if upcoming.due.is_empty() {
-            let next = upcoming.next_in.unwrap_or(LONGEST_SLEEP);
-            next.clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
-        } else {
-            SHORTEST_SLEEP
+        match started {
+            // Others have it all.
+            0 => SHORTEST_SLEEP,
+            _ if is_suspect => LONGEST_SLEEP,
+            _ => Duration::ZERO,
         }
     }
 
-    /// Starts up to `limit` of a partition, and tells how many. No more is claimed than can be
-    /// worked on.
-    async fn start_some(&mut self, partition: u8, limit: usize) -> Result<usize, WriteError> {
+    /// As much of `count` as the pace lets through in half a second: a claim must not run out, nor
+    /// a look be stale, before its turn comes.
+    fn within(&self, count: usize) -> usize {
+        let half_a_second = usize::try_from(self.config.rate / 2).unwrap_or(usize::MAX);
+        count.min(half_a_second).max(1)
+    }
+
+    /// At least one place among the refreshes under way (none once there are to be no more), at most
+    /// `limit`: no more is claimed than can be worked on.
+    async fn slots(&self, limit: usize) -> Vec<OwnedSemaphorePermit> {
         let mut slots: Vec<OwnedSemaphorePermit> = self.worker.slot().await.into_iter().collect();
         slots.extend(std::iter::from_fn(|| self.worker.try_slot()).take(limit - 1));
-        let claim = self.config.claim;
-        let claimed = self.writer.claim(partition, slots.len(), claim).await?;
+        slots
+    }
+
+    /// Starts one of each named partition, and tells how many there were.
+    async fn start_some(
+        &mut self,
+        partitions: &[u8],
+        slots: Vec<OwnedSemaphorePermit>,
+    ) -> Result<usize, WriteError> {
+        let mut wanted: BTreeMap<u8, usize> = BTreeMap::new();
+        for partition in partitions {
+            *wanted.entry(*partition).or_default() += 1;
+        }
+        let put_off = self.config.claim;
+        let claims = wanted
+            .into_iter()
+            .map(|(partition, count)| self.writer.claim(partition, count, put_off));
+        let claimed = try_join_all(claims).await?.concat();
         let started = claimed.len();
         for (id, slot) in claimed.into_iter().zip(slots) {
             self.pace.wait().await;
@@ -182,21 +213,6 @@ async fn settle(
     }
 }
 
-/// All partitions in this broker's own order: brokers begin in different places and seldom meet.
-/// A preference, not ownership; the claim itself decides.
-fn rendezvous_order(broker: &str) -> Vec<u8> {
-    let weight = |partition: u8| {
-        let text = format!("{broker} {partition}");
-        let digest = digest::digest(&digest::SHA256, text.as_bytes());
-        digest.as_ref().to_vec()
-    };
-    let mut order: Vec<u8> = (0..keys::PARTITIONS)
-        .filter_map(|p| u8::try_from(p).ok())
-        .collect();
-    order.sort_by_cached_key(|partition| weight(*partition));
-    order
-}
-
 /// Lets at most `rate` starts a second through, evenly.
 struct Pace {
     gap: Duration,
@@ -225,16 +241,6 @@ impl Pace {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_broker_visits_all_partitions_in_an_order_of_its_own() {
-        let (one, two) = (rendezvous_order("b1"), rendezvous_order("b2"));
-        assert_ne!(one, two);
-        assert_eq!(one, rendezvous_order("b1"));
-        let mut sorted = one;
-        sorted.sort_unstable();
-        assert_eq!(sorted, (0..=u8::MAX).collect::<Vec<_>>());
-    }
 
     #[tokio::test(start_paused = true)]
     async fn the_pace_is_kept() {

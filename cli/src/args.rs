@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::{Args as Flags, Parser, Subcommand};
 
@@ -35,6 +36,9 @@ pub(crate) enum Command {
     /// Make, list and revoke the keys of callers
     #[command(subcommand)]
     Keys(Keys),
+    /// Fill a store to measure with
+    #[command(subcommand)]
+    Bench(Bench),
 }
 
 #[derive(Debug, Flags)]
@@ -84,12 +88,37 @@ pub(crate) enum Keys {
         scope: Vec<store::Scope>,
         /// When it stops working, such as 90d [default: never]
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
-        expires_in: Option<std::time::Duration>,
+        expires_in: Option<Duration>,
     },
     /// All keys that were ever made
     List,
     /// Revoke a key, by its id or the name it was made with
     Revoke { key: String },
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Installations whose tokens the sandbox honours, of all ages as in a fleet that has run for long
+    Seed(Seed),
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct Seed {
+    /// How many
+    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
+    pub installations: u64,
+    /// How long an access token lives
+    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
+    pub lifetime: Duration,
+    /// The picture after no token was refreshed for so long
+    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
+    pub overdue: Duration,
+    /// Size of an access token
+    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
+    pub access_token_bytes: usize,
+    /// More, in a store that holds installations already
+    #[arg(long)]
+    pub add: bool,
 }
 
 impl Args {
@@ -102,7 +131,7 @@ impl Args {
                 ("EVERGREEN_DATA_DIR", &serve.data_dir),
             ],
             Command::Sandbox(serve) => vec![("EVERGREEN_SANDBOX_LISTEN", &serve.listen)],
-            Command::Installations(_) | Command::Keys(_) => Vec::new(),
+            Command::Installations(_) | Command::Keys(_) | Command::Bench(_) => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.clone()?;

@@ -1,6 +1,7 @@
 //! `evergreen`: keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 
 mod args;
+mod bench;
 mod exit;
 mod guard;
 mod keys;
@@ -56,5 +57,6 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Installations(what) => operate::installations(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
+        Command::Bench(what) => bench::act(&source, what).await,
     }
 }

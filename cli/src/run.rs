@@ -11,7 +11,7 @@ use service::telemetry;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
 
-pub(crate) use many::{broker, gateway};
+pub(crate) use many::{broker, gateway, lead, redis_url};
 pub(crate) use one::up;
 
 /// Where the sandbox listens unless told otherwise.

@@ -83,6 +83,7 @@ mod html;
 mod ids;
 mod ledger;
 mod limits;
+pub mod mint;
 mod oauth;
 mod router;
 mod server;

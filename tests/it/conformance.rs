@@ -344,7 +344,8 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
         let all_is_due = async || {
             let partitions: BTreeSet<u8> = ids.iter().map(InstallationId::partition).collect();
             let due = store.writer.upcoming().await.unwrap().due;
-            holds(due.len() == partitions.len(), due.len())
+            let due: BTreeSet<u8> = due.into_iter().collect();
+            holds(due == partitions, due)
         };
         until("all to be due", SOON, &all_is_due).await;
         let claim_all = async |claim: Duration| {

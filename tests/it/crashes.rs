@@ -255,11 +255,11 @@ async fn run(world: Arc<World>, database: usize, case: Case) {
     let armed = world
         .broker(database, &sandbox, scratch.join("struck"))
         .env("TEST_CRASH_POINT", format!("{} {how}", case.step));
-    let mut struck = Member::new(armed).await;
+    let mut struck = Member::start(armed).await;
     let another = match case.company {
         Company::Another => {
             let start = world.broker(database, &sandbox, scratch.join("another"));
-            let member = Member::new(start).await;
+            let member = Member::start(start).await;
             // Held back, so that it is the other one who is struck.
             member.program.as_ref().unwrap().signal(19);
             Some(member)

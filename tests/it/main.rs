@@ -15,6 +15,7 @@ mod leases;
 mod metrics;
 mod outage;
 mod revocation;
+mod scale;
 mod settings;
 mod shutdown;
 mod transparency;

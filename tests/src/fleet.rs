@@ -25,11 +25,11 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts it on addresses of its own.
+    /// Starts it on ports of its own.
     ///
     /// # Panics
     /// When it does not get ready.
-    pub async fn new(start: Start) -> Self {
+    pub async fn start(start: Start) -> Self {
         let (public, internal) = (port::free(), port::free());
         let at = |port| format!("127.0.0.1:{port}");
         let start = start
@@ -152,7 +152,7 @@ impl Fleet {
                     scratch.join(&format!("broker-{number}")),
                 )
                 .env("EVERGREEN_BROKER_NAME", format!("broker-{number}"));
-            brokers.push(Member::new(start).await);
+            brokers.push(Member::start(start).await);
         }
         let mut gateways = Vec::new();
         for number in 0..3 {
@@ -161,7 +161,7 @@ impl Fleet {
             let start = with(Start::evergreen(&["gateway"]))
                 .env("EVERGREEN_REDIS_URL_FILE", redis.file("gateway-redis-url"))
                 .env("EVERGREEN_BROKER_URL", format!("http://{broker}"));
-            gateways.push(Member::new(start).await);
+            gateways.push(Member::start(start).await);
         }
         let addresses: Vec<String> = gateways
             .iter()

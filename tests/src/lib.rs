@@ -1,6 +1,7 @@
 //! Runs the real programs: `evergreen`, `redis-server` and `haproxy`, each on ports of its own, on
 //! loopback only. What a test starts ends with it.
 
+pub mod bed;
 pub mod client;
 pub mod deployed;
 pub mod fleet;

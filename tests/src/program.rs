@@ -142,17 +142,12 @@ fn evergreen() -> PathBuf {
 
 fn built() -> PathBuf {
     let test = std::env::current_exe().expect("this test has a path");
-    let profile = test
-        .ancestors()
-        .nth(2)
-        .expect("target/<profile>/deps/<test>");
-    let built = profile.join("evergreen");
-    assert!(
-        built.exists(),
-        "{} is missing: build it with `cargo build -p cli`",
-        built.display()
-    );
+    // A test is at target/<profile>/deps/<test>, a program at target/<profile>/<program>.
+    let beside = test.ancestors().skip(1).take(2);
+    let mut built = beside.map(|directory| directory.join("evergreen"));
     built
+        .find(|program| program.is_file())
+        .expect("`evergreen` is missing: build it with `cargo build -p cli`")
 }
 
 impl Program {
@@ -245,6 +240,22 @@ impl Program {
             .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
             .expect("its exit status");
         (status.code(), self.log())
+    }
+
+    /// The processor's time that it has used so far.
+    ///
+    /// # Panics
+    /// When the process is gone.
+    #[must_use]
+    pub fn cpu(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
+        let stat = stat.expect("it runs");
+        // The name, in parentheses, may contain anything; utime and stime are fields 14 and 15.
+        let after_name = stat.rsplit(')').next().unwrap_or_default();
+        let fields = after_name.split_whitespace().skip(11).take(2);
+        let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
+        // Linux tells every program 100 ticks a second, whatever its own clock does.
+        Duration::from_millis(ticks * 10)
     }
 
     /// Resident memory, in kB.

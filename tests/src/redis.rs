@@ -49,6 +49,15 @@ impl Redis {
         self.port
     }
 
+    /// The process.
+    ///
+    /// # Panics
+    /// When it is not running.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        self.program.as_ref().expect("it runs")
+    }
+
     /// Where its files are.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
@@ -99,7 +108,7 @@ impl Redis {
     /// # Panics
     /// When it is not running.
     pub fn hang(&self) {
-        self.program.as_ref().expect("it runs").signal(19);
+        self.program().signal(19);
     }
 
     /// Ends a hang.
@@ -107,7 +116,7 @@ impl Redis {
     /// # Panics
     /// When it is not running.
     pub fn wake(&self) {
-        self.program.as_ref().expect("it runs").signal(18);
+        self.program().signal(18);
     }
 }
 

@@ -12,7 +12,7 @@ use crate::program::{Program, Start, wait_for_port};
 pub struct Sandbox {
     pub url: String,
     client: Client,
-    _program: Option<Program>,
+    program: Option<Program>,
 }
 
 impl Sandbox {
@@ -29,7 +29,7 @@ impl Sandbox {
         let program = start.spawn();
         wait_for_port(port).await;
         Self {
-            _program: Some(program),
+            program: Some(program),
             ..Self::at(&format!("http://127.0.0.1:{port}"))
         }
     }
@@ -40,8 +40,14 @@ impl Sandbox {
         Self {
             url: url.to_owned(),
             client: client::new(),
-            _program: None,
+            program: None,
         }
+    }
+
+    /// The process, where it is one of its own.
+    #[must_use]
+    pub fn program(&self) -> Option<&Program> {
+        self.program.as_ref()
     }
 
     /// The counts that tests judge by.
@@ -66,6 +72,19 @@ impl Sandbox {
     pub async fn chain(&self, location: &str) -> Value {
         let url = format!("{}/_sandbox/ledger/{location}", self.url);
         client::get(&self.client, &url).await.1
+    }
+
+    /// The chains of all installations that it knows of.
+    ///
+    /// # Panics
+    /// When it does not answer.
+    pub async fn chains(&self) -> Vec<Value> {
+        let url = format!("{}/_sandbox/ledger?detail=1", self.url);
+        let mut ledger = client::get(&self.client, &url).await.1;
+        match ledger["installations"].take() {
+            Value::Array(chains) => chains,
+            other => panic!("no installations but {other}"),
+        }
     }
 
     /// Sets the faults to these rules.

@@ -134,7 +134,7 @@ fn wait_for_store(process: &Process, reader: TokenReader) {
     });
 }
 
-fn redis_url(settings: &mut Settings<'_>) -> SecretString {
+pub(crate) fn redis_url(settings: &mut Settings<'_>) -> SecretString {
     let url = settings.secret("EVERGREEN_REDIS_URL");
     let Some(url) = url else {
         settings.mistake(
@@ -177,7 +177,7 @@ fn check_address(settings: &mut Settings<'_>, key: &'static str, url: &SecretStr
     }
 }
 
-pub(super) fn lead(settings: &mut Settings<'_>) -> Lead {
+pub(crate) fn lead(settings: &mut Settings<'_>) -> Lead {
     settings.parse(
         "EVERGREEN_REFRESH_LEAD",
         Lead::Auto,

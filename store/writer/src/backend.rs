@@ -57,13 +57,32 @@ pub struct Swap {
     pub announce: Option<String>,
 }
 
-/// What lies ahead.
-#[derive(Debug, Default, Clone)]
+/// How far into each partition a look goes.
+pub const DEPTH: usize = 4;
+
+/// What lies ahead, as far as a look goes.
+#[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Upcoming {
-    /// The partitions in which something is due by now.
+    /// What is due by now, the soonest first: for each installation its partition.
     pub due: Vec<u8>,
     /// When the next thing after those is due; `None`: nothing is scheduled.
     pub next_in: Option<Duration>,
+}
+
+impl Upcoming {
+    /// Of the first [`DEPTH`] times of every partition.
+    #[must_use]
+    pub fn of(scheduled: impl IntoIterator<Item = (u8, Timestamp)>, now: Timestamp) -> Self {
+        let (mut due, later): (Vec<_>, Vec<_>) = scheduled
+            .into_iter()
+            .map(|(partition, at)| (at, partition))
+            .partition(|(at, _)| *at <= now);
+        due.sort_unstable();
+        Self {
+            due: due.into_iter().map(|(_, partition)| partition).collect(),
+            next_in: later.into_iter().min().map(|(at, _)| at.since(now)),
+        }
+    }
 }
 
 /// The whole stock at a glance.
@@ -94,6 +113,8 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()>;
     fn upcoming(&self) -> Answer<'_, Upcoming>;
     fn stock(&self) -> Answer<'_, Stock>;
+    /// Bytes of memory that the store's data take; `None` where they are not in memory.
+    fn memory(&self) -> Answer<'_, Option<u64>>;
     /// All ids of a partition, in order.
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>>;
 
@@ -107,4 +128,25 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Keeps a short-lived value; false where there is one already.
     fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool>;
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>>;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_soonest_comes_first_whatever_its_partition() {
+        let at = Timestamp::from_millis;
+        let scheduled = [
+            (0, at(30)),
+            (0, at(90)),
+            (7, at(10)),
+            (7, at(20)),
+            (9, at(70)),
+        ];
+        let upcoming = Upcoming::of(scheduled, at(50));
+        assert_eq!(upcoming.due, [7, 7, 0]);
+        assert_eq!(upcoming.next_in, Some(Duration::from_millis(20)));
+        assert_eq!(Upcoming::of([], at(50)), Upcoming::default());
+    }
 }

@@ -94,7 +94,19 @@ impl StoreWriter {
     /// # Errors
     /// When the store is away, or an earlier record cannot be read.
     pub async fn enrol(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
-        let id = self.name(enrolment).await?;
+        self.enrol_as(InstallationId::random(), enrolment).await
+    }
+
+    /// As [`StoreWriter::enrol`]; a location or company that is new is given the id `fresh`.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::enrol`].
+    pub async fn enrol_as(
+        &self,
+        fresh: InstallationId,
+        enrolment: &Enrolment,
+    ) -> Result<InstallationId, WriteError> {
+        let id = self.name(fresh, enrolment).await?;
         self.decide(&id, |current, now| {
             let next = self.enrolled(&id, current, enrolment, now);
             Decision::Write(Box::new(next), ())
@@ -111,7 +123,7 @@ impl StoreWriter {
         &self,
         enrolment: &Enrolment,
     ) -> Result<(InstallationId, bool), WriteError> {
-        let id = self.name(enrolment).await?;
+        let id = self.name(InstallationId::random(), enrolment).await?;
         let is_enrolled = self
             .decide(&id, |current, now| {
                 if !protocol::may_be_static(current) {
@@ -211,6 +223,15 @@ impl StoreWriter {
         self.backend.stock().await
     }
 
+    /// Bytes of memory that the store's data take; `None` where they are not in memory. Not for
+    /// brokers: their Redis user may not ask.
+    ///
+    /// # Errors
+    /// When the store is away or refuses.
+    pub async fn memory(&self) -> Result<Option<u64>, WriteError> {
+        self.backend.memory().await
+    }
+
     /// Up to `limit` installations after `after`, in the order of their ids.
     ///
     /// # Errors
@@ -252,14 +273,17 @@ impl StoreWriter {
         Ok(found.and_then(|id| id.parse().ok()))
     }
 
-    /// The id of the enrolment's location or company, made where there was none.
-    async fn name(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
+    /// The id of the enrolment's location or company: `fresh` where there was none.
+    async fn name(
+        &self,
+        fresh: InstallationId,
+        enrolment: &Enrolment,
+    ) -> Result<InstallationId, WriteError> {
         let name = match (&enrolment.location, &enrolment.company) {
             (Some(location), _) => location.as_str(),
             (None, Some(company)) => company.as_str(),
             (None, None) => "static",
         };
-        let fresh = InstallationId::random();
         let id = self.backend.name_location(name, &fresh).await?;
         id.parse().map_err(|_| WriteError::Unreadable {
             id: fresh,

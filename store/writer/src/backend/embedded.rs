@@ -12,7 +12,7 @@ use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
-use super::{Answer, Backend, Loaded, REVISION, Stock, Swap, Upcoming};
+use super::{Answer, Backend, DEPTH, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::durable::{Durable, DurableError};
 use crate::writer::WriteError;
 
@@ -174,22 +174,15 @@ impl Backend for Embedded {
 
     fn upcoming(&self) -> Answer<'_, Upcoming> {
         Box::pin(async move {
-            let now = now();
-            let mut upcoming = Upcoming::default();
+            let mut scheduled = Vec::new();
             for partition in 0..=u8::MAX {
-                let due = self.sorted(&keys::due(partition), 1).map_err(unavailable)?;
-                let Some((score, _)) = due.first() else {
-                    continue;
-                };
-                let due = Timestamp::from_millis(*score);
-                if due <= now {
-                    upcoming.due.push(partition);
-                } else {
-                    let wait = due.since(now);
-                    upcoming.next_in = Some(upcoming.next_in.map_or(wait, |w| w.min(wait)));
-                }
+                let heads = self
+                    .sorted(&keys::due(partition), DEPTH)
+                    .map_err(unavailable)?;
+                let times = heads.iter().map(|(at, _)| Timestamp::from_millis(*at));
+                scheduled.extend(times.map(|at| (partition, at)));
             }
-            Ok(upcoming)
+            Ok(Upcoming::of(scheduled, now()))
         })
     }
 
@@ -211,6 +204,10 @@ impl Backend for Embedded {
             }
             Ok(stock)
         })
+    }
+
+    fn memory(&self) -> Answer<'_, Option<u64>> {
+        Box::pin(async { Ok(None) })
     }
 
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {

@@ -11,8 +11,11 @@ use store::connection::{self, BadAddress, CommandError, Link};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 
-use super::{Answer, Backend, Loaded, Stock, Swap, Upcoming};
+use super::{Answer, Backend, DEPTH, Loaded, Stock, Swap, Upcoming};
 use crate::writer::WriteError;
+
+/// The rank of the last member that a look sees.
+const LAST: isize = DEPTH as isize - 1;
 
 pub struct RedisBackend {
     link: Link,
@@ -136,13 +139,17 @@ impl Backend for RedisBackend {
             let mut heads = redis::pipe();
             heads.cmd("TIME");
             for partition in 0..=u8::MAX {
-                heads.zrange_withscores(keys::due(partition), 0, 0);
+                heads.zrange_withscores(keys::due(partition), 0, LAST);
             }
             let (now, due): ((i64, i64), Heads) = split(
                 self.run(async |mut redis: ConnectionManager| heads.query_async(&mut redis).await)
                     .await?,
             )?;
-            Ok(look_ahead(timestamp(now), &due))
+            let scheduled = (0..=u8::MAX).zip(&due).flat_map(|(partition, heads)| {
+                let times = heads.iter().filter_map(|(_, score)| at(*score));
+                times.map(move |at| (partition, at))
+            });
+            Ok(Upcoming::of(scheduled, timestamp(now)))
         })
     }
 
@@ -170,6 +177,20 @@ impl Backend for RedisBackend {
                 refreshing: counts.iter().skip(1).step_by(2).sum(),
                 nearest_expiry: expiries.min().map(|expiry| expiry.since(now)),
             })
+        })
+    }
+
+    fn memory(&self) -> Answer<'_, Option<u64>> {
+        Box::pin(async move {
+            let mut command = redis::cmd("INFO");
+            command.arg("memory");
+            let info: String = self
+                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .await?;
+            let used = info
+                .lines()
+                .find_map(|line| line.strip_prefix("used_memory:"));
+            Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
         })
     }
 
@@ -295,22 +316,6 @@ fn split(mut answers: Vec<redis::Value>) -> Result<((i64, i64), Heads), WriteErr
         .collect::<Result<_, _>>()
         .map_err(|error| classify(RedisError::from(error).into()))?;
     Ok((now, heads))
-}
-
-fn look_ahead(now: Timestamp, heads: &Heads) -> Upcoming {
-    let mut upcoming = Upcoming::default();
-    for (partition, head) in (0..=u8::MAX).zip(heads) {
-        let Some(due) = head.first().and_then(|(_, score)| at(*score)) else {
-            continue;
-        };
-        if due <= now {
-            upcoming.due.push(partition);
-        } else {
-            let wait = due.since(now);
-            upcoming.next_in = Some(upcoming.next_in.map_or(wait, |least| least.min(wait)));
-        }
-    }
-    upcoming
 }
 
 /// A score as a time: scores are whole milliseconds, far below 2^53, or infinite for "never".

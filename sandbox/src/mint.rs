@@ -1,0 +1,113 @@
+//! Tokens made without a sandbox that runs.
+//!
+//! A sandbox vouches for tokens by their signature alone, and picks a grant up from its refresh
+//! token. Whoever holds the app's secret can therefore make a whole fleet beforehand.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+
+use crate::Config;
+use crate::clock::{Clock, millis};
+use crate::ids::Ids;
+use crate::subject::Subject;
+use crate::token::{Claims, GrantId, Signer, Use};
+
+/// Makes tokens that a sandbox with the same client pair honours.
+#[derive(Debug)]
+pub struct Mint {
+    signer: Signer,
+    ids: Ids,
+}
+
+/// The first tokens of a grant of its own.
+#[derive(Debug)]
+pub struct Minted {
+    pub access_token: SecretString,
+    pub refresh_token: SecretString,
+}
+
+/// What a location granted.
+#[derive(Debug, Clone)]
+pub struct Consented {
+    pub location: Arc<str>,
+    pub company: Arc<str>,
+    /// Space separated.
+    pub scope: String,
+    /// When the tokens were issued, in milliseconds since the Unix epoch.
+    pub issued_ms: u64,
+}
+
+impl Mint {
+    #[must_use]
+    pub fn new(config: &Config) -> Self {
+        let secret = config.client_secret.expose_secret().as_bytes();
+        Self {
+            signer: Signer::new(&config.client_id, secret),
+            ids: Ids::new(secret, Clock::start().now_ms()),
+        }
+    }
+
+    /// An access token of about `bytes` that lives for `lifetime`, and its refresh token.
+    #[must_use]
+    pub fn tokens(&self, consented: Consented, lifetime: Duration, bytes: usize) -> Minted {
+        let Consented {
+            location,
+            company,
+            scope,
+            issued_ms,
+        } = consented;
+        let refresh = Claims::refresh(
+            GrantId(self.ids.number()),
+            Subject::Location { location, company },
+            scope,
+            1,
+            issued_ms,
+        );
+        let refresh_token = self.signer.sign(&refresh, 0);
+        let access = Claims {
+            token_use: Use::Access,
+            number: self.ids.serial(),
+            expires_ms: issued_ms + millis(lifetime),
+            ..refresh
+        };
+        Minted {
+            access_token: self.signer.sign(&access, bytes).into(),
+            refresh_token: refresh_token.into(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_minted_is_read_by_a_sandbox_of_the_same_secret() {
+        let config = Config::default();
+        let mint = Mint::new(&config);
+        let tokens = |location: &str| {
+            let consented = Consented {
+                location: location.into(),
+                company: "comp".into(),
+                scope: "a b".to_owned(),
+                issued_ms: 1000,
+            };
+            mint.tokens(consented, Duration::from_secs(60), 1024)
+        };
+        let secret = config.client_secret.expose_secret().as_bytes();
+        let signer = Signer::new(&config.client_id, secret);
+        let read = |minted: &Minted| {
+            let access = signer.read(minted.access_token.expose_secret(), Use::Access);
+            let refresh = signer.read(minted.refresh_token.expose_secret(), Use::Refresh);
+            (access.unwrap(), refresh.unwrap())
+        };
+        let (access, refresh) = read(&tokens("loc1"));
+        assert_eq!(&**access.subject.id(), "loc1");
+        assert_eq!((access.issued_ms, access.expires_ms), (1000, 61_000));
+        assert_eq!((refresh.grant, refresh.number), (access.grant, 1));
+        let (other, _) = read(&tokens("loc2"));
+        assert_ne!(other.grant, access.grant);
+    }
+}

@@ -1,0 +1,107 @@
+//! Many installations: none is forgotten, none is early, and after an outage the most urgent come
+//! first.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::bed::Bed;
+use tests::client;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// What the sandbox saw of one installation's first refresh.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Refreshed {
+    at_ms: u64,
+    /// The seed numbers installations in the order in which they fall due, from 1.
+    number: usize,
+    /// How old the token was.
+    age_ms: u64,
+}
+
+/// All first refreshes so far, in their order.
+async fn refreshed(bed: &Bed) -> Vec<Refreshed> {
+    let read = |chain: &Value| {
+        let first = &chain["tokens"][0];
+        let at_ms = first["spent_ms"].as_u64()?;
+        let location = chain["locationId"].as_str()?;
+        Some(Refreshed {
+            at_ms,
+            number: location.strip_prefix("bench")?.parse().ok()?,
+            age_ms: at_ms - first["issued_ms"].as_u64()?,
+        })
+    };
+    let mut all: Vec<_> = bed.sandbox.chains().await.iter().filter_map(read).collect();
+    all.sort_unstable();
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
+    const INSTALLATIONS: usize = 300;
+    const RATE: u64 = 50;
+    /// What is claimed at once, and what is under way at once, overtakes each other.
+    const SLACK: usize = 40;
+    let _alone = tests::alone().await;
+    let bed = Bed::start(0, "24h").await;
+    bed.seed(INSTALLATIONS as u64, "24h").await;
+    let settings = [("EVERGREEN_REFRESH_RATE", RATE.to_string())];
+    let _broker = bed.broker("catches-up", &settings).await;
+    until("all to be refreshed", PATIENCE, || async {
+        let spent = bed.sandbox.count("refresh_tokens_spent").await;
+        holds(spent == INSTALLATIONS as u64, spent)
+    })
+    .await;
+
+    let refreshed = refreshed(&bed).await;
+    let took = Duration::from_millis(refreshed[INSTALLATIONS - 1].at_ms - refreshed[0].at_ms);
+    let fastest = Duration::from_secs(1) * (INSTALLATIONS as u32 - 1) / (RATE as u32 * 12 / 10);
+    assert!(
+        took >= fastest,
+        "{INSTALLATIONS} at {RATE} a second in {took:?}"
+    );
+    for (place, one) in (1..).zip(&refreshed) {
+        assert!(
+            one.number.abs_diff(place) <= SLACK,
+            "{one:?} at place {place}"
+        );
+    }
+    assert_eq!(bed.sandbox.count("spent_outside_grace").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
+    const INSTALLATIONS: usize = 2000;
+    let _alone = tests::alone().await;
+    // The lead is an eighth, and earlier by up to a tenth of that; one is due every three seconds.
+    let bed = Bed::start(0, "2h").await;
+    let youngest_ms = Duration::from_secs(7200 - 900 - 90).as_millis() as u64;
+    bed.seed(INSTALLATIONS as u64, "0s").await;
+    let broker = bed.broker("calm", &[]).await;
+    until("three to be refreshed", PATIENCE, || async {
+        let spent = bed.sandbox.count("refresh_tokens_spent").await;
+        holds(spent >= 3, spent)
+    })
+    .await;
+
+    let refreshed = refreshed(&bed).await;
+    for (number, one) in (1..).zip(&refreshed) {
+        assert_eq!(one.number, number, "{refreshed:?}");
+        assert!(one.age_ms >= youngest_ms, "early: {one:?}");
+    }
+    let mut scheduled = 0;
+    let mut page = "/v1/installations?limit=500".to_owned();
+    loop {
+        let url = format!("{}{page}", broker.internal);
+        let (_, answer) = client::get(&client::new(), &url).await;
+        let installations = answer["installations"].as_array().unwrap();
+        let has_time = |one: &&Value| one["nextRefreshAt"].is_string();
+        scheduled += installations.iter().filter(has_time).count();
+        match answer["next"].as_str() {
+            Some(next) => page = format!("/v1/installations?limit=500&after={next}"),
+            None => break,
+        }
+    }
+    assert_eq!(scheduled, INSTALLATIONS);
+}

@@ -1,0 +1,106 @@
+//! Brokers at work on a large fleet that `evergreen bench seed` has made: a store, lock nodes, and a
+//! sandbox without latency.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use crate::fleet::Member;
+use crate::program::Start;
+use crate::redis::Redis;
+use crate::sandbox::Sandbox;
+use crate::scratch::Scratch;
+use secrecy::{ExposeSecret, SecretString};
+use store::KeyRing;
+use store::freshness::Lead;
+use store_writer::{Rings, Store, StoreWriter};
+
+/// A million installations take some minutes.
+const SEED_PATIENCE: Duration = Duration::from_secs(3600);
+
+#[derive(Debug)]
+pub struct Bed {
+    pub store: Redis,
+    pub locks: Vec<Redis>,
+    pub sandbox: Sandbox,
+    lifetime: String,
+    access_keys: SecretString,
+    refresh_keys: SecretString,
+    scratch: Scratch,
+}
+
+impl Bed {
+    /// With no installations and no brokers yet. Without lock nodes brokers lock in the store.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start(lock_nodes: usize, lifetime: &str) -> Self {
+        let mut locks = Vec::new();
+        for _ in 0..lock_nodes {
+            locks.push(Redis::start().await);
+        }
+        Self {
+            // As in `deploy/redis.conf`.
+            store: Redis::start_with(&["--hash-max-listpack-value", "2048"]).await,
+            locks,
+            sandbox: Sandbox::start(&[("TOKEN_LIFETIME", lifetime)]).await,
+            lifetime: lifetime.to_owned(),
+            access_keys: KeyRing::generate_text("a1"),
+            refresh_keys: KeyRing::generate_text("r1"),
+            scratch: Scratch::new(),
+        }
+    }
+
+    /// `evergreen bench seed`; returns its summary.
+    ///
+    /// # Panics
+    /// When it fails.
+    pub async fn seed(&self, installations: u64, overdue: &str) -> String {
+        let seeding = self
+            .evergreen(&["bench", "seed"])
+            .args(&["--installations", &installations.to_string()])
+            .args(&["--lifetime", &self.lifetime, "--overdue", overdue]);
+        let output = seeding.run_within(SEED_PATIENCE).await;
+        assert!(output.status.success(), "{output:?}");
+        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+    }
+
+    /// Another broker, with these settings.
+    pub async fn broker(&self, name: &str, settings: &[(&str, String)]) -> Member {
+        let locks: Vec<String> = self.locks.iter().map(Redis::url).collect();
+        let mut start = self
+            .evergreen(&["broker"])
+            .env("EVERGREEN_DATA_DIR", self.scratch.join(name))
+            .env("EVERGREEN_BROKER_NAME", name)
+            .env("GHL_API_URL", &self.sandbox.url)
+            .env("GHL_CLIENT_ID", "sandbox-client")
+            .env("GHL_CLIENT_SECRET", "sandbox-secret");
+        if !locks.is_empty() {
+            start = start.env("EVERGREEN_LOCK_URLS", locks.join(","));
+        }
+        for (key, value) in settings {
+            start = start.env(key, value);
+        }
+        Member::start(start).await
+    }
+
+    /// The same store, as this process sees it. Its tokens stay closed to it.
+    ///
+    /// # Panics
+    /// Never: the address is our own.
+    #[must_use]
+    pub fn writer(&self) -> StoreWriter {
+        let rings = Rings {
+            access: Arc::new(KeyRing::generate("unused")),
+            refresh: Arc::new(KeyRing::generate("unused")),
+        };
+        let store = Store::redis(&self.store.url().into(), rings, Lead::Auto);
+        store.expect("a URL").writer
+    }
+
+    fn evergreen(&self, command: &[&str]) -> Start {
+        Start::evergreen(command)
+            .env("EVERGREEN_REDIS_URL", self.store.url())
+            .env("EVERGREEN_ACCESS_KEYS", self.access_keys.expose_secret())
+            .env("EVERGREEN_REFRESH_KEYS", self.refresh_keys.expose_secret())
+    }
+}

@@ -1,0 +1,17 @@
+//! Benchmarks.
+
+mod refresh;
+
+use clap::Subcommand;
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Bench {
+    /// Refreshes per second, what each costs, and in which order they happen
+    Refresh(refresh::Args),
+}
+
+pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
+    match what {
+        Bench::Refresh(args) => refresh::run(&args).await,
+    }
+}

@@ -1,0 +1,151 @@
+//! `evergreen-tests bench refresh`: brokers at work on a large fleet.
+
+mod meter;
+mod order;
+mod report;
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as Flags, ValueEnum};
+use tests::bed::Bed;
+use tests::fleet::Member;
+use tokio::time::{Instant, sleep};
+
+use meter::{Reading, Resident};
+use order::Order;
+use report::Measured;
+
+/// The tokens' lifetime.
+const LIFETIME: &str = "24h";
+/// After the start of the brokers: connections open, the first work is found.
+const WARM_UP: Duration = Duration::from_secs(2);
+/// How often memory is looked at.
+const LOOK_EVERY: Duration = Duration::from_millis(500);
+
+#[derive(Debug, Flags)]
+pub(crate) struct Args {
+    /// What the fleet is like
+    #[arg(long, value_enum, default_value_t = Picture::CatchUp)]
+    picture: Picture,
+    /// How many there are; one run for each number
+    #[arg(
+        long,
+        value_name = "N,…",
+        value_delimiter = ',',
+        default_value = "10000,1000000"
+    )]
+    installations: Vec<u64>,
+    #[arg(long, value_name = "N", default_value_t = 1)]
+    brokers: usize,
+    /// 1, 3 or 5
+    #[arg(long, value_name = "N", default_value_t = 3)]
+    lock_nodes: usize,
+    /// What each broker may start per second [EVERGREEN_REFRESH_RATE]
+    #[arg(long, value_name = "N", default_value_t = 100_000)]
+    rate: u32,
+    /// Refreshes under way at once in each broker [EVERGREEN_REFRESH_CONCURRENCY]
+    #[arg(long, value_name = "N", default_value_t = 64)]
+    concurrency: usize,
+    /// How long is measured, unless everything is refreshed before
+    #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
+    length: Duration,
+    /// Where the figures go as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Picture {
+    /// After a day without any broker: everything is overdue
+    CatchUp,
+    /// One falls due after the other
+    Steady,
+}
+
+impl Picture {
+    fn overdue(self) -> &'static str {
+        match self {
+            Self::CatchUp => LIFETIME,
+            Self::Steady => "0s",
+        }
+    }
+}
+
+pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let mut runs = Vec::new();
+    for installations in &args.installations {
+        runs.push(measure(args, *installations).await);
+    }
+    print!("{}", report::table(&runs));
+    if let Some(path) = &args.json {
+        std::fs::write(path, format!("{:#}\n", report::json(&runs)))?;
+    }
+    Ok(())
+}
+
+async fn measure(args: &Args, installations: u64) -> Measured {
+    let bed = Bed::start(args.lock_nodes, LIFETIME).await;
+    let mut brokers = start_brokers(&bed, args).await;
+    let mut resident = Resident::idle(&brokers);
+    for broker in &mut brokers {
+        broker.kill().await;
+    }
+    let empty = memory(&bed).await;
+    eprintln!("seeding {installations} installations");
+    let seeded = bed.seed(installations, args.picture.overdue()).await;
+    eprintln!("{seeded}");
+    let store_bytes = memory(&bed).await.saturating_sub(empty);
+    for broker in &mut brokers {
+        broker.launch().await;
+    }
+
+    sleep(WARM_UP).await;
+    let first = Reading::take(&bed, &brokers).await;
+    let mut last = first.clone();
+    let started = Instant::now();
+    // The very last ones are left out: they keep fewer and fewer hands busy.
+    let nearly_all = installations - installations / 50;
+    while started.elapsed() < args.length && last.refreshed() < nearly_all {
+        sleep(LOOK_EVERY).await;
+        last = Reading::take(&bed, &brokers).await;
+        resident.look(&brokers);
+    }
+    let order = match args.picture {
+        Picture::CatchUp => Some(Order::of(&bed.sandbox.chains().await)),
+        Picture::Steady => None,
+    };
+    Measured {
+        picture: args.picture,
+        installations,
+        lock_nodes: args.lock_nodes,
+        cost: last.since(&first),
+        resident,
+        store_bytes_each: store_bytes / installations.max(1),
+        order,
+        spent_outside_grace: bed.sandbox.count("spent_outside_grace").await,
+        seeded,
+    }
+}
+
+async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
+    let settings = [
+        ("EVERGREEN_REFRESH_RATE", args.rate.to_string()),
+        (
+            "EVERGREEN_REFRESH_CONCURRENCY",
+            args.concurrency.to_string(),
+        ),
+    ];
+    let mut brokers = Vec::new();
+    for number in 0..args.brokers {
+        let name = format!("broker-{number}");
+        brokers.push(bed.broker(&name, &settings).await);
+    }
+    brokers
+}
+
+/// Bytes that the store uses.
+async fn memory(bed: &Bed) -> u64 {
+    let used = bed.writer().memory().await.expect("the store answers");
+    used.expect("Redis knows what it uses")
+}

@@ -1,0 +1,117 @@
+//! What the processes have done and used so far.
+
+use std::time::Duration;
+
+use tests::bed::Bed;
+use tests::client;
+use tests::fleet::Member;
+use tests::program::Program;
+use tokio::time::Instant;
+
+/// All meters at one moment.
+#[derive(Debug, Clone)]
+pub(super) struct Reading {
+    at: Instant,
+    cpu: Cpu,
+    /// By broker.
+    refreshed: Vec<u64>,
+}
+
+/// Processor time by role.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Cpu {
+    pub(super) brokers: Duration,
+    pub(super) sandbox: Duration,
+    pub(super) store: Duration,
+    pub(super) locks: Duration,
+}
+
+/// What happened between two readings.
+#[derive(Debug)]
+pub(super) struct Cost {
+    pub(super) took: Duration,
+    pub(super) cpu: Cpu,
+    /// By broker.
+    pub(super) refreshed: Vec<u64>,
+}
+
+impl Reading {
+    pub(super) async fn take(bed: &Bed, brokers: &[Member]) -> Self {
+        let mut refreshed = Vec::new();
+        for broker in brokers {
+            refreshed.push(refreshes(broker).await);
+        }
+        Self {
+            at: Instant::now(),
+            cpu: Cpu {
+                brokers: programs(brokers).map(Program::cpu).sum(),
+                sandbox: bed.sandbox.program().map(Program::cpu).unwrap_or_default(),
+                store: bed.store.program().cpu(),
+                locks: bed.locks.iter().map(|node| node.program().cpu()).sum(),
+            },
+            refreshed,
+        }
+    }
+
+    /// By all brokers together.
+    pub(super) fn refreshed(&self) -> u64 {
+        self.refreshed.iter().sum()
+    }
+
+    pub(super) fn since(&self, earlier: &Self) -> Cost {
+        let counts = self.refreshed.iter().zip(&earlier.refreshed);
+        Cost {
+            took: self.at - earlier.at,
+            cpu: Cpu {
+                brokers: self.cpu.brokers - earlier.cpu.brokers,
+                sandbox: self.cpu.sandbox - earlier.cpu.sandbox,
+                store: self.cpu.store - earlier.cpu.store,
+                locks: self.cpu.locks - earlier.cpu.locks,
+            },
+            refreshed: counts.map(|(now, then)| now - then).collect(),
+        }
+    }
+}
+
+/// Resident memory of the largest broker, in kB.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Resident {
+    /// Over an empty store.
+    pub(super) idle_kb: u64,
+    pub(super) peak_kb: u64,
+    pub(super) last_kb: u64,
+}
+
+impl Resident {
+    pub(super) fn idle(brokers: &[Member]) -> Self {
+        let idle_kb = largest_kb(brokers);
+        Self {
+            idle_kb,
+            peak_kb: idle_kb,
+            last_kb: idle_kb,
+        }
+    }
+
+    pub(super) fn look(&mut self, brokers: &[Member]) {
+        self.last_kb = largest_kb(brokers);
+        self.peak_kb = self.peak_kb.max(self.last_kb);
+    }
+}
+
+fn largest_kb(brokers: &[Member]) -> u64 {
+    let sizes = programs(brokers).map(Program::resident_kb);
+    sizes.max().unwrap_or_default()
+}
+
+fn programs(brokers: &[Member]) -> impl Iterator<Item = &Program> {
+    brokers.iter().filter_map(|broker| broker.program.as_ref())
+}
+
+async fn refreshes(broker: &Member) -> u64 {
+    let url = format!("{}/metrics", broker.internal);
+    let (_, metrics) = client::get(&client::new(), &url).await;
+    let series = r#"evergreen_refresh_total{outcome="refreshed"} "#;
+    let metrics = metrics.as_str().unwrap_or_default();
+    let value = metrics.lines().find_map(|line| line.strip_prefix(series));
+    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+}

@@ -1,0 +1,87 @@
+//! How well "the soonest to expire first" held.
+
+use serde_json::Value;
+
+/// Of all refreshes that were seen.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub(super) struct Order {
+    pub(super) refreshed: usize,
+    /// Of all pairs, the share in which the sooner to expire came first.
+    pub(super) pairs_in_order: f64,
+    /// By how much, in seconds of expiry, the worst one had been overtaken.
+    pub(super) worst_overtaken_s: f64,
+}
+
+impl Order {
+    /// From the sandbox's ledger: a seeded token expires a lifetime after it was issued.
+    pub(super) fn of(chains: &[Value]) -> Self {
+        let mut spent: Vec<(u64, u64)> = chains
+            .iter()
+            .filter_map(|chain| {
+                let first = &chain["tokens"][0];
+                Some((first["spent_ms"].as_u64()?, first["issued_ms"].as_u64()?))
+            })
+            .collect();
+        spent.sort_unstable();
+        let expiries: Vec<u64> = spent.into_iter().map(|(_, issued_ms)| issued_ms).collect();
+        Self::of_expiries(expiries)
+    }
+
+    /// In the order in which they were refreshed, in milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
+    fn of_expiries(mut expiries: Vec<u64>) -> Self {
+        let refreshed = expiries.len();
+        let mut latest = 0;
+        let overtaken = expiries.iter().map(|expiry| {
+            latest = latest.max(*expiry);
+            latest - expiry
+        });
+        let worst_ms = overtaken.max().unwrap_or(0);
+        let pairs = refreshed * refreshed.saturating_sub(1) / 2;
+        let wrong = sort_counting_inversions(&mut expiries);
+        Self {
+            refreshed,
+            pairs_in_order: 1.0 - wrong as f64 / pairs.max(1) as f64,
+            worst_overtaken_s: worst_ms as f64 / 1000.0,
+        }
+    }
+}
+
+/// Merge sort; returns how many pairs stood in the wrong order.
+fn sort_counting_inversions(values: &mut [u64]) -> usize {
+    if values.len() < 2 {
+        return 0;
+    }
+    let (left, right) = values.split_at_mut(values.len() / 2);
+    let mut inversions = sort_counting_inversions(left) + sort_counting_inversions(right);
+    let mut merged = Vec::with_capacity(left.len() + right.len());
+    let mut rest = &*left;
+    for value in right.iter() {
+        let before = rest.partition_point(|other| other <= value);
+        merged.extend_from_slice(&rest[..before]);
+        rest = &rest[before..];
+        inversions += rest.len();
+        merged.push(*value);
+    }
+    merged.extend_from_slice(rest);
+    values.copy_from_slice(&merged);
+    inversions
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_is_judged_by_pairs_and_by_the_worst() {
+        let order = |expiries: &[u64]| Order::of_expiries(expiries.to_vec());
+        let perfect = order(&[1000, 2000, 2000, 3000]);
+        assert_eq!(perfect.pairs_in_order, 1.0);
+        assert_eq!(perfect.worst_overtaken_s, 0.0);
+        let one_late = order(&[2000, 3000, 1000, 4000]);
+        assert!((one_late.pairs_in_order - 4.0 / 6.0).abs() < 1e-9);
+        assert_eq!(one_late.worst_overtaken_s, 2.0);
+        assert_eq!(order(&[3, 2, 1]).pairs_in_order, 0.0);
+        assert_eq!(order(&[]).refreshed, 0);
+    }
+}
