@@ -57,6 +57,17 @@ pub struct Swap {
     pub announce: Option<String>,
 }
 
+impl Swap {
+    /// The name of this write.
+    #[must_use]
+    pub fn revision(&self) -> Vec<u8> {
+        self.refresh
+            .bytes(REVISION)
+            .map(<[u8]>::to_vec)
+            .unwrap_or_default()
+    }
+}
+
 /// What lies ahead.
 #[derive(Debug, Default, Clone)]
 pub struct Upcoming {
@@ -80,6 +91,10 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded>;
     /// Whether it was swapped; false where somebody else wrote first.
     fn swap(&self, swap: Swap) -> Answer<'_, bool>;
+
+    /// Whether the write of this revision, the last one of its record, is on as many replicas as
+    /// the backend is to ask for. False also where that cannot be told.
+    fn confirm<'a>(&'a self, id: &'a InstallationId, revision: &'a [u8]) -> Answer<'a, bool>;
 
     /// Takes up to `limit` ids that are due, and puts them off by `claim` in the same step.
     fn claim(

@@ -24,7 +24,7 @@ use crate::protocol;
 /// something writes in a loop.
 const ATTEMPTS: usize = 16;
 
-/// Why nothing was written.
+/// Why nothing was written, or not safely.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error("the store did not answer")]
@@ -40,6 +40,8 @@ pub enum WriteError {
     Contended(InstallationId),
     #[error("there is no installation {0}")]
     Unknown(InstallationId),
+    #[error("what was written of {0} is not on enough replicas")]
+    Unconfirmed(InstallationId),
 }
 
 /// Writes token state. Held by brokers only; cheap to clone.
@@ -92,14 +94,16 @@ impl StoreWriter {
     /// The same location keeps its id: whoever consents twice at once ends in one installation.
     ///
     /// # Errors
-    /// When the store is away, or an earlier record cannot be read.
+    /// When the store is away, an earlier record cannot be read, or replicas do not have it.
     pub async fn enrol(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
         let id = self.name(enrolment).await?;
-        self.decide(&id, |current, now| {
-            let next = self.enrolled(&id, current, enrolment, now);
-            Decision::Write(Box::new(next), ())
-        })
-        .await?;
+        let ((), revision) = self
+            .decide_revision(&id, |current, now| {
+                let next = self.enrolled(&id, current, enrolment, now);
+                Decision::Write(Box::new(next), ())
+            })
+            .await?;
+        self.confirm(&id, &revision).await?;
         Ok(id)
     }
 
@@ -294,39 +298,71 @@ impl StoreWriter {
         id: &InstallationId,
         decide: impl Fn(&Installation, Timestamp) -> Decision<T>,
     ) -> Result<T, WriteError> {
-        let outcome = self.decide(id, |current, now| match current {
+        let (outcome, _) = self.decide_known_revision(id, decide).await?;
+        Ok(outcome)
+    }
+
+    async fn decide_known_revision<T>(
+        &self,
+        id: &InstallationId,
+        decide: impl Fn(&Installation, Timestamp) -> Decision<T>,
+    ) -> Result<(T, Vec<u8>), WriteError> {
+        let outcome = self.decide_revision(id, |current, now| match current {
             None => Decision::Leave(None),
             Some(current) => match decide(current, now) {
                 Decision::Write(next, outcome) => Decision::Write(next, Some(outcome)),
                 Decision::Leave(outcome) => Decision::Leave(Some(outcome)),
             },
         });
-        outcome
-            .await?
-            .ok_or_else(|| WriteError::Unknown(id.clone()))
+        match outcome.await? {
+            (Some(outcome), revision) => Ok((outcome, revision)),
+            (None, _) => Err(WriteError::Unknown(id.clone())),
+        }
     }
 
-    /// Reads, decides, swaps; and again if somebody wrote in between. A write whose answer was
-    /// lost and that is sent again loses against itself and is decided anew, so every decision
-    /// recognises its own work.
     async fn decide<T>(
         &self,
         id: &InstallationId,
         decide: impl Fn(Option<&Installation>, Timestamp) -> Decision<T>,
     ) -> Result<T, WriteError> {
+        let (outcome, _) = self.decide_revision(id, decide).await?;
+        Ok(outcome)
+    }
+
+    /// Reads, decides, swaps; and again if somebody wrote in between. A write whose answer was
+    /// lost and that is sent again loses against itself and is decided anew, so every decision
+    /// recognises its own work.
+    ///
+    /// Tells the outcome, and the revision that the record has with it.
+    async fn decide_revision<T>(
+        &self,
+        id: &InstallationId,
+        decide: impl Fn(Option<&Installation>, Timestamp) -> Decision<T>,
+    ) -> Result<(T, Vec<u8>), WriteError> {
         for _ in 0..ATTEMPTS {
             let loaded = self.backend.load(id).await?;
             let current = parse(id, &loaded)?;
             match decide(current.as_ref(), loaded.now) {
-                Decision::Leave(outcome) => return Ok(outcome),
+                Decision::Leave(outcome) => return Ok((outcome, loaded.revision())),
                 Decision::Write(next, outcome) => {
-                    if self.backend.swap(swap(&next, &loaded)).await? {
-                        return Ok(outcome);
+                    let swap = swap(&next, &loaded);
+                    let revision = swap.revision();
+                    if self.backend.swap(swap).await? {
+                        return Ok((outcome, revision));
                     }
                 }
             }
         }
         Err(WriteError::Contended(id.clone()))
+    }
+
+    /// Returns once what was written is where a failover does not lose it.
+    async fn confirm(&self, id: &InstallationId, revision: &[u8]) -> Result<(), WriteError> {
+        if self.backend.confirm(id, revision).await? {
+            Ok(())
+        } else {
+            Err(WriteError::Unconfirmed(id.clone()))
+        }
     }
 }
 

@@ -4,9 +4,8 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{Client, ErrorKind, RedisError};
-use store::connection::{BadAddress, CommandError, Link};
+use store::connection::{BadAddress, CommandError, Connection, Link};
 use tokio::time::timeout;
 
 /// A node that answers slower than this would slow every lock down.
@@ -48,10 +47,10 @@ impl Node {
         command.arg(key).arg("1").arg("PX").arg(1000);
         let probe = self
             .probe
-            .run(async |mut redis: ConnectionManager| command.query_async::<()>(&mut redis).await);
+            .run(async |mut redis: Connection| command.query_async::<()>(&mut redis).await);
         let now = match timeout(PATIENCE, probe).await {
             Ok(Ok(())) => Health::Up,
-            Ok(Err(CommandError::Redis(error))) => classify(&error),
+            Ok(Err(CommandError::Redis(error) | CommandError::NoMaster(error))) => classify(&error),
             Ok(Err(CommandError::TimedOut)) | Err(_) => {
                 Health::Away(format!("no answer within {} ms", PATIENCE.as_millis()))
             }
