@@ -11,7 +11,9 @@ use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager};
 use redis::cluster_async::ClusterConnection;
-use redis::{Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value};
+use redis::{
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
+};
 use tokio::time::timeout;
 
 pub use address::{Address, BadAddress, client};
@@ -87,10 +89,7 @@ impl Link {
     ///
     /// # Errors
     /// When Redis refuses it, or does not answer in time.
-    pub async fn run<T, F>(
-        &self,
-        command: impl FnOnce(Connection) -> F,
-    ) -> Result<T, CommandError>
+    pub async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, CommandError>
     where
         F: Future<Output = RedisResult<T>>,
     {

@@ -150,7 +150,10 @@ fn cluster(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
             .min_retry_wait(20)
             .max_retry_wait(200)
             .build()?;
-        let nodes = nodes.into_iter().map(Client::open).collect::<Result<_, _>>()?;
+        let nodes = nodes
+            .into_iter()
+            .map(Client::open)
+            .collect::<Result<_, _>>()?;
         Ok(Address::Cluster { client, nodes })
     };
     build().map_err(BadAddress::Cluster)
@@ -237,9 +240,15 @@ mod tests {
             ("http://user:hunter2@host", "redis://[user"),
             ("redis://user:hunter2@host:port", "redis://[user"),
             ("redis-sentinel://user:hunter2@a:1,b:2", "redis-sentinel://"),
-            ("redis-sentinel://user:hunter2@a:1,b:2/", "redis-sentinel://"),
+            (
+                "redis-sentinel://user:hunter2@a:1,b:2/",
+                "redis-sentinel://",
+            ),
             ("redis-sentinel://user:hunter2@/store", "redis-sentinel://"),
-            ("redis-sentinel://user:hunter2@a:x/store", "redis-sentinel://"),
+            (
+                "redis-sentinel://user:hunter2@a:x/store",
+                "redis-sentinel://",
+            ),
             ("redis-sentinel://a/store?hunter2", "redis-sentinel://"),
             ("redis-sentinel://a/store?db=hunter2", "redis-sentinel://"),
             ("redis-cluster://user:hunter2@a:1,", "redis-cluster://"),
@@ -251,7 +260,10 @@ mod tests {
             };
             let told = error.to_string();
             assert!(told.contains(hint), "{url}: {told}");
-            assert!(!format!("{error:?} {told}").contains("hunter2"), "{url}: {error:?}");
+            assert!(
+                !format!("{error:?} {told}").contains("hunter2"),
+                "{url}: {error:?}"
+            );
         }
     }
 }

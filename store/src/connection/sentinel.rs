@@ -85,7 +85,9 @@ impl Followed {
 
     async fn find(&self, is_it: impl Fn(&Client) -> bool) -> Client {
         let mut master = self.master.clone();
-        let found = master.wait_for(|known| known.as_ref().is_some_and(&is_it)).await;
+        let found = master
+            .wait_for(|known| known.as_ref().is_some_and(&is_it))
+            .await;
         match found.map(|found| found.clone()) {
             Ok(Some(master)) => master,
             // The follower ends with the runtime, and this with it.

@@ -64,7 +64,9 @@ impl Server {
 
 impl fmt::Debug for Server {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Server").field(&address(&self.client)).finish()
+        f.debug_tuple("Server")
+            .field(&address(&self.client))
+            .finish()
     }
 }
 

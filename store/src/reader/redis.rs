@@ -188,7 +188,8 @@ async fn follow_clock(commands: Link, clock: Arc<StoreClock>) {
     loop {
         heartbeat.tick().await;
         let asked = Instant::now();
-        let time = |mut redis: Connection| async move { redis::cmd("TIME").query_async(&mut redis).await };
+        let time =
+            |mut redis: Connection| async move { redis::cmd("TIME").query_async(&mut redis).await };
         let told: Result<(i64, i64), _> = commands.run(time).await;
         if let Ok((seconds, micros)) = told {
             let told = Timestamp::from_millis(seconds * 1000 + micros / 1000);

@@ -68,6 +68,16 @@ impl Swap {
     }
 }
 
+/// Whether a write is where a failover does not lose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    Confirmed,
+    /// It is not on enough replicas, or nobody can tell.
+    Unconfirmed,
+    /// The record has another revision: somebody wrote on top of it, or a new master never had it.
+    Overwritten,
+}
+
 /// What lies ahead.
 #[derive(Debug, Default, Clone)]
 pub struct Upcoming {
@@ -92,9 +102,12 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Whether it was swapped; false where somebody else wrote first.
     fn swap(&self, swap: Swap) -> Answer<'_, bool>;
 
-    /// Whether the write of this revision, the last one of its record, is on as many replicas as
-    /// the backend is to ask for. False also where that cannot be told.
-    fn confirm<'a>(&'a self, id: &'a InstallationId, revision: &'a [u8]) -> Answer<'a, bool>;
+    /// Asks whether a write, named by its revision, is on as many replicas as it is to be.
+    fn confirm<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        revision: &'a [u8],
+    ) -> Answer<'a, Confirmation>;
 
     /// Takes up to `limit` ids that are due, and puts them off by `claim` in the same step.
     fn claim(

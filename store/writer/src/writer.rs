@@ -14,7 +14,7 @@ use tracing::error;
 
 pub use refresh::{Begin, Begun, Committed, GaveBack, Wanted};
 
-use crate::backend::{Backend, Loaded, REVISION, Stock, Swap, Upcoming};
+use crate::backend::{Backend, Confirmation, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::grant::Enrolment;
 use crate::installation::{Installation, IntentId, refresh_label};
 use crate::open::Rings;
@@ -97,13 +97,19 @@ impl StoreWriter {
     /// When the store is away, an earlier record cannot be read, or replicas do not have it.
     pub async fn enrol(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
         let id = self.name(enrolment).await?;
-        let ((), revision) = self
+        let (written, revision) = self
             .decide_revision(&id, |current, now| {
                 let next = self.enrolled(&id, current, enrolment, now);
-                Decision::Write(Box::new(next), ())
+                let written = (next.access.generation, next.link());
+                Decision::Write(Box::new(next), written)
             })
             .await?;
-        self.confirm(&id, &revision).await?;
+        let (generation, link) = written;
+        // A later generation, such as another consent's, came after this one.
+        let is_there = |current: &Installation, _| {
+            current.access.generation > generation || current.link() == link
+        };
+        self.confirm(&id, revision, is_there).await?;
         Ok(id)
     }
 
@@ -356,13 +362,30 @@ impl StoreWriter {
         Err(WriteError::Contended(id.clone()))
     }
 
-    /// Returns once what was written is where a failover does not lose it.
-    async fn confirm(&self, id: &InstallationId, revision: &[u8]) -> Result<(), WriteError> {
-        if self.backend.confirm(id, revision).await? {
-            Ok(())
-        } else {
-            Err(WriteError::Unconfirmed(id.clone()))
+    /// Returns once what was written is where a failover does not lose it. Where others have
+    /// written since, `is_there` tells whether it is in what they left.
+    async fn confirm(
+        &self,
+        id: &InstallationId,
+        mut revision: Vec<u8>,
+        is_there: impl Fn(&Installation, Timestamp) -> bool,
+    ) -> Result<(), WriteError> {
+        for _ in 0..ATTEMPTS {
+            match self.backend.confirm(id, &revision).await? {
+                Confirmation::Confirmed => return Ok(()),
+                Confirmation::Unconfirmed => break,
+                Confirmation::Overwritten => {
+                    let loaded = self.backend.load(id).await?;
+                    match parse(id, &loaded)? {
+                        Some(current) if is_there(&current, loaded.now) => {
+                            revision = loaded.revision();
+                        }
+                        Some(_) | None => break,
+                    }
+                }
+            }
         }
+        Err(WriteError::Unconfirmed(id.clone()))
     }
 }
 

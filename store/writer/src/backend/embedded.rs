@@ -10,7 +10,7 @@ use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
-use super::{Answer, Backend, Loaded, REVISION, Stock, Swap, Upcoming};
+use super::{Answer, Backend, Confirmation, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::durable::{Durable, DurableError};
 use crate::writer::WriteError;
 
@@ -117,8 +117,8 @@ impl Backend for Embedded {
     }
 
     /// One file, one copy.
-    fn confirm<'a>(&'a self, _: &'a InstallationId, _: &'a [u8]) -> Answer<'a, bool> {
-        Box::pin(async { Ok(true) })
+    fn confirm<'a>(&'a self, _: &'a InstallationId, _: &'a [u8]) -> Answer<'a, Confirmation> {
+        Box::pin(async { Ok(Confirmation::Confirmed) })
     }
 
     fn claim(

@@ -13,7 +13,7 @@ use store::connection::{BadAddress, CommandError, Connection, Link};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 
-use super::{Answer, Backend, Loaded, REVISION, Stock, Swap, Upcoming};
+use super::{Answer, Backend, Confirmation, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::writer::WriteError;
 use confirm::Confirmer;
 use script::Script;
@@ -131,11 +131,15 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn confirm<'a>(&'a self, id: &'a InstallationId, revision: &'a [u8]) -> Answer<'a, bool> {
+    fn confirm<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        revision: &'a [u8],
+    ) -> Answer<'a, Confirmation> {
         Box::pin(async move {
             match &self.confirmer {
                 Some(confirmer) => Ok(confirmer.confirm(id, revision).await),
-                None => Ok(true),
+                None => Ok(Confirmation::Confirmed),
             }
         })
     }
@@ -193,7 +197,10 @@ impl Backend for RedisBackend {
             };
             let finite = |partition| {
                 let mut command = redis::cmd("ZCOUNT");
-                command.arg(keys::expiry(partition)).arg("-inf").arg("(+inf");
+                command
+                    .arg(keys::expiry(partition))
+                    .arg("-inf")
+                    .arg("(+inf");
                 command
             };
             let now = self.time().await?;
@@ -250,24 +257,18 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             // In this order: from the first step on every call needs a key.
             let hash = key.to_string();
-            self.run::<(), _>(async |mut redis: Connection| {
-                redis.sadd(keys::CALLERS, hash).await
-            })
-            .await?;
+            self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
+                .await?;
             let mut set = redis::cmd("HSET");
             set.arg(keys::caller(key));
             for (name, value) in fields.iter() {
                 set.arg(name).arg(value);
             }
-            self.run::<(), _>(async |mut redis: Connection| {
-                set.query_async(&mut redis).await
-            })
-            .await?;
+            self.run::<(), _>(async |mut redis: Connection| set.query_async(&mut redis).await)
+                .await?;
             let message = Change::Caller(*key).to_message().unwrap_or_default();
-            self.run(async |mut redis: Connection| {
-                redis.publish(keys::CHANGES, message).await
-            })
-            .await
+            self.run(async |mut redis: Connection| redis.publish(keys::CHANGES, message).await)
+                .await
         })
     }
 
@@ -279,9 +280,7 @@ impl Backend for RedisBackend {
             let mut callers = Vec::with_capacity(hashes.len());
             for hash in hashes.iter().filter_map(|hash| hash.parse().ok()) {
                 let fields: HashMap<String, Vec<u8>> = self
-                    .run(async |mut redis: Connection| {
-                        redis.hgetall(keys::caller(&hash)).await
-                    })
+                    .run(async |mut redis: Connection| redis.hgetall(keys::caller(&hash)).await)
                     .await?;
                 callers.push((hash, fields.into_iter().collect()));
             }

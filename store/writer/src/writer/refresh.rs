@@ -132,8 +132,12 @@ impl StoreWriter {
         });
         let (begin, revision) = decided.await?;
         let begin = begin?;
+        let is_there = |current: &Installation, _| {
+            let open = current.intent.as_ref();
+            open.is_some_and(|open| open.id == intent_id)
+        };
         if let Begin::Go(begun) = &begin
-            && let Err(error) = self.confirm(id, &revision).await
+            && let Err(error) = self.confirm(id, revision, is_there).await
         {
             self.withdraw(begun).await;
             return Err(error);
@@ -178,7 +182,17 @@ impl StoreWriter {
             }
         });
         let (committed, revision) = decided.await?;
-        self.confirm(id, &revision).await?;
+        let is_there = |current: &Installation, now| match protocol::commit(
+            current,
+            grant,
+            tokens.clone(),
+            due,
+            now,
+        ) {
+            Commit::Duplicate | Commit::Kept => true,
+            Commit::Apply(_) | Commit::Keep(_) => false,
+        };
+        self.confirm(id, revision, is_there).await?;
         Ok(committed)
     }
 

@@ -19,6 +19,7 @@ use tokio::sync::{mpsc, oneshot};
 use tracing::warn;
 
 use super::{REVISION, millis};
+use crate::backend::Confirmation;
 
 /// How long replicas get. One that is well answers in a millisecond, and the refresh that waits
 /// has a call to make within its lease. Below every timeout of the connection: an answer that came
@@ -37,7 +38,7 @@ pub(super) struct Confirmer {
 struct Question {
     installation: InstallationId,
     revision: Vec<u8>,
-    answer: oneshot::Sender<bool>,
+    answer: oneshot::Sender<Confirmation>,
 }
 
 impl Confirmer {
@@ -58,8 +59,11 @@ impl Confirmer {
         }
     }
 
-    /// False where it is not so, or where nobody can tell.
-    pub(super) async fn confirm(&self, installation: &InstallationId, revision: &[u8]) -> bool {
+    pub(super) async fn confirm(
+        &self,
+        installation: &InstallationId,
+        revision: &[u8],
+    ) -> Confirmation {
         let (answer, answered) = oneshot::channel();
         let question = Question {
             installation: installation.clone(),
@@ -67,7 +71,8 @@ impl Confirmer {
             answer,
         };
         let queue = &self.queues[usize::from(installation.partition()) % self.queues.len()];
-        queue.send(question).await.is_ok() && answered.await.unwrap_or(false)
+        let _ = queue.send(question).await;
+        answered.await.unwrap_or(Confirmation::Unconfirmed)
     }
 }
 
@@ -77,9 +82,15 @@ async fn ask_together(mut questions: mpsc::Receiver<Question>, link: Link, repli
         match ask(&batch, &link, replicas).await {
             Ok((revisions, acknowledged)) => {
                 for (question, revision) in batch.drain(..).zip(revisions) {
-                    let is_there = revision.as_ref() == Some(&question.revision);
+                    let confirmation = if revision.as_ref() != Some(&question.revision) {
+                        Confirmation::Overwritten
+                    } else if acknowledged < replicas {
+                        Confirmation::Unconfirmed
+                    } else {
+                        Confirmation::Confirmed
+                    };
                     // Nobody may wait for it any more, and that is fine.
-                    let _ = question.answer.send(is_there && acknowledged >= replicas);
+                    let _ = question.answer.send(confirmation);
                 }
             }
             Err(error) => {
@@ -99,7 +110,9 @@ async fn ask(
     link: &Link,
     replicas: usize,
 ) -> Result<(Vec<Option<Vec<u8>>>, usize), CommandError> {
-    let partition = batch.first().map_or(0, |question| question.installation.partition());
+    let partition = batch
+        .first()
+        .map_or(0, |question| question.installation.partition());
     let mut pipeline = redis::pipe();
     for question in batch {
         pipeline.hget(keys::refresh(&question.installation), REVISION);
@@ -110,7 +123,10 @@ async fn ask(
         let mut answers: Vec<Value> = pipeline.query_async(&mut redis).await?;
         let acknowledged = answers.pop().unwrap_or(Value::Int(0));
         let revisions = answers.into_iter().map(from_redis_value);
-        Ok((revisions.collect::<Result<_, _>>()?, from_redis_value(acknowledged)?))
+        Ok((
+            revisions.collect::<Result<_, _>>()?,
+            from_redis_value(acknowledged)?,
+        ))
     })
     .await
 }
