@@ -90,7 +90,10 @@ impl From<WriteError> for Error {
     fn from(error: WriteError) -> Self {
         match &error {
             WriteError::Unknown(_) => Self::not_found(),
-            WriteError::Unavailable(_) | WriteError::Refused(_) | WriteError::Contended(_) => {
+            WriteError::Unavailable(_)
+            | WriteError::Refused(_)
+            | WriteError::Contended(_)
+            | WriteError::Unconfirmed(_) => {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "a request failed for the store"
@@ -130,6 +133,7 @@ mod tests {
             (WriteError::Unavailable(away()), 503),
             (WriteError::Refused(away()), 503),
             (WriteError::Contended(id.clone()), 503),
+            (WriteError::Unconfirmed(id.clone()), 503),
             (WriteError::Unknown(id.clone()), 400),
             (
                 WriteError::Unreadable {

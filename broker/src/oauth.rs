@@ -180,7 +180,12 @@ async fn store_at_last(broker: &Broker, enrolment: &Enrolment) -> Result<Install
     for _ in 0..6 {
         match broker.0.writer.enrol(enrolment).await {
             Ok(id) => return Ok(id),
-            Err(WriteError::Unavailable(_) | WriteError::Contended(_) | WriteError::Refused(_)) => {
+            Err(
+                WriteError::Unavailable(_)
+                | WriteError::Contended(_)
+                | WriteError::Refused(_)
+                | WriteError::Unconfirmed(_),
+            ) => {
                 tokio::time::sleep(pause).await;
                 pause *= 2;
             }

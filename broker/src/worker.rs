@@ -248,7 +248,8 @@ fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
         WriteError::Unavailable(_)
         | WriteError::Refused(_)
         | WriteError::Contended(_)
-        | WriteError::Unknown(_) => {
+        | WriteError::Unknown(_)
+        | WriteError::Unconfirmed(_) => {
             warn!(installation = %id, error = error as &dyn std::error::Error, "the store");
         }
     }

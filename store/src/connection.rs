@@ -1,15 +1,26 @@
-//! How every connection to Redis is made: with timeouts on all of it.
+//! How every connection to Redis is made: with timeouts on all of it, and to whoever is the master.
+
+mod address;
+mod cluster;
+mod sentinel;
+mod server;
 
 use std::fmt;
-use std::future::Future;
-use std::sync::{Arc, PoisonError, RwLock};
+use std::future::{Future, pending};
 use std::time::Duration;
 
-use redis::aio::{ConnectionManager, ConnectionManagerConfig};
-use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
-use redis::{Client, ErrorKind, IntoConnectionInfo, RedisError, RedisResult, ServerErrorKind};
-use secrecy::{ExposeSecret, SecretString};
+use redis::aio::{ConnectionLike, ConnectionManager};
+use redis::cluster_async::ClusterConnection;
+use redis::{
+    Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
+};
 use tokio::time::timeout;
+
+pub use address::{Address, BadAddress, client};
+
+use cluster::Nodes;
+use sentinel::Followed;
+use server::Server;
 
 /// How long a command may take: far above what Redis needs, far below what a caller waits.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -18,40 +29,24 @@ pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 /// whose other end vanished is replaced.
 const DEAD_AFTER: Duration = Duration::from_secs(5);
 
-#[derive(Debug, thiserror::Error)]
-#[error("not a Redis address: write redis://[user:password@]host:port or rediss://…")]
-pub struct BadAddress(#[source] redis::RedisError);
+/// What commands run on: it connects when first used and again whenever it breaks, and goes where
+/// the master goes. Cheap to clone.
+#[derive(Clone, Debug)]
+pub struct Link(Kind);
 
-/// A client for `redis://` or `rediss://` URLs. Nothing is connected yet.
-///
-/// # Errors
-/// When the URL cannot be read; the URL, which may hold a password, is not repeated.
-pub fn client(url: &SecretString) -> Result<Client, BadAddress> {
-    let keepalive = TcpKeepalive::new()
-        .with_time(DEAD_AFTER)
-        .with_interval(Duration::from_secs(1))
-        .with_retries(3);
-    let tcp = TcpSettings::default()
-        .set_nodelay(true)
-        .set_keepalive(keepalive)
-        .set_user_timeout(DEAD_AFTER);
-    let info = url
-        .expose_secret()
-        .into_connection_info()
-        .map_err(BadAddress)?
-        .set_tcp_settings(tcp);
-    Client::open(info).map_err(BadAddress)
+#[derive(Clone, Debug)]
+enum Kind {
+    Single(Box<Server>),
+    Sentinel(Followed),
+    Cluster(Box<Nodes>),
 }
 
-/// A connection that connects when first used, and again whenever it breaks. Cheap to clone.
-///
-/// It reconnects in tens of milliseconds: with the library's own defaults a command on a dead
-/// server took 9 s to fail. And it logs in again where the library would remember a failed login
-/// for ever, so that a password that was put right needs no restart.
+/// One connection, whatever the store is made of. A Cluster's sends every command to the master of
+/// its key, and follows it there when that changes.
 #[derive(Clone)]
-pub struct Link {
-    client: Client,
-    manager: Arc<RwLock<ConnectionManager>>,
+pub enum Connection {
+    Server(ConnectionManager),
+    Cluster(ClusterConnection),
 }
 
 /// Why a command had no answer.
@@ -59,71 +54,155 @@ pub struct Link {
 pub enum CommandError {
     #[error("no answer within {} s", COMMAND_TIMEOUT.as_secs())]
     TimedOut,
+    /// It is a replica, or has too few of them; a moment later another server may be the master.
+    #[error("no master takes writes just now")]
+    NoMaster(#[source] RedisError),
     #[error(transparent)]
     Redis(#[from] RedisError),
 }
 
 impl Link {
+    /// A link to one server.
+    ///
     /// # Errors
     /// When the client's settings contradict each other.
     pub fn new(client: Client) -> Result<Self, BadAddress> {
-        let manager = Arc::new(RwLock::new(manager(&client)?));
-        Ok(Self { client, manager })
+        let server = Server::new(client).map_err(BadAddress::Single)?;
+        Ok(Self(Kind::Single(Box::new(server))))
+    }
+
+    /// A link to a store of any kind. Behind Sentinels the master is looked for from now on.
+    ///
+    /// # Errors
+    /// When the address' settings contradict each other.
+    pub fn to(address: Address) -> Result<Self, BadAddress> {
+        match address {
+            Address::Single(client) => Self::new(*client),
+            Address::Sentinel(client) => Ok(Self(Kind::Sentinel(Followed::start(*client)))),
+            Address::Cluster { client, nodes } => {
+                Ok(Self(Kind::Cluster(Box::new(Nodes::new(*client, nodes)))))
+            }
+        }
     }
 
     /// Runs a command on the connection as it is now.
     ///
     /// # Errors
     /// When Redis refuses it, or does not answer in time.
-    pub async fn run<T, F>(
-        &self,
-        command: impl FnOnce(ConnectionManager) -> F,
-    ) -> Result<T, CommandError>
+    pub async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, CommandError>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        match timeout(COMMAND_TIMEOUT, command(self.current())).await {
-            Ok(Ok(answer)) => Ok(answer),
-            Ok(Err(error)) => {
-                self.learn_from(&error);
-                Err(error.into())
+        let answered = timeout(COMMAND_TIMEOUT, async {
+            match &self.0 {
+                Kind::Single(server) => server.run(command).await,
+                Kind::Sentinel(followed) => followed.server().await?.run(command).await,
+                Kind::Cluster(nodes) => command(Connection::Cluster(nodes.connection())).await,
             }
-            Err(_) => Err(CommandError::TimedOut),
-        }
-    }
-
-    fn current(&self) -> ConnectionManager {
-        let manager = self.manager.read().unwrap_or_else(PoisonError::into_inner);
-        manager.clone()
-    }
-
-    fn learn_from(&self, error: &RedisError) {
-        let may_be_of_the_login = match error.kind() {
-            ErrorKind::AuthenticationFailed
-            | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => true,
-            _ => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
+        });
+        let outcome = match answered.await {
+            Ok(Ok(answer)) => return Ok(answer),
+            Ok(Err(error)) => self.judge(error),
+            Err(_) => CommandError::TimedOut,
         };
-        if may_be_of_the_login && let Ok(fresh) = manager(&self.client) {
-            *self.manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        self.learn_from(&outcome);
+        Err(outcome)
+    }
+
+    /// Whether one pipeline must not touch more than one partition.
+    #[must_use]
+    pub fn is_cluster(&self) -> bool {
+        matches!(self.0, Kind::Cluster(_))
+    }
+
+    /// A server for a connection of one's own, which hears every announcement: the only one, the
+    /// master, or one node of a Cluster after the other.
+    ///
+    /// Waits where there is no master.
+    pub async fn server(&self) -> Client {
+        match &self.0 {
+            Kind::Single(server) => server.client().clone(),
+            Kind::Sentinel(followed) => followed.master().await,
+            Kind::Cluster(nodes) => nodes.next(),
+        }
+    }
+
+    /// Returns once [`Link::server`] would be another one for a reason.
+    pub async fn moved_from(&self, server: &Client) {
+        match &self.0 {
+            Kind::Sentinel(followed) => followed.moved_from(server).await,
+            Kind::Single(_) | Kind::Cluster(_) => pending().await,
+        }
+    }
+
+    /// A link to the same store over connections of its own, for commands that hold theirs up.
+    ///
+    /// # Errors
+    /// As [`Link::new`].
+    pub fn apart(&self) -> Result<Self, BadAddress> {
+        match &self.0 {
+            Kind::Single(server) => Self::new(server.client().clone()),
+            Kind::Sentinel(followed) => Ok(Self(Kind::Sentinel(followed.apart()))),
+            Kind::Cluster(nodes) => Ok(Self(Kind::Cluster(Box::new(nodes.apart())))),
+        }
+    }
+
+    fn judge(&self, error: RedisError) -> CommandError {
+        let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
+        let is_lonely = error.code() == Some("NOREPLICAS");
+        match self.0 {
+            Kind::Sentinel(_) | Kind::Cluster(_) if is_replica || is_lonely => {
+                CommandError::NoMaster(error)
+            }
+            Kind::Single(_) if is_lonely => CommandError::NoMaster(error),
+            Kind::Single(_) | Kind::Sentinel(_) | Kind::Cluster(_) => CommandError::Redis(error),
+        }
+    }
+
+    fn learn_from(&self, error: &CommandError) {
+        let (is_lost, is_silent) = match error {
+            CommandError::TimedOut => (true, true),
+            CommandError::NoMaster(_) => (true, false),
+            CommandError::Redis(error) => (error.is_io_error(), error.is_timeout()),
+        };
+        match &self.0 {
+            Kind::Sentinel(followed) if is_lost => followed.doubt(),
+            Kind::Cluster(nodes) if is_silent => nodes.doubt(),
+            Kind::Single(_) | Kind::Sentinel(_) | Kind::Cluster(_) => {}
         }
     }
 }
 
-impl fmt::Debug for Link {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let address = self.client.get_connection_info().addr().to_string();
-        f.debug_tuple("Link").field(&address).finish()
+impl ConnectionLike for Connection {
+    fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
+        match self {
+            Self::Server(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(connection) => connection.req_packed_command(cmd),
+        }
+    }
+
+    fn req_packed_commands<'a>(
+        &'a mut self,
+        pipeline: &'a Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisFuture<'a, Vec<Value>> {
+        match self {
+            Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+        }
+    }
+
+    fn get_db(&self) -> i64 {
+        match self {
+            Self::Server(connection) => connection.get_db(),
+            Self::Cluster(connection) => connection.get_db(),
+        }
     }
 }
 
-fn manager(client: &Client) -> Result<ConnectionManager, BadAddress> {
-    let config = ConnectionManagerConfig::new()
-        .set_number_of_retries(1)
-        .set_min_delay(Duration::from_millis(10))
-        .set_max_delay(Duration::from_millis(100))
-        .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(COMMAND_TIMEOUT));
-    client
-        .get_connection_manager_lazy(config)
-        .map_err(BadAddress)
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connection").finish_non_exhaustive()
+    }
 }

@@ -43,6 +43,12 @@ pub fn expiry(partition: u8) -> String {
     format!("ghl:exp:{{{partition:02x}}}")
 }
 
+/// String: what is written last, so that replicas can be asked how far they have come.
+#[must_use]
+pub fn sync(partition: u8) -> String {
+    format!("ghl:sync:{{{partition:02x}}}")
+}
+
 /// String: the installation of a location or company.
 #[must_use]
 pub fn location(location_or_company: &str) -> String {

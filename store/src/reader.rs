@@ -11,7 +11,7 @@ use tokio::sync::broadcast;
 use crate::caller::{Caller, KeyHash};
 use crate::change::Change;
 use crate::clock::Timestamp;
-use crate::connection::BadAddress;
+use crate::connection::{Address, BadAddress, Link};
 use crate::id::{Generation, InstallationId};
 use crate::record::{AccessRecord, Fields, StoredAccess, Unreadable};
 use crate::refresh_pass;
@@ -58,13 +58,20 @@ pub struct TokenReader {
 }
 
 impl TokenReader {
-    /// A reader of the store at a `redis://` URL. Connects in the background and keeps trying.
+    /// A reader of the store at a URL as [`Address::parse`] reads it. Connects in the background
+    /// and keeps trying.
     ///
     /// # Errors
     /// When the URL is malformed.
     pub fn redis(url: &SecretString, access_ring: Arc<KeyRing>) -> Result<Self, BadAddress> {
-        let reads = redis::RedisReads::start(url)?;
-        Ok(Self::over(Arc::new(reads), access_ring))
+        let link = Link::to(Address::parse(url)?)?;
+        Ok(Self::on(link, access_ring))
+    }
+
+    /// A reader of the store at the other end of a link.
+    #[must_use]
+    pub fn on(link: Link, access_ring: Arc<KeyRing>) -> Self {
+        Self::over(Arc::new(redis::RedisReads::start(link)), access_ring)
     }
 
     #[must_use]

@@ -1,4 +1,4 @@
-//! One suite for both backends: what a store promises, whatever it is made of.
+//! One suite for all stores: what one promises, whatever it is made of.
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -17,7 +17,8 @@ use store_writer::installation::LastError;
 use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
 use store_writer::{Grant, Leases, Rings, Store, StoreWriter};
-use tests::deployed::Deployed;
+use tests::cluster::Cluster;
+use tests::deployed::{Deployed, Topology};
 use tests::redis::Redis;
 use tests::scratch::Scratch;
 use tests::wait::{holds, until};
@@ -29,25 +30,37 @@ const SOON: Duration = Duration::from_secs(15);
 /// How far a reader's copy of the store's clock may be ahead of it.
 const CLOCKS: Duration = Duration::from_secs(1);
 
-/// Runs a check on an embedded store, and on one in Redis with the users and rights of `deploy/`:
-/// written by a broker, read by a gateway.
-async fn on_both<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
-    let rings = || Rings {
-        access: Arc::new(KeyRing::generate("a")),
-        refresh: Arc::new(KeyRing::generate("r")),
-    };
+/// Runs a check on an embedded store, and on one in Redis and one in a Cluster with the users and
+/// rights of `deploy/`: written by a broker, read by a gateway.
+async fn on_all<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
     let scratch = Scratch::new();
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
     check(Arc::new(embedded)).await;
-    let deployed = Deployed::start(0).await;
+    on_deployed::<Redis, F>(&check, 0).await;
+    on_deployed::<Cluster, F>(&check, 1).await;
+}
+
+/// Runs it on a store in Redis, where what must not be lost is to be on so many replicas.
+async fn on_deployed<T: Topology, F: Future<Output = ()>>(
+    check: &impl Fn(Arc<Store>) -> F,
+    replicas: usize,
+) {
+    let deployed = Deployed::<T>::start_over(0).await;
     let rings = rings();
-    let broker = Store::redis(&deployed.broker_url, rings.clone(), Lead::Auto).unwrap();
+    let broker = Store::replicated(&deployed.broker_url, replicas, rings.clone(), Lead::Auto);
     let gateway = TokenReader::redis(&deployed.gateway_url, rings.access).unwrap();
     check(Arc::new(Store {
-        writer: broker.writer,
+        writer: broker.unwrap().writer,
         reader: gateway,
     }))
     .await;
+}
+
+fn rings() -> Rings {
+    Rings {
+        access: Arc::new(KeyRing::generate("a")),
+        refresh: Arc::new(KeyRing::generate("r")),
+    }
 }
 
 /// A first token pair that lives for `lifetime` from now.
@@ -145,7 +158,7 @@ async fn listening(store: &Store) -> Receiver<Change> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_enrolled_can_be_read_and_found() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.token.expose_secret(), "access of L1");
@@ -171,7 +184,7 @@ async fn what_is_enrolled_can_be_read_and_found() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_location_is_one_installation_however_many_consent_at_once() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let enrolments = (0..16).map(|_| enrolled(&store, "L1", Duration::from_secs(60)));
         let ids: BTreeSet<InstallationId> = join_all(enrolments).await.into_iter().collect();
         assert_eq!(ids.len(), 1);
@@ -186,7 +199,7 @@ async fn one_location_is_one_installation_however_many_consent_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racing_brokers_one_begins() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let began = join_all((0..16).map(|_| begin(&store.writer, &id, Wanted::Now))).await;
         let go = began
@@ -204,7 +217,7 @@ async fn of_racing_brokers_one_begins() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_commit_is_applied_once_announced_and_read() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
         assert_eq!(begun.refresh_token.expose_secret(), "refresh of L1");
@@ -246,7 +259,7 @@ async fn begun_token(store: &Store, id: &InstallationId) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
         let grants: Vec<Grant> = (0..8)
@@ -269,7 +282,7 @@ async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let first = begun(&store.writer, &id).await;
         for successor in ["r2", "r2 too"] {
@@ -309,7 +322,7 @@ async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
         let window = Duration::from_millis(300);
         let began = begin_within(&store.writer, &id, Wanted::Now, window).await;
@@ -335,7 +348,7 @@ async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up()
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..40 {
             // Expired as it arrives: due at once.
@@ -374,7 +387,7 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hastening_moves_what_is_scheduled_and_only_forward() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(8000)).await;
         let next_in = async || store.writer.upcoming().await.unwrap().next_in.unwrap();
         let planned = next_in().await;
@@ -413,7 +426,7 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let mut changes = listening(&store).await;
         revoke(&store, &id).await;
@@ -442,7 +455,7 @@ async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn pages_of_a_list_are_complete_and_in_order() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..300 {
             ids.insert(enrolled(&store, &format!("L{number}"), Duration::from_secs(60)).await);
@@ -462,7 +475,7 @@ async fn pages_of_a_list_are_complete_and_in_order() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         assert_eq!(store.writer.stock().await.unwrap().nearest_expiry, None);
         let near = enrolled(&store, "near", Duration::from_secs(100)).await;
         enrolled(&store, "far", Duration::from_secs(5000)).await;
@@ -483,7 +496,7 @@ async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_state_of_a_consent_is_used_once() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let users = join_all((0..8).map(|_| store.writer.is_first_use("state"))).await;
         let first = users
             .into_iter()
@@ -497,7 +510,7 @@ async fn the_state_of_a_consent_is_used_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_breaker_closes_by_itself() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let pause = Duration::from_millis(200);
         store.writer.open_breaker("refused", pause).await.unwrap();
         let reason = store.writer.breaker().await.unwrap();
@@ -513,7 +526,7 @@ async fn the_breaker_closes_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_callers_key_is_known_by_its_hash_until_it_is_revoked() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         assert!(!store.reader.keys_in_use().await.unwrap());
         let caller = Caller {
             name: "crm".to_owned(),
@@ -544,7 +557,7 @@ async fn a_callers_key_is_known_by_its_hash_until_it_is_revoked() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_token_is_never_due() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let enrolment = Enrolment {
             refresh_token: None,
             expires_at: None,
@@ -568,10 +581,6 @@ async fn a_static_token_is_never_due() {
 async fn no_token_lies_in_the_open() {
     let scratch = Scratch::new();
     let server = Redis::start().await;
-    let rings = || Rings {
-        access: Arc::new(KeyRing::generate("a")),
-        refresh: Arc::new(KeyRing::generate("r")),
-    };
     let url = SecretString::from(server.url());
     let redis = Store::redis(&url, rings(), Lead::Auto).unwrap();
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();

@@ -1,5 +1,6 @@
 //! Redis as `deploy/` sets it up: its configuration, its users and their rights.
 
+use std::future::Future;
 use std::path::{Path, PathBuf};
 
 use secrecy::SecretString;
@@ -9,15 +10,59 @@ use crate::program::Start;
 use crate::redis::Redis;
 use crate::scratch::Scratch;
 
+/// What a store can be made of: one server, a group behind Sentinels, a Cluster.
+pub trait Topology: Sized + Send {
+    /// How many ports it takes.
+    const PORTS: usize;
+
+    /// Where it is, as `make-secrets` is told.
+    fn authority(ports: &[u16]) -> String;
+
+    /// Starts it with the users of `deploy/`.
+    fn start(ports: &[u16], secrets: &Secrets) -> impl Future<Output = Self> + Send;
+}
+
+impl Topology for Redis {
+    const PORTS: usize = 1;
+
+    fn authority(ports: &[u16]) -> String {
+        local(ports)
+    }
+
+    async fn start(ports: &[u16], secrets: &Secrets) -> Self {
+        Self::start_at(ports[0], &["--aclfile", &secrets.file("store-users.acl")]).await
+    }
+}
+
+/// What `make-secrets` made.
+#[derive(Debug)]
+pub struct Secrets(PathBuf);
+
+impl Secrets {
+    /// The path of a secret's file.
+    #[must_use]
+    pub fn file(&self, name: &str) -> String {
+        self.0.join(name).display().to_string()
+    }
+
+    /// # Panics
+    /// When there is no such secret.
+    #[must_use]
+    pub fn read(&self, name: &str) -> String {
+        let text = std::fs::read_to_string(self.0.join(name)).expect(name);
+        text.trim().to_owned()
+    }
+}
+
 /// A store and lock nodes, and the URLs with which each service reaches them.
 #[derive(Debug)]
-pub struct Deployed {
-    pub store: Redis,
+pub struct Deployed<T = Redis> {
+    pub store: T,
     pub locks: Vec<Redis>,
     pub broker_url: SecretString,
     pub gateway_url: SecretString,
     pub lock_urls: SecretString,
-    secrets: PathBuf,
+    secrets: Secrets,
     _scratch: Scratch,
 }
 
@@ -27,39 +72,42 @@ impl Deployed {
     /// # Panics
     /// When `deploy/make-secrets` or a server fails.
     pub async fn start(lock_nodes: usize) -> Self {
+        Self::start_over(lock_nodes).await
+    }
+}
+
+impl<T: Topology> Deployed<T> {
+    /// As [`Deployed::start`], over a store of this kind.
+    ///
+    /// # Panics
+    /// When `deploy/make-secrets` or a server fails.
+    pub async fn start_over(lock_nodes: usize) -> Self {
         let scratch = Scratch::new();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
-        let secrets = scratch.path().join("secrets");
-        let at = |port: &u16| format!("127.0.0.1:{port}");
-        let store_port = port::free();
+        let directory = scratch.path().join("secrets");
+        let store_ports: Vec<u16> = (0..T::PORTS).map(|_| port::free()).collect();
         // Without lock nodes of its own a deployment still has a file for them.
         let lock_ports: Vec<u16> = (0..lock_nodes.max(1)).map(|_| port::free()).collect();
-        let lock_addresses: Vec<String> = lock_ports.iter().map(at).collect();
         let made = Start::new(deploy.join("make-secrets"))
-            .args(&[secrets.display()].map(|path| path.to_string()))
-            .env("STORE", at(&store_port))
-            .env("LOCKS", lock_addresses.join(" "))
+            .args(&[directory.display()].map(|path| path.to_string()))
+            .env("STORE", T::authority(&store_ports))
+            .env("LOCKS", local(&lock_ports).replace(',', " "))
             .run()
             .await;
         assert!(made.status.success(), "{made:?}");
-        let file = |name: &str| secrets.join(name).display().to_string();
-        let read = |name: &str| {
-            let text = std::fs::read_to_string(secrets.join(name)).expect(name);
-            SecretString::from(text.trim())
-        };
-        let users = ["--aclfile", &file("store-users.acl")];
-        let store = Redis::start_at(store_port, &users).await;
+        let secrets = Secrets(directory);
+        let store = T::start(&store_ports, &secrets).await;
         let mut locks = Vec::new();
         for port in lock_ports.into_iter().take(lock_nodes) {
-            let users = ["--aclfile", &file("lock-users.acl")];
+            let users = ["--aclfile", &secrets.file("lock-users.acl")];
             locks.push(Redis::start_at(port, &users).await);
         }
         Self {
             store,
             locks,
-            broker_url: read("broker-redis-url"),
-            gateway_url: read("gateway-redis-url"),
-            lock_urls: read("lock-urls"),
+            broker_url: secrets.read("broker-redis-url").into(),
+            gateway_url: secrets.read("gateway-redis-url").into(),
+            lock_urls: secrets.read("lock-urls").into(),
             secrets,
             _scratch: scratch,
         }
@@ -68,6 +116,15 @@ impl Deployed {
     /// The path of a secret's file.
     #[must_use]
     pub fn file(&self, name: &str) -> String {
-        self.secrets.join(name).display().to_string()
+        self.secrets.file(name)
     }
+}
+
+/// `host:port,host:port` on loopback.
+pub(crate) fn local(ports: &[u16]) -> String {
+    let hosts: Vec<String> = ports
+        .iter()
+        .map(|port| format!("127.0.0.1:{port}"))
+        .collect();
+    hosts.join(",")
 }

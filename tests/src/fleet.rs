@@ -5,10 +5,11 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::client;
-use crate::deployed::Deployed;
+use crate::deployed::{Deployed, Topology};
 use crate::haproxy::Haproxy;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
+use crate::redis::Redis;
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use crate::wait::{holds, until};
@@ -100,8 +101,8 @@ pub struct Shape<'a> {
 }
 
 #[derive(Debug)]
-pub struct Fleet {
-    pub redis: Deployed,
+pub struct Fleet<T = Redis> {
+    pub redis: Deployed<T>,
     pub sandbox: Sandbox,
     pub brokers: Vec<Member>,
     pub gateways: Vec<Member>,
@@ -116,7 +117,17 @@ impl Fleet {
     /// # Panics
     /// When something does not start.
     pub async fn start(shape: &Shape<'_>) -> Self {
-        let redis = Deployed::start(shape.lock_nodes).await;
+        Self::start_over(shape).await
+    }
+}
+
+impl<T: Topology> Fleet<T> {
+    /// As [`Fleet::start`], over a store of this kind.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_over(shape: &Shape<'_>) -> Self {
+        let redis = Deployed::<T>::start_over(shape.lock_nodes).await;
         let sandbox = Sandbox::start(shape.sandbox).await;
         let scratch = Scratch::new();
         let mut common = HashMap::from([

@@ -1,8 +1,9 @@
-//! Runs the real programs: `evergreen`, `redis-server` and `haproxy`, each on ports of its own, on
+//! Runs the real programs: `evergreen`, `redis-server`, `redis-sentinel` and `haproxy`, each on ports of its own, on
 //! loopback only. What a test starts ends with it.
 
 pub mod bed;
 pub mod client;
+pub mod cluster;
 pub mod deployed;
 pub mod fleet;
 pub mod haproxy;
@@ -12,6 +13,7 @@ pub mod program;
 pub mod redis;
 pub mod sandbox;
 pub mod scratch;
+pub mod sentinel;
 pub mod up;
 pub mod wait;
 

@@ -103,6 +103,14 @@ impl Redis {
         self.program = Some(program);
     }
 
+    /// Runs a command with `redis-cli` and returns what it prints.
+    ///
+    /// # Panics
+    /// When there is no answer, or it is an error.
+    pub async fn cli(&self, login: &Login, command: &[&str]) -> String {
+        cli(self.port, Some(login), command).await
+    }
+
     /// Hangs it: it accepts and does not answer.
     ///
     /// # Panics
@@ -118,6 +126,33 @@ impl Redis {
     pub fn wake(&self) {
         self.program().signal(18);
     }
+}
+
+/// A user of a server.
+#[derive(Debug)]
+pub struct Login {
+    pub user: String,
+    pub password: String,
+}
+
+/// As [`Redis::cli`], of whatever listens at the port.
+///
+/// # Panics
+/// When there is no answer, or it is an error.
+pub async fn cli(port: u16, login: Option<&Login>, command: &[&str]) -> String {
+    let mut start = Start::new("redis-cli").args(&["-p", &port.to_string()]);
+    if let Some(Login { user, password }) = login {
+        start = start
+            .env("REDISCLI_AUTH", password)
+            .args(&["--user", user, "--no-auth-warning"]);
+    }
+    let output = start.args(&["-e"]).args(command).run().await;
+    let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+    assert!(
+        output.status.success(),
+        "{command:?} at {port}: {text} {output:?}"
+    );
+    text
 }
 
 impl Drop for Redis {

@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings};
 use service::telemetry;
 use store::TokenReader;
-use store::connection;
+use store::connection::{self, Address};
 use store::freshness::Lead;
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
@@ -24,6 +24,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         common: Common,
         broker: broker::Config,
         redis: SecretString,
+        replicas: usize,
         /// `None`: locks are in the store.
         locks: Option<Vec<SecretString>>,
         rings: Rings,
@@ -35,8 +36,13 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         All {
             common: Common::read(settings, 8081, 9081),
             broker: broker::Config::read(settings),
-            locks: lock_urls(settings),
+            locks: lock_urls(settings, &redis),
             redis,
+            replicas: settings.parse(
+                "EVERGREEN_REDIS_REPLICAS",
+                0,
+                "how many replicas must have a write, such as 1",
+            ),
             rings: Rings {
                 access: rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
                 refresh: rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
@@ -50,7 +56,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     fs::create_dir_all(&all.common.data_dir).map_err(Failure::unavailable)?;
     let journal = Journal::open(&all.common.data_dir).map_err(Failure::unavailable)?;
     let process = Process::start(&all.telemetry, source)?;
-    let store = Store::redis(&all.redis, all.rings, all.lead).map_err(Failure::unavailable)?;
+    let store = Store::replicated(&all.redis, all.replicas, all.rings, all.lead)
+        .map_err(Failure::unavailable)?;
     let name = all.broker.name.clone();
     let lease = all.broker.timing.lease;
     let urls = all
@@ -139,18 +146,29 @@ pub(crate) fn redis_url(settings: &mut Settings<'_>) -> SecretString {
     let Some(url) = url else {
         settings.mistake(
             "EVERGREEN_REDIS_URL",
-            "is missing: the store, redis://[user:password@]host:port; \
-             on one machine without Redis run `evergreen up`",
+            "is missing: the store, redis://[user:password@]host:port, or redis-sentinel:// or \
+             redis-cluster://; on one machine without Redis run `evergreen up`",
         );
         return SecretString::default();
     };
-    check_address(settings, "EVERGREEN_REDIS_URL", &url);
+    if let Err(error) = Address::parse(&url) {
+        settings.mistake("EVERGREEN_REDIS_URL", format!("is {error}"));
+    }
     url
 }
 
 /// The lock nodes, where any are named.
-fn lock_urls(settings: &mut Settings<'_>) -> Option<Vec<SecretString>> {
-    let list = settings.secret("EVERGREEN_LOCK_URLS")?;
+fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Option<Vec<SecretString>> {
+    let Some(list) = settings.secret("EVERGREEN_LOCK_URLS") else {
+        if Address::parse(store).is_ok_and(|address| !address.is_single()) {
+            settings.mistake(
+                "EVERGREEN_LOCK_URLS",
+                "is missing: a store behind Sentinels or in a Cluster can lose a lock when its \
+                 master changes; name 1, 3 or 5 independent Redis masters",
+            );
+        }
+        return None;
+    };
     let urls: Vec<SecretString> = list
         .expose_secret()
         .split(',')
@@ -166,15 +184,11 @@ fn lock_urls(settings: &mut Settings<'_>) -> Option<Vec<SecretString>> {
         );
     }
     for url in &urls {
-        check_address(settings, "EVERGREEN_LOCK_URLS", url);
+        if let Err(error) = connection::client(url) {
+            settings.mistake("EVERGREEN_LOCK_URLS", format!("is {error}"));
+        }
     }
     Some(urls)
-}
-
-fn check_address(settings: &mut Settings<'_>, key: &'static str, url: &SecretString) {
-    if let Err(error) = connection::client(url) {
-        settings.mistake(key, format!("is {error}"));
-    }
 }
 
 pub(crate) fn lead(settings: &mut Settings<'_>) -> Lead {

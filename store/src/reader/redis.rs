@@ -8,9 +8,8 @@ use std::time::Duration;
 
 use futures_util::StreamExt;
 use futures_util::future::BoxFuture;
-use redis::aio::{ConnectionManager, PubSubSink, PubSubStream};
+use redis::aio::{PubSubSink, PubSubStream};
 use redis::{AsyncCommands, Client, RedisError, RedisResult, Value};
-use secrecy::SecretString;
 use tokio::sync::broadcast;
 use tokio::task::JoinHandle;
 use tokio::time::error::Elapsed;
@@ -21,7 +20,7 @@ use super::{ReadError, Reads};
 use crate::caller::KeyHash;
 use crate::change::Change;
 use crate::clock::{Moment, StoreClock, Timestamp};
-use crate::connection::{self, BadAddress, COMMAND_TIMEOUT, Link};
+use crate::connection::{COMMAND_TIMEOUT, Connection, Link};
 use crate::id::InstallationId;
 use crate::keys;
 use crate::record::Fields;
@@ -41,24 +40,22 @@ pub(super) struct RedisReads {
 }
 
 impl RedisReads {
-    pub(super) fn start(url: &SecretString) -> Result<Self, BadAddress> {
-        let client = connection::client(url)?;
-        let commands = Link::new(client.clone())?;
+    pub(super) fn start(commands: Link) -> Self {
         let (changes, _) = broadcast::channel(BACKLOG);
         let clock = Arc::new(StoreClock::new());
         let tasks = [
-            tokio::spawn(listen(client, changes.clone())),
+            tokio::spawn(listen(commands.clone(), changes.clone())),
             tokio::spawn(follow_clock(commands.clone(), clock.clone())),
         ];
-        Ok(Self {
+        Self {
             commands,
             changes,
             clock,
             tasks,
-        })
+        }
     }
 
-    async fn run<T, F>(&self, command: impl FnOnce(ConnectionManager) -> F) -> Result<T, ReadError>
+    async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, ReadError>
     where
         F: Future<Output = RedisResult<T>>,
     {
@@ -112,15 +109,19 @@ impl Reads for RedisReads {
 }
 
 /// Passes announcements on for ever; says when they cannot be trusted, and when they can again.
-async fn listen(client: Client, changes: broadcast::Sender<Change>) {
+async fn listen(link: Link, changes: broadcast::Sender<Change>) {
     let mut is_cut_off = false;
     loop {
-        let error = match subscribe(&client).await {
+        let server = link.server().await;
+        let error = match subscribe(&server).await {
             Ok((sink, stream)) => {
                 if std::mem::take(&mut is_cut_off) {
                     info!("announcements from the store arrive again");
                 }
-                relay(sink, stream, &changes).await
+                tokio::select! {
+                    error = relay(sink, stream, &changes) => error,
+                    () = link.moved_from(&server) => io::Error::other("the master moved").into(),
+                }
             }
             Err(error) => error,
         };
@@ -132,9 +133,9 @@ async fn listen(client: Client, changes: broadcast::Sender<Change>) {
     }
 }
 
-async fn subscribe(client: &Client) -> RedisResult<(PubSubSink, PubSubStream)> {
+async fn subscribe(server: &Client) -> RedisResult<(PubSubSink, PubSubStream)> {
     let connected = async {
-        let mut channel = client.get_async_pubsub().await?;
+        let mut channel = server.get_async_pubsub().await?;
         channel.subscribe(keys::CHANGES).await?;
         Ok(channel.split())
     };
@@ -187,7 +188,8 @@ async fn follow_clock(commands: Link, clock: Arc<StoreClock>) {
     loop {
         heartbeat.tick().await;
         let asked = Moment::now();
-        let time = |mut redis| async move { redis::cmd("TIME").query_async(&mut redis).await };
+        let time =
+            |mut redis: Connection| async move { redis::cmd("TIME").query_async(&mut redis).await };
         let told: Result<(i64, i64), _> = commands.run(time).await;
         if let Ok((seconds, micros)) = told {
             let told = Timestamp::from_millis(seconds * 1000 + micros / 1000);

@@ -57,6 +57,27 @@ pub struct Swap {
     pub announce: Option<String>,
 }
 
+impl Swap {
+    /// The name of this write.
+    #[must_use]
+    pub fn revision(&self) -> Vec<u8> {
+        self.refresh
+            .bytes(REVISION)
+            .map(<[u8]>::to_vec)
+            .unwrap_or_default()
+    }
+}
+
+/// Whether a write is where a failover does not lose it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Confirmation {
+    Confirmed,
+    /// It is not on enough replicas, or nobody can tell.
+    Unconfirmed,
+    /// The record has another revision: somebody wrote on top of it, or a new master never had it.
+    Overwritten,
+}
+
 /// How far into each partition a look goes.
 pub const DEPTH: usize = 4;
 
@@ -99,6 +120,13 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded>;
     /// Whether it was swapped; false where somebody else wrote first.
     fn swap(&self, swap: Swap) -> Answer<'_, bool>;
+
+    /// Asks whether a write, named by its revision, is on as many replicas as it is to be.
+    fn confirm<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        revision: &'a [u8],
+    ) -> Answer<'a, Confirmation>;
 
     /// Takes up to `limit` ids that are due, and puts them off by `claim` in the same step.
     fn claim(

@@ -9,8 +9,7 @@ use std::time::Duration;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use redis::RedisResult;
-use redis::aio::ConnectionManager;
-use store::connection::CommandError;
+use store::connection::{CommandError, Connection};
 use store::{InstallationId, keys};
 use tokio::time::timeout;
 use tracing::error;
@@ -61,7 +60,7 @@ impl Escrow {
             .ignore();
         let ttl = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
         keep.pexpire(&key, ttl).ignore();
-        let ask = move |mut redis: ConnectionManager| {
+        let ask = move |mut redis: Connection| {
             let keep = keep.clone();
             async move { keep.query_async::<()>(&mut redis).await }
         };
@@ -78,7 +77,7 @@ impl Escrow {
             return Ok(Vec::new());
         };
         let get = redis::Cmd::hgetall(keys::escrow(id));
-        let ask = move |mut redis: ConnectionManager| {
+        let ask = move |mut redis: Connection| {
             let get = get.clone();
             async move { get.query_async::<Kept>(&mut redis).await }
         };
@@ -104,7 +103,7 @@ impl Escrow {
         let Some(nodes) = self.0.clone() else { return };
         let remove = redis::Cmd::hdel(keys::escrow(id), intent.as_str());
         tokio::spawn(async move {
-            let ask = move |mut redis: ConnectionManager| {
+            let ask = move |mut redis: Connection| {
                 let remove = remove.clone();
                 async move { remove.query_async::<()>(&mut redis).await }
             };
@@ -121,7 +120,7 @@ type Kept = BTreeMap<String, Vec<u8>>;
 /// patience ends. Whoever was asked is heard to the end.
 async fn answers<T, F>(
     nodes: &LockNodes,
-    ask: impl Fn(ConnectionManager) -> F + Clone + Send + 'static,
+    ask: impl Fn(Connection) -> F + Clone + Send + 'static,
     enough: usize,
 ) -> Result<Vec<T>, NoMajority>
 where

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use secrecy::{ExposeSecret, SecretString};
-use store::connection::BadAddress;
+use store::connection::{Address, BadAddress, Link};
 use store::freshness::Lead;
 use store::record::access_label;
 use store::seal::{KeyRing, Label, Sealed};
@@ -54,13 +54,28 @@ pub struct Store {
 }
 
 impl Store {
-    /// The store at a `redis://` or `rediss://` URL. Connects when first used.
+    /// The store at a URL as [`Address::parse`] reads it. Connects when first used.
     ///
     /// # Errors
     /// When the URL is malformed.
     pub fn redis(url: &SecretString, rings: Rings, lead: Lead) -> Result<Self, OpenError> {
-        let backend = RedisBackend::new(url)?;
-        let reader = TokenReader::redis(url, rings.access.clone())?;
+        Self::replicated(url, 0, rings, lead)
+    }
+
+    /// As [`Store::redis`]; what must not be lost counts as written once it is on this many
+    /// replicas.
+    ///
+    /// # Errors
+    /// When the URL is malformed.
+    pub fn replicated(
+        url: &SecretString,
+        replicas: usize,
+        rings: Rings,
+        lead: Lead,
+    ) -> Result<Self, OpenError> {
+        let link = Link::to(Address::parse(url)?)?;
+        let backend = RedisBackend::new(link.clone(), replicas)?;
+        let reader = TokenReader::on(link, rings.access.clone());
         Ok(Self {
             writer: StoreWriter::new(Arc::new(backend), rings, lead),
             reader,

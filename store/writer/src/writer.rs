@@ -14,7 +14,7 @@ use tracing::error;
 
 pub use refresh::{Begin, Begun, Committed, GaveBack, Wanted};
 
-use crate::backend::{Backend, Loaded, REVISION, Stock, Swap, Upcoming};
+use crate::backend::{Backend, Confirmation, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::grant::Enrolment;
 use crate::installation::{Installation, IntentId, refresh_label};
 use crate::open::Rings;
@@ -24,7 +24,7 @@ use crate::protocol;
 /// something writes in a loop.
 const ATTEMPTS: usize = 16;
 
-/// Why nothing was written.
+/// Why nothing was written, or not safely.
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     #[error("the store did not answer")]
@@ -40,6 +40,8 @@ pub enum WriteError {
     Contended(InstallationId),
     #[error("there is no installation {0}")]
     Unknown(InstallationId),
+    #[error("what was written of {0} is not on enough replicas")]
+    Unconfirmed(InstallationId),
 }
 
 /// Writes token state. Held by brokers only; cheap to clone.
@@ -92,7 +94,7 @@ impl StoreWriter {
     /// The same location keeps its id: whoever consents twice at once ends in one installation.
     ///
     /// # Errors
-    /// When the store is away, or an earlier record cannot be read.
+    /// When the store is away, an earlier record cannot be read, or replicas do not have it.
     pub async fn enrol(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
         self.enrol_as(InstallationId::random(), enrolment).await
     }
@@ -107,11 +109,19 @@ impl StoreWriter {
         enrolment: &Enrolment,
     ) -> Result<InstallationId, WriteError> {
         let id = self.name(fresh, enrolment).await?;
-        self.decide(&id, |current, now| {
-            let next = self.enrolled(&id, current, enrolment, now);
-            Decision::Write(Box::new(next), ())
-        })
-        .await?;
+        let (written, revision) = self
+            .decide_revision(&id, |current, now| {
+                let next = self.enrolled(&id, current, enrolment, now);
+                let written = (next.access.generation, next.link());
+                Decision::Write(Box::new(next), written)
+            })
+            .await?;
+        let (generation, link) = written;
+        // A later generation, such as another consent's, came after this one.
+        let is_there = |current: &Installation, _| {
+            current.access.generation > generation || current.link() == link
+        };
+        self.confirm(&id, revision, is_there).await?;
         Ok(id)
     }
 
@@ -318,39 +328,88 @@ impl StoreWriter {
         id: &InstallationId,
         decide: impl Fn(&Installation, Timestamp) -> Decision<T>,
     ) -> Result<T, WriteError> {
-        let outcome = self.decide(id, |current, now| match current {
+        let (outcome, _) = self.decide_known_revision(id, decide).await?;
+        Ok(outcome)
+    }
+
+    async fn decide_known_revision<T>(
+        &self,
+        id: &InstallationId,
+        decide: impl Fn(&Installation, Timestamp) -> Decision<T>,
+    ) -> Result<(T, Vec<u8>), WriteError> {
+        let outcome = self.decide_revision(id, |current, now| match current {
             None => Decision::Leave(None),
             Some(current) => match decide(current, now) {
                 Decision::Write(next, outcome) => Decision::Write(next, Some(outcome)),
                 Decision::Leave(outcome) => Decision::Leave(Some(outcome)),
             },
         });
-        outcome
-            .await?
-            .ok_or_else(|| WriteError::Unknown(id.clone()))
+        match outcome.await? {
+            (Some(outcome), revision) => Ok((outcome, revision)),
+            (None, _) => Err(WriteError::Unknown(id.clone())),
+        }
     }
 
-    /// Reads, decides, swaps; and again if somebody wrote in between. A write whose answer was
-    /// lost and that is sent again loses against itself and is decided anew, so every decision
-    /// recognises its own work.
     async fn decide<T>(
         &self,
         id: &InstallationId,
         decide: impl Fn(Option<&Installation>, Timestamp) -> Decision<T>,
     ) -> Result<T, WriteError> {
+        let (outcome, _) = self.decide_revision(id, decide).await?;
+        Ok(outcome)
+    }
+
+    /// Reads, decides, swaps; and again if somebody wrote in between. A write whose answer was
+    /// lost and that is sent again loses against itself and is decided anew, so every decision
+    /// recognises its own work.
+    ///
+    /// Tells the outcome, and the revision that the record has with it.
+    async fn decide_revision<T>(
+        &self,
+        id: &InstallationId,
+        decide: impl Fn(Option<&Installation>, Timestamp) -> Decision<T>,
+    ) -> Result<(T, Vec<u8>), WriteError> {
         for _ in 0..ATTEMPTS {
             let loaded = self.backend.load(id).await?;
             let current = parse(id, &loaded)?;
             match decide(current.as_ref(), loaded.now) {
-                Decision::Leave(outcome) => return Ok(outcome),
+                Decision::Leave(outcome) => return Ok((outcome, loaded.revision())),
                 Decision::Write(next, outcome) => {
-                    if self.backend.swap(swap(&next, &loaded)).await? {
-                        return Ok(outcome);
+                    let swap = swap(&next, &loaded);
+                    let revision = swap.revision();
+                    if self.backend.swap(swap).await? {
+                        return Ok((outcome, revision));
                     }
                 }
             }
         }
         Err(WriteError::Contended(id.clone()))
+    }
+
+    /// Returns once what was written is where a failover does not lose it. Where others have
+    /// written since, `is_there` tells whether it is in what they left.
+    async fn confirm(
+        &self,
+        id: &InstallationId,
+        mut revision: Vec<u8>,
+        is_there: impl Fn(&Installation, Timestamp) -> bool,
+    ) -> Result<(), WriteError> {
+        for _ in 0..ATTEMPTS {
+            match self.backend.confirm(id, &revision).await? {
+                Confirmation::Confirmed => return Ok(()),
+                Confirmation::Unconfirmed => break,
+                Confirmation::Overwritten => {
+                    let loaded = self.backend.load(id).await?;
+                    match parse(id, &loaded)? {
+                        Some(current) if is_there(&current, loaded.now) => {
+                            revision = loaded.revision();
+                        }
+                        Some(_) | None => break,
+                    }
+                }
+            }
+        }
+        Err(WriteError::Unconfirmed(id.clone()))
     }
 }
 

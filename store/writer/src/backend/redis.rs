@@ -1,45 +1,85 @@
 //! The store in Redis.
 
+mod confirm;
+mod script;
+
 use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
-use redis::{AsyncCommands, ErrorKind, RedisError, RedisResult, Script, ServerErrorKind};
-use secrecy::SecretString;
-use store::connection::{self, BadAddress, CommandError, Link};
+use futures_util::future::try_join_all;
+use redis::{AsyncCommands, Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind};
+use store::connection::{BadAddress, CommandError, Connection, Link};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 
-use super::{Answer, Backend, DEPTH, Loaded, Stock, Swap, Upcoming};
+use super::{Answer, Backend, Confirmation, DEPTH, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::writer::WriteError;
-
-/// The rank of the last member that a look sees.
-const LAST: isize = DEPTH as isize - 1;
+use confirm::Confirmer;
+use script::Script;
 
 pub struct RedisBackend {
     link: Link,
+    /// `None`: what the master has written is written.
+    confirmer: Option<Confirmer>,
+    load: Script,
     swap: Script,
     claim: Script,
 }
 
 impl RedisBackend {
+    /// The store at the other end of the link. Writes that are to be confirmed have to be on
+    /// `replicas`.
+    ///
     /// # Errors
-    /// When the URL is malformed. Nothing is connected yet.
-    pub fn new(url: &SecretString) -> Result<Self, BadAddress> {
-        let client = connection::client(url)?;
+    /// When the link cannot be doubled.
+    pub fn new(link: Link, replicas: usize) -> Result<Self, BadAddress> {
+        let confirmer = match replicas {
+            0 => None,
+            _ => Some(Confirmer::start(&link.apart()?, replicas)),
+        };
         Ok(Self {
-            link: Link::new(client)?,
+            link,
+            confirmer,
+            load: Script::new(include_str!("redis/load.lua")),
             swap: Script::new(include_str!("redis/swap.lua")),
             claim: Script::new(include_str!("redis/claim.lua")),
         })
     }
 
-    async fn run<T, F>(&self, command: impl FnOnce(ConnectionManager) -> F) -> Result<T, WriteError>
+    async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, WriteError>
     where
         F: Future<Output = RedisResult<T>>,
     {
         self.link.run(command).await.map_err(classify)
+    }
+
+    /// The store's time. Nodes of a Cluster have clocks of their own: whichever answers is taken.
+    async fn time(&self) -> Result<Timestamp, WriteError> {
+        let time = redis::cmd("TIME");
+        let told = self.run(async |mut redis: Connection| time.query_async(&mut redis).await);
+        told.await.map(timestamp)
+    }
+
+    /// Asks the same of every partition: in one go where that is one server's, else of each for
+    /// itself.
+    async fn of_all_partitions<T: FromRedisValue + Send>(
+        &self,
+        ask: impl Fn(u8) -> Cmd,
+    ) -> Result<Vec<T>, WriteError> {
+        if self.link.is_cluster() {
+            let questions = (0..=u8::MAX).map(|partition| {
+                let command = ask(partition);
+                self.run(async move |mut redis: Connection| command.query_async(&mut redis).await)
+            });
+            return try_join_all(questions).await;
+        }
+        let mut all = redis::pipe();
+        for partition in 0..=u8::MAX {
+            all.add_command(ask(partition));
+        }
+        self.run(async |mut redis: Connection| all.query_async(&mut redis).await)
+            .await
     }
 }
 
@@ -47,14 +87,9 @@ impl Backend for RedisBackend {
     fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
         type Hash = HashMap<String, Vec<u8>>;
         Box::pin(async move {
-            let mut both = redis::pipe();
-            both.atomic()
-                .hgetall(keys::access(id))
-                .hgetall(keys::refresh(id))
-                .cmd("TIME");
-            let (access, refresh, now): (Hash, Hash, (i64, i64)) = self
-                .run(async |mut redis: ConnectionManager| both.query_async(&mut redis).await)
-                .await?;
+            let call = self.load.on([keys::access(id), keys::refresh(id)]);
+            let (access, refresh, now): (Hash, Hash, (i64, i64)) =
+                self.run(|redis| call.run(redis)).await?;
             Ok(Loaded {
                 access: access.into_iter().collect(),
                 refresh: refresh.into_iter().collect(),
@@ -66,12 +101,13 @@ impl Backend for RedisBackend {
     fn swap(&self, swap: Swap) -> Answer<'_, bool> {
         Box::pin(async move {
             let partition = swap.id.partition();
-            let mut call = self.swap.prepare_invoke();
-            call.key(keys::access(&swap.id))
-                .key(keys::refresh(&swap.id))
-                .key(keys::due(partition))
-                .key(keys::expiry(partition))
-                .arg(swap.id.as_str())
+            let mut call = self.swap.on([
+                keys::access(&swap.id),
+                keys::refresh(&swap.id),
+                keys::due(partition),
+                keys::expiry(partition),
+            ]);
+            call.arg(swap.id.as_str())
                 .arg(&swap.expected)
                 .arg(
                     swap.wake_at
@@ -91,8 +127,20 @@ impl Backend for RedisBackend {
                 }
             }
             call.arg(&swap.removed);
-            self.run(async |mut redis: ConnectionManager| call.invoke_async(&mut redis).await)
-                .await
+            self.run(|redis| call.run(redis)).await
+        })
+    }
+
+    fn confirm<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        revision: &'a [u8],
+    ) -> Answer<'a, Confirmation> {
+        Box::pin(async move {
+            match &self.confirmer {
+                Some(confirmer) => Ok(confirmer.confirm(id, revision).await),
+                None => Ok(Confirmation::Confirmed),
+            }
         })
     }
 
@@ -103,11 +151,9 @@ impl Backend for RedisBackend {
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
-            let mut call = self.claim.key(keys::due(partition));
+            let mut call = self.claim.on([keys::due(partition)]);
             call.arg(limit).arg(millis(claim));
-            let ids: Vec<String> = self
-                .run(async |mut redis: ConnectionManager| call.invoke_async(&mut redis).await)
-                .await?;
+            let ids: Vec<String> = self.run(|redis| call.run(redis)).await?;
             Ok(parse_ids(&ids))
         })
     }
@@ -121,7 +167,7 @@ impl Backend for RedisBackend {
                 .arg("LT")
                 .arg(at.as_millis())
                 .arg(id.as_str());
-            self.run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+            self.run(async |mut redis: Connection| command.query_async(&mut redis).await)
                 .await
         })
     }
@@ -129,52 +175,50 @@ impl Backend for RedisBackend {
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
         Box::pin(async move {
             let key = keys::due(id.partition());
-            self.run(async |mut redis: ConnectionManager| redis.zrem(key, id.as_str()).await)
+            self.run(async |mut redis: Connection| redis.zrem(key, id.as_str()).await)
                 .await
         })
     }
 
     fn upcoming(&self) -> Answer<'_, Upcoming> {
         Box::pin(async move {
-            let mut heads = redis::pipe();
-            heads.cmd("TIME");
-            for partition in 0..=u8::MAX {
-                heads.zrange_withscores(keys::due(partition), 0, LAST);
-            }
-            let (now, due): ((i64, i64), Heads) = split(
-                self.run(async |mut redis: ConnectionManager| heads.query_async(&mut redis).await)
-                    .await?,
-            )?;
-            let scheduled = (0..=u8::MAX).zip(&due).flat_map(|(partition, heads)| {
+            let now = self.time().await?;
+            let heads: Heads = self
+                .of_all_partitions(|partition| heads(&keys::due(partition), DEPTH))
+                .await?;
+            let scheduled = (0..=u8::MAX).zip(&heads).flat_map(|(partition, heads)| {
                 let times = heads.iter().filter_map(|(_, score)| at(*score));
                 times.map(move |at| (partition, at))
             });
-            Ok(Upcoming::of(scheduled, timestamp(now)))
+            Ok(Upcoming::of(scheduled, now))
         })
     }
 
     fn stock(&self) -> Answer<'_, Stock> {
         Box::pin(async move {
-            let mut counts = redis::pipe();
-            let mut heads = redis::pipe();
-            heads.cmd("TIME");
-            for partition in 0..=u8::MAX {
-                let key = keys::expiry(partition);
-                heads.zrange_withscores(&key, 0, 0);
-                counts.zcard(&key).zcount(&key, "-inf", "(+inf");
-            }
-            let (now, heads): ((i64, i64), Heads) = split(
-                self.run(async |mut redis: ConnectionManager| heads.query_async(&mut redis).await)
-                    .await?,
-            )?;
-            let counts: Vec<u64> = self
-                .run(async |mut redis: ConnectionManager| counts.query_async(&mut redis).await)
+            let count = |partition| {
+                let mut command = redis::cmd("ZCARD");
+                command.arg(keys::expiry(partition));
+                command
+            };
+            let finite = |partition| {
+                let mut command = redis::cmd("ZCOUNT");
+                command
+                    .arg(keys::expiry(partition))
+                    .arg("-inf")
+                    .arg("(+inf");
+                command
+            };
+            let now = self.time().await?;
+            let heads: Heads = self
+                .of_all_partitions(|partition| heads(&keys::expiry(partition), 1))
                 .await?;
-            let now = timestamp(now);
+            let installations: Vec<u64> = self.of_all_partitions(count).await?;
+            let refreshing: Vec<u64> = self.of_all_partitions(finite).await?;
             let expiries = heads.iter().flatten().filter_map(|(_, score)| at(*score));
             Ok(Stock {
-                installations: counts.iter().step_by(2).sum(),
-                refreshing: counts.iter().skip(1).step_by(2).sum(),
+                installations: installations.iter().sum(),
+                refreshing: refreshing.iter().sum(),
                 nearest_expiry: expiries.min().map(|expiry| expiry.since(now)),
             })
         })
@@ -185,7 +229,7 @@ impl Backend for RedisBackend {
             let mut command = redis::cmd("INFO");
             command.arg("memory");
             let info: String = self
-                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .run(async |mut redis: Connection| command.query_async(&mut redis).await)
                 .await?;
             let used = info
                 .lines()
@@ -197,7 +241,7 @@ impl Backend for RedisBackend {
     fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let ids: Vec<String> = self
-                .run(async |mut redis: ConnectionManager| {
+                .run(async |mut redis: Connection| {
                     redis.zrange(keys::expiry(partition), 0, -1).await
                 })
                 .await?;
@@ -209,7 +253,7 @@ impl Backend for RedisBackend {
 
     fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move {
-            self.run(async |mut redis: ConnectionManager| redis.get(keys::location(name)).await)
+            self.run(async |mut redis: Connection| redis.get(keys::location(name)).await)
                 .await
         })
     }
@@ -223,7 +267,7 @@ impl Backend for RedisBackend {
                 .arg("NX")
                 .arg("GET");
             let earlier: Option<String> = self
-                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .run(async |mut redis: Connection| command.query_async(&mut redis).await)
                 .await?;
             Ok(earlier.unwrap_or_else(|| id.to_string()))
         })
@@ -233,38 +277,30 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             // In this order: from the first step on every call needs a key.
             let hash = key.to_string();
-            self.run::<(), _>(async |mut redis: ConnectionManager| {
-                redis.sadd(keys::CALLERS, hash).await
-            })
-            .await?;
+            self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
+                .await?;
             let mut set = redis::cmd("HSET");
             set.arg(keys::caller(key));
             for (name, value) in fields.iter() {
                 set.arg(name).arg(value);
             }
-            self.run::<(), _>(async |mut redis: ConnectionManager| {
-                set.query_async(&mut redis).await
-            })
-            .await?;
+            self.run::<(), _>(async |mut redis: Connection| set.query_async(&mut redis).await)
+                .await?;
             let message = Change::Caller(*key).to_message().unwrap_or_default();
-            self.run(async |mut redis: ConnectionManager| {
-                redis.publish(keys::CHANGES, message).await
-            })
-            .await
+            self.run(async |mut redis: Connection| redis.publish(keys::CHANGES, message).await)
+                .await
         })
     }
 
     fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
         Box::pin(async move {
             let hashes: Vec<String> = self
-                .run(async |mut redis: ConnectionManager| redis.smembers(keys::CALLERS).await)
+                .run(async |mut redis: Connection| redis.smembers(keys::CALLERS).await)
                 .await?;
             let mut callers = Vec::with_capacity(hashes.len());
             for hash in hashes.iter().filter_map(|hash| hash.parse().ok()) {
                 let fields: HashMap<String, Vec<u8>> = self
-                    .run(async |mut redis: ConnectionManager| {
-                        redis.hgetall(keys::caller(&hash)).await
-                    })
+                    .run(async |mut redis: Connection| redis.hgetall(keys::caller(&hash)).await)
                     .await?;
                 callers.push((hash, fields.into_iter().collect()));
             }
@@ -282,7 +318,7 @@ impl Backend for RedisBackend {
                 .arg("PX")
                 .arg(millis(ttl));
             let set: Option<String> = self
-                .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await)
+                .run(async |mut redis: Connection| command.query_async(&mut redis).await)
                 .await?;
             Ok(set.is_some())
         })
@@ -290,7 +326,7 @@ impl Backend for RedisBackend {
 
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move {
-            self.run(async |mut redis: ConnectionManager| redis.get(key).await)
+            self.run(async |mut redis: Connection| redis.get(key).await)
                 .await
         })
     }
@@ -305,17 +341,11 @@ impl std::fmt::Debug for RedisBackend {
 /// The first entry and score of each partition.
 type Heads = Vec<Vec<(String, f64)>>;
 
-/// Tells the first answer of a pipeline, the time, from the heads that follow it.
-fn split(mut answers: Vec<redis::Value>) -> Result<((i64, i64), Heads), WriteError> {
-    let heads = answers.split_off(1);
-    let now = redis::from_redis_value(answers.remove(0))
-        .map_err(|error| classify(RedisError::from(error).into()))?;
-    let heads = heads
-        .into_iter()
-        .map(redis::from_redis_value)
-        .collect::<Result<_, _>>()
-        .map_err(|error| classify(RedisError::from(error).into()))?;
-    Ok((now, heads))
+/// Asks for the first entries of a sorted set, and their scores.
+fn heads(key: &str, count: usize) -> Cmd {
+    let mut command = redis::cmd("ZRANGE");
+    command.arg(key).arg(0).arg(count - 1).arg("WITHSCORES");
+    command
 }
 
 /// A score as a time: scores are whole milliseconds, far below 2^53, or infinite for "never".
@@ -340,8 +370,11 @@ fn parse_ids(ids: &[String]) -> Vec<InstallationId> {
 
 /// Whether Redis is away, or there and unwilling.
 fn classify(error: CommandError) -> WriteError {
-    let CommandError::Redis(error) = error else {
-        return WriteError::Unavailable(Box::new(error));
+    let error = match error {
+        CommandError::Redis(error) => error,
+        away @ (CommandError::TimedOut | CommandError::NoMaster(_)) => {
+            return WriteError::Unavailable(Box::new(away));
+        }
     };
     let is_refusal = match error.kind() {
         ErrorKind::Server(kind) => match kind {

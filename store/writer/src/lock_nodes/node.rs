@@ -4,10 +4,9 @@ use std::sync::Mutex;
 use std::sync::PoisonError;
 use std::time::Duration;
 
-use redis::aio::ConnectionManager;
 use redis::{Client, ErrorKind, RedisError};
 use store::clock::Moment;
-use store::connection::{BadAddress, CommandError, Link};
+use store::connection::{BadAddress, CommandError, Connection, Link};
 use tokio::time::timeout;
 
 /// A node that answers slower than this would slow every lock down.
@@ -98,10 +97,12 @@ impl Node {
         command.arg("PX").arg(REMEMBERED.as_millis()).arg("GET");
         let probe = self
             .link
-            .run(async |mut redis: ConnectionManager| command.query_async(&mut redis).await);
+            .run(async |mut redis: Connection| command.query_async(&mut redis).await);
         let found: Result<Option<String>, Health> = match timeout(PATIENCE, probe).await {
             Ok(Ok(earlier)) => Ok(earlier),
-            Ok(Err(CommandError::Redis(error))) => Err(classify(&error)),
+            Ok(Err(CommandError::Redis(error) | CommandError::NoMaster(error))) => {
+                Err(classify(&error))
+            }
             Ok(Err(CommandError::TimedOut)) | Err(_) => Err(Health::Away(format!(
                 "no answer within {} ms",
                 PATIENCE.as_millis()

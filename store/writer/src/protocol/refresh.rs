@@ -246,6 +246,30 @@ pub fn give_back(
     Give::Apply(Box::new(next))
 }
 
+/// Takes back the intent `intent`, for which nothing was sent, so that it is tried again after
+/// `pause`. `None` where it is not open any more.
+#[must_use]
+pub fn withdraw(
+    current: &Installation,
+    intent: &IntentId,
+    now: Timestamp,
+    pause: Duration,
+) -> Option<Installation> {
+    let open = current.intent.as_ref()?;
+    if open.id != *intent {
+        return None;
+    }
+    let mut next = current.clone();
+    if open.is_repeat() {
+        // An earlier attempt may have spent the token.
+        close(&mut next, now);
+    } else {
+        next.intent = None;
+    }
+    next.due = Some(now + pause);
+    Some(next)
+}
+
 /// Leaves the intent open and already over: whoever comes next knows that the token may be spent.
 fn close(next: &mut Installation, now: Timestamp) {
     if let Some(open) = &mut next.intent {

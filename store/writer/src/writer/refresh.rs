@@ -5,6 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use store::record::Unreadable;
 use store::{Generation, InstallationId, Status, Timestamp, UserType};
+use tracing::warn;
 
 use super::{Decision, StoreWriter, WriteError};
 use crate::grant::{Fingerprint, Grant, Link};
@@ -83,12 +84,16 @@ pub enum Wanted {
     Now,
 }
 
+/// When an attempt that was not made for want of replicas is made again.
+const WITHDRAWN: Duration = Duration::from_secs(1);
+
 impl StoreWriter {
     /// Writes the intent to spend the current refresh token within `window`, and with it proves
-    /// that the store can be written now.
+    /// that the store can be written now, and that its replicas follow.
     ///
     /// # Errors
-    /// When the store is away or refuses, or the token cannot be opened.
+    /// When the store is away or refuses, the token cannot be opened, or replicas do not have the
+    /// intent, which is then withdrawn.
     pub async fn begin(
         &self,
         lease: &Lease,
@@ -99,7 +104,7 @@ impl StoreWriter {
     ) -> Result<Begin, WriteError> {
         let id = lease.installation();
         let intent_id = IntentId::random();
-        self.decide(id, |current, now| {
+        let decided = self.decide_revision(id, |current, now| {
             let Some(current) = current else {
                 return Decision::Leave(Ok(Begin::Unknown));
             };
@@ -133,20 +138,48 @@ impl StoreWriter {
                     })),
                 },
             }
-        })
-        .await?
+        });
+        let (begin, revision) = decided.await?;
+        let begin = begin?;
+        let is_there = |current: &Installation, _| {
+            let open = current.intent.as_ref();
+            open.is_some_and(|open| open.id == intent_id)
+        };
+        if let Begin::Go(begun) = &begin
+            && let Err(error) = self.confirm(id, revision, is_there).await
+        {
+            self.withdraw(begun).await;
+            return Err(error);
+        }
+        Ok(begin)
+    }
+
+    /// Takes back an intent that nothing was sent for. One that cannot be runs out by itself.
+    async fn withdraw(&self, begun: &Begun) {
+        let id = &begun.installation;
+        let withdrawn = self.decide_known(id, |current, now| {
+            match protocol::withdraw(current, &begun.intent, now, WITHDRAWN) {
+                Some(next) => Decision::Write(Box::new(next), ()),
+                None => Decision::Leave(()),
+            }
+        });
+        if let Err(error) = withdrawn.await {
+            warn!(installation = %id, error = &error as &dyn std::error::Error,
+                "an intent stays until it ends");
+        }
     }
 
     /// Stores a granted token pair. Idempotent: any broker may repeat it at any time.
     ///
     /// # Errors
-    /// When the store is away: the grant must be kept and committed later.
+    /// When the store is away, or its replicas do not have the pair: the grant must be kept and
+    /// committed again later.
     pub async fn commit(&self, grant: &Grant) -> Result<Committed, WriteError> {
         let id = &grant.installation;
         let seed = id.jitter_seed();
         let due = self.lead.due(grant.expires_at, grant.lifetime, seed);
         let tokens = self.seal(grant, grant.spent.generation.next());
-        self.decide_known(id, |current, now| {
+        let decided = self.decide_known_revision(id, |current, now| {
             match protocol::commit(current, grant, tokens.clone(), due, now) {
                 Commit::Apply(next) => {
                     let generation = next.access.generation;
@@ -156,8 +189,20 @@ impl StoreWriter {
                 Commit::Keep(next) => Decision::Write(next, Committed::Kept),
                 Commit::Kept => Decision::Leave(Committed::Kept),
             }
-        })
-        .await
+        });
+        let (committed, revision) = decided.await?;
+        let is_there = |current: &Installation, now| match protocol::commit(
+            current,
+            grant,
+            tokens.clone(),
+            due,
+            now,
+        ) {
+            Commit::Duplicate | Commit::Kept => true,
+            Commit::Apply(_) | Commit::Keep(_) => false,
+        };
+        self.confirm(id, revision, is_there).await?;
+        Ok(committed)
     }
 
     /// Notes that an attempt got no token. A terminal refusal first tries what was kept.

@@ -1,0 +1,272 @@
+//! Where a store is: one server, a master behind Sentinels, or a Cluster.
+
+use std::fmt;
+use std::time::Duration;
+
+use redis::cluster::{ClusterClient, ClusterClientBuilder};
+use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
+use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
+use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
+use secrecy::{ExposeSecret, SecretString};
+
+use super::{COMMAND_TIMEOUT, DEAD_AFTER};
+
+/// What a URL says of the store. Nothing is connected yet.
+pub enum Address {
+    Single(Box<Client>),
+    /// Whoever is the master of this name.
+    Sentinel(Box<SentinelClient>),
+    Cluster {
+        client: Box<ClusterClient>,
+        /// The nodes that the URL names.
+        nodes: Vec<Client>,
+    },
+}
+
+/// Why a URL is none of a store. Says what to write; never repeats the URL, which may hold a
+/// password.
+#[derive(Debug, thiserror::Error)]
+pub enum BadAddress {
+    #[error("not a Redis address: write redis://[user:password@]host:port or rediss://…")]
+    Single(#[source] RedisError),
+    #[error(
+        "not a Redis address: behind Sentinels write \
+         redis-sentinel://[user:password@]host:port,host:port/master-name or rediss-sentinel://…"
+    )]
+    Sentinel(#[source] Option<RedisError>),
+    #[error(
+        "not a Redis address: for a Cluster write \
+         redis-cluster://[user:password@]host:port,host:port or rediss-cluster://…"
+    )]
+    Cluster(#[source] RedisError),
+}
+
+impl fmt::Debug for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Address").finish_non_exhaustive()
+    }
+}
+
+impl Address {
+    /// Reads `redis://`, `redis-sentinel://`, `redis-cluster://`, and their forms over TLS.
+    ///
+    /// # Errors
+    /// When the URL cannot be read.
+    pub fn parse(url: &SecretString) -> Result<Self, BadAddress> {
+        let text = url.expose_secret();
+        match text.split_once("://") {
+            Some((scheme @ ("redis-sentinel" | "rediss-sentinel"), rest)) => {
+                sentinel(scheme.trim_end_matches("-sentinel"), rest)
+            }
+            Some((scheme @ ("redis-cluster" | "rediss-cluster"), rest)) => {
+                cluster(scheme.trim_end_matches("-cluster"), rest)
+            }
+            Some(_) | None => client(url).map(|client| Self::Single(Box::new(client))),
+        }
+    }
+
+    /// Whether its master is fixed, as a lock node's must be.
+    #[must_use]
+    pub fn is_single(&self) -> bool {
+        matches!(self, Self::Single(_))
+    }
+}
+
+/// A client for one server, `redis://` or `rediss://`. Nothing is connected yet.
+///
+/// # Errors
+/// When the URL cannot be read; the URL, which may hold a password, is not repeated.
+pub fn client(url: &SecretString) -> Result<Client, BadAddress> {
+    info(url.expose_secret())
+        .and_then(Client::open)
+        .map_err(BadAddress::Single)
+}
+
+/// `[user:password@]host:port,host:port/master-name[?sentinel_user=…&sentinel_password=…]`
+fn sentinel(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
+    let failed = |error| BadAddress::Sentinel(Some(error));
+    let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
+    let Some((authority, master)) = rest.split_once('/') else {
+        return Err(BadAddress::Sentinel(None));
+    };
+    let master = master.trim_end_matches('/');
+    if master.is_empty() {
+        return Err(BadAddress::Sentinel(None));
+    }
+    let (mut user, mut password) = ("", "");
+    for pair in query.split('&').filter(|pair| !pair.is_empty()) {
+        match pair.split_once('=') {
+            Some(("sentinel_user", value)) => user = value,
+            Some(("sentinel_password", value)) => password = value,
+            Some(_) | None => return Err(BadAddress::Sentinel(None)),
+        }
+    }
+    let (login, hosts) = split_login(authority);
+    let servers = infos(scheme, login, hosts).map_err(failed)?;
+    let own = (!password.is_empty()).then(|| format!("{user}:{password}@"));
+    let sentinels = infos(scheme, own.as_deref().unwrap_or(""), hosts).map_err(failed)?;
+    let (Some(server), Some(first)) = (servers.first(), sentinels.first()) else {
+        return Err(BadAddress::Sentinel(None));
+    };
+    let addresses = sentinels.iter().map(|info| info.addr().clone());
+    let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)
+        .map_err(failed)?
+        .set_client_to_redis_tcp_settings(tcp())
+        .set_client_to_sentinel_tcp_settings(tcp());
+    if scheme == "rediss" {
+        builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+    }
+    let (server, first) = (server.redis_settings(), first.redis_settings());
+    if let Some(user) = server.username() {
+        builder = builder.set_client_to_redis_username(user);
+    }
+    if let Some(password) = server.password() {
+        builder = builder.set_client_to_redis_password(password);
+    }
+    if let Some(user) = first.username() {
+        builder = builder.set_client_to_sentinel_username(user);
+    }
+    if let Some(password) = first.password() {
+        builder = builder.set_client_to_sentinel_password(password);
+    }
+    let client = builder.build().map_err(failed)?;
+    Ok(Address::Sentinel(Box::new(client)))
+}
+
+/// How long one node of a Cluster is waited for. Under [`COMMAND_TIMEOUT`], so that a command that
+/// met a node which hangs can still be tried at the one that has taken its place.
+const NODE_TIMEOUT: Duration = COMMAND_TIMEOUT.checked_div(3).expect("not zero");
+
+/// `[user:password@]host:port,host:port`
+fn cluster(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
+    let (login, hosts) = split_login(rest.trim_end_matches('/'));
+    let build = || {
+        let nodes = infos(scheme, login, hosts)?;
+        let client = ClusterClientBuilder::new(nodes.clone())
+            .tcp_settings(tcp())
+            .connection_timeout(NODE_TIMEOUT)
+            .response_timeout(NODE_TIMEOUT)
+            .overall_response_timeout(Some(COMMAND_TIMEOUT))
+            .min_retry_wait(20)
+            .max_retry_wait(200)
+            .build()?;
+        let nodes = nodes
+            .into_iter()
+            .map(Client::open)
+            .collect::<Result<_, _>>()?;
+        Ok(Address::Cluster {
+            client: Box::new(client),
+            nodes,
+        })
+    };
+    build().map_err(BadAddress::Cluster)
+}
+
+/// Tells `user:password@` from the hosts.
+fn split_login(authority: &str) -> (&str, &str) {
+    authority.split_at(authority.rfind('@').map_or(0, |at| at + 1))
+}
+
+fn infos(scheme: &str, login: &str, hosts: &str) -> Result<Vec<ConnectionInfo>, RedisError> {
+    hosts
+        .split(',')
+        .map(|host| info(&format!("{scheme}://{login}{}", host.trim())))
+        .collect()
+}
+
+fn info(url: &str) -> Result<ConnectionInfo, RedisError> {
+    Ok(url.into_connection_info()?.set_tcp_settings(tcp()))
+}
+
+fn tcp() -> TcpSettings {
+    let keepalive = TcpKeepalive::new()
+        .with_time(DEAD_AFTER)
+        .with_interval(Duration::from_secs(1))
+        .with_retries(3);
+    TcpSettings::default()
+        .set_nodelay(true)
+        .set_keepalive(keepalive)
+        .set_user_timeout(DEAD_AFTER)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(url: &str) -> Result<Address, BadAddress> {
+        Address::parse(&SecretString::from(url))
+    }
+
+    #[test]
+    fn every_kind_of_store_has_its_scheme() {
+        for url in ["redis://host:6379", "rediss://user:secret@host"] {
+            assert!(parse(url).unwrap().is_single(), "{url}");
+        }
+        for url in [
+            "redis-sentinel://a:26379/store",
+            "redis-sentinel://user:p%40ss@a:26379,b:26379,[::1]:26379/store",
+            "rediss-sentinel://:secret@a,b,c/store/",
+            "redis-sentinel://a/store?sentinel_user=watcher&sentinel_password=p%26ss",
+        ] {
+            assert!(matches!(parse(url), Ok(Address::Sentinel(_))), "{url}");
+        }
+        for (url, named) in [
+            ("redis-cluster://a:7000", 1),
+            ("rediss-cluster://user:secret@a:7000,b:7000,c:7000/", 3),
+        ] {
+            match parse(url) {
+                Ok(Address::Cluster { nodes, .. }) => assert_eq!(nodes.len(), named),
+                _ => panic!("{url}"),
+            }
+        }
+    }
+
+    #[test]
+    fn credentials_are_for_every_host() {
+        let Ok(Address::Cluster { nodes, .. }) = parse("redis-cluster://us%3Aer:p%40ss@a:1,b:2")
+        else {
+            panic!("a Cluster");
+        };
+        for (node, address) in nodes.iter().zip(["a:1", "b:2"]) {
+            let info = node.get_connection_info();
+            assert_eq!(info.addr().to_string(), address);
+            assert_eq!(info.redis_settings().username(), Some("us:er"));
+            assert_eq!(info.redis_settings().password(), Some("p@ss"));
+        }
+    }
+
+    #[test]
+    fn a_mistake_is_told_with_what_to_write_and_without_the_url() {
+        for (url, hint) in [
+            ("", "redis://[user"),
+            ("hunter2", "redis://[user"),
+            ("http://user:hunter2@host", "redis://[user"),
+            ("redis://user:hunter2@host:port", "redis://[user"),
+            ("redis-sentinel://user:hunter2@a:1,b:2", "redis-sentinel://"),
+            (
+                "redis-sentinel://user:hunter2@a:1,b:2/",
+                "redis-sentinel://",
+            ),
+            ("redis-sentinel://user:hunter2@/store", "redis-sentinel://"),
+            (
+                "redis-sentinel://user:hunter2@a:x/store",
+                "redis-sentinel://",
+            ),
+            ("redis-sentinel://a/store?hunter2", "redis-sentinel://"),
+            ("redis-sentinel://a/store?db=hunter2", "redis-sentinel://"),
+            ("redis-cluster://user:hunter2@a:1,", "redis-cluster://"),
+            ("redis-cluster://user:hunter2@", "redis-cluster://"),
+            ("redis-cluster://user:hunter2@a:1,b:x", "redis-cluster://"),
+        ] {
+            let Err(error) = parse(url) else {
+                panic!("{url} is read");
+            };
+            let told = error.to_string();
+            assert!(told.contains(hint), "{url}: {told}");
+            assert!(
+                !format!("{error:?} {told}").contains("hunter2"),
+                "{url}: {error:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,61 @@
+//! A script, sent by its name alone to whoever knows it.
+
+use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
+use store::connection::Connection;
+
+pub(super) struct Script {
+    source: &'static str,
+    hash: String,
+}
+
+/// A script with its keys and arguments.
+pub(super) struct Call<'a> {
+    script: &'a Script,
+    keys: Vec<String>,
+    args: Vec<Vec<u8>>,
+}
+
+impl Script {
+    pub(super) fn new(source: &'static str) -> Self {
+        let hash = redis::Script::new(source).get_hash().to_owned();
+        Self { source, hash }
+    }
+
+    pub(super) fn on(&self, keys: impl IntoIterator<Item = String>) -> Call<'_> {
+        Call {
+            script: self,
+            keys: keys.into_iter().collect(),
+            args: Vec::new(),
+        }
+    }
+}
+
+impl Call<'_> {
+    pub(super) fn arg(&mut self, arg: impl ToRedisArgs) -> &mut Self {
+        arg.write_redis_args(&mut self.args);
+        self
+    }
+
+    /// Runs it where its keys are. A server that does not know it is sent the whole of it: the
+    /// library would load it on every master of a Cluster, and fail while any of them is down.
+    pub(super) async fn run<T: FromRedisValue>(&self, mut redis: Connection) -> RedisResult<T> {
+        let by_name = self.command("EVALSHA", &self.script.hash);
+        match by_name.query_async(&mut redis).await {
+            Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
+                let whole = self.command("EVAL", self.script.source);
+                whole.query_async(&mut redis).await
+            }
+            answer => answer,
+        }
+    }
+
+    fn command(&self, verb: &str, script: &str) -> Cmd {
+        let mut command = redis::cmd(verb);
+        command
+            .arg(script)
+            .arg(self.keys.len())
+            .arg(&self.keys)
+            .arg(&self.args);
+        command
+    }
+}

@@ -1,0 +1,137 @@
+//! A Redis Cluster: three masters, each with a replica.
+
+use std::time::Duration;
+
+use crate::deployed::{Secrets, Topology, local};
+use crate::port;
+use crate::redis::{Login, Redis};
+use crate::wait::{holds, until};
+
+const MASTERS: usize = 3;
+const SLOTS: usize = 16_384;
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub struct Cluster {
+    /// The masters to begin with, then their replicas in the same order.
+    pub nodes: Vec<Redis>,
+    operator: Login,
+}
+
+impl Topology for Cluster {
+    const PORTS: usize = 2 * MASTERS;
+
+    fn authority(ports: &[u16]) -> String {
+        format!("redis-cluster://{}", local(ports))
+    }
+
+    async fn start(ports: &[u16], secrets: &Secrets) -> Self {
+        let operator = Login {
+            user: "operator".to_owned(),
+            password: secrets.read("operator-password"),
+        };
+        let buses: Vec<u16> = ports.iter().map(|_| port::free()).collect();
+        let mut nodes = Vec::new();
+        for (port, bus) in ports.iter().zip(&buses) {
+            nodes.push(start_node(*port, *bus, secrets).await);
+        }
+        let cluster = Self { nodes, operator };
+        cluster.meet(&buses).await;
+        cluster
+    }
+}
+
+impl Cluster {
+    /// Whether this node is a master.
+    pub async fn is_master(&self, node: usize) -> bool {
+        self.run(node, &["ROLE"]).await.starts_with("master")
+    }
+
+    /// Runs a command at one of the nodes, as the operator.
+    pub async fn run(&self, node: usize, command: &[&str]) -> String {
+        self.nodes[node].cli(&self.operator, command).await
+    }
+
+    /// Waits until every one of these nodes says that all slots are served.
+    pub async fn wait_until_whole(&self, nodes: &[usize]) {
+        for node in nodes {
+            until("a cluster that is whole", PATIENCE, || async {
+                let told = self.run(*node, &["CLUSTER", "INFO"]).await;
+                let is_so = told.contains("cluster_state:ok")
+                    && told.contains("cluster_slots_ok:16384")
+                    && told.contains("cluster_slots_pfail:0");
+                holds(is_so, told)
+            })
+            .await;
+        }
+    }
+
+    /// Makes the nodes one cluster, as `redis-cli --cluster create` does.
+    async fn meet(&self, buses: &[u16]) {
+        for master in 0..MASTERS {
+            let (first, next) = (master * SLOTS / MASTERS, (master + 1) * SLOTS / MASTERS);
+            let range = [first, next - 1].map(|slot| slot.to_string());
+            let slots = ["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]];
+            self.run(master, &slots).await;
+            let epoch = (master + 1).to_string();
+            self.run(master, &["CLUSTER", "SET-CONFIG-EPOCH", &epoch])
+                .await;
+        }
+        for (node, bus) in self.nodes.iter().zip(buses).skip(1) {
+            let at = [node.port(), *bus].map(|port| port.to_string());
+            self.run(0, &["CLUSTER", "MEET", "127.0.0.1", &at[0], &at[1]])
+                .await;
+        }
+        for node in 0..self.nodes.len() {
+            until("nodes that know each other", PATIENCE, || async {
+                let known = self.run(node, &["CLUSTER", "NODES"]).await;
+                let is_so = known.lines().count() == self.nodes.len()
+                    && known.matches("connected").count() == self.nodes.len()
+                    && !known.contains("disconnected")
+                    && !known.contains("handshake");
+                holds(is_so, known)
+            })
+            .await;
+        }
+        for master in 0..MASTERS {
+            let id = self.run(master, &["CLUSTER", "MYID"]).await;
+            self.run(MASTERS + master, &["CLUSTER", "REPLICATE", &id])
+                .await;
+        }
+        for master in 0..MASTERS {
+            self.wait_for_replica(master).await;
+        }
+        self.wait_until_whole(&(0..self.nodes.len()).collect::<Vec<_>>())
+            .await;
+    }
+
+    /// Waits until a replica is in step with this master.
+    pub async fn wait_for_replica(&self, master: usize) {
+        until("a replica in step", PATIENCE, || async {
+            let told = self.run(master, &["INFO", "replication"]).await;
+            holds(told.contains("state=online"), told)
+        })
+        .await;
+    }
+}
+
+async fn start_node(port: u16, bus: u16, secrets: &Secrets) -> Redis {
+    let (users, password) = (
+        secrets.file("store-users.acl"),
+        secrets.read("replica-password"),
+    );
+    let bus = bus.to_string();
+    let mut args = vec!["--aclfile", &users];
+    args.extend(["--masteruser", "replica", "--masterauth", &password]);
+    args.extend(["--repl-diskless-sync-delay", "0"]);
+    args.extend(["--cluster-enabled", "yes", "--cluster-port", &bus]);
+    args.extend([
+        "--cluster-node-timeout",
+        "1000",
+        "--cluster-config-file",
+        "nodes.conf",
+    ]);
+    // A replica that has been cut off for long may take over all the same.
+    args.extend(["--cluster-replica-validity-factor", "0"]);
+    Redis::start_at(port, &args).await
+}

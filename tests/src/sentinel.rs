@@ -1,0 +1,162 @@
+//! A master, two replicas, and three Sentinels that agree within a second or two when it is gone.
+
+use std::time::Duration;
+
+use crate::deployed::{Secrets, Topology, local};
+use crate::program::{Program, Start, wait_for_port};
+use crate::redis::{Login, Redis, cli};
+use crate::scratch::Scratch;
+use crate::wait::{holds, until};
+
+const SERVERS: usize = 3;
+const SENTINELS: usize = 3;
+/// What the Sentinels call the master.
+const NAME: &str = "store";
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub struct Sentinel {
+    pub servers: Vec<Redis>,
+    sentinels: Vec<u16>,
+    operator: Login,
+    _programs: Vec<Program>,
+    _scratch: Scratch,
+}
+
+impl Topology for Sentinel {
+    const PORTS: usize = SERVERS + SENTINELS;
+
+    fn authority(ports: &[u16]) -> String {
+        format!("redis-sentinel://{}/{NAME}", local(&ports[SERVERS..]))
+    }
+
+    async fn start(ports: &[u16], secrets: &Secrets) -> Self {
+        let (servers, sentinels) = ports.split_at(SERVERS);
+        let scratch = Scratch::new();
+        let mut group = Self {
+            servers: start_servers(servers, secrets).await,
+            sentinels: sentinels.to_vec(),
+            operator: Login {
+                user: "operator".to_owned(),
+                password: secrets.read("operator-password"),
+            },
+            _programs: Vec::new(),
+            _scratch: scratch,
+        };
+        group.wait_for_replicas(0, SERVERS - 1).await;
+        for port in sentinels {
+            let program = start_sentinel(*port, servers[0], secrets, &group._scratch).await;
+            group._programs.push(program);
+        }
+        for port in sentinels {
+            until("Sentinels that know each other", PATIENCE, || async {
+                let master = cli(*port, None, &["SENTINEL", "MASTER", NAME]).await;
+                let lines: Vec<&str> = master.lines().collect();
+                let has = |name: &str, count: usize| {
+                    let count = count.to_string();
+                    lines.windows(2).any(|pair| pair == [name, &count])
+                };
+                let is_so =
+                    has("num-slaves", SERVERS - 1) && has("num-other-sentinels", SENTINELS - 1);
+                holds(is_so, master)
+            })
+            .await;
+        }
+        group
+    }
+}
+
+impl Sentinel {
+    /// Which of the servers the Sentinels name.
+    ///
+    /// # Panics
+    /// When the first Sentinel does not answer.
+    pub async fn master(&self) -> usize {
+        let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
+        let address = cli(self.sentinels[0], None, &question).await;
+        let port = address.lines().last().unwrap_or_default();
+        let is_it = |server: &Redis| server.port().to_string() == port;
+        self.servers
+            .iter()
+            .position(is_it)
+            .expect("one of the servers")
+    }
+
+    /// Waits until the Sentinels name another master than this, and it is one.
+    pub async fn wait_for_failover(&self, from: usize) -> usize {
+        let next = until("another master", PATIENCE, || async {
+            let master = self.master().await;
+            holds(master != from, master).map(|()| master)
+        })
+        .await;
+        until("it to be one", PATIENCE, || async {
+            let role = self.run(next, &["ROLE"]).await;
+            holds(role.starts_with("master"), role)
+        })
+        .await;
+        next
+    }
+
+    /// Has the Sentinels make another server the master, with the former one alive.
+    pub async fn fail_over(&self) {
+        cli(self.sentinels[0], None, &["SENTINEL", "FAILOVER", NAME]).await;
+    }
+
+    /// Waits until as many replicas as this are in step with the master.
+    pub async fn wait_for_replicas(&self, master: usize, count: usize) {
+        until("replicas in step", PATIENCE, || async {
+            let told = self.run(master, &["INFO", "replication"]).await;
+            let online = told.matches("state=online").count();
+            holds(online >= count, told)
+        })
+        .await;
+    }
+
+    /// Runs a command at one of the servers, as the operator.
+    pub async fn run(&self, server: usize, command: &[&str]) -> String {
+        self.servers[server].cli(&self.operator, command).await
+    }
+}
+
+async fn start_servers(ports: &[u16], secrets: &Secrets) -> Vec<Redis> {
+    let (users, password) = (
+        secrets.file("store-users.acl"),
+        secrets.read("replica-password"),
+    );
+    let master = ports[0].to_string();
+    let mut servers = Vec::new();
+    for port in ports {
+        let mut args = vec!["--aclfile", &users];
+        args.extend(["--masteruser", "replica", "--masterauth", &password]);
+        args.extend([
+            "--min-replicas-to-write",
+            "1",
+            "--min-replicas-max-lag",
+            "2",
+        ]);
+        args.extend(["--repl-diskless-sync-delay", "0"]);
+        if *port != ports[0] {
+            args.extend(["--replicaof", "127.0.0.1", &master]);
+        }
+        servers.push(Redis::start_at(*port, &args).await);
+    }
+    servers
+}
+
+/// A Sentinel writes to its configuration, so each has a file of its own.
+async fn start_sentinel(port: u16, master: u16, secrets: &Secrets, scratch: &Scratch) -> Program {
+    let password = secrets.read("sentinel-password");
+    let file = scratch.join(&format!("sentinel-{port}.conf"));
+    let text = format!(
+        "port {port}\nbind 127.0.0.1\ndir {}\n\
+         sentinel monitor {NAME} 127.0.0.1 {master} 2\n\
+         sentinel auth-user {NAME} sentinel\nsentinel auth-pass {NAME} {password}\n\
+         sentinel down-after-milliseconds {NAME} 700\n\
+         sentinel failover-timeout {NAME} 3000\nsentinel parallel-syncs {NAME} 2\n",
+        scratch.path().display(),
+    );
+    std::fs::write(&file, text).expect("a file of our own");
+    let program = Start::new("redis-sentinel").args(&[&file]).spawn();
+    wait_for_port(port).await;
+    program
+}
