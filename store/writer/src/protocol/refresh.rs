@@ -176,7 +176,7 @@ pub fn commit(
 }
 
 /// Why a refresh got no token, in the words the record is changed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// GHL did not spend the token: nothing was sent, or it said so.
     Unspent,
