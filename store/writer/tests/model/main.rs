@@ -12,6 +12,7 @@ mod protocol;
 mod record;
 mod steps;
 mod system;
+mod trace;
 
 use std::time::Instant;
 
@@ -21,7 +22,7 @@ use crate::protocol::Protocol;
 
 const PROTOCOL: Protocol = Protocol {
     refreshes: 3,
-    faults: 1,
+    faults: 2,
     grace: 2,
     flaw: None,
 };
@@ -41,11 +42,8 @@ fn check(protocol: Protocol) {
         started.elapsed().as_secs_f64()
     );
     for (name, path) in checker.discoveries() {
-        println!("{} {name}", checker.discovery_classification(name));
         if checker.model().property(name).expectation.discovery_is_failure() {
-            for (state, action) in path.into_vec() {
-                println!("  {state:?}\n {action:?}");
-            }
+            println!("{name}: no!\n{}", trace::of(path));
         }
     }
     assert!(checker.is_done());
