@@ -204,8 +204,11 @@ fn spend(system: &mut System, me: BrokerId, attempt: Attempt) -> Reply {
     // A pause between the last look at the clock and the call is out of everybody's hands.
     if reply == Reply::Refused && system.brokers[me].is_in_time {
         let successor = attempt.link.token + 1;
+        // Nor is an answer that reached the store since the begin.
+        let is_current = system.store.link == attempt.link;
         system.history.is_spent_twice = true;
-        system.history.is_spent_past_its_answer |= system.is_left_lying(successor, me);
+        system.history.is_spent_past_its_answer |=
+            is_current && system.is_left_lying(successor, me);
     }
     reply
 }
