@@ -39,7 +39,11 @@ impl Fault {
             }
             let is_running = broker.condition == Condition::Running;
             if is_running && matches!(broker.step, Step::Cleared(_)) {
-                let calls = [Self::NotSent(me), Self::LoseRequest(me), Self::LoseAnswer(me)];
+                let calls = [
+                    Self::NotSent(me),
+                    Self::LoseRequest(me),
+                    Self::LoseAnswer(me),
+                ];
                 possible.extend(calls);
             }
         }

@@ -9,7 +9,7 @@ use crate::system::{Call, Step, System};
 
 pub(crate) const SPENT_ONCE: &str = "no token is spent again past an answer that can be found";
 pub(crate) const SPENT_TWICE: &str = "one fault spends no token twice outside the grace";
-pub(crate) const NEVER_LOST: &str = "what was published is never lost";
+pub(crate) const HAS_COPY: &str = "what was published has a copy somewhere";
 pub(crate) const NOT_TOO_EARLY: &str = "none is given up while its token can be found";
 pub(crate) const ONE_FAULT: &str = "one fault ends no installation";
 pub(crate) const REPAIRED: &str = "in the end the store has the newest token that survived";
@@ -23,7 +23,7 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         Property::always(SPENT_TWICE, |protocol: &Protocol, system: &System| {
             system.faults > protocol.harmless() || !system.history.is_spent_twice
         }),
-        Property::always(NEVER_LOST, |_, system: &System| {
+        Property::always(HAS_COPY, |_, system: &System| {
             let newest = system.ghl.newest();
             system.history.published < newest || system.has_copy(newest)
         }),
@@ -39,23 +39,29 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             !system.is_quiet() || is_well || !system.has_copy(newest)
         }),
         Property::always(FORWARD, |_, system: &System| !system.history.is_set_back),
-        Property::sometimes("all refreshes are done", |protocol: &Protocol, system: &System| {
-            system.store.link.token > protocol.refreshes
-        }),
+        Property::sometimes(
+            "all refreshes are done",
+            |protocol: &Protocol, system: &System| system.store.link.token > protocol.refreshes,
+        ),
         Property::sometimes("an attempt is taken over", |_, system: &System| {
-            is_at(system, |step| {
-                matches!(step, Step::Begun(attempt) if attempt.is_repeat)
-            })
+            is_at(
+                system,
+                |step| matches!(step, Step::Begun(attempt) if attempt.is_repeat),
+            )
         }),
-        Property::sometimes("an answer is repeated inside the grace", |_, system: &System| {
-            is_at(system, |step| {
-                matches!(step, Step::Called(_, Call::Answered(Reply::Repeated(_))))
-            })
-        }),
+        Property::sometimes(
+            "an answer is repeated inside the grace",
+            |_, system: &System| {
+                is_at(system, |step| {
+                    matches!(step, Step::Called(_, Call::Answered(Reply::Repeated(_))))
+                })
+            },
+        ),
         Property::sometimes("an answer is found in a journal", |_, system: &System| {
-            is_at(system, |step| {
-                matches!(step, Step::Safe(committing) if committing.is_from_journal)
-            })
+            is_at(
+                system,
+                |step| matches!(step, Step::Safe(committing) if committing.is_from_journal),
+            )
         }),
         Property::sometimes("an answer is found in the escrow", |_, system: &System| {
             is_at(system, |step| matches!(step, Step::Found(..)))

@@ -287,7 +287,11 @@ fn tokens(answer: Answer) -> Tokens {
 }
 
 fn sealed(answer: Answer) -> Sealed {
-    Sealed::from_bytes(vec![answer.spent.generation, answer.spent.token, answer.token])
+    Sealed::from_bytes(vec![
+        answer.spent.generation,
+        answer.spent.token,
+        answer.token,
+    ])
 }
 
 fn answer(sealed: &Sealed) -> Answer {

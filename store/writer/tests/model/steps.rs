@@ -11,13 +11,11 @@ impl Protocol {
     /// Whether the broker may start a refresh now.
     pub(crate) fn may_take(&self, system: &System, me: BrokerId) -> bool {
         let broker = &system.brokers[me];
-        let is_wanted =
-            system.store.intent.is_some() || system.store.link.token <= self.refreshes;
         broker.condition == Condition::Running
             && broker.step == Step::Idle
             && broker.waiting().is_none()
             && system.lease.is_none()
-            && is_wanted
+            && self.is_wanted(system)
             && system.store.begin(0, me, broker.is_settling).is_some()
     }
 
@@ -67,9 +65,10 @@ impl Protocol {
             Step::Answered { .. } => return,
             Step::Safe(committing) => {
                 self.commit(system, me, committing.answer);
-                match self.flaw {
-                    Some(Flaw::Unconfirmed) => Step::Confirmed(committing.id),
-                    _ => Step::Committed(committing),
+                if self.flaw == Some(Flaw::Unconfirmed) {
+                    Step::Confirmed(committing.id)
+                } else {
+                    Step::Committed(committing)
                 }
             }
             Step::Committed(committing) => {
@@ -95,7 +94,13 @@ impl Protocol {
     /// Notes the answer in the journal.
     pub(crate) fn note_answer(system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];
-        if let Step::Answered { id, answer, is_noted, is_escrowed } = &mut broker.step {
+        if let Step::Answered {
+            id,
+            answer,
+            is_noted,
+            is_escrowed,
+        } = &mut broker.step
+        {
             broker.journal.insert(*id, Some(*answer));
             *is_noted = true;
             if *is_escrowed {
@@ -107,7 +112,13 @@ impl Protocol {
     /// Leaves the answer with the lock nodes.
     pub(crate) fn escrow_answer(system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];
-        if let Step::Answered { id, answer, is_noted, is_escrowed } = &mut broker.step {
+        if let Step::Answered {
+            id,
+            answer,
+            is_noted,
+            is_escrowed,
+        } = &mut broker.step
+        {
             system.escrow.insert(*id, *answer);
             *is_escrowed = true;
             if *is_noted {
@@ -127,14 +138,16 @@ impl Protocol {
         }
     }
 
+    /// Whether the run has a refresh left, or one to resolve.
+    fn is_wanted(&self, system: &System) -> bool {
+        system.store.intent.is_some() || system.store.link.token <= self.refreshes
+    }
+
     fn begin(&self, system: &mut System, me: BrokerId) {
         let id = system.unused_id();
         let is_settling = system.brokers[me].is_settling;
-        // The last one of the model's refreshes is done, or somebody else is at this one.
-        let is_wanted =
-            system.store.intent.is_some() || system.store.link.token <= self.refreshes;
         let begun = system.store.begin(id, me, is_settling);
-        system.brokers[me].step = match begun.filter(|_| is_wanted) {
+        system.brokers[me].step = match begun.filter(|_| self.is_wanted(system)) {
             None => release(system, me),
             Some((_, intent)) if self.flaw == Some(Flaw::NoIntent) => Step::Resolved(Attempt {
                 id: intent.id,
@@ -160,7 +173,10 @@ impl Protocol {
             self.commit(system, me, answer);
             return Step::Found(attempt, why, id);
         }
-        let is_ours = system.store.intent.is_some_and(|open| open.id == attempt.id);
+        let is_ours = system
+            .store
+            .intent
+            .is_some_and(|open| open.id == attempt.id);
         match why {
             Why::Takeover if is_ours => Step::Resolved(attempt),
             Why::Takeover => Step::GivenBack(attempt.id),
@@ -175,24 +191,26 @@ impl Protocol {
             Call::Lost => return Step::Failed(attempt, Refusal::Unknown),
             Call::NotSent => return Step::Failed(attempt, Refusal::Unspent),
         };
-        let answer = Answer { spent: attempt.link, token };
-        match self.flaw {
-            Some(Flaw::NothingWritten) => safe(attempt.id, answer),
-            _ => Step::Answered {
-                id: attempt.id,
-                answer,
-                is_noted: false,
-                is_escrowed: false,
-            },
+        let answer = Answer {
+            spent: attempt.link,
+            token,
+        };
+        if self.flaw == Some(Flaw::NothingWritten) {
+            return safe(attempt.id, answer);
+        }
+        Step::Answered {
+            id: attempt.id,
+            answer,
+            is_noted: false,
+            is_escrowed: false,
         }
     }
 
     fn commit(&self, system: &mut System, me: BrokerId, answer: Answer) {
-        let next = match self.flaw {
-            Some(Flaw::LeaseFence) => {
-                (system.lease == Some(me)).then(|| overwritten(&system.store, answer))
-            }
-            _ => system.store.commit(answer),
+        let next = if self.flaw == Some(Flaw::LeaseFence) {
+            (system.lease == Some(me)).then(|| overwritten(&system.store, answer))
+        } else {
+            system.store.commit(answer)
         };
         system.write(next);
     }

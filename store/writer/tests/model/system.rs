@@ -184,7 +184,8 @@ impl System {
             used.extend(broker.step.id());
         }
         let mut ids = 0..=AttemptId::MAX;
-        ids.find(|id| !used.contains(id)).expect("few are under way")
+        ids.find(|id| !used.contains(id))
+            .expect("few are under way")
     }
 
     /// Whether a copy of the token is anywhere at all.

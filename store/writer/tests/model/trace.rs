@@ -22,7 +22,12 @@ pub(crate) fn of(path: Path<System, Action>) -> String {
 fn changes(before: &System, after: &System) -> String {
     let mut text = String::new();
     for (me, broker) in after.brokers.iter().enumerate() {
-        note(&mut text, &format!("broker {me}"), &before.brokers[me], broker);
+        note(
+            &mut text,
+            &format!("broker {me}"),
+            &before.brokers[me],
+            broker,
+        );
     }
     note(&mut text, "store", &before.store, &after.store);
     note(&mut text, "replica", &before.replica, &after.replica);
