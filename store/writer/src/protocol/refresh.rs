@@ -175,6 +175,11 @@ pub fn commit(
         grant: tokens.grant,
     };
     next.alternates.insert(fingerprint, alternate);
+    if next.access.status == Status::Invalid {
+        // It was given up before this one could be tried.
+        next.access.status = Status::Active;
+        next.due = Some(now);
+    }
     Commit::Keep(Box::new(next))
 }
 

@@ -338,6 +338,30 @@ fn a_kept_token_is_tried_before_an_installation_is_given_up() {
 }
 
 #[test]
+fn a_token_that_is_kept_after_an_installation_was_given_up_is_tried() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link.clone(), "r2"));
+    let mine = intent("b1", NOW);
+    let (open, refused) = begun(&second, mine.clone(), NOW);
+    let terminal = verdict(Refusal::Terminal);
+    let Give::Apply(dead) = give_back(&open, &refused, &mine.id, &terminal, NOW) else {
+        panic!("not applied");
+    };
+    let late = grant(&first, link, "r2-other");
+    let Commit::Keep(revived) = committed(&dead, &late) else {
+        panic!("not kept");
+    };
+    assert_eq!(
+        (revived.access.status, revived.due),
+        (Status::Active, Some(NOW))
+    );
+    let (open, refused) = begun(&revived, mine.clone(), NOW);
+    let outcome = give_back(&open, &refused, &mine.id, &terminal, NOW);
+    assert_eq!(outcome, Give::Adopt(late.fingerprint()));
+}
+
+#[test]
 fn revoked_stays_revoked_until_the_customer_consents() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);

@@ -40,6 +40,8 @@ pub(crate) enum Action {
     Replay(BrokerId),
     Restart(BrokerId),
     Resume(BrokerId),
+    /// The replica catches up, with nobody waiting for it.
+    Replicate,
     /// Leases and intents run out, and everything else is older. Brokers are fast: it happens when
     /// none that runs has anything to do.
     Tick,
@@ -88,6 +90,9 @@ impl Model for Protocol {
         if !(0..system.brokers.len()).any(|me| self.is_pressed(system, me)) {
             actions.push(Action::Tick);
         }
+        if system.store != system.replica {
+            actions.push(Action::Replicate);
+        }
         if system.faults < self.faults {
             actions.extend(Fault::possible(system).into_iter().map(Action::Fault));
         }
@@ -106,6 +111,7 @@ impl Model for Protocol {
                 next.brokers[me].is_settling = true;
             }
             Action::Resume(me) => next.brokers[me].condition = Condition::Running,
+            Action::Replicate => next.confirm(),
             Action::Tick => tick(&mut next),
             Action::Fault(fault) => fault.strike(&mut next),
         }
