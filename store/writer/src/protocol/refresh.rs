@@ -96,7 +96,8 @@ pub enum Commit {
     Duplicate,
     /// The chain went another way. The pair is kept, once this is stored.
     Keep(Box<Installation>),
-    /// As above, and it is kept already, or the customer has since consented anew.
+    /// As above, and it is kept already, or of no use any more: its own token, or a sibling of it,
+    /// was spent since, or the customer consented anew.
     Kept,
 }
 
@@ -163,7 +164,9 @@ pub fn commit(
     if fingerprint == link.fingerprint {
         return Commit::Duplicate;
     }
-    if current.alternates.contains_key(&fingerprint) {
+    // The chain went on past it: adopted, it would stand in the way of an answer that is ahead.
+    let is_past = grant.spent.generation.next() < link.generation;
+    if is_past || current.alternates.contains_key(&fingerprint) {
         return Commit::Kept;
     }
     let mut next = current.clone();
@@ -172,11 +175,16 @@ pub fn commit(
         grant: tokens.grant,
     };
     next.alternates.insert(fingerprint, alternate);
+    if next.access.status == Status::Invalid {
+        // It was given up before this one could be tried.
+        next.access.status = Status::Active;
+        next.due = Some(now);
+    }
     Commit::Keep(Box::new(next))
 }
 
 /// Why a refresh got no token, in the words the record is changed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Refusal {
     /// GHL did not spend the token: nothing was sent, or it said so.
     Unspent,

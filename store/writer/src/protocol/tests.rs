@@ -209,6 +209,24 @@ fn a_late_answer_is_kept_when_the_chain_went_another_way() {
 }
 
 #[test]
+fn an_answer_that_the_chain_went_past_is_not_kept_for_an_answer_that_is_ahead_to_stumble_over() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let late = grant(&first, link, "r2");
+    let second = applied(&open, &late);
+    let third = applied(&second, &grant(&second, second.link().unwrap(), "r3"));
+    assert_eq!(committed(&third, &late), Commit::Kept);
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&third, mine.clone(), NOW);
+    let terminal = verdict(Refusal::Terminal);
+    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &terminal, NOW) else {
+        panic!("a spent token was put in the place of a newer one");
+    };
+    let revived = applied(&dead, &grant(&third, link, "r4"));
+    assert_eq!(revived.access.status, Status::Active);
+}
+
+#[test]
 fn an_answer_that_is_ahead_of_a_store_that_rolled_back_is_applied() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
@@ -317,6 +335,30 @@ fn a_kept_token_is_tried_before_an_installation_is_given_up() {
     assert_eq!(adopted.link().unwrap().fingerprint, late.fingerprint());
     assert!(adopted.alternates.is_empty());
     assert!(adopted.access.generation > keeper.access.generation);
+}
+
+#[test]
+fn a_token_that_is_kept_after_an_installation_was_given_up_is_tried() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let second = applied(&open, &grant(&first, link.clone(), "r2"));
+    let mine = intent("b1", NOW);
+    let (open, refused) = begun(&second, mine.clone(), NOW);
+    let terminal = verdict(Refusal::Terminal);
+    let Give::Apply(dead) = give_back(&open, &refused, &mine.id, &terminal, NOW) else {
+        panic!("not applied");
+    };
+    let late = grant(&first, link, "r2-other");
+    let Commit::Keep(revived) = committed(&dead, &late) else {
+        panic!("not kept");
+    };
+    assert_eq!(
+        (revived.access.status, revived.due),
+        (Status::Active, Some(NOW))
+    );
+    let (open, refused) = begun(&revived, mine.clone(), NOW);
+    let outcome = give_back(&open, &refused, &mine.id, &terminal, NOW);
+    assert_eq!(outcome, Give::Adopt(late.fingerprint()));
 }
 
 #[test]

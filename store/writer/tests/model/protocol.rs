@@ -1,0 +1,135 @@
+//! The refresh protocol as a state machine: who can do what next.
+
+use stateright::{Model, Property};
+
+use crate::faults::Fault;
+use crate::properties;
+use crate::system::{BrokerId, Condition, Step, System};
+
+/// The protocol under check.
+#[derive(Debug, Clone)]
+pub(crate) struct Protocol {
+    /// How many refreshes a run has.
+    pub(crate) refreshes: u8,
+    /// How many faults may happen in a run.
+    pub(crate) faults: u8,
+    /// GHL's grace, in ticks.
+    pub(crate) grace: u8,
+    pub(crate) flaw: Option<Flaw>,
+}
+
+/// What would be wrong with a worse protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Flaw {
+    /// The call goes out with no intent in the store.
+    NoIntent,
+    /// Whoever holds the lease may commit, and nobody else.
+    LeaseFence,
+    /// The answer goes to the store alone.
+    NothingWritten,
+    /// An answer is forgotten as soon as it is committed, confirmed or not.
+    Unconfirmed,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Action {
+    Take(BrokerId),
+    Advance(BrokerId),
+    NoteAnswer(BrokerId),
+    EscrowAnswer(BrokerId),
+    Replay(BrokerId),
+    Restart(BrokerId),
+    Resume(BrokerId),
+    /// The replica catches up, with nobody waiting for it.
+    Replicate,
+    /// Leases and intents run out, and everything else is older. Brokers are fast: it happens when
+    /// none that runs has anything to do.
+    Tick,
+    Fault(Fault),
+}
+
+impl Model for Protocol {
+    type State = System;
+    type Action = Action;
+
+    fn init_states(&self) -> Vec<System> {
+        vec![System::enrolled(self.grace)]
+    }
+
+    fn actions(&self, system: &System, actions: &mut Vec<Action>) {
+        for (me, broker) in system.brokers.iter().enumerate() {
+            match (broker.condition, broker.step) {
+                (Condition::Down, _) => actions.push(Action::Restart(me)),
+                (Condition::Paused, _) => actions.push(Action::Resume(me)),
+                (Condition::Running, Step::Idle) => {
+                    if !broker.journal.is_empty() {
+                        actions.push(Action::Replay(me));
+                    }
+                    if self.may_take(system, me) {
+                        actions.push(Action::Take(me));
+                    }
+                }
+                (
+                    Condition::Running,
+                    Step::Answered {
+                        is_noted,
+                        is_escrowed,
+                        ..
+                    },
+                ) => {
+                    if !is_noted {
+                        actions.push(Action::NoteAnswer(me));
+                    }
+                    if !is_escrowed {
+                        actions.push(Action::EscrowAnswer(me));
+                    }
+                }
+                (Condition::Running, _) => actions.push(Action::Advance(me)),
+            }
+        }
+        if !(0..system.brokers.len()).any(|me| self.is_pressed(system, me)) {
+            actions.push(Action::Tick);
+        }
+        if system.store != system.replica {
+            actions.push(Action::Replicate);
+        }
+        if system.faults < self.faults {
+            actions.extend(Fault::possible(system).into_iter().map(Action::Fault));
+        }
+    }
+
+    fn next_state(&self, system: &System, action: Action) -> Option<System> {
+        let mut next = system.clone();
+        match action {
+            Action::Take(me) => Self::take(&mut next, me),
+            Action::Advance(me) => self.advance(&mut next, me),
+            Action::NoteAnswer(me) => Self::note_answer(&mut next, me),
+            Action::EscrowAnswer(me) => Self::escrow_answer(&mut next, me),
+            Action::Replay(me) => Self::replay(&mut next, me),
+            Action::Restart(me) => {
+                next.brokers[me].condition = Condition::Running;
+                next.brokers[me].is_settling = true;
+            }
+            Action::Resume(me) => next.brokers[me].condition = Condition::Running,
+            Action::Replicate => next.confirm(),
+            Action::Tick => tick(&mut next),
+            Action::Fault(fault) => fault.strike(&mut next),
+        }
+        Some(next)
+    }
+
+    fn properties(&self) -> Vec<Property<Self>> {
+        properties::all()
+    }
+}
+
+fn tick(system: &mut System) {
+    system.lease = None;
+    system.store.tick();
+    system.replica.tick();
+    system.ghl.tick();
+    for broker in &mut system.brokers {
+        broker.is_in_time = false;
+        broker.is_settling = false;
+    }
+}
