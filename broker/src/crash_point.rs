@@ -1,7 +1,7 @@
 //! Places in a refresh where a test has this very process killed or stopped.
 //!
 //! Only a build with the feature `crash-points` has them; of any other nothing is left here.
-//! `TEST_CRASH_POINT` says where and how: `answered kill`, `leased stop`. Once per process.
+//! `TEST_CRASH_POINT` says where and how, once each, in this order: `answered stop, committed kill`.
 
 /// The steps of a refresh. Each name says what has just happened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,15 +39,18 @@ mod points {
 
 #[cfg(feature = "crash-points")]
 mod points {
-    use std::sync::Mutex;
+    use std::sync::{LazyLock, Mutex};
     use std::time::Duration;
 
     use nix::sys::signal::{Signal, raise};
 
     use super::Step;
 
-    static ARMED: Mutex<Option<String>> = Mutex::new(None);
-    static INIT: std::sync::Once = std::sync::Once::new();
+    /// What is still to come, the next one last.
+    static ARMED: LazyLock<Mutex<Vec<String>>> = LazyLock::new(|| {
+        let given = std::env::var("TEST_CRASH_POINT").unwrap_or_default();
+        Mutex::new(given.rsplit(", ").map(str::to_owned).collect())
+    });
 
     /// Long enough for a request to be at GHL; a test has it answer later than this.
     const ON_ITS_WAY: Duration = Duration::from_millis(300);
@@ -70,11 +73,10 @@ mod points {
         call.await
     }
 
-    /// The signal, for the first process to come here, once.
+    /// The signal, for the first to come to the next point, once.
     fn armed_for(step: Step) -> Option<Signal> {
         let mut armed = ARMED.lock().ok()?;
-        INIT.call_once(|| *armed = std::env::var("TEST_CRASH_POINT").ok());
-        let (name, how) = armed.as_deref()?.split_once(' ')?;
+        let (name, how) = armed.last()?.split_once(' ')?;
         if name != step.as_str() {
             return None;
         }
@@ -83,7 +85,7 @@ mod points {
             "stop" => Signal::SIGSTOP,
             other => panic!("TEST_CRASH_POINT: {other} is neither kill nor stop"),
         };
-        *armed = None;
+        armed.pop();
         Some(signal)
     }
 

@@ -106,6 +106,7 @@ impl Broker {
             ready,
             shutdown.clone(),
         ));
+        shutdown.spawn(recovery::sweep(worker.clone(), shutdown.clone()));
         shutdown.spawn(recovery::run(worker.clone(), asked, shutdown.clone()));
         shutdown.spawn(metrics::watch_stock(writer.clone(), shutdown.clone()));
         if let Some(nodes) = lock_nodes {

@@ -1,5 +1,6 @@
 //! Finishes what was cut short: at boot, and for ever after while the store comes and goes.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use tracing::{error, info, warn};
 use crate::worker::Worker;
 
 const ROUND: Duration = Duration::from_secs(1);
+const SWEEP: Duration = Duration::from_secs(10);
 
 /// Takes over what an earlier process left in the journal, before this one writes to it: answers go
 /// to the worker, which commits them before it touches their installations, and attempts without
@@ -46,6 +48,8 @@ fn read(journal: &Journal) -> Vec<Entry> {
 pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Shutdown) {
     loop {
         for entry in worker.waiting() {
+            // The process that journaled it may have died before it got further.
+            worker.keep_in_escrow(&entry).await;
             finish(&worker, &entry, worker.commit_entry(&entry).await).await;
         }
         let mut left = Vec::new();
@@ -63,6 +67,29 @@ pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Sh
             () = shutdown.started() => return,
             () = sleep(ROUND) => {}
         }
+    }
+}
+
+/// Until shutdown: brings to the store what brokers that are gone have left in escrow. Most of it is
+/// found when its installation is taken over; what came too late for that is found here.
+pub(crate) async fn sweep(worker: Arc<Worker>, shutdown: Shutdown) {
+    let mut seen = BTreeSet::new();
+    loop {
+        tokio::select! {
+            () = shutdown.started() => return,
+            () = sleep(SWEEP) => {}
+        }
+        // When lock nodes are away, they are looked at again.
+        let Ok(kept) = worker.escrow.installations().await else {
+            continue;
+        };
+        // What is new may be in the hands of whoever put it there.
+        for id in kept.intersection(&seen) {
+            if let Err(error) = worker.rescue(id).await {
+                warn!(installation = %id, %error, "an answer stays in escrow for now");
+            }
+        }
+        seen = kept;
     }
 }
 

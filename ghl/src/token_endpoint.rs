@@ -18,7 +18,7 @@ const LARGEST_ANSWER: usize = 1024 * 1024;
 const IDLE: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 /// The least time there is to read an answer that has arrived.
-const LAST_LOOK: Duration = Duration::from_millis(100);
+const LAST_LOOK: Duration = Duration::from_millis(250);
 
 /// The app's account at GHL, and the endpoint that knows it.
 #[derive(Debug, Clone)]

@@ -76,8 +76,18 @@ pub fn webhook(id: &str) -> String {
 /// Hash: GHL's sealed answers that the store may not have yet, by attempt, on the lock nodes.
 #[must_use]
 pub fn escrow(id: &InstallationId) -> String {
-    format!("ghl:escrow:{id}")
+    format!("{ESCROW}{id}")
 }
+
+/// The installation that such a key is of.
+#[must_use]
+pub fn escrowed(key: &str) -> Option<InstallationId> {
+    key.strip_prefix(ESCROW)?.parse().ok()
+}
+
+const ESCROW: &str = "ghl:escrow:";
+/// The pattern of all such keys.
+pub const ESCROWED: &str = "ghl:escrow:*";
 
 /// String: the Redlock of an installation, on the lock nodes.
 #[must_use]

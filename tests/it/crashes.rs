@@ -244,6 +244,47 @@ impl World {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
+    let _alone = tests::alone().await;
+    let world = World::start().await;
+    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
+    let scratch = Scratch::new();
+    let armed = world
+        .broker(0, &sandbox, scratch.join("struck"))
+        .env("TEST_CRASH_POINT", "answered stop, answer-journaled kill");
+    let mut struck = Member::start(armed).await;
+    let public = format!("http://{}", struck.address);
+    let id = client::install(&client::new(), &public, LOCATION).await;
+    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
+    until("the stop", PATIENCE, || {
+        let is_stopped = struck.program.as_ref().unwrap().is_stopped();
+        async move { holds(is_stopped, "running") }
+    })
+    .await;
+    let start = world.broker(0, &sandbox, scratch.join("another"));
+    let _another = Member::start(start).await;
+    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
+    let is = |fate: Fate| async move {
+        let access = reader.access(&id).await.unwrap().unwrap();
+        let record = (access.status, access.generation);
+        holds(record == fate.record(), record)
+    };
+    until("it to be given up", PATIENCE, || is.clone()(Fate::Lost)).await;
+
+    // Its host dies with its disk, when the answer has just come into escrow.
+    struck.program.as_ref().unwrap().signal(18);
+    until("the kill", PATIENCE, || {
+        let has_ended = struck.program.as_mut().unwrap().has_ended();
+        async move { holds(has_ended, "running") }
+    })
+    .await;
+    until("it to be saved", PATIENCE, || {
+        is.clone()(Fate::LostThenSaved)
+    })
+    .await;
+}
+
 async fn run(world: Arc<World>, database: usize, case: Case) {
     // The first token falls due at once, its successor not while this test lives.
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", case.grace)]).await;

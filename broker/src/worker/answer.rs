@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use store::seal::Sealed;
 use store_writer::durable::DurableError;
+use store_writer::escrow::NoMajority;
 use store_writer::journal::Entry;
 use store_writer::writer::Committed;
 use store_writer::{Grant, WriteError};
@@ -26,9 +27,18 @@ impl Worker {
             // The store and the escrow are its only hope now.
             self.journal_failed(&error);
         }
+        self.note_escrow(entry, escrowed);
+    }
+
+    /// Puts an answer from the journal where the loss of this host does not take it.
+    pub(crate) async fn keep_in_escrow(&self, entry: &Entry) {
+        self.note_escrow(entry, self.escrow.keep(entry).await);
+    }
+
+    fn note_escrow(&self, entry: &Entry, escrowed: Result<(), NoMajority>) {
         if let Err(error) = escrowed {
             metrics::escrow_missed();
-            warn!(installation = %entry.installation, %error,
+            warn!(installation = %entry.installation, broker = self.name, %error,
                 "an answer of GHL is on this host alone until the store has it");
         }
     }

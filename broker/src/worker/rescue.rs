@@ -16,7 +16,7 @@ impl Worker {
     ///
     /// # Errors
     /// When there may be more than the lock nodes that answer know of.
-    pub(super) async fn rescue(&self, id: &InstallationId) -> Result<Option<Outcome>, NoMajority> {
+    pub(crate) async fn rescue(&self, id: &InstallationId) -> Result<Option<Outcome>, NoMajority> {
         let mut kept = self.escrow.find(id).await?;
         kept.sort_by_key(|entry| entry.spent_generation);
         let mut rescued = None;

@@ -3,7 +3,7 @@
 //! The journal outlives its broker's process, the escrow its host: whoever takes an installation
 //! over finds the answer there, sealed. One entry an attempt, so that none replaces another.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -97,6 +97,20 @@ impl Escrow {
         Ok(entries.collect())
     }
 
+    /// The installations of which any node that answers keeps something.
+    ///
+    /// # Errors
+    /// When no majority answered: there may be more.
+    pub async fn installations(&self) -> Result<BTreeSet<InstallationId>, NoMajority> {
+        let Some(nodes) = &self.0 else {
+            return Ok(BTreeSet::new());
+        };
+        let everyone = nodes.nodes().len();
+        let kept = answers(nodes, scan, everyone).await?;
+        let ids = kept.iter().flatten().filter_map(|key| keys::escrowed(key));
+        Ok(ids.collect())
+    }
+
     /// Forgets an answer that the store has. What a node misses of it runs out by itself, and
     /// changes nothing when it is found before.
     pub fn forget(&self, id: &InstallationId, intent: &IntentId) {
@@ -110,6 +124,25 @@ impl Escrow {
             let everyone = nodes.nodes().len();
             answers(&nodes, ask, everyone).await.map(|_| ())
         });
+    }
+}
+
+/// The names of all that one node keeps: few, since most is forgotten within milliseconds.
+async fn scan(mut redis: Connection) -> RedisResult<Vec<String>> {
+    let (mut names, mut cursor) = (Vec::new(), 0_u64);
+    loop {
+        let mut page = redis::cmd("SCAN");
+        page.arg(cursor)
+            .arg("MATCH")
+            .arg(keys::ESCROWED)
+            .arg("COUNT")
+            .arg(1000);
+        let (next, found): (u64, Vec<String>) = page.query_async(&mut redis).await?;
+        names.extend(found);
+        cursor = next;
+        if cursor == 0 {
+            return Ok(names);
+        }
     }
 }
 

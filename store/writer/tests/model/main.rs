@@ -18,7 +18,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::properties::{FORWARD, HAS_COPY, ONE_FAULT, SPENT_ONCE, SPENT_TWICE};
+use crate::properties::{FORWARD, HAS_COPY, ONE_FAULT, REPAIRED, SPENT_ONCE, SPENT_TWICE};
 use crate::protocol::{Flaw, Protocol};
 
 const PROTOCOL: Protocol = Protocol {
@@ -41,7 +41,7 @@ fn without_a_grace_the_store_forgets_nothing_and_goes_forward() {
         ..PROTOCOL
     };
     let checker = check(strict, HasDiscoveries::All);
-    for promise in [HAS_COPY, FORWARD, SPENT_TWICE, ONE_FAULT] {
+    for promise in [HAS_COPY, FORWARD, SPENT_TWICE, ONE_FAULT, REPAIRED] {
         checker.assert_no_discovery(promise);
     }
 }

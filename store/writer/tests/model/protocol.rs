@@ -38,6 +38,7 @@ pub(crate) enum Action {
     NoteAnswer(BrokerId),
     EscrowAnswer(BrokerId),
     Replay(BrokerId),
+    Sweep(BrokerId),
     Restart(BrokerId),
     Resume(BrokerId),
     /// The replica catches up, with nobody waiting for it.
@@ -64,6 +65,9 @@ impl Model for Protocol {
                 (Condition::Running, Step::Idle) => {
                     if !broker.journal.is_empty() {
                         actions.push(Action::Replay(me));
+                    }
+                    if !system.escrow.is_empty() && broker.waiting().is_none() {
+                        actions.push(Action::Sweep(me));
                     }
                     if self.may_take(system, me) {
                         actions.push(Action::Take(me));
@@ -106,6 +110,7 @@ impl Model for Protocol {
             Action::NoteAnswer(me) => Self::note_answer(&mut next, me),
             Action::EscrowAnswer(me) => Self::escrow_answer(&mut next, me),
             Action::Replay(me) => Self::replay(&mut next, me),
+            Action::Sweep(me) => Self::sweep(&mut next, me),
             Action::Restart(me) => {
                 next.brokers[me].condition = Condition::Running;
                 next.brokers[me].is_settling = true;

@@ -127,6 +127,13 @@ impl Protocol {
         }
     }
 
+    /// Deals with what was left in the escrow, by whomever.
+    pub(crate) fn sweep(system: &mut System, me: BrokerId) {
+        if let Some((id, answer)) = system.escrow.iter().min_by_key(|(_, answer)| **answer) {
+            system.brokers[me].step = safe(*id, *answer);
+        }
+    }
+
     /// Deals with what an earlier process left on the disk.
     pub(crate) fn replay(system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];

@@ -218,7 +218,7 @@ impl System {
                 && broker.step == Step::Idle
                 && broker.journal.is_empty()
         };
-        self.store.intent.is_none() && self.brokers.iter().all(is_quiet)
+        self.escrow.is_empty() && self.store.intent.is_none() && self.brokers.iter().all(is_quiet)
     }
 
     pub(crate) fn is_given_up(&self) -> bool {
