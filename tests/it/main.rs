@@ -7,6 +7,7 @@
 
 mod callers;
 mod checklist;
+mod cluster;
 mod conformance;
 mod faults;
 mod fleet;
@@ -14,6 +15,7 @@ mod leases;
 mod metrics;
 mod outage;
 mod revocation;
+mod sentinel;
 mod settings;
 mod shutdown;
 mod transparency;

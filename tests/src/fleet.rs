@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::client;
 use crate::deployed::{Deployed, Topology};
 use crate::haproxy::Haproxy;
+use crate::load::steady;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 use crate::redis::Redis;
@@ -14,6 +15,7 @@ use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use crate::wait::{holds, until};
 use reqwest::Client;
+use serde_json::Value;
 
 /// One process that can be killed and started again.
 #[derive(Debug)]
@@ -189,6 +191,40 @@ impl<T: Topology> Fleet<T> {
             installed.push(client::install(&self.client, &self.haproxy.url, &location).await);
         }
         installed
+    }
+
+    /// Calls until every gateway has the token of each of these installations.
+    pub async fn warm(&self, installations: &[String]) {
+        for gateway in &self.gateways {
+            let url = format!("http://{}", gateway.address);
+            let length = Duration::from_millis(500);
+            let calls = steady(&self.client, &url, installations, 100, length).await;
+            calls.expect_success();
+        }
+    }
+
+    /// Expects that no refresh token was spent in vain, no call was made with a stale token, and
+    /// no installation was given up.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    pub async fn expect_unharmed(&self) {
+        let ledger = self.sandbox.ledger().await;
+        for never in [
+            "spent_outside_grace",
+            "calls_with_expired_token",
+            "calls_with_unknown_token",
+        ] {
+            assert_eq!(ledger[never], 0, "{never}: {ledger}");
+        }
+        let url = format!("{}/v1/installations?limit=500", self.brokers[0].internal);
+        let (_, listed) = client::get(&self.client, &url).await;
+        let listed = listed["installations"].as_array().expect("a list");
+        let is_valid = |one: &Value| one["tokenStatus"] == "valid";
+        assert!(
+            !listed.is_empty() && listed.iter().all(is_valid),
+            "{listed:#?}"
+        );
     }
 
     /// All lines that all brokers have logged so far.
