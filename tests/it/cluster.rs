@@ -52,6 +52,9 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
         holds(spent >= before + 40, spent)
     })
     .await;
+    for line in fleet.broker_logs() {
+        eprintln!("{line}");
+    }
     calls.await.unwrap().expect_success();
     fleet.expect_unharmed().await;
 }

@@ -85,6 +85,8 @@ pub struct Upcoming {
     pub due: Vec<u8>,
     /// When the next thing after those is due; `None`: nothing is scheduled.
     pub next_in: Option<Duration>,
+    /// Whether a part of the store did not answer, and more may be due there.
+    pub is_partial: bool,
 }
 
 /// The whole stock at a glance.
