@@ -47,9 +47,9 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
     come_back(&mut fleet.redis.store).await;
     fleet.redis.store.wait_for_replica(3).await;
     let before = spent().await;
-    until("all to be refreshed again", PATIENCE, || async {
+    until("refreshes to go on", PATIENCE, || async {
         let spent = spent().await;
-        holds(spent >= before + 40, spent)
+        holds(spent >= before + 20, spent)
     })
     .await;
     for line in fleet.broker_logs() {
