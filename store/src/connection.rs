@@ -77,7 +77,7 @@ impl Link {
     /// When the address' settings contradict each other.
     pub fn to(address: Address) -> Result<Self, BadAddress> {
         match address {
-            Address::Single(client) => Self::new(client),
+            Address::Single(client) => Self::new(*client),
             Address::Sentinel(client) => Ok(Self(Kind::Sentinel(Followed::start(*client)))),
             Address::Cluster(nodes) => Ok(Self(Kind::Cluster(Nodes::start(nodes)))),
         }

@@ -12,7 +12,7 @@ use super::DEAD_AFTER;
 
 /// What a URL says of the store. Nothing is connected yet.
 pub enum Address {
-    Single(Client),
+    Single(Box<Client>),
     /// Whoever is the master of this name.
     Sentinel(Box<SentinelClient>),
     /// The nodes that the URL names; they know the others.
@@ -57,7 +57,7 @@ impl Address {
             Some((scheme @ ("redis-cluster" | "rediss-cluster"), rest)) => {
                 cluster(scheme.trim_end_matches("-cluster"), rest)
             }
-            Some(_) | None => client(url).map(Self::Single),
+            Some(_) | None => client(url).map(Box::new).map(Self::Single),
         }
     }
 
