@@ -58,6 +58,11 @@ pub(crate) async fn run(
                     info!("the store is back");
                     scheduler.worker.settle();
                 }
+                if upcoming.is_partial {
+                    // What comes back next was away as well.
+                    metrics::store_error("schedule");
+                    scheduler.worker.settle();
+                }
                 ready.open();
                 scheduler.round(&upcoming).await
             }
@@ -91,7 +96,9 @@ struct Scheduler {
 impl Scheduler {
     /// What is due; nothing while refreshes pause.
     async fn look(&self) -> Result<Upcoming, WriteError> {
-        let is_broken = self.writer.breaker().await?.is_some();
+        // In a Cluster it may be out of reach alone; what it last said holds until it is heard.
+        let breaker = self.writer.breaker().await;
+        let is_broken = breaker.map_or(self.worker.is_broken(), |reason| reason.is_some());
         metrics::breaker(is_broken);
         self.worker.set_broken(is_broken);
         if is_broken {

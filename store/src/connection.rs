@@ -4,13 +4,13 @@ mod address;
 mod cluster;
 mod sentinel;
 mod server;
+mod slots;
 
 use std::fmt;
 use std::future::{Future, pending};
 use std::time::Duration;
 
 use redis::aio::{ConnectionLike, ConnectionManager};
-use redis::cluster_async::ClusterConnection;
 use redis::{
     Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
 };
@@ -38,15 +38,15 @@ pub struct Link(Kind);
 enum Kind {
     Single(Box<Server>),
     Sentinel(Followed),
-    Cluster(Box<Nodes>),
+    Cluster(Nodes),
 }
 
 /// One connection, whatever the store is made of. A Cluster's sends every command to the master of
-/// its key, and follows it there when that changes.
+/// its first key.
 #[derive(Clone)]
 pub enum Connection {
     Server(ConnectionManager),
-    Cluster(ClusterConnection),
+    Cluster(Nodes),
 }
 
 /// Why a command had no answer.
@@ -79,9 +79,7 @@ impl Link {
         match address {
             Address::Single(client) => Self::new(*client),
             Address::Sentinel(client) => Ok(Self(Kind::Sentinel(Followed::start(*client)))),
-            Address::Cluster { client, nodes } => {
-                Ok(Self(Kind::Cluster(Box::new(Nodes::new(*client, nodes)))))
-            }
+            Address::Cluster(nodes) => Ok(Self(Kind::Cluster(Nodes::start(nodes)))),
         }
     }
 
@@ -97,7 +95,7 @@ impl Link {
             match &self.0 {
                 Kind::Single(server) => server.run(command).await,
                 Kind::Sentinel(followed) => followed.server().await?.run(command).await,
-                Kind::Cluster(nodes) => command(Connection::Cluster(nodes.connection())).await,
+                Kind::Cluster(nodes) => command(Connection::Cluster(nodes.clone())).await,
             }
         });
         let outcome = match answered.await {
@@ -143,7 +141,7 @@ impl Link {
         match &self.0 {
             Kind::Single(server) => Self::new(server.client().clone()),
             Kind::Sentinel(followed) => Ok(Self(Kind::Sentinel(followed.apart()))),
-            Kind::Cluster(nodes) => Ok(Self(Kind::Cluster(Box::new(nodes.apart())))),
+            Kind::Cluster(nodes) => Ok(Self(Kind::Cluster(nodes.apart()))),
         }
     }
 
@@ -160,14 +158,13 @@ impl Link {
     }
 
     fn learn_from(&self, error: &CommandError) {
-        let (is_lost, is_silent) = match error {
-            CommandError::TimedOut => (true, true),
-            CommandError::NoMaster(_) => (true, false),
-            CommandError::Redis(error) => (error.is_io_error(), error.is_timeout()),
+        let is_lost = match error {
+            CommandError::TimedOut | CommandError::NoMaster(_) => true,
+            CommandError::Redis(error) => error.is_io_error() || error.is_cluster_error(),
         };
         match &self.0 {
             Kind::Sentinel(followed) if is_lost => followed.doubt(),
-            Kind::Cluster(nodes) if is_silent => nodes.doubt(),
+            Kind::Cluster(nodes) if is_lost => nodes.doubt(),
             Kind::Single(_) | Kind::Sentinel(_) | Kind::Cluster(_) => {}
         }
     }
@@ -177,7 +174,10 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Server(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(connection) => connection.req_packed_command(cmd),
+            Self::Cluster(nodes) => Box::pin(async move {
+                let mut answers = nodes.send(&cluster::single(cmd), 0, 1).await?;
+                Ok(answers.pop().unwrap_or(Value::Nil))
+            }),
         }
     }
 
@@ -189,14 +189,14 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(connection) => connection.req_packed_commands(pipeline, offset, count),
+            Self::Cluster(nodes) => Box::pin(nodes.send(pipeline, offset, count)),
         }
     }
 
     fn get_db(&self) -> i64 {
         match self {
             Self::Server(connection) => connection.get_db(),
-            Self::Cluster(connection) => connection.get_db(),
+            Self::Cluster(_) => 0,
         }
     }
 }

@@ -7,6 +7,7 @@
 
 mod callers;
 mod checklist;
+mod cluster;
 mod conformance;
 mod crashes;
 mod faults;
@@ -16,6 +17,7 @@ mod metrics;
 mod outage;
 mod revocation;
 mod scale;
+mod sentinel;
 mod settings;
 mod shutdown;
 mod transparency;

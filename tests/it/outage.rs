@@ -28,18 +28,7 @@ async fn thirty_seconds_without_the_store() {
     let installations = fleet.install(30).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     // Every gateway has every token before the store goes.
-    for gateway in &fleet.gateways {
-        let url = format!("http://{}", gateway.address);
-        let warm = steady(
-            &client,
-            &url,
-            &installations,
-            100,
-            Duration::from_millis(500),
-        )
-        .await;
-        warm.expect_success();
-    }
+    fleet.warm(&installations).await;
     let length = Duration::from_secs(75);
     let started = Instant::now();
     let calls = tokio::spawn({

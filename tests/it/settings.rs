@@ -149,6 +149,28 @@ async fn what_each_program_needs_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn locks_need_masters_that_stay_where_they_are() {
+    let broker = |store: &str| Start::evergreen(&["broker"]).env("EVERGREEN_REDIS_URL", store);
+    for store in ["redis-sentinel://a,b,c/store", "redis-cluster://a,b,c"] {
+        let message = mistakes(broker(store)).await;
+        assert!(
+            message.contains("EVERGREEN_LOCK_URLS is missing"),
+            "{message}"
+        );
+        let message = mistakes(broker(store).env("EVERGREEN_LOCK_URLS", store)).await;
+        assert!(
+            message.contains("EVERGREEN_LOCK_URLS is not a Redis"),
+            "{message}"
+        );
+        let message = mistakes(broker(store).env("EVERGREEN_LOCK_URLS", "redis://d")).await;
+        assert!(!message.contains("EVERGREEN_LOCK_URLS"), "{message}");
+        assert!(!message.contains("EVERGREEN_REDIS_URL"), "{message}");
+    }
+    let message = mistakes(broker("redis://a")).await;
+    assert!(!message.contains("EVERGREEN_LOCK_URLS"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
     let scratch = Scratch::new();
     let (_held, [public, internal, _]) = taken();

@@ -7,6 +7,7 @@ use std::time::Duration;
 use crate::client;
 use crate::deployed::{Deployed, Topology};
 use crate::haproxy::Haproxy;
+use crate::load::steady;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 use crate::redis::Redis;
@@ -14,6 +15,7 @@ use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use crate::wait::{holds, until};
 use reqwest::Client;
+use serde_json::Value;
 
 /// One process that can be killed and started again.
 #[derive(Debug)]
@@ -51,7 +53,7 @@ impl Member {
     /// # Panics
     /// When it does not get ready.
     pub async fn launch(&mut self) {
-        self.program = Some(self.start.spawn());
+        self.spawn();
         let port = self
             .address
             .rsplit(':')
@@ -70,6 +72,25 @@ impl Member {
             },
         )
         .await;
+    }
+
+    /// Starts it, and does not wait for it.
+    pub fn spawn(&mut self) {
+        self.program = Some(self.start.spawn());
+    }
+
+    /// Loses what it has written, while it is not running.
+    ///
+    /// # Panics
+    /// When it cannot be removed.
+    pub fn lose_data(&self) {
+        let directory = self.start.env.get("EVERGREEN_DATA_DIR");
+        std::fs::remove_dir_all(directory.expect("a broker's")).expect("what it wrote");
+    }
+
+    /// From the next launch on with a setting.
+    pub fn set(&mut self, key: &str, value: impl std::fmt::Display) {
+        self.start = self.start.clone().env(key, value);
     }
 
     /// From the next launch on without a setting.
@@ -127,6 +148,14 @@ impl<T: Topology> Fleet<T> {
     /// # Panics
     /// When something does not start.
     pub async fn start_over(shape: &Shape<'_>) -> Self {
+        Self::start_with(shape, || Start::evergreen(&["broker"])).await
+    }
+
+    /// As [`Fleet::start_over`], with other brokers than those under test.
+    ///
+    /// # Panics
+    /// When something does not start.
+    pub async fn start_with(shape: &Shape<'_>, broker: impl Fn() -> Start) -> Self {
         let redis = Deployed::<T>::start_over(shape.lock_nodes).await;
         let sandbox = Sandbox::start(shape.sandbox).await;
         let scratch = Scratch::new();
@@ -148,7 +177,7 @@ impl<T: Topology> Fleet<T> {
 
         let mut brokers = Vec::new();
         for number in 0..shape.brokers {
-            let start = with(Start::evergreen(&["broker"]))
+            let start = with(broker())
                 .env("GHL_CLIENT_ID", "sandbox-client")
                 .env("GHL_CLIENT_SECRET", "sandbox-secret")
                 .env(
@@ -198,6 +227,40 @@ impl<T: Topology> Fleet<T> {
             installed.push(client::install(&self.client, &self.haproxy.url, &location).await);
         }
         installed
+    }
+
+    /// Calls until every gateway has the token of each of these installations.
+    pub async fn warm(&self, installations: &[String]) {
+        for gateway in &self.gateways {
+            let url = format!("http://{}", gateway.address);
+            let length = Duration::from_millis(500);
+            let calls = steady(&self.client, &url, installations, 100, length).await;
+            calls.expect_success();
+        }
+    }
+
+    /// Expects that no refresh token was spent in vain, no call was made with a stale token, and
+    /// no installation was given up.
+    ///
+    /// # Panics
+    /// When it is otherwise.
+    pub async fn expect_unharmed(&self) {
+        let ledger = self.sandbox.ledger().await;
+        for never in [
+            "spent_outside_grace",
+            "calls_with_expired_token",
+            "calls_with_unknown_token",
+        ] {
+            assert_eq!(ledger[never], 0, "{never}: {ledger}");
+        }
+        let url = format!("{}/v1/installations?limit=500", self.brokers[0].internal);
+        let (_, listed) = client::get(&self.client, &url).await;
+        let listed = listed["installations"].as_array().expect("a list");
+        let is_valid = |one: &Value| one["tokenStatus"] == "valid";
+        assert!(
+            !listed.is_empty() && listed.iter().all(is_valid),
+            "{listed:#?}"
+        );
     }
 
     /// All lines that all brokers have logged so far.

@@ -3,24 +3,20 @@
 use std::fmt;
 use std::time::Duration;
 
-use redis::cluster::{ClusterClient, ClusterClientBuilder};
 use redis::io::tcp::{TcpSettings, socket2::TcpKeepalive};
 use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType};
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::{COMMAND_TIMEOUT, DEAD_AFTER};
+use super::DEAD_AFTER;
 
 /// What a URL says of the store. Nothing is connected yet.
 pub enum Address {
     Single(Box<Client>),
     /// Whoever is the master of this name.
     Sentinel(Box<SentinelClient>),
-    Cluster {
-        client: Box<ClusterClient>,
-        /// The nodes that the URL names.
-        nodes: Vec<Client>,
-    },
+    /// The nodes that the URL names; they know the others.
+    Cluster(Vec<Client>),
 }
 
 /// Why a URL is none of a store. Says what to write; never repeats the URL, which may hold a
@@ -61,7 +57,7 @@ impl Address {
             Some((scheme @ ("redis-cluster" | "rediss-cluster"), rest)) => {
                 cluster(scheme.trim_end_matches("-cluster"), rest)
             }
-            Some(_) | None => client(url).map(|client| Self::Single(Box::new(client))),
+            Some(_) | None => client(url).map(Box::new).map(Self::Single),
         }
     }
 
@@ -133,33 +129,12 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
     Ok(Address::Sentinel(Box::new(client)))
 }
 
-/// How long one node of a Cluster is waited for. Under [`COMMAND_TIMEOUT`], so that a command that
-/// met a node which hangs can still be tried at the one that has taken its place.
-const NODE_TIMEOUT: Duration = COMMAND_TIMEOUT.checked_div(3).expect("not zero");
-
 /// `[user:password@]host:port,host:port`
 fn cluster(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
     let (login, hosts) = split_login(rest.trim_end_matches('/'));
-    let build = || {
-        let nodes = infos(scheme, login, hosts)?;
-        let client = ClusterClientBuilder::new(nodes.clone())
-            .tcp_settings(tcp())
-            .connection_timeout(NODE_TIMEOUT)
-            .response_timeout(NODE_TIMEOUT)
-            .overall_response_timeout(Some(COMMAND_TIMEOUT))
-            .min_retry_wait(20)
-            .max_retry_wait(200)
-            .build()?;
-        let nodes = nodes
-            .into_iter()
-            .map(Client::open)
-            .collect::<Result<_, _>>()?;
-        Ok(Address::Cluster {
-            client: Box::new(client),
-            nodes,
-        })
-    };
-    build().map_err(BadAddress::Cluster)
+    let nodes =
+        infos(scheme, login, hosts).and_then(|nodes| nodes.into_iter().map(Client::open).collect());
+    nodes.map(Address::Cluster).map_err(BadAddress::Cluster)
 }
 
 /// Tells `user:password@` from the hosts.
@@ -215,7 +190,7 @@ mod tests {
             ("rediss-cluster://user:secret@a:7000,b:7000,c:7000/", 3),
         ] {
             match parse(url) {
-                Ok(Address::Cluster { nodes, .. }) => assert_eq!(nodes.len(), named),
+                Ok(Address::Cluster(nodes)) => assert_eq!(nodes.len(), named),
                 _ => panic!("{url}"),
             }
         }
@@ -223,8 +198,7 @@ mod tests {
 
     #[test]
     fn credentials_are_for_every_host() {
-        let Ok(Address::Cluster { nodes, .. }) = parse("redis-cluster://us%3Aer:p%40ss@a:1,b:2")
-        else {
+        let Ok(Address::Cluster(nodes)) = parse("redis-cluster://us%3Aer:p%40ss@a:1,b:2") else {
             panic!("a Cluster");
         };
         for (node, address) in nodes.iter().zip(["a:1", "b:2"]) {

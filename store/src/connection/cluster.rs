@@ -1,77 +1,88 @@
-//! The nodes of a Redis Cluster.
+//! The nodes of a Redis Cluster: each key's commands go to the master of its slot.
+//!
+//! The library has a Cluster connection of its own. While it finds out where slots have moved to,
+//! it answers nobody, and with a master gone it was seen to hang itself up. Here every node has a
+//! connection of its own, and the map is drawn beside them: one master's end is of no concern to
+//! the others.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use redis::Client;
-use redis::cluster::{ClusterClient, ClusterConfig};
-use redis::cluster_async::ClusterConnection;
+use redis::aio::{ConnectionLike, ConnectionManager};
+use redis::{Client, Cmd, ConnectionAddr, Pipeline, RedisError, RedisResult, Value};
+use tokio::sync::{Notify, watch};
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+use tracing::{info, warn};
 
-use super::server::address;
+use super::server::{Server, address};
+use super::slots::{self, Place, Redirect, SlotMap};
 
-/// How long a new connection gets to find its way around.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How often the map is drawn anew while all is well.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often while commands fail.
+const AT_MOST_EVERY: Duration = Duration::from_millis(100);
+/// How long one node gets to tell its map before another one is asked.
+const PATIENCE: Duration = Duration::from_millis(300);
+/// A question is sent on this often: more than a slot ever moves while it is under way.
+const REDIRECTS: usize = 4;
 
 /// Cheap to clone.
 #[derive(Clone)]
-pub(super) struct Nodes {
-    client: ClusterClient,
-    current: Arc<Mutex<Current>>,
-    /// Those that the URL names.
+pub struct Nodes {
+    /// Those that the URL names. All nodes are logged in to like the first.
     named: Arc<[Client]>,
+    map: watch::Receiver<Option<Arc<Told>>>,
+    servers: Arc<Mutex<HashMap<Place, Server>>>,
+    doubt: Arc<Notify>,
     turn: Arc<AtomicUsize>,
+    _follower: Arc<Follower>,
 }
 
-struct Current {
-    connection: Option<ClusterConnection>,
-    since: Instant,
+/// A map, and the node that told it.
+struct Told {
+    map: SlotMap,
+    by: Place,
 }
 
-impl Default for Current {
-    fn default() -> Self {
-        Self {
-            connection: None,
-            since: Instant::now(),
-        }
+struct Follower(JoinHandle<()>);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        self.0.abort();
     }
 }
 
 impl Nodes {
-    pub(super) fn new(client: ClusterClient, named: Vec<Client>) -> Self {
+    pub(super) fn start(named: Vec<Client>) -> Self {
+        let named: Arc<[Client]> = named.into();
+        let (drawn, map) = watch::channel(None);
+        let doubt = Arc::new(Notify::new());
+        let follower = tokio::spawn(follow(named.clone(), drawn, doubt.clone()));
         Self {
-            client,
-            current: Arc::new(Mutex::new(Current::default())),
-            named: named.into(),
+            named,
+            map,
+            servers: Arc::default(),
+            doubt,
             turn: Arc::default(),
+            _follower: Arc::new(Follower(follower)),
         }
-    }
-
-    pub(super) fn connection(&self) -> ClusterConnection {
-        let mut current = self.current();
-        let connect = || {
-            self.client
-                .get_pending_async_connection_with_config(ClusterConfig::default())
-        };
-        current.connection.get_or_insert_with(connect).clone()
     }
 
     /// The same nodes, over other connections.
     pub(super) fn apart(&self) -> Self {
         Self {
-            current: Arc::new(Mutex::new(Current::default())),
+            servers: Arc::default(),
             ..self.clone()
         }
     }
 
-    /// A node did not answer. The library learns where slots have moved to from answers alone: one
-    /// that hangs is asked for ever. So the next command begins with a connection that is new.
+    /// A command failed in a way that another map would explain: draws it at once.
     pub(super) fn doubt(&self) {
-        let mut current = self.current();
-        if current.since.elapsed() >= PATIENCE {
-            *current = Current::default();
-        }
+        self.doubt.notify_one();
     }
 
     /// One of the named nodes after the other.
@@ -80,14 +91,192 @@ impl Nodes {
         self.named[turn % self.named.len()].clone()
     }
 
-    fn current(&self) -> MutexGuard<'_, Current> {
-        self.current.lock().unwrap_or_else(PoisonError::into_inner)
+    /// Sends commands of one slot to its master, and on to where that sends them. All of them
+    /// again, if it is not the master of one.
+    pub(super) async fn send(
+        &self,
+        pipeline: &Pipeline,
+        offset: usize,
+        count: usize,
+    ) -> RedisResult<Vec<Value>> {
+        let slot = pipeline.cmd_iter().find_map(slots::of_command);
+        let mut redirect = Redirect {
+            to: self.place_of(slot).await?,
+            is_ask: false,
+        };
+        for _ in 0..REDIRECTS {
+            let server = self.server(&redirect.to)?;
+            let mut node = server.current();
+            let answers = if redirect.is_ask {
+                ask(&mut node, pipeline).await
+            } else {
+                node.req_packed_commands(pipeline, offset, count).await
+            };
+            if let Err(error) = &answers {
+                server.learn_from(error);
+            }
+            match elsewhere(&answers, &redirect.to.0) {
+                None => return answers,
+                Some(next) => redirect = next,
+            }
+            if !redirect.is_ask {
+                self.doubt();
+            }
+        }
+        Err(slots::unserved())
+    }
+
+    /// The master of a slot; for a command without a key the node that answered last.
+    async fn place_of(&self, slot: Option<u16>) -> RedisResult<Place> {
+        let mut map = self.map.clone();
+        let Ok(told) = map.wait_for(Option::is_some).await.map(|told| told.clone()) else {
+            // The follower ends with the runtime, and this with it.
+            return std::future::pending().await;
+        };
+        let told = told.ok_or_else(slots::unserved)?;
+        match slot {
+            Some(slot) => told.map.master(slot).cloned().ok_or_else(slots::unserved),
+            None => Ok(told.by.clone()),
+        }
+    }
+
+    fn server(&self, place: &Place) -> RedisResult<Server> {
+        let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(server) = servers.get(place) {
+            return Ok(server.clone());
+        }
+        let server = Server::new(client_at(&self.named[0], place)?)?;
+        servers.insert(place.clone(), server.clone());
+        Ok(server)
     }
 }
 
 impl fmt::Debug for Nodes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let named = self.named.iter().map(address);
-        f.debug_list().entries(named).finish()
+        f.debug_list()
+            .entries(self.named.iter().map(address))
+            .finish()
     }
+}
+
+/// Where a node says that one of the commands belongs.
+fn elsewhere(answers: &RedisResult<Vec<Value>>, host: &str) -> Option<Redirect> {
+    match answers {
+        Ok(answers) => answers.iter().find_map(|answer| match answer {
+            Value::ServerError(error) => Redirect::read(&RedisError::from(error.clone()), host),
+            _ => None,
+        }),
+        Err(error) => Redirect::read(error, host),
+    }
+}
+
+/// Sends commands to a node that their slot is still on its way to.
+async fn ask(node: &mut ConnectionManager, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
+    let mut asking = redis::pipe();
+    for command in pipeline.cmd_iter() {
+        asking.cmd("ASKING").add_command(command.clone());
+    }
+    let answers = node.req_packed_commands(&asking, 0, asking.len()).await?;
+    Ok(answers.into_iter().skip(1).step_by(2).collect())
+}
+
+/// One command as a pipeline.
+pub(super) fn single(command: &Cmd) -> Pipeline {
+    let mut pipeline = redis::pipe();
+    pipeline.add_command(command.clone());
+    pipeline
+}
+
+fn place(client: &Client) -> Place {
+    match client.get_connection_info().addr() {
+        ConnectionAddr::Tcp(host, port) | ConnectionAddr::TcpTls { host, port, .. } => {
+            (host.clone(), *port)
+        }
+        _ => Place::default(),
+    }
+}
+
+/// Another node of the same Cluster.
+fn client_at(named: &Client, (host, port): &Place) -> RedisResult<Client> {
+    let info = named.get_connection_info();
+    let mut addr = info.addr().clone();
+    match &mut addr {
+        ConnectionAddr::Tcp(named, at)
+        | ConnectionAddr::TcpTls {
+            host: named,
+            port: at,
+            ..
+        } => {
+            named.clone_from(host);
+            *at = *port;
+        }
+        _ => {}
+    }
+    Client::open(info.clone().set_addr(addr))
+}
+
+/// Draws the map again and again, at once when it is doubted.
+async fn follow(named: Arc<[Client]>, drawn: watch::Sender<Option<Arc<Told>>>, doubt: Arc<Notify>) {
+    let mut servers: HashMap<Place, Server> = HashMap::new();
+    let mut is_lost = false;
+    for turn in 0.. {
+        let former = drawn.borrow().clone();
+        let known = former.iter().flat_map(|told| told.map.nodes().cloned());
+        let mut places: Vec<Place> = named.iter().map(place).chain(known).collect();
+        places.sort_unstable();
+        places.dedup();
+        // Another one each time: a node that is cut off knows an old map.
+        let first = turn % places.len();
+        places.rotate_left(first);
+        servers.retain(|place, _| places.contains(place));
+        match find(&named[0], &places, &mut servers).await {
+            Ok(told) => {
+                if std::mem::take(&mut is_lost) {
+                    info!("nodes of the Cluster answer again");
+                }
+                if former.is_some_and(|former| !former.map.has_masters_of(&told.map)) {
+                    info!("the Cluster has other masters");
+                }
+                drawn.send_replace(Some(Arc::new(told)));
+            }
+            Err(error) => {
+                if !std::mem::replace(&mut is_lost, true) {
+                    warn!(%error, "no node of the Cluster answers");
+                }
+            }
+        }
+        sleep(AT_MOST_EVERY).await;
+        if !is_lost {
+            let _ = timeout(EVERY, doubt.notified()).await;
+        }
+    }
+}
+
+/// The map of the first node that tells one.
+async fn find(
+    named: &Client,
+    places: &[Place],
+    servers: &mut HashMap<Place, Server>,
+) -> RedisResult<Told> {
+    let mut question = redis::cmd("CLUSTER");
+    question.arg("SLOTS");
+    let mut last = slots::unserved();
+    for place in places {
+        if !servers.contains_key(place) {
+            servers.insert(place.clone(), Server::new(client_at(named, place)?)?);
+        }
+        let mut node = servers[place].current();
+        let told = match timeout(PATIENCE, node.req_packed_command(&question)).await {
+            Ok(answer) => answer.and_then(Value::extract_error),
+            Err(_) => Err(std::io::Error::from(std::io::ErrorKind::TimedOut).into()),
+        };
+        match told.and_then(|answer| SlotMap::read(answer, &place.0)) {
+            Ok(map) => {
+                let by = place.clone();
+                return Ok(Told { map, by });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
 }

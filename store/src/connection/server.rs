@@ -45,12 +45,12 @@ impl Server {
         answer
     }
 
-    fn current(&self) -> ConnectionManager {
+    pub(super) fn current(&self) -> ConnectionManager {
         let manager = self.manager.read().unwrap_or_else(PoisonError::into_inner);
         manager.clone()
     }
 
-    fn learn_from(&self, error: &RedisError) {
+    pub(super) fn learn_from(&self, error: &RedisError) {
         let may_be_of_the_login = match error.kind() {
             ErrorKind::AuthenticationFailed
             | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => true,

@@ -88,6 +88,8 @@ pub struct Upcoming {
     pub due: Vec<u8>,
     /// When the next thing after those is due; `None`: nothing is scheduled.
     pub next_in: Option<Duration>,
+    /// Whether a part of the store did not answer, and more may be due there.
+    pub is_partial: bool,
 }
 
 impl Upcoming {
@@ -102,6 +104,7 @@ impl Upcoming {
         Self {
             due: due.into_iter().map(|(_, partition)| partition).collect(),
             next_in: later.into_iter().min().map(|(at, _)| at.since(now)),
+            is_partial: false,
         }
     }
 }

@@ -7,7 +7,8 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
 
-use futures_util::future::try_join_all;
+use futures_util::FutureExt;
+use futures_util::future::join_all;
 use redis::{AsyncCommands, Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind};
 use store::connection::{BadAddress, CommandError, Connection, Link};
 use store::record::Fields;
@@ -17,6 +18,10 @@ use super::{Answer, Backend, Confirmation, DEPTH, Loaded, REVISION, Stock, Swap,
 use crate::writer::WriteError;
 use confirm::Confirmer;
 use script::Script;
+use tokio::time::timeout;
+
+/// How long a Cluster's part of the whole is waited for where the other parts are of use without it.
+const GLANCE: Duration = Duration::from_millis(500);
 
 pub struct RedisBackend {
     link: Link,
@@ -61,25 +66,30 @@ impl RedisBackend {
         told.await.map(timestamp)
     }
 
-    /// Asks the same of every partition: in one go where that is one server's, else of each for
-    /// itself.
+    /// Asks the same of every partition. One server answers for all in one go; of a Cluster each
+    /// is asked for itself, and those that do not answer are told.
     async fn of_all_partitions<T: FromRedisValue + Send>(
         &self,
         ask: impl Fn(u8) -> Cmd,
-    ) -> Result<Vec<T>, WriteError> {
+    ) -> Result<Vec<Result<T, WriteError>>, WriteError> {
         if self.link.is_cluster() {
             let questions = (0..=u8::MAX).map(|partition| {
                 let command = ask(partition);
-                self.run(async move |mut redis: Connection| command.query_async(&mut redis).await)
+                let answer = self
+                    .run(async move |mut redis: Connection| command.query_async(&mut redis).await);
+                timeout(GLANCE, answer)
+                    .map(|answer| answer.unwrap_or_else(|_| Err(classify(CommandError::TimedOut))))
             });
-            return try_join_all(questions).await;
+            return Ok(join_all(questions).await);
         }
         let mut all = redis::pipe();
         for partition in 0..=u8::MAX {
             all.add_command(ask(partition));
         }
-        self.run(async |mut redis: Connection| all.query_async(&mut redis).await)
-            .await
+        let answers: Vec<T> = self
+            .run(async |mut redis: Connection| all.query_async(&mut redis).await)
+            .await?;
+        Ok(answers.into_iter().map(Ok).collect())
     }
 }
 
@@ -183,14 +193,8 @@ impl Backend for RedisBackend {
     fn upcoming(&self) -> Answer<'_, Upcoming> {
         Box::pin(async move {
             let now = self.time().await?;
-            let heads: Heads = self
-                .of_all_partitions(|partition| heads(&keys::due(partition), DEPTH))
-                .await?;
-            let scheduled = (0..=u8::MAX).zip(&heads).flat_map(|(partition, heads)| {
-                let times = heads.iter().filter_map(|(_, score)| at(*score));
-                times.map(move |at| (partition, at))
-            });
-            Ok(Upcoming::of(scheduled, now))
+            let next = |partition| heads(&keys::due(partition), DEPTH);
+            look_ahead(now, self.of_all_partitions(next).await?)
         })
     }
 
@@ -210,11 +214,10 @@ impl Backend for RedisBackend {
                 command
             };
             let now = self.time().await?;
-            let heads: Heads = self
-                .of_all_partitions(|partition| heads(&keys::expiry(partition), 1))
-                .await?;
-            let installations: Vec<u64> = self.of_all_partitions(count).await?;
-            let refreshing: Vec<u64> = self.of_all_partitions(finite).await?;
+            let nearest = |partition| heads(&keys::expiry(partition), 1);
+            let heads: Vec<Heads> = all(self.of_all_partitions(nearest).await?)?;
+            let installations: Vec<u64> = all(self.of_all_partitions(count).await?)?;
+            let refreshing: Vec<u64> = all(self.of_all_partitions(finite).await?)?;
             let expiries = heads.iter().flatten().filter_map(|(_, score)| at(*score));
             Ok(Stock {
                 installations: installations.iter().sum(),
@@ -338,14 +341,43 @@ impl std::fmt::Debug for RedisBackend {
     }
 }
 
-/// The first entry and score of each partition.
-type Heads = Vec<Vec<(String, f64)>>;
+/// The first entries of a sorted set and their scores.
+type Heads = Vec<(String, f64)>;
 
 /// Asks for the first entries of a sorted set, and their scores.
 fn heads(key: &str, count: usize) -> Cmd {
     let mut command = redis::cmd("ZRANGE");
     command.arg(key).arg(0).arg(count - 1).arg("WITHSCORES");
     command
+}
+
+fn all<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, WriteError> {
+    answers.into_iter().collect()
+}
+
+/// What lies ahead where there are answers, if there are any.
+fn look_ahead(
+    now: Timestamp,
+    partitions: Vec<Result<Heads, WriteError>>,
+) -> Result<Upcoming, WriteError> {
+    let (mut scheduled, mut missing, mut answers) = (Vec::new(), None, 0);
+    for (partition, heads) in (0..=u8::MAX).zip(partitions) {
+        match heads {
+            Ok(heads) => {
+                answers += 1;
+                let times = heads.iter().filter_map(|(_, score)| at(*score));
+                scheduled.extend(times.map(|at| (partition, at)));
+            }
+            Err(error) => missing = Some(error),
+        }
+    }
+    match missing {
+        Some(error) if answers == 0 => Err(error),
+        missing => Ok(Upcoming {
+            is_partial: missing.is_some(),
+            ..Upcoming::of(scheduled, now)
+        }),
+    }
 }
 
 /// A score as a time: scores are whole milliseconds, far below 2^53, or infinite for "never".

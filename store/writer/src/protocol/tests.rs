@@ -145,6 +145,28 @@ fn an_intent_of_a_process_known_to_be_dead_is_not_waited_for() {
 }
 
 #[test]
+fn an_intent_that_is_withdrawn_leaves_the_token_unspent_unless_it_may_have_been_before() {
+    let (pause, soon) = (Duration::from_secs(1), NOW + Duration::from_secs(1));
+    let first = intent("b1", NOW);
+    let (open, _) = begun(&installed(), first.clone(), NOW);
+    assert_eq!(
+        withdraw(&open, &IntentId::random(), soon, pause),
+        None,
+        "another's"
+    );
+    let withdrawn = withdraw(&open, &first.id, soon, pause).unwrap();
+    assert_eq!(withdrawn.due, Some(soon + pause));
+    assert_eq!((withdrawn.intent, withdrawn.failures), (None, 0));
+
+    let late = NOW + WINDOW;
+    let repeat = intent("b2", late);
+    let (taken, _) = begun(&open, repeat.clone(), late);
+    let withdrawn = withdraw(&taken, &repeat.id, late, pause).unwrap();
+    let left = withdrawn.intent.unwrap();
+    assert_eq!((left.until, left.first_spent_at), (late, NOW));
+}
+
+#[test]
 fn after_an_outage_whoever_may_hold_the_answer_comes_first() {
     let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
     let at = |seconds| NOW + Duration::from_secs(seconds);

@@ -2,6 +2,7 @@
 //! says what it saw.
 
 mod bench;
+mod chaos;
 
 use clap::{Parser, Subcommand};
 
@@ -17,11 +18,14 @@ enum Command {
     /// How fast, how much, how large
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Faults of all kinds at random, and an audit
+    Chaos(chaos::Args),
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     match Args::parse().command {
         Command::Bench(what) => bench::act(what).await,
+        Command::Chaos(args) => chaos::run(&args).await,
     }
 }

@@ -1,0 +1,78 @@
+//! The store is a Redis Cluster, and a part of it fails over.
+
+use std::time::Duration;
+
+use tests::cluster::Cluster;
+use tests::fleet::{Fleet, Shape};
+use tests::load::steady;
+use tests::sandbox::Sandbox;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long callers call.
+const CALLS: Duration = Duration::from_secs(18);
+
+/// Forty installations are refreshed and called for, while one of the three masters goes away and
+/// comes back as a replica.
+async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnce(&mut Cluster)) {
+    let _alone = tests::alone().await;
+    let mut fleet = Fleet::<Cluster>::start_over(&Shape {
+        brokers: 2,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", "16s")],
+        settings: &[
+            ("EVERGREEN_REDIS_REPLICAS", "1"),
+            ("EVERGREEN_TOKEN_TIMEOUT", "2s"),
+        ],
+    })
+    .await;
+    let installations = fleet.install(40).await;
+    fleet.warm(&installations).await;
+    let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
+    let calls =
+        tokio::spawn(async move { steady(&client, &public, &installations, 40, CALLS).await });
+    let sandbox = Sandbox::at(&fleet.sandbox.url);
+    let spent = async || sandbox.count("refresh_tokens_spent").await;
+    until("the first refreshes", PATIENCE, || async {
+        let spent = spent().await;
+        holds(spent > 5, spent)
+    })
+    .await;
+    go(&mut fleet.redis.store).await;
+    until("its replica to take over", PATIENCE, || async {
+        let is_master = fleet.redis.store.is_master(3).await;
+        holds(is_master, "a replica")
+    })
+    .await;
+    come_back(&mut fleet.redis.store).await;
+    fleet.redis.store.wait_for_replica(3).await;
+    let before = spent().await;
+    until("refreshes to go on", PATIENCE, || async {
+        let spent = spent().await;
+        holds(spent >= before + 20, spent)
+    })
+    .await;
+    for line in fleet.broker_logs() {
+        eprintln!("{line}");
+    }
+    calls.await.unwrap().expect_success();
+    fleet.expect_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_go_on_when_a_master_is_killed() {
+    survives(
+        async |store: &mut Cluster| store.nodes[0].kill().await,
+        async |store: &mut Cluster| store.nodes[0].resume_process().await,
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_go_on_when_a_master_hangs() {
+    survives(
+        async |store: &mut Cluster| store.nodes[0].hang(),
+        async |store: &mut Cluster| store.nodes[0].wake(),
+    )
+    .await;
+}

@@ -1,0 +1,208 @@
+//! The store's master moves, dies, or loses its replicas: no refresh token is lost with it.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use store::InstallationId;
+use store::connection::{Address, Link};
+use store_writer::backend::redis::RedisBackend;
+use store_writer::backend::{Backend, Confirmation};
+use tests::client;
+use tests::deployed::Deployed;
+use tests::fleet::{Fleet, Shape};
+use tests::load::steady;
+use tests::sentinel::Sentinel;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long callers call.
+const CALLS: Duration = Duration::from_secs(16);
+/// A write counts once one replica has it.
+const CONFIRMED: (&str, &str) = ("EVERGREEN_REDIS_REPLICAS", "1");
+const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
+
+async fn start(brokers: usize, lifetime: &str) -> Fleet<Sentinel> {
+    Fleet::start_over(&Shape {
+        brokers,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", lifetime)],
+        settings: &[CONFIRMED, TOKEN_TIMEOUT],
+    })
+    .await
+}
+
+/// Asks a broker to refresh an installation now.
+async fn refresh(fleet: &Fleet<Sentinel>, id: &str) -> (u16, Value) {
+    let url = &fleet.brokers[0].internal;
+    let url = format!("{url}/v1/installations/{id}/refresh");
+    client::send(fleet.client.post(url)).await
+}
+
+async fn spent(fleet: &Fleet<Sentinel>) -> u64 {
+    fleet.sandbox.count("refresh_tokens_spent").await
+}
+
+/// Forty installations are refreshed and called for while another server becomes the master.
+async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
+    let _alone = tests::alone().await;
+    let mut fleet = start(2, "16s").await;
+    let installations = fleet.install(40).await;
+    fleet.warm(&installations).await;
+    let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
+    let calls =
+        tokio::spawn(async move { steady(&client, &public, &installations, 40, CALLS).await });
+    until("the first refreshes", PATIENCE, || async {
+        let spent = spent(&fleet).await;
+        holds(spent > 5, spent)
+    })
+    .await;
+    let store = &mut fleet.redis.store;
+    let master = store.master().await;
+    disturb(store, master).await;
+    store.wait_for_failover(master).await;
+    let before = spent(&fleet).await;
+    until("refreshes to go on", PATIENCE, || async {
+        let spent = spent(&fleet).await;
+        holds(spent >= before + 20, spent)
+    })
+    .await;
+    calls.await.unwrap().expect_success();
+    fleet.expect_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_go_on_when_the_master_is_killed() {
+    survives(async |store: &mut Sentinel, master: usize| {
+        store.servers[master].kill().await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_go_on_when_the_master_hangs() {
+    survives(async |store: &mut Sentinel, master: usize| {
+        store.servers[master].hang();
+        store.wait_for_failover(master).await;
+        // It takes itself for the master until the Sentinels tell it otherwise.
+        store.servers[master].wake();
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_go_on_when_the_master_becomes_a_replica() {
+    survives(async |store: &mut Sentinel, _| store.fail_over().await).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
+    let _alone = tests::alone().await;
+    let fleet = start(1, "1h").await;
+    let id = fleet.install(1).await.remove(0);
+    let (store, master) = (&fleet.redis.store, fleet.redis.store.master().await);
+    // The master itself would go on writing.
+    let alone = ["CONFIG", "SET", "min-replicas-to-write", "0"];
+    store.run(master, &alone).await;
+    let replicas: Vec<_> = (0..3).filter(|server| *server != master).collect();
+    for replica in &replicas {
+        store.servers[*replica].hang();
+    }
+    for _ in 0..3 {
+        let (status, body) = refresh(&fleet, &id).await;
+        assert_eq!(status, 503, "{body}");
+    }
+    assert_eq!(
+        spent(&fleet).await,
+        0,
+        "nothing goes out that might be lost"
+    );
+    for replica in &replicas {
+        store.servers[*replica].wake();
+    }
+    until("a refresh", PATIENCE, || async {
+        let (status, body) = refresh(&fleet, &id).await;
+        holds(status == 200, body)
+    })
+    .await;
+    assert_eq!(spent(&fleet).await, 1);
+    fleet.expect_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_master_does_not_have_is_not_confirmed_however_well_it_is_followed() {
+    let deployed = Deployed::<Sentinel>::start_over(0).await;
+    let link = Link::to(Address::parse(&deployed.broker_url).unwrap()).unwrap();
+    let backend = RedisBackend::new(link, 1).unwrap();
+    let id = InstallationId::random();
+    let told = backend.confirm(&id, b"never written").await.unwrap();
+    assert_eq!(told, Confirmation::Overwritten);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
+    let _alone = tests::alone().await;
+    let mut fleet = start(1, "1h").await;
+    let id = fleet.install(1).await.remove(0);
+    let master = fleet.redis.store.master().await;
+    fleet
+        .sandbox
+        .faults(json!([{
+            "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1500, "next": 1,
+        }]))
+        .await;
+    let url = format!(
+        "{}/v1/installations/{id}/refresh",
+        fleet.brokers[0].internal
+    );
+    let asked = tokio::spawn(client::send(fleet.client.post(url)));
+    until("the token to be spent", PATIENCE, || async {
+        let spent = spent(&fleet).await;
+        holds(spent == 1, spent)
+    })
+    .await;
+    // Between GHL's answer and the commit: from here on the master writes for itself alone.
+    let store = &mut fleet.redis.store;
+    for replica in (0..3).filter(|server| *server != master) {
+        store.servers[replica].hang();
+    }
+    for command in [
+        ["CONFIG", "SET", "min-replicas-to-write", "0"].as_slice(),
+        &["CLIENT", "KILL", "TYPE", "replica"],
+    ] {
+        store.run(master, command).await;
+    }
+    until("the answer to be in the master", PATIENCE, || async {
+        let log = fleet.brokers[0].log();
+        let is_kept = |line: &String| {
+            line.contains("a granted token waits in the journal") && line.contains(&id)
+        };
+        holds(log.iter().any(is_kept), log.last())
+    })
+    .await;
+    let store = &mut fleet.redis.store;
+    store.servers[master].kill().await;
+    for replica in (0..3).filter(|server| *server != master) {
+        store.servers[replica].wake();
+    }
+    let next = store.wait_for_failover(master).await;
+    asked.await.unwrap();
+    until("the answer to be in its successor", PATIENCE, || async {
+        let log = fleet.brokers[0].log();
+        let is_written = |line: &String| line.contains("an answer from the journal reached");
+        holds(log.iter().any(is_written), log.last())
+    })
+    .await;
+    let store = &fleet.redis.store;
+    let partition = &id["install_".len()..][..2];
+    let key = format!("ghl:at:{{{partition}}}:{id}");
+    assert_eq!(store.run(next, &["HGET", &key, "gen"]).await, "2");
+    // The successor is what is spent next.
+    until("a refresh", PATIENCE, || async {
+        let (status, body) = refresh(&fleet, &id).await;
+        holds(status == 200, body)
+    })
+    .await;
+    assert_eq!(spent(&fleet).await, 2);
+    assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
+    fleet.expect_unharmed().await;
+}

@@ -1,0 +1,146 @@
+//! Faults of all kinds at random over a whole deployment, and an audit at the end.
+//!
+//! Three brokers, three gateways, a store behind Sentinels, three lock nodes, and a GHL with moods;
+//! hundreds of installations with short tokens, called all the time. The plan of faults follows from
+//! the seed alone.
+
+mod audit;
+mod chronicle;
+mod lanes;
+mod plan;
+
+use std::time::Duration;
+
+use clap::Args as Flags;
+use serde_json::Value;
+use tests::client;
+use tests::fleet::{Fleet, Shape};
+use tests::load::steady;
+use tests::program::Start;
+use tests::sentinel::Sentinel;
+use tests::wait::{holds, until};
+use tokio::task::JoinSet;
+
+use audit::Audit;
+use chronicle::Chronicle;
+use plan::Plan;
+
+/// Every installation is refreshed about three times a minute.
+const LIFETIME: &str = "30s";
+/// Windows, leases and takeovers follow from it.
+const TOKEN_TIMEOUT: &str = "2s";
+const CALLS_A_SECOND: u32 = 20;
+/// How long the last attempts may take once nothing is broken any more.
+const HEALING: Duration = Duration::from_secs(90);
+
+#[derive(Debug, Flags)]
+pub(crate) struct Args {
+    /// Of the plan of faults; the same seed plans the same [default: random]
+    #[arg(long)]
+    seed: Option<u64>,
+    /// For how long things break
+    #[arg(long, default_value_t = 3)]
+    minutes: u64,
+    #[arg(long, default_value_t = 200)]
+    installations: usize,
+}
+
+pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    let seed = args
+        .seed
+        .unwrap_or_else(|| u64::from_le_bytes(store::random::bytes()));
+    let length = Duration::from_secs(args.minutes * 60);
+    println!("chaos --seed {seed} --minutes {}", args.minutes);
+    let plan = Plan::of(seed, length);
+    let mut fleet = start().await;
+    let installations = fleet.install(args.installations).await;
+    println!("{} installations; {plan}", installations.len());
+
+    let chronicle = Chronicle::begin();
+    let calls = tokio::spawn({
+        let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
+        let installations = installations.clone();
+        async move { steady(&client, &public, &installations, CALLS_A_SECOND, length).await }
+    });
+    lanes::run(&mut fleet, &plan, &chronicle).await;
+    let calls = calls.await?;
+    println!("calls by status: {:?}", calls.answers);
+
+    heal(&fleet, installations.len()).await;
+    let refreshed = refresh_all(&fleet, &installations).await;
+    for member in fleet.brokers.iter().chain(&fleet.gateways) {
+        chronicle.keep_log(&member.address, member.log());
+    }
+    let audit = Audit::of(&fleet, &installations, &refreshed).await;
+    println!("{audit}");
+    if audit.violations.is_empty() {
+        println!("chaos: seed {seed}: 0 violations");
+        return Ok(());
+    }
+    for violation in &audit.violations {
+        println!("{violation}\n{}", chronicle.timeline(&violation.about));
+    }
+    let count = audit.violations.len();
+    Err(format!("chaos: seed {seed}: {count} violations").into())
+}
+
+async fn start() -> Fleet<Sentinel> {
+    Fleet::<Sentinel>::start_with(
+        &Shape {
+            brokers: 3,
+            lock_nodes: 3,
+            sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
+            settings: &[
+                ("EVERGREEN_TOKEN_TIMEOUT", TOKEN_TIMEOUT),
+                ("EVERGREEN_REDIS_REPLICAS", "1"),
+            ],
+        },
+        || Start::evergreen_with_crash_points(&["broker"]),
+    )
+    .await
+}
+
+/// Waits until every installation has a valid token and no attempt is open.
+async fn heal(fleet: &Fleet<Sentinel>, count: usize) {
+    fleet.sandbox.faults(serde_json::json!([])).await;
+    let url = format!("{}/v1/installations?limit=1000", fleet.brokers[0].internal);
+    let is_well = |one: &Value| one["tokenStatus"] == "valid" || one["tokenStatus"] == "invalid";
+    until("all to be settled", HEALING, || async {
+        let (_, listed) = client::get(&fleet.client, &url).await;
+        let listed = listed["installations"]
+            .as_array()
+            .cloned()
+            .unwrap_or_default();
+        let sick: Vec<&Value> = listed.iter().filter(|one| !is_well(one)).collect();
+        holds(listed.len() == count && sick.is_empty(), &sick)
+    })
+    .await;
+}
+
+/// Refreshes every installation once more: only the newest refresh token can do that. Returns what
+/// was answered where it could not be done.
+async fn refresh_all(fleet: &Fleet<Sentinel>, installations: &[String]) -> Vec<(String, String)> {
+    let mut asked = JoinSet::new();
+    let mut failed = Vec::new();
+    for id in installations {
+        let request = fleet.client.post(format!(
+            "{}/v1/installations/{id}/refresh",
+            fleet.brokers[0].internal
+        ));
+        let id = id.clone();
+        asked.spawn(async move { (id, client::send(request).await) });
+        if asked.len() >= 16
+            && let Some(Ok(answer)) = asked.join_next().await
+        {
+            failed.extend(failure(answer));
+        }
+    }
+    while let Some(Ok(answer)) = asked.join_next().await {
+        failed.extend(failure(answer));
+    }
+    failed
+}
+
+fn failure((id, (status, body)): (String, (u16, Value))) -> Option<(String, String)> {
+    (status != 200).then(|| (id, format!("{status} {body}")))
+}

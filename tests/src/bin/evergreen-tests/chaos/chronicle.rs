@@ -1,0 +1,64 @@
+//! What was done when, and what the processes said: the timeline of a violation.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+#[derive(Debug)]
+pub(crate) struct Chronicle {
+    began: Instant,
+    faults: Mutex<Vec<(Duration, String)>>,
+    logs: Mutex<Vec<(String, Vec<String>)>>,
+}
+
+impl Chronicle {
+    pub(crate) fn begin() -> Self {
+        Self {
+            began: Instant::now(),
+            faults: Mutex::default(),
+            logs: Mutex::default(),
+        }
+    }
+
+    /// Tells a fault, or its end, as it happens.
+    pub(crate) fn tell(&self, what: String) {
+        let at = self.began.elapsed();
+        println!("{:7.1} s  {what}", at.as_secs_f64());
+        self.faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .push((at, what));
+    }
+
+    /// Keeps the log of a process that ended.
+    pub(crate) fn keep_log(&self, who: &str, log: Vec<String>) {
+        let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
+        logs.push((who.to_owned(), log));
+    }
+
+    /// All that was said about an installation, and all faults.
+    pub(crate) fn timeline(&self, about: &[String]) -> String {
+        let mut text = String::from("  faults:\n");
+        for (at, what) in self
+            .faults
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            text.push_str(&format!("    {:7.1} s  {what}\n", at.as_secs_f64()));
+        }
+        for (who, log) in self
+            .logs
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .iter()
+        {
+            for line in log
+                .iter()
+                .filter(|line| about.iter().any(|name| line.contains(name.as_str())))
+            {
+                text.push_str(&format!("  {who}: {line}\n"));
+            }
+        }
+        text
+    }
+}

@@ -1,0 +1,240 @@
+//! What breaks, when, and for how long: a pure function of the seed.
+//!
+//! Each lane breaks one thing at a time and lets it heal before the next; the lanes know nothing of
+//! each other. Faults are short enough that a lost answer can be asked for again inside GHL's grace
+//! of 30 s, whatever else is broken meanwhile: what nobody could save proves nothing.
+
+use std::fmt;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::seq::IndexedRandom;
+use rand::{RngExt, SeedableRng};
+
+pub(crate) const STEPS: [&str; 9] = [
+    "claimed",
+    "leased",
+    "begun",
+    "intent-journaled",
+    "sent",
+    "answered",
+    "answer-journaled",
+    "committed",
+    "released",
+];
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum BrokerFault {
+    /// `kill -9`, and later another process with the same disk.
+    Kill,
+    /// Killed, and later another process with an empty disk.
+    LoseHost,
+    Stop,
+    /// Killed by itself at a step of a refresh.
+    KillAt(&'static str),
+    /// Stopped by itself at a step of a refresh.
+    StopAt(&'static str),
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum GatewayFault {
+    Kill,
+    Stop,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum StoreFault {
+    KillMaster,
+    StopMaster,
+    /// Another becomes the master, with the former one alive.
+    FailOver,
+    StopReplica,
+    /// Nobody confirms a write.
+    StopBothReplicas,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) enum LockFault {
+    Kill,
+    Hang,
+    /// Killed, and started without its data.
+    Forget,
+}
+
+/// A rule of the sandbox's faults, and the part of the token calls that it strikes, in percent.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Mood {
+    pub(crate) kind: &'static str,
+    pub(crate) percent: u32,
+    pub(crate) seed: u64,
+}
+
+/// Something of which there are several.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Of<F> {
+    pub(crate) fault: F,
+    /// Which one, modulo how many there are.
+    pub(crate) which: usize,
+}
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Planned<F> {
+    /// From the begin.
+    pub(crate) at: Duration,
+    pub(crate) lasts: Duration,
+    pub(crate) fault: F,
+}
+
+pub(crate) type Lane<F> = Vec<Planned<F>>;
+
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Plan {
+    /// Two lanes, so that two brokers can be down at once, and one never is.
+    pub(crate) brokers: [Lane<BrokerFault>; 2],
+    pub(crate) gateways: Lane<Of<GatewayFault>>,
+    pub(crate) store: Lane<Of<StoreFault>>,
+    pub(crate) locks: Lane<Of<LockFault>>,
+    pub(crate) ghl: Lane<Mood>,
+}
+
+impl Plan {
+    pub(crate) fn of(seed: u64, length: Duration) -> Self {
+        // One generator a lane: a longer run of one does not shift the others.
+        let random = |lane| StdRng::seed_from_u64(seed.wrapping_add(lane));
+        let brokers = |lane_number| {
+            lane(random(lane_number), length, 2..6, 1..9, |random| {
+                let step = *STEPS.choose(random).expect("there are steps");
+                match random.random_range(0..8) {
+                    0 => BrokerFault::Kill,
+                    1 => BrokerFault::LoseHost,
+                    2 | 3 => BrokerFault::Stop,
+                    4 | 5 => BrokerFault::KillAt(step),
+                    _ => BrokerFault::StopAt(step),
+                }
+            })
+        };
+        Self {
+            brokers: [brokers(0), brokers(1)],
+            gateways: lane(random(2), length, 5..15, 1..6, |random| {
+                let fault = match random.random_range(0..2) {
+                    0 => GatewayFault::Kill,
+                    _ => GatewayFault::Stop,
+                };
+                of(fault, random)
+            }),
+            store: lane(random(3), length, 6..14, 2..5, |random| {
+                let fault = match random.random_range(0..5) {
+                    0 => StoreFault::KillMaster,
+                    1 => StoreFault::StopMaster,
+                    2 => StoreFault::FailOver,
+                    3 => StoreFault::StopReplica,
+                    _ => StoreFault::StopBothReplicas,
+                };
+                of(fault, random)
+            }),
+            locks: lane(random(4), length, 3..10, 1..8, |random| {
+                let fault = match random.random_range(0..3) {
+                    0 => LockFault::Kill,
+                    1 => LockFault::Hang,
+                    _ => LockFault::Forget,
+                };
+                of(fault, random)
+            }),
+            ghl: lane(random(5), length, 3..9, 1..5, |random| Mood {
+                kind: MOODS.choose(random).expect("there are moods"),
+                percent: random.random_range(20..=100),
+                seed: random.random(),
+            }),
+        }
+    }
+}
+
+/// By the names of [`super::lanes`].
+pub(crate) const MOODS: [&str; 12] = [
+    "500",
+    "502",
+    "503 with Retry-After",
+    "429",
+    "429 with Retry-After",
+    "HTML",
+    "truncated JSON",
+    "only the tokens",
+    "without refresh token",
+    "hangs",
+    "resets before",
+    "loses the answer",
+];
+
+fn of<F>(fault: F, random: &mut StdRng) -> Of<F> {
+    Of {
+        fault,
+        which: random.random_range(0..60),
+    }
+}
+
+/// Faults one after the other, until the end; pauses and lengths in seconds.
+fn lane<F>(
+    mut random: StdRng,
+    length: Duration,
+    pauses: std::ops::Range<u64>,
+    lengths: std::ops::Range<u64>,
+    fault: impl Fn(&mut StdRng) -> F,
+) -> Lane<F> {
+    let mut planned = Vec::new();
+    let mut at = Duration::ZERO;
+    let millis = |range: &std::ops::Range<u64>, random: &mut StdRng| {
+        Duration::from_millis(random.random_range(range.start * 1000..range.end * 1000))
+    };
+    loop {
+        at += millis(&pauses, &mut random);
+        let lasts = millis(&lengths, &mut random);
+        if at + lasts > length {
+            return planned;
+        }
+        let fault = fault(&mut random);
+        planned.push(Planned { at, lasts, fault });
+        at += lasts;
+    }
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let brokers: usize = self.brokers.iter().map(Vec::len).sum();
+        write!(
+            f,
+            "faults planned: {brokers} of brokers, {} of gateways, {} of the store, \
+             {} of lock nodes, {} moods of GHL",
+            self.gateways.len(),
+            self.store.len(),
+            self.locks.len(),
+            self.ghl.len()
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_seed_plans_the_same_faults_and_another_seed_others() {
+        let length = Duration::from_secs(180);
+        assert_eq!(Plan::of(7, length), Plan::of(7, length));
+        assert_ne!(Plan::of(7, length), Plan::of(8, length));
+    }
+
+    #[test]
+    fn a_lane_breaks_one_thing_at_a_time_and_is_done_in_time() {
+        let length = Duration::from_secs(600);
+        for seed in 0..100 {
+            let store = Plan::of(seed, length).store;
+            assert!(store.len() > 30, "{}", store.len());
+            let mut healed = Duration::ZERO;
+            for planned in store {
+                assert!(planned.at >= healed + Duration::from_secs(6));
+                healed = planned.at + planned.lasts;
+            }
+            assert!(healed <= length);
+        }
+    }
+}
