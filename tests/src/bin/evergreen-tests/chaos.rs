@@ -12,7 +12,7 @@ mod plan;
 use std::time::Duration;
 
 use clap::Args as Flags;
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::client;
 use tests::fleet::{Fleet, Shape};
 use tests::load::steady;
@@ -102,7 +102,7 @@ async fn start() -> Fleet<Sentinel> {
 
 /// Waits until every installation has a valid token and no attempt is open.
 async fn heal(fleet: &Fleet<Sentinel>, count: usize) {
-    fleet.sandbox.faults(serde_json::json!([])).await;
+    fleet.sandbox.faults(json!([])).await;
     let url = format!("{}/v1/installations?limit=1000", fleet.brokers[0].internal);
     let is_well = |one: &Value| one["tokenStatus"] == "valid" || one["tokenStatus"] == "invalid";
     until("all to be settled", HEALING, || async {

@@ -164,7 +164,10 @@ async fn store(clock: &Clock<'_>, lane: &Lane<Of<StoreFault>>, group: &mut Senti
                 sleep(planned.lasts).await;
                 group.servers[master].wake();
             }
-            StoreFault::FailOver => group.fail_over().await,
+            StoreFault::FailOver => {
+                group.fail_over().await;
+                sleep(planned.lasts).await;
+            }
             StoreFault::StopReplica => {
                 group.servers[replica].hang();
                 sleep(planned.lasts).await;
@@ -228,13 +231,22 @@ async fn locks(clock: &Clock<'_>, lane: &Lane<Of<LockFault>>, nodes: &mut [Redis
 }
 
 async fn ghl(clock: &Clock<'_>, lane: &Lane<Mood>, sandbox: &Sandbox) {
+    sandbox.faults(json!([slow()])).await;
     for planned in lane {
         clock.due("GHL", planned).await;
-        sandbox.faults(json!([rule(&planned.fault)])).await;
+        sandbox.faults(json!([rule(&planned.fault), slow()])).await;
         sleep(planned.lasts).await;
-        sandbox.faults(json!([])).await;
+        sandbox.faults(json!([slow()])).await;
         clock.tell("GHL: well".to_owned());
     }
+}
+
+/// Always there, so that some attempts are under way whatever happens: a quarter of the answers
+/// takes its time, after the token was spent.
+fn slow() -> Value {
+    json!({
+        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 700, "share": 0.25,
+    })
 }
 
 fn rule(mood: &Mood) -> Value {
