@@ -4,7 +4,6 @@ mod address;
 mod cluster;
 mod sentinel;
 mod server;
-mod slots;
 
 use std::fmt;
 use std::future::{Future, pending};

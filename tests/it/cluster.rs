@@ -1,8 +1,13 @@
 //! The store is a Redis Cluster, and a part of it fails over.
 
+use std::sync::Arc;
 use std::time::Duration;
 
+use store::freshness::Lead;
+use store::{KeyRing, keys};
+use store_writer::{Rings, Store};
 use tests::cluster::Cluster;
+use tests::deployed::Deployed;
 use tests::fleet::{Fleet, Shape};
 use tests::load::steady;
 use tests::sandbox::Sandbox;
@@ -75,4 +80,43 @@ async fn refreshes_go_on_when_a_master_hangs() {
         async |store: &mut Cluster| store.nodes[0].wake(),
     )
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slot_that_moves_is_followed_while_it_does_and_after() {
+    let deployed = Deployed::<Cluster>::start_over(0).await;
+    let cluster = &deployed.store;
+    let rings = Rings {
+        access: Arc::new(KeyRing::generate("a")),
+        refresh: Arc::new(KeyRing::generate("r")),
+    };
+    let store = Store::redis(&deployed.broker_url, rings, Lead::Auto).unwrap();
+    assert!(store.writer.is_first_use("one").await.unwrap());
+
+    let slot = cluster
+        .run(0, &["CLUSTER", "KEYSLOT", &keys::consent("one")])
+        .await;
+    let from = cluster.master_of(slot.parse().unwrap());
+    let to = (from + 1) % 3;
+    let mut ids = Vec::new();
+    for node in [from, to] {
+        ids.push(cluster.run(node, &["CLUSTER", "MYID"]).await);
+    }
+    cluster
+        .run(to, &["CLUSTER", "SETSLOT", &slot, "IMPORTING", &ids[0]])
+        .await;
+    cluster
+        .run(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]])
+        .await;
+    // What the former master has no more it says to ask the next one for.
+    cluster.run(from, &["DEL", &keys::consent("one")]).await;
+    assert!(store.writer.is_first_use("one").await.unwrap());
+    assert!(!store.writer.is_first_use("one").await.unwrap());
+
+    for node in [to, from] {
+        cluster
+            .run(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]])
+            .await;
+    }
+    assert!(!store.writer.is_first_use("one").await.unwrap());
 }

@@ -42,6 +42,13 @@ impl Topology for Cluster {
 }
 
 impl Cluster {
+    /// The node that is the master of a slot to begin with.
+    #[must_use]
+    pub fn master_of(&self, slot: usize) -> usize {
+        let is_before = |master: &usize| slot < (master + 1) * SLOTS / MASTERS;
+        (0..MASTERS).find(is_before).unwrap_or(MASTERS - 1)
+    }
+
     /// Whether this node is a master.
     pub async fn is_master(&self, node: usize) -> bool {
         self.run(node, &["ROLE"]).await.starts_with("master")

@@ -1,11 +1,11 @@
 //! Waits until a write is on enough replicas.
 //!
-//! `WAIT` tells how many replicas have all that *its own connection* has written, so on a
-//! connection that writes nothing it confirms everything at once. And a master that took over
-//! while the question was on its way would confirm a write that it never had. So a question has
-//! three parts, sent together on one connection: is the write there; a write of our own, the
-//! marker; how many replicas have the marker. A replica follows one history, so one that has the
-//! marker has what was there before it.
+//! `WAIT` tells how many replicas have what *its own connection* has written before: asked first
+//! thing, it confirms everything at once. (Redis 7.0 counts from any command of the connection, but
+//! promises it of writes alone.) And a master that took over while the question was on its way
+//! would confirm a write that it never had. So a question has three parts, sent together on one
+//! connection: is the write there; a write of our own, the marker; how many replicas have the
+//! marker. A replica follows one history, so one that has the marker has what was there before it.
 //!
 //! `WAIT` holds its connection up, so this has one to itself. Whoever asks while an answer is
 //! waited for is asked for with all the others next time.
