@@ -22,6 +22,7 @@ const LIFETIME: &str = "24h";
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const WARNINGS_SHOWN: usize = 10;
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
@@ -115,6 +116,10 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         Picture::CatchUp => Some(Order::of(&bed.sandbox.chains().await)),
         Picture::Steady => None,
     };
+    let warnings = warnings(&brokers);
+    for warning in warnings.iter().take(WARNINGS_SHOWN) {
+        eprintln!("{warning}");
+    }
     Measured {
         picture: args.picture,
         installations,
@@ -123,6 +128,7 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         resident,
         store_bytes_each: store_bytes / installations.max(1),
         order,
+        warnings: warnings.len(),
         spent_outside_grace: bed.sandbox.count("spent_outside_grace").await,
         seeded,
     }
@@ -148,4 +154,15 @@ async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
 async fn memory(bed: &Bed) -> u64 {
     let used = bed.writer().memory().await.expect("the store answers");
     used.expect("Redis knows what it uses")
+}
+
+/// What brokers said beside good news.
+fn warnings(brokers: &[Member]) -> Vec<String> {
+    let is_warning = |line: &String| {
+        ["WARN", "ERROR", "-RETRY]", "-FAIL]"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    let lines = brokers.iter().flat_map(Member::log);
+    lines.filter(is_warning).collect()
 }

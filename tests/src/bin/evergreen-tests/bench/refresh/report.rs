@@ -19,6 +19,8 @@ pub(super) struct Measured {
     pub(super) resident: Resident,
     pub(super) store_bytes_each: u64,
     pub(super) order: Option<Order>,
+    /// Lines of the brokers' logs that are no good news.
+    pub(super) warnings: usize,
     pub(super) spent_outside_grace: u64,
     /// What the seeding said.
     pub(super) seeded: String,
@@ -53,7 +55,7 @@ impl Measured {
 /// One column for each run.
 pub(super) fn table(runs: &[Measured]) -> String {
     type Row = (&'static str, fn(&Measured) -> String);
-    let rows: [Row; 19] = [
+    let rows: [Row; 20] = [
         ("picture", |run| format!("{:?}", run.picture)),
         ("installations", |run| run.installations.to_string()),
         ("brokers", |run| run.brokers().to_string()),
@@ -90,6 +92,7 @@ pub(super) fn table(runs: &[Measured]) -> String {
         ("  worst overtaken, s of expiry", |run| {
             with_order(run, |order| format!("{:.0}", order.worst_overtaken_s))
         }),
+        ("warnings of the brokers", |run| run.warnings.to_string()),
         ("spent outside the grace", |run| {
             run.spent_outside_grace.to_string()
         }),
@@ -145,6 +148,7 @@ fn one_as_json(run: &Measured) -> Value {
             "pairs_in_order": order.pairs_in_order,
             "worst_overtaken_seconds_of_expiry": order.worst_overtaken_s,
         })),
+        "warnings": run.warnings,
         "spent_outside_grace": run.spent_outside_grace,
         "seeding": run.seeded,
     })
