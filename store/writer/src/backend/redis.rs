@@ -100,11 +100,12 @@ impl Backend for RedisBackend {
         &self,
         partition: u8,
         limit: usize,
+        by: Timestamp,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let mut call = self.claim.key(keys::due(partition));
-            call.arg(limit).arg(millis(claim));
+            call.arg(limit).arg(by.as_millis()).arg(millis(claim));
             let ids: Vec<String> = self
                 .run(async |mut redis: ConnectionManager| call.invoke_async(&mut redis).await)
                 .await?;
