@@ -8,6 +8,8 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as Flags, ValueEnum};
+use store::Timestamp;
+use store::freshness::Lead;
 use tests::bed::Bed;
 use tests::fleet::Member;
 use tokio::time::{Instant, sleep};
@@ -112,10 +114,6 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         last = Reading::take(&bed, &brokers).await;
         resident.look(&brokers);
     }
-    let order = match args.picture {
-        Picture::CatchUp => Some(Order::of(&bed.sandbox.chains().await)),
-        Picture::Steady => None,
-    };
     let warnings = warnings(&brokers);
     for warning in warnings.iter().take(WARNINGS_SHOWN) {
         eprintln!("{warning}");
@@ -127,7 +125,8 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         cost: last.since(&first),
         resident,
         store_bytes_each: store_bytes / installations.max(1),
-        order,
+        order: Order::of(&bed.sandbox.chains().await),
+        falling_due_per_second: falling_due_per_second(installations),
         warnings: warnings.len(),
         spent_outside_grace: bed.sandbox.count("spent_outside_grace").await,
         seeded,
@@ -148,6 +147,21 @@ async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
         brokers.push(bed.broker(&name, &settings).await);
     }
     brokers
+}
+
+/// In a fleet of all ages.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 installations"
+)]
+fn falling_due_per_second(installations: u64) -> f64 {
+    let lifetime = humantime::parse_duration(LIFETIME).expect("a duration");
+    let born = Timestamp::from_millis(0);
+    let of_mean_jitter = u8::MAX / 2;
+    let age = Lead::Auto
+        .due(born + lifetime, lifetime, of_mean_jitter)
+        .since(born);
+    installations as f64 / age.as_secs_f64()
 }
 
 /// Bytes that the store uses.
