@@ -12,6 +12,7 @@ use store::Timestamp;
 use store::freshness::Lead;
 use tests::bed::Bed;
 use tests::fleet::Member;
+use tests::wait::{holds, until};
 use tokio::time::{Instant, sleep};
 
 use meter::{Reading, Resident};
@@ -24,6 +25,7 @@ const LIFETIME: &str = "24h";
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const BACKLOG_PATIENCE: Duration = Duration::from_secs(600);
 const WARNINGS_SHOWN: usize = 10;
 
 #[derive(Debug, Flags)]
@@ -103,7 +105,11 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         broker.launch().await;
     }
 
+    if args.picture == Picture::Steady {
+        nothing_due(&bed).await;
+    }
     sleep(WARM_UP).await;
+    let from = Timestamp::of_this_machine();
     let first = Reading::take(&bed, &brokers).await;
     let mut last = first.clone();
     let started = Instant::now();
@@ -125,7 +131,7 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         cost: last.since(&first),
         resident,
         store_bytes_each: store_bytes / installations.max(1),
-        order: Order::of(&bed.sandbox.chains().await),
+        order: Order::of(&bed.sandbox.chains().await, from),
         falling_due_per_second: falling_due_per_second(installations),
         warnings: warnings.len(),
         spent_outside_grace: bed.sandbox.count("spent_outside_grace").await,
@@ -147,6 +153,16 @@ async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
         brokers.push(bed.broker(&name, &settings).await);
     }
     brokers
+}
+
+/// What fell due while the fleet was seeded is no part of a steady state.
+async fn nothing_due(bed: &Bed) {
+    let writer = bed.writer();
+    until("the brokers to be up to date", BACKLOG_PATIENCE, || async {
+        let upcoming = writer.upcoming().await.expect("the store answers");
+        holds(upcoming.due.is_empty(), upcoming.due.len())
+    })
+    .await;
 }
 
 /// In a fleet of all ages.

@@ -1,6 +1,7 @@
 //! In which order refreshes happened: how well "the soonest to expire first" held, and how evenly.
 
 use serde_json::Value;
+use store::Timestamp;
 
 /// Of all refreshes that were seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -15,14 +16,16 @@ pub(super) struct Order {
 }
 
 impl Order {
-    /// From the sandbox's ledger: a seeded token expires a lifetime after it was issued.
-    pub(super) fn of(chains: &[Value]) -> Self {
+    /// Since `from`, by the sandbox's ledger: a seeded token expires a lifetime after it was issued.
+    pub(super) fn of(chains: &[Value], from: Timestamp) -> Self {
+        let from_ms = u64::try_from(from.as_millis()).unwrap_or(0);
         let mut spent: Vec<(u64, u64)> = chains
             .iter()
             .filter_map(|chain| {
                 let first = &chain["tokens"][0];
                 Some((first["spent_ms"].as_u64()?, first["issued_ms"].as_u64()?))
             })
+            .filter(|(spent_ms, _)| *spent_ms >= from_ms)
             .collect();
         spent.sort_unstable();
         Self::of_refreshes(&spent)
