@@ -1,8 +1,8 @@
 //! Finds what is due and has it refreshed, the soonest first. The schedule is in the store: nothing
 //! is armed here, and the memory of a broker does not grow with installations.
 //!
-//! All brokers look at the same heads of the same partitions. Nobody owns one: whoever claims first
-//! has it, and the next one gets what comes after it.
+//! Nobody owns anything: brokers see the same work, whoever claims first has it, and each begins at
+//! another place of what it sees, so that they seldom meet.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
-use store::InstallationId;
+use store::{InstallationId, Timestamp};
 use store_writer::backend::Upcoming;
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
@@ -116,16 +116,17 @@ impl Scheduler {
         let is_suspect = self.worker.streak.is_suspect();
         // One attempt finds out whether GHL knows us again.
         let wave = if is_suspect { 1 } else { self.within(WAVE) };
-        let mut left = &upcoming.due[..wave.min(upcoming.due.len())];
-        let mut started = 0;
+        let mut wave = upcoming.due[..wave.min(upcoming.due.len())].to_vec();
+        let elsewhere = usize::from(store::random::bytes::<1>()[0]) * wave.len() / 256;
+        wave.rotate_left(elsewhere);
+        let (mut left, mut started) = (wave.as_slice(), 0);
         while !left.is_empty() && !self.shutdown.is_started() && !self.worker.is_broken() {
             let slots = self.slots(left.len().min(self.within(CLAIM))).await;
-            if slots.is_empty() {
-                break;
-            }
             let (now, later) = left.split_at(slots.len());
             left = later;
             match self.start_some(now, slots).await {
+                // Others were here already: better to look again.
+                Ok(0) => break,
                 Ok(claimed) => started += claimed,
                 Err(error) => {
                     warn!(
@@ -159,20 +160,22 @@ impl Scheduler {
         slots
     }
 
-    /// Starts one of each named partition, and tells how many there were.
+    /// Starts what others have not claimed of `due`, and tells how many there were.
     async fn start_some(
         &mut self,
-        partitions: &[u8],
+        due: &[(u8, Timestamp)],
         slots: Vec<OwnedSemaphorePermit>,
     ) -> Result<usize, WriteError> {
-        let mut wanted: BTreeMap<u8, usize> = BTreeMap::new();
-        for partition in partitions {
-            *wanted.entry(*partition).or_default() += 1;
+        let mut wanted: BTreeMap<u8, (usize, Timestamp)> = BTreeMap::new();
+        for (partition, at) in due {
+            let (count, by) = wanted.entry(*partition).or_insert((0, *at));
+            *count += 1;
+            *by = (*by).max(*at);
         }
         let put_off = self.config.claim;
         let claims = wanted
             .into_iter()
-            .map(|(partition, count)| self.writer.claim(partition, count, put_off));
+            .map(|(partition, (count, by))| self.writer.claim(partition, count, by, put_off));
         let claimed = try_join_all(claims).await?.concat();
         let started = claimed.len();
         for (id, slot) in claimed.into_iter().zip(slots) {

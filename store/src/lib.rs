@@ -11,6 +11,7 @@ pub mod consent_state;
 pub mod freshness;
 pub mod id;
 pub mod keys;
+mod pack;
 pub mod random;
 pub mod reader;
 pub mod record;

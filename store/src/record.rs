@@ -255,7 +255,7 @@ impl StoredAccess {
     pub fn open(self, id: &InstallationId, ring: &KeyRing) -> Result<AccessRecord, Unreadable> {
         let label = access_label(id, self.generation);
         Ok(AccessRecord {
-            token: ring.open_text(label, &self.token)?,
+            token: ring.open_token(label, &self.token)?,
             expires_at: self.expires_at,
             lifetime: self.lifetime,
             generation: self.generation,

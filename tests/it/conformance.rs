@@ -331,7 +331,12 @@ async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up()
         let taken = until("the takeover", SOON, || async {
             // By the schedule, as another broker would.
             let claimed = writer
-                .claim(id.partition(), 8, Duration::from_millis(50))
+                .claim(
+                    id.partition(),
+                    8,
+                    store.reader.now(),
+                    Duration::from_millis(50),
+                )
                 .await
                 .unwrap();
             holds(claimed == [id.clone()], claimed)?;
@@ -357,14 +362,14 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
         let all_is_due = async || {
             let partitions: BTreeSet<u8> = ids.iter().map(InstallationId::partition).collect();
             let due = store.writer.upcoming().await.unwrap().due;
-            let due: BTreeSet<u8> = due.into_iter().collect();
+            let due: BTreeSet<u8> = due.into_iter().map(|(partition, _)| partition).collect();
             holds(due == partitions, due)
         };
         until("all to be due", SOON, &all_is_due).await;
         let claim_all = async |claim: Duration| {
             let mut claimed = Vec::new();
-            for partition in store.writer.upcoming().await.unwrap().due {
-                let racers = (0..3).map(|_| store.writer.claim(partition, 2, claim));
+            for (partition, by) in store.writer.upcoming().await.unwrap().due {
+                let racers = (0..3).map(|_| store.writer.claim(partition, 2, by, claim));
                 for racer in join_all(racers).await {
                     claimed.extend(racer.unwrap());
                 }

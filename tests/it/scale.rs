@@ -105,3 +105,18 @@ async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
     }
     assert_eq!(scheduled, INSTALLATIONS);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_is_somebodys_is_not_seeded_by_mistake() {
+    let bed = Bed::start(0, "24h").await;
+    bed.seed(20, "0s").await;
+    let seed = ["bench", "seed", "--installations", "5"];
+    let refused = bed.evergreen(&seed).run().await;
+    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+    assert_eq!(refused.status.code(), Some(1), "{said}");
+    assert!(said.contains("holds 20 installations"), "{said}");
+
+    let added = bed.evergreen(&seed).args(&["--add"]).run().await;
+    assert!(added.status.success(), "{added:?}");
+    assert_eq!(bed.writer().stock().await.unwrap().refreshing, 25);
+}

@@ -97,7 +97,9 @@ impl Bed {
         store.expect("a URL").writer
     }
 
-    fn evergreen(&self, command: &[&str]) -> Start {
+    /// The program with this store and its keys.
+    #[must_use]
+    pub fn evergreen(&self, command: &[&str]) -> Start {
         Start::evergreen(command)
             .env("EVERGREEN_REDIS_URL", self.store.url())
             .env("EVERGREEN_ACCESS_KEYS", self.access_keys.expose_secret())

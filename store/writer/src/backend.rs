@@ -84,8 +84,8 @@ pub const DEPTH: usize = 4;
 /// What lies ahead, as far as a look goes.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct Upcoming {
-    /// What is due by now, the soonest first: for each installation its partition.
-    pub due: Vec<u8>,
+    /// What is due by now, the soonest first: for each installation its partition, and since when.
+    pub due: Vec<(u8, Timestamp)>,
     /// When the next thing after those is due; `None`: nothing is scheduled.
     pub next_in: Option<Duration>,
     /// Whether a part of the store did not answer, and more may be due there.
@@ -96,14 +96,12 @@ impl Upcoming {
     /// Of the first [`DEPTH`] times of every partition.
     #[must_use]
     pub fn of(scheduled: impl IntoIterator<Item = (u8, Timestamp)>, now: Timestamp) -> Self {
-        let (mut due, later): (Vec<_>, Vec<_>) = scheduled
-            .into_iter()
-            .map(|(partition, at)| (at, partition))
-            .partition(|(at, _)| *at <= now);
-        due.sort_unstable();
+        let (mut due, later): (Vec<_>, Vec<_>) =
+            scheduled.into_iter().partition(|(_, at)| *at <= now);
+        due.sort_unstable_by_key(|(_, at)| *at);
         Self {
-            due: due.into_iter().map(|(_, partition)| partition).collect(),
-            next_in: later.into_iter().min().map(|(at, _)| at.since(now)),
+            due,
+            next_in: later.into_iter().map(|(_, at)| at.since(now)).min(),
             is_partial: false,
         }
     }
@@ -131,11 +129,13 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
         revision: &'a [u8],
     ) -> Answer<'a, Confirmation>;
 
-    /// Takes up to `limit` ids that are due, and puts them off by `claim` in the same step.
+    /// Takes up to `limit` ids that were due at `by`, and puts them off by `claim` from now in the
+    /// same step.
     fn claim(
         &self,
         partition: u8,
         limit: usize,
+        by: Timestamp,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>>;
     /// Looks at a scheduled id at `at`, unless it is scheduled sooner or not at all.
@@ -176,7 +176,7 @@ mod tests {
             (9, at(70)),
         ];
         let upcoming = Upcoming::of(scheduled, at(50));
-        assert_eq!(upcoming.due, [7, 7, 0]);
+        assert_eq!(upcoming.due, [(7, at(10)), (7, at(20)), (0, at(30))]);
         assert_eq!(upcoming.next_in, Some(Duration::from_millis(20)));
         assert_eq!(Upcoming::of([], at(50)), Upcoming::default());
     }

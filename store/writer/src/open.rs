@@ -3,7 +3,7 @@
 use std::path::Path;
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use store::connection::{Address, BadAddress, Link};
 use store::freshness::Lead;
 use store::record::access_label;
@@ -29,12 +29,11 @@ impl Rings {
         generation: Generation,
         token: &SecretString,
     ) -> Sealed {
-        let plain = token.expose_secret().as_bytes();
-        self.access.seal(access_label(id, generation), plain)
+        self.access.seal_token(access_label(id, generation), token)
     }
 
     pub(crate) fn seal_refresh(&self, label: Label<'_>, token: &SecretString) -> Sealed {
-        self.refresh.seal(label, token.expose_secret().as_bytes())
+        self.refresh.seal_token(label, token)
     }
 }
 

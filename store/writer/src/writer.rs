@@ -191,8 +191,8 @@ impl StoreWriter {
         .await
     }
 
-    /// Takes up to `limit` due installations of a partition. Unless they are dealt with, they are
-    /// due again after `claim`.
+    /// Takes up to `limit` installations of a partition that were due at `by`, which is now or
+    /// before. Unless they are dealt with, they are due again after `claim`.
     ///
     /// # Errors
     /// When the store is away.
@@ -200,9 +200,10 @@ impl StoreWriter {
         &self,
         partition: u8,
         limit: usize,
+        by: Timestamp,
         claim: Duration,
     ) -> Result<Vec<InstallationId>, WriteError> {
-        self.backend.claim(partition, limit, claim).await
+        self.backend.claim(partition, limit, by, claim).await
     }
 
     /// Looks at a scheduled installation at `at` already, if that is sooner than planned.

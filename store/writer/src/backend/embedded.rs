@@ -127,6 +127,7 @@ impl Backend for Embedded {
         &self,
         partition: u8,
         limit: usize,
+        by: Timestamp,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
@@ -136,8 +137,7 @@ impl Backend for Embedded {
                 let due: Vec<String> = {
                     let sorted = store.open_table(SORTED)?;
                     let range = sorted.range(
-                        (key.as_str(), i64::MIN, "")
-                            ..=(key.as_str(), now.as_millis(), "\u{10ffff}"),
+                        (key.as_str(), i64::MIN, "")..=(key.as_str(), by.as_millis(), "\u{10ffff}"),
                     )?;
                     range
                         .take(limit)

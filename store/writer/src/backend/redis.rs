@@ -158,11 +158,12 @@ impl Backend for RedisBackend {
         &self,
         partition: u8,
         limit: usize,
+        by: Timestamp,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let mut call = self.claim.on([keys::due(partition)]);
-            call.arg(limit).arg(millis(claim));
+            call.arg(limit).arg(by.as_millis()).arg(millis(claim));
             let ids: Vec<String> = self.run(|redis| call.run(redis)).await?;
             Ok(parse_ids(&ids))
         })

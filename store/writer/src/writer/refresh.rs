@@ -261,7 +261,7 @@ impl StoreWriter {
         Ok(Begun {
             installation: next.id.clone(),
             intent: intent.id.clone(),
-            refresh_token: self.rings.refresh.open_text(label, &chain.refresh_token)?,
+            refresh_token: self.rings.refresh.open_token(label, &chain.refresh_token)?,
             user_type: next.access.user_type,
             began_at: now,
             first_spent_at: intent.is_repeat().then_some(intent.first_spent_at),

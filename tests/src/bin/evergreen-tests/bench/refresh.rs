@@ -8,8 +8,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args as Flags, ValueEnum};
+use store::Timestamp;
+use store::freshness::Lead;
 use tests::bed::Bed;
 use tests::fleet::Member;
+use tests::wait::{holds, until};
 use tokio::time::{Instant, sleep};
 
 use meter::{Reading, Resident};
@@ -22,6 +25,8 @@ const LIFETIME: &str = "24h";
 const WARM_UP: Duration = Duration::from_secs(2);
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
+const BACKLOG_PATIENCE: Duration = Duration::from_secs(600);
+const WARNINGS_SHOWN: usize = 10;
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
@@ -100,7 +105,11 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         broker.launch().await;
     }
 
+    if args.picture == Picture::Steady {
+        nothing_due(&bed).await;
+    }
     sleep(WARM_UP).await;
+    let from = Timestamp::of_this_machine();
     let first = Reading::take(&bed, &brokers).await;
     let mut last = first.clone();
     let started = Instant::now();
@@ -111,10 +120,10 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         last = Reading::take(&bed, &brokers).await;
         resident.look(&brokers);
     }
-    let order = match args.picture {
-        Picture::CatchUp => Some(Order::of(&bed.sandbox.chains().await)),
-        Picture::Steady => None,
-    };
+    let warnings = warnings(&brokers);
+    for warning in warnings.iter().take(WARNINGS_SHOWN) {
+        eprintln!("{warning}");
+    }
     Measured {
         picture: args.picture,
         installations,
@@ -122,7 +131,9 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         cost: last.since(&first),
         resident,
         store_bytes_each: store_bytes / installations.max(1),
-        order,
+        order: Order::of(&bed.sandbox.chains().await, from),
+        falling_due_per_second: falling_due_per_second(installations),
+        warnings: warnings.len(),
         spent_outside_grace: bed.sandbox.count("spent_outside_grace").await,
         seeded,
     }
@@ -144,8 +155,44 @@ async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
     brokers
 }
 
+/// What fell due while the fleet was seeded is no part of a steady state.
+async fn nothing_due(bed: &Bed) {
+    let writer = bed.writer();
+    until("the brokers to be up to date", BACKLOG_PATIENCE, || async {
+        let upcoming = writer.upcoming().await.expect("the store answers");
+        holds(upcoming.due.is_empty(), upcoming.due.len())
+    })
+    .await;
+}
+
+/// In a fleet of all ages.
+#[expect(
+    clippy::cast_precision_loss,
+    reason = "far fewer than 2^52 installations"
+)]
+fn falling_due_per_second(installations: u64) -> f64 {
+    let lifetime = humantime::parse_duration(LIFETIME).expect("a duration");
+    let born = Timestamp::from_millis(0);
+    let of_mean_jitter = u8::MAX / 2;
+    let age = Lead::Auto
+        .due(born + lifetime, lifetime, of_mean_jitter)
+        .since(born);
+    installations as f64 / age.as_secs_f64()
+}
+
 /// Bytes that the store uses.
 async fn memory(bed: &Bed) -> u64 {
     let used = bed.writer().memory().await.expect("the store answers");
     used.expect("Redis knows what it uses")
+}
+
+/// What brokers said beside good news.
+fn warnings(brokers: &[Member]) -> Vec<String> {
+    let is_warning = |line: &String| {
+        ["WARN", "ERROR", "-RETRY]", "-FAIL]"]
+            .iter()
+            .any(|word| line.contains(word))
+    };
+    let lines = brokers.iter().flat_map(Member::log);
+    lines.filter(is_warning).collect()
 }

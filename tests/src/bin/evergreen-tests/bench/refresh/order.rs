@@ -1,6 +1,7 @@
-//! How well "the soonest to expire first" held.
+//! In which order refreshes happened: how well "the soonest to expire first" held, and how evenly.
 
 use serde_json::Value;
+use store::Timestamp;
 
 /// Of all refreshes that were seen.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -10,26 +11,30 @@ pub(super) struct Order {
     pub(super) pairs_in_order: f64,
     /// By how much, in seconds of expiry, the worst one had been overtaken.
     pub(super) worst_overtaken_s: f64,
+    /// How many there were in the busiest second.
+    pub(super) busiest_second: usize,
 }
 
 impl Order {
-    /// From the sandbox's ledger: a seeded token expires a lifetime after it was issued.
-    pub(super) fn of(chains: &[Value]) -> Self {
+    /// Since `from`, by the sandbox's ledger: a seeded token expires a lifetime after it was issued.
+    pub(super) fn of(chains: &[Value], from: Timestamp) -> Self {
+        let from_ms = u64::try_from(from.as_millis()).unwrap_or(0);
         let mut spent: Vec<(u64, u64)> = chains
             .iter()
             .filter_map(|chain| {
                 let first = &chain["tokens"][0];
                 Some((first["spent_ms"].as_u64()?, first["issued_ms"].as_u64()?))
             })
+            .filter(|(spent_ms, _)| *spent_ms >= from_ms)
             .collect();
         spent.sort_unstable();
-        let expiries: Vec<u64> = spent.into_iter().map(|(_, issued_ms)| issued_ms).collect();
-        Self::of_expiries(expiries)
+        Self::of_refreshes(&spent)
     }
 
-    /// In the order in which they were refreshed, in milliseconds.
+    /// Of when each was refreshed and when it expires, in milliseconds, by the former.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
-    fn of_expiries(mut expiries: Vec<u64>) -> Self {
+    fn of_refreshes(refreshes: &[(u64, u64)]) -> Self {
+        let mut expiries: Vec<u64> = refreshes.iter().map(|(_, expiry)| *expiry).collect();
         let refreshed = expiries.len();
         let mut latest = 0;
         let overtaken = expiries.iter().map(|expiry| {
@@ -43,8 +48,17 @@ impl Order {
             refreshed,
             pairs_in_order: 1.0 - wrong as f64 / pairs.max(1) as f64,
             worst_overtaken_s: worst_ms as f64 / 1000.0,
+            busiest_second: busiest_second(refreshes),
         }
     }
+}
+
+fn busiest_second(refreshes: &[(u64, u64)]) -> usize {
+    let ends = refreshes.iter().enumerate().map(|(first, (start_ms, _))| {
+        let end = refreshes.partition_point(|(at_ms, _)| *at_ms < start_ms + 1000);
+        end - first
+    });
+    ends.max().unwrap_or(0)
 }
 
 /// Merge sort; returns how many pairs stood in the wrong order.
@@ -74,7 +88,13 @@ mod tests {
 
     #[test]
     fn order_is_judged_by_pairs_and_by_the_worst() {
-        let order = |expiries: &[u64]| Order::of_expiries(expiries.to_vec());
+        let order = |expiries: &[u64]| {
+            let refreshes: Vec<_> = (0..)
+                .map(|number| number * 400)
+                .zip(expiries.iter().copied())
+                .collect();
+            Order::of_refreshes(&refreshes)
+        };
         let perfect = order(&[1000, 2000, 2000, 3000]);
         assert_eq!(perfect.pairs_in_order, 1.0);
         assert_eq!(perfect.worst_overtaken_s, 0.0);
@@ -82,6 +102,7 @@ mod tests {
         assert!((one_late.pairs_in_order - 4.0 / 6.0).abs() < 1e-9);
         assert_eq!(one_late.worst_overtaken_s, 2.0);
         assert_eq!(order(&[3, 2, 1]).pairs_in_order, 0.0);
+        assert_eq!(perfect.busiest_second, 3);
         assert_eq!(order(&[]).refreshed, 0);
     }
 }

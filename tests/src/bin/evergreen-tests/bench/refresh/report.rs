@@ -18,7 +18,11 @@ pub(super) struct Measured {
     pub(super) cost: Cost,
     pub(super) resident: Resident,
     pub(super) store_bytes_each: u64,
-    pub(super) order: Option<Order>,
+    pub(super) order: Order,
+    /// As many as fall due per second, all brokers together.
+    pub(super) falling_due_per_second: f64,
+    /// Lines of the brokers' logs that are no good news.
+    pub(super) warnings: usize,
     pub(super) spent_outside_grace: u64,
     /// What the seeding said.
     pub(super) seeded: String,
@@ -53,7 +57,7 @@ impl Measured {
 /// One column for each run.
 pub(super) fn table(runs: &[Measured]) -> String {
     type Row = (&'static str, fn(&Measured) -> String);
-    let rows: [Row; 19] = [
+    let rows: [Row; 22] = [
         ("picture", |run| format!("{:?}", run.picture)),
         ("installations", |run| run.installations.to_string()),
         ("brokers", |run| run.brokers().to_string()),
@@ -63,6 +67,12 @@ pub(super) fn table(runs: &[Measured]) -> String {
             format!("{:.1}", run.cost.took.as_secs_f64())
         }),
         ("  per second", |run| format!("{:.1}", run.per_second())),
+        ("  in the busiest second", |run| {
+            run.order.busiest_second.to_string()
+        }),
+        ("  falling due per second", |run| {
+            format!("{:.1}", run.falling_due_per_second)
+        }),
         ("  each broker's share, %", |run| {
             format!("{:?}", run.shares())
         }),
@@ -85,11 +95,12 @@ pub(super) fn table(runs: &[Measured]) -> String {
             run.store_bytes_each.to_string()
         }),
         ("pairs in order of expiry, %", |run| {
-            with_order(run, |order| format!("{:.3}", order.pairs_in_order * 100.0))
+            format!("{:.3}", run.order.pairs_in_order * 100.0)
         }),
         ("  worst overtaken, s of expiry", |run| {
-            with_order(run, |order| format!("{:.0}", order.worst_overtaken_s))
+            format!("{:.0}", run.order.worst_overtaken_s)
         }),
+        ("warnings of the brokers", |run| run.warnings.to_string()),
         ("spent outside the grace", |run| {
             run.spent_outside_grace.to_string()
         }),
@@ -103,10 +114,6 @@ pub(super) fn table(runs: &[Measured]) -> String {
         table.push('\n');
     }
     table
-}
-
-fn with_order(run: &Measured, figure: impl FnOnce(&Order) -> String) -> String {
-    run.order.as_ref().map_or("-".to_owned(), figure)
 }
 
 fn mb(kb: u64) -> String {
@@ -140,11 +147,14 @@ fn one_as_json(run: &Measured) -> Value {
             "end": run.resident.last_kb,
         },
         "store_bytes_per_installation": run.store_bytes_each,
-        "order": run.order.map(|order| json!({
-            "refreshes": order.refreshed,
-            "pairs_in_order": order.pairs_in_order,
-            "worst_overtaken_seconds_of_expiry": order.worst_overtaken_s,
-        })),
+        "busiest_second": run.order.busiest_second,
+        "falling_due_per_second": run.falling_due_per_second,
+        "order": {
+            "refreshes": run.order.refreshed,
+            "pairs_in_order": run.order.pairs_in_order,
+            "worst_overtaken_seconds_of_expiry": run.order.worst_overtaken_s,
+        },
+        "warnings": run.warnings,
         "spent_outside_grace": run.spent_outside_grace,
         "seeding": run.seeded,
     })
