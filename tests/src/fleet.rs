@@ -254,13 +254,19 @@ impl<T: Topology> Fleet<T> {
             assert_eq!(ledger[never], 0, "{never}: {ledger}");
         }
         let url = format!("{}/v1/installations?limit=500", self.brokers[0].internal);
-        let (_, listed) = client::get(&self.client, &url).await;
-        let listed = listed["installations"].as_array().expect("a list");
         let is_valid = |one: &Value| one["tokenStatus"] == "valid";
-        assert!(
-            !listed.is_empty() && listed.iter().all(is_valid),
-            "{listed:#?}"
-        );
+        until(
+            "every token to be valid",
+            Duration::from_secs(30),
+            || async {
+                let (_, listed) = client::get(&self.client, &url).await;
+                let listed = listed["installations"].as_array().cloned();
+                let listed = listed.unwrap_or_default();
+                let is_so = !listed.is_empty() && listed.iter().all(is_valid);
+                holds(is_so, listed.iter().find(|one| !is_valid(one)))
+            },
+        )
+        .await;
     }
 
     /// All lines that all brokers have logged so far.
