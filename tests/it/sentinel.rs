@@ -15,8 +15,10 @@ use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// How long callers call.
-const CALLS: Duration = Duration::from_secs(16);
+/// A quarter of it is left when a token is refreshed: more than a failover takes.
+const LIFETIME: &str = "24s";
+/// How long callers call: for longer than that.
+const CALLS: Duration = Duration::from_secs(26);
 /// A write counts once one replica has it.
 const CONFIRMED: (&str, &str) = ("EVERGREEN_REDIS_REPLICAS", "1");
 const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
@@ -45,7 +47,7 @@ async fn spent(fleet: &Fleet<Sentinel>) -> u64 {
 /// Forty installations are refreshed and called for while another server becomes the master.
 async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
     let _alone = tests::alone().await;
-    let mut fleet = start(2, "16s").await;
+    let mut fleet = start(2, LIFETIME).await;
     let installations = fleet.install(40).await;
     fleet.warm(&installations).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
