@@ -86,7 +86,8 @@ pub(crate) struct Attempt {
     pub at: Timestamp,
     /// In 0..=1: spreads retries.
     pub jitter: f64,
-    /// Whether other installations were lately refreshed with the same client pair.
+    /// Whether another installation was refreshed with the same client pair since this one was last
+    /// refused for it.
     pub is_pair_proven: bool,
 }
 

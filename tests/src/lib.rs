@@ -5,6 +5,7 @@ pub mod bed;
 pub mod client;
 pub mod deployed;
 pub mod fleet;
+pub mod front;
 pub mod haproxy;
 pub mod load;
 pub mod port;
