@@ -18,6 +18,7 @@ mod revocation;
 mod scale;
 mod settings;
 mod shutdown;
+mod time;
 mod transparency;
 mod walls;
 mod webhooks;

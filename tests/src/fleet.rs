@@ -71,6 +71,22 @@ impl Member {
         .await;
     }
 
+    /// From the next launch on with these settings.
+    pub fn set(&mut self, settings: impl IntoIterator<Item = (&'static str, String)>) {
+        let settings = settings.into_iter();
+        self.start
+            .env
+            .extend(settings.map(|(key, value)| (key.to_owned(), value)));
+    }
+
+    /// Sends a signal to it.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: i32) {
+        self.program.as_ref().expect("it runs").signal(signal);
+    }
+
     /// From the next launch on without a setting.
     pub fn unset(&mut self, key: &str) {
         self.start.env.remove(key);

@@ -15,6 +15,7 @@ pub mod sandbox;
 pub mod scratch;
 pub mod up;
 pub mod wait;
+pub mod wall_clock;
 
 use std::sync::OnceLock;
 use std::time::Duration;
