@@ -4,9 +4,9 @@
 //! thousand installations that look dead. From then on one refresh per pause, of whichever broker
 //! is first, finds out whether GHL takes them again; who gets a token ends it for all.
 //!
-//! A 429 is about all of us as well. That pause is short, so that a token whose answer was lost is
-//! still asked for again inside GHL's grace, and ends by itself. How long one installation waits is
-//! in its record.
+//! A 429 is about all of us as well. That pause is short and ends by itself, and a token whose answer
+//! was lost is asked for again in spite of it: GHL's grace is over soon. How long one installation
+//! waits is in its record.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -26,11 +26,8 @@ use crate::outcome::FailureKind;
 
 /// How long everybody pauses between two looks at the client pair.
 const PAUSE: Duration = Duration::from_secs(30);
-/// How long everybody pauses after a 429 at most: a third of GHL's grace.
+/// How long everybody pauses after a 429 at most.
 const BREATHER: Duration = Duration::from_secs(10);
-
-const REFUSED: &str = "GHL refuses the client id and secret";
-const OVERLOADED: &str = "GHL is overloaded (429)";
 
 /// Whether refreshes may be started.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -38,7 +35,34 @@ pub(crate) enum Way {
     Free,
     /// One of them may, of whoever gets [`Breaker::may_probe`].
     Probe,
-    Paused,
+    Paused(Pause),
+}
+
+/// Why refreshes pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// GHL refuses the client pair: for every refresh.
+    Refused,
+    /// GHL has too much to do: what it may have done already is asked for all the same.
+    Overloaded,
+}
+
+impl Pause {
+    /// For people, and for the store.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "GHL refuses the client id and secret",
+            Self::Overloaded => "GHL is overloaded (429)",
+        }
+    }
+
+    fn of(reason: &str) -> Self {
+        if reason == Self::Overloaded.as_str() {
+            Self::Overloaded
+        } else {
+            Self::Refused
+        }
+    }
 }
 
 /// What this broker saw, and its view of what all have seen.
@@ -55,8 +79,7 @@ struct State {
     /// When the last attempt began that GHL granted a token.
     last_success: Option<Timestamp>,
     is_pair_doubted: bool,
-    /// Why refreshes pause.
-    pause: Option<String>,
+    pause: Option<Pause>,
 }
 
 impl Breaker {
@@ -74,8 +97,9 @@ impl Breaker {
     pub(crate) async fn look(&self) -> Result<Way, WriteError> {
         let (pause, doubt) = try_join!(self.writer.breaker(), self.writer.distrust())?;
         metrics::breaker(doubt.is_some());
-        let way = match (&pause, &doubt) {
-            (Some(_), _) => Way::Paused,
+        let pause = pause.as_deref().map(Pause::of);
+        let way = match (pause, &doubt) {
+            (Some(pause), _) => Way::Paused(pause),
             (None, Some(_)) => Way::Probe,
             (None, None) => Way::Free,
         };
@@ -85,13 +109,13 @@ impl Breaker {
             state.rejected.end();
         }
         state.is_pair_doubted = doubt.is_some();
-        state.pause = pause.or_else(|| doubt.map(|_| REFUSED.to_owned()));
+        state.pause = doubt.map(|_| Pause::Refused).or(pause);
         Ok(way)
     }
 
     /// Why refreshes pause, as of the last look.
-    pub(crate) fn pause(&self) -> Option<String> {
-        self.state().pause.clone()
+    pub(crate) fn pause(&self) -> Option<Pause> {
+        self.state().pause
     }
 
     /// Whether the refresh that finds out about the client pair is this broker's. The others pause.
@@ -99,7 +123,7 @@ impl Breaker {
     /// # Errors
     /// When the store is away.
     pub(crate) async fn may_probe(&self) -> Result<bool, WriteError> {
-        self.writer.open_breaker(REFUSED, PAUSE).await
+        self.open(Pause::Refused, PAUSE).await
     }
 
     /// Whether somebody else was refreshed since this installation was last refused for the client
@@ -158,9 +182,8 @@ impl Breaker {
     }
 
     async fn doubt_pair(&self, reason: &str) {
-        self.pause_here(REFUSED);
         // In this order: who sees the doubt without the pause would probe.
-        let paused = self.writer.open_breaker(REFUSED, PAUSE).await;
+        let paused = self.open(Pause::Refused, PAUSE).await;
         let doubted = match paused {
             Ok(_) => self.writer.distrust_pair(reason).await,
             Err(error) => Err(error),
@@ -180,8 +203,7 @@ impl Breaker {
     }
 
     async fn take_a_breather(&self, pause: Duration) {
-        self.pause_here(OVERLOADED);
-        match self.writer.open_breaker(OVERLOADED, pause).await {
+        match self.open(Pause::Overloaded, pause).await {
             Ok(true) => warn!(
                 "GHL is overloaded (429): all refreshes pause for {}. Tokens are refreshed long \
                  before they expire: nothing is to be done unless this goes on",
@@ -193,8 +215,9 @@ impl Breaker {
     }
 
     /// What this broker has claimed already does not wait for its next look.
-    fn pause_here(&self, reason: &str) {
-        self.state().pause = Some(reason.to_owned());
+    async fn open(&self, reason: Pause, pause: Duration) -> Result<bool, WriteError> {
+        self.state().pause = Some(reason);
+        self.writer.open_breaker(reason.as_str(), pause).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {

@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::breaker::Way;
+use crate::breaker::{Pause, Way};
 use crate::config::SchedulerConfig;
 use crate::crash_point::{self, Step};
 use crate::metrics;
@@ -90,12 +90,14 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    /// What is due; nothing while refreshes pause.
+    /// What is due; nothing while all refreshes pause.
     async fn look(&self) -> Result<(Way, Upcoming), WriteError> {
         let way = self.worker.breaker.look().await?;
         let upcoming = match way {
-            Way::Free | Way::Probe => self.writer.upcoming().await?,
-            Way::Paused => Upcoming::default(),
+            Way::Free | Way::Probe | Way::Paused(Pause::Overloaded) => {
+                self.writer.upcoming().await?
+            }
+            Way::Paused(Pause::Refused) => Upcoming::default(),
         };
         Ok((way, upcoming))
     }
@@ -115,7 +117,7 @@ impl Scheduler {
         let mut started = 0;
         while !left.is_empty()
             && !self.shutdown.is_started()
-            && self.worker.breaker.pause().is_none()
+            && self.worker.breaker.pause() != Some(Pause::Refused)
         {
             let slots = self.slots(left.len().min(self.within(CLAIM))).await;
             if slots.is_empty() {
@@ -201,7 +203,7 @@ impl Scheduler {
         self.shutdown.spawn(async move {
             crash_point::reached(Step::Claimed);
             let outcome = match way {
-                Way::Free | Way::Paused => worker.refresh(&id, Wanted::Due).await,
+                Way::Free | Way::Paused(_) => worker.refresh(&id, Wanted::Due).await,
                 Way::Probe => worker.probe(&id, Wanted::Due).await,
             };
             if let Err(error) = settle(&writer, &id, outcome).await {

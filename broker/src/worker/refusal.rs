@@ -21,6 +21,7 @@ impl Worker {
         let attempt = Attempt {
             failures: begun.failures,
             is_repeat: begun.first_spent_at.is_some(),
+            is_in_grace: begun.first_spent_at.is_some() && !begun.is_past_grace(),
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
             is_pair_proven: self.breaker.is_pair_proven(begun.last_error.as_ref()),
