@@ -1,63 +1,260 @@
-//! When GHL refuses our client id and secret, it refuses them for everybody: one alarm, and all
-//! brokers pause, instead of a thousand installations that look dead.
+//! When GHL refuses everybody, all brokers pause together. What they know of it is in the store.
+//!
+//! A client id and secret that are refused are refused for everybody: one alarm, instead of a
+//! thousand installations that look dead. From then on one refresh per pause, of whichever broker
+//! is first, finds out whether GHL takes them again; who gets a token ends it for all.
+//!
+//! A 429 is about all of us as well. That pause is short and ends by itself, and a token whose answer
+//! was lost is asked for again in spite of it: GHL's grace is over soon. How long one installation
+//! waits is in its record.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-use store::InstallationId;
+use ghl::Failure;
+use http::StatusCode;
+use store::{InstallationId, Timestamp};
+use store_writer::installation::LastError;
+use store_writer::writer::Begun;
+use store_writer::{StoreWriter, WriteError};
+use tokio::try_join;
+use tracing::{error, info, warn};
 
-/// So many installations refused in a row, without one success between, are not one
-/// installation's trouble.
-const STREAK: usize = 3;
-/// How long everybody pauses; then one attempt finds out whether the pair is good again.
-pub(crate) const PAUSE: Duration = Duration::from_secs(30);
-/// For how long a success proves that the pair is good.
-const PROOF: Duration = Duration::from_secs(10 * 60);
+use crate::metrics;
+use crate::outcome::FailureKind;
 
-/// Who was refused for the client pair since the last success of this broker.
-#[derive(Debug, Default)]
-pub(crate) struct Streak(Mutex<State>);
+/// How long everybody pauses between two looks at the client pair.
+const PAUSE: Duration = Duration::from_secs(30);
+/// How long everybody pauses after a 429 at most.
+const BREATHER: Duration = Duration::from_secs(10);
+
+/// Whether refreshes may be started.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Way {
+    Free,
+    /// One of them may, of whoever gets [`Breaker::may_probe`].
+    Probe,
+    Paused(Pause),
+}
+
+/// Why refreshes pause.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pause {
+    /// GHL refuses the client pair: for every refresh.
+    Refused,
+    /// GHL has too much to do: what it may have done already is asked for all the same.
+    Overloaded,
+}
+
+impl Pause {
+    /// For people, and for the store.
+    pub(crate) const fn as_str(self) -> &'static str {
+        match self {
+            Self::Refused => "GHL refuses the client id and secret",
+            Self::Overloaded => "GHL is overloaded (429)",
+        }
+    }
+
+    fn of(reason: &str) -> Self {
+        if reason == Self::Overloaded.as_str() {
+            Self::Overloaded
+        } else {
+            Self::Refused
+        }
+    }
+}
+
+/// What this broker saw, and its view of what all have seen.
+#[derive(Debug)]
+pub(crate) struct Breaker {
+    writer: StoreWriter,
+    state: Mutex<State>,
+}
 
 #[derive(Debug, Default)]
 struct State {
-    refused: HashSet<InstallationId>,
-    last_success: Option<Instant>,
+    rejected: Streak,
+    overloaded: Streak,
+    /// When the last attempt began that GHL granted a token.
+    last_success: Option<Timestamp>,
+    is_pair_doubted: bool,
+    pause: Option<Pause>,
 }
 
-impl Streak {
-    pub(crate) fn success(&self) {
-        let mut state = self.state();
-        state.refused.clear();
-        state.last_success = Some(Instant::now());
-    }
-
-    /// Notes a refusal; true when everybody should pause.
-    #[must_use]
-    pub(crate) fn refused(&self, id: &InstallationId) -> bool {
-        let mut state = self.state();
-        if state.refused.len() < STREAK {
-            state.refused.insert(id.clone());
+impl Breaker {
+    pub(crate) fn new(writer: StoreWriter) -> Self {
+        Self {
+            writer,
+            state: Mutex::default(),
         }
-        state.refused.len() >= STREAK
     }
 
-    /// Whether one attempt at a time is enough to find out.
-    #[must_use]
-    pub(crate) fn is_suspect(&self) -> bool {
-        self.state().refused.len() >= STREAK
+    /// Learns from the store whether refreshes may be started.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub(crate) async fn look(&self) -> Result<Way, WriteError> {
+        let (pause, doubt) = try_join!(self.writer.breaker(), self.writer.distrust())?;
+        metrics::breaker(doubt.is_some());
+        let pause = pause.as_deref().map(Pause::of);
+        let way = match (pause, &doubt) {
+            (Some(pause), _) => Way::Paused(pause),
+            (None, Some(_)) => Way::Probe,
+            (None, None) => Way::Free,
+        };
+        let mut state = self.state();
+        if state.is_pair_doubted && doubt.is_none() {
+            // Somebody was refreshed since.
+            state.rejected.end();
+        }
+        state.is_pair_doubted = doubt.is_some();
+        state.pause = doubt.map(|_| Pause::Refused).or(pause);
+        Ok(way)
     }
 
-    /// Whether others were lately refreshed with the same pair, so that a refusal is about the one
-    /// who got it: GHL gives the same answer for a grant that was revoked.
-    #[must_use]
-    pub(crate) fn is_pair_proven(&self) -> bool {
+    /// What the last look found.
+    pub(crate) fn last(&self) -> Way {
+        self.pause().map_or(Way::Free, Way::Paused)
+    }
+
+    /// Why refreshes pause, as of the last look.
+    pub(crate) fn pause(&self) -> Option<Pause> {
+        self.state().pause
+    }
+
+    /// Whether the refresh that finds out about the client pair is this broker's. The others pause.
+    ///
+    /// # Errors
+    /// When the store is away.
+    pub(crate) async fn may_probe(&self) -> Result<bool, WriteError> {
+        self.open(Pause::Refused, PAUSE).await
+    }
+
+    /// Whether somebody else was refreshed since this installation was last refused for the client
+    /// pair, so that the refusal is about it alone: GHL gives the same answer for a grant that was
+    /// revoked.
+    pub(crate) fn is_pair_proven(&self, last: Option<&LastError>) -> bool {
+        let refused = last.filter(|last| last.kind == FailureKind::ClientRejected.as_str());
         let last_success = self.state().last_success;
-        last_success.is_some_and(|at| at.elapsed() < PROOF)
+        refused.is_some_and(|refused| last_success.is_some_and(|at| at > refused.at))
+    }
+
+    /// An attempt that began then was granted a token.
+    pub(crate) async fn succeeded(&self, began_at: Timestamp) {
+        let was_doubted = {
+            let mut state = self.state();
+            state.rejected.end();
+            state.overloaded.end();
+            state.last_success = state.last_success.max(Some(began_at));
+            state.is_pair_doubted
+        };
+        if was_doubted {
+            match self.writer.trust_pair().await {
+                Ok(true) => info!("GHL takes the client id and secret again: refreshes go on"),
+                Ok(false) => {}
+                Err(error) => unshared(&error),
+            }
+        }
+    }
+
+    /// Pauses everybody, if `failure` is not one installation's trouble.
+    pub(crate) async fn failed(&self, begun: &Begun, failure: &Failure, kind: FailureKind) {
+        let id = &begun.installation;
+        match failure {
+            Failure::ClientRejected(reason) if kind == FailureKind::ClientRejected => {
+                if self.state().rejected.goes_on(id) {
+                    self.doubt_pair(reason).await;
+                }
+            }
+            Failure::Unavailable {
+                status: StatusCode::TOO_MANY_REQUESTS,
+                retry_after,
+            } => {
+                if self.state().overloaded.goes_on(id) {
+                    let pause = retry_after.map_or(BREATHER, |wait| wait.min(BREATHER));
+                    self.take_a_breather(pause).await;
+                }
+            }
+            Failure::NotSent(_)
+            | Failure::Lost(_)
+            | Failure::Unavailable { .. }
+            | Failure::LocationInactive
+            | Failure::ClientRejected(_)
+            | Failure::InvalidGrant(_)
+            | Failure::BadRequest { .. } => {}
+        }
+    }
+
+    async fn doubt_pair(&self, reason: &str) {
+        // In this order: who sees the doubt without the pause would probe.
+        let paused = self.open(Pause::Refused, PAUSE).await;
+        let doubted = match paused {
+            Ok(_) => self.writer.distrust_pair(reason).await,
+            Err(error) => Err(error),
+        };
+        let is_news = doubted.unwrap_or_else(|error| {
+            unshared(&error);
+            true
+        });
+        if is_news {
+            error!(
+                reason,
+                "GHL refuses the client id and secret: check GHL_CLIENT_ID and GHL_CLIENT_SECRET \
+                 of all brokers. No installation is given up. All refreshes pause; one every 30 s \
+                 finds out whether GHL takes them again"
+            );
+        }
+    }
+
+    async fn take_a_breather(&self, pause: Duration) {
+        match self.open(Pause::Overloaded, pause).await {
+            Ok(true) => warn!(
+                "GHL is overloaded (429): all refreshes pause for {}. Tokens are refreshed long \
+                 before they expire: nothing is to be done unless this goes on",
+                humantime::format_duration(pause)
+            ),
+            Ok(false) => {}
+            Err(error) => unshared(&error),
+        }
+    }
+
+    /// What this broker has claimed already does not wait for its next look.
+    async fn open(&self, reason: Pause, pause: Duration) -> Result<bool, WriteError> {
+        self.state().pause = Some(reason);
+        self.writer.open_breaker(reason.as_str(), pause).await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn unshared(error: &WriteError) {
+    warn!(
+        error = error as &dyn std::error::Error,
+        "the other brokers could not be told how GHL answers"
+    );
+}
+
+/// Installations that were refused for the same thing in a row.
+#[derive(Debug, Default)]
+struct Streak(HashSet<InstallationId>);
+
+impl Streak {
+    /// So many, without one success between, are not one installation's trouble.
+    const LONG: usize = 3;
+
+    /// Notes another one; true where the streak is long.
+    fn goes_on(&mut self, id: &InstallationId) -> bool {
+        if self.0.len() < Self::LONG {
+            self.0.insert(id.clone());
+        }
+        self.0.len() >= Self::LONG
+    }
+
+    fn end(&mut self) {
+        self.0.clear();
     }
 }
 
@@ -67,22 +264,22 @@ mod tests {
 
     #[test]
     fn one_installation_alone_never_stops_the_others() {
-        let streak = Streak::default();
+        let mut streak = Streak::default();
         let id = InstallationId::random();
-        assert!((0..100).all(|_| !streak.refused(&id)));
-        assert!(!streak.is_suspect());
+        assert!((0..100).all(|_| !streak.goes_on(&id)));
     }
 
     #[test]
-    fn a_success_between_refusals_clears_the_client_pair() {
-        let streak = Streak::default();
-        let refuse = || streak.refused(&InstallationId::random());
+    fn a_success_between_refusals_ends_the_streak() {
+        let mut streak = Streak::default();
         for _ in 0..10 {
-            assert!(!refuse() && !refuse());
-            streak.success();
+            assert!(!streak.goes_on(&InstallationId::random()));
+            assert!(!streak.goes_on(&InstallationId::random()));
+            streak.end();
         }
-        assert!(streak.is_pair_proven());
-        assert!(!refuse() && !refuse() && refuse());
-        assert!(streak.is_suspect());
+        let long: Vec<bool> = (0..3)
+            .map(|_| streak.goes_on(&InstallationId::random()))
+            .collect();
+        assert_eq!(long, [false, false, true]);
     }
 }

@@ -83,10 +83,13 @@ pub(crate) struct Attempt {
     pub failures: u32,
     /// Whether the token may have been spent by an earlier attempt.
     pub is_repeat: bool,
+    /// Whether GHL would still repeat its answer to that one.
+    pub is_in_grace: bool,
     pub at: Timestamp,
     /// In 0..=1: spreads retries.
     pub jitter: f64,
-    /// Whether other installations were lately refreshed with the same client pair.
+    /// Whether another installation was refreshed with the same client pair since this one was last
+    /// refused for it.
     pub is_pair_proven: bool,
 }
 
@@ -130,6 +133,11 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
         }
         Failure::InvalidGrant(_) => (FailureKind::InvalidGrant, Refusal::Terminal, Duration::ZERO),
         Failure::BadRequest { .. } => (FailureKind::BadRequest, Refusal::Unspent, backoff(attempt)),
+    };
+    let retry_in = match refusal {
+        // The answer is asked for again before GHL forgets it, whatever it says now.
+        Refusal::Unspent | Refusal::Unknown if attempt.is_in_grace => retry_in.min(INSIDE_GRACE),
+        Refusal::Unspent | Refusal::Unknown | Refusal::Paused | Refusal::Terminal => retry_in,
     };
     let verdict = Verdict {
         refusal,
@@ -197,6 +205,7 @@ mod tests {
         Attempt {
             failures,
             is_repeat,
+            is_in_grace: false,
             at: Timestamp::from_millis(0),
             jitter: 0.0,
             is_pair_proven: false,
@@ -280,6 +289,17 @@ mod tests {
         };
         assert!(wait(0) + wait(1) < Duration::from_secs(20));
         assert_eq!(wait(2), Duration::from_secs(60));
+    }
+
+    #[test]
+    fn a_lost_answer_is_asked_for_inside_the_grace_even_of_an_overloaded_server() {
+        for failure in [unavailable(429, Some(60)), unavailable(503, Some(60))] {
+            let attempt = Attempt {
+                is_in_grace: true,
+                ..attempt(5, true)
+            };
+            assert!(judge(&failure, attempt).1.retry_in <= INSIDE_GRACE);
+        }
     }
 
     #[test]

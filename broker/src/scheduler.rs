@@ -19,6 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
+use crate::breaker::{Pause, Way};
 use crate::config::SchedulerConfig;
 use crate::crash_point::{self, Step};
 use crate::metrics;
@@ -53,7 +54,7 @@ pub(crate) async fn run(
     let mut is_away = false;
     loop {
         let wait = match scheduler.look().await {
-            Ok(upcoming) => {
+            Ok((way, upcoming)) => {
                 if std::mem::take(&mut is_away) {
                     info!("the store is back");
                     scheduler.worker.settle();
@@ -64,7 +65,7 @@ pub(crate) async fn run(
                     scheduler.worker.settle();
                 }
                 ready.open();
-                scheduler.round(&upcoming).await
+                scheduler.round(way, &upcoming).await
             }
             Err(error) => {
                 ready.close();
@@ -94,33 +95,39 @@ struct Scheduler {
 }
 
 impl Scheduler {
-    /// What is due; nothing while refreshes pause.
-    async fn look(&self) -> Result<Upcoming, WriteError> {
+    /// What is due; nothing while all refreshes pause.
+    async fn look(&self) -> Result<(Way, Upcoming), WriteError> {
         // In a Cluster it may be out of reach alone; what it last said holds until it is heard.
-        let breaker = self.writer.breaker().await;
-        let is_broken = breaker.map_or(self.worker.is_broken(), |reason| reason.is_some());
-        metrics::breaker(is_broken);
-        self.worker.set_broken(is_broken);
-        if is_broken {
-            return Ok(Upcoming::default());
-        }
-        self.writer.upcoming().await
+        let breaker = &self.worker.breaker;
+        let way = breaker.look().await.unwrap_or_else(|_| breaker.last());
+        let upcoming = match way {
+            Way::Free | Way::Probe | Way::Paused(Pause::Overloaded) => {
+                self.writer.upcoming().await?
+            }
+            Way::Paused(Pause::Refused) => Upcoming::default(),
+        };
+        Ok((way, upcoming))
     }
 
     /// Starts the soonest of what is due, and tells when to look again.
-    async fn round(&mut self, upcoming: &Upcoming) -> Duration {
+    async fn round(&mut self, way: Way, upcoming: &Upcoming) -> Duration {
         if upcoming.due.is_empty() {
             let next = upcoming.next_in.unwrap_or(LONGEST_SLEEP);
             return next.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
         }
-        let is_suspect = self.worker.streak.is_suspect();
-        // One attempt finds out whether GHL knows us again.
-        let wave = if is_suspect { 1 } else { self.within(WAVE) };
-        let mut wave = upcoming.due[..wave.min(upcoming.due.len())].to_vec();
+        if way == Way::Probe {
+            self.probe(upcoming.due[0]).await;
+            return LONGEST_SLEEP;
+        }
+        let wave = self.within(WAVE).min(upcoming.due.len());
+        let mut wave = upcoming.due[..wave].to_vec();
         let elsewhere = usize::from(store::random::bytes::<1>()[0]) * wave.len() / 256;
         wave.rotate_left(elsewhere);
         let (mut left, mut started) = (wave.as_slice(), 0);
-        while !left.is_empty() && !self.shutdown.is_started() && !self.worker.is_broken() {
+        while !left.is_empty()
+            && !self.shutdown.is_started()
+            && self.worker.breaker.pause() != Some(Pause::Refused)
+        {
             let slots = self.slots(left.len().min(self.within(CLAIM))).await;
             let (now, later) = left.split_at(slots.len());
             left = later;
@@ -129,19 +136,35 @@ impl Scheduler {
                 Ok(0) => break,
                 Ok(claimed) => started += claimed,
                 Err(error) => {
-                    warn!(
-                        error = &error as &dyn std::error::Error,
-                        "what is due could not be claimed"
-                    );
+                    unclaimed(&error);
                     return SHORTEST_SLEEP;
                 }
             }
         }
         match started {
-            // Others have it all.
+            // Others have it all, or refreshes pause since.
             0 => SHORTEST_SLEEP,
-            _ if is_suspect => LONGEST_SLEEP,
             _ => Duration::ZERO,
+        }
+    }
+
+    /// Starts the one refresh that finds out whether GHL takes the client pair again, unless
+    /// another broker does.
+    async fn probe(&self, partition: u8) {
+        let slots = self.slots(1).await;
+        let claimed = async {
+            if slots.is_empty() || !self.worker.breaker.may_probe().await? {
+                return Ok(Vec::new());
+            }
+            self.writer.claim(partition, 1, self.config.claim).await
+        };
+        match claimed.await {
+            Ok(ids) => {
+                for (id, slot) in ids.into_iter().zip(slots) {
+                    self.start(id, slot, Way::Probe);
+                }
+            }
+            Err(error) => unclaimed(&error),
         }
     }
 
@@ -180,16 +203,19 @@ impl Scheduler {
         let started = claimed.len();
         for (id, slot) in claimed.into_iter().zip(slots) {
             self.pace.wait().await;
-            self.start(id, slot);
+            self.start(id, slot, Way::Free);
         }
         Ok(started)
     }
 
-    fn start(&self, id: InstallationId, slot: OwnedSemaphorePermit) {
+    fn start(&self, id: InstallationId, slot: OwnedSemaphorePermit, way: Way) {
         let (worker, writer) = (self.worker.clone(), self.writer.clone());
         self.shutdown.spawn(async move {
             crash_point::reached(Step::Claimed);
-            let outcome = worker.refresh(&id, Wanted::Due).await;
+            let outcome = match way {
+                Way::Free | Way::Paused(_) => worker.refresh(&id, Wanted::Due).await,
+                Way::Probe => worker.probe(&id, Wanted::Due).await,
+            };
             if let Err(error) = settle(&writer, &id, outcome).await {
                 // The claim runs out by itself.
                 warn!(installation = %id, error = &error as &dyn std::error::Error, "the store");
@@ -197,6 +223,13 @@ impl Scheduler {
             drop(slot);
         });
     }
+}
+
+fn unclaimed(error: &WriteError) {
+    warn!(
+        error = error as &dyn std::error::Error,
+        "what is due could not be claimed"
+    );
 }
 
 /// Sees to what the attempt itself left to the schedule.

@@ -5,7 +5,6 @@ mod refusal;
 mod rescue;
 
 use std::collections::HashMap;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -19,7 +18,7 @@ use store_writer::{Escrow, Grant, Journal, Lease, Leases, NotLeased, StoreWriter
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span, warn};
 
-use crate::breaker::Streak;
+use crate::breaker::{Breaker, Pause};
 use crate::config::{Config, Timing};
 use crate::crash_point::{self, Step};
 use crate::line;
@@ -37,13 +36,11 @@ pub(crate) struct Worker {
     pub(crate) journal: Journal,
     pub(crate) escrow: Escrow,
     endpoint: TokenEndpoint,
-    pub(crate) streak: Streak,
+    pub(crate) breaker: Breaker,
     /// Answers that the store has not taken yet, by installation. They are also in the journal.
     waiting: Mutex<HashMap<InstallationId, Entry>>,
     /// Bounds the refreshes under way, whoever asked for them.
     slots: Arc<Semaphore>,
-    /// Whether GHL refuses our client pair, as the scheduler last saw.
-    is_broken: AtomicBool,
     /// Until when the store counts as just come back.
     settling: Mutex<Instant>,
     shutdown: Shutdown,
@@ -64,15 +61,14 @@ impl Worker {
         Self {
             name: config.name.clone(),
             timing: config.timing,
+            breaker: Breaker::new(writer.clone()),
             writer,
             leases,
             journal,
             escrow,
             endpoint,
-            streak: Streak::default(),
             waiting: Mutex::default(),
             slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
-            is_broken: AtomicBool::new(false),
             settling: Mutex::new(Instant::now() + SETTLING),
             shutdown: shutdown.clone(),
         }
@@ -93,15 +89,6 @@ impl Worker {
         *lock(&self.settling) = Instant::now() + SETTLING;
     }
 
-    /// Whether refreshes pause.
-    pub(crate) fn set_broken(&self, is_broken: bool) {
-        self.is_broken.store(is_broken, Ordering::Relaxed);
-    }
-
-    pub(crate) fn is_broken(&self) -> bool {
-        self.is_broken.load(Ordering::Relaxed)
-    }
-
     /// An answer that is to be committed before anything else happens to its installation.
     pub(crate) fn keep_waiting(&self, entry: Entry) {
         lock(&self.waiting).insert(entry.installation.clone(), entry);
@@ -111,13 +98,26 @@ impl Worker {
         lock(&self.waiting).values().cloned().collect()
     }
 
-    /// Refreshes one installation, if it is to be.
+    /// Refreshes one installation, if it is to be and refreshes do not pause.
     ///
     /// Runs to its end once begun: call it in a task that nothing cancels.
     pub(crate) async fn refresh(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
-        if self.is_broken() {
-            return Outcome::Unavailable("GHL refuses the client id and secret".to_owned());
+        match self.breaker.pause() {
+            None => self.probe(id, wanted).await,
+            Some(Pause::Refused) => Outcome::Unavailable(Pause::Refused.as_str().to_owned()),
+            Some(Pause::Overloaded) => match self.writer.load(id).await {
+                // Its token may be spent, and GHL repeats the answer for a while only.
+                Ok(Some(known)) if known.installation.intent.is_some() => {
+                    self.probe(id, wanted).await
+                }
+                Ok(_) => Outcome::Unavailable(Pause::Overloaded.as_str().to_owned()),
+                Err(error) => unavailable(id, &error),
+            },
         }
+    }
+
+    /// As [`Worker::refresh`], although refreshes pause.
+    pub(crate) async fn probe(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
         let started = Instant::now();
         let outcome = match self.leases.take(id, self.timing.lease).await {
             Ok(lease) => {
@@ -215,7 +215,9 @@ impl Worker {
                 let entry = Entry { answer, ..entry };
                 self.keep(&entry).await;
                 crash_point::reached(Step::AnswerJournaled);
-                self.commit(entry, &grant).await
+                let outcome = self.commit(entry, &grant).await;
+                self.breaker.succeeded(begun.began_at).await;
+                outcome
             }
             Err(failure) => {
                 let outcome = self.fail(begun, &failure).await;

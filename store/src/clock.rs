@@ -5,7 +5,7 @@
 
 use std::fmt;
 use std::ops::{Add, Sub};
-use std::sync::atomic::{AtomicI64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
 /// A moment in the store's time: milliseconds since the Unix epoch.
@@ -132,6 +132,7 @@ pub struct StoreClock {
     started: Moment,
     /// The store's time at `started`, in milliseconds.
     anchor: AtomicI64,
+    is_told: AtomicBool,
 }
 
 impl StoreClock {
@@ -141,7 +142,15 @@ impl StoreClock {
         Self {
             started: Moment::now(),
             anchor: AtomicI64::new(Timestamp::of_this_machine().0),
+            is_told: AtomicBool::new(false),
         }
+    }
+
+    /// Whether the store has told its time. Until then a token that has expired may seem to be
+    /// good.
+    #[must_use]
+    pub fn is_told(&self) -> bool {
+        self.is_told.load(Ordering::Acquire)
     }
 
     #[must_use]
@@ -155,6 +164,7 @@ impl StoreClock {
     pub fn set(&self, told: Timestamp, asked: Moment) {
         let middle = asked.since(self.started) + asked.elapsed() / 2;
         self.anchor.store((told - middle).0, Ordering::Relaxed);
+        self.is_told.store(true, Ordering::Release);
     }
 }
 
@@ -172,9 +182,10 @@ mod tests {
     fn the_clock_follows_the_store_whatever_this_machine_thinks() {
         let clock = StoreClock::new();
         let an_hour_ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
+        assert!(!clock.is_told());
         clock.set(an_hour_ahead, Moment::now());
         assert!(clock.now().since(an_hour_ahead) < Duration::from_secs(5));
-        assert!(clock.now() >= an_hour_ahead);
+        assert!(clock.now() >= an_hour_ahead && clock.is_told());
     }
 
     #[test]

@@ -16,8 +16,11 @@ pub const CHANGES: &str = "ghl:inv";
 /// A set of the hashes of all caller keys ever made.
 pub const CALLERS: &str = "ghl:key:all";
 
-/// The shared breaker of the token endpoint: a string that lives while the breaker is open.
+/// The shared breaker of the token endpoint: a string that lives while all refreshes pause.
 pub const BREAKER: &str = "ghl:breaker";
+
+/// A string that is there from when GHL refuses the client pair until it takes it again.
+pub const DISTRUST: &str = "ghl:distrust";
 
 /// Hash: what gateways read of an installation.
 #[must_use]

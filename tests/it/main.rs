@@ -20,6 +20,7 @@ mod scale;
 mod sentinel;
 mod settings;
 mod shutdown;
+mod time;
 mod transparency;
 mod walls;
 mod webhooks;

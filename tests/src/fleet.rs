@@ -88,9 +88,20 @@ impl Member {
         std::fs::remove_dir_all(directory.expect("a broker's")).expect("what it wrote");
     }
 
-    /// From the next launch on with a setting.
-    pub fn set(&mut self, key: &str, value: impl std::fmt::Display) {
-        self.start = self.start.clone().env(key, value);
+    /// From the next launch on with these settings.
+    pub fn set(&mut self, settings: impl IntoIterator<Item = (&'static str, String)>) {
+        let settings = settings.into_iter();
+        self.start
+            .env
+            .extend(settings.map(|(key, value)| (key.to_owned(), value)));
+    }
+
+    /// Sends a signal to it.
+    ///
+    /// # Panics
+    /// When it does not run.
+    pub fn signal(&self, signal: i32) {
+        self.program.as_ref().expect("it runs").signal(signal);
     }
 
     /// From the next launch on without a setting.

@@ -6,6 +6,7 @@ pub mod client;
 pub mod cluster;
 pub mod deployed;
 pub mod fleet;
+pub mod front;
 pub mod haproxy;
 pub mod load;
 pub mod port;
@@ -16,6 +17,7 @@ pub mod scratch;
 pub mod sentinel;
 pub mod up;
 pub mod wait;
+pub mod wall_clock;
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -45,7 +45,6 @@ impl Worker {
 
     pub(super) async fn commit(&self, entry: Entry, grant: &Grant) -> Outcome {
         let id = &entry.installation;
-        self.streak.success();
         let mut pause = Duration::from_millis(50);
         for _ in 0..COMMIT_ATTEMPTS {
             match self.writer.commit(grant).await {

@@ -7,10 +7,9 @@ use store_writer::escrow::NoMajority;
 use store_writer::installation::LastError;
 use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begun, GaveBack};
-use tracing::{error, warn};
+use tracing::warn;
 
 use super::{STEP_ASIDE, Worker, unavailable};
-use crate::breaker;
 use crate::line;
 use crate::outcome::{Attempt, FailureKind, Outcome, judge};
 
@@ -22,9 +21,10 @@ impl Worker {
         let attempt = Attempt {
             failures: begun.failures,
             is_repeat: begun.first_spent_at.is_some(),
+            is_in_grace: begun.first_spent_at.is_some() && !begun.is_past_grace(),
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
-            is_pair_proven: self.streak.is_pair_proven(),
+            is_pair_proven: self.breaker.is_pair_proven(begun.last_error.as_ref()),
         };
         let (kind, verdict) = judge(failure, attempt);
         let id = &begun.installation;
@@ -37,9 +37,7 @@ impl Worker {
             },
             Refusal::Unspent | Refusal::Unknown | Refusal::Paused => (kind, verdict),
         };
-        if kind == FailureKind::ClientRejected && self.streak.refused(id) {
-            self.trip(&verdict).await;
-        }
+        self.breaker.failed(begun, failure, kind).await;
         let given_back = self
             .writer
             .give_back(id, &begun.link, &begun.intent, &verdict)
@@ -58,26 +56,6 @@ impl Worker {
                 line::failed(begun, kind, &verdict);
                 unavailable(id, &error)
             }
-        }
-    }
-
-    /// Pauses all brokers when GHL does not know our client pair any more.
-    pub(super) async fn trip(&self, verdict: &Verdict) {
-        self.set_broken(true);
-        error!(
-            reason = verdict.error.message,
-            "GHL refuses the client id and secret: check GHL_CLIENT_ID and GHL_CLIENT_SECRET. \
-             No installation is given up; all refreshes pause for 30 s at a time"
-        );
-        if let Err(error) = self
-            .writer
-            .open_breaker(&verdict.error.message, breaker::PAUSE)
-            .await
-        {
-            warn!(
-                error = &error as &dyn std::error::Error,
-                "the breaker could not be opened"
-            );
         }
     }
 

@@ -20,7 +20,7 @@ use super::{ReadError, Reads};
 use crate::caller::KeyHash;
 use crate::change::Change;
 use crate::clock::{Moment, StoreClock, Timestamp};
-use crate::connection::{COMMAND_TIMEOUT, Connection, Link};
+use crate::connection::{COMMAND_TIMEOUT, CommandError, Connection, Link};
 use crate::id::InstallationId;
 use crate::keys;
 use crate::record::Fields;
@@ -79,7 +79,14 @@ impl Drop for RedisReads {
 
 impl Reads for RedisReads {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(self.hash(keys::access(id)))
+        Box::pin(async move {
+            // What is read is judged by this clock.
+            if !self.clock.is_told() {
+                let asked = ask_time(&self.commands, &self.clock).await;
+                asked.map_err(|error| ReadError::Unavailable(Box::new(error)))?;
+            }
+            self.hash(keys::access(id)).await
+        })
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
@@ -187,13 +194,17 @@ async fn follow_clock(commands: Link, clock: Arc<StoreClock>) {
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heartbeat.tick().await;
-        let asked = Moment::now();
-        let time =
-            |mut redis: Connection| async move { redis::cmd("TIME").query_async(&mut redis).await };
-        let told: Result<(i64, i64), _> = commands.run(time).await;
-        if let Ok((seconds, micros)) = told {
-            let told = Timestamp::from_millis(seconds * 1000 + micros / 1000);
-            clock.set(told, asked);
-        }
+        // It runs on by itself while the store is away.
+        let _ = ask_time(&commands, &clock).await;
     }
+}
+
+async fn ask_time(commands: &Link, clock: &StoreClock) -> Result<(), CommandError> {
+    let asked = Moment::now();
+    let time =
+        |mut redis: Connection| async move { redis::cmd("TIME").query_async(&mut redis).await };
+    let (seconds, micros): (i64, i64) = commands.run(time).await?;
+    let told = Timestamp::from_millis(seconds * 1000 + micros / 1000);
+    clock.set(told, asked);
+    Ok(())
 }

@@ -159,6 +159,8 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Keeps a short-lived value; false where there is one already.
     fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool>;
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>>;
+    /// Drops a short-lived value; whether there was one.
+    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool>;
 }
 
 #[cfg(test)]

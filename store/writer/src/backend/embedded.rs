@@ -292,6 +292,15 @@ impl Backend for Embedded {
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
         Box::pin(async move { self.string(key).map_err(unavailable) })
     }
+
+    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
+        let key = key.to_owned();
+        Box::pin(self.write(move |store| {
+            let mut strings = store.open_table(STRINGS)?;
+            let forgotten = strings.remove(key.as_str())?;
+            Ok(forgotten.is_some_and(|held| held.value().1 > now().as_millis()))
+        }))
+    }
 }
 
 impl Reads for Embedded {

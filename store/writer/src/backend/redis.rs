@@ -334,6 +334,13 @@ impl Backend for RedisBackend {
                 .await
         })
     }
+
+    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
+        Box::pin(async move {
+            self.run(async |mut redis: Connection| redis.del(key).await)
+                .await
+        })
+    }
 }
 
 impl std::fmt::Debug for RedisBackend {

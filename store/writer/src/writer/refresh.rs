@@ -9,7 +9,7 @@ use tracing::warn;
 
 use super::{Decision, StoreWriter, WriteError};
 use crate::grant::{Fingerprint, Grant, Link};
-use crate::installation::{Installation, Intent, IntentId, refresh_label};
+use crate::installation::{Installation, Intent, IntentId, LastError, refresh_label};
 use crate::lease::Lease;
 use crate::protocol::{self, Commit, Give, Tokens, Verdict};
 
@@ -28,6 +28,8 @@ pub struct Begun {
     pub first_spent_at: Option<Timestamp>,
     /// Since the last success.
     pub failures: u32,
+    /// What the last of them was.
+    pub last_error: Option<LastError>,
     /// Of the access token that is being replaced.
     pub expires_at: Option<Timestamp>,
 }
@@ -266,6 +268,7 @@ impl StoreWriter {
             began_at: now,
             first_spent_at: intent.is_repeat().then_some(intent.first_spent_at),
             failures: next.failures,
+            last_error: next.last_error.clone(),
             expires_at: next.access.expires_at,
             link,
         })

@@ -105,7 +105,7 @@ async fn brokers(clock: &Clock<'_>, lane: &Lane<BrokerFault>, broker: &mut Membe
 /// Starts it again so that it strikes itself.
 async fn arm(clock: &Clock<'_>, who: &str, broker: &mut Member, step: &str, how: &str) {
     end(clock, who, broker).await;
-    broker.set("TEST_CRASH_POINT", format!("{step} {how}"));
+    broker.set([("TEST_CRASH_POINT", format!("{step} {how}"))]);
     // It may be struck before it is ready.
     broker.spawn();
     broker.unset("TEST_CRASH_POINT");
@@ -122,10 +122,9 @@ async fn end(clock: &Clock<'_>, who: &str, member: &mut Member) {
 }
 
 async fn pause(member: &Member, lasts: Duration) {
-    let program = member.program.as_ref().expect("it runs");
-    program.signal(STOP);
+    member.signal(STOP);
     sleep(lasts).await;
-    program.signal(CONTINUE);
+    member.signal(CONTINUE);
 }
 
 async fn gateways(clock: &Clock<'_>, lane: &Lane<Of<GatewayFault>>, gateways: &mut [Member]) {

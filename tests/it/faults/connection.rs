@@ -1,0 +1,62 @@
+//! Between a broker and GHL: nobody listens, or nobody to be trusted, or answers that drip.
+
+use std::time::Duration;
+
+use serde_json::json;
+use tests::front::{Door, Front};
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+use super::{PATIENCE, lines};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
+    let sandbox = Sandbox::start(&[]).await;
+    let front = Front::of(&sandbox.url).await;
+    let up = Up::start(&[("EVERGREEN_TOKEN_TIMEOUT", "1s")]).await;
+    let up = up.against(&sandbox).await;
+    let mut up = up
+        .with("GHL_API_URL", &front.url)
+        .with("SSL_CERT_FILE", Front::certificate());
+    // What each door comes to: its kind, what the line names, and how often GHL repeats its answer.
+    let drip = Door::Dripping(Duration::from_millis(100));
+    let cases = [
+        ("shut", Door::Shut, "transient", "Connection refused", 0),
+        ("plain", Door::Plain, "transient", "", 0),
+        ("stranger", Door::Stranger, "transient", "certificate", 0),
+        ("dripping", drip, "ambiguous", "did not come in time", 1),
+    ];
+    let mut installed = Vec::new();
+    for (name, ..) in cases {
+        installed.push(up.install(name).await);
+    }
+    up.restart().await;
+
+    for ((name, door, kind, cause, repeats), id) in cases.into_iter().zip(&installed) {
+        front.set(door).await;
+        let refresh = up.command(&["installations", "refresh", id]);
+        assert!(!refresh.run().await.status.success(), "{name}");
+        let line = up
+            .program
+            .wait_for_line(&["[REFRESH-RETRY]", id, kind], PATIENCE)
+            .await;
+        assert!(line.contains(cause), "{name}: {line}");
+
+        front.set(Door::Open).await;
+        let refreshed = format!("[REFRESH] {id}");
+        until(name, PATIENCE, || async {
+            let done = lines(&up.program, &refreshed);
+            holds(done.len() == 1, lines(&up.program, id))
+        })
+        .await;
+        let chain = sandbox.chain(name).await;
+        let tally = &chain["installations"][0];
+        assert!(
+            tally["replays_in_grace"].as_u64() >= Some(repeats),
+            "{name}: {chain}"
+        );
+        assert_eq!(tally["refresh_tokens_spent"], json!(1), "{name}: {chain}");
+        assert_eq!(tally["spent_outside_grace"], json!(0), "{name}: {chain}");
+    }
+}

@@ -1,0 +1,231 @@
+//! What one refresh makes of each answer the token endpoint may give.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tests::client::get;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+use super::{PATIENCE, lines};
+
+/// How the first refresh of an installation is answered, and what comes of it. The next one is
+/// answered well.
+struct Mood {
+    /// Also the location.
+    name: &'static str,
+    rule: Value,
+    said: Said,
+    /// How often GHL repeated an answer inside its grace.
+    repeats: u64,
+}
+
+/// The line about it.
+#[derive(Clone, Copy)]
+enum Said {
+    Nothing,
+    Retry(&'static str),
+    Fail(&'static str),
+}
+
+fn moods() -> Vec<Mood> {
+    use Said::{Fail, Nothing, Retry};
+    let mood = |name, rule, said, repeats| Mood {
+        name,
+        rule,
+        said,
+        repeats,
+    };
+    let status = |status: u16, more: Value| {
+        let mut rule = json!({ "kind": "status", "status": status });
+        let fields = more.as_object().into_iter().flatten();
+        for (name, value) in fields {
+            rule[name] = value.clone();
+        }
+        rule
+    };
+    let with_body = |code, body| status(code, json!({ "body": body }));
+    vec![
+        // Slower than is good, and in time.
+        mood(
+            "slow-headers",
+            json!({ "kind": "hang", "ms": 700 }),
+            Nothing,
+            0,
+        ),
+        mood(
+            "slow-body",
+            json!({ "kind": "slow_body", "ms": 700 }),
+            Nothing,
+            0,
+        ),
+        // Sent, and no answer: only GHL knows whether it spent the token.
+        mood(
+            "hang",
+            json!({ "kind": "hang", "ms": 60_000 }),
+            Retry("ambiguous"),
+            0,
+        ),
+        mood(
+            "endless-body",
+            json!({ "kind": "slow_body", "ms": 60_000 }),
+            Retry("ambiguous"),
+            1,
+        ),
+        mood(
+            "reset",
+            json!({ "kind": "reset_before" }),
+            Retry("ambiguous"),
+            0,
+        ),
+        mood(
+            "lost",
+            json!({ "kind": "process_then_lose" }),
+            Retry("ambiguous"),
+            1,
+        ),
+        mood(
+            "truncated",
+            with_body(200, "truncated_json"),
+            Retry("ambiguous"),
+            1,
+        ),
+        mood("html", with_body(200, "html"), Retry("ambiguous"), 0),
+        // GHL cannot serve now.
+        mood("500", status(500, json!({})), Retry("transient"), 0),
+        mood("502-html", with_body(502, "html"), Retry("transient"), 0),
+        mood("429", status(429, json!({})), Retry("transient"), 0),
+        mood(
+            "429-in-2-s",
+            status(429, json!({ "retry_after": 2 })),
+            Retry("transient"),
+            0,
+        ),
+        // An edge does not let us through: that is for a person, and ends nobody.
+        mood("403-html", with_body(403, "html"), Fail("bad_request"), 0),
+        // A token all the same.
+        mood("only-tokens", with_body(200, "missing_fields"), Nothing, 0),
+        mood(
+            "no-refresh-token",
+            with_body(200, "missing_refresh_token"),
+            Nothing,
+            0,
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_that_ghl_may_give_leaves_the_installation_alive() {
+    let up = Up::start(&[
+        ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s"),
+        ("EVERGREEN_TOKEN_TIMEOUT", "2s"),
+    ])
+    .await;
+    let moods = moods();
+    let rules = moods.iter().map(|mood| {
+        let mut rule = mood.rule.clone();
+        rule["on"] = json!("token");
+        rule["grant"] = json!("refresh_token");
+        rule["locationId"] = json!(mood.name);
+        rule["next"] = json!(1);
+        rule
+    });
+    up.sandbox.faults(rules.collect()).await;
+    join_all(moods.iter().map(|mood| meets(&up, mood))).await;
+
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+    assert_eq!(up.program.line(&["GHL_CLIENT_ID and"]), None);
+    assert_eq!(up.program.line(&["overloaded"]), None, "one is not all");
+}
+
+async fn meets(up: &Up, mood: &Mood) {
+    let name = mood.name;
+    let id = up.install(name).await;
+    let refreshed = format!("[REFRESH] {id}");
+    let (tag, kind) = match mood.said {
+        Said::Nothing => ("", None),
+        Said::Retry(kind) => ("[REFRESH-RETRY]", Some(kind)),
+        Said::Fail(kind) => ("[REFRESH-FAIL]", Some(kind)),
+    };
+    // Twice: what it has from the first refresh is good for another.
+    until(name, PATIENCE, || async {
+        let log = lines(&up.program, &refreshed);
+        let rest = lines(&up.program, &id);
+        // Its word is that the token lives for a day, and the sandbox's is less.
+        let wanted = if name == "only-tokens" { 1 } else { 2 };
+        holds(log.len() >= wanted, rest)
+    })
+    .await;
+    let said: Vec<String> = lines(&up.program, &id)
+        .into_iter()
+        .filter(|line| !line.contains("[REFRESH] ") && !line.contains(" installed "))
+        .collect();
+    match kind {
+        None => assert!(said.is_empty(), "{name}: {said:#?}"),
+        Some(kind) => {
+            assert_eq!(said.len(), 1, "{name} is told once: {said:#?}");
+            let kind = format!(r#""kind":"{kind}""#);
+            assert!(
+                said[0].contains(tag) && said[0].contains(&kind),
+                "{name}: {}",
+                said[0]
+            );
+        }
+    }
+    let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    let (code, body) = get(&up.client, &url).await;
+    assert_eq!(code, 200, "{name}: {body}");
+    let chain = up.sandbox.chain(name).await;
+    let tally = &chain["installations"][0];
+    assert_eq!(tally["replays_in_grace"], mood.repeats, "{name}: {chain}");
+    assert_eq!(tally["spent_outside_grace"], 0, "{name}: {chain}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_is_lost_without_any_grace_is_reported_at_once() {
+    let up = Up::start(&[
+        ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "12s"),
+        ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
+    ])
+    .await;
+    let id = up.install("locA").await;
+    up.sandbox
+        .faults(json!([{ "on": "token", "kind": "process_then_lose", "next": 1 }]))
+        .await;
+    let line = up
+        .program
+        .wait_for_line(&["[REFRESH-FAIL]", &id], PATIENCE)
+        .await;
+    assert!(line.contains(r#""kind":"lost""#), "{line}");
+    assert_eq!(lines(&up.program, "[REFRESH-RETRY]").len(), 1, "at once");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_location_that_is_not_active_keeps_its_token_until_it_is() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "12s")]).await;
+    let id = up.install("locA").await;
+    up.sandbox.steer("pause", "locA").await;
+    let line = up
+        .program
+        .wait_for_line(&["[REFRESH-RETRY]", &id], PATIENCE)
+        .await;
+    assert!(
+        line.contains(r#""kind":"paused""#) && line.contains("in 1"),
+        "a quarter of an hour: {line}"
+    );
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["refresh_tokens_spent"], 0, "{ledger}");
+
+    up.sandbox.steer("resume", "locA").await;
+    // Whoever knows need not wait.
+    let refresh = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(refresh.status.success(), "{refresh:?}");
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["refresh_tokens_spent"], 1, "{ledger}");
+    let refreshed = format!("[REFRESH] {id}");
+    until("the schedule to go on", PATIENCE, || async {
+        let log = lines(&up.program, &refreshed);
+        holds(log.len() >= 2, log)
+    })
+    .await;
+}

@@ -1,0 +1,177 @@
+//! Wrong clocks, clocks that jump, and hosts that sleep: nothing is refreshed early, and no token
+//! goes out past its expiry.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::fleet::{Fleet, Member, Shape};
+use tests::load::steady;
+use tests::program::Program;
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+use tests::wait::{holds, until};
+use tests::wall_clock::WallClock;
+use tokio::time::{Instant, sleep_until};
+
+const PATIENCE: Duration = Duration::from_secs(30);
+const LIFETIME: Duration = Duration::from_secs(24);
+/// A refresh is due a quarter of the lifetime before the expiry, or up to a quarter of what is left
+/// sooner.
+const SOONEST: Duration = Duration::from_secs(12);
+
+/// Every token but the first was issued when it was due: no sooner, and before the former expired.
+async fn expect_schedule(sandbox: &Sandbox, locations: usize) {
+    for number in 0..locations {
+        let chain = sandbox.chain(&format!("loc{number:03}")).await;
+        let tokens = chain["installations"][0]["tokens"].as_array().unwrap();
+        let issued = |token: &Value| Duration::from_millis(token["issued_ms"].as_u64().unwrap());
+        for pair in tokens.windows(2) {
+            let apart = issued(&pair[1]) - issued(&pair[0]);
+            assert!(
+                (SOONEST..LIFETIME).contains(&apart),
+                "refreshed after {apart:?}: {chain:#}"
+            );
+        }
+        assert!(tokens.len() >= 3, "the schedule went on: {chain:#}");
+    }
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+}
+
+/// The log shows the time of day as the program sees it.
+async fn shows_jump(program: &Program, clock: &WallClock, offset: &str) {
+    let seen = program.log().len();
+    clock.set(offset);
+    let day = |line: &str| humantime::parse_rfc3339(line.split(' ').next()?).ok();
+    let log = || program.log();
+    let before = log()[..seen].iter().rev().find_map(|line| day(line));
+    until("the jump in the log", PATIENCE, || async {
+        let after = log()[seen..].iter().find_map(|line| day(line));
+        let (Some(before), Some(after)) = (before, after) else {
+            return Err("no new line".to_owned());
+        };
+        let ahead = after
+            .duration_since(before)
+            .unwrap_or_else(|e| e.duration());
+        holds(ahead > Duration::from_secs(30 * 60), ahead)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn clocks_of_brokers_and_gateways_are_wrong_and_jump() {
+    let _alone = tests::alone().await;
+    let lifetime = format!("{}s", LIFETIME.as_secs());
+    let mut fleet = Fleet::start(&Shape {
+        brokers: 2,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", &lifetime)],
+        settings: &[],
+    })
+    .await;
+    // Minutes from the store's, in both directions.
+    let clocks = ["+7m", "-7m", "-11m", "+11m"].map(WallClock::wrong_by);
+    let members = fleet.brokers.iter_mut().chain(&mut fleet.gateways);
+    for (member, clock) in members.zip(&clocks) {
+        member.set(clock.settings());
+        member.kill().await;
+        member.launch().await;
+    }
+    let installations = fleet.install(10).await;
+    let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
+    let started = Instant::now();
+    let calls = tokio::spawn(async move {
+        let length = Duration::from_secs(80);
+        steady(&client, &public, &installations, 40, length).await
+    });
+    for (at, offsets) in [
+        (25, ["+1h", "-1h", "+1h", "-1h"]),
+        (50, ["-1h", "+1h", "-1h", "+1h"]),
+    ] {
+        sleep_until(started + Duration::from_secs(at)).await;
+        for (clock, offset) in clocks.iter().zip(offsets) {
+            clock.set(offset);
+        }
+    }
+    calls.await.unwrap().expect_success();
+    expect_schedule(&fleet.sandbox, 10).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_clock_of_the_only_machine_jumps() {
+    let clock = WallClock::wrong_by("-3m");
+    let lifetime = format!("{}s", LIFETIME.as_secs());
+    let settings = clock.settings();
+    let settings = settings
+        .iter()
+        .map(|(key, value)| (*key, value.as_str()))
+        .chain([("EVERGREEN_SANDBOX_TOKEN_LIFETIME", lifetime.as_str())]);
+    let up = Up::start(&settings.collect::<Vec<_>>()).await;
+    let mut installations = Vec::new();
+    for number in 0..5 {
+        installations.push(up.install(&format!("loc{number:03}")).await);
+    }
+    let (client, public) = (up.client.clone(), up.public.clone());
+    let calls = tokio::spawn(async move {
+        let length = Duration::from_secs(70);
+        steady(&client, &public, &installations, 20, length).await
+    });
+    for offset in ["+1h", "-1h"] {
+        up.program.wait_for_line(&["[REFRESH] "], PATIENCE).await;
+        shows_jump(&up.program, &clock, offset).await;
+    }
+    calls.await.unwrap().expect_success();
+    expect_schedule(&up.sandbox, 5).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_host_sleeps_while_others_go_on() {
+    sleep_through(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_hosts_sleep() {
+    sleep_through(1).await;
+}
+
+/// The first broker and the first gateway stand still for longer than any lease or token lives, and
+/// wake up to callers who have waited.
+async fn sleep_through(brokers: usize) {
+    let _alone = tests::alone().await;
+    let fleet = Fleet::start(&Shape {
+        brokers,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", "16s")],
+        settings: &[("EVERGREEN_TOKEN_TIMEOUT", "2s")],
+    })
+    .await;
+    let installations = fleet.install(10).await;
+    let sleeper = &fleet.gateways[0];
+    let public = format!("http://{}", sleeper.address);
+    let call = async |length| steady(&fleet.client, &public, &installations, 50, length).await;
+    // It has all tokens.
+    call(Duration::from_secs(2)).await.expect_success();
+    let asleep: [&Member; 2] = [&fleet.brokers[0], sleeper];
+    asleep.iter().for_each(|member| member.signal(STOP));
+    let night = Instant::now() + Duration::from_secs(25);
+    sleep_until(night).await;
+    let before = fleet.sandbox.ledger().await;
+    asleep.iter().for_each(|member| member.signal(CONTINUE));
+    call(Duration::from_secs(5)).await.expect_success();
+
+    let ledger = fleet.sandbox.ledger().await;
+    assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+    let spent = |ledger: &Value| ledger["refresh_tokens_spent"].as_u64().unwrap();
+    let woken = spent(&ledger) - spent(&before);
+    if brokers == 1 {
+        assert_eq!(woken, 10, "what was due, once: {ledger}");
+    } else {
+        assert!(woken <= 10, "{woken}, as on any morning: {ledger}");
+    }
+    assert_eq!(ledger["replays_in_grace"], 0, "{ledger}");
+}
+
+const STOP: i32 = 19;
+const CONTINUE: i32 = 18;

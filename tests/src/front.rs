@@ -1,0 +1,176 @@
+//! GHL's front door over TLS: what is between a broker and the sandbox, and can be unwell.
+
+use std::io;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rustls::ServerConfig;
+use rustls::crypto::ring;
+use rustls::pki_types::pem::PemObject;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::JoinSet;
+use tokio_rustls::TlsAcceptor;
+
+use crate::port;
+use crate::wait::{holds, until};
+
+/// How connections fare. A change cuts those there are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Door {
+    Open,
+    /// Nobody listens.
+    Shut,
+    /// It does not speak TLS.
+    Plain,
+    /// It shows a certificate that nobody trusts.
+    Stranger,
+    /// Requests pass, and of each answer one byte in this time.
+    Dripping(Duration),
+}
+
+#[derive(Debug)]
+pub struct Front {
+    pub url: String,
+    port: u16,
+    door: watch::Sender<Door>,
+}
+
+impl Front {
+    /// Stands in front of an `http://` URL, open.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn of(url: &str) -> Self {
+        let upstream = url.strip_prefix("http://").expect("an http URL").to_owned();
+        let port = port::free();
+        let (door, doors) = watch::channel(Door::Open);
+        tokio::spawn(serve(port, upstream, doors));
+        let front = Self {
+            url: format!("https://127.0.0.1:{port}"),
+            port,
+            door,
+        };
+        front.set(Door::Open).await;
+        front
+    }
+
+    /// For `SSL_CERT_FILE`: what makes a program trust it.
+    #[must_use]
+    pub fn certificate() -> String {
+        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/front/ghl.pem");
+        file.display().to_string()
+    }
+
+    /// From its return on connections fare so.
+    ///
+    /// # Panics
+    /// When it cannot listen.
+    pub async fn set(&self, door: Door) {
+        self.door.send_replace(door);
+        let is_to_listen = door != Door::Shut;
+        until("the door", Duration::from_secs(5), || async {
+            let connected = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
+            holds(connected == is_to_listen, connected)
+        })
+        .await;
+    }
+}
+
+/// Ends with its [`Front`].
+async fn serve(port: u16, upstream: String, mut doors: watch::Receiver<Door>) {
+    loop {
+        let door = *doors.borrow_and_update();
+        let mut connections = JoinSet::new();
+        let listener = match door {
+            Door::Shut => None,
+            Door::Open | Door::Plain | Door::Stranger | Door::Dripping(_) => {
+                let listener = TcpListener::bind(("127.0.0.1", port)).await;
+                Some(listener.expect("a free port"))
+            }
+        };
+        loop {
+            let accepted = async {
+                match &listener {
+                    Some(listener) => listener.accept().await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                changed = doors.changed() => match changed {
+                    Ok(()) => break,
+                    Err(_) => return,
+                },
+                Ok((caller, _)) = accepted => {
+                    connections.spawn(pass(caller, upstream.clone(), door));
+                }
+            }
+        }
+    }
+}
+
+async fn pass(caller: TcpStream, upstream: String, door: Door) -> io::Result<()> {
+    let pause = match door {
+        Door::Dripping(pause) => Some(pause),
+        Door::Open | Door::Shut | Door::Plain | Door::Stranger => None,
+    };
+    let tls = match door {
+        Door::Plain => {
+            // As a web server answers what it takes for a bad request.
+            let mut caller = caller;
+            return caller.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        }
+        Door::Stranger => acceptor(STRANGER),
+        Door::Open | Door::Shut | Door::Dripping(_) => acceptor(GHL),
+    };
+    let caller = tls.accept(caller).await?;
+    let upstream = TcpStream::connect(upstream).await?;
+    let (mut requests, mut to_caller) = tokio::io::split(caller);
+    let (mut answers, mut to_upstream) = upstream.into_split();
+    tokio::select! {
+        passed = tokio::io::copy(&mut requests, &mut to_upstream) => passed.map(|_| ()),
+        passed = answer(&mut answers, &mut to_caller, pause) => passed,
+    }
+}
+
+async fn answer(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    pause: Option<Duration>,
+) -> io::Result<()> {
+    let Some(pause) = pause else {
+        return tokio::io::copy(from, to).await.map(|_| ());
+    };
+    loop {
+        let byte = from.read_u8().await?;
+        to.write_all(&[byte]).await?;
+        to.flush().await?;
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// A certificate for 127.0.0.1, and its key.
+type Identity = (&'static [u8], &'static [u8]);
+const GHL: Identity = (
+    include_bytes!("front/ghl.pem"),
+    include_bytes!("front/ghl.key.pem"),
+);
+const STRANGER: Identity = (
+    include_bytes!("front/stranger.pem"),
+    include_bytes!("front/stranger.key.pem"),
+);
+
+fn acceptor((certificate, key): Identity) -> TlsAcceptor {
+    let certificate = CertificateDer::from_pem_slice(certificate).expect("a certificate");
+    let key = PrivateKeyDer::from_pem_slice(key).expect("a key");
+    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("ring has them")
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate], key)
+        .expect("a pair");
+    TlsAcceptor::from(Arc::new(config))
+}
