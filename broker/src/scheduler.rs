@@ -150,13 +150,14 @@ impl Scheduler {
 
     /// Starts the one refresh that finds out whether GHL takes the client pair again, unless
     /// another broker does.
-    async fn probe(&self, partition: u8) {
+    async fn probe(&self, (partition, by): (u8, Timestamp)) {
         let slots = self.slots(1).await;
         let claimed = async {
             if slots.is_empty() || !self.worker.breaker.may_probe().await? {
                 return Ok(Vec::new());
             }
-            self.writer.claim(partition, 1, self.config.claim).await
+            let put_off = self.config.claim;
+            self.writer.claim(partition, 1, by, put_off).await
         };
         match claimed.await {
             Ok(ids) => {
