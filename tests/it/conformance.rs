@@ -533,7 +533,7 @@ async fn the_breaker_closes_by_itself() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_doubted_client_pair_is_news_once_and_so_is_its_return() {
-    on_both(|store| async move {
+    on_all(|store| async move {
         let writer = &store.writer;
         writer.open_breaker("refused", SOON).await.unwrap();
         assert!(writer.distrust_pair("refused").await.unwrap());
