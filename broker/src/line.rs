@@ -4,10 +4,10 @@
 use std::error::Error;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use service::telemetry::WHOLE_LINE;
 use store::InstallationId;
-use store_writer::protocol::Verdict;
+use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::Begun;
 use store_writer::{Grant, WriteError};
 use tracing::{error, info, warn};
@@ -30,7 +30,10 @@ pub(crate) fn refreshed(id: &InstallationId, grant: &Grant) {
 /// anybody's help.
 pub(crate) fn failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
     let id = &begun.installation;
-    let error = json!({
+    let wait = humantime::format_duration(Duration::from_millis(
+        u64::try_from(verdict.retry_in.as_millis()).unwrap_or(u64::MAX),
+    ));
+    let mut error = json!({
         "kind": kind.as_str(),
         "message": verdict.error.message,
         "generation": begun.link.generation.to_string(),
@@ -38,6 +41,13 @@ pub(crate) fn failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
         "expires_at": begun.expires_at.map(|at| at.to_string()),
         "first_spent_at": begun.first_spent_at.map(|at| at.to_string()),
     });
+    if let Some(remedy) = kind.remedy() {
+        error["to_do"] = remedy.into();
+        error["tried_again_in"] = match verdict.refusal {
+            Refusal::Terminal => Value::Null,
+            Refusal::Unspent | Refusal::Unknown | Refusal::Paused => wait.to_string().into(),
+        };
+    }
     if kind.needs_a_person() {
         error!(
             target: WHOLE_LINE,
@@ -46,9 +56,6 @@ pub(crate) fn failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
             "[REFRESH-FAIL] {id} {error}"
         );
     } else {
-        let wait = humantime::format_duration(Duration::from_millis(
-            u64::try_from(verdict.retry_in.as_millis()).unwrap_or(u64::MAX),
-        ));
         warn!(
             target: WHOLE_LINE,
             installation = id.as_str(),

@@ -69,9 +69,25 @@ impl FailureKind {
     /// Whether a person must do something, so that the line in the log says FAIL.
     #[must_use]
     pub(crate) fn needs_a_person(self) -> bool {
+        self.remedy().is_some()
+    }
+
+    /// What a person must do.
+    #[must_use]
+    pub(crate) const fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::Transient | Self::Ambiguous | Self::Paused => false,
-            Self::ClientRejected | Self::InvalidGrant | Self::Lost | Self::BadRequest => true,
+            Self::Transient | Self::Ambiguous | Self::Paused => None,
+            Self::ClientRejected => Some(
+                "if nobody is refreshed, put GHL_CLIENT_ID and GHL_CLIENT_SECRET right; if others \
+                 are, let this customer connect again at /oauth/install",
+            ),
+            Self::InvalidGrant | Self::Lost => {
+                Some("let the customer connect again at /oauth/install")
+            }
+            Self::BadRequest => Some(
+                "if it stays so, check GHL_API_URL, the redirect URI, and whether GHL's edge blocks \
+                 this host",
+            ),
         }
     }
 }

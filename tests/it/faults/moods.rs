@@ -197,6 +197,7 @@ async fn an_answer_that_is_lost_without_any_grace_is_reported_at_once() {
         .wait_for_line(&["[REFRESH-FAIL]", &id], PATIENCE)
         .await;
     assert!(line.contains(r#""kind":"lost""#), "{line}");
+    assert!(line.contains("connect again at /oauth/install"), "{line}");
     assert_eq!(lines(&up.program, "[REFRESH-RETRY]").len(), 1, "at once");
 }
 
