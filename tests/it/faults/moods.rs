@@ -158,7 +158,9 @@ async fn meets(up: &Up, mood: &Mood) {
     .await;
     let said: Vec<String> = lines(&up.program, &id)
         .into_iter()
-        .filter(|line| !line.contains("[REFRESH] ") && !line.contains(" installed "))
+        .filter(|line| line.contains("[REFRESH-"))
+        // A busy machine may be late with a call, and then sends nothing.
+        .filter(|line| !line.contains("no time left for the call"))
         .collect();
     match kind {
         None => assert!(said.is_empty(), "{name}: {said:#?}"),
