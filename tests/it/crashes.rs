@@ -37,7 +37,7 @@ async fn a_broker_that_is_stopped_at_any_step_past_its_lease() {
 }
 
 async fn every_case(heading: &str, strike: Strike) {
-    let _alone = tests::alone().await;
+    let _beside = tests::beside().await;
     let cases = read_table(heading, strike);
     assert_eq!(
         cases.len(),
@@ -246,7 +246,7 @@ impl World {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
-    let _alone = tests::alone().await;
+    let _beside = tests::beside().await;
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();

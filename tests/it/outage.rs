@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_seconds_without_the_store() {
-    let _alone = tests::alone().await;
+    let _beside = tests::beside().await;
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -53,7 +53,7 @@ async fn thirty_seconds_without_the_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
-    let _alone = tests::alone().await;
+    let _beside = tests::beside().await;
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,

@@ -24,14 +24,27 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Runs a scenario alone: two at once on two cores would measure each other.
+/// Runs a scenario without any other: two under load on two cores would measure each other.
 ///
 /// # Panics
 /// Never: the semaphore is not closed.
 pub async fn alone() -> SemaphorePermit<'static> {
+    turns().acquire_many(TURNS).await.expect("never closed")
+}
+
+/// Runs a scenario beside another one at most: for those that mostly wait.
+///
+/// # Panics
+/// Never: the semaphore is not closed.
+pub async fn beside() -> SemaphorePermit<'static> {
+    turns().acquire().await.expect("never closed")
+}
+
+const TURNS: u32 = 2;
+
+fn turns() -> &'static Semaphore {
     static TURN: OnceLock<Semaphore> = OnceLock::new();
-    let turn = TURN.get_or_init(|| Semaphore::new(1));
-    turn.acquire().await.expect("never closed")
+    TURN.get_or_init(|| Semaphore::new(TURNS as usize))
 }
 
 /// How long the long runs last: ten minutes with `EVERGREEN_LONG=1`, else their short form.
