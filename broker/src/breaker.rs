@@ -10,7 +10,7 @@
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use ghl::Failure;
 use http::StatusCode;
@@ -79,7 +79,8 @@ struct State {
     /// When the last attempt began that GHL granted a token.
     last_success: Option<Timestamp>,
     is_pair_doubted: bool,
-    pause: Option<Pause>,
+    /// Until when it holds unless it is heard of again: the store may be out of reach.
+    pause: Option<(Pause, Instant)>,
 }
 
 impl Breaker {
@@ -109,7 +110,8 @@ impl Breaker {
             state.rejected.end();
         }
         state.is_pair_doubted = doubt.is_some();
-        state.pause = doubt.map(|_| Pause::Refused).or(pause);
+        let pause = doubt.map(|_| Pause::Refused).or(pause);
+        state.pause = pause.map(|pause| (pause, Instant::now() + PAUSE));
         Ok(way)
     }
 
@@ -120,7 +122,10 @@ impl Breaker {
 
     /// Why refreshes pause, as of the last look.
     pub(crate) fn pause(&self) -> Option<Pause> {
-        self.state().pause
+        let pause = self.state().pause;
+        pause
+            .filter(|(_, until)| Instant::now() < *until)
+            .map(|(pause, _)| pause)
     }
 
     /// Whether the refresh that finds out about the client pair is this broker's. The others pause.
@@ -131,13 +136,16 @@ impl Breaker {
         self.open(Pause::Refused, PAUSE).await
     }
 
-    /// Whether somebody else was refreshed since this installation was last refused for the client
-    /// pair, so that the refusal is about it alone: GHL gives the same answer for a grant that was
-    /// revoked.
-    pub(crate) fn is_pair_proven(&self, last: Option<&LastError>) -> bool {
-        let refused = last.filter(|last| last.kind == FailureKind::ClientRejected.as_str());
-        let last_success = self.state().last_success;
-        refused.is_some_and(|refused| last_success.is_some_and(|at| at > refused.at))
+    /// How often in a row an installation that is refused for the client pair now was refused alone:
+    /// with somebody else refreshed since its refusal before. GHL gives the same answer for a grant
+    /// that was revoked.
+    pub(crate) fn refused_alone(&self, last: Option<&LastError>) -> u32 {
+        let Some(last) = last.filter(|last| last.kind == FailureKind::ClientRejected.as_str())
+        else {
+            return 0;
+        };
+        let is_alone = self.state().last_success.is_some_and(|at| at > last.at);
+        last.refused_alone + u32::from(is_alone)
     }
 
     /// An attempt that began then was granted a token.
@@ -221,7 +229,7 @@ impl Breaker {
 
     /// What this broker has claimed already does not wait for its next look.
     async fn open(&self, reason: Pause, pause: Duration) -> Result<bool, WriteError> {
-        self.state().pause = Some(reason);
+        self.state().pause = Some((reason, Instant::now() + pause));
         self.writer.open_breaker(reason.as_str(), pause).await
     }
 

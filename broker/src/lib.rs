@@ -27,6 +27,7 @@ use ghl::webhook::Verifier;
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use store::TokenReader;
+use store_writer::durable::DurableError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
 pub use config::{Config, DEFAULT_SCOPES};
@@ -65,6 +66,8 @@ struct Inner {
 pub enum StartError {
     #[error("TLS cannot be set up")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    #[error("the journal cannot be read, and there may be answers of GHL in it")]
+    Journal(#[from] DurableError),
 }
 
 impl Broker {
@@ -97,7 +100,7 @@ impl Broker {
             endpoint.clone(),
             shutdown,
         ));
-        let asked = recovery::inherit(&worker);
+        let asked = recovery::inherit(&worker)?;
         let ready = readiness.gate("the store");
         shutdown.spawn(scheduler::run(
             config.scheduler.clone(),

@@ -104,9 +104,9 @@ pub(crate) struct Attempt {
     pub at: Timestamp,
     /// In 0..=1: spreads retries.
     pub jitter: f64,
-    /// Whether another installation was refreshed with the same client pair since this one was last
-    /// refused for it.
-    pub is_pair_proven: bool,
+    /// How often in a row, if GHL refuses the client pair now, it did so for this installation while
+    /// others were refreshed with it.
+    pub refused_alone: u32,
 }
 
 /// Decides what a failure means for the installation, and when to try again.
@@ -134,9 +134,7 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
             (FailureKind::Transient, refusal, backoff(attempt).max(wait))
         }
         Failure::LocationInactive => (FailureKind::Paused, Refusal::Paused, pause(attempt)),
-        Failure::ClientRejected(_)
-            if attempt.is_pair_proven && attempt.failures >= PATIENCE_WITH_PAIR =>
-        {
+        Failure::ClientRejected(_) if attempt.refused_alone >= PATIENCE_WITH_PAIR => {
             (FailureKind::InvalidGrant, Refusal::Terminal, Duration::ZERO)
         }
         Failure::ClientRejected(_) => (
@@ -158,9 +156,16 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
     let verdict = Verdict {
         refusal,
         error: LastError {
-            kind: kind.as_str().to_owned(),
-            message: describe(failure),
-            at: attempt.at,
+            refused_alone: match kind {
+                FailureKind::ClientRejected => attempt.refused_alone,
+                FailureKind::Transient
+                | FailureKind::Ambiguous
+                | FailureKind::Paused
+                | FailureKind::InvalidGrant
+                | FailureKind::Lost
+                | FailureKind::BadRequest => 0,
+            },
+            ..LastError::new(kind.as_str(), describe(failure), attempt.at)
         },
         retry_in,
     };
@@ -224,7 +229,7 @@ mod tests {
             is_in_grace: false,
             at: Timestamp::from_millis(0),
             jitter: 0.0,
-            is_pair_proven: false,
+            refused_alone: 0,
         }
     }
 
@@ -288,12 +293,20 @@ mod tests {
     #[test]
     fn a_pair_that_works_for_others_and_never_for_one_is_that_ones_end() {
         let refused = Failure::ClientRejected(String::new());
-        let proven = |failures| Attempt {
-            is_pair_proven: true,
-            ..attempt(failures, false)
+        let judged = |refused_alone| {
+            let attempt = Attempt {
+                refused_alone,
+                ..attempt(50, false)
+            };
+            judge(&refused, attempt).1
         };
-        assert_eq!(judge(&refused, proven(5)).1.refusal, Refusal::Unspent);
-        assert_eq!(judge(&refused, proven(6)).1.refusal, Refusal::Terminal);
+        let last = judged(5);
+        assert_eq!(last.refusal, Refusal::Unspent);
+        assert_eq!(
+            last.error.refused_alone, 5,
+            "counted from attempt to attempt"
+        );
+        assert_eq!(judged(6).refusal, Refusal::Terminal);
     }
 
     #[test]

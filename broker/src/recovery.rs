@@ -5,8 +5,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
+use store_writer::WriteError;
+use store_writer::durable::DurableError;
 use store_writer::journal::Entry;
-use store_writer::{Journal, WriteError};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -18,29 +19,19 @@ const SWEEP: Duration = Duration::from_secs(10);
 /// Takes over what an earlier process left in the journal, before this one writes to it: answers go
 /// to the worker, which commits them before it touches their installations, and attempts without
 /// one are returned.
-pub(crate) fn inherit(worker: &Worker) -> Vec<Entry> {
-    let (answered, asked): (Vec<Entry>, Vec<Entry>) = read(&worker.journal)
-        .into_iter()
-        .partition(|entry| entry.answer.is_some());
-    for entry in answered {
-        worker.keep_waiting(entry);
-    }
-    asked
-}
-
-fn read(journal: &Journal) -> Vec<Entry> {
-    let entries = journal.unfinished().unwrap_or_else(|error| {
-        error!(%error, "the journal cannot be read");
-        Vec::new()
-    });
-    let readable = entries.into_iter().filter_map(|entry| match entry {
-        Ok(entry) => Some(entry),
-        Err(key) => {
-            error!(key, "a journal entry cannot be read and is left alone");
-            None
+///
+/// # Errors
+/// When the journal cannot be read: there may be answers in it.
+pub(crate) fn inherit(worker: &Worker) -> Result<Vec<Entry>, DurableError> {
+    let mut asked = Vec::new();
+    for entry in worker.journal.unfinished()? {
+        match entry {
+            Ok(entry) if entry.answer.is_some() => worker.keep_waiting(entry),
+            Ok(entry) => asked.push(entry),
+            Err(key) => error!(key, "a journal entry cannot be read and is left alone"),
         }
-    });
-    readable.collect()
+    }
+    Ok(asked)
 }
 
 /// Until shutdown: commits answers that wait for the store, and ends the attempts of an earlier
@@ -73,7 +64,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Sh
 /// Until shutdown: brings to the store what brokers that are gone have left in escrow. Most of it is
 /// found when its installation is taken over; what came too late for that is found here.
 pub(crate) async fn sweep(worker: Arc<Worker>, shutdown: Shutdown) {
-    let mut seen = BTreeSet::new();
+    let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
     loop {
         tokio::select! {
             () = shutdown.started() => return,
@@ -85,10 +76,14 @@ pub(crate) async fn sweep(worker: Arc<Worker>, shutdown: Shutdown) {
         };
         // What is new may be in the hands of whoever put it there.
         for id in kept.intersection(&seen) {
-            if let Err(error) = worker.rescue(id).await {
+            let swept = worker.rescue(id).await;
+            if let Err(error) = swept
+                && told.insert(id.clone())
+            {
                 warn!(installation = %id, %error, "an answer stays in escrow for now");
             }
         }
+        told.retain(|id| kept.contains(id));
         seen = kept;
     }
 }
@@ -99,6 +94,13 @@ async fn finish(worker: &Worker, entry: &Entry, outcome: Result<(), WriteError>)
         Ok(()) => {
             info!(installation = %entry.installation, "an attempt that was cut short is dealt with");
             worker.forget(entry).await;
+            true
+        }
+        // Perhaps this is not the right store. An answer is not dropped for that.
+        Err(error @ (WriteError::Unknown(_) | WriteError::Unreadable { .. }))
+            if entry.answer.is_some() =>
+        {
+            worker.leave(entry, &error);
             true
         }
         Err(WriteError::Unknown(id)) => {

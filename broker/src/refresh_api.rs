@@ -63,9 +63,11 @@ pub(crate) async fn now(
     let deadline = Instant::now() + broker.0.config.timing.lease;
     loop {
         let (worker, id) = (broker.0.worker.clone(), id.clone());
-        // In a task of its own: a client that hangs up must not cut a refresh short.
+        // Here, so that a client that hangs up leaves the queue.
+        let slot = worker.slot().await;
+        // In a task of its own, so that a client that hangs up does not cut a refresh short.
         let attempt = async move {
-            let _slot = worker.slot().await;
+            let _slot = slot;
             worker.refresh(&id, wanted).await
         };
         let outcome = broker.0.shutdown.spawn(attempt).await;

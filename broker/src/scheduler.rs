@@ -51,7 +51,7 @@ pub(crate) async fn run(
         worker,
         shutdown: shutdown.clone(),
     };
-    let mut is_away = false;
+    let (mut is_away, mut missing) = (false, 0);
     loop {
         let wait = match scheduler.look().await {
             Ok((way, upcoming)) => {
@@ -59,9 +59,11 @@ pub(crate) async fn run(
                     info!("the store is back");
                     scheduler.worker.settle();
                 }
-                if upcoming.is_partial {
-                    // What comes back next was away as well.
+                if upcoming.missing > 0 {
                     metrics::store_error("schedule");
+                }
+                if upcoming.missing < std::mem::replace(&mut missing, upcoming.missing) {
+                    info!("a part of the store is back");
                     scheduler.worker.settle();
                 }
                 ready.open();

@@ -4,6 +4,8 @@ mod answer;
 mod refusal;
 mod rescue;
 
+pub(crate) use rescue::NotRescued;
+
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -140,10 +142,13 @@ impl Worker {
     async fn refresh_leased(&self, lease: &Lease, wanted: Wanted) -> Outcome {
         let id = lease.installation();
         let waiting = lock(&self.waiting).get(id).cloned();
-        if let Some(entry) = waiting
-            && let Err(error) = self.commit_entry(&entry).await
-        {
-            return unavailable(id, &error);
+        if let Some(entry) = waiting {
+            match self.commit_entry(&entry).await {
+                Ok(()) => {}
+                // It is no use, and must not hold the installation up.
+                Err(error @ WriteError::Unreadable { .. }) => self.leave(&entry, &error),
+                Err(error) => return unavailable(id, &error),
+            }
         }
         let window = self.timing.window;
         let is_settling = Instant::now() < *lock(&self.settling);
@@ -169,15 +174,15 @@ impl Worker {
         // What somebody else may have got is looked for before the token is spent again.
         if begun.first_spent_at.is_some() || is_settling {
             match self.rescue(id).await {
-                Ok(Some(outcome)) => return outcome,
+                Ok(Some(generation)) => return Outcome::Refreshed { generation },
                 Ok(None) => {}
-                Err(unknown) if begun.is_past_grace() => {
+                // GHL repeats its answer.
+                Err(NotRescued::Unread(_)) if !begun.is_past_grace() => {}
+                Err(unknown) => {
                     return self
                         .give_up(&begun, Refusal::Unknown, unknown.to_string())
                         .await;
                 }
-                // GHL repeats its answer.
-                Err(_) => {}
             }
         }
         self.spend(lease, &begun).await

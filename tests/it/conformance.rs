@@ -134,11 +134,7 @@ fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
 fn verdict(store: &Store, refusal: Refusal) -> Verdict {
     Verdict {
         refusal,
-        error: LastError {
-            kind: "test".to_owned(),
-            message: "refused".to_owned(),
-            at: store.reader.now(),
-        },
+        error: LastError::new("test", "refused", store.reader.now()),
         retry_in: Duration::from_secs(60),
     }
 }

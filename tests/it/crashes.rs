@@ -285,6 +285,46 @@ async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
     .await;
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_outlives_a_start_at_the_wrong_store() {
+    let _beside = tests::beside().await;
+    let world = World::start().await;
+    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
+    let scratch = Scratch::new();
+    // Without lock nodes of its own there is no escrow: the journal has it alone.
+    let mut start = world.broker(0, &sandbox, scratch.join("struck"));
+    start.env.remove("EVERGREEN_LOCK_URLS");
+    let armed = start.env("TEST_CRASH_POINT", "answer-journaled kill");
+    let mut struck = Member::start(armed).await;
+    let public = format!("http://{}", struck.address);
+    let id = client::install(&client::new(), &public, LOCATION).await;
+    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
+    until("the kill", PATIENCE, || {
+        let has_ended = struck.program.as_mut().unwrap().has_ended();
+        async move { holds(has_ended, "running") }
+    })
+    .await;
+
+    struck.unset("TEST_CRASH_POINT");
+    struck.set([("EVERGREEN_REDIS_URL", world.store_url(1))]);
+    struck.launch().await;
+    let broker = struck.program.as_ref().unwrap();
+    let words = ["an answer stays in the journal", &id];
+    broker.wait_for_line(&words, PATIENCE).await;
+    struck.kill().await;
+
+    struck.set([("EVERGREEN_REDIS_URL", world.store_url(0))]);
+    struck.launch().await;
+    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
+    until("the answer to be in the store", PATIENCE, || async {
+        let access = reader.access(&id).await.unwrap().unwrap();
+        let record = (access.status, access.generation);
+        holds(record == Fate::Refreshed.record(), record)
+    })
+    .await;
+    assert_eq!(sandbox.count("spent_outside_grace").await, 0);
+}
+
 async fn run(world: Arc<World>, database: usize, case: Case) {
     // The first token falls due at once, its successor not while this test lives.
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", case.grace)]).await;

@@ -71,14 +71,24 @@ impl Worker {
             self.commit_answer(entry, sealed).await?;
         }
         self.forget(entry).await;
+        self.wait_no_more(entry);
+        Ok(())
+    }
+
+    /// Leaves an answer in the journal that cannot be brought to the store by trying again. The next
+    /// start tries it once more.
+    pub(crate) fn leave(&self, entry: &Entry, error: &WriteError) {
+        error!(installation = %entry.installation, error = error as &dyn std::error::Error,
+            "an answer stays in the journal and is tried again at the next start");
+        self.wait_no_more(entry);
+    }
+
+    fn wait_no_more(&self, entry: &Entry) {
         let mut waiting = lock(&self.waiting);
-        if waiting
-            .get(&entry.installation)
-            .is_some_and(|kept| kept.intent == entry.intent)
-        {
+        let kept = waiting.get(&entry.installation);
+        if kept.is_some_and(|kept| kept.intent == entry.intent) {
             waiting.remove(&entry.installation);
         }
-        Ok(())
     }
 
     pub(crate) async fn commit_answer(

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use ghl::Failure;
-use store_writer::escrow::NoMajority;
 use store_writer::installation::LastError;
 use store_writer::protocol::{Refusal, Verdict};
 use store_writer::writer::{Begun, GaveBack};
 use tracing::warn;
 
+use super::rescue::NotRescued;
 use super::{STEP_ASIDE, Worker, unavailable};
 use crate::line;
 use crate::outcome::{Attempt, FailureKind, Outcome, judge};
@@ -24,14 +24,14 @@ impl Worker {
             is_in_grace: begun.first_spent_at.is_some() && !begun.is_past_grace(),
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
-            is_pair_proven: self.breaker.is_pair_proven(begun.last_error.as_ref()),
+            refused_alone: self.breaker.refused_alone(begun.last_error.as_ref()),
         };
         let (kind, verdict) = judge(failure, attempt);
         let id = &begun.installation;
         let (kind, verdict) = match verdict.refusal {
             // Somebody may have a newer one than the one that was refused.
             Refusal::Terminal => match self.rescue(id).await {
-                Ok(Some(outcome)) => return outcome,
+                Ok(Some(generation)) => return Outcome::Refreshed { generation },
                 Ok(None) => (kind, verdict),
                 Err(unknown) => undecided(&verdict, &unknown),
             },
@@ -63,11 +63,11 @@ impl Worker {
     pub(super) async fn give_up(&self, begun: &Begun, refusal: Refusal, reason: String) -> Outcome {
         let verdict = Verdict {
             refusal,
-            error: LastError {
-                kind: FailureKind::Transient.as_str().to_owned(),
-                message: reason.clone(),
-                at: begun.began_at,
-            },
+            error: LastError::new(
+                FailureKind::Transient.as_str(),
+                reason.clone(),
+                begun.began_at,
+            ),
             retry_in: STEP_ASIDE,
         };
         let id = &begun.installation;
@@ -83,16 +83,16 @@ impl Worker {
     }
 }
 
-/// GHL refused the token for good, but the escrow could not be read: it is asked again later.
-fn undecided(verdict: &Verdict, unknown: &NoMajority) -> (FailureKind, Verdict) {
+/// GHL refused the token for good, but somebody may have its successor: it is asked again later.
+fn undecided(verdict: &Verdict, unknown: &NotRescued) -> (FailureKind, Verdict) {
     let kind = FailureKind::Ambiguous;
     let verdict = Verdict {
         refusal: Refusal::Unknown,
-        error: LastError {
-            kind: kind.as_str().to_owned(),
-            message: format!("{}; {unknown}", verdict.error.message),
-            at: verdict.error.at,
-        },
+        error: LastError::new(
+            kind.as_str(),
+            format!("{}; {unknown}", verdict.error.message),
+            verdict.error.at,
+        ),
         retry_in: UNDECIDED,
     };
     (kind, verdict)

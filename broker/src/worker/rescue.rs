@@ -1,39 +1,50 @@
 //! What another broker got from GHL and could not bring to the store is brought there from escrow.
 
+use store::{Generation, InstallationId};
 use store_writer::WriteError;
 use store_writer::escrow::NoMajority;
 use store_writer::journal::Entry;
 use store_writer::writer::Committed;
 use tracing::{error, warn};
 
-use store::InstallationId;
-
 use super::Worker;
-use crate::outcome::Outcome;
+
+/// Why it is not known whether somebody has an answer that the store has not.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NotRescued {
+    #[error("the escrow cannot be read: {0}")]
+    Unread(#[from] NoMajority),
+    #[error("an answer in escrow did not reach the store: {0}")]
+    Unwritten(#[from] WriteError),
+}
 
 impl Worker {
     /// Commits what is in escrow for an installation, the oldest first. `None`: nothing that helps.
     ///
     /// # Errors
-    /// When there may be more than the lock nodes that answer know of.
-    pub(crate) async fn rescue(&self, id: &InstallationId) -> Result<Option<Outcome>, NoMajority> {
+    /// When there may be an answer all the same.
+    pub(crate) async fn rescue(
+        &self,
+        id: &InstallationId,
+    ) -> Result<Option<Generation>, NotRescued> {
         let mut kept = self.escrow.find(id).await?;
         kept.sort_by_key(|entry| entry.spent_generation);
         let mut rescued = None;
         for entry in kept {
             match self.rescue_entry(&entry).await {
-                Ok(outcome) => rescued = outcome.or(rescued),
-                Err(unreadable @ WriteError::Unreadable { .. }) => {
-                    error!(installation = %id, error = &unreadable as &dyn std::error::Error,
+                Ok(generation) => rescued = generation.or(rescued),
+                // Of another ring, or damaged: it must not hold the installation up.
+                Err(error @ WriteError::Unreadable { .. }) => {
+                    error!(installation = %id, error = &error as &dyn std::error::Error,
                         "an answer in escrow is left there");
                 }
-                Err(error) => return Ok(Some(Outcome::Unavailable(error.to_string()))),
+                Err(error) => return Err(error.into()),
             }
         }
         Ok(rescued)
     }
 
-    async fn rescue_entry(&self, entry: &Entry) -> Result<Option<Outcome>, WriteError> {
+    async fn rescue_entry(&self, entry: &Entry) -> Result<Option<Generation>, WriteError> {
         let Some(sealed) = &entry.answer else {
             return Ok(None);
         };
@@ -43,9 +54,9 @@ impl Worker {
             Committed::Applied { generation, .. } => {
                 warn!(installation = %entry.installation, %generation,
                     "the answer of a broker that is gone was found in escrow");
-                Ok(Some(Outcome::Refreshed { generation }))
+                Ok(Some(generation))
             }
-            // The store had it, or has it among the alternates now.
+            // The store had it, has it among the alternates now, or has gone past it.
             Committed::Duplicate | Committed::Kept => Ok(None),
         }
     }

@@ -37,12 +37,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
             common: Common::read(settings, 8081, 9081),
             broker: broker::Config::read(settings),
             locks: lock_urls(settings, &redis),
+            replicas: replicas(settings, &redis),
             redis,
-            replicas: settings.parse(
-                "EVERGREEN_REDIS_REPLICAS",
-                0,
-                "how many replicas must have a write, such as 1",
-            ),
             rings: Rings {
                 access: rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
                 refresh: rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
@@ -155,6 +151,23 @@ pub(crate) fn redis_url(settings: &mut Settings<'_>) -> SecretString {
         settings.mistake("EVERGREEN_REDIS_URL", format!("is {error}"));
     }
     url
+}
+
+/// How many replicas must have a write: where the master can change, at least one.
+fn replicas(settings: &mut Settings<'_>, store: &SecretString) -> usize {
+    let can_fail_over = Address::parse(store).is_ok_and(|address| !address.is_single());
+    let replicas = settings.parse(
+        "EVERGREEN_REDIS_REPLICAS",
+        usize::from(can_fail_over),
+        "how many replicas must have a write, such as 1",
+    );
+    if can_fail_over && replicas == 0 {
+        settings.mistake(
+            "EVERGREEN_REDIS_REPLICAS",
+            "must be at least 1 behind Sentinels or in a Cluster: a failover would lose tokens",
+        );
+    }
+    replicas
 }
 
 /// The lock nodes, where any are named.

@@ -88,8 +88,8 @@ pub struct Upcoming {
     pub due: Vec<(u8, Timestamp)>,
     /// When the next thing after those is due; `None`: nothing is scheduled.
     pub next_in: Option<Duration>,
-    /// Whether a part of the store did not answer, and more may be due there.
-    pub is_partial: bool,
+    /// How many partitions did not answer; more may be due there.
+    pub missing: usize,
 }
 
 impl Upcoming {
@@ -102,7 +102,7 @@ impl Upcoming {
         Self {
             due,
             next_in: later.into_iter().map(|(_, at)| at.since(now)).min(),
-            is_partial: false,
+            missing: 0,
         }
     }
 }

@@ -78,6 +78,21 @@ pub struct LastError {
     pub kind: String,
     pub message: String,
     pub at: Timestamp,
+    /// How often in a row GHL refused the client pair for this installation while others were
+    /// refreshed with it.
+    #[serde(default)]
+    pub refused_alone: u32,
+}
+
+impl LastError {
+    pub fn new(kind: impl Into<String>, message: impl Into<String>, at: Timestamp) -> Self {
+        Self {
+            kind: kind.into(),
+            message: message.into(),
+            at,
+            refused_alone: 0,
+        }
+    }
 }
 
 /// A token that GHL issued and that did not become the current one. Never thrown away: it may be

@@ -42,8 +42,7 @@ pub enum NotLeased {
 
 /// The right to start a refresh of one installation, until it runs out.
 ///
-/// Every ending has a name: [`Leases::release`] gives it back, [`Lease::let_run_out`] leaves it to
-/// its time.
+/// [`Leases::release`] ends it; one that is dropped keeps others out for the rest of its time.
 #[derive(Debug)]
 #[must_use = "a lease that is dropped blocks its installation until it runs out"]
 pub struct Lease {
@@ -127,7 +126,4 @@ impl Lease {
             .saturating_sub(drift)
             .saturating_sub(self.since.elapsed())
     }
-
-    /// Keeps others out for the rest of its time.
-    pub fn let_run_out(self) {}
 }

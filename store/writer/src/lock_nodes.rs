@@ -82,6 +82,16 @@ impl LockNodes {
         let _ = usable.wait_for(|known| !known.is_empty()).await;
     }
 
+    /// Whether a majority cannot be had without a node that may have forgotten a lock.
+    pub(crate) fn have_forgotten(&self) -> bool {
+        let health: Vec<Health> = self.0.nodes.iter().map(Node::health).collect();
+        let up = health.iter().filter(|node| node.is_usable()).count();
+        up < self.majority()
+            && health
+                .iter()
+                .any(|node| matches!(node, Health::Forgot { .. }))
+    }
+
     /// Something was slow: look at once.
     pub(crate) fn look(&self) {
         self.0.look.notify_one();

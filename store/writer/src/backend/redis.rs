@@ -368,21 +368,24 @@ fn look_ahead(
     now: Timestamp,
     partitions: Vec<Result<Heads, WriteError>>,
 ) -> Result<Upcoming, WriteError> {
-    let (mut scheduled, mut missing, mut answers) = (Vec::new(), None, 0);
+    let (mut scheduled, mut failed, mut missing) = (Vec::new(), None, 0);
+    let asked = partitions.len();
     for (partition, heads) in (0..=u8::MAX).zip(partitions) {
         match heads {
             Ok(heads) => {
-                answers += 1;
                 let times = heads.iter().filter_map(|(_, score)| at(*score));
                 scheduled.extend(times.map(|at| (partition, at)));
             }
-            Err(error) => missing = Some(error),
+            Err(error) => {
+                missing += 1;
+                failed = Some(error);
+            }
         }
     }
-    match missing {
-        Some(error) if answers == 0 => Err(error),
-        missing => Ok(Upcoming {
-            is_partial: missing.is_some(),
+    match failed {
+        Some(error) if missing == asked => Err(error),
+        Some(_) | None => Ok(Upcoming {
+            missing,
             ..Upcoming::of(scheduled, now)
         }),
     }

@@ -52,6 +52,9 @@ impl Redlock {
         installation: &InstallationId,
         ttl: Duration,
     ) -> Result<Lock, NotLeased> {
+        if self.nodes.have_forgotten() {
+            return Err(self.why_not());
+        }
         let manager = {
             let current = self.manager.read().unwrap_or_else(PoisonError::into_inner);
             current.clone()

@@ -98,10 +98,6 @@ pub fn revoke(
     next.access.status = Status::Revoked;
     next.intent = None;
     next.due = None;
-    next.last_error = Some(LastError {
-        kind: "revoked".to_owned(),
-        message: reason.to_owned(),
-        at: now,
-    });
+    next.last_error = Some(LastError::new("revoked", reason, now));
     Some(next)
 }

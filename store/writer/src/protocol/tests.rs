@@ -93,11 +93,7 @@ fn applied(current: &Installation, grant: &Grant) -> Installation {
 fn verdict(refusal: Refusal) -> Verdict {
     Verdict {
         refusal,
-        error: LastError {
-            kind: "test".to_owned(),
-            message: String::new(),
-            at: NOW,
-        },
+        error: LastError::new("test", "", NOW),
         retry_in: Duration::from_secs(1),
     }
 }

@@ -108,11 +108,7 @@ impl Record {
     pub(crate) fn give_back(&self, link: Link, id: AttemptId, refusal: Refusal) -> Option<Self> {
         let verdict = Verdict {
             refusal,
-            error: LastError {
-                kind: String::new(),
-                message: String::new(),
-                at: NOW,
-            },
+            error: LastError::new("", "", NOW),
             retry_in: Duration::ZERO,
         };
         let (current, link) = (self.installation(), real_link(link));
