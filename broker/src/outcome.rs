@@ -99,8 +99,8 @@ pub(crate) struct Attempt {
     pub failures: u32,
     /// Whether the token may have been spent by an earlier attempt.
     pub is_repeat: bool,
-    /// Whether GHL would still repeat its answer to that one.
-    pub is_in_grace: bool,
+    /// For how long GHL still repeats its answer to that one; zero where there is none.
+    pub grace_left: Duration,
     pub at: Timestamp,
     /// In 0..=1: spreads retries.
     pub jitter: f64,
@@ -150,7 +150,9 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
     };
     let retry_in = match refusal {
         // The answer is asked for again before GHL forgets it, whatever it says now.
-        Refusal::Unspent | Refusal::Unknown if attempt.is_in_grace => retry_in.min(INSIDE_GRACE),
+        Refusal::Unspent | Refusal::Unknown if !attempt.grace_left.is_zero() => {
+            retry_in.min(attempt.grace_left / 3)
+        }
         Refusal::Unspent | Refusal::Unknown | Refusal::Paused | Refusal::Terminal => retry_in,
     };
     let verdict = Verdict {
@@ -226,7 +228,7 @@ mod tests {
         Attempt {
             failures,
             is_repeat,
-            is_in_grace: false,
+            grace_left: Duration::ZERO,
             at: Timestamp::from_millis(0),
             jitter: 0.0,
             refused_alone: 0,
@@ -323,11 +325,15 @@ mod tests {
     #[test]
     fn a_lost_answer_is_asked_for_inside_the_grace_even_of_an_overloaded_server() {
         for failure in [unavailable(429, Some(60)), unavailable(503, Some(60))] {
-            let attempt = Attempt {
-                is_in_grace: true,
-                ..attempt(5, true)
-            };
-            assert!(judge(&failure, attempt).1.retry_in <= INSIDE_GRACE);
+            let mut grace_left = Duration::from_secs(30);
+            for _ in 0..5 {
+                let attempt = Attempt {
+                    grace_left,
+                    ..attempt(5, true)
+                };
+                grace_left -= judge(&failure, attempt).1.retry_in;
+            }
+            assert!(grace_left > Duration::from_secs(3), "{grace_left:?}");
         }
     }
 

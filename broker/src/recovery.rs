@@ -38,6 +38,7 @@ pub(crate) fn inherit(worker: &Worker) -> Result<Vec<Entry>, DurableError> {
 /// process that got none.
 pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Shutdown) {
     loop {
+        worker.look_again().await;
         for entry in worker.waiting() {
             // The process that journaled it may have died before it got further.
             worker.keep_in_escrow(&entry).await;

@@ -6,7 +6,7 @@ mod rescue;
 
 pub(crate) use rescue::NotRescued;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -41,6 +41,8 @@ pub(crate) struct Worker {
     pub(crate) breaker: Breaker,
     /// Answers that the store has not taken yet, by installation. They are also in the journal.
     waiting: Mutex<HashMap<InstallationId, Entry>>,
+    /// Answers that the store took a moment ago, and when. It may forget them in a failover.
+    fresh: Mutex<VecDeque<(Instant, Entry)>>,
     /// Bounds the refreshes under way, whoever asked for them.
     slots: Arc<Semaphore>,
     /// Until when the store counts as just come back.
@@ -70,6 +72,7 @@ impl Worker {
             escrow,
             endpoint,
             waiting: Mutex::default(),
+            fresh: Mutex::default(),
             slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
             settling: Mutex::new(Instant::now() + SETTLING),
             shutdown: shutdown.clone(),
@@ -93,7 +96,12 @@ impl Worker {
 
     /// An answer that is to be committed before anything else happens to its installation.
     pub(crate) fn keep_waiting(&self, entry: Entry) {
-        lock(&self.waiting).insert(entry.installation.clone(), entry);
+        let mut waiting = lock(&self.waiting);
+        let known = waiting.get(&entry.installation);
+        // What is older is of no use any more: its token is spent.
+        if known.is_none_or(|known| known.spent_generation <= entry.spent_generation) {
+            waiting.insert(entry.installation.clone(), entry);
+        }
     }
 
     pub(crate) fn waiting(&self) -> Vec<Entry> {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Deserializer};
 
@@ -34,13 +36,14 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// What a token lives where GHL does not say: its typical 24 h, less a second.
+    /// What a token lives where neither GHL nor the token says: the typical 24 h, less a second.
     const TYPICAL_LIFETIME: Duration = Duration::from_secs(86_399);
 
     /// How long the access token lives from the moment it was issued.
     #[must_use]
     pub fn lifetime(&self) -> Duration {
         self.expires_in
+            .or_else(|| claimed_lifetime(self.access_token.expose_secret()))
             .map_or(Self::TYPICAL_LIFETIME, Duration::from_secs)
     }
 
@@ -67,6 +70,26 @@ pub struct Unintelligible {
     line: usize,
     column: usize,
 }
+
+/// The seconds that a token claims to live, where it is a JWT that says so. Its signature is GHL's
+/// matter: it came from GHL.
+fn claimed_lifetime(token: &str) -> Option<u64> {
+    #[derive(Deserialize)]
+    struct Claims {
+        iat: u64,
+        exp: u64,
+    }
+    let payload = BASE64_URL_SAFE_NO_PAD
+        .decode(token.split('.').nth(1)?)
+        .ok()?;
+    let claims: Claims = serde_json::from_slice(&payload).ok()?;
+    claims
+        .exp
+        .checked_sub(claims.iat)
+        .filter(|seconds| (1..=A_YEAR).contains(seconds))
+}
+
+const A_YEAR: u64 = 366 * 86_400;
 
 fn non_empty<'de, D: Deserializer<'de>>(input: D) -> Result<Option<String>, D::Error> {
     let text = Option::<String>::deserialize(input)?;
@@ -118,6 +141,22 @@ mod tests {
         assert_eq!(lifetime(r#""3600""#), Duration::from_secs(3600));
         assert_eq!(lifetime("0"), Answer::TYPICAL_LIFETIME);
         assert_eq!(lifetime(r#""soon""#), Answer::TYPICAL_LIFETIME);
+    }
+
+    #[test]
+    fn a_token_tells_its_lifetime_where_the_answer_does_not() {
+        let lifetime = |claims: &str, rest: &str| {
+            let payload = BASE64_URL_SAFE_NO_PAD.encode(claims);
+            let body = format!(r#"{{"access_token":"e30.{payload}.c2ln"{rest}}}"#);
+            Answer::parse(body.as_bytes()).unwrap().lifetime()
+        };
+        let claims = r#"{"iat":1700000000,"exp":1700003600,"scope":"x"}"#;
+        assert_eq!(lifetime(claims, ""), Duration::from_secs(3600));
+        let said = lifetime(claims, r#","expires_in":60"#);
+        assert_eq!(said, Duration::from_secs(60), "GHL's word comes first");
+        for strange in [r#"{"iat":2,"exp":1}"#, r#"{"exp":"soon"}"#, "{}", "no JSON"] {
+            assert_eq!(lifetime(strange, ""), Answer::TYPICAL_LIFETIME);
+        }
     }
 
     #[test]

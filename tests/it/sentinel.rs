@@ -208,3 +208,47 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
     assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
     fleet.expect_unharmed().await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_confirmed_answer_that_the_next_master_never_had_is_written_again() {
+    let _beside = tests::beside().await;
+    let mut fleet = start(1, "1h").await;
+    let id = fleet.install(1).await.remove(0);
+    let store = &mut fleet.redis.store;
+    let master = store.master().await;
+    let (behind, ahead) = ((master + 1) % 3, (master + 2) % 3);
+    // One replica hears of nothing more; the other one confirms.
+    store.servers[behind].hang();
+    store
+        .run(master, &["CLIENT", "KILL", "TYPE", "replica"])
+        .await;
+    store.wait_for_replicas(master, 1).await;
+    let (status, body) = refresh(&fleet, &id).await;
+    assert_eq!(status, 200, "{body}");
+
+    let store = &mut fleet.redis.store;
+    store.servers[master].kill().await;
+    store.servers[ahead].kill().await;
+    store.servers[behind].wake();
+    let next = store.wait_for_failover(master).await;
+    assert_eq!(next, behind);
+    let partition = &id["install_".len()..][..2];
+    let key = format!("ghl:at:{{{partition}}}:{id}");
+    assert_eq!(store.run(next, &["HGET", &key, "gen"]).await, "1");
+
+    // With a replica it takes writes again.
+    store.servers[master].resume_process().await;
+    until("the answer to be in it", PATIENCE, || async {
+        let generation = store.run(next, &["HGET", &key, "gen"]).await;
+        holds(generation == "2", generation)
+    })
+    .await;
+    until("a refresh", PATIENCE, || async {
+        let (status, body) = refresh(&fleet, &id).await;
+        holds(status == 200, body)
+    })
+    .await;
+    assert_eq!(spent(&fleet).await, 2);
+    assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
+    fleet.expect_unharmed().await;
+}

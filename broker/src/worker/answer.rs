@@ -1,8 +1,7 @@
 //! What GHL granted, from its arrival until the store has it.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use store::seal::Sealed;
 use store_writer::durable::DurableError;
 use store_writer::escrow::NoMajority;
 use store_writer::journal::Entry;
@@ -18,6 +17,9 @@ use crate::outcome::Outcome;
 
 /// How often a commit is tried at once; after that the journal's replay goes on with it.
 const COMMIT_ATTEMPTS: u32 = 5;
+/// Longer than a master that was replaced goes on taking writes: `min-replicas-max-lag`, and what it
+/// takes the Sentinels to turn it into a replica.
+const LOOK_AGAIN: Duration = Duration::from_secs(8);
 
 impl Worker {
     /// Puts an answer where neither a crash nor the loss of this host takes it.
@@ -50,7 +52,11 @@ impl Worker {
             match self.writer.commit(grant).await {
                 Ok(committed) => {
                     crash_point::reached(Step::Committed);
-                    self.forget(&entry).await;
+                    if self.writer.can_fail_over() {
+                        lock(&self.fresh).push_back((Instant::now(), entry));
+                    } else {
+                        self.forget(&entry).await;
+                    }
                     return self.committed(grant, &committed);
                 }
                 Err(error) => {
@@ -65,14 +71,70 @@ impl Worker {
         Outcome::Journaled
     }
 
+    /// Looks once more at what the store took some seconds ago, and only then drops it: a failover
+    /// that was under way may have lost it.
+    pub(crate) async fn look_again(&self) {
+        loop {
+            let due = {
+                let mut fresh = lock(&self.fresh);
+                let is_due = |(at, _): &mut (Instant, Entry)| at.elapsed() >= LOOK_AGAIN;
+                fresh.pop_front_if(is_due)
+            };
+            let Some((_, entry)) = due else { return };
+            match self.commit_again(&entry).await {
+                Ok(()) => self.forget(&entry).await,
+                Err(_) => self.keep_waiting(entry),
+            }
+        }
+    }
+
+    async fn commit_again(&self, entry: &Entry) -> Result<(), WriteError> {
+        let Some(grant) = self.open(entry)? else {
+            return Ok(());
+        };
+        match self.writer.commit(&grant).await? {
+            Committed::Applied { generation, .. } => {
+                warn!(installation = %entry.installation, %generation,
+                    "the store had forgotten a token in a failover: it is written again");
+            }
+            Committed::Duplicate | Committed::Kept => {}
+        }
+        Ok(())
+    }
+
     /// Commits an answer from a journal or from escrow. Idempotent.
     pub(crate) async fn commit_entry(&self, entry: &Entry) -> Result<(), WriteError> {
-        if let Some(sealed) = &entry.answer {
-            self.commit_answer(entry, sealed).await?;
-        }
+        self.commit_answer(entry).await?;
         self.forget(entry).await;
         self.wait_no_more(entry);
         Ok(())
+    }
+
+    /// `None` where there is no answer.
+    pub(super) async fn commit_answer(
+        &self,
+        entry: &Entry,
+    ) -> Result<Option<Committed>, WriteError> {
+        let Some(grant) = self.open(entry)? else {
+            return Ok(None);
+        };
+        let id = &entry.installation;
+        let committed = self.writer.commit(&grant).await?;
+        info!(installation = %id, ?committed, "an answer that had been kept reached the store");
+        self.committed(&grant, &committed);
+        Ok(Some(committed))
+    }
+
+    fn open(&self, entry: &Entry) -> Result<Option<Grant>, WriteError> {
+        let Some(sealed) = &entry.answer else {
+            return Ok(None);
+        };
+        let (id, ring) = (&entry.installation, &self.writer.rings().refresh);
+        let grant = Grant::open(id, entry.spent_generation, sealed, ring);
+        grant.map(Some).map_err(|source| WriteError::Unreadable {
+            id: id.clone(),
+            source,
+        })
     }
 
     /// Leaves an answer in the journal that cannot be brought to the store by trying again. The next
@@ -89,24 +151,6 @@ impl Worker {
         if kept.is_some_and(|kept| kept.intent == entry.intent) {
             waiting.remove(&entry.installation);
         }
-    }
-
-    pub(crate) async fn commit_answer(
-        &self,
-        entry: &Entry,
-        sealed: &Sealed,
-    ) -> Result<Committed, WriteError> {
-        let id = &entry.installation;
-        let ring = &self.writer.rings().refresh;
-        let grant = Grant::open(id, entry.spent_generation, sealed, ring);
-        let grant = grant.map_err(|source| WriteError::Unreadable {
-            id: id.clone(),
-            source,
-        })?;
-        let committed = self.writer.commit(&grant).await?;
-        info!(installation = %id, ?committed, "an answer that had been kept reached the store");
-        self.committed(&grant, &committed);
-        Ok(committed)
     }
 
     pub(super) fn committed(&self, grant: &Grant, committed: &Committed) -> Outcome {

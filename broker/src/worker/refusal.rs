@@ -21,7 +21,7 @@ impl Worker {
         let attempt = Attempt {
             failures: begun.failures,
             is_repeat: begun.first_spent_at.is_some(),
-            is_in_grace: begun.first_spent_at.is_some() && !begun.is_past_grace(),
+            grace_left: begun.grace_left(),
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
             refused_alone: self.breaker.refused_alone(begun.last_error.as_ref()),

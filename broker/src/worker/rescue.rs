@@ -45,10 +45,9 @@ impl Worker {
     }
 
     async fn rescue_entry(&self, entry: &Entry) -> Result<Option<Generation>, WriteError> {
-        let Some(sealed) = &entry.answer else {
+        let Some(committed) = self.commit_answer(entry).await? else {
             return Ok(None);
         };
-        let committed = self.commit_answer(entry, sealed).await?;
         self.escrow.forget(&entry.installation, &entry.intent);
         match committed {
             Committed::Applied { generation, .. } => {

@@ -122,6 +122,9 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Whether it was swapped; false where somebody else wrote first.
     fn swap(&self, swap: Swap) -> Answer<'_, bool>;
 
+    /// Whether another server may take this one's place, without its last writes.
+    fn can_fail_over(&self) -> bool;
+
     /// Asks whether a write, named by its revision, is on as many replicas as it is to be.
     fn confirm<'a>(
         &'a self,

@@ -81,6 +81,13 @@ impl StoreWriter {
         &self.rings
     }
 
+    /// Whether the store may lose a write for some seconds although it was confirmed: `WAIT` speaks of
+    /// replicas, and not of the one that becomes the master.
+    #[must_use]
+    pub fn can_fail_over(&self) -> bool {
+        self.backend.can_fail_over()
+    }
+
     /// # Errors
     /// When the store is away, or the record cannot be read.
     pub async fn load(&self, id: &InstallationId) -> Result<Option<Snapshot>, WriteError> {

@@ -119,6 +119,10 @@ impl Backend for Embedded {
     }
 
     /// One file, one copy.
+    fn can_fail_over(&self) -> bool {
+        false
+    }
+
     fn confirm<'a>(&'a self, _: &'a InstallationId, _: &'a [u8]) -> Answer<'a, Confirmation> {
         Box::pin(async { Ok(Confirmation::Confirmed) })
     }

@@ -141,6 +141,10 @@ impl Backend for RedisBackend {
         })
     }
 
+    fn can_fail_over(&self) -> bool {
+        self.confirmer.is_some()
+    }
+
     fn confirm<'a>(
         &'a self,
         id: &'a InstallationId,

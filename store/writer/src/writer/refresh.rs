@@ -35,6 +35,16 @@ pub struct Begun {
 }
 
 impl Begun {
+    /// For how long GHL still repeats the answer that an earlier attempt did not get; zero where
+    /// there was none.
+    #[must_use]
+    pub fn grace_left(&self) -> Duration {
+        let first = self.first_spent_at;
+        first.map_or(Duration::ZERO, |first| {
+            (first + protocol::GRACE).since(self.began_at)
+        })
+    }
+
     /// Whether GHL may have stopped repeating the answer that an earlier attempt did not get.
     #[must_use]
     pub fn is_past_grace(&self) -> bool {

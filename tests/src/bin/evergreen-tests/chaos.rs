@@ -28,7 +28,7 @@ use plan::Plan;
 /// Every installation is refreshed about three times a minute.
 const LIFETIME: &str = "30s";
 /// Windows, leases and takeovers follow from it.
-const TOKEN_TIMEOUT: &str = "2s";
+const TOKEN_TIMEOUT: &str = "4s";
 const CALLS_A_SECOND: u32 = 20;
 /// How long the last attempts may take once nothing is broken any more.
 const HEALING: Duration = Duration::from_secs(90);

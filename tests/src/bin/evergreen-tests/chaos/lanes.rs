@@ -261,7 +261,7 @@ fn rule(mood: &Mood) -> Value {
         "without refresh token" => {
             json!({ "kind": "status", "status": 200, "body": "missing_refresh_token" })
         }
-        "hangs" => json!({ "kind": "hang", "ms": 3000 }),
+        "hangs" => json!({ "kind": "hang", "ms": 5000 }),
         "resets before" => json!({ "kind": "reset_before" }),
         "loses the answer" => json!({ "kind": "process_then_lose" }),
         other => panic!("GHL has no mood {other}"),
