@@ -12,6 +12,9 @@ use store::LocationId;
 /// What the app asks for where nothing else is set: what the gateway's own routes need.
 pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
                               medias.readonly medias.write locations.readonly";
+/// A claim lasts until the attempt has begun, and is short enough for one that could not begin to be
+/// tried again many times inside GHL's grace.
+const CLAIM: Duration = Duration::from_secs(2);
 const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 
 #[derive(Debug, Clone)]
@@ -136,7 +139,7 @@ impl Config {
             scheduler: SchedulerConfig {
                 concurrency,
                 rate,
-                claim: timing.lease,
+                claim: timing.lease.min(CLAIM),
             },
             static_tokens: read_static_tokens(settings),
             name,

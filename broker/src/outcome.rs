@@ -151,7 +151,7 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
     let retry_in = match refusal {
         // The answer is asked for again before GHL forgets it, whatever it says now.
         Refusal::Unspent | Refusal::Unknown if !attempt.grace_left.is_zero() => {
-            retry_in.min(attempt.grace_left / 3)
+            retry_in.min(attempt.grace_left / 3).min(IN_DOUBT)
         }
         Refusal::Unspent | Refusal::Unknown | Refusal::Paused | Refusal::Terminal => retry_in,
     };
@@ -176,6 +176,9 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
 
 /// A caller may be waiting with an expired token, and the rate budget bounds all of them together.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
+/// How long a token whose answer was lost waits for its next try at most: the store, the lock nodes or
+/// GHL may be away for most of the grace.
+const IN_DOUBT: Duration = Duration::from_secs(2);
 const INSIDE_GRACE: Duration = Duration::from_secs(8);
 /// How often one installation is refused for the client pair, while others are not, until it
 /// counts as revoked: about a minute.
