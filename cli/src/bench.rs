@@ -114,7 +114,7 @@ impl Fleet {
         let id = InstallationId::random();
         let number = self.first + index;
         let issued_at = self.issued_at(index, id.jitter_seed());
-        let (location, company) = (format!("bench{number:07}"), "benchcompany");
+        let (location, company) = (format!("bench{number:015}"), "benchcompany00000001");
         let consented = Consented {
             location: location.as_str().into(),
             company: company.into(),

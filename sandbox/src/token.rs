@@ -6,7 +6,6 @@
 //! ever.
 
 use std::borrow::Cow;
-use std::iter;
 use std::time::Duration;
 
 use base64::Engine;
@@ -23,8 +22,8 @@ pub(crate) const REFRESH_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 
 
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// What a token has besides its payload: header, signature, two dots, and the padding's name.
-const FRAME_BYTES: usize = 36 + 43 + 2 + 19;
+/// Bytes of one block of a signature.
+const BLOCK: usize = digest::SHA256_OUTPUT_LEN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub(crate) struct GrantId(pub(crate) u64);
@@ -86,25 +85,32 @@ impl Signer {
         }
     }
 
-    /// The token, padded to about `bytes` where it is shorter.
+    /// The token. It has about `bytes`, if it is not longer without: its signature is made as long
+    /// as that takes, for a signature does not compress, as GHL's of 256 bytes do not.
     pub(crate) fn sign(&self, claims: &Claims, bytes: usize) -> String {
         let payload = Payload::new(claims, &self.client_id);
-        let mut json = serde_json::to_string(&payload).unwrap_or_default();
-        // Four bytes of base64 carry three.
-        let padding = (bytes.saturating_sub(FRAME_BYTES) * 3 / 4).saturating_sub(json.len());
-        if padding > 0 {
-            json.pop();
-            json.push_str(r#","padding":""#);
-            json.extend(iter::repeat_n('0', padding));
-            json.push_str(r#""}"#);
-        }
+        let json = serde_json::to_string(&payload).unwrap_or_default();
         let mut token = URL_SAFE_NO_PAD.encode(HEADER);
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(json, &mut token);
-        let signature = hmac::sign(&self.key, token.as_bytes());
+        // Four bytes of base64 carry three.
+        let missing = bytes.saturating_sub(token.len() + 1) * 3 / 4;
+        let signature = self.signature(&token, missing.max(BLOCK));
         token.push('.');
         URL_SAFE_NO_PAD.encode_string(signature, &mut token);
         token
+    }
+
+    /// Blocks, of which the first vouches for the text, and each other one for that before it.
+    fn signature(&self, signed: &str, length: usize) -> Vec<u8> {
+        let mut block = hmac::sign(&self.key, signed.as_bytes());
+        let mut signature = block.as_ref().to_vec();
+        while signature.len() < length {
+            block = hmac::sign(&self.key, block.as_ref());
+            signature.extend(block.as_ref());
+        }
+        signature.truncate(length);
+        signature
     }
 
     /// What the token says, if it is one of this sandbox's and of this use; whether it has
@@ -112,7 +118,10 @@ impl Signer {
     pub(crate) fn read(&self, token: &str, token_use: Use) -> Option<Claims> {
         let (signed, signature) = token.rsplit_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
-        hmac::verify(&self.key, signed.as_bytes(), &signature).ok()?;
+        hmac::verify(&self.key, signed.as_bytes(), signature.get(..BLOCK)?).ok()?;
+        if signature != self.signature(signed, signature.len()) {
+            return None;
+        }
         let payload = URL_SAFE_NO_PAD.decode(signed.split_once('.')?.1).ok()?;
         let payload: Payload<'_> = serde_json::from_slice(&payload).ok()?;
         (payload.sandbox.token_use == token_use).then(|| payload.claims())

@@ -147,7 +147,7 @@ impl Caller {
 
     #[must_use]
     pub fn to_fields(&self) -> Fields {
-        let mut fields = Fields::versioned();
+        let mut fields = Fields::new();
         fields.set("name", &self.name);
         fields.set("scopes", join(&self.scopes));
         let installations = self.installations.as_deref().map(join);

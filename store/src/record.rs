@@ -1,8 +1,8 @@
 //! Records as they lie in the store: maps of named fields.
 //!
 //! Replicas roll one at a time over one store, so a record survives older and newer readers:
-//! unknown fields are ignored, a writer sets only the fields it knows, and `min` names the oldest
-//! reader that understands the record at all.
+//! unknown fields are ignored, a writer sets only the fields it knows, and `min` names the schema that
+//! a reader must understand to make sense of the record; without it any does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,9 +15,10 @@ use serde::{Deserialize, Serialize};
 use crate::clock::Timestamp;
 use crate::freshness::{self, Freshness};
 use crate::id::{CompanyId, Generation, InstallationId, LocationId, UserType};
+use crate::pack;
 use crate::seal::{KeyRing, Label, OpenError, Purpose, Sealed};
 
-/// The schema that this build writes, and the newest that it reads.
+/// The newest schema that this build reads. What it writes, every reader understands.
 const SCHEMA: u32 = 1;
 
 /// A record that this build cannot make sense of.
@@ -44,15 +45,6 @@ impl Fields {
         Self(BTreeMap::new())
     }
 
-    /// An empty record of this build's schema.
-    #[must_use]
-    pub fn versioned() -> Self {
-        let mut fields = Self::default();
-        fields.set("v", SCHEMA);
-        fields.set("min", SCHEMA);
-        fields
-    }
-
     pub fn set(&mut self, name: &str, value: impl fmt::Display) {
         self.set_bytes(name, value.to_string().into_bytes());
     }
@@ -70,9 +62,9 @@ impl Fields {
     /// # Errors
     /// When the record demands a newer reader.
     pub fn check_schema(&self) -> Result<(), Unreadable> {
-        match self.parse::<u32>("min")? {
-            needed if needed > SCHEMA => Err(Unreadable::TooNew(needed)),
-            _ => Ok(()),
+        match self.parse_optional("min")? {
+            Some(needed) if needed > SCHEMA => Err(Unreadable::TooNew(needed)),
+            Some(_) | None => Ok(()),
         }
     }
 
@@ -220,7 +212,7 @@ pub type AccessRecord = Access<SecretString>;
 impl StoredAccess {
     #[must_use]
     pub fn to_fields(&self) -> Fields {
-        let mut fields = Fields::versioned();
+        let mut fields = Fields::new();
         fields.set_bytes("at", self.token.as_bytes().to_vec());
         fields.set_optional("exp", self.expires_at.map(Timestamp::as_millis));
         fields.set("life", self.lifetime.as_millis());
@@ -229,7 +221,7 @@ impl StoredAccess {
         fields.set_optional("loc", self.location.as_ref());
         fields.set_optional("com", self.company.as_ref());
         fields.set("ut", self.user_type);
-        fields.set("sc", &self.scopes);
+        fields.set_bytes("sc", pack::pack_text(&self.scopes));
         fields
     }
 
@@ -246,7 +238,7 @@ impl StoredAccess {
             location: fields.parse_optional("loc")?,
             company: fields.parse_optional("com")?,
             user_type: fields.parse("ut")?,
-            scopes: fields.parse_optional("sc")?.unwrap_or_default(),
+            scopes: pack::unpack_text(fields.bytes("sc")?).ok_or(Unreadable::Malformed("sc"))?,
         })
     }
 
@@ -323,7 +315,6 @@ mod tests {
     #[test]
     fn an_old_reader_survives_a_new_record_and_is_told_when_it_cannot() {
         let mut newer = stored().to_fields();
-        newer.set("v", SCHEMA + 1);
         newer.set("a_field_of_tomorrow", "x");
         assert_eq!(StoredAccess::from_fields(&newer), Ok(stored()));
         newer.set("min", SCHEMA + 1);

@@ -145,7 +145,7 @@ impl Installation {
     #[must_use]
     pub fn to_fields(&self) -> Fields {
         let json = |value: serde_json::Result<String>| value.expect("text and numbers serialise");
-        let mut fields = Fields::versioned();
+        let mut fields = Fields::new();
         fields.set_optional("consent", self.chain.as_ref().map(|chain| &chain.consent));
         fields.set_optional("fp", self.chain.as_ref().map(|chain| &chain.fingerprint));
         let token = self
