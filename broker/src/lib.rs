@@ -111,6 +111,7 @@ impl Broker {
         ));
         shutdown.spawn(recovery::sweep(worker.clone(), shutdown.clone()));
         shutdown.spawn(recovery::run(worker.clone(), asked, shutdown.clone()));
+        shutdown.spawn(worker::doubt::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(metrics::watch_stock(writer.clone(), shutdown.clone()));
         if let Some(nodes) = lock_nodes {
             shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));

@@ -1,6 +1,7 @@
 //! One refresh: lease → begin → journal → call → journal and escrow → commit → release.
 
 mod answer;
+pub(crate) mod doubt;
 mod refusal;
 mod rescue;
 
@@ -10,7 +11,8 @@ use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use ghl::{Answer, TokenEndpoint};
+use doubt::Doubt;
+use ghl::{Answer, Failure, TokenEndpoint};
 use service::shutdown::Shutdown;
 use store::InstallationId;
 use store_writer::journal::Entry;
@@ -43,6 +45,8 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<InstallationId, Entry>>,
     /// Answers that the store took a moment ago, and when. It may forget them in a failover.
     fresh: Mutex<VecDeque<(Instant, Entry)>>,
+    /// Attempts of this process whose answers were lost.
+    doubts: Mutex<HashMap<InstallationId, Doubt>>,
     /// Bounds the refreshes under way, whoever asked for them.
     slots: Arc<Semaphore>,
     /// Until when the store counts as just come back.
@@ -73,6 +77,7 @@ impl Worker {
             endpoint,
             waiting: Mutex::default(),
             fresh: Mutex::default(),
+            doubts: Mutex::default(),
             slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
             settling: Mutex::new(Instant::now() + SETTLING),
             shutdown: shutdown.clone(),
@@ -218,26 +223,35 @@ impl Worker {
             self.forget(&entry).await;
             return outcome;
         }
-        let user_type = begun.user_type.as_str();
-        let call = self.endpoint.refresh(&begun.refresh_token, user_type);
-        match crash_point::while_waiting(call).await {
-            Ok(answer) => {
-                crash_point::reached(Step::Answered);
-                let grant = grant(begun, answer);
-                let answer = Some(grant.seal(&self.writer.rings().refresh));
-                let entry = Entry { answer, ..entry };
-                self.keep(&entry).await;
-                crash_point::reached(Step::AnswerJournaled);
-                let outcome = self.commit(entry, &grant).await;
-                self.breaker.succeeded(begun.began_at).await;
-                outcome
-            }
+        match self.call(begun, &entry).await {
+            Ok(outcome) => outcome,
             Err(failure) => {
+                self.doubt(begun, lease.since(), &failure);
                 let outcome = self.fail(begun, &failure).await;
                 self.forget(&entry).await;
                 outcome
             }
         }
+    }
+
+    /// Spends the token, and brings what GHL grants to the store. The attempt is in the journal.
+    async fn call(&self, begun: &Begun, entry: &Entry) -> Result<Outcome, Failure> {
+        let user_type = begun.user_type.as_str();
+        let call = self.endpoint.refresh(&begun.refresh_token, user_type);
+        let answer = crash_point::while_waiting(call).await?;
+        crash_point::reached(Step::Answered);
+        let grant = grant(begun, answer);
+        let answer = Some(grant.seal(&self.writer.rings().refresh));
+        let entry = Entry {
+            answer,
+            ..entry.clone()
+        };
+        self.keep(&entry).await;
+        self.no_doubt(begun);
+        crash_point::reached(Step::AnswerJournaled);
+        let outcome = self.commit(entry, &grant).await;
+        self.breaker.succeeded(begun.began_at).await;
+        Ok(outcome)
     }
 }
 

@@ -105,6 +105,48 @@ async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() {
+    let _beside = tests::beside().await;
+    let mut fleet = Fleet::start(&Shape {
+        brokers: 2,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", "20s")],
+        settings: &[("EVERGREEN_TOKEN_TIMEOUT", "2s")],
+    })
+    .await;
+    let id = fleet.install(1).await.remove(0);
+    let lose = json!([{
+        "on": "token", "grant": "refresh_token", "kind": "process_then_lose", "share": 1.0,
+    }]);
+    fleet.sandbox.faults(lose).await;
+    until("an answer to be lost", PATIENCE, || async {
+        let log = fleet.broker_logs();
+        let is_lost = |line: &String| line.contains("[REFRESH-RETRY]");
+        holds(log.iter().any(is_lost), log)
+    })
+    .await;
+    fleet.redis.store.kill().await;
+    fleet.sandbox.faults(json!([])).await;
+    until("the answer to be repeated", PATIENCE, || async {
+        let tally = fleet.sandbox.chain("loc000").await;
+        let log = fleet.broker_logs();
+        let is_kept = |line: &String| line.contains("outside the schedule");
+        holds(log.iter().any(is_kept), (tally, log))
+    })
+    .await;
+    // Past the grace there is nothing left to be asked for.
+    sleep_until(Instant::now() + Duration::from_secs(30)).await;
+    fleet.redis.store.resume_process().await;
+    until("the answer to reach the store", PATIENCE, || async {
+        let log = fleet.broker_logs();
+        let is_committed = |line: &String| line.contains(&format!("[REFRESH] {id}"));
+        holds(log.iter().any(is_committed), log)
+    })
+    .await;
+    fleet.expect_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_password_that_was_put_right_needs_no_restart() {
     let mut server = Redis::start_with(&["--requirepass", "another"]).await;
     let url = SecretString::from(server.url().replace("redis://", "redis://:right@"));

@@ -112,6 +112,12 @@ impl Lease {
         &self.installation
     }
 
+    /// Before it was asked for.
+    #[must_use]
+    pub fn since(&self) -> Moment {
+        self.since
+    }
+
     /// Since before it was asked for.
     #[must_use]
     pub fn held_for(&self) -> Duration {

@@ -58,6 +58,31 @@ async fn a_wrong_client_secret_pauses_everybody_and_gives_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_was_lost_is_asked_for_again_while_the_client_pair_is_refused() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
+    for number in 0..10 {
+        up.install(&format!("loc{number}")).await;
+    }
+    up.sandbox
+        .faults(json!([
+            { "on": "token", "kind": "process_then_lose", "next": 3, "grant": "refresh_token" },
+            { "on": "token", "kind": "invalid_client", "share": 1.0 },
+        ]))
+        .await;
+    up.program.wait_for_line(&[ALARM], PATIENCE).await;
+    let refused = Instant::now();
+    up.sandbox.faults(json!([])).await;
+    until("the lost answers to be repeated", PATIENCE, || async {
+        let repeated = up.sandbox.count("replays_in_grace").await;
+        holds(repeated >= 3, repeated)
+    })
+    .await;
+    // Everybody else pauses for longer.
+    assert!(refused.elapsed() < Duration::from_secs(15));
+    assert_eq!(up.sandbox.count("spent_outside_grace").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_installation_that_is_refused_alone_stops_nobody_else() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
     let healthy = up.install("healthy").await;

@@ -13,6 +13,9 @@ use crate::installation::{Installation, Intent, IntentId, LastError, refresh_lab
 use crate::lease::Lease;
 use crate::protocol::{self, Commit, Give, Tokens, Verdict};
 
+/// What a request may take to GHL.
+const ON_ITS_WAY: Duration = Duration::from_secs(1);
+
 /// Permission to spend one refresh token once. The intent is stored.
 #[derive(Debug)]
 #[must_use = "an intent that is neither committed nor given back blocks the installation until it ends"]
@@ -50,6 +53,28 @@ impl Begun {
     pub fn is_past_grace(&self) -> bool {
         let first = self.first_spent_at;
         first.is_some_and(|first| self.began_at.since(first) >= protocol::GRACE)
+    }
+
+    /// Permission to ask for the same answer again, `elapsed` after this began, without the store's:
+    /// inside the grace it is no other than the one that was lost. `None` afterwards.
+    #[must_use]
+    pub fn again(&self, elapsed: Duration) -> Option<Self> {
+        let first = self.first_spent_at.unwrap_or(self.began_at);
+        if self.began_at.since(first) + elapsed + ON_ITS_WAY >= protocol::GRACE {
+            return None;
+        }
+        Some(Self {
+            installation: self.installation.clone(),
+            intent: IntentId::random(),
+            link: self.link.clone(),
+            refresh_token: self.refresh_token.clone(),
+            user_type: self.user_type,
+            began_at: self.began_at,
+            first_spent_at: Some(first),
+            failures: self.failures,
+            last_error: self.last_error.clone(),
+            expires_at: self.expires_at,
+        })
     }
 }
 

@@ -85,6 +85,7 @@ fn crash(system: &mut System, me: BrokerId) {
     broker.step = Step::Idle;
     broker.is_in_time = false;
     broker.is_settling = false;
+    broker.doubt = None;
 }
 
 fn end_call(system: &mut System, me: BrokerId, call: Call) {

@@ -76,6 +76,11 @@ fn an_answer_that_is_forgotten_before_it_is_confirmed_is_lost_with_one_fault() {
     breaks(Flaw::Unconfirmed, ONE_FAULT);
 }
 
+#[test]
+fn a_repeat_without_the_store_is_not_for_after_the_grace() {
+    breaks(Flaw::EndlessDoubt, SPENT_TWICE);
+}
+
 /// That the check would notice: a protocol with the flaw breaks the promise.
 fn breaks(flaw: Flaw, promise: &'static str) {
     let flawed = Protocol {

@@ -4,6 +4,7 @@ use stateright::{Model, Property};
 
 use crate::faults::Fault;
 use crate::properties;
+use crate::record::OLD;
 use crate::system::{BrokerId, Condition, Step, System};
 
 /// The protocol under check.
@@ -29,11 +30,14 @@ pub(crate) enum Flaw {
     NothingWritten,
     /// An answer is forgotten as soon as it is committed, confirmed or not.
     Unconfirmed,
+    /// What was lost is asked for again however long ago that was.
+    EndlessDoubt,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     Take(BrokerId),
+    AskAgain(BrokerId),
     Advance(BrokerId),
     NoteAnswer(BrokerId),
     EscrowAnswer(BrokerId),
@@ -72,6 +76,9 @@ impl Model for Protocol {
                     if self.may_take(system, me) {
                         actions.push(Action::Take(me));
                     }
+                    if broker.doubt.is_some() {
+                        actions.push(Action::AskAgain(me));
+                    }
                 }
                 (
                     Condition::Running,
@@ -106,6 +113,7 @@ impl Model for Protocol {
         let mut next = system.clone();
         match action {
             Action::Take(me) => Self::take(&mut next, me),
+            Action::AskAgain(me) => Self::ask_again(&mut next, me),
             Action::Advance(me) => self.advance(&mut next, me),
             Action::NoteAnswer(me) => Self::note_answer(&mut next, me),
             Action::EscrowAnswer(me) => Self::escrow_answer(&mut next, me),
@@ -117,7 +125,7 @@ impl Model for Protocol {
             }
             Action::Resume(me) => next.brokers[me].condition = Condition::Running,
             Action::Replicate => next.confirm(),
-            Action::Tick => tick(&mut next),
+            Action::Tick => self.tick(&mut next),
             Action::Fault(fault) => fault.strike(&mut next),
         }
         Some(next)
@@ -128,13 +136,21 @@ impl Model for Protocol {
     }
 }
 
-fn tick(system: &mut System) {
-    system.lease = None;
-    system.store.tick();
-    system.replica.tick();
-    system.ghl.tick();
-    for broker in &mut system.brokers {
-        broker.is_in_time = false;
-        broker.is_settling = false;
+impl Protocol {
+    fn tick(&self, system: &mut System) {
+        system.lease = None;
+        system.store.tick();
+        system.replica.tick();
+        system.ghl.tick();
+        for broker in &mut system.brokers {
+            broker.is_in_time = false;
+            broker.is_settling = false;
+            if let Some((_, age)) = &mut broker.doubt {
+                *age = OLD.min(*age + 1);
+            }
+            if self.flaw != Some(Flaw::EndlessDoubt) {
+                broker.doubt.take_if(|(_, age)| *age >= self.grace);
+            }
+        }
     }
 }

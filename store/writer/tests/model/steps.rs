@@ -33,6 +33,20 @@ impl Protocol {
         system.brokers[me].step = Step::Leased;
     }
 
+    /// Asks again for what it lost, without the store or a lease: neither may be there.
+    pub(crate) fn ask_again(system: &mut System, me: BrokerId) {
+        let id = system.unused_id();
+        let broker = &mut system.brokers[me];
+        if let Some((lost, _)) = broker.doubt {
+            broker.is_in_time = true;
+            broker.step = Step::Resolved(Attempt {
+                id,
+                is_repeat: true,
+                ..lost
+            });
+        }
+    }
+
     /// The next step of a broker that is not idle.
     pub(crate) fn advance(&self, system: &mut System, me: BrokerId) {
         let next = match system.brokers[me].step {
@@ -60,7 +74,15 @@ impl Protocol {
             Step::Cleared(attempt) => {
                 Step::Called(attempt, Call::Answered(spend(system, me, attempt)))
             }
-            Step::Called(attempt, call) => self.receive(attempt, call),
+            Step::Called(attempt, call) => {
+                let doubt = &mut system.brokers[me].doubt;
+                match call {
+                    Call::Lost if !attempt.is_repeat => *doubt = Some((attempt, 0)),
+                    Call::Lost | Call::NotSent => {}
+                    Call::Answered(_) => *doubt = None,
+                }
+                self.receive(attempt, call)
+            }
             // Written down by actions of their own, in either order.
             Step::Answered { .. } => return,
             Step::Safe(committing) => {

@@ -38,6 +38,8 @@ pub(crate) struct Broker {
     pub(crate) is_in_time: bool,
     /// Whether it, or the store, has just come back.
     pub(crate) is_settling: bool,
+    /// An attempt whose answer it did not get, and its age in ticks.
+    pub(crate) doubt: Option<(Attempt, u8)>,
     /// Its disk: attempts that are not finished, with their answers.
     pub(crate) journal: BTreeMap<AttemptId, Option<Answer>>,
 }
@@ -141,6 +143,7 @@ impl System {
             step: Step::Idle,
             is_in_time: false,
             is_settling: false,
+            doubt: None,
             journal: BTreeMap::new(),
         };
         Self {

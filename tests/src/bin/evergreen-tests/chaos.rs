@@ -1,7 +1,7 @@
 //! Faults of all kinds at random over a whole deployment, and an audit at the end.
 //!
-//! Three brokers, three gateways, a store behind Sentinels, three lock nodes, and a GHL with moods;
-//! hundreds of installations with short tokens, called all the time. The plan of faults follows from
+//! Three brokers, three gateways, clocks that jump, a store behind Sentinels, three lock nodes, and a
+//! GHL with moods; hundreds of installations with short tokens, called all the time. The plan of faults follows from
 //! the seed alone.
 
 mod audit;
@@ -19,6 +19,7 @@ use tests::load::steady;
 use tests::program::Start;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
+use tests::wall_clock::WallClock;
 use tokio::task::JoinSet;
 
 use audit::Audit;
@@ -52,7 +53,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let length = Duration::from_secs(args.minutes * 60);
     println!("chaos --seed {seed} --minutes {}", args.minutes);
     let plan = Plan::of(seed, length);
-    let mut fleet = start().await;
+    let wall_clock = WallClock::wrong_by("+0");
+    let mut fleet = start(&wall_clock).await;
     let installations = fleet.install(args.installations).await;
     println!("{} installations; {plan}", installations.len());
 
@@ -62,7 +64,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         let installations = installations.clone();
         async move { steady(&client, &public, &installations, CALLS_A_SECOND, length).await }
     });
-    lanes::run(&mut fleet, &plan, &chronicle).await;
+    lanes::run(&mut fleet, &wall_clock, &plan, &chronicle).await;
     let calls = calls.await?;
     println!("calls by status: {:?}", calls.answers);
 
@@ -84,8 +86,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     Err(format!("chaos: seed {seed}: {count} violations").into())
 }
 
-async fn start() -> Fleet<Sentinel> {
-    Fleet::<Sentinel>::start_with(
+async fn start(wall_clock: &WallClock) -> Fleet<Sentinel> {
+    let mut fleet = Fleet::<Sentinel>::start_with(
         &Shape {
             brokers: 3,
             lock_nodes: 3,
@@ -97,7 +99,13 @@ async fn start() -> Fleet<Sentinel> {
         },
         || Start::evergreen_with_crash_points(&["broker"]),
     )
-    .await
+    .await;
+    for member in [&mut fleet.brokers[2], &mut fleet.gateways[1]] {
+        member.set(wall_clock.settings());
+        member.kill().await;
+        member.launch().await;
+    }
+    fleet
 }
 
 /// Waits until every installation has a valid token and no attempt is open.

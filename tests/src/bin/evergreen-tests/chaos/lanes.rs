@@ -8,11 +8,13 @@ use tests::redis::Redis;
 use tests::sandbox::Sandbox;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
+use tests::wall_clock::WallClock;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 use super::chronicle::Chronicle;
 use super::plan::{
-    BrokerFault, GatewayFault, Lane, LockFault, Mood, Of, Plan, Planned, StoreFault,
+    BrokerFault, GatewayFault, Jump, Lane, LockFault, Mood, Of, Plan, Planned, REFUSES_CLIENT,
+    StoreFault,
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -22,7 +24,14 @@ const STOP: i32 = 19;
 const CONTINUE: i32 = 18;
 
 /// Runs the whole plan; everything is well again afterwards.
-pub(crate) async fn run(fleet: &mut Fleet<Sentinel>, plan: &Plan, chronicle: &Chronicle) {
+///
+/// `wall_clock`: that of the broker that nothing else happens to, and of a gateway.
+pub(crate) async fn run(
+    fleet: &mut Fleet<Sentinel>,
+    wall_clock: &WallClock,
+    plan: &Plan,
+    chronicle: &Chronicle,
+) {
     let clock = Clock {
         began: Instant::now(),
         chronicle,
@@ -36,6 +45,7 @@ pub(crate) async fn run(fleet: &mut Fleet<Sentinel>, plan: &Plan, chronicle: &Ch
         store(&clock, &plan.store, &mut fleet.redis.store),
         locks(&clock, &plan.locks, &mut fleet.redis.locks),
         ghl(&clock, &plan.ghl, &fleet.sandbox),
+        jumps(&clock, &plan.clock, wall_clock),
     );
 }
 
@@ -240,6 +250,16 @@ async fn ghl(clock: &Clock<'_>, lane: &Lane<Mood>, sandbox: &Sandbox) {
     }
 }
 
+async fn jumps(clock: &Clock<'_>, lane: &Lane<Jump>, wall_clock: &WallClock) {
+    for planned in lane {
+        clock.due("clock", planned).await;
+        wall_clock.set(planned.fault.0);
+        sleep(planned.lasts).await;
+        wall_clock.set("+0");
+        clock.tell("clock: right".to_owned());
+    }
+}
+
 /// Always there, so that some attempts are under way whatever happens: a quarter of the answers
 /// takes its time, after the token was spent.
 fn slow() -> Value {
@@ -264,6 +284,7 @@ fn rule(mood: &Mood) -> Value {
         "hangs" => json!({ "kind": "hang", "ms": 5000 }),
         "resets before" => json!({ "kind": "reset_before" }),
         "loses the answer" => json!({ "kind": "process_then_lose" }),
+        REFUSES_CLIENT => json!({ "kind": "invalid_client" }),
         other => panic!("GHL has no mood {other}"),
     };
     let mut rule = what;

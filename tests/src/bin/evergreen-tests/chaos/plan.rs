@@ -61,6 +61,10 @@ pub(crate) enum LockFault {
     Forget,
 }
 
+/// How far the time of day of a broker and a gateway is off.
+#[derive(Debug, Clone, PartialEq)]
+pub(crate) struct Jump(pub(crate) &'static str);
+
 /// A rule of the sandbox's faults, and the part of the token calls that it strikes, in percent.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Mood {
@@ -95,6 +99,7 @@ pub(crate) struct Plan {
     pub(crate) store: Lane<Of<StoreFault>>,
     pub(crate) locks: Lane<Of<LockFault>>,
     pub(crate) ghl: Lane<Mood>,
+    pub(crate) clock: Lane<Jump>,
 }
 
 impl Plan {
@@ -140,10 +145,24 @@ impl Plan {
                 };
                 of(fault, random)
             }),
-            ghl: lane(random(5), length, 3..9, 1..5, |random| Mood {
-                kind: MOODS.choose(random).expect("there are moods"),
-                percent: random.random_range(20..=100),
-                seed: random.random(),
+            ghl: lane(random(5), length, 3..9, 1..5, |random| {
+                let seed = random.random();
+                // It pauses everybody for half a minute, and is rare.
+                if random.random_ratio(1, 50) {
+                    return Mood {
+                        kind: REFUSES_CLIENT,
+                        percent: 100,
+                        seed,
+                    };
+                }
+                Mood {
+                    kind: MOODS.choose(random).expect("there are moods"),
+                    percent: random.random_range(20..=100),
+                    seed,
+                }
+            }),
+            clock: lane(random(6), length, 5..20, 3..15, |random| {
+                Jump(["+1h", "-1h", "+7m", "-7m"].choose(random).expect("jumps"))
             }),
         }
     }
@@ -164,6 +183,8 @@ pub(crate) const MOODS: [&str; 12] = [
     "resets before",
     "loses the answer",
 ];
+
+pub(crate) const REFUSES_CLIENT: &str = "refuses the client pair";
 
 fn of<F>(fault: F, random: &mut StdRng) -> Of<F> {
     Of {
@@ -203,11 +224,12 @@ impl fmt::Display for Plan {
         write!(
             f,
             "faults planned: {brokers} of brokers, {} of gateways, {} of the store, \
-             {} of lock nodes, {} moods of GHL",
+             {} of lock nodes, {} moods of GHL, {} jumps of clocks",
             self.gateways.len(),
             self.store.len(),
             self.locks.len(),
-            self.ghl.len()
+            self.ghl.len(),
+            self.clock.len()
         )
     }
 }
