@@ -28,10 +28,7 @@ impl Loaded {
     /// What a swap expects to find: the name of the last write, nothing where there is no record.
     #[must_use]
     pub fn revision(&self) -> Vec<u8> {
-        self.refresh
-            .bytes(REVISION)
-            .map(<[u8]>::to_vec)
-            .unwrap_or_default()
+        revision_of(&self.refresh)
     }
 }
 
@@ -61,11 +58,15 @@ impl Swap {
     /// The name of this write.
     #[must_use]
     pub fn revision(&self) -> Vec<u8> {
-        self.refresh
-            .bytes(REVISION)
-            .map(<[u8]>::to_vec)
-            .unwrap_or_default()
+        revision_of(&self.refresh)
     }
+}
+
+fn revision_of(refresh: &Fields) -> Vec<u8> {
+    refresh
+        .bytes(REVISION)
+        .map(<[u8]>::to_vec)
+        .unwrap_or_default()
 }
 
 /// Whether a write is where a failover does not lose it.
