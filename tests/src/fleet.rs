@@ -17,6 +17,9 @@ use crate::wait::{holds, until};
 use reqwest::Client;
 use serde_json::Value;
 
+/// The store may be away meanwhile: Sentinels on a machine that has too much to do pause for 30 s.
+const READY_PATIENCE: Duration = Duration::from_secs(90);
+
 /// One process that can be killed and started again.
 #[derive(Debug)]
 pub struct Member {
@@ -62,15 +65,11 @@ impl Member {
         wait_for_port(port.expect("a port")).await;
         let client = client::new();
         let url = format!("{}/readyz", self.internal);
-        until(
-            &format!("{url} to be ready"),
-            Duration::from_secs(20),
-            || async {
-                let answer = client.get(&url).send().await;
-                let status = answer.map(|answer| answer.status().as_u16());
-                holds(status.as_ref().is_ok_and(|status| *status == 200), status)
-            },
-        )
+        until(&format!("{url} to be ready"), READY_PATIENCE, || async {
+            let answer = client.get(&url).send().await;
+            let status = answer.map(|answer| answer.status().as_u16());
+            holds(status.as_ref().is_ok_and(|status| *status == 200), status)
+        })
         .await;
     }
 

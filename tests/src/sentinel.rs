@@ -12,7 +12,8 @@ const SERVERS: usize = 3;
 const SENTINELS: usize = 3;
 /// What the Sentinels call the master.
 const NAME: &str = "store";
-const PATIENCE: Duration = Duration::from_secs(30);
+/// Sentinels on a machine that has too much to do pause for 30 s.
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 pub struct Sentinel {

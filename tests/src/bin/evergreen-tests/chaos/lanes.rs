@@ -17,7 +17,7 @@ use super::plan::{
     StoreFault,
 };
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// A broker is sure to come to each step of a refresh within this.
 const STEP_PATIENCE: Duration = Duration::from_secs(20);
 const STOP: i32 = 19;
