@@ -4,9 +4,10 @@
 //! thousand installations that look dead. From then on one refresh per pause, of whichever broker
 //! is first, finds out whether GHL takes them again; who gets a token ends it for all.
 //!
-//! A 429 is about all of us as well. That pause is short and ends by itself, and a token whose answer
-//! was lost is asked for again in spite of it: GHL's grace is over soon. How long one installation
+//! A 429 is about all of us as well. That pause is short and ends by itself. How long one installation
 //! waits is in its record.
+//!
+//! In spite of either, a token whose answer was lost is asked for again: GHL's grace is over soon.
 
 use std::collections::HashSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -14,8 +15,10 @@ use std::time::{Duration, Instant};
 
 use ghl::Failure;
 use http::StatusCode;
+use store::clock::Moment;
 use store::{InstallationId, Timestamp};
 use store_writer::installation::LastError;
+use store_writer::protocol::GRACE;
 use store_writer::writer::Begun;
 use store_writer::{StoreWriter, WriteError};
 use tokio::try_join;
@@ -43,7 +46,7 @@ pub(crate) enum Way {
 pub(crate) enum Pause {
     /// GHL refuses the client pair: for every refresh.
     Refused,
-    /// GHL has too much to do: what it may have done already is asked for all the same.
+    /// GHL has too much to do.
     Overloaded,
 }
 
@@ -78,7 +81,8 @@ struct State {
     overloaded: Streak,
     /// When the last attempt began that GHL granted a token.
     last_success: Option<Timestamp>,
-    is_pair_doubted: bool,
+    /// Since when, as far as this broker knows.
+    pair_doubted: Option<Moment>,
     /// Until when it holds unless it is heard of again: the store may be out of reach.
     pause: Option<(Pause, Instant)>,
 }
@@ -105,11 +109,12 @@ impl Breaker {
             (None, None) => Way::Free,
         };
         let mut state = self.state();
-        if state.is_pair_doubted && doubt.is_none() {
+        if doubt.is_some() {
+            state.pair_doubted.get_or_insert_with(Moment::now);
+        } else if state.pair_doubted.take().is_some() {
             // Somebody was refreshed since.
             state.rejected.end();
         }
-        state.is_pair_doubted = doubt.is_some();
         let pause = doubt.map(|_| Pause::Refused).or(pause);
         state.pause = pause.map(|pause| (pause, Instant::now() + PAUSE));
         Ok(way)
@@ -126,6 +131,23 @@ impl Breaker {
         pause
             .filter(|(_, until)| Instant::now() < *until)
             .map(|(pause, _)| pause)
+    }
+
+    /// Whether anything may be started at all.
+    pub(crate) fn may_start(&self) -> bool {
+        self.pause().is_none_or(|pause| self.may_repeat(pause))
+    }
+
+    /// Whether what GHL may have done already is asked for in spite of `pause`. What was sent before
+    /// the client pair was doubted, GHL repeats no longer than its grace.
+    pub(crate) fn may_repeat(&self, pause: Pause) -> bool {
+        match pause {
+            Pause::Overloaded => true,
+            Pause::Refused => {
+                let doubted = self.state().pair_doubted;
+                doubted.is_some_and(|since| since.elapsed() < GRACE)
+            }
+        }
     }
 
     /// Whether the refresh that finds out about the client pair is this broker's. The others pause.
@@ -155,7 +177,7 @@ impl Breaker {
             state.rejected.end();
             state.overloaded.end();
             state.last_success = state.last_success.max(Some(began_at));
-            state.is_pair_doubted
+            state.pair_doubted.is_some()
         };
         if was_doubted {
             match self.writer.trust_pair().await {
@@ -195,6 +217,7 @@ impl Breaker {
     }
 
     async fn doubt_pair(&self, reason: &str) {
+        self.state().pair_doubted.get_or_insert_with(Moment::now);
         // In this order: who sees the doubt without the pause would probe.
         let paused = self.open(Pause::Refused, PAUSE).await;
         let doubted = match paused {

@@ -46,10 +46,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Sh
         }
         let mut left = Vec::new();
         for entry in asked {
-            let ended = worker
-                .writer
-                .abandon(&entry.installation, &entry.intent)
-                .await;
+            let ended = worker.abandon(&entry).await;
             if !finish(&worker, &entry, ended).await {
                 left.push(entry);
             }

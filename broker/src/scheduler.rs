@@ -19,7 +19,7 @@ use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use crate::breaker::{Pause, Way};
+use crate::breaker::Way;
 use crate::config::SchedulerConfig;
 use crate::crash_point::{self, Step};
 use crate::metrics;
@@ -103,10 +103,8 @@ impl Scheduler {
         let breaker = &self.worker.breaker;
         let way = breaker.look().await.unwrap_or_else(|_| breaker.last());
         let upcoming = match way {
-            Way::Free | Way::Probe | Way::Paused(Pause::Overloaded) => {
-                self.writer.upcoming().await?
-            }
-            Way::Paused(Pause::Refused) => Upcoming::default(),
+            Way::Paused(pause) if !breaker.may_repeat(pause) => Upcoming::default(),
+            Way::Free | Way::Probe | Way::Paused(_) => self.writer.upcoming().await?,
         };
         Ok((way, upcoming))
     }
@@ -126,10 +124,7 @@ impl Scheduler {
         let elsewhere = usize::from(store::random::bytes::<1>()[0]) * wave.len() / 256;
         wave.rotate_left(elsewhere);
         let (mut left, mut started) = (wave.as_slice(), 0);
-        while !left.is_empty()
-            && !self.shutdown.is_started()
-            && self.worker.breaker.pause() != Some(Pause::Refused)
-        {
+        while !left.is_empty() && !self.shutdown.is_started() && self.worker.breaker.may_start() {
             let slots = self.slots(left.len().min(self.within(CLAIM))).await;
             let (now, later) = left.split_at(slots.len());
             left = later;

@@ -22,7 +22,7 @@ use store_writer::{Escrow, Grant, Journal, Lease, Leases, NotLeased, StoreWriter
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tracing::{Instrument, debug_span, warn};
 
-use crate::breaker::{Breaker, Pause};
+use crate::breaker::Breaker;
 use crate::config::{Config, Timing};
 use crate::crash_point::{self, Step};
 use crate::line;
@@ -117,18 +117,19 @@ impl Worker {
     ///
     /// Runs to its end once begun: call it in a task that nothing cancels.
     pub(crate) async fn refresh(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
-        match self.breaker.pause() {
-            None => self.probe(id, wanted).await,
-            Some(Pause::Refused) => Outcome::Unavailable(Pause::Refused.as_str().to_owned()),
-            Some(Pause::Overloaded) => match self.writer.load(id).await {
-                // Its token may be spent, and GHL repeats the answer for a while only.
+        let Some(pause) = self.breaker.pause() else {
+            return self.probe(id, wanted).await;
+        };
+        if self.breaker.may_repeat(pause) {
+            match self.writer.load(id).await {
                 Ok(Some(known)) if known.installation.intent.is_some() => {
-                    self.probe(id, wanted).await
+                    return self.probe(id, wanted).await;
                 }
-                Ok(_) => Outcome::Unavailable(Pause::Overloaded.as_str().to_owned()),
-                Err(error) => unavailable(id, &error),
-            },
+                Ok(_) => {}
+                Err(error) => return unavailable(id, &error),
+            }
         }
+        Outcome::Unavailable(pause.as_str().to_owned())
     }
 
     /// As [`Worker::refresh`], although refreshes pause.

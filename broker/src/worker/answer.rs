@@ -137,6 +137,11 @@ impl Worker {
         })
     }
 
+    /// Ends the attempt of an earlier process that got no answer.
+    pub(crate) async fn abandon(&self, entry: &Entry) -> Result<(), WriteError> {
+        self.writer.abandon(entry, &self.name).await
+    }
+
     /// Leaves an answer in the journal that cannot be brought to the store by trying again. The next
     /// start tries it once more.
     pub(crate) fn leave(&self, entry: &Entry, error: &WriteError) {

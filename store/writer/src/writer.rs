@@ -17,7 +17,8 @@ pub use refresh::{Begin, Begun, Committed, GaveBack, Wanted};
 
 use crate::backend::{Backend, Confirmation, Loaded, REVISION, Stock, Swap, Upcoming};
 use crate::grant::Enrolment;
-use crate::installation::{Installation, IntentId, refresh_label};
+use crate::installation::{Installation, refresh_label};
+use crate::journal::Entry;
 use crate::open::Rings;
 use crate::protocol;
 
@@ -189,12 +190,13 @@ impl StoreWriter {
     ///
     /// # Errors
     /// When there is no such installation, or the store is away.
-    pub async fn abandon(&self, id: &InstallationId, intent: &IntentId) -> Result<(), WriteError> {
-        self.decide_known(id, |current, now| {
-            match protocol::abandon(current, intent, now) {
-                Some(next) => Decision::Write(Box::new(next), ()),
-                None => Decision::Leave(()),
-            }
+    pub async fn abandon(&self, entry: &Entry, holder: &str) -> Result<(), WriteError> {
+        let (intent, spent) = (&entry.intent, entry.spent_generation);
+        self.decide_known(&entry.installation, |current, now| match protocol::abandon(
+            current, intent, spent, holder, now,
+        ) {
+            Some(next) => Decision::Write(Box::new(next), ()),
+            None => Decision::Leave(()),
         })
         .await
     }

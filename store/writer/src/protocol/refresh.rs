@@ -287,14 +287,37 @@ fn close(next: &mut Installation, now: Timestamp) {
 
 /// Ends the attempt `intent` of a process that is known to be dead: the next one need not wait for
 /// it. `None` where it is not open any more.
+///
+/// `spent`: the generation whose token it may have spent. Where that is still the current one and no
+/// intent is open, the store has lost it in a failover, and it is open again: what `holder` knows of it
+/// is all that anybody does.
 #[must_use]
-pub fn abandon(current: &Installation, intent: &IntentId, now: Timestamp) -> Option<Installation> {
-    let open = current.intent.as_ref()?;
-    if open.id != *intent {
-        return None;
-    }
+pub fn abandon(
+    current: &Installation,
+    intent: &IntentId,
+    spent: Generation,
+    holder: &str,
+    now: Timestamp,
+) -> Option<Installation> {
     let mut next = current.clone();
-    close(&mut next, now);
+    match &current.intent {
+        Some(open) if open.id == *intent => close(&mut next, now),
+        Some(_) => return None,
+        None => {
+            current.link().filter(|link| link.generation == spent)?;
+            match current.access.status {
+                Status::Active | Status::Paused => {}
+                Status::Invalid | Status::Revoked | Status::Static => return None,
+            }
+            next.intent = Some(Intent {
+                id: intent.clone(),
+                holder: holder.to_owned(),
+                opened_at: now,
+                until: now,
+                first_spent_at: now - Duration::from_millis(1),
+            });
+        }
+    }
     next.due = Some(now);
     Some(next)
 }

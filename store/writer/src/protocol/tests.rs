@@ -133,11 +133,42 @@ fn an_intent_of_a_process_known_to_be_dead_is_not_waited_for() {
     let mine = intent("b1", NOW);
     let (open, _) = begun(&installed(), mine.clone(), NOW);
     let soon = NOW + Duration::from_secs(1);
-    assert_eq!(abandon(&open, &IntentId::random(), soon), None, "another's");
-    let ended = abandon(&open, &mine.id, soon).unwrap();
+    let ends = |current: &Installation, intent: &IntentId, spent| {
+        abandon(current, intent, spent, "b1", soon)
+    };
+    let spent = Generation::FIRST;
+    let another = IntentId::random();
+    assert_eq!(ends(&open, &another, spent), None, "another's");
+    let ended = ends(&open, &mine.id, spent).unwrap();
     assert_eq!(ended.due, Some(soon));
     let (taken, _) = begun(&ended, intent("b2", soon), soon);
     assert!(taken.intent.unwrap().is_repeat());
+}
+
+#[test]
+fn an_intent_that_a_failover_lost_is_open_again_while_its_token_is_the_current_one() {
+    let (first, mine) = (installed(), intent("b1", NOW));
+    let soon = NOW + Duration::from_secs(1);
+    let restored = abandon(&first, &mine.id, Generation::FIRST, "b1", soon).unwrap();
+    assert_eq!(restored.due, Some(soon));
+    assert!(restored.intent.as_ref().unwrap().is_repeat());
+    let (taken, _) = begun(&restored, intent("b2", soon), soon);
+    assert!(taken.intent.unwrap().is_repeat());
+
+    let link = first.link().unwrap();
+    let second = applied(&first, &grant(&first, link, "r2"));
+    for (current, spent) in [
+        (&second, Generation::FIRST),
+        (&first, second.access.generation),
+    ] {
+        assert_eq!(abandon(current, &mine.id, spent, "b1", soon), None);
+    }
+    let mut dead = first;
+    dead.access.status = Status::Invalid;
+    assert_eq!(
+        abandon(&dead, &mine.id, Generation::FIRST, "b1", soon),
+        None
+    );
 }
 
 #[test]

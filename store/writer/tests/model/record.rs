@@ -124,8 +124,10 @@ impl Record {
     }
 
     /// The record after the process of the attempt `id` is known to have died.
-    pub(crate) fn abandon(&self, id: AttemptId) -> Option<Self> {
-        protocol::abandon(&self.installation(), &intent_id(id), NOW).map(|next| Self::of(&next))
+    pub(crate) fn abandon(&self, id: AttemptId, spent: Link, holder: BrokerId) -> Option<Self> {
+        let (intent, spent) = (intent_id(id), generation(spent.generation));
+        let current = self.installation();
+        protocol::abandon(&current, &intent, spent, &name(holder), NOW).map(|next| Self::of(&next))
     }
 
     /// Time passes.

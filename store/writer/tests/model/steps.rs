@@ -5,7 +5,7 @@ use store_writer::protocol::Refusal;
 use crate::ghl::Reply;
 use crate::protocol::{Flaw, Protocol};
 use crate::record::{Answer, Record};
-use crate::system::{Attempt, BrokerId, Call, Committing, Condition, Step, System, Why};
+use crate::system::{Attempt, BrokerId, Call, Committing, Condition, Noted, Step, System, Why};
 
 impl Protocol {
     /// Whether the broker may start a refresh now.
@@ -66,7 +66,8 @@ impl Protocol {
                 Step::Looking(attempt, why)
             }
             Step::Resolved(attempt) => {
-                system.brokers[me].journal.insert(attempt.id, None);
+                let asked = Noted::Asked(attempt.link);
+                system.brokers[me].journal.insert(attempt.id, asked);
                 Step::Noted(attempt)
             }
             Step::Noted(attempt) if system.brokers[me].is_in_time => Step::Cleared(attempt),
@@ -123,7 +124,7 @@ impl Protocol {
             is_escrowed,
         } = &mut broker.step
         {
-            broker.journal.insert(*id, Some(*answer));
+            broker.journal.insert(*id, Noted::Answered(*answer));
             *is_noted = true;
             if *is_escrowed {
                 broker.step = safe(*id, *answer);
@@ -161,9 +162,9 @@ impl Protocol {
         let broker = &mut system.brokers[me];
         if let Some(committing) = broker.waiting() {
             broker.step = Step::Safe(committing);
-        } else if let Some(id) = broker.asked() {
+        } else if let Some((id, spent)) = broker.asked() {
             broker.journal.remove(&id);
-            system.write(system.store.abandon(id));
+            system.write(system.store.abandon(id, spent, me));
         }
     }
 

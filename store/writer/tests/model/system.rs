@@ -41,7 +41,14 @@ pub(crate) struct Broker {
     /// An attempt whose answer it did not get, and its age in ticks.
     pub(crate) doubt: Option<(Attempt, u8)>,
     /// Its disk: attempts that are not finished, with their answers.
-    pub(crate) journal: BTreeMap<AttemptId, Option<Answer>>,
+    pub(crate) journal: BTreeMap<AttemptId, Noted>,
+}
+
+/// What a disk knows of an attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) enum Noted {
+    Asked(Link),
+    Answered(Answer),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -232,25 +239,28 @@ impl System {
 impl Broker {
     /// Whether the token is on its disk.
     pub(crate) fn holds(&self, token: Token) -> bool {
-        let mut answers = self.journal.values().flatten();
-        answers.any(|answer| answer.token == token)
+        let mut noted = self.journal.values();
+        noted.any(|noted| matches!(noted, Noted::Answered(answer) if answer.token == token))
     }
 
     /// An answer from an earlier life that the store has not confirmed.
     pub(crate) fn waiting(&self) -> Option<Committing> {
-        self.journal.iter().find_map(|(id, answer)| {
-            answer.map(|answer| Committing {
+        self.journal.iter().find_map(|(id, noted)| match noted {
+            Noted::Asked(_) => None,
+            Noted::Answered(answer) => Some(Committing {
                 id: *id,
-                answer,
+                answer: *answer,
                 is_from_journal: true,
-            })
+            }),
         })
     }
 
     /// An attempt from an earlier life that got no answer.
-    pub(crate) fn asked(&self) -> Option<AttemptId> {
-        let mut entries = self.journal.iter();
-        entries.find_map(|(id, answer)| answer.is_none().then_some(*id))
+    pub(crate) fn asked(&self) -> Option<(AttemptId, Link)> {
+        self.journal.iter().find_map(|(id, noted)| match noted {
+            Noted::Asked(link) => Some((*id, *link)),
+            Noted::Answered(_) => None,
+        })
     }
 }
 
