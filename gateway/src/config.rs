@@ -1,6 +1,7 @@
 //! The gateway's settings.
 
 use std::fmt;
+use std::num::NonZeroUsize;
 use std::str::FromStr;
 use std::time::Duration;
 
@@ -19,15 +20,19 @@ pub struct Config {
     pub(crate) tls: Option<ClientConfig>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
+    pub(crate) idle_timeout: Duration,
+    pub(crate) total_timeout: Duration,
     pub(crate) refresh_wait: Duration,
     pub(crate) expired_wait: Duration,
     pub(crate) max_body_bytes: u64,
+    pub(crate) max_requests: usize,
 }
 
 impl Config {
     /// Reads `GHL_API_URL`, `EVERGREEN_BROKER_URL`, `EVERGREEN_CONNECT_TIMEOUT` (5 s),
-    /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_REFRESH_WAIT` (2 s),
-    /// `EVERGREEN_EXPIRED_WAIT` (10 s) and `EVERGREEN_MAX_BODY` (30 MB).
+    /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_IDLE_TIMEOUT` (30 s),
+    /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
+    /// (10 s), `EVERGREEN_MAX_BODY` (30 MB) and `EVERGREEN_MAX_REQUESTS` (2000).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -41,6 +46,9 @@ impl Config {
         let connect_timeout = seconds("EVERGREEN_CONNECT_TIMEOUT", 5);
         // GHL's slower reports take many seconds.
         let response_timeout = seconds("EVERGREEN_RESPONSE_TIMEOUT", 30);
+        let idle_timeout = seconds("EVERGREEN_IDLE_TIMEOUT", 30);
+        // A large file over a slow line.
+        let total_timeout = seconds("EVERGREEN_TOTAL_TIMEOUT", 300);
         // The token still works: a caller would rather have its answer than wait for a better one.
         let refresh_wait = seconds("EVERGREEN_REFRESH_WAIT", 2);
         // There is nothing to lose by waiting, up to what callers commonly wait themselves.
@@ -56,15 +64,24 @@ impl Config {
             Size(30_000_000),
             "a size such as 30MB, 64KiB or 1000000",
         );
+        // With what one of them holds in buffers, some hundred megabytes at most.
+        let max_requests = settings.parse(
+            "EVERGREEN_MAX_REQUESTS",
+            const { NonZeroUsize::new(2000).expect("not zero") },
+            "a whole number from 1 on",
+        );
         Self {
             ghl,
             broker,
             tls,
             connect_timeout,
             response_timeout,
+            idle_timeout,
+            total_timeout,
             refresh_wait,
             expired_wait,
             max_body_bytes: max_body.0,
+            max_requests: max_requests.get(),
         }
     }
 }

@@ -1,6 +1,9 @@
-//! Opens connections to GHL and to the broker: over TLS where a URL says https.
+//! Opens connections to GHL and to the broker: over TLS where a URL says https. Who is not reached is
+//! tried again: nothing was sent yet, so that harms nobody.
 
+use std::error::Error;
 use std::future::Future;
+use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -13,7 +16,16 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use tokio::net::TcpStream;
+use tokio::time::sleep;
 use tower::Service;
+
+/// How often somebody is called who does not answer the door.
+const ATTEMPTS: u32 = 3;
+/// Before the second attempt, and twice as long before the third.
+const PAUSE: Duration = Duration::from_millis(50);
+
+type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What everything on the way to GHL is sent through.
 #[derive(Clone, Debug)]
@@ -56,8 +68,8 @@ impl Connector {
 }
 
 impl Service<Uri> for Connector {
-    type Response = MaybeHttpsStream<TokioIo<TcpStream>>;
-    type Error = Box<dyn std::error::Error + Send + Sync>;
+    type Response = Stream;
+    type Error = BoxError;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
@@ -68,12 +80,37 @@ impl Service<Uri> for Connector {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        match self {
-            Self::Plain(tcp) => {
-                let connecting = tcp.call(to);
-                Box::pin(async move { Ok(MaybeHttpsStream::Http(connecting.await?)) })
+        let mut connector = self.clone();
+        Box::pin(async move {
+            for attempt in 1..ATTEMPTS {
+                match connector.connect(to.clone()).await {
+                    Ok(stream) => return Ok(stream),
+                    Err(error) if is_timeout(&*error) => return Err(error),
+                    Err(_) => sleep(PAUSE * attempt).await,
+                }
             }
-            Self::Tls(tls) => tls.call(to),
+            connector.connect(to).await
+        })
+    }
+}
+
+impl Connector {
+    async fn connect(&mut self, to: Uri) -> Result<Stream, BoxError> {
+        match self {
+            Self::Plain(tcp) => Ok(MaybeHttpsStream::Http(tcp.call(to).await?)),
+            Self::Tls(tls) => tls.call(to).await,
         }
     }
+}
+
+/// That one took all the time there is.
+fn is_timeout(error: &(dyn Error + 'static)) -> bool {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(reason) = error.downcast_ref::<io::Error>() {
+            return reason.kind() == io::ErrorKind::TimedOut;
+        }
+        cause = error.source();
+    }
+    false
 }

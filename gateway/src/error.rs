@@ -58,6 +58,8 @@ pub(crate) enum Error {
     Json(#[from] NotAnObject),
     #[error("{0}")]
     MinTtl(String),
+    #[error("The body has a transfer coding other than `chunked`")]
+    TransferCoded,
     #[error("The body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error("The body broke off")]
@@ -74,6 +76,8 @@ pub(crate) enum Error {
     StoreAway(#[source] Unavailable),
     #[error("The access token has expired and no fresh one could be had yet")]
     NoFreshToken,
+    #[error("The gateway has too much to do")]
+    Overloaded,
     #[error("The access token was refreshed: send the request again")]
     SendAgain,
     #[error(transparent)]
@@ -98,8 +102,9 @@ impl Error {
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
+            Self::TransferCoded => StatusCode::NOT_IMPLEMENTED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
-            Self::StoreAway(_) | Self::NoFreshToken | Self::SendAgain => {
+            Self::StoreAway(_) | Self::NoFreshToken | Self::SendAgain | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Upstream(failure) => match failure.kind {
@@ -136,12 +141,14 @@ impl Error {
             | Self::Uri(_)
             | Self::Json(_)
             | Self::MinTtl(_)
+            | Self::TransferCoded
             | Self::TooLarge { .. }
             | Self::BodyBroke
             | Self::BodyStalled
             | Self::WrongMethod { .. }
             | Self::StoreAway(_)
             | Self::NoFreshToken
+            | Self::Overloaded
             | Self::Upstream(_) => None,
         }
     }
@@ -294,12 +301,14 @@ mod tests {
                 405,
             ),
             (Error::BodyStalled, 408),
+            (Error::TransferCoded, 501),
             (Error::TooLarge { limit: 1 }, 413),
             (failed(Kind::Unreachable), 502),
             (failed(Kind::Broken), 502),
             (Error::StoreAway(store), 503),
             (Error::NoFreshToken, 503),
             (Error::SendAgain, 503),
+            (Error::Overloaded, 503),
             (failed(Kind::ConnectTimeout), 504),
             (failed(Kind::Silent), 504),
         ] {

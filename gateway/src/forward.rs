@@ -90,11 +90,11 @@ impl Core {
     /// Sends a request to GHL, a second time with a fresh token where that cures it.
     pub(crate) async fn call(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
         // The first sending takes the request with it, so this copy has to be made before.
-        let spare = match (token.status, &call.body) {
-            (Status::Static, _) | (_, Outgoing::Stream { .. }) => None,
-            (_, Outgoing::Held(_)) => Some(call.held_again()),
+        let mut spare = match &call.body {
+            Outgoing::Stream { .. } => None,
+            Outgoing::Held(_) => Some(call.held_again()),
         };
-        let mut response = self.ghl.send(call.with(token)).await?;
+        let mut response = self.send(token, call, spare.as_mut()).await?;
         if response.status() == StatusCode::UNAUTHORIZED && token.status != Status::Static {
             // Rare, so it shall not make the future of every request larger.
             response = Box::pin(self.cure(Arc::clone(token), spare, response)).await?;

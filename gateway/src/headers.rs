@@ -1,8 +1,8 @@
 //! Which headers cross the gateway, and which end here.
 
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, Entry, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT,
+    AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, Entry, FORWARDED, HOST, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
 };
 use http::{HeaderMap, HeaderName, HeaderValue};
 
@@ -34,10 +34,21 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 /// was met when we began to read the body.
 const OURS: [HeaderName; 5] = [AUTHORIZATION, API_KEY, INSTALLATION, HOST, EXPECT];
 
+/// Who is behind us, as balancers note it: nobody else's business.
+const BEHIND_US: [HeaderName; 7] = [
+    FORWARDED,
+    VIA,
+    HeaderName::from_static("x-forwarded-for"),
+    HeaderName::from_static("x-forwarded-host"),
+    HeaderName::from_static("x-forwarded-port"),
+    HeaderName::from_static("x-forwarded-proto"),
+    HeaderName::from_static("x-real-ip"),
+];
+
 /// Makes a caller's headers ready for GHL, all but the token.
 pub(crate) fn for_ghl(headers: &mut HeaderMap) {
     strip_hop_by_hop(headers);
-    for name in &OURS {
+    for name in OURS.iter().chain(&BEHIND_US) {
         headers.remove(name);
     }
     if let Entry::Vacant(version) = headers.entry(VERSION) {
@@ -70,6 +81,12 @@ fn strip_named_by_connection(headers: &mut HeaderMap) {
         headers.remove(name);
     }
     headers.remove(CONNECTION);
+}
+
+/// Whether the body is coded in a way that would have to be undone before it could be sent on.
+pub(crate) fn is_transfer_coded(headers: &HeaderMap) -> bool {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {

@@ -2,9 +2,11 @@
 //!
 //! A request is let in (`caller`), its installation found (`installation`), the token taken from
 //! memory (`cache`) and guarded (`guard`, `refresh`), and then it is streamed to GHL and its
-//! answer back (`forward`, `upstream`). A 401 that a fresh token cures is cured (`replay`).
+//! answer back (`forward`, `upstream`). A 401 that a fresh token cures is cured (`replay`), and what failed in
+//! passing is sent once more where that cannot harm (`repeat`).
 //! `coherence` keeps the memory true.
 
+mod answer;
 mod body;
 mod cache;
 mod caller;
@@ -18,11 +20,13 @@ mod guard;
 mod headers;
 mod installation;
 mod json;
+mod load;
 mod metrics;
 mod passthrough;
 mod path;
 mod query;
 mod refresh;
+mod repeat;
 mod replay;
 mod routes;
 mod token;
@@ -45,8 +49,10 @@ pub use config::Config;
 use cache::{Cache, Counters};
 use caller::Callers;
 use coherence::Caches;
+use load::Load;
 use metrics::Metrics;
 use refresh::Refresher;
+use repeat::Budget;
 use token::{Places, Tokens};
 use upstream::Upstream;
 
@@ -65,6 +71,8 @@ struct Core {
     ghl: Upstream,
     broker: Upstream,
     metrics: Metrics,
+    repeats: Budget,
+    load: Load,
 }
 
 /// Why a gateway must not listen where it was told to.
@@ -88,6 +96,7 @@ impl Gateway {
         let changes = reader.changes();
         let metrics = Metrics::new();
         let (ghl, broker) = Upstream::both(&config);
+        let load = Load::at_most(config.max_requests);
         let tokens = Cache::new(Tokens(reader.clone()), metrics::token_lookups());
         let places = Cache::new(Places(reader.clone()), Counters::none());
         let callers = Arc::new(Callers::new(&reader));
@@ -108,6 +117,8 @@ impl Gateway {
             ghl,
             broker,
             metrics,
+            repeats: Budget::full(),
+            load,
         }))
     }
 

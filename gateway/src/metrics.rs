@@ -18,6 +18,9 @@ const DURATION: &str = "evergreen_gateway_request_duration_seconds";
 const CACHE: &str = "evergreen_gateway_cache_total";
 const COHERENT: &str = "evergreen_gateway_cache_coherent";
 
+const REPEATED: &str = "evergreen_gateway_repeated_total";
+const SHED: &str = "evergreen_gateway_shed_total";
+
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
 /// The kinds of request that are told apart.
@@ -72,6 +75,8 @@ impl Route {
 pub(crate) struct Metrics {
     routes: [PerRoute; Route::ALL.len()],
     pub(crate) coherent: Gauge,
+    pub(crate) repeated: Counter,
+    pub(crate) shed: Counter,
 }
 
 struct PerRoute {
@@ -85,6 +90,8 @@ impl Metrics {
         Self {
             routes: Route::ALL.map(PerRoute::new),
             coherent: gauge!(COHERENT),
+            repeated: counter!(REPEATED),
+            shed: counter!(SHED),
         }
     }
 
@@ -132,6 +139,16 @@ fn describe() {
         Unit::Count,
         "Lookups of tokens: hit, from memory; miss, read from the store; \
          stale, from memory because the store did not answer"
+    );
+    describe_counter!(
+        REPEATED,
+        Unit::Count,
+        "Requests sent to GHL once more after a 502, 503, 504 or a connection that broke"
+    );
+    describe_counter!(
+        SHED,
+        Unit::Count,
+        "Requests refused with 503 because EVERGREEN_MAX_REQUESTS were being served"
     );
     describe_gauge!(
         COHERENT,

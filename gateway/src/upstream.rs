@@ -12,6 +12,7 @@ use hyper_util::rt::{TokioExecutor, TokioTimer};
 use service::listen::BUFFER_BYTES;
 use tokio::time::{Instant, timeout_at};
 
+use crate::answer::Answer;
 use crate::body::{Broken, Outgoing, Progress};
 use crate::config::Config;
 use crate::connector::Connector;
@@ -38,6 +39,8 @@ pub(crate) struct Upstream {
     pub(crate) base: Base,
     client: HttpClient,
     response_timeout: Duration,
+    idle_timeout: Duration,
+    total_timeout: Duration,
 }
 
 /// Why there is no answer.
@@ -74,6 +77,8 @@ impl Upstream {
             base: base.clone(),
             client: client.clone(),
             response_timeout: config.response_timeout,
+            idle_timeout: config.idle_timeout,
+            total_timeout: config.total_timeout,
         };
         (
             side(Peer::Ghl, &config.ghl),
@@ -83,19 +88,23 @@ impl Upstream {
 
     /// Sends the request and waits for the head of its answer; the body of either streams.
     ///
-    /// A body on its way is not counted as silence. Dropping this future drops the request.
+    /// A body on its way is not counted as silence; neither may take longer than all in all. Dropping this future drops the request.
     pub(crate) async fn send(&self, request: Request<Outgoing>) -> Result<Response, Error> {
         let progress = request.body().progress();
         let sent = Instant::now();
         let mut answering = self.client.request(request);
+        let ends_at = sent + self.total_timeout;
         loop {
             let last_moved = progress.as_ref().map_or(sent, |it| it.last_moved());
-            let deadline = last_moved + self.response_timeout;
+            let deadline = (last_moved + self.response_timeout).min(ends_at);
             match timeout_at(deadline, &mut answering).await {
-                Ok(Ok(response)) => return Ok(response.map(axum::body::Body::new)),
+                Ok(Ok(response)) => {
+                    let answer = |body| Answer::new(body, self.idle_timeout, ends_at);
+                    return Ok(response.map(|body| axum::body::Body::new(answer(body))));
+                }
                 Ok(Err(error)) => return Err(self.explain(error)),
                 Err(_) => match &progress {
-                    Some(moving) if moving.last_moved() > last_moved => {}
+                    Some(moving) if moving.last_moved() > last_moved && deadline < ends_at => {}
                     _ => return Err(self.silent(progress.as_deref())),
                 },
             }

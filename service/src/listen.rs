@@ -1,4 +1,4 @@
-//! Listening for HTTP/1.1 and serving a router until the shutdown.
+//! Listening for HTTP/1.1, and HTTP/2 with prior knowledge, and serving a router until the shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -7,10 +7,12 @@ use std::time::Duration;
 use axum::Extension;
 use axum::Router;
 use axum::extract::connect_info::ConnectInfo;
-use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tower::{Layer, ServiceExt};
 use tracing::{debug, warn};
@@ -23,6 +25,9 @@ use crate::shutdown::Shutdown;
 /// so that it is the client who closes and no request crosses our closing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
 
+/// How long a peer may leave unread or unacknowledged what it was sent.
+const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+
 /// How long to wait before accepting again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -30,6 +35,9 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// may be. For both sides of a proxy: with hyper's own 400 kB each body on its way costs a
 /// megabyte, and is faster only where no network is in between.
 pub const BUFFER_BYTES: usize = 64 * 1024;
+
+/// As long as a head of HTTP/1.1 may be.
+const HEADER_LIST_BYTES: u32 = 64 * 1024;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -52,10 +60,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 ///
 /// Handlers find the peer as `ConnectInfo<SocketAddr>`.
 pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
-    let mut http = http1::Builder::new();
-    http.timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES);
+    let http = protocols();
     let connections = GracefulShutdown::new();
     loop {
         let (stream, peer) = tokio::select! {
@@ -71,12 +76,12 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
                 }
             },
         };
-        without_delay(&stream);
+        tune(&stream);
         let service = Extension(ConnectInfo(peer)).layer(router.clone());
         let service = service.map_request(linger::until_its_end);
         let connection =
             http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = connections.watch(connection);
+        let connection = connections.watch(connection.into_owned());
         tokio::spawn(async move {
             if let Err(reason) = connection.await {
                 debug!(%peer, %reason, "connection ended early");
@@ -88,10 +93,28 @@ pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) ->
     Ok(())
 }
 
-/// Answers are written whole; waiting to fill a packet only adds latency.
-fn without_delay(stream: &TcpStream) {
+fn protocols() -> auto::Builder<TokioExecutor> {
+    let mut http = auto::Builder::new(TokioExecutor::new());
+    http.http1()
+        .timer(TokioTimer::new())
+        .header_read_timeout(HEAD_TIMEOUT)
+        .max_buf_size(BUFFER_BYTES);
+    http.http2()
+        .timer(TokioTimer::new())
+        .keep_alive_interval(HEAD_TIMEOUT)
+        .max_header_list_size(HEADER_LIST_BYTES);
+    http
+}
+
+/// Answers are written whole; waiting to fill a packet only adds latency. And who does not read them
+/// is not waited for.
+fn tune(stream: &TcpStream) {
     if let Err(reason) = stream.set_nodelay(true) {
         debug!(%reason, "cannot set TCP_NODELAY");
+    }
+    #[cfg(target_os = "linux")]
+    if let Err(reason) = SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD_TIMEOUT)) {
+        debug!(%reason, "cannot set TCP_USER_TIMEOUT");
     }
 }
 

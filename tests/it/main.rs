@@ -15,6 +15,7 @@ mod fleet;
 mod leases;
 mod metrics;
 mod outage;
+mod proxying;
 mod revocation;
 mod scale;
 mod sentinel;

@@ -208,9 +208,10 @@ async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_duration_needs_its_unit() {
-    const DURATIONS: [&str; 11] = [
+    const DURATIONS: [&str; 13] = [
         "EVERGREEN_CONNECT_TIMEOUT",
         "EVERGREEN_EXPIRED_WAIT",
+        "EVERGREEN_IDLE_TIMEOUT",
         "EVERGREEN_REFRESH_LEAD",
         "EVERGREEN_REFRESH_WAIT",
         "EVERGREEN_RESPONSE_TIMEOUT",
@@ -220,6 +221,7 @@ async fn a_duration_needs_its_unit() {
         "EVERGREEN_SANDBOX_TOKEN_LIFETIME",
         "EVERGREEN_SHUTDOWN_TIMEOUT",
         "EVERGREEN_TOKEN_TIMEOUT",
+        "EVERGREEN_TOTAL_TIMEOUT",
     ];
     let scratch = Scratch::new();
     let (_held, addresses) = taken();

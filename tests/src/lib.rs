@@ -18,6 +18,7 @@ pub mod sentinel;
 pub mod up;
 pub mod wait;
 pub mod wall_clock;
+pub mod wire;
 
 use std::sync::OnceLock;
 use std::time::Duration;

@@ -1,0 +1,182 @@
+//! Answers.
+
+use std::time::Duration;
+
+use tests::client::raw;
+use tests::wire::{Act, Wire};
+use tokio::time::Instant;
+
+use super::before;
+
+fn request(method: &str) -> String {
+    format!(
+        "{method} /ghl/a HTTP/1.1\r\nHost: g\r\nX-Installation-Id: locA\r\nConnection: close\r\n\r\n"
+    )
+}
+
+/// What GHL sends; the status that the caller sees, and parts of the rest (`!`: not there).
+struct Case {
+    name: &'static str,
+    method: &'static str,
+    sent: &'static str,
+    status: u16,
+    seen: &'static [&'static str],
+}
+
+const CASES: &[Case] = &[
+    Case {
+        name: "no content",
+        method: "GET",
+        sent: "HTTP/1.1 204 No Content\r\nX-A: 1\r\n\r\n",
+        status: 204,
+        seen: &["x-a: 1", "!content-length", "!transfer-encoding"],
+    },
+    Case {
+        name: "not modified",
+        method: "GET",
+        sent: "HTTP/1.1 304 Not Modified\r\nETag: \"1\"\r\nContent-Length: 5\r\n\r\n",
+        status: 304,
+        seen: &["etag: \"1\""],
+    },
+    Case {
+        name: "the head alone",
+        method: "HEAD",
+        sent: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
+        status: 200,
+        seen: &["content-length: 5"],
+    },
+    Case {
+        name: "hints before the answer",
+        method: "GET",
+        sent: "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
+               HTTP/1.1 100 Continue\r\n\r\n\
+               HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok",
+        status: 200,
+        seen: &["\r\n\r\nok"],
+    },
+    Case {
+        name: "chunks",
+        method: "GET",
+        sent: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
+        status: 200,
+        seen: &["ok"],
+    },
+    Case {
+        name: "an answer that ends with the connection",
+        method: "GET",
+        sent: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it",
+        status: 200,
+        seen: &["all of it"],
+    },
+    Case {
+        name: "what is about the connection ends here",
+        method: "GET",
+        sent: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: X-Private\r\nX-Private: 1\r\n\
+               Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nX-RateLimit-Remaining: 7\r\n\r\nok",
+        status: 200,
+        seen: &[
+            "x-ratelimit-remaining: 7",
+            "!x-private",
+            "!keep-alive",
+            "!proxy-authenticate",
+        ],
+    },
+    Case {
+        name: "two lengths",
+        method: "GET",
+        sent: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
+        status: 502,
+        seen: &[],
+    },
+    Case {
+        name: "no HTTP",
+        method: "GET",
+        sent: "SSH-2.0-OpenSSH\r\n\r\n",
+        status: 502,
+        seen: &[],
+    },
+    Case {
+        name: "nothing at all",
+        method: "POST",
+        sent: "",
+        status: 502,
+        seen: &[],
+    },
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_answer_has_its_outcome() {
+    let mut wrong = Vec::new();
+    for case in CASES {
+        let wire = Wire::answering(case.sent).await;
+        let up = before(&wire, &[]).await;
+        let (status, answer) = raw(&up.public, request(case.method)).await;
+        if status != case.status {
+            wrong.push(format!("{}: {status}: {answer}", case.name));
+        }
+        let answer = answer.to_lowercase();
+        for part in case.seen {
+            let is_fine = match part.strip_prefix('!') {
+                Some(absent) => !answer.contains(absent),
+                None => answer.contains(part),
+            };
+            if !is_fine {
+                wrong.push(format!("{}: {part}: {answer}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// An answer that promises ten bytes, sends two, and then stands still.
+const STALLING: &[Act] = &[
+    Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok"),
+    Act::AwaitEnd,
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_stands_still_is_broken_off() {
+    let wire = Wire::acting(STALLING).await;
+    let up = before(&wire, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
+    let began = Instant::now();
+    let (status, answer) = raw(&up.public, request("GET")).await;
+    assert!(status == 200 && answer.ends_with("\r\n\r\nok"), "{answer}");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+    wire.wait_for_ends(1).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_never_ends_is_broken_off() {
+    const DRIP: [Act; 2] = [
+        Act::Send(b"1\r\nx\r\n"),
+        Act::Pause(Duration::from_millis(200)),
+    ];
+    let head = Act::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut acts = vec![head];
+    acts.extend(DRIP.repeat(100));
+    let wire = Wire::acting(&acts).await;
+    let settings = [
+        ("EVERGREEN_TOTAL_TIMEOUT", "2s"),
+        ("EVERGREEN_IDLE_TIMEOUT", "1s"),
+    ];
+    let up = before(&wire, &settings).await;
+    let began = Instant::now();
+    let (status, answer) = raw(&up.public, request("GET")).await;
+    let took = began.elapsed();
+    assert_eq!(status, 200);
+    assert!(!answer.ends_with("0\r\n\r\n"), "it was not whole: {answer}");
+    assert!(
+        (Duration::from_secs(2)..Duration::from_secs(15)).contains(&took),
+        "{took:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_ghl_that_says_nothing_is_not_waited_for_for_ever() {
+    let wire = Wire::acting(&[Act::AwaitEnd]).await;
+    let up = before(&wire, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
+    let (status, answer) = raw(&up.public, request("GET")).await;
+    assert_eq!(status, 504, "{answer}");
+    assert_eq!(wire.requests().len(), 1, "all the time there is was spent");
+    wire.wait_for_ends(1).await;
+}

@@ -1,0 +1,80 @@
+//! What is sent to GHL once more, and what never is.
+
+use reqwest::{Method, RequestBuilder};
+use serde_json::{Value, json};
+use tests::client::{get, send};
+use tests::up::Up;
+
+async fn fail_next(up: &Up, count: u32, fault: Value) {
+    let mut rule = fault;
+    rule["on"] = json!("api");
+    rule["next"] = json!(count);
+    up.sandbox.faults(json!([rule])).await;
+}
+
+fn echo(up: &Up, id: &str, method: Method) -> RequestBuilder {
+    let url = format!("{}/ghl/_sandbox/echo/x", up.public);
+    let request = up.client.request(method, url);
+    request.header("x-installation-id", id)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_has_no_effect_twice_is_sent_again_when_ghl_is_in_passing_trouble() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    for fault in [
+        json!({ "kind": "status", "status": 502 }),
+        json!({ "kind": "status", "status": 503 }),
+        json!({ "kind": "status", "status": 504 }),
+        json!({ "kind": "reset_before" }),
+        json!({ "kind": "process_then_lose" }),
+    ] {
+        for method in [Method::GET, Method::PUT, Method::DELETE] {
+            fail_next(&up, 2, fault.clone()).await;
+            let (status, answer) = send(echo(&up, &id, method.clone())).await;
+            assert_eq!(status, 200, "{method} {fault}: {answer}");
+            fail_next(&up, 9, fault.clone()).await;
+            let (status, answer) = send(echo(&up, &id, method.clone())).await;
+            assert!(
+                status >= 502,
+                "{method} {fault}, for long: {status} {answer}"
+            );
+        }
+        for method in [Method::POST, Method::PATCH] {
+            fail_next(&up, 1, fault.clone()).await;
+            let (status, answer) = send(echo(&up, &id, method.clone())).await;
+            assert!(status >= 502, "{method} {fault}: {status} {answer}");
+            fail_next(&up, 1, fault.clone()).await;
+            let keyed = echo(&up, &id, method.clone()).header("idempotency-key", "7");
+            let (status, answer) = send(keyed.body("abc")).await;
+            assert_eq!(status, 200, "{method} {fault}, keyed: {answer}");
+            assert_eq!(answer["body_bytes"], 3, "its body again");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ghl_has_decided_is_not_asked_again() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    for status in [400, 404, 409, 500] {
+        fail_next(&up, 1, json!({ "kind": "status", "status": status })).await;
+        let (seen, answer) = send(echo(&up, &id, Method::GET)).await;
+        assert_eq!(seen, status, "{answer}");
+        let (seen, _) = send(echo(&up, &id, Method::GET)).await;
+        assert_eq!(seen, 200, "the fault was for the one call");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_product_whose_answer_was_lost_is_made_once() {
+    let up = Up::start(&[]).await;
+    up.install("locA").await;
+    let products = format!("{}/ghl/products/?locationId=locA", up.public);
+    fail_next(&up, 1, json!({ "kind": "process_then_lose" })).await;
+    let product = json!({ "name": "p", "locationId": "locA", "productType": "DIGITAL" });
+    let (status, answer) = send(up.client.post(&products).json(&product)).await;
+    assert_eq!(status, 502, "nobody knows: {answer}");
+    let (_, page) = get(&up.client, &products).await;
+    assert_eq!(page["total"][0]["total"], 1, "{page}");
+}

@@ -1,0 +1,308 @@
+//! Requests.
+
+use std::time::Duration;
+
+use reqwest::Client;
+use serde_json::Value;
+use tests::client::{get, raw};
+use tests::up::Up;
+use tests::wire::Wire;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::before;
+
+const PATIENCE: Duration = Duration::from_secs(20);
+const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
+
+/// What is sent, the status, and what GHL must have seen of it (`None`: nothing).
+struct Case {
+    name: &'static str,
+    sent: String,
+    status: u16,
+    /// Parts of what GHL saw; those that begin with `!` must not be there.
+    seen: Option<&'static [&'static str]>,
+}
+
+fn case(
+    name: &'static str,
+    head: &str,
+    body: &str,
+    status: u16,
+    seen: Option<&'static [&'static str]>,
+) -> Case {
+    let head = head.trim_end().replace('\n', "\r\n");
+    Case {
+        name,
+        sent: format!("{head}\r\nX-Installation-Id: locA\r\nConnection: close\r\n\r\n{body}"),
+        status,
+        seen,
+    }
+}
+
+fn cases() -> Vec<Case> {
+    let many = "X-Many: 1\n".repeat(200);
+    let long = "x".repeat(70_000);
+    vec![
+        case(
+            "a length and chunks: the chunks count, and GHL is told one of the two",
+            "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: 5\nTransfer-Encoding: chunked",
+            "3\r\nabc\r\n0\r\n\r\n",
+            200,
+            Some(&["abc", "!content-length: 5"]),
+        ),
+        case(
+            "the same the other way round",
+            "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: chunked\nContent-Length: 5",
+            "3\r\nabc\r\n0\r\n\r\n",
+            200,
+            Some(&["abc", "!content-length: 5"]),
+        ),
+        case(
+            "what follows such a request is no request",
+            "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: 30\nTransfer-Encoding: chunked",
+            "0\r\n\r\nGET /ghl/smuggled HTTP/1.1\r\nHost: g\r\n\r\n",
+            200,
+            Some(&["POST /a", "!smuggled"]),
+        ),
+        case(
+            "two lengths",
+            "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: 3\nContent-Length: 4",
+            "abcd",
+            400,
+            None,
+        ),
+        case(
+            "a length that is no number",
+            "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: +3",
+            "abc",
+            400,
+            None,
+        ),
+        case(
+            "chunks that are not the last coding",
+            "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: chunked, gzip",
+            "0\r\n\r\n",
+            400,
+            None,
+        ),
+        case(
+            "a coding that would have to be undone",
+            "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: gzip, chunked",
+            "0\r\n\r\n",
+            501,
+            None,
+        ),
+        case(
+            "a space before the colon",
+            "GET /ghl/a HTTP/1.1\nHost: g\nX-A : 1",
+            "",
+            400,
+            None,
+        ),
+        case(
+            "a header over two lines",
+            "GET /ghl/a HTTP/1.1\nHost: g\nX-A: 1\n folded",
+            "",
+            400,
+            None,
+        ),
+        case("no HTTP", "GET /ghl/a HTCPCP/1.0\nHost: g", "", 400, None),
+        case(
+            "more headers than there are",
+            &format!("GET /ghl/a HTTP/1.1\nHost: g\n{many}"),
+            "",
+            431,
+            None,
+        ),
+        case(
+            "a header as long as a book",
+            &format!("GET /ghl/a HTTP/1.1\nHost: g\nX-Long: {long}"),
+            "",
+            431,
+            None,
+        ),
+        case(
+            "a path as long as a book",
+            &format!("GET /ghl/{long} HTTP/1.1\nHost: g"),
+            "",
+            431,
+            None,
+        ),
+        case(
+            "another host in the request line is not gone to",
+            "GET http://evil.example/ghl/a HTTP/1.1\nHost: evil.example",
+            "",
+            200,
+            Some(&["GET /a HTTP/1.1", "host: 127.0.0.1", "!evil"]),
+        ),
+        case(
+            "no tunnels",
+            "CONNECT evil.example:443 HTTP/1.1\nHost: evil.example:443",
+            "",
+            404,
+            None,
+        ),
+        case("no asterisk", "OPTIONS * HTTP/1.1\nHost: g", "", 404, None),
+        case(
+            "a path that leads out",
+            "GET /ghl/a/../../b HTTP/1.1\nHost: g",
+            "",
+            400,
+            None,
+        ),
+        case(
+            "the same, encoded",
+            "GET /ghl/a/%2e%2e/%2E./b HTTP/1.1\nHost: g",
+            "",
+            400,
+            None,
+        ),
+        case(
+            "another host in the path",
+            "GET /ghl//evil.example/a HTTP/1.1\nHost: g",
+            "",
+            400,
+            None,
+        ),
+        case(
+            "a backslash",
+            "GET /ghl/\\evil.example/a HTTP/1.1\nHost: g",
+            "",
+            400,
+            None,
+        ),
+        case(
+            "what is about the connection, and who is behind it, ends here",
+            "GET /ghl/a HTTP/1.1\nHost: g\nTE: trailers\nTrailer: X-T\nUpgrade: h2c\n\
+             Keep-Alive: 5\nProxy-Authorization: Basic x\nForwarded: for=10.0.0.7\n\
+             X-Forwarded-For: 10.0.0.7\nX-Forwarded-Host: inside\nX-Forwarded-Proto: http\n\
+             X-Real-Ip: 10.0.0.7\nVia: 1.1 balancer",
+            "",
+            200,
+            Some(&[
+                "GET /a",
+                "!te: ",
+                "!trailer:",
+                "!upgrade:",
+                "!keep-alive:",
+                "!proxy-authorization",
+                "!forwarded",
+                "!10.0.0.7",
+                "!inside",
+                "!via:",
+            ]),
+        ),
+        case(
+            "trailers are no headers",
+            "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: chunked\nTrailer: Authorization",
+            "3\r\nabc\r\n0\r\nAuthorization: Bearer mine\r\n\r\n",
+            200,
+            Some(&["abc", "bearer pit-1", "!mine"]),
+        ),
+        case(
+            "HTTP/1.0",
+            "GET /ghl/a HTTP/1.0\nHost: g",
+            "",
+            200,
+            Some(&["GET /a HTTP/1.1"]),
+        ),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_request_has_its_outcome() {
+    let mut wrong = Vec::new();
+    for case in cases() {
+        let wire = Wire::answering(OK).await;
+        let up = before(&wire, &[]).await;
+        let (status, answer) = raw(&up.public, &case.sent).await;
+        let requests = wire.requests();
+        if status != case.status {
+            wrong.push(format!("{}: {status}: {answer}", case.name));
+        }
+        match (case.seen, requests.as_slice()) {
+            (None, []) => {}
+            (Some(parts), [request]) => {
+                let request = request.to_lowercase();
+                for part in parts {
+                    let part = part.to_lowercase();
+                    let is_fine = match part.strip_prefix('!') {
+                        Some(absent) => !request.contains(absent),
+                        None => request.contains(&part),
+                    };
+                    if !is_fine {
+                        wrong.push(format!("{}: {part}: GHL saw {request}", case.name));
+                    }
+                }
+            }
+            (expected, seen) => {
+                wrong.push(format!("{}: {expected:?}, GHL saw {seen:?}", case.name));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_asks_first_is_told_to_go_on_and_ghl_is_not_asked() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let address = up.public.strip_prefix("http://").unwrap();
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let head = format!(
+        "POST /ghl/_sandbox/echo HTTP/1.1\r\nHost: g\r\nX-Installation-Id: {id}\r\n\
+         Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut interim = [0; 25];
+    let read = timeout(PATIENCE, stream.read_exact(&mut interim)).await;
+    read.unwrap().unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"abc").await.unwrap();
+    let mut answer = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    read.unwrap().unwrap();
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    assert!(answer.contains(r#""body_bytes":3"#), "{answer}");
+    assert!(!answer.to_lowercase().contains("expect"), "{answer}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn http2_with_prior_knowledge_is_spoken_too() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let client = Client::builder().http2_prior_knowledge().build().unwrap();
+    let url = format!("{}/ghl/_sandbox/echo/x", up.public);
+    let request = client.post(&url).header("x-installation-id", &id);
+    let answer = request.body("x".repeat(200_000)).send().await.unwrap();
+    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
+    let arrived: Value = answer.json().await.unwrap();
+    assert_eq!(arrived["body_bytes"], 200_000, "{arrived}");
+    // And beside it the other protocol.
+    assert_eq!(
+        get(&up.client, &format!("{}/health", up.public)).await.0,
+        200
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_is_gone_is_not_called_for() {
+    let wire = Wire::acting(&[tests::wire::Act::AwaitEnd]).await;
+    let up = before(&wire, &[]).await;
+    let address = up.public.strip_prefix("http://").unwrap();
+    for _ in 0..3 {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let head = "GET /ghl/a HTTP/1.1\r\nHost: g\r\nX-Installation-Id: locA\r\n\r\n";
+        stream.write_all(head.as_bytes()).await.unwrap();
+        let seen = wire.requests().len();
+        tests::wait::until("the request at GHL", PATIENCE, || async {
+            let now = wire.requests().len();
+            tests::wait::holds(now > seen, now)
+        })
+        .await;
+        drop(stream);
+    }
+    wire.wait_for_ends(3).await;
+}
