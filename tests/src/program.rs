@@ -62,6 +62,15 @@ impl Start {
         self
     }
 
+    /// On this core of the machine alone.
+    #[must_use]
+    pub fn on_core(mut self, core: usize) -> Self {
+        let program = std::mem::replace(&mut self.program, "taskset".into());
+        let before = ["-c", &core.to_string(), &program.display().to_string()];
+        self.args.splice(0..0, before.map(str::to_owned));
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command
@@ -202,6 +211,21 @@ impl Program {
         assert!(
             sent.is_ok_and(|status| status.success()),
             "{} is gone",
+            self.name
+        );
+    }
+
+    /// From now on it runs on this core of the machine alone.
+    ///
+    /// # Panics
+    /// When there is no such core.
+    pub fn move_to_core(&self, core: usize) {
+        let moved = std::process::Command::new("taskset")
+            .args(["-a", "-c", "-p", &core.to_string(), &self.id().to_string()])
+            .output();
+        assert!(
+            moved.as_ref().is_ok_and(|it| it.status.success()),
+            "{} to core {core}: {moved:?}",
             self.name
         );
     }
