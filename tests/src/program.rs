@@ -62,12 +62,15 @@ impl Start {
         self
     }
 
-    /// On this core of the machine alone.
+    /// By another program that takes it as the end of its arguments, such as `taskset -c 0`.
     #[must_use]
-    pub fn on_core(mut self, core: usize) -> Self {
-        let program = std::mem::replace(&mut self.program, "taskset".into());
-        let before = ["-c", &core.to_string(), &program.display().to_string()];
-        self.args.splice(0..0, before.map(str::to_owned));
+    pub fn under(mut self, outer: &[&str]) -> Self {
+        if let [program, args @ ..] = outer {
+            let inner = std::mem::replace(&mut self.program, program.into());
+            let inner = [inner.display().to_string()];
+            let args = args.iter().map(|arg| (*arg).to_owned()).chain(inner);
+            self.args.splice(0..0, args);
+        }
         self
     }
 
@@ -211,21 +214,6 @@ impl Program {
         assert!(
             sent.is_ok_and(|status| status.success()),
             "{} is gone",
-            self.name
-        );
-    }
-
-    /// From now on it runs on this core of the machine alone.
-    ///
-    /// # Panics
-    /// When there is no such core.
-    pub fn move_to_core(&self, core: usize) {
-        let moved = std::process::Command::new("taskset")
-            .args(["-a", "-c", "-p", &core.to_string(), &self.id().to_string()])
-            .output();
-        assert!(
-            moved.as_ref().is_ok_and(|it| it.status.success()),
-            "{} to core {core}: {moved:?}",
             self.name
         );
     }

@@ -5,7 +5,9 @@
 //! the same load in turns, round after round; what counts is a figure's ratio to nginx's in the same
 //! round, because the machine's own speed drifts.
 
+mod caller;
 mod idle;
+mod instructions;
 mod picture;
 mod proxy;
 mod report;
@@ -26,10 +28,10 @@ use sample::Series;
 use scene::{SCENES, Scene};
 use yard::Yard;
 
-/// A proxy has this core of the machine for itself.
-const PROXY_CORE: usize = 0;
-/// wrk, the upstream, and the store.
-const LOAD_CORE: usize = 1;
+/// A proxy has a core of the machine for itself.
+const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
+/// wrk, and the upstream.
+const LOAD_CORE: &[&str] = &["taskset", "-c", "1"];
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
@@ -84,16 +86,18 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         println!("{}", report::table(&one));
         measured.push(one);
     }
-    let idle = if args.scenes.is_empty() {
+    let (mut idle, mut counted) = (Vec::new(), Vec::new());
+    if args.scenes.is_empty() {
         eprintln!("idle connections");
-        let idle = idle::measure(&yard, &kinds).await;
+        idle = idle::measure(&yard, &kinds).await;
         println!("{}", report::idle_table(&idle));
-        idle
-    } else {
-        Vec::new()
-    };
+        eprintln!("instructions");
+        counted = instructions::count(&yard, &kinds).await;
+        println!("{}", report::instructions_table(&counted));
+    }
     if let Some(path) = &args.json {
-        std::fs::write(path, format!("{:#}\n", report::json(&measured, &idle)))?;
+        let figures = report::json(&measured, &idle, &counted);
+        std::fs::write(path, format!("{figures:#}\n"))?;
     }
     if let (Some(path), Some(first)) = (&args.picture, measured.first()) {
         std::fs::write(path, picture::bars(first))?;

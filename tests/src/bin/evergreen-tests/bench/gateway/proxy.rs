@@ -64,13 +64,13 @@ impl Kind {
 }
 
 impl Proxy {
-    /// Starts one on this core, and makes sure that it works.
-    pub(super) async fn start(kind: Kind, yard: &Yard, way: Way, core: usize) -> Self {
+    /// Starts one under `taskset` or the like, and makes sure that it works.
+    pub(super) async fn start(kind: Kind, yard: &Yard, way: Way, under: &[&str]) -> Self {
         let (address, program) = match kind {
-            Kind::Nginx => nginx(yard, way, core).await,
-            Kind::Haproxy => haproxy(yard, way, core).await,
-            Kind::Gateway => gateway(yard, way, core).await,
-            Kind::Express => node(yard, way, core).await,
+            Kind::Nginx => nginx(yard, way, under).await,
+            Kind::Haproxy => haproxy(yard, way, under).await,
+            Kind::Gateway => gateway(yard, way, under).await,
+            Kind::Express => node(yard, way, under).await,
         };
         let protocol = probe(yard, &address).await;
         Self {
@@ -82,7 +82,7 @@ impl Proxy {
     }
 }
 
-async fn nginx(yard: &Yard, way: Way, core: usize) -> (String, Program) {
+async fn nginx(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
     let scheme = match way {
         Way::Plain => "http",
         Way::Tls => "https",
@@ -90,10 +90,10 @@ async fn nginx(yard: &Yard, way: Way, core: usize) -> (String, Program) {
     let values = [("SCHEME", scheme)];
     let (port, file) = configured(NGINX, "nginx", yard, way, &values);
     let start = Start::new("nginx").args(&["-c", &file, "-e", "stderr"]);
-    launched(start, port, core).await
+    launched(start, port, under).await
 }
 
-async fn haproxy(yard: &Yard, way: Way, core: usize) -> (String, Program) {
+async fn haproxy(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
     let options = match way {
         Way::Plain => String::new(),
         Way::Tls => format!(
@@ -103,19 +103,19 @@ async fn haproxy(yard: &Yard, way: Way, core: usize) -> (String, Program) {
     };
     let values = [("OPTIONS", options.as_str())];
     let (port, file) = configured(HAPROXY, "haproxy", yard, way, &values);
-    launched(Start::new("haproxy").args(&["-f", &file]), port, core).await
+    launched(Start::new("haproxy").args(&["-f", &file]), port, under).await
 }
 
 /// With its defaults, over the store.
-async fn gateway(yard: &Yard, way: Way, core: usize) -> (String, Program) {
+async fn gateway(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
     let start = yard.bed.gateway().env("GHL_API_URL", url(yard, way));
     let start = start.env("SSL_CERT_FILE", Front::certificate());
-    let mut member = Member::start(start.on_core(core)).await;
+    let mut member = Member::start(start.under(under)).await;
     let program = member.program.take().expect("it runs");
     (member.address, program)
 }
 
-async fn node(yard: &Yard, way: Way, core: usize) -> (String, Program) {
+async fn node(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
     let port = port::free();
     let server = express().join("server.js");
     let start = Start::new("node")
@@ -125,7 +125,7 @@ async fn node(yard: &Yard, way: Way, core: usize) -> (String, Program) {
         .env("PORT", port)
         .env("UPSTREAM", url(yard, way))
         .env("TOKEN", token());
-    launched(start, port, core).await
+    launched(start, port, under).await
 }
 
 /// The port and the file of a configuration that is filled in.
@@ -151,15 +151,15 @@ fn configured(
     (port, file)
 }
 
-async fn launched(start: Start, port: u16, core: usize) -> (String, Program) {
-    let program = start.on_core(core).spawn();
+async fn launched(start: Start, port: u16, under: &[&str]) -> (String, Program) {
+    let program = start.under(under).spawn();
     wait_for_port(port).await;
     (format!("127.0.0.1:{port}"), program)
 }
 
 /// One call, as all that follow; returns the protocol that the upstream was spoken to with.
 async fn probe(yard: &Yard, address: &str) -> String {
-    let request = yard.request("/ghl/contacts/small.json", "close");
+    let request = yard.request("close");
     let (status, answer) = client::raw(&format!("http://{address}"), request).await;
     assert_eq!(status, 200, "{answer}");
     let mut headers = answer.lines().filter_map(|line| line.split_once(": "));

@@ -5,6 +5,7 @@ use std::fmt::Write;
 use serde_json::{Value, json};
 
 use super::idle::Idle;
+use super::instructions::Counted;
 use super::proxy::Kind;
 use super::sample::{FIGURES, Figure, Series, median};
 use super::scene::Scene;
@@ -84,6 +85,19 @@ pub(super) fn idle_table(idle: &[Idle]) -> String {
     markdown(&head.map(str::to_owned), &rows)
 }
 
+pub(super) fn instructions_table(counted: &[Counted]) -> String {
+    let head = ["instructions of its own", "per request"];
+    let base = counted.first().map_or(f64::NAN, |one| one.per_request);
+    let rows: Vec<Vec<String>> = counted
+        .iter()
+        .map(|one| {
+            let ratio = one.per_request / base;
+            vec![one.kind.name().to_owned(), cell(one.per_request, 0, ratio)]
+        })
+        .collect();
+    markdown(&head.map(str::to_owned), &rows)
+}
+
 fn cell(figure: f64, decimals: usize, ratio: f64) -> String {
     format!("{figure:.decimals$} ({ratio:.2} ×)")
 }
@@ -99,10 +113,14 @@ fn markdown(head: &[String], rows: &[Vec<String>]) -> String {
     text
 }
 
-pub(super) fn json(measured: &[Measured], idle: &[Idle]) -> Value {
+pub(super) fn json(measured: &[Measured], idle: &[Idle], counted: &[Counted]) -> Value {
     json!({
         "scenes": measured.iter().map(scene_as_json).collect::<Value>(),
         "idle": idle.iter().map(idle_as_json).collect::<Value>(),
+        "instructions_per_request": counted
+            .iter()
+            .map(|one| (one.kind.name().to_owned(), json!(one.per_request)))
+            .collect::<Value>(),
     })
 }
 

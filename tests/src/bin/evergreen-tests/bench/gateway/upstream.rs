@@ -48,7 +48,7 @@ impl Upstream {
         std::fs::write(&file, config).expect("a file of our own");
         let program = Start::new("nginx")
             .args(&["-c", &file, "-e", "stderr"])
-            .on_core(LOAD_CORE)
+            .under(LOAD_CORE)
             .spawn();
         wait_for_port(plain).await;
         Self {

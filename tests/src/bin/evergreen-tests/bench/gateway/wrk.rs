@@ -36,7 +36,7 @@ pub(super) async fn run(yard: &Yard, scene: &Scene, target: &str, length: Durati
         .env("KEY", yard.key.expose_secret())
         .env("IDS", &yard.ids)
         .env("BODY", scene.body_bytes)
-        .on_core(LOAD_CORE)
+        .under(LOAD_CORE)
         .run_within(length + PATIENCE)
         .await;
     let text = String::from_utf8_lossy(&output.stdout);

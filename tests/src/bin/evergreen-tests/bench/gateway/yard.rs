@@ -4,7 +4,6 @@ use secrecy::{ExposeSecret, SecretString};
 use tests::bed::Bed;
 use tests::scratch::Scratch;
 
-use super::LOAD_CORE;
 use super::upstream::Upstream;
 
 /// Nothing falls due meanwhile.
@@ -32,7 +31,6 @@ impl Yard {
         let file = scratch.join("ids");
         std::fs::write(&file, lines).expect("a file of our own");
         let key = key(&bed).await;
-        bed.store.program().move_to_core(LOAD_CORE);
         Self {
             upstream: Upstream::start(&scratch).await,
             bed,
@@ -44,9 +42,9 @@ impl Yard {
     }
 
     /// A request for the first installation, with this in its `Connection` header.
-    pub(super) fn request(&self, path: &str, connection: &str) -> String {
+    pub(super) fn request(&self, connection: &str) -> String {
         format!(
-            "GET {path} HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
+            "GET /ghl/contacts/small.json HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\
              X-Installation-Id: {}\r\nConnection: {connection}\r\n\r\n",
             self.key.expose_secret(),
             self.first
