@@ -18,6 +18,7 @@ mod wrk;
 mod yard;
 
 use std::path::PathBuf;
+use std::process::Command;
 use std::time::Duration;
 
 use clap::Args as Flags;
@@ -30,8 +31,8 @@ use yard::Yard;
 
 /// A proxy has a core of the machine for itself.
 const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
-/// wrk, and the upstream.
-const LOAD_CORE: &[&str] = &["taskset", "-c", "1"];
+/// This process, and with it wrk, the upstream and the store, have another.
+const OTHER_CORE: &str = "1";
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
@@ -77,6 +78,7 @@ impl Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    stay_on_other_core();
     let yard = Yard::start(args.installations).await;
     let kinds = args.kinds();
     let mut measured = Vec::new();
@@ -106,14 +108,14 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn measure(args: &Args, yard: &Yard, scene: &'static Scene, kinds: &[Kind]) -> Measured {
-    let core = if scene.is_on_one_core {
-        LOAD_CORE
+    let under = if scene.is_on_one_core {
+        &[]
     } else {
         PROXY_CORE
     };
     let mut proxies = Vec::new();
     for kind in kinds {
-        proxies.push(Proxy::start(*kind, yard, scene.way, core).await);
+        proxies.push(Proxy::start(*kind, yard, scene.way, under).await);
     }
     for proxy in &proxies {
         // Connections open, every installation's token is in memory.
@@ -136,4 +138,16 @@ async fn measure(args: &Args, yard: &Yard, scene: &'static Scene, kinds: &[Kind]
         series,
         direct,
     }
+}
+
+/// Whatever is started from here on stays there, too, if it is not told otherwise.
+fn stay_on_other_core() {
+    let id = std::process::id().to_string();
+    let moved = Command::new("taskset")
+        .args(["-a", "-c", "-p", OTHER_CORE, &id])
+        .output();
+    assert!(
+        moved.as_ref().is_ok_and(|it| it.status.success()),
+        "this takes two cores, and taskset: {moved:?}"
+    );
 }

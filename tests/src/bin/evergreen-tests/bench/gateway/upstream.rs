@@ -5,7 +5,6 @@ use tests::port;
 use tests::program::{Program, Start, wait_for_port};
 use tests::scratch::Scratch;
 
-use super::LOAD_CORE;
 use super::scene::Way;
 
 const CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/upstream.conf"));
@@ -46,10 +45,8 @@ impl Upstream {
         );
         let file = scratch.join("upstream.conf");
         std::fs::write(&file, config).expect("a file of our own");
-        let program = Start::new("nginx")
-            .args(&["-c", &file, "-e", "stderr"])
-            .under(LOAD_CORE)
-            .spawn();
+        let start = Start::new("nginx").args(&["-c", &file, "-e", "stderr"]);
+        let program = start.spawn();
         wait_for_port(plain).await;
         Self {
             plain: format!("127.0.0.1:{plain}"),

@@ -7,7 +7,6 @@ use secrecy::ExposeSecret;
 use serde_json::Value;
 use tests::program::Start;
 
-use super::LOAD_CORE;
 use super::scene::Scene;
 use super::yard::Yard;
 
@@ -36,7 +35,6 @@ pub(super) async fn run(yard: &Yard, scene: &Scene, target: &str, length: Durati
         .env("KEY", yard.key.expose_secret())
         .env("IDS", &yard.ids)
         .env("BODY", scene.body_bytes)
-        .under(LOAD_CORE)
         .run_within(length + PATIENCE)
         .await;
     let text = String::from_utf8_lossy(&output.stdout);
