@@ -108,7 +108,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 }
 
 async fn measure(args: &Args, yard: &Yard, scene: &'static Scene, kinds: &[Kind]) -> Measured {
-    let under = if scene.is_on_one_core {
+    let under: &[&str] = if scene.is_on_one_core {
         &[]
     } else {
         PROXY_CORE
