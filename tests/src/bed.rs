@@ -10,8 +10,8 @@ use crate::redis::Redis;
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 use secrecy::{ExposeSecret, SecretString};
-use store::KeyRing;
 use store::freshness::Lead;
+use store::{InstallationId, KeyRing};
 use store_writer::{Rings, Store, StoreWriter};
 
 /// A million installations take some minutes.
@@ -81,6 +81,27 @@ impl Bed {
             start = start.env(key, value);
         }
         Member::start(start).await
+    }
+
+    /// A gateway over this store, as it is to be started. It is told of no broker.
+    #[must_use]
+    pub fn gateway(&self) -> Start {
+        let mut start = self
+            .evergreen(&["gateway"])
+            .env("GHL_API_URL", &self.sandbox.url);
+        // It refuses what it must not have.
+        start.env.remove("EVERGREEN_REFRESH_KEYS");
+        start
+    }
+
+    /// The ids of up to `count` installations.
+    ///
+    /// # Panics
+    /// When the store does not answer.
+    pub async fn installations(&self, count: usize) -> Vec<InstallationId> {
+        let listed = self.writer().list(None, count).await;
+        let listed = listed.expect("the store answers").into_iter();
+        listed.map(|snapshot| snapshot.installation.id).collect()
     }
 
     /// The same store, as this process sees it. Its tokens stay closed to it.

@@ -61,8 +61,13 @@ impl Front {
     /// For `SSL_CERT_FILE`: what makes a program trust it.
     #[must_use]
     pub fn certificate() -> String {
-        let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/front/ghl.pem");
-        file.display().to_string()
+        beside("ghl.pem")
+    }
+
+    /// The key of that certificate, for whoever else is to be GHL.
+    #[must_use]
+    pub fn key() -> String {
+        beside("ghl.key.pem")
     }
 
     /// From its return on connections fare so.
@@ -78,6 +83,11 @@ impl Front {
         })
         .await;
     }
+}
+
+fn beside(name: &str) -> String {
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/front");
+    directory.join(name).display().to_string()
 }
 
 /// Ends with its [`Front`].

@@ -62,6 +62,18 @@ impl Start {
         self
     }
 
+    /// By another program that takes it as the end of its arguments, such as `taskset -c 0`.
+    #[must_use]
+    pub fn under(mut self, outer: &[&str]) -> Self {
+        if let [program, args @ ..] = outer {
+            let inner = std::mem::replace(&mut self.program, program.into());
+            let inner = [inner.display().to_string()];
+            let args = args.iter().map(|arg| (*arg).to_owned()).chain(inner);
+            self.args.splice(0..0, args);
+        }
+        self
+    }
+
     fn command(&self) -> Command {
         let mut command = Command::new(&self.program);
         command

@@ -1,5 +1,7 @@
 //! Benchmarks.
 
+mod coherence;
+mod gateway;
 mod leases;
 mod refresh;
 
@@ -11,11 +13,17 @@ pub(crate) enum Bench {
     Refresh(refresh::Args),
     /// How long a lease takes with all lock nodes well, and with one that hangs
     Leases(leases::Args),
+    /// What a request costs the gateway, next to other proxies
+    Gateway(gateway::Args),
+    /// How long it takes until all gateways have a token that was just committed
+    Coherence(coherence::Args),
 }
 
 pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
     match what {
         Bench::Refresh(args) => refresh::run(&args).await,
         Bench::Leases(args) => leases::run(&args).await,
+        Bench::Gateway(args) => gateway::run(&args).await,
+        Bench::Coherence(args) => coherence::run(&args).await,
     }
 }

@@ -1,0 +1,153 @@
+//! `evergreen-tests bench gateway`: what a request costs the gateway with everything on, next to
+//! proxies that only add a header, and to a backend of the usual kind.
+//!
+//! The proxy has one core, the load and the upstream another. All proxies are there at once and get
+//! the same load in turns, round after round; what counts is a figure's ratio to nginx's in the same
+//! round, because the machine's own speed drifts.
+
+mod caller;
+mod idle;
+mod instructions;
+mod picture;
+mod proxy;
+mod report;
+mod sample;
+mod scene;
+mod upstream;
+mod wrk;
+mod yard;
+
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+use clap::Args as Flags;
+
+use proxy::{Kind, Proxy};
+use report::Measured;
+use sample::Series;
+use scene::{SCENES, Scene};
+use yard::Yard;
+
+/// A proxy has a core of the machine for itself.
+const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
+/// This process, and with it wrk, the upstream and the store, have another.
+const OTHER_CORE: &str = "1";
+
+#[derive(Debug, Flags)]
+pub(crate) struct Args {
+    /// Rounds, each of all proxies in turn
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
+    /// How long a proxy is under load in each round, in whole seconds
+    #[arg(long = "for", value_name = "DURATION", default_value = "4s", value_parser = humantime::parse_duration)]
+    length: Duration,
+    /// Installations that calls are made for, in rotation
+    #[arg(long, value_name = "N", default_value_t = 10_000)]
+    installations: usize,
+    /// Only these; nginx is always there
+    #[arg(long, value_enum, value_name = "PROXY,…", value_delimiter = ',')]
+    proxies: Vec<Kind>,
+    /// Only these
+    #[arg(long, value_name = "SCENE,…", value_delimiter = ',', value_parser = scene::named)]
+    scenes: Vec<&'static Scene>,
+    /// Where the figures go as JSON
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Where a chart goes, as SVG
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
+}
+
+impl Args {
+    fn kinds(&self) -> Vec<Kind> {
+        let is_wanted = |kind: &Kind| {
+            let is_named = self.proxies.is_empty() || self.proxies.contains(kind);
+            *kind == Kind::Nginx || is_named
+        };
+        let wanted = Kind::ALL.into_iter().filter(is_wanted);
+        wanted.filter(|kind| kind.is_installed()).collect()
+    }
+
+    fn scenes(&self) -> Vec<&'static Scene> {
+        match self.scenes.as_slice() {
+            [] => SCENES.iter().collect(),
+            named => named.to_vec(),
+        }
+    }
+}
+
+pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
+    stay_on_other_core();
+    let yard = Yard::start(args.installations).await;
+    let kinds = args.kinds();
+    let mut measured = Vec::new();
+    for scene in args.scenes() {
+        eprintln!("{}", scene.title);
+        let one = measure(args, &yard, scene, &kinds).await;
+        println!("{}", report::table(&one));
+        measured.push(one);
+    }
+    let (mut idle, mut counted) = (Vec::new(), Vec::new());
+    if args.scenes.is_empty() {
+        eprintln!("idle connections");
+        idle = idle::measure(&yard, &kinds).await;
+        println!("{}", report::idle_table(&idle));
+        eprintln!("instructions");
+        counted = instructions::count(&yard, &kinds).await;
+        println!("{}", report::instructions_table(&counted));
+    }
+    if let Some(path) = &args.json {
+        let figures = report::json(&measured, &idle, &counted);
+        std::fs::write(path, format!("{figures:#}\n"))?;
+    }
+    if let (Some(path), Some(first)) = (&args.picture, measured.first()) {
+        std::fs::write(path, picture::bars(first))?;
+    }
+    Ok(())
+}
+
+async fn measure(args: &Args, yard: &Yard, scene: &'static Scene, kinds: &[Kind]) -> Measured {
+    let under: &[&str] = if scene.is_on_one_core {
+        &[]
+    } else {
+        PROXY_CORE
+    };
+    let mut proxies = Vec::new();
+    for kind in kinds {
+        proxies.push(Proxy::start(*kind, yard, scene.way, under).await);
+    }
+    for proxy in &proxies {
+        // Connections open, every installation's token is in memory.
+        sample::take(yard, scene, proxy, args.length).await;
+    }
+    let mut series: Vec<Series> = proxies.iter().map(Series::of).collect();
+    let mut direct = Vec::new();
+    for round in 1..=args.rounds {
+        eprintln!("  round {round} of {}", args.rounds);
+        if scene.is_on_one_core {
+            direct.push(wrk::run(yard, scene, &yard.upstream.plain, args.length).await);
+        }
+        for (proxy, series) in proxies.iter().zip(&mut series) {
+            let sample = sample::take(yard, scene, proxy, args.length).await;
+            series.samples.push(sample);
+        }
+    }
+    Measured {
+        scene,
+        series,
+        direct,
+    }
+}
+
+/// Whatever is started from here on stays there, too, if it is not told otherwise.
+fn stay_on_other_core() {
+    let id = std::process::id().to_string();
+    let moved = Command::new("taskset")
+        .args(["-a", "-c", "-p", OTHER_CORE, &id])
+        .output();
+    assert!(
+        moved.as_ref().is_ok_and(|it| it.status.success()),
+        "this takes two cores, and taskset: {moved:?}"
+    );
+}

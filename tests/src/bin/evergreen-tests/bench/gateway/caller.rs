@@ -1,0 +1,49 @@
+//! A connection that makes one call after another, for what wrk is too much for.
+
+use std::io;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::timeout;
+
+use super::upstream::END;
+use super::yard::Yard;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+#[derive(Debug)]
+pub(super) struct Caller {
+    stream: TcpStream,
+    request: String,
+    answer: Vec<u8>,
+}
+
+impl Caller {
+    pub(super) async fn connect(yard: &Yard, address: &str) -> Self {
+        let stream = TcpStream::connect(address).await;
+        Self {
+            stream: stream.unwrap_or_else(|error| panic!("{address}: {error}")),
+            request: yard.request("keep-alive"),
+            answer: Vec::new(),
+        }
+    }
+
+    /// Makes a call, and reads all of its answer.
+    pub(super) async fn call(&mut self) {
+        let answered = timeout(PATIENCE, self.exchange()).await;
+        let answered = answered.expect("an answer in time");
+        assert!(answered.is_ok(), "{answered:?}");
+    }
+
+    async fn exchange(&mut self) -> io::Result<()> {
+        self.stream.write_all(self.request.as_bytes()).await?;
+        self.answer.clear();
+        while !self.answer.trim_ascii_end().ends_with(END.as_bytes()) {
+            if self.stream.read_buf(&mut self.answer).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(())
+    }
+}

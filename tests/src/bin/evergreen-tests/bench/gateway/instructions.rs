@@ -1,0 +1,73 @@
+//! How many instructions of its own a proxy executes for a request, as valgrind counts them: the same
+//! on any machine, however busy. What the kernel does for it is not in.
+
+use std::process::{Command, Stdio};
+use std::time::Duration;
+
+use super::caller::Caller;
+use super::proxy::{Kind, Proxy};
+use super::scene::Way;
+use super::yard::Yard;
+
+/// What a proxy does for its start is in both counts, and not in their difference.
+const FEW: u32 = 500;
+const MANY: u32 = 2500;
+const PATIENCE: Duration = Duration::from_secs(60);
+
+#[derive(Debug)]
+pub(super) struct Counted {
+    pub(super) kind: Kind,
+    pub(super) per_request: f64,
+}
+
+/// Counts for all but Express: what is compiled while it runs cannot be counted so.
+pub(super) async fn count(yard: &Yard, kinds: &[Kind]) -> Vec<Counted> {
+    let mut counted = Vec::new();
+    if !valgrind_is_here() {
+        eprintln!("left out: valgrind is not installed");
+        return counted;
+    }
+    for kind in kinds.iter().filter(|kind| **kind != Kind::Express) {
+        let (few, many) = (
+            executed(yard, *kind, FEW).await,
+            executed(yard, *kind, MANY).await,
+        );
+        counted.push(Counted {
+            kind: *kind,
+            per_request: (many - few) / f64::from(MANY - FEW),
+        });
+    }
+    counted
+}
+
+/// All instructions of a proxy from its start to its end, and so many requests over one connection
+/// between.
+async fn executed(yard: &Yard, kind: Kind, requests: u32) -> f64 {
+    let file = yard
+        .scratch
+        .join(&format!("callgrind-{}-{requests}", kind.name()));
+    let out = format!("--callgrind-out-file={file}");
+    let under = ["valgrind", "--tool=callgrind", &out];
+    let proxy = Proxy::start(kind, yard, Way::Plain, &under).await;
+    let mut caller = Caller::connect(yard, &proxy.address).await;
+    for _ in 0..requests {
+        caller.call().await;
+    }
+    drop(caller);
+    proxy.program.terminate(PATIENCE).await;
+    let counts = std::fs::read_to_string(&file).expect("what callgrind counted");
+    let total = counts
+        .lines()
+        .find_map(|line| line.strip_prefix("totals: "));
+    total
+        .and_then(|total| total.trim().parse().ok())
+        .expect("a number")
+}
+
+fn valgrind_is_here() -> bool {
+    let asked = Command::new("valgrind")
+        .arg("--version")
+        .stdout(Stdio::null())
+        .status();
+    asked.is_ok_and(|status| status.success())
+}

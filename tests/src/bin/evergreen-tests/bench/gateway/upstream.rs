@@ -1,0 +1,88 @@
+//! nginx in GHL's place.
+
+use tests::front::Front;
+use tests::port;
+use tests::program::{Program, Start, wait_for_port};
+use tests::scratch::Scratch;
+
+use super::scene::Way;
+
+const CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/upstream.conf"));
+
+/// About what GHL says of a contact.
+const SMALL_BYTES: usize = 2300;
+const LARGE_BYTES: usize = 100_000;
+
+/// How every answer of contacts ends, and nothing before its end.
+pub(super) const END: &str = r#"],"total":1000}"#;
+
+#[derive(Debug)]
+pub(super) struct Upstream {
+    /// `host:port`.
+    pub(super) plain: String,
+    pub(super) tls: String,
+    _program: Program,
+}
+
+impl Upstream {
+    pub(super) async fn start(scratch: &Scratch) -> Self {
+        let www = scratch.path().join("www/contacts");
+        std::fs::create_dir_all(&www).expect("a directory of our own");
+        for (name, bytes) in [("small.json", SMALL_BYTES), ("large.json", LARGE_BYTES)] {
+            std::fs::write(www.join(name), contacts(bytes)).expect("a file of our own");
+        }
+        let [plain, tls, sink] = [(); 3].map(|()| port::free());
+        let config = fill(
+            CONFIG,
+            &[
+                ("DIR", &scratch.path().display().to_string()),
+                ("PLAIN", &plain.to_string()),
+                ("TLS", &tls.to_string()),
+                ("SINK", &sink.to_string()),
+                ("CERTIFICATE", &Front::certificate()),
+                ("KEY", &Front::key()),
+            ],
+        );
+        let file = scratch.join("upstream.conf");
+        std::fs::write(&file, config).expect("a file of our own");
+        let start = Start::new("nginx").args(&["-c", &file, "-e", "stderr"]);
+        let program = start.spawn();
+        wait_for_port(plain).await;
+        Self {
+            plain: format!("127.0.0.1:{plain}"),
+            tls: format!("127.0.0.1:{tls}"),
+            _program: program,
+        }
+    }
+
+    /// Its `host:port` for who goes this way.
+    pub(super) fn address(&self, way: Way) -> &str {
+        match way {
+            Way::Plain => &self.plain,
+            Way::Tls => &self.tls,
+        }
+    }
+}
+
+/// A configuration with what is in braces filled in.
+pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
+    let with = |text: String, (name, value): &(&str, &str)| {
+        text.replace(&format!("{{{{{name}}}}}"), value)
+    };
+    values.iter().fold(template.to_owned(), with)
+}
+
+/// JSON of exactly so many bytes.
+fn contacts(bytes: usize) -> String {
+    let contact = r#"{"id":"ocQHyuzHvysMo5N5VsXc","email":"ada@example.com","tags":["tea"]}"#;
+    let mut text = r#"{"contacts":["#.to_owned();
+    while text.len() + contact.len() + 1 + END.len() <= bytes {
+        text.push_str(contact);
+        text.push(',');
+    }
+    text.pop();
+    text.push_str(END);
+    // JSON may end in as much space as one likes.
+    let space = bytes - text.len();
+    text + &" ".repeat(space)
+}
