@@ -2,7 +2,8 @@
 //!
 //! A request is let in (`caller`), its installation found (`installation`), the token taken from
 //! memory (`cache`) and guarded (`guard`, `refresh`), and then it is streamed to GHL and its
-//! answer back (`forward`, `upstream`). A 401 that a fresh token cures is cured (`replay`).
+//! answer back (`forward`, `upstream`), no faster than GHL takes it (`limits`). A 401 that a fresh
+//! token cures is cured (`replay`).
 //! `coherence` keeps the memory true.
 
 mod body;
@@ -18,6 +19,7 @@ mod guard;
 mod headers;
 mod installation;
 mod json;
+mod limits;
 mod metrics;
 mod passthrough;
 mod path;
@@ -45,7 +47,8 @@ pub use config::Config;
 use cache::{Cache, Counters};
 use caller::Callers;
 use coherence::Caches;
-use metrics::Metrics;
+use limits::Limits;
+use metrics::{Metrics, Queued};
 use refresh::Refresher;
 use token::{Places, Tokens};
 use upstream::Upstream;
@@ -88,7 +91,11 @@ impl Gateway {
         let changes = reader.changes();
         let metrics = Metrics::new();
         let (ghl, broker) = Upstream::both(&config);
-        let tokens = Cache::new(Tokens(reader.clone()), metrics::token_lookups());
+        let tokens = Tokens {
+            reader: reader.clone(),
+            limits: Limits::new(Queued::new()),
+        };
+        let tokens = Cache::new(tokens, metrics::token_lookups());
         let places = Cache::new(Places(reader.clone()), Counters::none());
         let callers = Arc::new(Callers::new(&reader));
         let caches = Caches {

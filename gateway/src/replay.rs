@@ -54,7 +54,7 @@ impl Core {
             self.refresher.note_uncured(&fresh);
             return Err(Error::SendAgain);
         };
-        let answer = self.ghl.send(call.with(&fresh)).await?;
+        let answer = self.send(&fresh, call).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.refresher.note_uncured(&fresh);
         }
@@ -66,7 +66,7 @@ impl Core {
     async fn in_plain_words(&self, token: &Token, mut call: Call) -> Result<Response, Error> {
         let identity = HeaderValue::from_static("identity");
         call.headers.insert(ACCEPT_ENCODING, identity);
-        self.ghl.send(call.with(token)).await
+        self.send(token, call).await
     }
 
     async fn newer_than(&self, refused: &Token) -> Result<Arc<Token>, Error> {

@@ -122,6 +122,9 @@ where
             let request_id = id.to_str().unwrap_or_default();
             warn!(route = route.as_str(), request_id, error = %Chain(&error), "request failed");
         }
+        if let Error::Limited(limited) = &error {
+            gateway.metrics.count_limited(limited);
+        }
         error.into_response()
     });
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
