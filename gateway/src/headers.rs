@@ -34,14 +34,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// What the caller told us and GHL must not hear: our keys, our names, and an expectation that
 /// was met when we began to read the body.
-const OURS: [HeaderName; 6] = [
-    AUTHORIZATION,
-    API_KEY,
-    INSTALLATION,
-    TIMEOUT,
-    HOST,
-    EXPECT,
-];
+const OURS: [HeaderName; 6] = [AUTHORIZATION, API_KEY, INSTALLATION, TIMEOUT, HOST, EXPECT];
 
 /// Makes a caller's headers ready for GHL, all but the token.
 pub(crate) fn for_ghl(headers: &mut HeaderMap) {

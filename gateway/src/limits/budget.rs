@@ -10,8 +10,8 @@
 //!   comes sooner to the next, and none is left behind for long.
 //! - More is left than was told before only in a new window, and only if the call that tells so
 //!   was sent after the other was answered: answers overtake each other.
-//! - What was told is old by the time it is heard, since others have sent meanwhile. So only a
-//!   share of it may be under way from here, and the less is left the less that is.
+//! - What was told is old by the time it is heard, since others have sent meanwhile. So half of
+//!   what is left may be under way, of which each replica takes the share that it had lately.
 //! - After a window that was used up everybody waits for the next one. One call looks whether it
 //!   has begun before the others follow.
 
@@ -25,9 +25,8 @@ use super::told::Told;
 const MAX: u32 = 100;
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Of what is left only one part in so many may be under way: with three replicas all of them
-/// together send little more than there is.
-const SHARES: u32 = 4;
+/// Of a window that nobody had to wait for: half of it may be ours, as far as is known.
+const PRESUMED_SHARE: Share = Share { own: 10, all: 20 };
 
 /// How often in an interval a call looks whether a window has begun, where nobody knows when the
 /// last one did.
@@ -83,8 +82,17 @@ struct Window {
     in_flight: u32,
     /// A call was refused, and nothing tells how long that lasts.
     not_before: Option<Instant>,
-    /// Others wait for this window as well.
-    is_contended: bool,
+    /// Our calls among those that it had, as far as is known.
+    own: u32,
+    /// The last window was used up, so others wait for this one as well: what we had of that.
+    contended: Option<Share>,
+}
+
+/// How many of all calls were ours.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Share {
+    own: u32,
+    all: u32,
 }
 
 #[derive(Debug, Default)]
@@ -101,7 +109,7 @@ impl Budget {
             max: MAX,
             interval: INTERVAL,
             knowledge: Knowledge::Presumed,
-            window: Window::new(0, MAX, false),
+            window: Window::new(0, MAX, None),
             today: Today::default(),
         }
     }
@@ -115,8 +123,8 @@ impl Budget {
             return Admission::DailyLimit(look_at);
         }
         if self.window.ends.is_some_and(|ends| now >= ends) {
-            let is_contended = self.window.remaining == 0;
-            self.window = Window::new(self.window.number + 1, self.max, is_contended);
+            let contended = (self.window.remaining == 0).then(|| self.share().faded());
+            self.window = Window::new(self.window.number + 1, self.max, contended);
         }
         if let Some(until) = self.obstacle(now) {
             return Admission::WaitUntil(until);
@@ -152,6 +160,7 @@ impl Budget {
                 self.knowledge = Knowledge::Told;
                 if sent.window == self.window.number {
                     self.left(remaining, sent, now);
+                    self.window.own += 1;
                 }
             }
             (false, None) if self.knowledge == Knowledge::Presumed => {
@@ -177,9 +186,9 @@ impl Budget {
         };
         match (self.knowledge, ahead.checked_sub(left)) {
             (Knowledge::Unlimited, _) => now,
-            (Knowledge::Presumed | Knowledge::Told, None) => {
-                window.not_before.map_or(now, |not_before| not_before.max(now))
-            }
+            (Knowledge::Presumed | Knowledge::Told, None) => window
+                .not_before
+                .map_or(now, |not_before| not_before.max(now)),
             (Knowledge::Presumed | Knowledge::Told, Some(beyond)) => {
                 ends + self.interval * (beyond / self.max)
             }
@@ -214,8 +223,18 @@ impl Budget {
         let today = self.today.remaining.filter(|left| *left > 0);
         match window.remaining.min(today.unwrap_or(u32::MAX)) {
             0 => 0,
-            _ if window.is_contended && window.told_at.is_none() => 1,
-            left => (left / SHARES).max(1),
+            _ if window.contended.is_some() && window.told_at.is_none() => 1,
+            left => self.share().of(left / 2).max(1),
+        }
+    }
+
+    /// Our part of this window, and of the last one if that was used up.
+    fn share(&self) -> Share {
+        let before = self.window.contended.unwrap_or(PRESUMED_SHARE);
+        let used = self.max.saturating_sub(self.window.remaining);
+        Share {
+            own: before.own.saturating_add(self.window.own),
+            all: before.all.saturating_add(used),
         }
     }
 
@@ -227,7 +246,7 @@ impl Budget {
                 if sent.at < told_at {
                     return;
                 }
-                self.window = Window::new(self.window.number + 1, self.max, false);
+                self.window = Window::new(self.window.number + 1, self.max, None);
                 self.window.ends = Some(since + self.interval);
             }
             Some(_) | None if is_opener => self.window.ends = Some(since + self.interval),
@@ -253,14 +272,14 @@ impl Budget {
             window.ends = again.or(window.ends);
         } else {
             // When the window began that is used up is not known.
-            self.window = Window::new(window.number + 1, self.max, true);
+            self.window = Window::new(window.number + 1, self.max, Some(self.share().faded()));
             self.window.not_before = Some(again.unwrap_or(now + self.interval / LOOKS));
         }
     }
 }
 
 impl Window {
-    fn new(number: u64, max: u32, is_contended: bool) -> Self {
+    fn new(number: u64, max: u32, contended: Option<Share>) -> Self {
         Self {
             number,
             ends: None,
@@ -268,8 +287,25 @@ impl Window {
             told_at: None,
             in_flight: 0,
             not_before: None,
-            is_contended,
+            own: 0,
+            contended,
         }
+    }
+}
+
+impl Share {
+    /// Older windows count for less and less.
+    fn faded(self) -> Self {
+        Self {
+            own: self.own.div_ceil(2),
+            all: self.all.div_ceil(2),
+        }
+    }
+
+    /// Our part of so many calls.
+    fn of(self, calls: u32) -> u32 {
+        let ours = u64::from(calls) * u64::from(self.own) / u64::from(self.all).max(1);
+        u32::try_from(ours).unwrap_or(calls)
     }
 }
 
