@@ -95,21 +95,21 @@ impl Core {
     /// Sends a request to GHL when its turn comes, and again where a fresh token or another turn
     /// is all that it lacks.
     pub(crate) async fn call(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
-        let permit = self.turn(token, call.claim).await?;
+        let (permit, token) = self.turn(token, call.claim).await?;
         // The first sending takes the request with it, so this copy has to be made before.
         let spare = match &call.body {
             Outgoing::Stream { .. } => None,
             Outgoing::Held(_) => Some(call.held_again()),
         };
-        let mut response = self.ghl.send(call.with(token)).await?;
+        let mut response = self.ghl.send(call.with(&token)).await?;
         permit.answered(&response);
         // Rare, so they shall not make the future of every request larger.
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
             let spare = spare.as_ref().map(Call::held_again);
-            response = Box::pin(self.send_later(token, spare, response)).await?;
+            response = Box::pin(self.send_later(&token, spare, response)).await?;
         }
         if response.status() == StatusCode::UNAUTHORIZED && token.status != Status::Static {
-            response = Box::pin(self.cure(Arc::clone(token), spare, response)).await?;
+            response = Box::pin(self.cure(token, spare, response)).await?;
         }
         headers::strip_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
@@ -117,7 +117,7 @@ impl Core {
     }
 
     /// The token, refreshed first if it is old.
-    async fn usable(&self, token: Arc<Token>) -> Result<Arc<Token>, Error> {
+    pub(crate) async fn usable(&self, token: Arc<Token>) -> Result<Arc<Token>, Error> {
         let urgency = match judge(&token, self.reader.now()) {
             Verdict::Use => return Ok(token),
             Verdict::RefreshFirst => Urgency::Can,

@@ -63,7 +63,7 @@ impl Core {
 
     /// The same request once more, so that it is refused in words that can be read: a compressed
     /// 401 tells nothing. It was refused, so it had no effect.
-    async fn in_plain_words(&self, token: &Token, mut call: Call) -> Result<Response, Error> {
+    async fn in_plain_words(&self, token: &Arc<Token>, mut call: Call) -> Result<Response, Error> {
         let identity = HeaderValue::from_static("identity");
         call.headers.insert(ACCEPT_ENCODING, identity);
         self.send(token, call).await

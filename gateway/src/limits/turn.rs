@@ -36,19 +36,23 @@ impl Core {
         })
     }
 
-    /// Lets a call of this token's location go to GHL when its turn comes.
-    pub(crate) async fn turn(&self, token: &Token, claim: Claim) -> Result<Permit, Limited> {
+    /// Lets a call of this token's location go to GHL when its turn comes, and with which token.
+    pub(crate) async fn turn(
+        &self,
+        token: &Arc<Token>,
+        claim: Claim,
+    ) -> Result<(Permit, Arc<Token>), Error> {
         match token.limit.permit() {
-            Some(permit) => Ok(permit),
+            Some(permit) => Ok((permit, Arc::clone(token))),
             // Rare, so it shall not make the future of every request larger.
-            None => Box::pin(token.limit.turn(claim, Rank::New)).await,
+            None => Box::pin(self.wait(token, claim, Rank::New)).await,
         }
     }
 
     /// Sends a call to GHL when its turn comes.
-    pub(crate) async fn send(&self, token: &Token, call: Call) -> Result<Response, Error> {
-        let permit = self.turn(token, call.claim).await?;
-        let answer = self.ghl.send(call.with(token)).await?;
+    pub(crate) async fn send(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
+        let (permit, token) = self.turn(token, call.claim).await?;
+        let answer = self.ghl.send(call.with(&token)).await?;
         permit.answered(&answer);
         Ok(answer)
     }
@@ -67,14 +71,26 @@ impl Core {
             return Ok(refused);
         };
         while refused.status() == StatusCode::TOO_MANY_REQUESTS {
-            let permit = match token.limit.turn(call.claim, Rank::Again).await {
-                Ok(permit) => permit,
-                Err(Limited::Interval { .. } | Limited::Full { .. }) => break,
-                Err(day @ Limited::Day { .. }) => return Err(day.into()),
+            let (permit, token) = match self.wait(token, call.claim, Rank::Again).await {
+                Ok(turn) => turn,
+                Err(Error::Limited(Limited::Interval { .. } | Limited::Full { .. })) => break,
+                Err(error) => return Err(error),
             };
-            refused = self.ghl.send(call.held_again().with(token)).await?;
+            refused = self.ghl.send(call.held_again().with(&token)).await?;
             permit.answered(&refused);
         }
         Ok(refused)
+    }
+
+    /// The token may have come of age meanwhile, so it is looked at again.
+    async fn wait(
+        &self,
+        token: &Arc<Token>,
+        claim: Claim,
+        rank: Rank,
+    ) -> Result<(Permit, Arc<Token>), Error> {
+        let permit = token.limit.turn(claim, rank).await?;
+        let current = self.tokens.get(&token.id).await?.ok_or(Error::NotFound)?;
+        Ok((permit, self.usable(current).await?))
     }
 }

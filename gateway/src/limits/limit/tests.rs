@@ -108,17 +108,3 @@ async fn no_more_wait_than_there_is_room_for() {
     }
     assert_eq!(waiting(&limit), 0);
 }
-
-#[tokio::test(start_paused = true)]
-async fn a_limit_is_one_for_as_long_as_it_is_held() {
-    let limits = Limits::new(Queued::new());
-    let held = limits.of("loc1");
-    held.permit().unwrap().answered(&answer(0));
-    assert!(Arc::ptr_eq(&held, &limits.of("loc1")));
-    assert!(!Arc::ptr_eq(&held, &limits.of("loc2")));
-    for number in 0..10 * SWEEP_EVERY {
-        limits.of(&number.to_string());
-    }
-    assert!(locked(&limits.by_name).len() <= SWEEP_EVERY);
-    assert!(limits.of("loc1").permit().is_none());
-}
