@@ -9,6 +9,7 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tests::client::{body, get, send};
+use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
 use tokio::task::JoinSet;
@@ -48,8 +49,9 @@ async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
     .await;
 }
 
-async fn refused_by_ghl(up: &Up) -> u64 {
-    let ledger = up.sandbox.ledger().await;
+/// How many calls GHL has refused for their number.
+async fn refused_by(sandbox: &Sandbox) -> u64 {
+    let ledger = sandbox.ledger().await;
     ledger["api_calls"]["rate_limited"].as_u64().unwrap()
 }
 

@@ -10,8 +10,8 @@
 //!   comes sooner to the next, and none is left behind for long.
 //! - More is left than was told before only in a new window, and only if the call that tells so
 //!   was sent after the other was answered: answers overtake each other.
-//! - What was told is old by the time it is heard, since others have sent meanwhile. So half of
-//!   what is left may be under way, of which each replica takes the share that it had lately.
+//! - What was told is old by the time it is heard, since others have sent meanwhile. So the
+//!   smaller a replica's share was lately, the less of what is left does it have under way.
 //! - After a window that was used up everybody waits for the next one. One call looks whether it
 //!   has begun before the others follow.
 
@@ -25,7 +25,7 @@ use super::told::Told;
 const MAX: u32 = 100;
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Of a window that nobody had to wait for: half of it may be ours, as far as is known.
+/// Of a window that comes after one with something left, half may be ours.
 const PRESUMED_SHARE: Share = Share { own: 10, all: 20 };
 
 /// How often in an interval a call looks whether a window has begun, where nobody knows when the
@@ -84,8 +84,10 @@ struct Window {
     not_before: Option<Instant>,
     /// Our calls among those that it had, as far as is known.
     own: u32,
-    /// The last window was used up, so others wait for this one as well: what we had of that.
-    contended: Option<Share>,
+    /// The last window was used up, so others wait for this one as well.
+    is_contended: bool,
+    /// What we had of windows that were used up before this one.
+    before: Share,
 }
 
 /// How many of all calls were ours.
@@ -109,7 +111,7 @@ impl Budget {
             max: MAX,
             interval: INTERVAL,
             knowledge: Knowledge::Presumed,
-            window: Window::new(0, MAX, None),
+            window: Window::new(0, MAX),
             today: Today::default(),
         }
     }
@@ -123,8 +125,7 @@ impl Budget {
             return Admission::DailyLimit(look_at);
         }
         if self.window.ends.is_some_and(|ends| now >= ends) {
-            let contended = (self.window.remaining == 0).then(|| self.share().faded());
-            self.window = Window::new(self.window.number + 1, self.max, contended);
+            self.begin_window(self.window.remaining == 0);
         }
         if let Some(until) = self.obstacle(now) {
             return Admission::WaitUntil(until);
@@ -223,19 +224,32 @@ impl Budget {
         let today = self.today.remaining.filter(|left| *left > 0);
         match window.remaining.min(today.unwrap_or(u32::MAX)) {
             0 => 0,
-            _ if window.contended.is_some() && window.told_at.is_none() => 1,
-            left => self.share().of(left / 2).max(1),
+            _ if window.is_contended && window.told_at.is_none() => 1,
+            left => self.share().of(left).max(1),
         }
     }
 
-    /// Our part of this window, and of the last one if that was used up.
+    /// Our part of this window and of those before.
     fn share(&self) -> Share {
-        let before = self.window.contended.unwrap_or(PRESUMED_SHARE);
+        let Window { before, own, .. } = self.window;
         let used = self.max.saturating_sub(self.window.remaining);
         Share {
-            own: before.own.saturating_add(self.window.own),
+            own: before.own.saturating_add(own),
             all: before.all.saturating_add(used),
         }
+    }
+
+    fn begin_window(&mut self, is_contended: bool) {
+        let before = if is_contended {
+            self.share().faded()
+        } else {
+            PRESUMED_SHARE
+        };
+        self.window = Window {
+            is_contended,
+            before,
+            ..Window::new(self.window.number + 1, self.max)
+        };
     }
 
     fn left(&mut self, remaining: u32, sent: Sent, now: Instant) {
@@ -246,7 +260,7 @@ impl Budget {
                 if sent.at < told_at {
                     return;
                 }
-                self.window = Window::new(self.window.number + 1, self.max, None);
+                self.begin_window(false);
                 self.window.ends = Some(since + self.interval);
             }
             Some(_) | None if is_opener => self.window.ends = Some(since + self.interval),
@@ -272,14 +286,14 @@ impl Budget {
             window.ends = again.or(window.ends);
         } else {
             // When the window began that is used up is not known.
-            self.window = Window::new(window.number + 1, self.max, Some(self.share().faded()));
+            self.begin_window(true);
             self.window.not_before = Some(again.unwrap_or(now + self.interval / LOOKS));
         }
     }
 }
 
 impl Window {
-    fn new(number: u64, max: u32, contended: Option<Share>) -> Self {
+    fn new(number: u64, max: u32) -> Self {
         Self {
             number,
             ends: None,
@@ -288,7 +302,8 @@ impl Window {
             in_flight: 0,
             not_before: None,
             own: 0,
-            contended,
+            is_contended: false,
+            before: PRESUMED_SHARE,
         }
     }
 }
@@ -302,10 +317,11 @@ impl Share {
         }
     }
 
-    /// Our part of so many calls.
-    fn of(self, calls: u32) -> u32 {
-        let ours = u64::from(calls) * u64::from(self.own) / u64::from(self.all).max(1);
-        u32::try_from(ours).unwrap_or(calls)
+    /// How many of so many left may be under way from here: all, if nobody else is there;
+    /// otherwise our part of our part, as the others have sent since it was told.
+    fn of(self, left: u32) -> u32 {
+        let part = |calls: u64| calls * u64::from(self.own) / u64::from(self.all).max(1);
+        u32::try_from(part(part(left.into()))).unwrap_or(left)
     }
 }
 

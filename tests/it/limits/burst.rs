@@ -27,6 +27,21 @@ async fn usual_latency(client: Client, url: String, stop: Arc<AtomicBool>) -> Du
     latencies[latencies.len() / 2]
 }
 
+/// All of the calls at once; returns how long it took until the last was answered.
+async fn burst(client: &Client, url: &str) -> Duration {
+    let started = Instant::now();
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLS {
+        let request = client.get(url).header("x-request-timeout", "15s");
+        calls.spawn(async move { send(request).await });
+    }
+    while let Some(answer) = calls.join_next().await {
+        let (status, body) = answer.unwrap();
+        assert_eq!(status, 200, "after {:?}: {body}", started.elapsed());
+    }
+    started.elapsed()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_through_three_gateways_waits_and_nobody_else_does() {
     let _alone = tests::alone().await;
@@ -45,40 +60,32 @@ async fn a_burst_through_three_gateways_waits_and_nobody_else_does() {
     };
     let stop = Arc::new(AtomicBool::new(true));
     let before = usual_latency(fleet.client.clone(), url(1), stop.clone()).await;
-    let so_far = fleet.sandbox.ledger().await;
 
-    stop.store(false, Ordering::Relaxed);
-    let beside = tokio::spawn(usual_latency(tests::client::new(), url(1), stop.clone()));
-    let started = Instant::now();
-    let mut calls = JoinSet::new();
-    for _ in 0..CALLS {
-        let request = fleet.client.get(url(0)).header("x-request-timeout", "15s");
-        calls.spawn(async move { send(request).await });
-    }
-    while let Some(answer) = calls.join_next().await {
-        let (status, body) = answer.unwrap();
-        assert_eq!(status, 200, "after {:?}: {body}", started.elapsed());
-    }
-    let took = started.elapsed();
-    stop.store(true, Ordering::Relaxed);
-    let during = beside.await.unwrap();
-
-    // Of ten windows that are used up one after the other, the last takes no time. A window is
-    // found to have begun by a call there and back, which on a busy machine is a while.
+    // Ten windows that are used up one after the other; the last takes no time.
     let allowed = Duration::from_secs(u64::from(CALLS / LIMIT));
-    let longest = allowed.mul_f64(1.0 / 0.9) + 10 * during;
     let shortest = allowed - Duration::from_secs(1);
-    assert!(
-        took >= shortest && took <= longest,
-        "{took:?} of {longest:?}"
-    );
-    assert!(
-        during <= before * 3 + Duration::from_millis(25),
-        "{during:?} beside the burst, {before:?} before"
-    );
-    let ledger = fleet.sandbox.ledger().await;
-    let count = |ledger: &Value| ledger["api_calls"]["rate_limited"].as_u64().unwrap();
-    let refused = count(&ledger) - count(&so_far);
-    eprintln!("{CALLS} calls in {took:?}, {refused} refused by GHL; beside {before:?} {during:?}");
-    assert!(refused <= u64::from(CALLS / 5), "{refused} calls wasted");
+    let longest = allowed.mul_f64(1.0 / 0.9);
+    let mut tries = Vec::new();
+    // A machine that is busy with something else gets another try.
+    while tries.len() < 3 && tries.last().is_none_or(|took| *took > longest) {
+        let refused = refused_by(&fleet.sandbox).await;
+        stop.store(false, Ordering::Relaxed);
+        let beside = tokio::spawn(usual_latency(tests::client::new(), url(1), stop.clone()));
+        let took = burst(&fleet.client, &url(0)).await;
+        stop.store(true, Ordering::Relaxed);
+        let during = beside.await.unwrap();
+        let refused = refused_by(&fleet.sandbox).await - refused;
+        eprintln!(
+            "{CALLS} calls in {took:?}, {refused} refused by GHL; \
+             another location's in {before:?} before and {during:?} meanwhile"
+        );
+        assert!(took >= shortest, "{took:?}: faster than GHL allows");
+        assert!(
+            during <= before * 3 + Duration::from_millis(25),
+            "{during:?} beside the burst, {before:?} before"
+        );
+        assert!(refused <= u64::from(CALLS / 5), "{refused} calls wasted");
+        tries.push(took);
+    }
+    assert!(tries.iter().any(|took| *took <= longest), "{tries:?}");
 }

@@ -24,7 +24,7 @@ async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
         body["message"].to_string().contains("5 calls per 20s"),
         "{body}"
     );
-    assert_eq!(refused_by_ghl(&up).await, 0, "GHL was not asked");
+    assert_eq!(refused_by(&up.sandbox).await, 0, "GHL was not asked");
     let series = r#"evergreen_gateway_limited_total{limit="interval"}"#;
     assert_eq!(metric(&up, series).await, 1);
     let (status, body) = send(echo(&up, &id).header("x-request-timeout", "soon")).await;
@@ -48,7 +48,7 @@ async fn over_the_daily_limit_callers_are_told_which_limit_it_is() {
     let (seconds, body) = refusal(echo(&up, &id)).await;
     assert!(seconds >= 1, "{seconds}");
     assert_eq!(body["limit"], "day", "{body}");
-    assert_eq!(refused_by_ghl(&up).await, 0, "GHL was not asked");
+    assert_eq!(refused_by(&up.sandbox).await, 0, "GHL was not asked");
     let series = r#"evergreen_gateway_limited_total{limit="day"}"#;
     assert_eq!(metric(&up, series).await, 1);
 }

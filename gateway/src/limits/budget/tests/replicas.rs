@@ -107,6 +107,15 @@ fn three_replicas_use_a_limit_up_and_run_into_it_seldom() {
 }
 
 #[test]
+fn a_window_is_used_up_even_where_answers_take_long() {
+    for queued in [&[1000][..], &[334, 333, 333], &[100; 10]] {
+        let (_, ended) = burst(queued, |ms, number| 10 + 4 * uneven(ms, number));
+        let replicas = queued.len();
+        assert!(ended < 12_000, "{replicas} replicas: {ended} ms");
+    }
+}
+
+#[test]
 fn ten_replicas_lose_little() {
     let (ghl, ended) = burst(&[100; 10], uneven);
     assert!(ended < 11_100, "{ended} ms");
@@ -118,5 +127,5 @@ fn a_replica_that_is_further_away_gets_its_share() {
     let far = |ms, number| uneven(ms, number) + if number == 2 { 30 } else { 0 };
     let (ghl, ended) = burst(&[333, 333, 333], far);
     assert!(ended < 11_100, "{ended} ms");
-    assert!(ghl.refused < 100, "{}", ghl.refused);
+    assert!(ghl.refused < 150, "{}", ghl.refused);
 }
