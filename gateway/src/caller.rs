@@ -23,7 +23,7 @@ pub(crate) struct Callers {
 pub(crate) enum Admitted {
     /// No key was ever made: whoever reaches us may do everything.
     Anyone,
-    Caller(Arc<Caller>),
+    Caller(KeyHash, Arc<Caller>),
 }
 
 impl Callers {
@@ -40,7 +40,8 @@ impl Callers {
         let Some(key) = presented(headers) else {
             return self.without(Error::NoKey).await;
         };
-        let Some(caller) = self.keys.get(&KeyHash::of(key)).await? else {
+        let key = KeyHash::of(key);
+        let Some(caller) = self.keys.get(&key).await? else {
             return self.without(Error::UnknownKey).await;
         };
         if !caller.is_live(self.reader.now()) {
@@ -49,7 +50,7 @@ impl Callers {
         if !caller.may(scope) {
             return Err(Error::LacksScope(scope));
         }
-        Ok(Admitted::Caller(caller))
+        Ok(Admitted::Caller(key, caller))
     }
 
     /// Whether a key was ever made.
@@ -67,17 +68,24 @@ impl Callers {
 }
 
 impl Admitted {
+    pub(crate) fn key(&self) -> Option<KeyHash> {
+        match self {
+            Self::Anyone => None,
+            Self::Caller(key, _) => Some(*key),
+        }
+    }
+
     pub(crate) fn may_use(&self, id: &InstallationId) -> bool {
         match self {
             Self::Anyone => true,
-            Self::Caller(caller) => caller.may_use(id),
+            Self::Caller(_, caller) => caller.may_use(id),
         }
     }
 
     pub(crate) fn only_installation(&self) -> Option<&InstallationId> {
         match self {
             Self::Anyone => None,
-            Self::Caller(caller) => caller.only_installation(),
+            Self::Caller(_, caller) => caller.only_installation(),
         }
     }
 
@@ -85,8 +93,8 @@ impl Admitted {
     /// must not be told which others exist.
     pub(crate) fn not_found(&self) -> Error {
         match self {
-            Self::Caller(caller) if caller.installations.is_some() => Error::NotAllowed,
-            Self::Anyone | Self::Caller(_) => Error::NotFound,
+            Self::Caller(_, caller) if caller.installations.is_some() => Error::NotAllowed,
+            Self::Anyone | Self::Caller(..) => Error::NotFound,
         }
     }
 }

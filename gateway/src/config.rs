@@ -24,6 +24,7 @@ pub struct Config {
     pub(crate) total_timeout: Duration,
     pub(crate) refresh_wait: Duration,
     pub(crate) expired_wait: Duration,
+    pub(crate) queue_timeout: Duration,
     pub(crate) max_body_bytes: u64,
     pub(crate) max_requests: usize,
 }
@@ -32,7 +33,8 @@ impl Config {
     /// Reads `GHL_API_URL`, `EVERGREEN_BROKER_URL`, `EVERGREEN_CONNECT_TIMEOUT` (5 s),
     /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_IDLE_TIMEOUT` (30 s),
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
-    /// (10 s), `EVERGREEN_MAX_BODY` (30 MB) and `EVERGREEN_MAX_REQUESTS` (2000).
+    /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB) and
+    /// `EVERGREEN_MAX_REQUESTS` (2000).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -53,6 +55,8 @@ impl Config {
         let refresh_wait = seconds("EVERGREEN_REFRESH_WAIT", 2);
         // There is nothing to lose by waiting, up to what callers commonly wait themselves.
         let expired_wait = seconds("EVERGREEN_EXPIRED_WAIT", 10);
+        // Three of GHL's intervals, and what is left of a minute is enough for the call itself.
+        let queue_timeout = seconds("EVERGREEN_QUEUE_TIMEOUT", 30);
         if expired_wait < refresh_wait {
             let message = "must not be shorter than EVERGREEN_REFRESH_WAIT: \
                            an expired token is worth more patience than one that still works";
@@ -80,6 +84,7 @@ impl Config {
             total_timeout,
             refresh_wait,
             expired_wait,
+            queue_timeout,
             max_body_bytes: max_body.0,
             max_requests: max_requests.get(),
         }

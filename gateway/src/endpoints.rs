@@ -42,7 +42,7 @@ pub(crate) async fn products(gateway: Arc<Core>, request: Request) -> Result<Res
         .base
         .uri("/products/", parts.uri.query(), location)?;
     let nothing = Payload::Held(Bytes::new());
-    gateway.forward(&token, parts, uri, nothing).await
+    gateway.forward(&caller, &token, parts, uri, nothing).await
 }
 
 /// `POST /api/ghl/products/create`
@@ -96,7 +96,7 @@ pub(crate) async fn upload_file(gateway: Arc<Core>, request: Request) -> Result<
     let token = gateway.token_for(&caller, &hints).await?;
     let query = parts.uri.query();
     let uri = gateway.ghl.base.uri("/medias/upload-file", query, None)?;
-    gateway.forward(&token, parts, uri, payload).await
+    gateway.forward(&caller, &token, parts, uri, payload).await
 }
 
 /// `GET /api/ghl/test-connection`: whether GHL takes the installation's token.
@@ -113,6 +113,7 @@ pub(crate) async fn test_connection(
         uri: gateway.ghl.base.uri(&own_path(&token)?, None, None)?,
         headers: plain_headers(&parts),
         body: Outgoing::empty(),
+        claim: gateway.claim(&caller, &parts.headers)?,
     };
     let asked = Instant::now();
     let answer = gateway.call(&token, call).await?;
@@ -177,7 +178,7 @@ async fn create(
     parts.headers.insert(CONTENT_TYPE, JSON);
     parts.headers.insert(CONTENT_LENGTH, completed.len().into());
     gateway
-        .forward(&token, parts, uri, Payload::Held(completed))
+        .forward(&caller, &token, parts, uri, Payload::Held(completed))
         .await
 }
 

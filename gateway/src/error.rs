@@ -5,6 +5,7 @@
 
 use std::error::Error as _;
 use std::fmt;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::{IntoResponse, Response};
@@ -17,6 +18,7 @@ use crate::cache::Unavailable;
 use crate::guard::Refusal;
 use crate::installation::Contradiction;
 use crate::json::NotAnObject;
+use crate::limits::Limited;
 use crate::path::Escape;
 use crate::upstream::{Failure, Kind};
 
@@ -66,6 +68,11 @@ pub(crate) enum Error {
     BodyBroke,
     #[error("The body did not arrive in time")]
     BodyStalled,
+    #[error("X-Request-Timeout must be a duration with its unit, such as 15s")]
+    Timeout,
+
+    #[error(transparent)]
+    Limited(#[from] Limited),
 
     #[error("Cannot find {method} {path}")]
     NoRoute { method: String, path: String },
@@ -98,12 +105,14 @@ impl Error {
             | Self::Uri(_)
             | Self::Json(_)
             | Self::MinTtl(_)
-            | Self::BodyBroke => StatusCode::BAD_REQUEST,
+            | Self::BodyBroke
+            | Self::Timeout => StatusCode::BAD_REQUEST,
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
             Self::TransferCoded => StatusCode::NOT_IMPLEMENTED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreAway(_) | Self::NoFreshToken | Self::SendAgain | Self::Overloaded => {
                 StatusCode::SERVICE_UNAVAILABLE
             }
@@ -135,7 +144,13 @@ impl Error {
             Self::SendAgain => Some(
                 "Bodies of up to 64 KiB with a Content-Length are sent again by the gateway itself.",
             ),
-            Self::NoLocation
+            Self::Limited(Limited::Interval { .. }) => Some(
+                "A call waits for its turn for as long as its header X-Request-Timeout says, \
+                 such as 15s, or else EVERGREEN_QUEUE_TIMEOUT.",
+            ),
+            Self::Limited(Limited::Full { .. } | Limited::Day { .. })
+            | Self::Timeout
+            | Self::NoLocation
             | Self::NothingToTest
             | Self::Path(_)
             | Self::Uri(_)
@@ -151,6 +166,17 @@ impl Error {
             | Self::Overloaded
             | Self::Upstream(_) => None,
         }
+    }
+
+    /// Whole seconds, at least one, until it may be worth to send the request again.
+    fn retry_after(&self) -> Option<u64> {
+        let after = match self {
+            Self::Limited(limited) => limited.retry_after(),
+            _ if self.status() == StatusCode::SERVICE_UNAVAILABLE => Duration::from_secs(1),
+            _ => return None,
+        };
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        Some(seconds.max(1))
     }
 
     /// The installation that only its customer can bring back.
@@ -182,11 +208,15 @@ impl IntoResponse for Error {
             hint: self.hint(),
             reconnect: to_reconnect.map(|_| INSTALL_PATH),
             installation_id: to_reconnect.map(InstallationId::as_str),
+            limit: match &self {
+                Self::Limited(limited) => Some(limited.limit()),
+                _ => None,
+            },
         };
         let mut response = respond(status, &body);
-        if status == StatusCode::SERVICE_UNAVAILABLE {
-            let soon = HeaderValue::from_static("1");
-            response.headers_mut().insert(RETRY_AFTER, soon);
+        if let Some(seconds) = self.retry_after() {
+            let seconds = HeaderValue::from(seconds);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
         }
         response
     }
@@ -215,6 +245,8 @@ struct Shape<'e> {
     reconnect: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     installation_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
 }
 
 fn refusal(why: Refusal) -> &'static str {
@@ -254,6 +286,14 @@ mod tests {
     fn refused(why: Refusal) -> Error {
         let id = "install_00112233445566778899aabb".parse().unwrap();
         Error::Refused { id, why }
+    }
+
+    fn late(retry_after_ms: u64) -> Limited {
+        Limited::Interval {
+            max: 100,
+            interval: Duration::from_secs(10),
+            retry_after: Duration::from_millis(retry_after_ms),
+        }
     }
 
     fn failed(kind: Kind) -> Error {
@@ -300,9 +340,11 @@ mod tests {
                 },
                 405,
             ),
+            (Error::Timeout, 400),
             (Error::BodyStalled, 408),
             (Error::TransferCoded, 501),
             (Error::TooLarge { limit: 1 }, 413),
+            (Error::Limited(late(1)), 429),
             (failed(Kind::Unreachable), 502),
             (failed(Kind::Broken), 502),
             (Error::StoreAway(store), 503),
@@ -316,7 +358,7 @@ mod tests {
             let response = error.into_response();
             assert_eq!(response.status().as_u16(), status, "{text}");
             let has_retry = response.headers().contains_key(RETRY_AFTER);
-            assert_eq!(has_retry, status == 503, "{text}");
+            assert_eq!(has_retry, matches!(status, 429 | 503), "{text}");
         }
     }
 
@@ -334,6 +376,30 @@ mod tests {
             "hint": HOW_TO_NAME,
         });
         assert_eq!(body(Error::NotFound).await, expected);
+    }
+
+    #[tokio::test]
+    async fn who_is_too_much_is_told_which_limit_and_when_to_come_again() {
+        let day = Limited::Day {
+            retry_after: Duration::from_secs(3600),
+        };
+        let full = Limited::Full {
+            retry_after: Duration::from_secs(200),
+        };
+        for (limited, limit, seconds) in [
+            (late(2001), "interval", "3"),
+            (late(0), "interval", "1"),
+            (full, "interval", "200"),
+            (day, "day", "3600"),
+        ] {
+            let response = Error::Limited(limited).into_response();
+            assert_eq!(response.headers()[RETRY_AFTER], seconds, "{limited}");
+            let body = body(Error::Limited(limited)).await;
+            assert_eq!(body["limit"], limit, "{body}");
+            assert_eq!(body["statusCode"], 429);
+        }
+        let text = late(1).to_string();
+        assert!(text.contains("100 calls per 10s"), "{text}");
     }
 
     #[tokio::test]

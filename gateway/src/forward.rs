@@ -15,6 +15,7 @@ use crate::caller::Admitted;
 use crate::error::Error;
 use crate::guard::{Verdict, judge};
 use crate::installation::{Hint, Hints, Kind};
+use crate::limits::Claim;
 use crate::refresh::Urgency;
 use crate::token::Token;
 use crate::{headers, path};
@@ -26,6 +27,7 @@ pub(crate) struct Call {
     pub(crate) uri: Uri,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Outgoing,
+    pub(crate) claim: Claim,
 }
 
 /// Forwards what came below `/ghl` to where GHL has it.
@@ -39,7 +41,7 @@ pub(crate) async fn transparent(gateway: Arc<Core>, request: Request) -> Result<
     let hints = hints.with_body(payload.json(&parts.headers));
     let token = gateway.token_for(&caller, &hints).await?;
     let uri = gateway.ghl.base.uri(path, parts.uri.query(), None)?;
-    gateway.forward(&token, parts, uri, payload).await
+    gateway.forward(&caller, &token, parts, uri, payload).await
 }
 
 impl Core {
@@ -67,11 +69,13 @@ impl Core {
     /// Sends a caller's request to `uri`, and its answer back.
     pub(crate) async fn forward(
         &self,
+        caller: &Admitted,
         token: &Arc<Token>,
         mut parts: Parts,
         uri: Uri,
         payload: Payload,
     ) -> Result<Response, Error> {
+        let claim = self.claim(caller, &parts.headers)?;
         headers::for_ghl(&mut parts.headers);
         service::trace::inject(&Span::current(), &mut parts.headers);
         let body = match payload {
@@ -83,21 +87,34 @@ impl Core {
             uri,
             headers: parts.headers,
             body,
+            claim,
         };
         self.call(token, call).await
     }
 
-    /// Sends a request to GHL, a second time with a fresh token where that cures it.
+    /// Sends a request to GHL when its turn comes, and again where a fresh token or another turn
+    /// is all that it lacks.
     pub(crate) async fn call(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
+        let (permit, token) = self.turn(token, call.claim).await?;
+        // Not before: calls that wait for one location's turn take no room from the others.
+        let _place = self
+            .load
+            .enter()
+            .inspect_err(|_| self.metrics.shed.increment(1))?;
         // The first sending takes the request with it, so this copy has to be made before.
         let mut spare = match &call.body {
             Outgoing::Stream { .. } => None,
             Outgoing::Held(_) => Some(call.held_again()),
         };
-        let mut response = self.send(token, call, spare.as_mut()).await?;
+        let mut response = self.send_repeatedly(&token, call, spare.as_mut()).await?;
+        permit.answered(&response);
+        // Rare, so they shall not make the future of every request larger.
+        if response.status() == StatusCode::TOO_MANY_REQUESTS {
+            let spare = spare.as_ref().map(Call::held_again);
+            response = Box::pin(self.send_later(&token, spare, response)).await?;
+        }
         if response.status() == StatusCode::UNAUTHORIZED && token.status != Status::Static {
-            // Rare, so it shall not make the future of every request larger.
-            response = Box::pin(self.cure(Arc::clone(token), spare, response)).await?;
+            response = Box::pin(self.cure(token, spare, response)).await?;
         }
         headers::strip_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
@@ -105,7 +122,7 @@ impl Core {
     }
 
     /// The token, refreshed first if it is old.
-    async fn usable(&self, token: Arc<Token>) -> Result<Arc<Token>, Error> {
+    pub(crate) async fn usable(&self, token: Arc<Token>) -> Result<Arc<Token>, Error> {
         let urgency = match judge(&token, self.reader.now()) {
             Verdict::Use => return Ok(token),
             Verdict::RefreshFirst => Urgency::Can,
@@ -212,6 +229,7 @@ impl Call {
             uri: self.uri.clone(),
             headers: self.headers.clone(),
             body,
+            claim: self.claim,
         }
     }
 }

@@ -10,6 +10,8 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 pub(crate) const INSTALLATION: HeaderName = HeaderName::from_static("x-installation-id");
 /// A caller's key, for callers whose `Authorization` is taken.
 pub(crate) const API_KEY: HeaderName = HeaderName::from_static("x-api-key");
+/// How long the caller lets its call wait for its turn.
+pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// Ties the log lines of everyone who handled a request together.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// GHL's API version.
@@ -32,7 +34,7 @@ const HOP_BY_HOP: [HeaderName; 8] = [
 
 /// What the caller told us and GHL must not hear: our keys, our names, and an expectation that
 /// was met when we began to read the body.
-const OURS: [HeaderName; 5] = [AUTHORIZATION, API_KEY, INSTALLATION, HOST, EXPECT];
+const OURS: [HeaderName; 6] = [AUTHORIZATION, API_KEY, INSTALLATION, TIMEOUT, HOST, EXPECT];
 
 /// Who is behind us, as balancers note it: nobody else's business.
 const BEHIND_US: [HeaderName; 7] = [
@@ -131,6 +133,7 @@ mod tests {
             ("authorization", "Bearer evg_1"),
             ("x-api-key", "evg_1"),
             ("x-installation-id", "install_1"),
+            ("x-request-timeout", "15s"),
             ("host", "gateway"),
             ("expect", "100-continue"),
             ("accept", "*/*"),

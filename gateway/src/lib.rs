@@ -2,8 +2,9 @@
 //!
 //! A request is let in (`caller`), its installation found (`installation`), the token taken from
 //! memory (`cache`) and guarded (`guard`, `refresh`), and then it is streamed to GHL and its
-//! answer back (`forward`, `upstream`). A 401 that a fresh token cures is cured (`replay`), and what failed in
-//! passing is sent once more where that cannot harm (`repeat`).
+//! answer back (`forward`, `upstream`), no faster than GHL takes it (`limits`). A 401 that a fresh
+//! token cures is cured (`replay`), and what failed in passing is sent once more where that cannot
+//! harm (`repeat`).
 //! `coherence` keeps the memory true.
 
 mod answer;
@@ -20,6 +21,7 @@ mod guard;
 mod headers;
 mod installation;
 mod json;
+mod limits;
 mod load;
 mod metrics;
 mod passthrough;
@@ -49,8 +51,9 @@ pub use config::Config;
 use cache::{Cache, Counters};
 use caller::Callers;
 use coherence::Caches;
+use limits::Limits;
 use load::Load;
-use metrics::Metrics;
+use metrics::{Metrics, Queued};
 use refresh::Refresher;
 use repeat::Budget;
 use token::{Places, Tokens};
@@ -97,7 +100,11 @@ impl Gateway {
         let metrics = Metrics::new();
         let (ghl, broker) = Upstream::both(&config);
         let load = Load::at_most(config.max_requests);
-        let tokens = Cache::new(Tokens(reader.clone()), metrics::token_lookups());
+        let tokens = Tokens {
+            reader: reader.clone(),
+            limits: Limits::new(Queued::new()),
+        };
+        let tokens = Cache::new(tokens, metrics::token_lookups());
         let places = Cache::new(Places(reader.clone()), Counters::none());
         let callers = Arc::new(Callers::new(&reader));
         let caches = Caches {

@@ -1,11 +1,11 @@
-//! More requests than a gateway can serve: those beyond a bound are told so at once, so that the
-//! others are served as fast as ever and memory stays bounded.
+//! More calls at GHL than a gateway can serve: those beyond a bound are told so at once, so that the
+//! others are served as fast as ever.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use crate::error::Error;
 
-/// Counts the requests that are being served.
+/// Counts the calls that are being served.
 #[derive(Debug)]
 pub(crate) struct Load {
     now: AtomicUsize,

@@ -12,11 +12,16 @@ use metrics::{
 };
 
 use crate::cache::Counters;
+use crate::limits::Limited;
 
 const REQUESTS: &str = "evergreen_gateway_requests_total";
 const DURATION: &str = "evergreen_gateway_request_duration_seconds";
 const CACHE: &str = "evergreen_gateway_cache_total";
 const COHERENT: &str = "evergreen_gateway_cache_coherent";
+const QUEUED: &str = "evergreen_gateway_queued";
+const QUEUE_DURATION: &str = "evergreen_gateway_queue_duration_seconds";
+const LIMITED: &str = "evergreen_gateway_limited_total";
+const REFUSED: &str = "evergreen_gateway_ghl_refused_total";
 
 const REPEATED: &str = "evergreen_gateway_repeated_total";
 const SHED: &str = "evergreen_gateway_shed_total";
@@ -77,6 +82,7 @@ pub(crate) struct Metrics {
     pub(crate) coherent: Gauge,
     pub(crate) repeated: Counter,
     pub(crate) shed: Counter,
+    limited: PerLimit,
 }
 
 struct PerRoute {
@@ -92,6 +98,11 @@ impl Metrics {
             coherent: gauge!(COHERENT),
             repeated: counter!(REPEATED),
             shed: counter!(SHED),
+            limited: PerLimit {
+                interval: counter!(LIMITED, "limit" => "interval"),
+                queue: counter!(LIMITED, "limit" => "queue"),
+                day: counter!(LIMITED, "limit" => "day"),
+            },
         }
     }
 
@@ -101,6 +112,22 @@ impl Metrics {
         of_route.requests[class - 1].increment(1);
         of_route.duration.record(took.as_secs_f64());
     }
+
+    pub(crate) fn count_limited(&self, limited: &Limited) {
+        let counter = match limited {
+            Limited::Interval { .. } => &self.limited.interval,
+            Limited::Full { .. } => &self.limited.queue,
+            Limited::Day { .. } => &self.limited.day,
+        };
+        counter.increment(1);
+    }
+}
+
+/// 429s of our own.
+struct PerLimit {
+    interval: Counter,
+    queue: Counter,
+    day: Counter,
 }
 
 impl PerRoute {
@@ -120,6 +147,24 @@ pub(crate) fn token_lookups() -> Counters {
         hit: counter!(CACHE, "result" => "hit"),
         miss: counter!(CACHE, "result" => "miss"),
         stale: counter!(CACHE, "result" => "stale"),
+    }
+}
+
+/// Calls that wait for their location's turn, and what comes of that.
+pub(crate) struct Queued {
+    pub(crate) now: Gauge,
+    pub(crate) waited: Histogram,
+    /// GHL's 429s, whether they are made good here or not.
+    pub(crate) refused: Counter,
+}
+
+impl Queued {
+    pub(crate) fn new() -> Self {
+        Self {
+            now: gauge!(QUEUED),
+            waited: histogram!(QUEUE_DURATION),
+            refused: counter!(REFUSED),
+        }
     }
 }
 
@@ -154,6 +199,27 @@ fn describe() {
         COHERENT,
         Unit::Count,
         "1 while announcements of changes arrive and tokens come from memory, otherwise 0"
+    );
+    describe_gauge!(
+        QUEUED,
+        Unit::Count,
+        "Calls that wait for GHL's limit of their location to have room"
+    );
+    describe_histogram!(
+        QUEUE_DURATION,
+        Unit::Seconds,
+        "How long calls waited for GHL's limit of their location, where they had to"
+    );
+    describe_counter!(
+        LIMITED,
+        Unit::Count,
+        "Calls answered 429 by the gateway itself: interval, their turn would not have come in \
+         time; queue, too many waited already; day, the daily limit is used up"
+    );
+    describe_counter!(
+        REFUSED,
+        Unit::Count,
+        "429s of GHL, those included that were made good by sending the call again"
     );
 }
 

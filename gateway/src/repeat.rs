@@ -91,7 +91,7 @@ fn pause(outcome: &Result<Response, Error>, repeats: u32) -> Option<Duration> {
 impl Core {
     /// Sends the request, and sends it again where that may help and cannot harm. `spare` is the same
     /// request, as far as its body is held.
-    pub(crate) async fn send(
+    pub(crate) async fn send_repeatedly(
         &self,
         token: &Token,
         call: Call,
@@ -114,7 +114,8 @@ impl Core {
         spare: &mut Call,
         mut outcome: Result<Response, Error>,
     ) -> Result<Response, Error> {
-        let deadline = Instant::now() + self.config.response_timeout;
+        let patience = Instant::now() + self.config.response_timeout;
+        let deadline = patience.min(spare.claim.deadline);
         for repeats in 0..REPEATS {
             if !is_passing(&outcome) {
                 break;
@@ -140,6 +141,7 @@ mod tests {
 
     use super::*;
     use crate::body::Outgoing;
+    use crate::limits::Claim;
     use crate::upstream::Peer;
 
     fn answered(status: u16) -> Result<Response, Error> {
@@ -166,6 +168,10 @@ mod tests {
             uri: Uri::from_static("http://ghl/"),
             headers,
             body: Outgoing::empty(),
+            claim: Claim {
+                caller: None,
+                deadline: Instant::now(),
+            },
         }
     }
 

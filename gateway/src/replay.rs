@@ -54,7 +54,7 @@ impl Core {
             self.refresher.note_uncured(&fresh);
             return Err(Error::SendAgain);
         };
-        let answer = self.ghl.send(call.with(&fresh)).await?;
+        let answer = self.send(&fresh, call).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.refresher.note_uncured(&fresh);
         }
@@ -63,10 +63,10 @@ impl Core {
 
     /// The same request once more, so that it is refused in words that can be read: a compressed
     /// 401 tells nothing. It was refused, so it had no effect.
-    async fn in_plain_words(&self, token: &Token, mut call: Call) -> Result<Response, Error> {
+    async fn in_plain_words(&self, token: &Arc<Token>, mut call: Call) -> Result<Response, Error> {
         let identity = HeaderValue::from_static("identity");
         call.headers.insert(ACCEPT_ENCODING, identity);
-        self.ghl.send(call.with(token)).await
+        self.send(token, call).await
     }
 
     async fn newer_than(&self, refused: &Token) -> Result<Arc<Token>, Error> {

@@ -111,21 +111,19 @@ where
         method = %request.method(),
         request_id = id.to_str().unwrap_or_default(),
     );
-    let outcome = match gateway.load.enter() {
-        Err(overloaded) => {
-            gateway.metrics.shed.increment(1);
-            Err(overloaded)
-        }
-        Ok(_place) if span.is_disabled() => handler(gateway.clone(), request).await,
-        Ok(_place) => {
-            service::trace::continue_from(&span, request.headers());
-            handler(gateway.clone(), request).instrument(span).await
-        }
+    let outcome = if span.is_disabled() {
+        handler(gateway.clone(), request).await
+    } else {
+        service::trace::continue_from(&span, request.headers());
+        handler(gateway.clone(), request).instrument(span).await
     };
     let mut response = outcome.unwrap_or_else(|error| {
         if error.status().is_server_error() && !matches!(error, Error::Overloaded) {
             let request_id = id.to_str().unwrap_or_default();
             warn!(route = route.as_str(), request_id, error = %Chain(&error), "request failed");
+        }
+        if let Error::Limited(limited) = &error {
+            gateway.metrics.count_limited(limited);
         }
         error.into_response()
     });

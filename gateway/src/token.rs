@@ -11,6 +11,7 @@ use store::{
 };
 
 use crate::cache::{Source, Unavailable};
+use crate::limits::{Limit, Limits};
 
 const SCHEME: &str = "Bearer ";
 
@@ -29,6 +30,8 @@ pub(crate) struct Token {
     pub(crate) location: Option<LocationId>,
     pub(crate) company: Option<CompanyId>,
     pub(crate) scopes: Box<str>,
+    /// Its location's, or its company's where it is a company's: that outlives the token.
+    pub(crate) limit: Arc<Limit>,
 }
 
 /// A token with bytes in it that no header can carry.
@@ -37,10 +40,19 @@ pub(crate) struct Token {
 pub(crate) struct Unsendable(InstallationId);
 
 impl Token {
-    pub(crate) fn new(id: &InstallationId, record: AccessRecord) -> Result<Self, Unsendable> {
+    pub(crate) fn new(
+        id: &InstallationId,
+        record: AccessRecord,
+        limits: &Limits,
+    ) -> Result<Self, Unsendable> {
         let text = [SCHEME, record.token.expose_secret()].concat();
         let mut bearer = HeaderValue::try_from(text).map_err(|_| Unsendable(id.clone()))?;
         bearer.set_sensitive(true);
+        let owner = match record.user_type {
+            UserType::Location => record.location.as_ref().map(LocationId::as_str),
+            UserType::Company => record.company.as_ref().map(CompanyId::as_str),
+        };
+        let limit = limits.of(owner.unwrap_or(id.as_str()));
         Ok(Self {
             id: id.clone(),
             bearer,
@@ -52,6 +64,7 @@ impl Token {
             location: record.location,
             company: record.company,
             scopes: record.scopes.into(),
+            limit,
         })
     }
 
@@ -80,8 +93,10 @@ impl Token {
 }
 
 /// Tokens by installation.
-#[derive(Debug)]
-pub(crate) struct Tokens(pub(crate) TokenReader);
+pub(crate) struct Tokens {
+    pub(crate) reader: TokenReader,
+    pub(crate) limits: Limits,
+}
 
 impl Source for Tokens {
     type Key = InstallationId;
@@ -89,9 +104,10 @@ impl Source for Tokens {
     const MAX_AGE: Duration = Duration::from_secs(30);
 
     async fn read(&self, id: &InstallationId) -> Result<Option<Arc<Token>>, Unavailable> {
-        let record = self.0.access(id).await?;
-        let token = record.map(|record| Token::new(id, record)).transpose();
+        let record = self.reader.access(id).await?;
+        let token = record.map(|record| Token::new(id, record, &self.limits));
         token
+            .transpose()
             .map(|token| token.map(Arc::new))
             .map_err(|error| Unavailable {
                 is_away: false,
@@ -102,7 +118,7 @@ impl Source for Tokens {
     /// A lower generation comes from a store that has rolled back, or lags: what it says is older.
     /// Only an expired token gives way, so that a chain which starts over is followed again.
     fn supersedes(&self, new: &Arc<Token>, held: &Arc<Token>) -> bool {
-        new.generation >= held.generation || held.freshness(self.0.now()) == Freshness::Expired
+        new.generation >= held.generation || held.freshness(self.reader.now()) == Freshness::Expired
     }
 }
 
@@ -161,6 +177,7 @@ impl From<ReadError> for Unavailable {
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
+    use crate::metrics::Queued;
 
     /// A location's token that expires in 24 h.
     pub(crate) fn token() -> Token {
@@ -176,7 +193,7 @@ pub(crate) mod tests {
             user_type: UserType::Location,
             scopes: String::new(),
         };
-        Token::new(&id, record).unwrap()
+        Token::new(&id, record, &Limits::new(Queued::new())).unwrap()
     }
 
     #[test]

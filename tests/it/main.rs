@@ -13,6 +13,7 @@ mod crashes;
 mod faults;
 mod fleet;
 mod leases;
+mod limits;
 mod metrics;
 mod outage;
 mod proxying;

@@ -214,18 +214,21 @@ async fn answers_come_back_unchanged_and_errors_too() {
     // GHL's bad days: an answer for each of the two, and no third call.
     for fault in [
         json!({ "status": 403 }),
-        json!({ "status": 429, "retry_after": 7 }),
         json!({ "status": 500 }),
         json!({ "status": 502, "body": "html" }),
         json!({ "status": 503, "retry_after": 1 }),
         json!({ "status": 200, "body": "html" }),
         json!({ "status": 500, "body": "truncated_json" }),
+        // The last, as nobody calls for seven seconds after it.
+        json!({ "status": 429, "retry_after": 7 }),
     ] {
         let mut rule = json!({ "on": "api", "kind": "status", "next": 2 });
         let more = fault.as_object().unwrap().clone();
         rule.as_object_mut().unwrap().extend(more);
         up.sandbox.faults(json!([rule])).await;
         let (direct, through) = both(Method::GET, "/locations/locA");
+        // Not long enough to wait for another turn.
+        let through = through.header("x-request-timeout", "1s");
         let direct = seen(direct).await;
         assert_eq!(json!(direct.0), fault["status"]);
         assert_eq!(seen(through).await, direct, "{fault}");
@@ -241,9 +244,9 @@ async fn what_ghl_says_of_its_limits_reaches_the_caller() {
     .await;
     let id = up.install("locA").await;
     let url = format!("{}/ghl/locations/locA?installation_id={id}", up.public);
-    for (status, remaining) in [(200, "2"), (200, "1"), (200, "0"), (429, "0")] {
+    for remaining in ["2", "1", "0"] {
         let answer = up.client.get(&url).send().await.unwrap();
-        assert_eq!(answer.status(), status);
+        assert_eq!(answer.status(), 200);
         assert_eq!(answer.headers()["x-ratelimit-max"], "3");
         assert_eq!(answer.headers()["x-ratelimit-remaining"], remaining);
     }

@@ -1,0 +1,114 @@
+//! What an answer of GHL tells of its location's limits.
+
+use std::time::Duration;
+
+use http::header::RETRY_AFTER;
+use http::{HeaderMap, HeaderName, StatusCode};
+
+const MAX: HeaderName = HeaderName::from_static("x-ratelimit-max");
+const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
+const INTERVAL: HeaderName = HeaderName::from_static("x-ratelimit-interval-milliseconds");
+const DAILY_REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-daily-remaining");
+
+/// No wait that GHL asks for is believed to be longer.
+const LONGEST_RETRY: u64 = 24 * 60 * 60;
+
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// It was a 429.
+    pub(super) is_refusal: bool,
+    /// Requests per interval.
+    pub(super) max: Option<u32>,
+    pub(super) interval: Option<Duration>,
+    /// What is left of the interval's, and of the day's.
+    pub(super) remaining: Option<u32>,
+    pub(super) remaining_today: Option<u32>,
+    pub(super) retry_after: Option<Duration>,
+}
+
+impl Told {
+    /// Reads no more of the headers than there is to know, and copies nothing.
+    pub(super) fn by(status: StatusCode, headers: &HeaderMap) -> Self {
+        let is_refusal = status == StatusCode::TOO_MANY_REQUESTS;
+        let remaining = number(headers, &REMAINING);
+        let mut told = Self {
+            is_refusal,
+            remaining: remaining.map(saturated),
+            remaining_today: number(headers, &DAILY_REMAINING).map(saturated),
+            ..Self::default()
+        };
+        if remaining.is_some() {
+            told.max = number(headers, &MAX).filter(|max| *max > 0).map(saturated);
+            let interval = number(headers, &INTERVAL).filter(|ms| *ms > 0);
+            told.interval = interval.map(Duration::from_millis);
+        }
+        if is_refusal {
+            let seconds = number(headers, &RETRY_AFTER).map(|after| after.min(LONGEST_RETRY));
+            told.retry_after = seconds.map(Duration::from_secs);
+        }
+        told
+    }
+}
+
+fn number(headers: &HeaderMap, name: &HeaderName) -> Option<u64> {
+    headers.get(name)?.to_str().ok()?.trim().parse().ok()
+}
+
+fn saturated(number: u64) -> u32 {
+    u32::try_from(number).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+
+    fn told(status: u16, headers: &[(&'static str, &'static str)]) -> Told {
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        Told::by(StatusCode::from_u16(status).unwrap(), &headers.collect())
+    }
+
+    #[test]
+    fn ghls_headers_are_read() {
+        let headers = [
+            ("x-ratelimit-limit-daily", "200000"),
+            ("x-ratelimit-daily-remaining", "199999"),
+            ("x-ratelimit-interval-milliseconds", "10000"),
+            ("x-ratelimit-max", "100"),
+            ("x-ratelimit-remaining", "99"),
+        ];
+        let expected = Told {
+            is_refusal: false,
+            max: Some(100),
+            interval: Some(Duration::from_secs(10)),
+            remaining: Some(99),
+            remaining_today: Some(199_999),
+            retry_after: None,
+        };
+        assert_eq!(told(200, &headers), expected);
+    }
+
+    #[test]
+    fn a_refusal_may_say_when_to_come_again_and_nonsense_says_nothing() {
+        let refused = told(429, &[("retry-after", "7")]);
+        assert!(refused.is_refusal);
+        assert_eq!(refused.retry_after, Some(Duration::from_secs(7)));
+        let date = told(429, &[("retry-after", "Tue, 24 Nov 2026 00:00:00 GMT")]);
+        assert_eq!(date.retry_after, None);
+        let odd = [
+            ("x-ratelimit-remaining", "99999999999"),
+            ("x-ratelimit-max", "0"),
+            ("x-ratelimit-interval-milliseconds", "soon"),
+        ];
+        let expected = Told {
+            remaining: Some(u32::MAX),
+            ..Told::default()
+        };
+        assert_eq!(told(200, &odd), expected);
+        assert_eq!(told(500, &[("retry-after", "7")]), Told::default());
+    }
+}

@@ -1,0 +1,121 @@
+//! GHL takes so many calls of a location in an interval and a day: who has more waits for a turn,
+//! and who cannot is told so.
+
+mod burst;
+mod refusals;
+
+use std::time::Duration;
+
+use reqwest::{RequestBuilder, Response};
+use serde_json::{Value, json};
+use tests::client::{body, get, send};
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+use tests::wait::{holds, until};
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+/// One with one location, whose limit is this from now on.
+async fn limited(max: u32, interval_ms: u32) -> (Up, String) {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let limits = json!({ "rate_limit": max, "rate_interval_ms": interval_ms });
+    up.sandbox.set(limits).await;
+    (up, id)
+}
+
+/// A call that GHL answers with what arrived there.
+fn echo(up: &Up, id: &str) -> RequestBuilder {
+    up.client
+        .get(format!("{}/ghl/_sandbox/echo/x", up.public))
+        .header("x-installation-id", id)
+}
+
+async fn metric(up: &Up, series: &str) -> u64 {
+    let (_, text) = get(&up.client, &format!("{}/metrics", up.internal)).await;
+    let mut lines = text.as_str().unwrap().lines();
+    let value = lines.find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    value.map_or(0, |value| value.parse().unwrap())
+}
+
+/// Waits until so many calls wait for a turn.
+async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
+    until("calls in the queue", PATIENCE, || async {
+        let queued = metric(up, "evergreen_gateway_queued").await;
+        holds(expected(queued), queued)
+    })
+    .await;
+}
+
+/// How many calls GHL has refused for their number.
+async fn refused_by(sandbox: &Sandbox) -> u64 {
+    let ledger = sandbox.ledger().await;
+    ledger["api_calls"]["rate_limited"].as_u64().unwrap()
+}
+
+/// The answer to a call that is refused by the gateway: `Retry-After` and the body.
+async fn refusal(request: RequestBuilder) -> (u64, Value) {
+    let answer = request.send().await.unwrap();
+    assert_eq!(answer.status(), 429);
+    (retry_after(&answer), body(answer).await)
+}
+
+fn retry_after(answer: &Response) -> u64 {
+    let header = answer.headers().get("retry-after").expect("Retry-After");
+    header.to_str().unwrap().parse().unwrap()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_with_little_does_not_wait_behind_one_with_much() {
+    let _beside = tests::beside().await;
+    let (up, id) = limited(50, 1000).await;
+    let mut keys = Vec::new();
+    for name in ["much", "little"] {
+        let made = up.command(&["keys", "create", "--name", name]).run().await;
+        let key = String::from_utf8(made.stdout).unwrap();
+        keys.push(key.trim_end().to_owned());
+    }
+    let mut calls = JoinSet::new();
+    let mut call = |key: usize| {
+        let request = echo(&up, &id).bearer_auth(&keys[key]);
+        calls.spawn(async move { (key, send(request).await) });
+    };
+    (0..300).for_each(|_| call(0));
+    until_queued(&up, |queued| queued > 150).await;
+    (0..20).for_each(|_| call(1));
+    let mut answered = [0, 0];
+    let mut before_the_last_of_little = 0;
+    while let Some(answer) = calls.join_next().await {
+        let (key, (status, body)) = answer.unwrap();
+        assert_eq!(status, 200, "{body}");
+        answered[key] += 1;
+        if key == 1 {
+            before_the_last_of_little = answered[0];
+        }
+    }
+    assert_eq!(answered, [300, 20]);
+    assert!(
+        before_the_last_of_little < 250,
+        "{before_the_last_of_little} of the other caller's calls went first"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_that_hangs_up_leaves_the_queue() {
+    let _beside = tests::beside().await;
+    let (up, id) = limited(5, 60_000).await;
+    for _ in 0..5 {
+        assert_eq!(send(echo(&up, &id)).await.0, 200);
+    }
+    let mut calls = JoinSet::new();
+    for _ in 0..20 {
+        // As long as the limit takes, so that it is worth waiting.
+        let request = echo(&up, &id).header("x-request-timeout", "5m");
+        calls.spawn(async move { send(request).await });
+    }
+    until_queued(&up, |queued| queued == 20).await;
+    calls.shutdown().await;
+    until_queued(&up, |queued| queued == 0).await;
+}

@@ -1,0 +1,99 @@
+//! What is refused: by the gateway, and by GHL.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
+    let _beside = tests::beside().await;
+    let (up, id) = limited(5, 20_000).await;
+    for left in (0..5).rev() {
+        let answer = echo(&up, &id).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        assert_eq!(answer.headers()["x-ratelimit-max"], "5");
+        assert_eq!(
+            answer.headers()["x-ratelimit-remaining"],
+            left.to_string().as_str()
+        );
+    }
+    let asked = Instant::now();
+    let (seconds, body) = refusal(echo(&up, &id).header("x-request-timeout", "500ms")).await;
+    assert!(asked.elapsed() < Duration::from_secs(10), "{asked:?}");
+    assert!((5..=20).contains(&seconds), "{seconds}");
+    assert_eq!(body["limit"], "interval", "{body}");
+    assert!(
+        body["message"].to_string().contains("5 calls per 20s"),
+        "{body}"
+    );
+    assert_eq!(refused_by(&up.sandbox).await, 0, "GHL was not asked");
+    let series = r#"evergreen_gateway_limited_total{limit="interval"}"#;
+    assert_eq!(metric(&up, series).await, 1);
+    let (status, body) = send(echo(&up, &id).header("x-request-timeout", "soon")).await;
+    assert_eq!(status, 400, "{body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn over_the_daily_limit_callers_are_told_which_limit_it_is() {
+    let _beside = tests::beside().await;
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    up.sandbox.set(json!({ "daily_limit": 10 })).await;
+    for _ in 0..10 {
+        let answer = echo(&up, &id).send().await.unwrap();
+        assert_eq!(answer.status(), 200);
+        let left = answer.headers()["x-ratelimit-daily-remaining"].to_str();
+        if left.unwrap() == "0" {
+            break;
+        }
+    }
+    let (seconds, body) = refusal(echo(&up, &id)).await;
+    assert!(seconds >= 1, "{seconds}");
+    assert_eq!(body["limit"], "day", "{body}");
+    assert_eq!(refused_by(&up.sandbox).await, 0, "GHL was not asked");
+    let series = r#"evergreen_gateway_limited_total{limit="day"}"#;
+    assert_eq!(metric(&up, series).await, 1);
+}
+
+/// GHL refuses the next call, and asks for a second's peace.
+async fn refuses_the_next(up: &Up) {
+    let rule = json!({
+        "on": "api", "kind": "status", "status": 429, "retry_after": 1, "next": 1,
+    });
+    up.sandbox.faults(json!([rule])).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_ghl_refuses_is_sent_again_with_its_body() {
+    let _beside = tests::beside().await;
+    let (up, id) = limited(100, 1000).await;
+    let url = format!("{}/ghl/_sandbox/echo/x", up.public);
+    let post = || up.client.post(&url).header("x-installation-id", &id);
+    for (request, bytes) in [(echo(&up, &id), 0), (post().body("the body"), 8)] {
+        refuses_the_next(&up).await;
+        let asked = Instant::now();
+        let (status, arrived) = send(request).await;
+        assert_eq!(status, 200, "{arrived}");
+        assert_eq!(arrived["body_bytes"], bytes);
+        assert!(asked.elapsed() >= Duration::from_secs(1), "GHL's second");
+    }
+    assert_eq!(metric(&up, "evergreen_gateway_ghl_refused_total").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_sent_again_or_in_time_is_ghls_refusal() {
+    let _beside = tests::beside().await;
+    let (up, id) = limited(100, 1000).await;
+    let url = format!("{}/ghl/_sandbox/echo/x", up.public);
+    let large = up.client.post(&url).body(vec![b'x'; 100_000]);
+    let large = large.header("x-installation-id", &id);
+    let hurried = echo(&up, &id).header("x-request-timeout", "200ms");
+    for request in [large, hurried] {
+        refuses_the_next(&up).await;
+        let answer = request.send().await.unwrap();
+        assert_eq!(answer.status(), 429);
+        assert_eq!(retry_after(&answer), 1);
+        let body = body(answer).await;
+        assert!(body.get("limit").is_none(), "not ours: {body}");
+        // Its second goes by.
+        assert_eq!(send(echo(&up, &id)).await.0, 200);
+    }
+}
