@@ -226,8 +226,8 @@ async fn answers_come_back_unchanged_and_errors_too() {
         let more = fault.as_object().unwrap().clone();
         rule.as_object_mut().unwrap().extend(more);
         up.sandbox.faults(json!([rule])).await;
-        let (direct, through) = both(Method::GET, "/locations/locA");
-        // Not long enough to wait for another turn.
+        // A POST is not sent again, and this is not long enough to wait for another turn.
+        let (direct, through) = both(Method::POST, "/contacts/");
         let through = through.header("x-request-timeout", "1s");
         let direct = seen(direct).await;
         assert_eq!(json!(direct.0), fault["status"]);
