@@ -42,8 +42,11 @@ pub(crate) async fn run(worker: Arc<Worker>, shutdown: Shutdown) {
             () = shutdown.started() => return,
             () = sleep(ROUND) => {}
         }
-        for doubt in worker.pressing() {
-            let Some(slot) = worker.try_slot() else { break };
+        // A slot first: what is taken out is tried.
+        while let Some(slot) = worker.try_slot() {
+            let Some(doubt) = worker.pressing() else {
+                break;
+            };
             let worker = worker.clone();
             shutdown.spawn(async move {
                 worker.settle_doubt(doubt).await;
@@ -79,11 +82,15 @@ impl Worker {
         lock(&self.doubts).remove(&begun.installation);
     }
 
-    /// Takes out what nobody has tried for a while.
-    fn pressing(&self) -> Vec<Doubt> {
+    /// Takes out the oldest of what nobody has tried for a while.
+    fn pressing(&self) -> Option<Doubt> {
         let mut doubts = lock(&self.doubts);
-        let pressing = doubts.extract_if(|_, doubt| doubt.tried.elapsed() >= PATIENCE);
-        pressing.map(|(_, doubt)| doubt).collect()
+        let pressing = doubts
+            .iter()
+            .filter(|(_, doubt)| doubt.tried.elapsed() >= PATIENCE);
+        let (oldest, _) = pressing.min_by_key(|(_, doubt)| doubt.since)?;
+        let oldest = oldest.clone();
+        doubts.remove(&oldest)
     }
 
     async fn settle_doubt(&self, doubt: Doubt) {

@@ -22,8 +22,8 @@ use super::{REVISION, millis};
 use crate::backend::Confirmation;
 
 /// How long replicas get. One that is well answers in a millisecond, on a busy machine in tenths of
-/// a second, and the refresh that waits has a call to make within its lease. Below every timeout of the connection: an answer that came
-/// too late for those would cost the connection.
+/// a second, and the refresh that waits has a call to make within its lease. Below every timeout of
+/// the connection: an answer that came too late for those would cost the connection.
 const WAIT: Duration = Duration::from_millis(800);
 /// How many are asked for at once.
 const BATCH: usize = 256;
