@@ -6,6 +6,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde_json::json;
 use store::{KeyRing, TokenReader};
+use tests::client;
 use tests::fleet::{Fleet, Shape};
 use tests::load::steady;
 use tests::redis::Redis;
@@ -98,7 +99,7 @@ async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
     );
     // A gateway that had no token of it before has to find its own way back to the store.
     until("a call to work", PATIENCE, || async {
-        let (code, body) = tests::client::get(&fleet.client, &url).await;
+        let (code, body) = client::get(&fleet.client, &url).await;
         holds(code == 200, body)
     })
     .await;
@@ -143,6 +144,66 @@ async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() 
         holds(log.iter().any(is_committed), log)
     })
     .await;
+    fleet.expect_unharmed().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lost_answer_waits_for_a_place_among_the_refreshes() {
+    let _beside = tests::beside().await;
+    let mut fleet = Fleet::start(&Shape {
+        brokers: 1,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", "1h")],
+        settings: &[
+            ("EVERGREEN_TOKEN_TIMEOUT", "8s"),
+            ("EVERGREEN_REFRESH_CONCURRENCY", "1"),
+        ],
+    })
+    .await;
+    let installed = fleet.install(2).await;
+    let refresh = |id: &String| {
+        let url = &fleet.brokers[0].internal;
+        let url = format!("{url}/v1/installations/{id}/refresh");
+        client::send(fleet.client.post(url))
+    };
+    let rule = |location, kind| {
+        json!({
+            "on": "token", "grant": "refresh_token", "kind": kind, "locationId": location,
+            "next": 1,
+        })
+    };
+    let mut hang = rule("loc001", "hang");
+    hang["ms"] = json!(60_000);
+    let rules = json!([rule("loc000", "process_then_lose"), hang]);
+    fleet.sandbox.faults(rules).await;
+    let (code, lost) = refresh(&installed[0]).await;
+    assert_ne!(code, 200, "{lost}");
+    // It has the only place for longer than a lost answer is left to the schedule.
+    let hanging = tokio::spawn(refresh(&installed[1]));
+    until("the other to hang", PATIENCE, || async {
+        let faults = fleet.sandbox.shown_faults().await;
+        holds(faults[1]["fired"] == 1, faults)
+    })
+    .await;
+    fleet.redis.store.kill().await;
+    until("the lost answer to be repeated", PATIENCE, || async {
+        let log = fleet.broker_logs();
+        let is_kept = |line: &String| {
+            line.contains("outside the schedule") && line.contains(&installed[0])
+        };
+        holds(log.iter().any(is_kept), log)
+    })
+    .await;
+    hanging.await.unwrap();
+    fleet.redis.store.resume_process().await;
+    for id in &installed {
+        until("the answer to reach the store", PATIENCE, || async {
+            let log = fleet.broker_logs();
+            let is_committed = |line: &String| line.contains(&format!("[REFRESH] {id}"));
+            holds(log.iter().any(is_committed), log)
+        })
+        .await;
+    }
     fleet.expect_unharmed().await;
 }
 

@@ -68,7 +68,8 @@ impl Member {
         until(&format!("{url} to be ready"), READY_PATIENCE, || async {
             let answer = client.get(&url).send().await;
             let status = answer.map(|answer| answer.status().as_u16());
-            holds(status.as_ref().is_ok_and(|status| *status == 200), status)
+            let is_ready = status.as_ref().is_ok_and(|status| *status == 200);
+            holds(is_ready, (status, self.log()))
         })
         .await;
     }

@@ -96,6 +96,13 @@ impl Sandbox {
         Self::expect_success(request).await;
     }
 
+    /// The rules in force, with how many calls each has struck.
+    pub async fn shown_faults(&self) -> Value {
+        client::get(&self.client, &format!("{}/_sandbox/faults", self.url))
+            .await
+            .1
+    }
+
     /// Changes settings, under the names of `/_sandbox/settings`.
     pub async fn set(&self, change: Value) {
         let url = format!("{}/_sandbox/settings", self.url);
