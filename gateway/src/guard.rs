@@ -25,6 +25,11 @@ pub(crate) enum Refusal {
     Inactive,
 }
 
+/// Whether it still works, so that a request can be sent with it once more.
+pub(crate) fn is_alive(token: &Token, now: Timestamp) -> bool {
+    matches!(judge(token, now), Verdict::Use | Verdict::RefreshFirst)
+}
+
 pub(crate) fn judge(token: &Token, now: Timestamp) -> Verdict {
     match (token.status, token.freshness(now)) {
         (Status::Invalid, _) => Verdict::Refuse(Refusal::Invalid),
@@ -54,7 +59,7 @@ mod tests {
             (Status::Static, [Use; 3]),
         ];
         // Of a token that dies at 24 h: long before, within its last 5 minutes, and after.
-        let ages = [0, 86_400_000 - 1000, 86_400_000].map(Timestamp::from_millis);
+        let ages = [0, 86_400_000 - 3000, 86_400_000].map(Timestamp::from_millis);
         for (status, verdicts) in expected {
             let token = Token { status, ..token() };
             assert_eq!(ages.map(|now| judge(&token, now)), verdicts, "{status}");

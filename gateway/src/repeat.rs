@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep};
 use crate::Core;
 use crate::error::Error;
 use crate::forward::Call;
+use crate::guard::is_alive;
 use crate::token::Token;
 use crate::upstream::{Failure, Kind};
 
@@ -127,6 +128,9 @@ impl Core {
                 break;
             }
             sleep(pause).await;
+            if !is_alive(token, self.reader.now()) {
+                break;
+            }
             self.metrics.repeated.increment(1);
             outcome = self.ghl.send(spare.held_again().with(token)).await;
         }

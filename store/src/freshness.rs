@@ -7,6 +7,9 @@ use std::time::Duration;
 use crate::clock::Timestamp;
 
 const FLOOR: Duration = Duration::from_secs(5 * 60);
+/// A call takes this long at most from its gateway's decision until GHL looks at its token, unless
+/// something is amiss.
+const ON_ITS_WAY: Duration = Duration::from_secs(2);
 const LONGEST_AUTO_LEAD: Duration = Duration::from_secs(2 * 3600);
 
 /// How much life a token has left, in the words its users decide by.
@@ -16,6 +19,7 @@ pub enum Freshness {
     Fresh,
     /// It still works, but is refreshed before it is handed out.
     BelowFloor,
+    /// Or so close to it that it would be when it arrives.
     Expired,
 }
 
@@ -23,7 +27,7 @@ pub enum Freshness {
 #[must_use]
 pub fn of(expires_at: Timestamp, lifetime: Duration, now: Timestamp) -> Freshness {
     let left = expires_at.since(now);
-    if left.is_zero() {
+    if left <= ON_ITS_WAY.min(lifetime / 10) {
         Freshness::Expired
     } else if left < floor(lifetime) {
         Freshness::BelowFloor
@@ -128,13 +132,23 @@ mod tests {
     }
 
     #[test]
-    fn freshness_turns_at_the_floor_and_at_expiry() {
+    fn freshness_turns_at_the_floor_and_where_it_would_expire_on_its_way() {
         let expires_at = Timestamp::from_millis(1_000_000);
         let at = |left| of(expires_at, DAY, expires_at - Duration::from_millis(left));
         assert_eq!(at(300_000), Freshness::Fresh);
         assert_eq!(at(299_999), Freshness::BelowFloor);
-        assert_eq!(at(1), Freshness::BelowFloor);
+        assert_eq!(at(2001), Freshness::BelowFloor);
+        assert_eq!(at(2000), Freshness::Expired);
         assert_eq!(at(0), Freshness::Expired);
+        let short = |left| {
+            of(
+                expires_at,
+                SHORT / 4,
+                expires_at - Duration::from_millis(left),
+            )
+        };
+        assert_eq!(short(501), Freshness::BelowFloor);
+        assert_eq!(short(500), Freshness::Expired);
     }
 
     #[test]

@@ -188,9 +188,8 @@ async fn a_lost_answer_waits_for_a_place_among_the_refreshes() {
     fleet.redis.store.kill().await;
     until("the lost answer to be repeated", PATIENCE, || async {
         let log = fleet.broker_logs();
-        let is_kept = |line: &String| {
-            line.contains("outside the schedule") && line.contains(&installed[0])
-        };
+        let is_kept =
+            |line: &String| line.contains("outside the schedule") && line.contains(&installed[0]);
         holds(log.iter().any(is_kept), log)
     })
     .await;

@@ -109,7 +109,7 @@ async fn a_store_that_rolled_back_is_followed_once_the_newer_token_is_dead() {
         let seen = world.ghl.seen().pop().unwrap();
         seen.header("authorization").unwrap().to_owned()
     };
-    put("3", Duration::from_millis(500));
+    put("3", Duration::from_millis(2500));
     assert_eq!(sent().await, "Bearer token-3");
     put("2", LIFETIME);
     world.store.interrupt();
