@@ -1,9 +1,6 @@
 //! Which headers cross the gateway, and which end here.
 
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_TYPE, EXPECT, Entry, FORWARDED, HOST, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE, USER_AGENT, VIA,
-};
+use http::header::{CONNECTION, CONTENT_TYPE, Entry, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Names the installation to us.
@@ -20,39 +17,55 @@ pub(crate) const VERSION: HeaderName = HeaderName::from_static("version");
 const DEFAULT_VERSION: HeaderValue = HeaderValue::from_static(ghl::api::DEFAULT_VERSION);
 const DEFAULT_AGENT: HeaderValue = HeaderValue::from_static(ghl::api::USER_AGENT);
 
-/// RFC 9110, 7.6.1: these are about one connection, not about the message.
-const HOP_BY_HOP: [HeaderName; 8] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    TE,
-    TRAILER,
-    TRANSFER_ENCODING,
-    UPGRADE,
-];
+/// About one connection, not about the message: RFC 9110, 7.6.1.
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "proxy-connection"
+            | "te"
+            | "trailer"
+            | "transfer-encoding"
+            | "upgrade"
+    )
+}
 
 /// What the caller told us and GHL must not hear: our keys, our names, and an expectation that
 /// was met when we began to read the body.
-const OURS: [HeaderName; 6] = [AUTHORIZATION, API_KEY, INSTALLATION, TIMEOUT, HOST, EXPECT];
+fn is_ours(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "authorization"
+            | "expect"
+            | "host"
+            | "x-api-key"
+            | "x-installation-id"
+            | "x-request-timeout"
+    )
+}
 
 /// Who is behind us, as balancers note it: nobody else's business.
-const BEHIND_US: [HeaderName; 7] = [
-    FORWARDED,
-    VIA,
-    HeaderName::from_static("x-forwarded-for"),
-    HeaderName::from_static("x-forwarded-host"),
-    HeaderName::from_static("x-forwarded-port"),
-    HeaderName::from_static("x-forwarded-proto"),
-    HeaderName::from_static("x-real-ip"),
-];
+fn is_behind_us(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "forwarded"
+            | "via"
+            | "x-forwarded-for"
+            | "x-forwarded-host"
+            | "x-forwarded-port"
+            | "x-forwarded-proto"
+            | "x-real-ip"
+    )
+}
 
 /// Makes a caller's headers ready for GHL, all but the token.
 pub(crate) fn for_ghl(headers: &mut HeaderMap) {
-    strip_hop_by_hop(headers);
-    for name in OURS.iter().chain(&BEHIND_US) {
-        headers.remove(name);
-    }
+    strip(headers, |name| {
+        is_hop_by_hop(name) || is_ours(name) || is_behind_us(name)
+    });
     if let Entry::Vacant(version) = headers.entry(VERSION) {
         version.insert(DEFAULT_VERSION);
     }
@@ -63,26 +76,29 @@ pub(crate) fn for_ghl(headers: &mut HeaderMap) {
 
 /// Takes out what is about the connection the message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    if headers.contains_key(CONNECTION) {
-        strip_named_by_connection(headers);
+    strip(headers, is_hop_by_hop);
+}
+
+/// Takes out what ends here, and what `Connection` names.
+///
+/// One look at each name that is there: a lookup for each that might be costs ten times as much.
+fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&HeaderName) -> bool) {
+    let ending = headers.keys().filter(|name| ends_here(name));
+    let mut ending: Vec<HeaderName> = ending.cloned().collect();
+    if ending.contains(&CONNECTION) {
+        ending.extend(named_by_connection(headers));
     }
-    for name in &HOP_BY_HOP {
+    for name in ending {
         headers.remove(name);
     }
 }
 
-fn strip_named_by_connection(headers: &mut HeaderMap) {
-    let named: Vec<HeaderName> = headers
-        .get_all(CONNECTION)
-        .iter()
+fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
+    let values = headers.get_all(CONNECTION).iter();
+    values
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-        .collect();
-    for name in named {
-        headers.remove(name);
-    }
-    headers.remove(CONNECTION);
 }
 
 /// Whether the body is coded in a way that would have to be undone before it could be sent on.
