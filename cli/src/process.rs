@@ -4,15 +4,17 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use axum::Router;
+use gateway::Gateway;
 use service::config::{Settings, Source};
 use service::listen;
 use service::ops;
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use service::telemetry::{self, Telemetry};
+use service::workers::Workers;
 use store::TokenReader;
 use tokio::net::TcpListener;
-use tracing::{error, info, warn};
+use tracing::{info, warn};
 
 use crate::exit::Failure;
 use crate::{guard, settings};
@@ -43,14 +45,24 @@ impl Process {
         })
     }
 
-    /// Serves a router on a listener until shutdown.
+    /// Serves on a listener until shutdown.
     pub(crate) fn serve(&self, listener: TcpListener, router: Router) {
         let shutdown = self.shutdown.clone();
-        self.shutdown.spawn(async move {
-            if let Err(error) = listen::serve(listener, router, shutdown).await {
-                error!(%error, "a listener failed");
-            }
-        });
+        self.shutdown
+            .spawn(listen::serve(listener, router, shutdown));
+    }
+
+    /// As [`Process::serve`], on all cores, each for itself: what most requests are for.
+    pub(crate) fn serve_by_workers(
+        &self,
+        listener: TcpListener,
+        gateway: Gateway,
+    ) -> Result<(), Failure> {
+        let handler = move || gateway.for_worker().public();
+        let workers = Workers::start(handler).map_err(Failure::unavailable)?;
+        self.shutdown
+            .spawn(workers.serve(listener, self.shutdown.clone()));
+        Ok(())
     }
 
     /// Health and metrics; beyond loopback behind a key.

@@ -9,10 +9,14 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
+use crate::pool::Busy;
+
 /// What GHL or the broker answers, as long as it may take.
 #[derive(Debug)]
 pub(crate) struct Answer {
     body: Incoming,
+    /// What it comes over, where that is for no other meanwhile, until it is over.
+    busy: Option<Busy>,
     idle: Duration,
     ends_at: Instant,
     /// There is one only while the other side is waited for: most answers come in one piece.
@@ -30,12 +34,28 @@ pub(crate) enum Interrupted {
 
 impl Answer {
     /// Broken off when nothing came for `idle`, or when it is not over at `ends_at`.
-    pub(crate) fn new(body: Incoming, idle: Duration, ends_at: Instant) -> Self {
-        Self {
+    pub(crate) fn new(
+        body: Incoming,
+        busy: Option<Busy>,
+        idle: Duration,
+        ends_at: Instant,
+    ) -> Self {
+        let mut answer = Self {
             body,
+            busy,
             idle,
             ends_at,
             patience: None,
+        };
+        if answer.body.is_end_stream() {
+            answer.release();
+        }
+        answer
+    }
+
+    fn release(&mut self) {
+        if let Some(busy) = self.busy.take() {
+            busy.release();
         }
     }
 }
@@ -51,6 +71,11 @@ impl Body for Answer {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.patience = None;
+            match &frame {
+                Some(Ok(_)) if !this.body.is_end_stream() => {}
+                Some(Ok(_)) | None => this.release(),
+                Some(Err(_)) => this.busy = None,
+            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Interrupted::Broken)));
         }
         let patience = this.patience.get_or_insert_with(|| {

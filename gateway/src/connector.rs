@@ -19,6 +19,8 @@ use tokio::net::TcpStream;
 use tokio::time::sleep;
 use tower::Service;
 
+use crate::upstream::cause;
+
 /// How often somebody is called who does not answer the door.
 const ATTEMPTS: u32 = 3;
 /// Before the second attempt, and twice as long before the third.
@@ -105,12 +107,5 @@ impl Connector {
 
 /// That one took all the time there is.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
-    let mut cause = Some(error);
-    while let Some(error) = cause {
-        if let Some(reason) = error.downcast_ref::<io::Error>() {
-            return reason.kind() == io::ErrorKind::TimedOut;
-        }
-        cause = error.source();
-    }
-    false
+    cause::<io::Error>(error).is_some_and(|reason| reason.kind() == io::ErrorKind::TimedOut)
 }

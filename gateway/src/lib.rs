@@ -26,6 +26,7 @@ mod load;
 mod metrics;
 mod passthrough;
 mod path;
+mod pool;
 mod query;
 mod refresh;
 mod repeat;
@@ -43,6 +44,9 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 
 use axum::Router;
+use axum::extract::Request;
+use axum::response::Response;
+use service::listen::Handler;
 use service::shutdown::Shutdown;
 use store::{ReadError, TokenReader};
 
@@ -64,8 +68,9 @@ use upstream::Upstream;
 pub struct Gateway(Arc<Core>);
 
 /// What every request needs.
+#[derive(Clone)]
 struct Core {
-    config: Config,
+    config: Arc<Config>,
     reader: TokenReader,
     tokens: Cache<Tokens>,
     places: Cache<Places>,
@@ -73,9 +78,16 @@ struct Core {
     refresher: Arc<Refresher>,
     ghl: Upstream,
     broker: Upstream,
-    metrics: Metrics,
-    repeats: Budget,
-    load: Load,
+    metrics: Arc<Metrics>,
+    repeats: Arc<Budget>,
+    load: Arc<Load>,
+}
+
+/// What callers and browsers reach.
+#[derive(Clone)]
+pub struct Public {
+    core: Arc<Core>,
+    others: Router,
 }
 
 /// Why a gateway must not listen where it was told to.
@@ -97,7 +109,7 @@ impl Gateway {
     pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
         // Before anything is read, so that no change of what is read goes unheard.
         let changes = reader.changes();
-        let metrics = Metrics::new();
+        let metrics = Arc::new(Metrics::new());
         let (ghl, broker) = Upstream::both(&config);
         let load = Load::at_most(config.max_requests);
         let tokens = Tokens {
@@ -116,7 +128,7 @@ impl Gateway {
         shutdown.spawn(caches.keep_true(reader.clone(), changes, shutdown.clone()));
         Self(Arc::new(Core {
             refresher: Refresher::new(broker.clone(), reader.clone(), tokens.clone()),
-            config,
+            config: Arc::new(config),
             reader,
             tokens,
             places,
@@ -124,14 +136,26 @@ impl Gateway {
             ghl,
             broker,
             metrics,
-            repeats: Budget::full(),
-            load,
+            repeats: Arc::new(Budget::full()),
+            load: Arc::new(load),
         }))
     }
 
-    /// What callers and browsers reach.
-    pub fn public(&self) -> Router {
-        routes::public(Arc::clone(&self.0))
+    /// The same gateway, with connections of its own: for a worker, within its runtime.
+    #[must_use]
+    pub fn for_worker(&self) -> Self {
+        let (ghl, broker) = Upstream::both(&self.0.config);
+        Self(Arc::new(Core {
+            ghl,
+            broker,
+            ..Core::clone(&self.0)
+        }))
+    }
+
+    pub fn public(&self) -> Public {
+        let core = Arc::clone(&self.0);
+        let others = routes::others(Arc::clone(&core));
+        Public { core, others }
     }
 
     /// What internal services reach.
@@ -153,6 +177,23 @@ impl Gateway {
             Ok(false) => Err(Exposed::NoKeys(listen)),
             Err(reason) => Err(Exposed::Unknown(listen, reason)),
         }
+    }
+}
+
+impl Handler for Public {
+    async fn handle(&self, request: Request) -> Response {
+        if request.uri().path().starts_with("/ghl/") {
+            routes::ghl(&self.core, request).await
+        } else {
+            // Rare, so it shall not make the future of every request larger.
+            Box::pin(self.others.handle(request)).await
+        }
+    }
+}
+
+impl fmt::Debug for Public {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Public").finish_non_exhaustive()
     }
 }
 

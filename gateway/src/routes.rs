@@ -29,12 +29,13 @@ const MAX_REQUEST_ID_BYTES: usize = 128;
 macro_rules! handled {
     ($method:ident, $route:expr, $handler:expr) => {
         $method(async |State(gateway): State<Arc<Core>>, request: Request| {
-            observed(gateway, $route, request, $handler).await
+            observed(&gateway, $route, request, $handler).await
         })
     };
 }
 
-pub(crate) fn public(gateway: Arc<Core>) -> Router {
+/// All public routes but `/ghl`.
+pub(crate) fn others(gateway: Arc<Core>) -> Router {
     let broker: fn() -> MethodRouter<Arc<Core>> = || handled!(get, Route::Broker, to_broker);
     Router::new()
         .route("/health", handled!(get, Route::Health, health))
@@ -68,9 +69,11 @@ pub(crate) fn public(gateway: Arc<Core>) -> Router {
         .route("/api/oauth/status", broker())
         .route("/webhooks/ghl", handled!(post, Route::Broker, to_broker))
         .method_not_allowed_fallback(async |State(gateway): State<Arc<Core>>, request: Request| {
-            observed(gateway, Route::Unknown, request, wrong_method).await
+            observed(&gateway, Route::Unknown, request, wrong_method).await
         })
-        .fallback(fallback)
+        .fallback(async |State(gateway): State<Arc<Core>>, request: Request| {
+            observed(&gateway, Route::Unknown, request, no_route).await
+        })
         .with_state(gateway)
 }
 
@@ -81,21 +84,17 @@ pub(crate) fn internal(gateway: Arc<Core>) -> Router {
         .with_state(gateway)
 }
 
-/// `/ghl/{any GHL path}`, which is nearly all there is to do, and whatever is no route at all.
+/// `/ghl/{any GHL path}`, which is nearly all there is to do.
 ///
 /// Not a route of the router: that would take the path apart and put its parts into memory of
 /// their own for each request, which nobody reads.
-async fn fallback(State(gateway): State<Arc<Core>>, request: Request) -> Response {
-    if request.uri().path().starts_with("/ghl/") {
-        observed(gateway, Route::Ghl, request, transparent).await
-    } else {
-        observed(gateway, Route::Unknown, request, no_route).await
-    }
+pub(crate) async fn ghl(gateway: &Arc<Core>, request: Request) -> Response {
+    observed(gateway, Route::Ghl, request, transparent).await
 }
 
 /// Counts a request, gives it an id and a span, and makes its error an answer.
 async fn observed<F>(
-    gateway: Arc<Core>,
+    gateway: &Arc<Core>,
     route: Route,
     mut request: Request,
     handler: impl FnOnce(Arc<Core>, Request) -> F,
@@ -112,10 +111,10 @@ where
         request_id = id.to_str().unwrap_or_default(),
     );
     let outcome = if span.is_disabled() {
-        handler(gateway.clone(), request).await
+        handler(Arc::clone(gateway), request).await
     } else {
         service::trace::continue_from(&span, request.headers());
-        handler(gateway.clone(), request).instrument(span).await
+        handler(Arc::clone(gateway), request).instrument(span).await
     };
     let mut response = outcome.unwrap_or_else(|error| {
         if error.status().is_server_error() && !matches!(error, Error::Overloaded) {
@@ -143,10 +142,15 @@ fn request_id(headers: &mut HeaderMap) -> HeaderValue {
         return given.clone();
     }
     let number = PROCESS.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
-    let id = HeaderValue::try_from(format!("{number:016x}"))
-        .unwrap_or_else(|_| HeaderValue::from_static("none"));
+    let id = HeaderValue::from_bytes(&hex(number));
+    let id = id.unwrap_or_else(|_| HeaderValue::from_static("none"));
     headers.insert(REQUEST_ID, id.clone());
     id
+}
+
+/// Its sixteen digits.
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place) & 15) as usize])
 }
 
 /// Answers as long as the process serves: whether it can do its work is for `/readyz`.

@@ -3,13 +3,12 @@
 use std::error::Error as StdError;
 use std::fmt;
 use std::io;
+use std::pin::pin;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
 use http::Request;
-use hyper_util::client::legacy::{self, Client};
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use service::listen::BUFFER_BYTES;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Answer;
@@ -18,12 +17,7 @@ use crate::config::Config;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::path::Base;
-
-/// Shorter than what common servers and balancers allow an idle connection, so that it is almost
-/// always we who close it, and no request is sent into a closing one.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
-
-type HttpClient = Client<Connector, Outgoing>;
+use crate::pool::{NoAnswer, Pool};
 
 /// Whom we talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -37,7 +31,7 @@ pub(crate) enum Peer {
 pub(crate) struct Upstream {
     peer: Peer,
     pub(crate) base: Base,
-    client: HttpClient,
+    pool: Arc<Pool>,
     response_timeout: Duration,
     idle_timeout: Duration,
     total_timeout: Duration,
@@ -63,19 +57,13 @@ pub(crate) enum Kind {
 }
 
 impl Upstream {
-    /// Both sides over one pool of connections.
+    /// Both sides, without a connection yet. Needs the runtime that these shall live on.
     pub(crate) fn both(config: &Config) -> (Self, Self) {
         let connector = Connector::new(config.tls.clone(), config.connect_timeout);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .timer(TokioTimer::new())
-            .http1_max_buf_size(BUFFER_BYTES)
-            .build(connector);
         let side = |peer, base: &Base| Self {
             peer,
             base: base.clone(),
-            client: client.clone(),
+            pool: Pool::new(connector.clone(), base.origin.clone()),
             response_timeout: config.response_timeout,
             idle_timeout: config.idle_timeout,
             total_timeout: config.total_timeout,
@@ -88,18 +76,19 @@ impl Upstream {
 
     /// Sends the request and waits for the head of its answer; the body of either streams.
     ///
-    /// A body on its way is not counted as silence; neither may take longer than all in all. Dropping this future drops the request.
+    /// A body on its way is not counted as silence; neither may take longer than all in all.
+    /// Dropping this future drops the request.
     pub(crate) async fn send(&self, request: Request<Outgoing>) -> Result<Response, Error> {
         let progress = request.body().progress();
         let sent = Instant::now();
-        let mut answering = self.client.request(request);
+        let mut answering = pin!(self.pool.send(request));
         let ends_at = sent + self.total_timeout;
         loop {
             let last_moved = progress.as_ref().map_or(sent, |it| it.last_moved());
             let deadline = (last_moved + self.response_timeout).min(ends_at);
             match timeout_at(deadline, &mut answering).await {
-                Ok(Ok(response)) => {
-                    let answer = |body| Answer::new(body, self.idle_timeout, ends_at);
+                Ok(Ok((response, busy))) => {
+                    let answer = |body| Answer::new(body, busy, self.idle_timeout, ends_at);
                     return Ok(response.map(|body| axum::body::Body::new(answer(body))));
                 }
                 Ok(Err(error)) => return Err(self.explain(error)),
@@ -118,19 +107,20 @@ impl Upstream {
         }
     }
 
-    fn explain(&self, error: legacy::Error) -> Error {
-        if let Some(broken) = cause::<Broken>(&error) {
-            return match broken {
-                Broken::TooLarge { limit } => Error::TooLarge { limit: *limit },
-                Broken::Caller(_) => Error::BodyBroke,
-            };
-        }
-        let is_timeout = cause::<io::Error>(&error)
-            .is_some_and(|reason| reason.kind() == io::ErrorKind::TimedOut);
-        let kind = match (error.is_connect(), is_timeout) {
-            (true, true) => Kind::ConnectTimeout,
-            (true, false) => Kind::Unreachable,
-            (false, _) => Kind::Broken,
+    fn explain(&self, error: NoAnswer) -> Error {
+        let kind = match &error {
+            NoAnswer::NotConnected(reason) => {
+                let io = cause::<io::Error>(&**reason);
+                match io.map(io::Error::kind) {
+                    Some(io::ErrorKind::TimedOut) => Kind::ConnectTimeout,
+                    Some(_) | None => Kind::Unreachable,
+                }
+            }
+            NoAnswer::Broken(reason) => match cause::<Broken>(reason) {
+                Some(Broken::TooLarge { limit }) => return Error::TooLarge { limit: *limit },
+                Some(Broken::Caller(_)) => return Error::BodyBroke,
+                None => Kind::Broken,
+            },
         };
         self.failure(kind, Some(Box::new(error)))
     }
@@ -144,13 +134,16 @@ impl Upstream {
     }
 }
 
-fn cause<E: StdError + 'static>(error: &legacy::Error) -> Option<&E> {
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        if let Some(found) = source.downcast_ref() {
+/// The first of this type among an error and what caused it.
+pub(crate) fn cause<'e, E: StdError + 'static>(
+    error: &'e (dyn StdError + 'static),
+) -> Option<&'e E> {
+    let mut cause = Some(error);
+    while let Some(error) = cause {
+        if let Some(found) = error.downcast_ref() {
             return Some(found);
         }
-        cause = source.source();
+        cause = error.source();
     }
     None
 }

@@ -9,3 +9,4 @@ pub mod readiness;
 pub mod shutdown;
 pub mod telemetry;
 pub mod trace;
+pub mod workers;

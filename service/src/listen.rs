@@ -1,20 +1,22 @@
-//! Listening for HTTP/1.1, and HTTP/2 with prior knowledge, and serving a router until the shutdown.
+//! Listening for HTTP/1.1, and HTTP/2 with prior knowledge, and serving until the shutdown.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use axum::Extension;
 use axum::Router;
-use axum::extract::connect_info::ConnectInfo;
+use axum::body::Body;
+use axum::http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use hyper_util::service::TowerToHyperService;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tower::{Layer, ServiceExt};
+use tower::ServiceExt;
 use tracing::{debug, warn};
 
 use crate::linger;
@@ -54,43 +56,95 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
         .map_err(|source| BindError { address, source })
 }
 
+/// Answers requests.
+pub trait Handler: Clone + Send + 'static {
+    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+}
+
+impl Handler for Router {
+    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        let Ok(response) = self.clone().oneshot(request).await;
+        response
+    }
+}
+
 /// Serves until the shutdown starts; then accepts no more, finishes what is in flight, closes
 /// idle connections, and returns. How long that may take is for [`Shutdown::finished`] to bound:
 /// spawn this as tracked work.
-///
-/// Handlers find the peer as `ConnectInfo<SocketAddr>`.
-pub async fn serve(listener: TcpListener, router: Router, shutdown: Shutdown) -> io::Result<()> {
-    let http = protocols();
-    let connections = GracefulShutdown::new();
+pub async fn serve(listener: TcpListener, handler: impl Handler, shutdown: Shutdown) {
+    let connections = Connections::new(handler);
+    accept(listener, &shutdown, |stream| connections.serve(stream)).await;
+    connections.finished().await;
+}
+
+/// Hands over what connects, until the shutdown starts.
+pub(crate) async fn accept(
+    listener: TcpListener,
+    shutdown: &Shutdown,
+    mut hand_over: impl FnMut(TcpStream),
+) {
     loop {
-        let (stream, peer) = tokio::select! {
+        let accepted = tokio::select! {
             biased;
-            () = shutdown.started() => break,
-            accepted = listener.accept() => match accepted {
-                Ok(accepted) => accepted,
-                Err(reason) if gone_before_accepted(&reason) => continue,
-                Err(reason) => {
-                    warn!(%reason, "cannot accept connections");
-                    tokio::time::sleep(ACCEPT_PAUSE).await;
-                    continue;
-                }
-            },
+            () = shutdown.started() => return,
+            accepted = listener.accept() => accepted,
         };
-        tune(&stream);
-        let service = Extension(ConnectInfo(peer)).layer(router.clone());
-        let service = service.map_request(linger::until_its_end);
-        let connection =
-            http.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
-        let connection = connections.watch(connection.into_owned());
-        tokio::spawn(async move {
-            if let Err(reason) = connection.await {
-                debug!(%peer, %reason, "connection ended early");
+        match accepted {
+            Ok((stream, _)) => {
+                tune(&stream);
+                hand_over(stream);
+            }
+            Err(reason) if gone_before_accepted(&reason) => {}
+            Err(reason) => {
+                warn!(%reason, "cannot accept connections");
+                tokio::time::sleep(ACCEPT_PAUSE).await;
+            }
+        }
+    }
+}
+
+/// The connections of one runtime.
+pub(crate) struct Connections<H> {
+    handler: H,
+    http: auto::Builder<TokioExecutor>,
+    open: GracefulShutdown,
+}
+
+impl<H: Handler> Connections<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        Self {
+            handler,
+            http: protocols(),
+            open: GracefulShutdown::new(),
+        }
+    }
+
+    pub(crate) fn serve(&self, stream: TcpStream) {
+        tokio::spawn(self.connection(stream));
+    }
+
+    pub(crate) fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + use<H> {
+        let handler = self.handler.clone();
+        let service = service_fn(move |request: Request<Incoming>| {
+            let handler = handler.clone();
+            async move {
+                let request = linger::until_its_end(request);
+                Ok::<_, Infallible>(handler.handle(request).await)
             }
         });
+        let connection = self.http.serve_connection(TokioIo::new(stream), service);
+        let connection = self.open.watch(connection.into_owned());
+        async move {
+            if let Err(reason) = connection.await {
+                debug!(%reason, "a connection ended early");
+            }
+        }
     }
-    drop(listener);
-    connections.shutdown().await;
-    Ok(())
+
+    /// Waits for what is in flight, and closes what is idle.
+    pub(crate) async fn finished(self) {
+        self.open.shutdown().await;
+    }
 }
 
 fn protocols() -> auto::Builder<TokioExecutor> {
@@ -156,10 +210,7 @@ mod tests {
     const LOCAL: SocketAddr =
         SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 0);
 
-    async fn start(
-        router: Router,
-        shutdown: &Shutdown,
-    ) -> (SocketAddr, JoinHandle<io::Result<()>>) {
+    async fn start(router: Router, shutdown: &Shutdown) -> (SocketAddr, JoinHandle<()>) {
         let listener = bind(LOCAL).await.unwrap();
         let address = listener.local_addr().unwrap();
         (
@@ -209,21 +260,7 @@ mod tests {
         release.notify_one();
         assert!(rest(busy).await.ends_with("finished"));
         assert!(shutdown.finished(SOON).await);
-        server.await.unwrap().unwrap();
-    }
-
-    #[tokio::test]
-    async fn handlers_see_the_peer() {
-        let peer = get(async |ConnectInfo(peer): ConnectInfo<SocketAddr>| peer.to_string());
-        let shutdown = Shutdown::new();
-        let (address, _server) = start(Router::new().route("/", peer), &shutdown).await;
-        let stream = request(address, "/").await;
-        let expected = stream.local_addr().unwrap().to_string();
-        // Once the head of the answer is there the request is past; then closing ends the rest.
-        stream.readable().await.unwrap();
-        shutdown.start();
-        let answer = rest(stream).await;
-        assert!(answer.ends_with(&expected), "{answer}");
+        server.await.unwrap();
     }
 
     #[tokio::test]

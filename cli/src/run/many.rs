@@ -115,7 +115,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     }
     wait_for_store(&process, reader.clone());
     let ops = process.ops(common.internal_listen, reader);
-    process.serve(listener, gateway.public());
+    process.serve_by_workers(listener, gateway.clone())?;
     process.serve(internal, gateway.internal().merge(ops));
     info!(listen = %common.listen, "the gateway serves");
     process.run(common.shutdown_timeout).await

@@ -80,7 +80,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         .map_err(Failure::unavailable)?;
     let is_loopback = common.internal_listen.ip().is_loopback();
     process.serve(between, broker.public(true));
-    process.serve(listener, gateway.public());
+    process.serve_by_workers(listener, gateway.clone())?;
     let internal_routes = gateway.internal().merge(broker.internal(is_loopback));
     process.serve(internal, internal_routes.merge(ops));
     println!("{}", banner(&common, is_sandboxed));

@@ -17,6 +17,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use service::config::Settings;
+use service::listen::Handler as _;
 use service::shutdown::Shutdown;
 use store::reader::Reads;
 use store::record::{Fields, StoredAccess, access_label};
@@ -85,7 +86,7 @@ impl World {
     }
 
     pub(super) async fn send(&self, request: Request) -> Response {
-        self.gateway.public().oneshot(request).await.unwrap()
+        self.gateway.public().handle(request).await
     }
 
     pub(super) async fn get(&self, uri: &str) -> Response {

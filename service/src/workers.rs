@@ -1,0 +1,232 @@
+//! One thread for each core, with a runtime of its own: what happens to a request there, its upstream
+//! connection included, never waits for another core nor locks anything against one.
+//!
+//! One accepts and gives each connection to whoever has the fewest: callers keep theirs for long, so
+//! chance would leave a core with most of the work.
+
+use std::future::Future;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
+use tokio::sync::{mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, warn};
+
+use crate::listen::{Connections, Handler, accept};
+use crate::shutdown::Shutdown;
+
+/// Some threads, ready to serve.
+#[derive(Debug)]
+pub struct Workers {
+    workers: Vec<Worker>,
+    /// All have finished: those that help others may end.
+    end: CancellationToken,
+}
+
+#[derive(Debug)]
+struct Worker {
+    connections: mpsc::UnboundedSender<std::net::TcpStream>,
+    open: Arc<AtomicUsize>,
+    finished: oneshot::Receiver<()>,
+}
+
+impl Workers {
+    /// Starts one for each core. Each makes a handler for itself, within its runtime.
+    ///
+    /// # Errors
+    /// When the system gives no threads.
+    pub fn start<H: Handler>(handler: impl Fn() -> H + Clone + Send + 'static) -> io::Result<Self> {
+        let end = CancellationToken::new();
+        let count = thread::available_parallelism().map_or(1, usize::from);
+        let workers = (0..count)
+            .map(|number| Worker::start(number, handler.clone(), end.clone()))
+            .collect::<io::Result<_>>()?;
+        Ok(Self { workers, end })
+    }
+
+    /// As [`listen::serve`](crate::listen::serve).
+    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
+        accept(listener, &shutdown, |stream| {
+            if !self.give(stream) {
+                error!("a worker is gone");
+                shutdown.fail();
+            }
+        })
+        .await;
+        let Self { workers, end } = self;
+        for Worker {
+            connections,
+            finished,
+            ..
+        } in workers
+        {
+            drop(connections);
+            // One that panicked has finished, too.
+            let _ = finished.await;
+        }
+        end.cancel();
+    }
+
+    /// False: the worker whose turn it was is no more.
+    fn give(&self, stream: TcpStream) -> bool {
+        let least = self.workers.iter().min_by_key(|worker| worker.open());
+        match (least, stream.into_std()) {
+            (Some(worker), Ok(stream)) => {
+                worker.open.fetch_add(1, Ordering::Relaxed);
+                worker.connections.send(stream).is_ok()
+            }
+            (None, _) => false,
+            (Some(_), Err(reason)) => {
+                warn!(%reason, "cannot hand over a connection");
+                true
+            }
+        }
+    }
+}
+
+impl Worker {
+    fn start<H: Handler>(
+        number: usize,
+        handler: impl Fn() -> H + Send + 'static,
+        end: CancellationToken,
+    ) -> io::Result<Self> {
+        let runtime = runtime::Builder::new_current_thread()
+            .enable_all()
+            .build()?;
+        let (connections, given) = mpsc::unbounded_channel();
+        let (finish, finished) = oneshot::channel();
+        let open = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&open);
+        thread::Builder::new()
+            .name(format!("worker-{number}"))
+            .spawn(move || {
+                runtime.block_on(async {
+                    work(handler(), given, counted).await;
+                    drop(finish);
+                    end.cancelled().await;
+                });
+            })?;
+        Ok(Self {
+            connections,
+            open,
+            finished,
+        })
+    }
+
+    fn open(&self) -> usize {
+        self.open.load(Ordering::Relaxed)
+    }
+}
+
+async fn work<H: Handler>(
+    handler: H,
+    mut given: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    open: Arc<AtomicUsize>,
+) {
+    let connections = Connections::new(handler);
+    while let Some(stream) = given.recv().await {
+        let open = Arc::clone(&open);
+        match TcpStream::from_std(stream) {
+            Ok(stream) => drop(tokio::spawn(counted(connections.connection(stream), open))),
+            Err(reason) => {
+                open.fetch_sub(1, Ordering::Relaxed);
+                warn!(%reason, "cannot serve a connection");
+            }
+        }
+    }
+    connections.finished().await;
+}
+
+async fn counted(connection: impl Future<Output = ()>, open: Arc<AtomicUsize>) {
+    struct Leave(Arc<AtomicUsize>);
+    impl Drop for Leave {
+        fn drop(&mut self) {
+            self.0.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+    let _leave = Leave(open);
+    connection.await;
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+    use std::net::SocketAddr;
+    use std::time::Duration;
+
+    use axum::body::Body;
+    use axum::http::{Request, Response};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    use tokio::sync::Semaphore;
+    use tokio::time::timeout;
+
+    use super::*;
+    use crate::listen::bind;
+
+    const SOON: Duration = Duration::from_secs(10);
+
+    /// Answers with the name of its thread, once it may.
+    #[derive(Clone)]
+    struct Name {
+        entered: Arc<Semaphore>,
+        may_answer: Arc<Semaphore>,
+    }
+
+    impl Handler for Name {
+        async fn handle(&self, _: Request<Body>) -> Response<Body> {
+            self.entered.add_permits(1);
+            drop(self.may_answer.acquire().await);
+            let thread = thread::current();
+            Response::new(Body::from(thread.name().unwrap().to_owned()))
+        }
+    }
+
+    async fn ask(address: SocketAddr) -> TcpStream {
+        let mut stream = TcpStream::connect(address).await.unwrap();
+        let request = b"GET / HTTP/1.1\r\nHost: here\r\n\r\n";
+        stream.write_all(request).await.unwrap();
+        stream
+    }
+
+    /// The body of what arrives until the connection is closed.
+    async fn answer(mut stream: TcpStream) -> String {
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer);
+        timeout(SOON, read).await.unwrap().unwrap();
+        answer.rsplit("\r\n").next().unwrap().to_owned()
+    }
+
+    #[tokio::test]
+    async fn connections_are_shared_evenly_and_what_is_in_flight_is_finished() {
+        let [entered, may_answer] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
+        let handler = Name {
+            entered: Arc::clone(&entered),
+            may_answer: Arc::clone(&may_answer),
+        };
+        let workers = Workers::start(move || handler.clone()).unwrap();
+        let count = workers.workers.len();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let shutdown = Shutdown::new();
+        let serving = shutdown.spawn(workers.serve(listener, shutdown.clone()));
+        let mut asked = Vec::new();
+        for _ in 0..3 * count {
+            asked.push(ask(address).await);
+            let has_entered = timeout(SOON, entered.acquire()).await;
+            has_entered.unwrap().unwrap().forget();
+        }
+        shutdown.start();
+        may_answer.add_permits(1);
+        let mut served: HashMap<String, usize> = HashMap::new();
+        for stream in asked {
+            *served.entry(answer(stream).await).or_default() += 1;
+        }
+        timeout(SOON, serving).await.unwrap().unwrap();
+        assert_eq!(served.len(), count, "{served:?}");
+        assert!(served.values().all(|served| *served == 3), "{served:?}");
+    }
+}
