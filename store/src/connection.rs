@@ -145,6 +145,9 @@ impl Link {
     }
 
     fn judge(&self, error: RedisError) -> CommandError {
+        if error.is_timeout() {
+            return CommandError::TimedOut;
+        }
         let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         let is_lonely = error.code() == Some("NOREPLICAS");
         match self.0 {

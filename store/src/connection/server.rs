@@ -9,24 +9,35 @@ use redis::aio::{ConnectionManager, ConnectionManagerConfig};
 use redis::{Client, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 
 use super::{COMMAND_TIMEOUT, Connection};
+use crate::clock::Moment;
+
+/// An answer that takes longer costs the connection. Before a command's own time is over, so that
+/// who waits for it learns which connection it was.
+const SILENCE: Duration = COMMAND_TIMEOUT.saturating_sub(Duration::from_millis(100));
 
 /// A connection that connects when first used, and again whenever it breaks. Cheap to clone.
 ///
 /// It reconnects in tens of milliseconds: with the library's own defaults a command on a dead
-/// server took 9 s to fail. And it logs in again where the library would remember a failed login
-/// for ever, so that a password that was put right needs no restart.
+/// server took 9 s to fail. It logs in again where the library would remember a failed login for
+/// ever, so that a password that was put right needs no restart. And it leaves a connection that
+/// gives no answers, which the library would keep: behind a proxy the kernel sees no loss.
 #[derive(Clone)]
 pub(super) struct Server {
     client: Client,
-    manager: Arc<RwLock<ConnectionManager>>,
+    current: Arc<RwLock<Current>>,
+}
+
+struct Current {
+    manager: ConnectionManager,
+    since: Moment,
 }
 
 impl Server {
     pub(super) fn new(client: Client) -> RedisResult<Self> {
-        let manager = manager(&client)?;
+        let current = Current::new(&client)?;
         Ok(Self {
             client,
-            manager: Arc::new(RwLock::new(manager)),
+            current: Arc::new(RwLock::new(current)),
         })
     }
 
@@ -46,8 +57,8 @@ impl Server {
     }
 
     pub(super) fn current(&self) -> ConnectionManager {
-        let manager = self.manager.read().unwrap_or_else(PoisonError::into_inner);
-        manager.clone()
+        let current = self.current.read().unwrap_or_else(PoisonError::into_inner);
+        current.manager.clone()
     }
 
     pub(super) fn learn_from(&self, error: &RedisError) {
@@ -56,9 +67,23 @@ impl Server {
             | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => true,
             _ => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
         };
-        if may_be_of_the_login && let Ok(fresh) = manager(&self.client) {
-            *self.manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;
+        let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
+        // One that is younger is not the one that was silent.
+        let is_silent = error.is_timeout() && current.since.elapsed() >= SILENCE;
+        if (may_be_of_the_login || is_silent)
+            && let Ok(fresh) = Current::new(&self.client)
+        {
+            *current = fresh;
         }
+    }
+}
+
+impl Current {
+    fn new(client: &Client) -> RedisResult<Self> {
+        Ok(Self {
+            manager: manager(client)?,
+            since: Moment::now(),
+        })
     }
 }
 
@@ -81,6 +106,6 @@ fn manager(client: &Client) -> RedisResult<ConnectionManager> {
         .set_min_delay(Duration::from_millis(10))
         .set_max_delay(Duration::from_millis(100))
         .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(COMMAND_TIMEOUT));
+        .set_response_timeout(Some(SILENCE));
     client.get_connection_manager_lazy(config)
 }
