@@ -237,7 +237,8 @@ impl<S: Source> Cache<S> {
             inner.counters.stale.increment(1);
             return Ok(Some(held));
         }
-        match timeout(PATIENCE, inner.flight(key)).await {
+        let reading = inner.flight(key);
+        match timeout(PATIENCE, reading.clone()).await {
             Ok(Ok(value)) => {
                 inner.counters.miss.increment(1);
                 Ok(value)
@@ -248,6 +249,8 @@ impl<S: Source> Cache<S> {
             }
             Err(_) => {
                 inner.is_away.store(true, Ordering::Relaxed);
+                // A store may only be slow, and this value's turn to be asked for may not come soon.
+                drop(tokio::spawn(reading));
                 inner.counters.stale.increment(1);
                 Ok(Some(held))
             }

@@ -262,6 +262,19 @@ async fn a_store_that_hangs_keeps_nobody_waiting_who_holds_something() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_read_that_took_too_long_to_be_waited_for_is_kept_all_the_same() {
+    let (fake, cache) = start(Some(1), 1);
+    get(&cache).await;
+    fake.set(Some(2));
+    advance(Fake::MAX_AGE).await;
+    assert_eq!(get(&cache).await, Some(1));
+    fake.0.gate.add_permits(1);
+    settle().await;
+    assert_eq!(cache.peek(key().as_str()), Some(Some(2)));
+    assert_eq!(fake.reads(), 2);
+}
+
+#[tokio::test(start_paused = true)]
 async fn what_is_absent_is_known_for_a_second_and_bounded_in_number() {
     let (fake, cache) = start(None, OPEN);
     assert_eq!(get(&cache).await, None);
