@@ -8,6 +8,7 @@
 mod callers;
 mod checklist;
 mod cluster;
+mod coherence;
 mod conformance;
 mod crashes;
 mod faults;

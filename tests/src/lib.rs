@@ -4,6 +4,7 @@
 pub mod bed;
 pub mod client;
 pub mod cluster;
+pub mod coherence;
 pub mod deployed;
 pub mod fleet;
 pub mod front;
@@ -12,6 +13,7 @@ pub mod load;
 pub mod port;
 pub mod program;
 pub mod redis;
+pub mod relay;
 pub mod sandbox;
 pub mod scratch;
 pub mod sentinel;
