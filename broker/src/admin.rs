@@ -8,7 +8,7 @@ use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Caller, InstallationId, KeyHash, Scope, Timestamp};
+use store::{Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
 use store_writer::writer::Wanted;
 use tracing::info;
 
@@ -82,24 +82,28 @@ pub struct NewKey {
     pub scopes: Vec<String>,
     /// None: all installations.
     pub installations: Option<Vec<InstallationId>>,
+    /// Such as `100/10s`. None: as many calls as it likes.
+    pub quota: Option<String>,
     /// None: it does not expire.
     pub expires_at_ms: Option<i64>,
 }
 
 impl NewKey {
     /// # Errors
-    /// When a scope is unknown, or there is nothing to call it by.
+    /// When a scope is unknown, the quota is none, or there is nothing to call it by.
     pub fn into_caller(self, now: Timestamp) -> Result<Caller, String> {
         if self.name.trim().is_empty() {
             return Err("a key needs a name to be revoked by".to_owned());
         }
         let scopes = self.scopes.iter().map(|scope| scope.parse::<Scope>());
+        let quota = self.quota.map(|quota| quota.parse::<Quota>());
         Ok(Caller {
             name: self.name,
             scopes: scopes
                 .collect::<Result<_, _>>()
                 .map_err(|error| error.to_string())?,
             installations: self.installations,
+            quota: quota.transpose().map_err(|error| error.to_string())?,
             created_at: now,
             expires_at: self.expires_at_ms.map(Timestamp::from_millis),
             revoked_at: None,
@@ -139,6 +143,7 @@ pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
         "name": caller.name,
         "scopes": caller.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
         "installations": caller.installations,
+        "quota": caller.quota.map(|quota| quota.to_string()),
         "createdAt": caller.created_at.to_string(),
         "expiresAt": caller.expires_at.map(|at| at.to_string()),
         "live": caller.is_live(now),

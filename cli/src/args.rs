@@ -89,6 +89,12 @@ pub(crate) enum Keys {
         /// When it stops working, such as 90d [default: never]
         #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
         expires_in: Option<Duration>,
+        /// How many calls a gateway lets through per interval, such as 100/10s [default: no limit].
+        /// The whole quota may go at once; what is spent comes back evenly over the interval. Each
+        /// gateway counts by itself: with N of them behind a load balancer the key gets up to N
+        /// times as much
+        #[arg(long, value_name = "CALLS/INTERVAL")]
+        quota: Option<store::Quota>,
     },
     /// All keys that were ever made
     List,

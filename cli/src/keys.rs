@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use service::config::Layered;
 use store::freshness::Lead;
-use store::{InstallationId, KeyHash, Scope, Timestamp};
+use store::{InstallationId, KeyHash, Quota, Scope, Timestamp};
 use store_writer::{OpenError, Rings, Store, StoreWriter};
 use url::Url;
 
@@ -28,17 +28,18 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
             installation,
             scope,
             expires_in,
+            quota,
         } => {
             let made = keeper
-                .create(wish(name, installation, &scope, expires_in))
+                .create(wish(name, installation, &scope, expires_in, quota))
                 .await?;
             eprintln!("Keep this key: it is shown only now. From now on every call needs one.");
             println!("{}", made["key"].as_str().unwrap_or_default());
         }
         Keys::List => {
             println!(
-                "{:<10} {:<8} {:<24} {:<22} {:<22} INSTALLATIONS",
-                "ID", "STATE", "NAME", "SCOPES", "EXPIRES"
+                "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} INSTALLATIONS",
+                "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA"
             );
             for key in keeper.list().await? {
                 print_key(&key);
@@ -58,12 +59,14 @@ fn wish(
     installations: Vec<InstallationId>,
     scopes: &[Scope],
     expires_in: Option<Duration>,
+    quota: Option<Quota>,
 ) -> NewKey {
     let expires_at = expires_in.map(|left| (Timestamp::of_this_machine() + left).as_millis());
     NewKey {
         name,
         scopes: scopes.iter().map(Scope::to_string).collect(),
         installations: (!installations.is_empty()).then_some(installations),
+        quota: quota.map(|quota| quota.to_string()),
         expires_at_ms: expires_at,
     }
 }
@@ -79,11 +82,12 @@ fn print_key(key: &Value) {
     };
     let state = if key["live"] == true { "live" } else { "dead" };
     println!(
-        "{:<10} {state:<8} {:<24} {:<22} {:<22} {}",
+        "{:<10} {state:<8} {:<24} {:<22} {:<22} {:<14} {}",
         text("id").chars().take(8).collect::<String>(),
         text("name"),
         list("scopes"),
         text("expiresAt"),
+        text("quota"),
         list("installations")
     );
 }

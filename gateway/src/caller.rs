@@ -4,12 +4,13 @@ use std::sync::Arc;
 
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use store::{Caller, InstallationId, KeyHash, Scope, TokenReader};
+use store::{InstallationId, KeyHash, Scope, TokenReader};
 
 use crate::cache::{Cache, Counters, Unavailable};
 use crate::error::Error;
 use crate::headers;
-use crate::token::{Keys, KeysInUse};
+use crate::quota::Meters;
+use crate::token::{KeyHolder, Keys, KeysInUse};
 
 /// The callers' keys, as far as they were presented lately.
 pub(crate) struct Callers {
@@ -23,34 +24,41 @@ pub(crate) struct Callers {
 pub(crate) enum Admitted {
     /// No key was ever made: whoever reaches us may do everything.
     Anyone,
-    Caller(KeyHash, Arc<Caller>),
+    Caller(KeyHash, Arc<KeyHolder>),
 }
 
 impl Callers {
     pub(crate) fn new(reader: &TokenReader) -> Self {
+        let keys = Keys {
+            reader: reader.clone(),
+            meters: Meters::default(),
+        };
         Self {
             reader: reader.clone(),
-            keys: Cache::new(Keys(reader.clone()), Counters::none()),
+            keys: Cache::new(keys, Counters::none()),
             in_use: Cache::new(KeysInUse(reader.clone()), Counters::none()),
         }
     }
 
-    /// Lets a request in whose key is live and has the scope.
+    /// Lets a request in whose key is live, has the scope, and something left of its quota.
     pub(crate) async fn admit(&self, headers: &HeaderMap, scope: Scope) -> Result<Admitted, Error> {
         let Some(key) = presented(headers) else {
             return self.without(Error::NoKey).await;
         };
         let key = KeyHash::of(key);
-        let Some(caller) = self.keys.get(&key).await? else {
+        let Some(holder) = self.keys.get(&key).await? else {
             return self.without(Error::UnknownKey).await;
         };
-        if !caller.is_live(self.reader.now()) {
+        if !holder.caller.is_live(self.reader.now()) {
             return Err(Error::UnknownKey);
         }
-        if !caller.may(scope) {
+        if !holder.caller.may(scope) {
             return Err(Error::LacksScope(scope));
         }
-        Ok(Admitted::Caller(key, caller))
+        if let Some(meter) = &holder.meter {
+            meter.count()?;
+        }
+        Ok(Admitted::Caller(key, holder))
     }
 
     /// Whether a key was ever made.
@@ -78,14 +86,14 @@ impl Admitted {
     pub(crate) fn may_use(&self, id: &InstallationId) -> bool {
         match self {
             Self::Anyone => true,
-            Self::Caller(_, caller) => caller.may_use(id),
+            Self::Caller(_, holder) => holder.caller.may_use(id),
         }
     }
 
     pub(crate) fn only_installation(&self) -> Option<&InstallationId> {
         match self {
             Self::Anyone => None,
-            Self::Caller(_, caller) => caller.only_installation(),
+            Self::Caller(_, holder) => holder.caller.only_installation(),
         }
     }
 
@@ -93,7 +101,7 @@ impl Admitted {
     /// must not be told which others exist.
     pub(crate) fn not_found(&self) -> Error {
         match self {
-            Self::Caller(_, caller) if caller.installations.is_some() => Error::NotAllowed,
+            Self::Caller(_, holder) if holder.caller.installations.is_some() => Error::NotAllowed,
             Self::Anyone | Self::Caller(..) => Error::NotFound,
         }
     }

@@ -148,6 +148,10 @@ impl Error {
                 "A call waits for its turn for as long as its header X-Request-Timeout says, \
                  such as 15s, or else EVERGREEN_QUEUE_TIMEOUT.",
             ),
+            Self::Limited(Limited::Quota { .. }) => Some(
+                "That is not GHL's limit: whoever made the key set it with \
+                 `evergreen keys create --quota`.",
+            ),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
             | Self::Timeout
             | Self::NoLocation
@@ -386,11 +390,17 @@ mod tests {
         let full = Limited::Full {
             retry_after: Duration::from_secs(200),
         };
+        let quota = Limited::Quota {
+            quota: "5/20s".parse().unwrap(),
+            retry_after: Duration::from_millis(3999),
+        };
+        assert!(quota.to_string().contains("5/20s"), "{quota}");
         for (limited, limit, seconds) in [
             (late(2001), "interval", "3"),
             (late(0), "interval", "1"),
             (full, "interval", "200"),
             (day, "day", "3600"),
+            (quota, "quota", "4"),
         ] {
             let response = Error::Limited(limited).into_response();
             assert_eq!(response.headers()[RETRY_AFTER], seconds, "{limited}");

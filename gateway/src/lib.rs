@@ -1,6 +1,6 @@
 //! The gateway: stateless replicas that put a live access token on every request to GHL.
 //!
-//! A request is let in (`caller`), its installation found (`installation`), the token taken from
+//! A request is let in (`caller`, `quota`), its installation found (`installation`), the token taken from
 //! memory (`cache`) and guarded (`guard`, `refresh`), and then it is streamed to GHL and its
 //! answer back (`forward`, `upstream`), no faster than GHL takes it (`limits`). A 401 that a fresh
 //! token cures is cured (`replay`), and what failed in passing is sent once more where that cannot
@@ -28,6 +28,7 @@ mod passthrough;
 mod path;
 mod pool;
 mod query;
+mod quota;
 mod refresh;
 mod repeat;
 mod replay;

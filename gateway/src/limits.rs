@@ -15,7 +15,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
-use store::KeyHash;
+use store::{KeyHash, Quota};
 use tokio::time::Instant;
 
 pub(crate) use limit::{Limit, Permit};
@@ -55,6 +55,8 @@ pub(crate) enum Limited {
     Full { retry_after: Duration },
     #[error("GHL's daily limit of calls for this location is used up")]
     Day { retry_after: Duration },
+    #[error("The quota of this API key, {quota}, is used up")]
+    Quota { quota: Quota, retry_after: Duration },
 }
 
 impl Limits {
@@ -81,11 +83,12 @@ impl Limits {
 }
 
 impl Limited {
-    /// Which of GHL's limits it is about.
+    /// Which limit it is about: one of GHL's, or the key's quota.
     pub(crate) fn limit(&self) -> &'static str {
         match self {
             Self::Interval { .. } | Self::Full { .. } => "interval",
             Self::Day { .. } => "day",
+            Self::Quota { .. } => "quota",
         }
     }
 
@@ -94,12 +97,13 @@ impl Limited {
         match self {
             Self::Interval { retry_after, .. }
             | Self::Full { retry_after }
-            | Self::Day { retry_after } => *retry_after,
+            | Self::Day { retry_after }
+            | Self::Quota { retry_after, .. } => *retry_after,
         }
     }
 }
 
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 

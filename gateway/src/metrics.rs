@@ -102,6 +102,7 @@ impl Metrics {
                 interval: counter!(LIMITED, "limit" => "interval"),
                 queue: counter!(LIMITED, "limit" => "queue"),
                 day: counter!(LIMITED, "limit" => "day"),
+                quota: counter!(LIMITED, "limit" => "quota"),
             },
         }
     }
@@ -118,6 +119,7 @@ impl Metrics {
             Limited::Interval { .. } => &self.limited.interval,
             Limited::Full { .. } => &self.limited.queue,
             Limited::Day { .. } => &self.limited.day,
+            Limited::Quota { .. } => &self.limited.quota,
         };
         counter.increment(1);
     }
@@ -128,6 +130,7 @@ struct PerLimit {
     interval: Counter,
     queue: Counter,
     day: Counter,
+    quota: Counter,
 }
 
 impl PerRoute {
@@ -214,7 +217,8 @@ fn describe() {
         LIMITED,
         Unit::Count,
         "Calls answered 429 by the gateway itself: interval, their turn would not have come in \
-         time; queue, too many waited already; day, the daily limit is used up"
+         time; queue, too many waited already; day, the daily limit is used up; \
+         quota, their key's quota is"
     );
     describe_counter!(
         REFUSED,

@@ -12,6 +12,7 @@ use store::{
 
 use crate::cache::{Source, Unavailable};
 use crate::limits::{Limit, Limits};
+use crate::quota::{Meter, Meters};
 
 const SCHEME: &str = "Bearer ";
 
@@ -136,18 +137,33 @@ impl Source for Places {
     }
 }
 
+/// A caller, and what is left of its quota.
+#[derive(Debug)]
+pub(crate) struct KeyHolder {
+    pub(crate) caller: Caller,
+    /// `None`: it has no quota.
+    pub(crate) meter: Option<Meter>,
+}
+
 /// Callers by their key.
 #[derive(Debug)]
-pub(crate) struct Keys(pub(crate) TokenReader);
+pub(crate) struct Keys {
+    pub(crate) reader: TokenReader,
+    pub(crate) meters: Meters,
+}
 
 impl Source for Keys {
     type Key = KeyHash;
-    type Value = Arc<Caller>;
+    type Value = Arc<KeyHolder>;
     /// A revocation takes effect within this even if its announcement is lost.
     const MAX_AGE: Duration = Duration::from_secs(1);
 
-    async fn read(&self, key: &KeyHash) -> Result<Option<Arc<Caller>>, Unavailable> {
-        Ok(self.0.caller(key).await?.map(Arc::new))
+    async fn read(&self, key: &KeyHash) -> Result<Option<Arc<KeyHolder>>, Unavailable> {
+        let caller = self.reader.caller(key).await?;
+        Ok(caller.map(|caller| {
+            let meter = caller.quota.map(|quota| self.meters.of(key, quota));
+            Arc::new(KeyHolder { caller, meter })
+        }))
     }
 }
 

@@ -8,6 +8,7 @@ use secrecy::SecretString;
 
 use crate::clock::Timestamp;
 use crate::id::InstallationId;
+use crate::quota::Quota;
 use crate::random;
 use crate::record::{Fields, Unreadable};
 
@@ -110,6 +111,8 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// `None`: all of them.
     pub installations: Option<Vec<InstallationId>>,
+    /// `None`: as many calls as it likes.
+    pub quota: Option<Quota>,
     pub created_at: Timestamp,
     /// `None`: never.
     pub expires_at: Option<Timestamp>,
@@ -152,6 +155,7 @@ impl Caller {
         fields.set("scopes", join(&self.scopes));
         let installations = self.installations.as_deref().map(join);
         fields.set("inst", installations.as_deref().unwrap_or("*"));
+        fields.set_optional("quota", self.quota);
         fields.set("made", self.created_at.as_millis());
         fields.set_optional("exp", self.expires_at.map(Timestamp::as_millis));
         fields.set_optional("rev", self.revoked_at.map(Timestamp::as_millis));
@@ -175,6 +179,7 @@ impl Caller {
                 "*" => None,
                 list => Some(split(list).ok_or(Unreadable::Malformed("inst"))?),
             },
+            quota: fields.parse_optional("quota")?,
             created_at: Timestamp::from_millis(fields.parse("made")?),
             expires_at: fields.parse_optional("exp")?.map(Timestamp::from_millis),
             revoked_at: fields.parse_optional("rev")?.map(Timestamp::from_millis),
@@ -202,6 +207,7 @@ mod tests {
             name: "crm sync".to_owned(),
             scopes: vec![Scope::Proxy, Scope::Tokens],
             installations: Some(vec![InstallationId::random(), InstallationId::random()]),
+            quota: Some("100/10s".parse().unwrap()),
             created_at: Timestamp::from_millis(5),
             expires_at: Some(Timestamp::from_millis(9)),
             revoked_at: None,
@@ -209,9 +215,22 @@ mod tests {
         assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
         let for_all = Caller {
             installations: None,
+            quota: None,
             ..caller
         };
         assert_eq!(Caller::from_fields(&for_all.to_fields()), Ok(for_all));
+    }
+
+    #[test]
+    fn a_key_that_was_made_before_there_were_quotas_has_none() {
+        let mut made = Fields::new();
+        made.set("name", "old");
+        made.set("inst", "*");
+        made.set("made", 5);
+        assert_eq!(Caller::from_fields(&made).unwrap().quota, None);
+        made.set("quota", "many");
+        let malformed = Err(Unreadable::Malformed("quota"));
+        assert_eq!(Caller::from_fields(&made), malformed);
     }
 
     #[test]
@@ -220,6 +239,7 @@ mod tests {
             name: "x".to_owned(),
             scopes: vec![Scope::Proxy],
             installations: Some(Vec::new()),
+            quota: None,
             created_at: Timestamp::from_millis(0),
             expires_at: Some(Timestamp::from_millis(10)),
             revoked_at: None,

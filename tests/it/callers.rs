@@ -1,5 +1,6 @@
 //! Who may call: keys and what they open, and addresses that others can reach.
 
+mod quota;
 mod tokens;
 
 use std::time::Duration;

@@ -557,6 +557,7 @@ async fn a_callers_key_is_known_by_its_hash_until_it_is_revoked() {
             name: "crm".to_owned(),
             scopes: vec![Scope::Proxy],
             installations: None,
+            quota: Some("100/10s".parse().unwrap()),
             created_at: store.reader.now(),
             expires_at: None,
             revoked_at: None,

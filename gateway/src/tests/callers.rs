@@ -104,6 +104,36 @@ async fn a_scope_is_needed() {
 }
 
 #[tokio::test]
+async fn what_is_spent_of_a_quota_stays_spent_when_the_key_is_read_again() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    for key in ["evg_1", "evg_2", "evg_3"] {
+        world.store.put_caller(key, &[Scope::Proxy], None);
+    }
+    for key in ["evg_1", "evg_2"] {
+        world.store.put_quota(key, "2/1h".parse().unwrap());
+    }
+    let status = async |key: &str| world.send(call(&id, key)).await.status();
+    for _ in 0..2 {
+        world.heard().await;
+        assert_eq!(status("evg_1").await, StatusCode::OK);
+        world.store.put_quota("evg_1", "2/1h".parse().unwrap());
+    }
+    world.heard().await;
+    let refused = world.send(call(&id, "evg_1")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "1800");
+    assert_eq!(json(refused).await["limit"], "quota");
+    assert_eq!(world.ghl.seen().len(), 2, "GHL was not asked");
+    for _ in 0..2 {
+        assert_eq!(status("evg_2").await, StatusCode::OK);
+        assert_eq!(status("evg_3").await, StatusCode::OK);
+    }
+    assert_eq!(status("evg_2").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(status("evg_3").await, StatusCode::OK);
+}
+
+#[tokio::test]
 async fn without_the_store_known_keys_go_on_opening() {
     let world = World::new().await;
     let id = world.install(LIFETIME);

@@ -22,7 +22,7 @@ use service::shutdown::Shutdown;
 use store::reader::Reads;
 use store::record::{Fields, StoredAccess, access_label};
 use store::{
-    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, ReadError, Scope, Status,
+    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, Quota, ReadError, Scope, Status,
     Timestamp, TokenReader, UserType,
 };
 use tokio::net::TcpListener;
@@ -302,12 +302,20 @@ impl FakeStore {
             name: "test".to_owned(),
             scopes: scopes.to_vec(),
             installations,
+            quota: None,
             created_at: self.now(),
             expires_at: None,
             revoked_at: None,
         };
         let hash = KeyHash::of(key);
         self.callers.lock().unwrap().insert(hash, caller);
+        let _ = self.changes.send(Change::Caller(hash));
+    }
+
+    pub(super) fn put_quota(&self, key: &str, quota: Quota) {
+        let hash = KeyHash::of(key);
+        let mut callers = self.callers.lock().unwrap();
+        callers.get_mut(&hash).unwrap().quota = Some(quota);
         let _ = self.changes.send(Change::Caller(hash));
     }
 

@@ -1,0 +1,80 @@
+//! Keys that are good for so many calls per interval.
+
+use std::time::Duration;
+
+use reqwest::Response;
+use tests::client::{body, get};
+use tests::up::Up;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
+
+use super::{PATIENCE, create_key, echo_of, until_status};
+
+/// How long one call of `5/20s` takes to come back: longer than a burst on a busy machine.
+const A_FIFTH: Duration = Duration::from_secs(4);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_key_gets_its_quota_and_no_more_until_some_of_it_has_come_back() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let key = create_key(&up, &["--name", "sync", "--quota", "5/20s"]).await;
+    let other = create_key(&up, &["--name", "shop"]).await;
+    let listed = up.command(&["keys", "list"]).run().await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    let line_of = |name: &str| listed.lines().find(|line| line.contains(name)).unwrap();
+    assert!(line_of("sync").contains(" 5/20s "), "{listed}");
+    assert!(!line_of("shop").contains('/'), "{listed}");
+
+    let began = Instant::now();
+    // Both at once, so that the other one is beside a key that is over its quota.
+    let [of_key, of_other] = [&key, &other].map(|key| {
+        let calls = (0..20).map(|_| echo_of(&up, &id).bearer_auth(key).send());
+        calls.collect::<JoinSet<_>>()
+    });
+    let (of_key, of_other) = tokio::join!(of_key.join_all(), of_other.join_all());
+    assert_eq!(refused(of_other).len(), 0);
+    let refused = refused(of_key);
+    assert_eq!(refused.len(), 15);
+    for answer in refused {
+        let after = answer.headers()["retry-after"].to_str().unwrap();
+        assert!((1..=4).contains(&after.parse::<u32>().unwrap()), "{after}");
+        let body = body(answer).await;
+        assert_eq!(body["limit"], "quota", "{body}");
+        assert!(body["message"].to_string().contains("5/20s"), "{body}");
+    }
+    let (_, metrics) = get(&up.client, &format!("{}/metrics", up.internal)).await;
+    let series = r#"evergreen_gateway_limited_total{limit="quota"} 15"#;
+    let has_counted = metrics.as_str().unwrap().lines().any(|line| line == series);
+    assert!(has_counted, "{metrics}");
+
+    // Its record is read again every second, which must not bring anything back.
+    until_status(200, PATIENCE, || echo_of(&up, &id).bearer_auth(&key)).await;
+    assert!(began.elapsed() >= A_FIFTH, "{:?}", began.elapsed());
+}
+
+/// The answers that are 429; all others are 200.
+fn refused(answers: Vec<reqwest::Result<Response>>) -> Vec<Response> {
+    let answers = answers.into_iter().map(Result::unwrap);
+    let (passed, refused): (Vec<_>, Vec<_>) = answers.partition(|it| it.status() == 200);
+    assert!(refused.iter().all(|it| it.status() == 429));
+    assert_eq!(passed.len() + refused.len(), 20);
+    refused
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_no_quota_makes_no_key() {
+    let up = Up::start(&[]).await;
+    for quota in ["0/1s", "5", "5/0s", "x/1s"] {
+        let create = ["keys", "create", "--name", "sync", "--quota", quota];
+        let answer = up.command(&create).run().await;
+        let message = String::from_utf8(answer.stderr).unwrap();
+        assert_eq!(answer.status.code(), Some(2), "{message}");
+        assert!(
+            message.contains(quota) && message.contains("such as 100/10s"),
+            "{message}"
+        );
+    }
+    let listed = up.command(&["keys", "list"]).run().await;
+    let listed = String::from_utf8(listed.stdout).unwrap();
+    assert!(!listed.contains("sync"), "{listed}");
+}
