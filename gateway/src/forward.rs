@@ -97,7 +97,7 @@ impl Core {
     pub(crate) async fn call(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
         let (permit, token) = self.turn(token, call.claim).await?;
         // Not before: calls that wait for one location's turn take no room from the others.
-        let _place = self
+        let place = self
             .load
             .enter()
             .inspect_err(|_| self.metrics.shed.increment(1))?;
@@ -118,7 +118,7 @@ impl Core {
         }
         headers::strip_hop_by_hop(response.headers_mut());
         *response.version_mut() = Version::HTTP_11;
-        Ok(response)
+        Ok(place.until_the_end_of(response))
     }
 
     /// The token, refreshed first if it is old.

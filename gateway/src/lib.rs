@@ -81,7 +81,7 @@ struct Core {
     broker: Upstream,
     metrics: Arc<Metrics>,
     repeats: Arc<Budget>,
-    load: Arc<Load>,
+    load: Load,
 }
 
 /// What callers and browsers reach.
@@ -138,7 +138,7 @@ impl Gateway {
             broker,
             metrics,
             repeats: Arc::new(Budget::full()),
-            load: Arc::new(load),
+            load,
         }))
     }
 

@@ -328,3 +328,19 @@ async fn what_is_the_brokers_goes_there_and_what_is_nobodys_is_404() {
     }
     assert_eq!(json(world.get("/health").await).await["status"], "ok");
 }
+
+#[tokio::test]
+async fn whoever_still_reads_its_answer_has_its_place() {
+    let world = World::with(&[("EVERGREEN_MAX_REQUESTS", "1")]).await;
+    let id = world.install(LIFETIME);
+    world
+        .ghl
+        .answers(async |_| Response::new(Body::from("an answer")));
+    let uri = format!("/ghl/x?installation_id={id}");
+    let unread = world.get(&uri).await;
+    assert_eq!(unread.status(), StatusCode::OK);
+    let refused = world.get(&uri).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert_eq!(text(unread).await, "an answer");
+    assert_eq!(world.get(&uri).await.status(), StatusCode::OK);
+}
