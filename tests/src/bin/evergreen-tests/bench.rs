@@ -3,7 +3,9 @@
 mod coherence;
 mod gateway;
 mod leases;
+mod overload;
 mod refresh;
+mod wrk;
 
 use clap::Subcommand;
 
@@ -17,6 +19,8 @@ pub(crate) enum Bench {
     Gateway(gateway::Args),
     /// How long it takes until all gateways have a token that was just committed
     Coherence(coherence::Args),
+    /// What a gateway still serves when it is asked for three times what it can; `ulimit -n 8192`
+    Overload(overload::Args),
 }
 
 pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
@@ -25,5 +29,6 @@ pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
         Bench::Leases(args) => leases::run(&args).await,
         Bench::Gateway(args) => gateway::run(&args).await,
         Bench::Coherence(args) => coherence::run(&args).await,
+        Bench::Overload(args) => overload::run(&args).await,
     }
 }

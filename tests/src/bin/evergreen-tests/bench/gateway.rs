@@ -11,11 +11,11 @@ mod instructions;
 mod picture;
 mod proxy;
 mod report;
-mod sample;
+pub(super) mod sample;
 mod scene;
 mod upstream;
 mod wrk;
-mod yard;
+pub(super) mod yard;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -30,7 +30,7 @@ use scene::{SCENES, Scene};
 use yard::Yard;
 
 /// A proxy has a core of the machine for itself.
-const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
+pub(super) const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
 /// This process, and with it wrk, the upstream and the store, have another.
 const OTHER_CORE: &str = "1";
 
@@ -141,7 +141,7 @@ async fn measure(args: &Args, yard: &Yard, scene: &'static Scene, kinds: &[Kind]
 }
 
 /// Whatever is started from here on stays there, too, if it is not told otherwise.
-fn stay_on_other_core() {
+pub(super) fn stay_on_other_core() {
     let id = std::process::id().to_string();
     let moved = Command::new("taskset")
         .args(["-a", "-c", "-p", OTHER_CORE, &id])

@@ -9,7 +9,7 @@ use super::instructions::Counted;
 use super::proxy::Kind;
 use super::sample::{FIGURES, Figure, Series, median};
 use super::scene::Scene;
-use super::wrk::Seen;
+use crate::bench::wrk::Seen;
 
 /// All proxies under one load.
 #[derive(Debug)]

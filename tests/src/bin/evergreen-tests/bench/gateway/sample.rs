@@ -75,7 +75,7 @@ pub(super) async fn take(yard: &Yard, scene: &Scene, proxy: &Proxy, length: Dura
     let used = proxy.program.cpu() - before;
     Sample {
         cpu_us: used.as_secs_f64() * 1e6 / seen.requests,
-        per_second: seen.requests / seen.seconds,
+        per_second: seen.per_second(),
         p50_us: seen.p50_us,
         p99_us: seen.p99_us,
         resident_mb: megabytes(proxy.program.resident_kb()),
@@ -110,6 +110,6 @@ pub(super) fn median(figures: impl Iterator<Item = f64>) -> f64 {
 }
 
 #[expect(clippy::cast_precision_loss, reason = "far below 2^52 kB")]
-pub(super) fn megabytes(kb: u64) -> f64 {
+pub(in crate::bench) fn megabytes(kb: u64) -> f64 {
     kb as f64 / 1024.0
 }

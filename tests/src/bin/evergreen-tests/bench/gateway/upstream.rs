@@ -17,9 +17,9 @@ const LARGE_BYTES: usize = 100_000;
 pub(super) const END: &str = r#"],"total":1000}"#;
 
 #[derive(Debug)]
-pub(super) struct Upstream {
+pub(in crate::bench) struct Upstream {
     /// `host:port`.
-    pub(super) plain: String,
+    pub(in crate::bench) plain: String,
     pub(super) tls: String,
     _program: Program,
 }
