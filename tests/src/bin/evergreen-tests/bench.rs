@@ -5,6 +5,7 @@ mod gateway;
 mod leases;
 mod overload;
 mod refresh;
+mod soak;
 mod wrk;
 
 use clap::Subcommand;
@@ -21,6 +22,8 @@ pub(crate) enum Bench {
     Coherence(coherence::Args),
     /// What a gateway still serves when it is asked for three times what it can; `ulimit -n 8192`
     Overload(overload::Args),
+    /// Full load and refreshes for long, and whether memory grows
+    Soak(soak::Args),
 }
 
 pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
@@ -30,5 +33,6 @@ pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
         Bench::Gateway(args) => gateway::run(&args).await,
         Bench::Coherence(args) => coherence::run(&args).await,
         Bench::Overload(args) => overload::run(&args).await,
+        Bench::Soak(args) => soak::run(&args).await,
     }
 }
