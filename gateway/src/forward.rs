@@ -100,6 +100,7 @@ impl Core {
         let place = self
             .load
             .enter()
+            .await
             .inspect_err(|_| self.metrics.shed.increment(1))?;
         // The first sending takes the request with it, so this copy has to be made before.
         let mut spare = match &call.body {
