@@ -58,13 +58,9 @@ impl Workers {
         })
         .await;
         let Self { workers, end } = self;
-        for Worker {
-            connections,
-            finished,
-            ..
-        } in workers
-        {
-            drop(connections);
+        // All hear of the end at once; none waits for what another has in flight.
+        let finishing: Vec<_> = workers.into_iter().map(|it| it.finished).collect();
+        for finished in finishing {
             // One that panicked has finished, too.
             let _ = finished.await;
         }
@@ -219,7 +215,15 @@ mod tests {
             let has_entered = timeout(SOON, entered.acquire()).await;
             has_entered.unwrap().unwrap().forget();
         }
+        let mut idle = Vec::new();
+        for _ in 0..count {
+            idle.push(TcpStream::connect(address).await.unwrap());
+        }
         shutdown.start();
+        // None waits for what is in flight elsewhere.
+        for stream in idle {
+            assert_eq!(answer(stream).await, "");
+        }
         may_answer.add_permits(1);
         let mut served: HashMap<String, usize> = HashMap::new();
         for stream in asked {
