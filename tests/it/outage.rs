@@ -15,6 +15,15 @@ use tokio::time::{Instant, sleep_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
+async fn until_committed(fleet: &Fleet, id: &str) {
+    until("the answer to reach the store", PATIENCE, || async {
+        let log = fleet.broker_logs();
+        let is_committed = |line: &String| line.contains(&format!("[REFRESH] {id}"));
+        holds(log.iter().any(is_committed), log)
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_seconds_without_the_store() {
     let _beside = tests::beside().await;
@@ -77,14 +86,7 @@ async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
     let away = Instant::now() + Duration::from_secs(35);
     sleep_until(away).await;
     fleet.redis.store.resume_process().await;
-    until("the kept answer to be committed", PATIENCE, || async {
-        let log = fleet.broker_logs();
-        let is_committed = log
-            .iter()
-            .any(|line| line.contains(&format!("[REFRESH] {id}")));
-        holds(is_committed, log.len())
-    })
-    .await;
+    until_committed(&fleet, &id).await;
     let log = fleet.broker_logs();
     let failed: Vec<_> = log
         .iter()
@@ -138,12 +140,7 @@ async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() 
     // Past the grace there is nothing left to be asked for.
     sleep_until(Instant::now() + Duration::from_secs(30)).await;
     fleet.redis.store.resume_process().await;
-    until("the answer to reach the store", PATIENCE, || async {
-        let log = fleet.broker_logs();
-        let is_committed = |line: &String| line.contains(&format!("[REFRESH] {id}"));
-        holds(log.iter().any(is_committed), log)
-    })
-    .await;
+    until_committed(&fleet, &id).await;
     fleet.expect_unharmed().await;
 }
 
@@ -196,12 +193,7 @@ async fn a_lost_answer_waits_for_a_place_among_the_refreshes() {
     hanging.await.unwrap();
     fleet.redis.store.resume_process().await;
     for id in &installed {
-        until("the answer to reach the store", PATIENCE, || async {
-            let log = fleet.broker_logs();
-            let is_committed = |line: &String| line.contains(&format!("[REFRESH] {id}"));
-            holds(log.iter().any(is_committed), log)
-        })
-        .await;
+        until_committed(&fleet, id).await;
     }
     fleet.expect_unharmed().await;
 }
