@@ -6,17 +6,14 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use crate::pool::Busy;
+use crate::pool::{self, Incoming};
 
 /// What GHL or the broker answers, as long as it may take.
 #[derive(Debug)]
 pub(crate) struct Answer {
     body: Incoming,
-    /// What it comes over, where that is for no other meanwhile, until it is over.
-    busy: Option<Busy>,
     idle: Duration,
     ends_at: Instant,
     /// There is one only while the other side is waited for: most answers come in one piece.
@@ -29,33 +26,17 @@ pub(crate) enum Interrupted {
     #[error("the answer stood still")]
     Stalled,
     #[error("the answer broke off")]
-    Broken(#[from] hyper::Error),
+    Broken(#[from] pool::Error),
 }
 
 impl Answer {
     /// Broken off when nothing came for `idle`, or when it is not over at `ends_at`.
-    pub(crate) fn new(
-        body: Incoming,
-        busy: Option<Busy>,
-        idle: Duration,
-        ends_at: Instant,
-    ) -> Self {
-        let mut answer = Self {
+    pub(crate) fn new(body: Incoming, idle: Duration, ends_at: Instant) -> Self {
+        Self {
             body,
-            busy,
             idle,
             ends_at,
             patience: None,
-        };
-        if answer.body.is_end_stream() {
-            answer.release();
-        }
-        answer
-    }
-
-    fn release(&mut self) {
-        if let Some(busy) = self.busy.take() {
-            busy.release();
         }
     }
 }
@@ -71,11 +52,6 @@ impl Body for Answer {
         let this = self.get_mut();
         if let Poll::Ready(frame) = Pin::new(&mut this.body).poll_frame(context) {
             this.patience = None;
-            match &frame {
-                Some(Ok(_)) if !this.body.is_end_stream() => {}
-                Some(Ok(_)) | None => this.release(),
-                Some(Err(_)) => this.busy = None,
-            }
             return Poll::Ready(frame.map(|frame| frame.map_err(Interrupted::Broken)));
         }
         let patience = this.patience.get_or_insert_with(|| {

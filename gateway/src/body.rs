@@ -100,6 +100,8 @@ pub(crate) enum Outgoing {
 pub(crate) enum Broken {
     #[error("it is longer than {limit} bytes")]
     TooLarge { limit: u64 },
+    #[error("it has another length than was said")]
+    Length,
     #[error("the caller broke it off")]
     Caller(#[source] axum::Error),
 }
@@ -116,6 +118,14 @@ impl Outgoing {
             left: limit,
             limit,
             progress: Arc::new(Progress::start()),
+        }
+    }
+
+    /// All of it, where it can be sent again.
+    pub(crate) fn held(&self) -> Option<Bytes> {
+        match self {
+            Self::Held(bytes) => Some(bytes.clone()),
+            Self::Stream { .. } => None,
         }
     }
 

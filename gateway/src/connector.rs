@@ -26,7 +26,7 @@ const ATTEMPTS: u32 = 3;
 /// Before the second attempt, and twice as long before the third.
 const PAUSE: Duration = Duration::from_millis(50);
 
-type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
+pub(crate) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type BoxError = Box<dyn Error + Send + Sync>;
 
 /// What everything on the way to GHL is sent through.

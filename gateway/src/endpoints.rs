@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
-use http::header::{ACCEPT, CONTENT_LENGTH, CONTENT_TYPE};
+use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
 use serde::Serialize;
@@ -112,11 +112,10 @@ pub(crate) async fn test_connection(
         method: Method::GET,
         uri: gateway.ghl.base.uri(&own_path(&token)?, None, None)?,
         headers: plain_headers(&parts),
-        body: Outgoing::empty(),
         claim: gateway.claim(&caller, &parts.headers)?,
     };
     let asked = Instant::now();
-    let answer = gateway.call(&token, call).await?;
+    let answer = gateway.call(&token, &call, Outgoing::empty()).await?;
     let latency = asked.elapsed();
     let status = answer.status();
     let message = if status.is_success() {
@@ -176,7 +175,6 @@ async fn create(
     let completed = complete(&body, location)?;
     let uri = gateway.ghl.base.uri(path, parts.uri.query(), None)?;
     parts.headers.insert(CONTENT_TYPE, JSON);
-    parts.headers.insert(CONTENT_LENGTH, completed.len().into());
     gateway
         .forward(&caller, &token, parts, uri, Payload::Held(completed))
         .await
@@ -200,7 +198,6 @@ fn plain_headers(parts: &Parts) -> HeaderMap {
             plain.insert(name, value.clone());
         }
     }
-    headers::for_ghl(&mut plain);
     plain
 }
 

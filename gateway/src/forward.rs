@@ -4,8 +4,9 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
+use bytes::Bytes;
 use http::request::Parts;
-use http::{HeaderMap, Method, StatusCode, Uri, Version, header};
+use http::{HeaderMap, Method, StatusCode, Uri};
 use store::{InstallationId, LocationId, Scope, Status};
 use tracing::Span;
 
@@ -14,20 +15,29 @@ use crate::body::{Outgoing, Payload};
 use crate::caller::Admitted;
 use crate::error::Error;
 use crate::guard::{Verdict, judge};
+use crate::headers::Sent;
 use crate::installation::{Hint, Hints, Kind};
 use crate::limits::Claim;
+use crate::path;
+use crate::pool::Outbound;
 use crate::refresh::Urgency;
 use crate::token::Token;
-use crate::{headers, path};
 
-/// A request ready for GHL, all but its token.
-#[derive(Debug)]
+/// A request for GHL, all but its body and its token.
+#[derive(Clone, Debug)]
 pub(crate) struct Call {
     pub(crate) method: Method,
     pub(crate) uri: Uri,
+    /// As its caller sent them.
     pub(crate) headers: HeaderMap,
-    pub(crate) body: Outgoing,
     pub(crate) claim: Claim,
+}
+
+/// A call that can be sent again.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spare<'c> {
+    pub(crate) call: &'c Call,
+    pub(crate) body: &'c Bytes,
 }
 
 /// Forwards what came below `/ghl` to where GHL has it.
@@ -76,7 +86,6 @@ impl Core {
         payload: Payload,
     ) -> Result<Response, Error> {
         let claim = self.claim(caller, &parts.headers)?;
-        headers::for_ghl(&mut parts.headers);
         service::trace::inject(&Span::current(), &mut parts.headers);
         let body = match payload {
             Payload::Held(bytes) => Outgoing::Held(bytes),
@@ -86,15 +95,19 @@ impl Core {
             method: parts.method,
             uri,
             headers: parts.headers,
-            body,
             claim,
         };
-        self.call(token, call).await
+        self.call(token, &call, body).await
     }
 
     /// Sends a request to GHL when its turn comes, and again where a fresh token or another turn
     /// is all that it lacks.
-    pub(crate) async fn call(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
+    pub(crate) async fn call(
+        &self,
+        token: &Arc<Token>,
+        call: &Call,
+        body: Outgoing,
+    ) -> Result<Response, Error> {
         let (permit, token) = self.turn(token, call.claim).await?;
         // Not before: calls that wait for one location's turn take no room from the others.
         let place = self
@@ -102,23 +115,17 @@ impl Core {
             .enter()
             .await
             .inspect_err(|_| self.metrics.shed.increment(1))?;
-        // The first sending takes the request with it, so this copy has to be made before.
-        let mut spare = match &call.body {
-            Outgoing::Stream { .. } => None,
-            Outgoing::Held(_) => Some(call.held_again()),
-        };
-        let mut response = self.send_repeatedly(&token, call, spare.as_mut()).await?;
+        let held = body.held();
+        let spare = held.as_ref().map(|body| Spare { call, body });
+        let mut response = self.send_repeatedly(&token, call, body, spare).await?;
         permit.answered(&response);
         // Rare, so they shall not make the future of every request larger.
         if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            let spare = spare.as_ref().map(Call::held_again);
             response = Box::pin(self.send_later(&token, spare, response)).await?;
         }
         if response.status() == StatusCode::UNAUTHORIZED && token.status != Status::Static {
             response = Box::pin(self.cure(token, spare, response)).await?;
         }
-        headers::strip_hop_by_hop(response.headers_mut());
-        *response.version_mut() = Version::HTTP_11;
         Ok(place.until_the_end_of(response))
     }
 
@@ -208,29 +215,21 @@ impl Core {
 }
 
 impl Call {
-    /// The request with the token in it.
-    pub(crate) fn with(self, token: &Token) -> Request<Outgoing> {
-        let mut request = Request::new(self.body);
-        *request.method_mut() = self.method;
-        *request.uri_mut() = self.uri;
-        *request.headers_mut() = self.headers;
-        let headers = request.headers_mut();
-        headers.insert(header::AUTHORIZATION, token.bearer.clone());
-        request
-    }
-
-    /// The same request, as far as its body is held.
-    pub(crate) fn held_again(&self) -> Self {
-        let body = match &self.body {
-            Outgoing::Held(bytes) => Outgoing::Held(bytes.clone()),
-            Outgoing::Stream { .. } => Outgoing::empty(),
-        };
-        Self {
-            method: self.method.clone(),
-            uri: self.uri.clone(),
-            headers: self.headers.clone(),
-            body,
-            claim: self.claim,
+    /// The call with the token in it.
+    pub(crate) fn with<'c>(&'c self, token: &'c Token) -> Outbound<'c> {
+        Outbound {
+            method: &self.method,
+            uri: &self.uri,
+            headers: Sent::ToGhl {
+                callers: &self.headers,
+                bearer: &token.bearer,
+            },
         }
+    }
+}
+
+impl Spare<'_> {
+    pub(crate) fn body_again(&self) -> Outgoing {
+        Outgoing::Held(self.body.clone())
     }
 }

@@ -1,6 +1,6 @@
 //! Which headers cross the gateway, and which end here.
 
-use http::header::{CONNECTION, CONTENT_TYPE, Entry, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Names the installation to us.
@@ -18,7 +18,7 @@ const DEFAULT_VERSION: HeaderValue = HeaderValue::from_static(ghl::api::DEFAULT_
 const DEFAULT_AGENT: HeaderValue = HeaderValue::from_static(ghl::api::USER_AGENT);
 
 /// About one connection, not about the message: RFC 9110, 7.6.1.
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
         "connection"
@@ -38,12 +38,7 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 fn is_ours(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "authorization"
-            | "expect"
-            | "host"
-            | "x-api-key"
-            | "x-installation-id"
-            | "x-request-timeout"
+        "authorization" | "expect" | "x-api-key" | "x-installation-id" | "x-request-timeout"
     )
 }
 
@@ -61,33 +56,61 @@ fn is_behind_us(name: &HeaderName) -> bool {
     )
 }
 
-/// Makes a caller's headers ready for GHL, all but the token.
-pub(crate) fn for_ghl(headers: &mut HeaderMap) {
-    strip(headers, |name| {
-        is_hop_by_hop(name) || is_ours(name) || is_behind_us(name)
-    });
-    if let Entry::Vacant(version) = headers.entry(VERSION) {
-        version.insert(DEFAULT_VERSION);
-    }
-    if let Entry::Vacant(agent) = headers.entry(USER_AGENT) {
-        agent.insert(DEFAULT_AGENT);
+/// Said anew for each connection.
+fn is_about_body_or_host(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "content-length" | "host" | "transfer-encoding"
+    )
+}
+
+/// The headers of a request as the other side gets them, all but those about its body and its host.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Sent<'h> {
+    /// A caller's, and the token.
+    ToGhl {
+        callers: &'h HeaderMap,
+        bearer: &'h HeaderValue,
+    },
+    ToBroker(&'h HeaderMap),
+}
+
+impl Sent<'_> {
+    /// Nothing is copied or taken out before: this is all the work there is with them.
+    pub(crate) fn for_each(self, mut send: impl FnMut(&HeaderName, &HeaderValue)) {
+        let (headers, bearer) = match self {
+            Self::ToBroker(headers) => (headers, None),
+            Self::ToGhl { callers, bearer } => (callers, Some(bearer)),
+        };
+        let private: Vec<HeaderName> = named_by_connection(headers).collect();
+        let (mut has_version, mut has_agent) = (false, false);
+        for (name, value) in headers {
+            let ends_here = is_hop_by_hop(name) || is_about_body_or_host(name);
+            let is_private = bearer.is_some() && (is_ours(name) || is_behind_us(name));
+            if ends_here || is_private || private.contains(name) {
+                continue;
+            }
+            has_version |= *name == VERSION;
+            has_agent |= *name == USER_AGENT;
+            send(name, value);
+        }
+        if let Some(bearer) = bearer {
+            send(&AUTHORIZATION, bearer);
+            if !has_version {
+                send(&VERSION, &DEFAULT_VERSION);
+            }
+            if !has_agent {
+                send(&USER_AGENT, &DEFAULT_AGENT);
+            }
+        }
     }
 }
 
 /// Takes out what is about the connection the message came on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    strip(headers, is_hop_by_hop);
-}
-
-/// Takes out what ends here, and what `Connection` names.
-///
-/// One look at each name that is there: a lookup for each that might be costs ten times as much.
-fn strip(headers: &mut HeaderMap, ends_here: impl Fn(&HeaderName) -> bool) {
-    let ending = headers.keys().filter(|name| ends_here(name));
+    let ending = headers.keys().filter(|name| is_hop_by_hop(name));
     let mut ending: Vec<HeaderName> = ending.cloned().collect();
-    if ending.contains(&CONNECTION) {
-        ending.extend(named_by_connection(headers));
-    }
+    ending.extend(named_by_connection(headers));
     for name in ending {
         headers.remove(name);
     }
@@ -128,6 +151,17 @@ mod tests {
         pairs.collect()
     }
 
+    const BEARER: HeaderValue = HeaderValue::from_static("Bearer token");
+
+    fn to_ghl(callers: &HeaderMap) -> HeaderMap {
+        let mut sent = HeaderMap::new();
+        let bearer = &BEARER;
+        Sent::ToGhl { callers, bearer }.for_each(|name, value| {
+            sent.append(name, value.clone());
+        });
+        sent
+    }
+
     #[test]
     fn what_is_about_the_connection_ends_here() {
         let mut headers = map(&[
@@ -139,13 +173,19 @@ mod tests {
             ("upgrade", "websocket"),
             ("x-ratelimit-remaining", "99"),
         ]);
+        let mut sent = to_ghl(&headers);
+        for ours in [AUTHORIZATION, VERSION, USER_AGENT] {
+            assert!(sent.remove(ours).is_some());
+        }
         strip_hop_by_hop(&mut headers);
-        assert_eq!(headers, map(&[("x-ratelimit-remaining", "99")]));
+        for passed in [headers, sent] {
+            assert_eq!(passed, map(&[("x-ratelimit-remaining", "99")]));
+        }
     }
 
     #[test]
     fn our_keys_and_names_are_never_forwarded() {
-        let mut headers = map(&[
+        let headers = map(&[
             ("authorization", "Bearer evg_1"),
             ("x-api-key", "evg_1"),
             ("x-installation-id", "install_1"),
@@ -154,21 +194,21 @@ mod tests {
             ("expect", "100-continue"),
             ("accept", "*/*"),
         ]);
-        for_ghl(&mut headers);
         let expected = map(&[
             ("accept", "*/*"),
+            ("authorization", "Bearer token"),
             ("version", ghl::api::DEFAULT_VERSION),
             ("user-agent", ghl::api::USER_AGENT),
         ]);
-        assert_eq!(headers, expected);
+        assert_eq!(to_ghl(&headers), expected);
     }
 
     #[test]
     fn the_callers_version_and_agent_pass() {
-        let mut headers = map(&[("version", "v3"), ("user-agent", "curl/8")]);
-        let before = headers.clone();
-        for_ghl(&mut headers);
-        assert_eq!(headers, before);
+        let headers = map(&[("version", "v3"), ("user-agent", "curl/8")]);
+        let mut expected = headers.clone();
+        expected.insert(AUTHORIZATION, BEARER);
+        assert_eq!(to_ghl(&headers), expected);
     }
 
     #[test]

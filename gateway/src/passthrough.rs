@@ -4,14 +4,15 @@ use std::sync::Arc;
 
 use axum::extract::Request;
 use axum::response::Response;
-use http::{HeaderName, Version, header};
+use http::{HeaderName, header};
 use http_body::Body as _;
 use tracing::Span;
 
 use crate::Core;
 use crate::body::Outgoing;
 use crate::error::Error;
-use crate::headers;
+use crate::headers::Sent;
+use crate::pool::Outbound;
 
 /// Tells the broker the public origin, which is in a header about another connection.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -23,7 +24,6 @@ pub(crate) async fn to_broker(gateway: Arc<Core>, request: Request) -> Result<Re
     if body.size_hint().lower() > limit {
         return Err(Error::TooLarge { limit });
     }
-    headers::strip_hop_by_hop(&mut parts.headers);
     if let Some(host) = parts.headers.remove(header::HOST) {
         parts.headers.entry(FORWARDED_HOST).or_insert(host);
     }
@@ -34,12 +34,10 @@ pub(crate) async fn to_broker(gateway: Arc<Core>, request: Request) -> Result<Re
     } else {
         Outgoing::stream(body, limit)
     };
-    let mut request = Request::new(body);
-    *request.method_mut() = parts.method;
-    *request.uri_mut() = gateway.broker.base.uri_as_is(&parts.uri)?;
-    *request.headers_mut() = parts.headers;
-    let mut response = gateway.broker.send(request).await?;
-    headers::strip_hop_by_hop(response.headers_mut());
-    *response.version_mut() = Version::HTTP_11;
-    Ok(response)
+    let request = Outbound {
+        method: &parts.method,
+        uri: &gateway.broker.base.uri_as_is(&parts.uri)?,
+        headers: Sent::ToBroker(&parts.headers),
+    };
+    gateway.broker.send(request, body).await
 }

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
-use http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode};
 use store::{Generation, InstallationId, TokenReader};
 use tokio::time::{Instant, sleep_until, timeout, timeout_at};
@@ -16,6 +16,8 @@ use crate::Core;
 use crate::body::{Outgoing, read};
 use crate::cache::Cache;
 use crate::error::{Chain, Error};
+use crate::headers::Sent;
+use crate::pool::Outbound;
 use crate::token::{Token, Tokens};
 use crate::upstream::Upstream;
 
@@ -167,7 +169,7 @@ impl Refresher {
         let request = self.request(&id, generation);
         let asking = tokio::spawn(async move {
             let answer = match request {
-                Ok(request) => self.post(&id, request).await,
+                Ok(request) => self.post(&id, &request).await,
                 Err(_) => Answer::Failed,
             };
             // Once for all who wait, whatever the answer: the announcement may be behind it.
@@ -194,22 +196,27 @@ impl Refresher {
         &self,
         id: &InstallationId,
         generation: Generation,
-    ) -> Result<Request<Outgoing>, http::Error> {
+    ) -> Result<Request<()>, http::Error> {
         let path = format!("/v1/installations/{id}/refresh");
         let query = format!("generation={generation}");
         let pass = HeaderValue::try_from(self.reader.sign_refresh(id, generation))?;
-        let mut request = Request::new(Outgoing::empty());
+        let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, pass);
-        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
         service::trace::inject(&Span::current(), headers);
         Ok(request)
     }
 
-    async fn post(&self, id: &InstallationId, request: Request<Outgoing>) -> Answer {
-        let response = match timeout(BROKER_PATIENCE, self.broker.send(request)).await {
+    async fn post(&self, id: &InstallationId, request: &Request<()>) -> Answer {
+        let outbound = Outbound {
+            method: request.method(),
+            uri: request.uri(),
+            headers: Sent::ToBroker(request.headers()),
+        };
+        let sending = self.broker.send(outbound, Outgoing::empty());
+        let response = match timeout(BROKER_PATIENCE, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
                 debug!(installation = %id, error = %Chain(&error), "the broker cannot be asked");

@@ -11,8 +11,9 @@ use http::{HeaderName, StatusCode, header};
 use tokio::time::{Instant, sleep};
 
 use crate::Core;
+use crate::body::Outgoing;
 use crate::error::Error;
-use crate::forward::Call;
+use crate::forward::{Call, Spare};
 use crate::guard::is_alive;
 use crate::token::Token;
 use crate::upstream::{Failure, Kind};
@@ -90,18 +91,19 @@ fn pause(outcome: &Result<Response, Error>, repeats: u32) -> Option<Duration> {
 }
 
 impl Core {
-    /// Sends the request, and sends it again where that may help and cannot harm. `spare` is the same
-    /// request, as far as its body is held.
+    /// Sends the call, and sends it again where that may help and cannot harm. `spare` is the same
+    /// call, where its body is held.
     pub(crate) async fn send_repeatedly(
         &self,
         token: &Token,
-        call: Call,
-        spare: Option<&mut Call>,
+        call: &Call,
+        body: Outgoing,
+        spare: Option<Spare<'_>>,
     ) -> Result<Response, Error> {
         self.repeats.earn();
-        let outcome = self.ghl.send(call.with(token)).await;
+        let outcome = self.ghl.send(call.with(token), body).await;
         match spare {
-            Some(spare) if is_passing(&outcome) && is_repeatable(spare) => {
+            Some(spare) if is_passing(&outcome) && is_repeatable(call) => {
                 // Rare, so it shall not make the future of every request larger.
                 Box::pin(self.send_again(token, spare, outcome)).await
             }
@@ -112,11 +114,11 @@ impl Core {
     async fn send_again(
         &self,
         token: &Token,
-        spare: &mut Call,
+        spare: Spare<'_>,
         mut outcome: Result<Response, Error>,
     ) -> Result<Response, Error> {
         let patience = Instant::now() + self.config.response_timeout;
-        let deadline = patience.min(spare.claim.deadline);
+        let deadline = patience.min(spare.call.claim.deadline);
         for repeats in 0..REPEATS {
             if !is_passing(&outcome) {
                 break;
@@ -132,7 +134,10 @@ impl Core {
                 break;
             }
             self.metrics.repeated.increment(1);
-            outcome = self.ghl.send(spare.held_again().with(token)).await;
+            outcome = self
+                .ghl
+                .send(spare.call.with(token), spare.body_again())
+                .await;
         }
         outcome
     }
@@ -144,7 +149,6 @@ mod tests {
     use http::{HeaderMap, HeaderValue, Method, Uri};
 
     use super::*;
-    use crate::body::Outgoing;
     use crate::limits::Claim;
     use crate::upstream::Peer;
 
@@ -171,7 +175,6 @@ mod tests {
             method,
             uri: Uri::from_static("http://ghl/"),
             headers,
-            body: Outgoing::empty(),
             claim: Claim {
                 caller: None,
                 deadline: Instant::now(),

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use crate::Core;
 use crate::error::Error;
-use crate::forward::Call;
+use crate::forward::{Call, Spare};
 use crate::guard::{Verdict, judge};
 use crate::refresh::Urgency;
 use crate::token::Token;
@@ -30,14 +30,13 @@ impl Core {
     pub(crate) async fn cure(
         &self,
         token: Arc<Token>,
-        spare: Option<Call>,
+        spare: Option<Spare<'_>>,
         refused: Response,
     ) -> Result<Response, Error> {
         if self.refresher.is_uncured(&token) {
             return Ok(refused);
         }
-        let again = spare.as_ref().filter(|_| is_encoded(&refused));
-        let refused = match again.map(Call::held_again) {
+        let refused = match spare.filter(|_| is_encoded(&refused)) {
             Some(again) => self.in_plain_words(&token, again).await?,
             None => refused,
         };
@@ -50,11 +49,11 @@ impl Core {
             Unauthorized::Expired => {}
         }
         let fresh = self.newer_than(&token).await?;
-        let Some(call) = spare else {
+        let Some(again) = spare else {
             self.refresher.note_uncured(&fresh);
             return Err(Error::SendAgain);
         };
-        let answer = self.send(&fresh, call).await?;
+        let answer = self.send(&fresh, again).await?;
         if answer.status() == StatusCode::UNAUTHORIZED {
             self.refresher.note_uncured(&fresh);
         }
@@ -63,10 +62,19 @@ impl Core {
 
     /// The same request once more, so that it is refused in words that can be read: a compressed
     /// 401 tells nothing. It was refused, so it had no effect.
-    async fn in_plain_words(&self, token: &Arc<Token>, mut call: Call) -> Result<Response, Error> {
+    async fn in_plain_words(
+        &self,
+        token: &Arc<Token>,
+        again: Spare<'_>,
+    ) -> Result<Response, Error> {
+        let mut call = Call::clone(again.call);
         let identity = HeaderValue::from_static("identity");
         call.headers.insert(ACCEPT_ENCODING, identity);
-        self.send(token, call).await
+        let plain = Spare {
+            call: &call,
+            ..again
+        };
+        self.send(token, plain).await
     }
 
     async fn newer_than(&self, refused: &Token) -> Result<Arc<Token>, Error> {

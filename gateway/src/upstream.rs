@@ -8,7 +8,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::response::Response;
-use http::Request;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Answer;
@@ -17,7 +16,7 @@ use crate::config::Config;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::path::Base;
-use crate::pool::{NoAnswer, Pool};
+use crate::pool::{NoAnswer, Outbound, Pool};
 
 /// Whom we talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -78,17 +77,21 @@ impl Upstream {
     ///
     /// A body on its way is not counted as silence; neither may take longer than all in all.
     /// Dropping this future drops the request.
-    pub(crate) async fn send(&self, request: Request<Outgoing>) -> Result<Response, Error> {
-        let progress = request.body().progress();
+    pub(crate) async fn send(
+        &self,
+        request: Outbound<'_>,
+        body: Outgoing,
+    ) -> Result<Response, Error> {
+        let progress = body.progress();
         let sent = Instant::now();
-        let mut answering = pin!(self.pool.send(request));
+        let mut answering = pin!(self.pool.send(request, body));
         let ends_at = sent + self.total_timeout;
         loop {
             let last_moved = progress.as_ref().map_or(sent, |it| it.last_moved());
             let deadline = (last_moved + self.response_timeout).min(ends_at);
             match timeout_at(deadline, &mut answering).await {
-                Ok(Ok((response, busy))) => {
-                    let answer = |body| Answer::new(body, busy, self.idle_timeout, ends_at);
+                Ok(Ok(response)) => {
+                    let answer = |body| Answer::new(body, self.idle_timeout, ends_at);
                     return Ok(response.map(|body| axum::body::Body::new(answer(body))));
                 }
                 Ok(Err(error)) => return Err(self.explain(error)),
@@ -118,7 +121,7 @@ impl Upstream {
             }
             NoAnswer::Broken(reason) => match cause::<Broken>(reason) {
                 Some(Broken::TooLarge { limit }) => return Error::TooLarge { limit: *limit },
-                Some(Broken::Caller(_)) => return Error::BodyBroke,
+                Some(Broken::Caller(_) | Broken::Length) => return Error::BodyBroke,
                 None => Kind::Broken,
             },
         };

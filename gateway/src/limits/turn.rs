@@ -12,7 +12,7 @@ use super::{Claim, Limited, Permit};
 use crate::Core;
 use crate::caller::Admitted;
 use crate::error::Error;
-use crate::forward::Call;
+use crate::forward::Spare;
 use crate::headers;
 use crate::token::Token;
 
@@ -49,10 +49,17 @@ impl Core {
         }
     }
 
-    /// Sends a call to GHL when its turn comes.
-    pub(crate) async fn send(&self, token: &Arc<Token>, call: Call) -> Result<Response, Error> {
-        let (permit, token) = self.turn(token, call.claim).await?;
-        let answer = self.ghl.send(call.with(&token)).await?;
+    /// Sends a call to GHL again, when its turn comes.
+    pub(crate) async fn send(
+        &self,
+        token: &Arc<Token>,
+        spare: Spare<'_>,
+    ) -> Result<Response, Error> {
+        let (permit, token) = self.turn(token, spare.call.claim).await?;
+        let answer = self
+            .ghl
+            .send(spare.call.with(&token), spare.body_again())
+            .await?;
         permit.answered(&answer);
         Ok(answer)
     }
@@ -64,19 +71,22 @@ impl Core {
     pub(crate) async fn send_later(
         &self,
         token: &Arc<Token>,
-        spare: Option<Call>,
+        spare: Option<Spare<'_>>,
         mut refused: Response,
     ) -> Result<Response, Error> {
-        let Some(call) = spare else {
+        let Some(spare) = spare else {
             return Ok(refused);
         };
         while refused.status() == StatusCode::TOO_MANY_REQUESTS {
-            let (permit, token) = match self.wait(token, call.claim, Rank::Again).await {
+            let (permit, token) = match self.wait(token, spare.call.claim, Rank::Again).await {
                 Ok(turn) => turn,
                 Err(Error::Limited(Limited::Interval { .. } | Limited::Full { .. })) => break,
                 Err(error) => return Err(error),
             };
-            refused = self.ghl.send(call.held_again().with(&token)).await?;
+            refused = self
+                .ghl
+                .send(spare.call.with(&token), spare.body_again())
+                .await?;
             permit.answered(&refused);
         }
         Ok(refused)

@@ -51,6 +51,9 @@ pub(crate) struct Args {
     /// Only these
     #[arg(long, value_name = "SCENE,…", value_delimiter = ',', value_parser = scene::named)]
     scenes: Vec<&'static Scene>,
+    /// No scenes: the memory of idle connections and the instructions alone
+    #[arg(long, conflicts_with = "scenes")]
+    counts: bool,
     /// Where the figures go as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
@@ -71,6 +74,7 @@ impl Args {
 
     fn scenes(&self) -> Vec<&'static Scene> {
         match self.scenes.as_slice() {
+            _ if self.counts => Vec::new(),
             [] => SCENES.iter().collect(),
             named => named.to_vec(),
         }

@@ -1,0 +1,127 @@
+//! Where the body of an answer ends: RFC 9112, 6 and 7.
+
+use bytes::{Buf, Bytes, BytesMut};
+use http_body::SizeHint;
+use httparse::{EMPTY_HEADER, Status, parse_chunk_size, parse_headers};
+
+use super::Malformed;
+
+/// As long as the line before a chunk may be, in bytes.
+const CHUNK_LINE_BYTES: usize = 1024;
+
+/// As long as everything after the last chunk may be, in bytes.
+const TRAILER_BYTES: usize = 16 * 1024;
+
+/// What of an answer's body is still to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Framing {
+    /// So many bytes.
+    Length(u64),
+    Chunks(Chunks),
+    /// All there is until the connection is closed.
+    UntilClosed,
+}
+
+/// What comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Chunks {
+    Size,
+    /// So many bytes of a chunk, and the end of its line.
+    Data(u64),
+    Trailers,
+    Nothing,
+}
+
+impl Framing {
+    pub(super) const NOTHING: Self = Self::Length(0);
+
+    pub(super) fn is_over(&self) -> bool {
+        matches!(self, Self::Length(0) | Self::Chunks(Chunks::Nothing))
+    }
+
+    /// Takes the next piece of the body from what was read; `None`: more has to be read first,
+    /// unless it is over.
+    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
+        match self {
+            Self::Length(left) => Ok(take(left, read)),
+            Self::UntilClosed => Ok((!read.is_empty()).then(|| read.split().freeze())),
+            Self::Chunks(chunks) => {
+                chunks.advance(read)?;
+                let Chunks::Data(left) = chunks else {
+                    return Ok(None);
+                };
+                let data = take(left, read);
+                // So that the last piece is known to be the last.
+                chunks.advance(read)?;
+                Ok(data)
+            }
+        }
+    }
+
+    /// The connection was closed. An error: too early.
+    pub(super) fn closed(&mut self) -> Result<(), ()> {
+        match self {
+            Self::UntilClosed => {
+                *self = Self::NOTHING;
+                Ok(())
+            }
+            Self::Length(_) | Self::Chunks(_) => Err(()),
+        }
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Length(left) => SizeHint::with_exact(*left),
+            Self::Chunks(Chunks::Nothing) => SizeHint::with_exact(0),
+            Self::Chunks(_) | Self::UntilClosed => SizeHint::default(),
+        }
+    }
+}
+
+impl Chunks {
+    /// Goes past everything that is not the body's.
+    fn advance(&mut self, read: &mut BytesMut) -> Result<(), Malformed> {
+        loop {
+            *self = match self {
+                Self::Size => match parse_chunk_size(read) {
+                    Ok(Status::Complete((length, size))) => {
+                        read.advance(length);
+                        match size {
+                            0 => Self::Trailers,
+                            size => Self::Data(size),
+                        }
+                    }
+                    Ok(Status::Partial) if read.len() < CHUNK_LINE_BYTES => return Ok(()),
+                    Ok(Status::Partial) | Err(_) => return Err(Malformed::Chunks),
+                },
+                Self::Data(0) => match read.get(..2) {
+                    Some(b"\r\n") => {
+                        read.advance(2);
+                        Self::Size
+                    }
+                    Some(_) => return Err(Malformed::Chunks),
+                    None => return Ok(()),
+                },
+                Self::Trailers => match parse_headers(read, &mut [EMPTY_HEADER; 32]) {
+                    Ok(Status::Complete((length, _))) => {
+                        read.advance(length);
+                        Self::Nothing
+                    }
+                    Ok(Status::Partial) if read.len() < TRAILER_BYTES => return Ok(()),
+                    Ok(Status::Partial) | Err(_) => return Err(Malformed::Chunks),
+                },
+                Self::Data(_) | Self::Nothing => return Ok(()),
+            };
+        }
+    }
+}
+
+/// As much of what is left as was read.
+fn take(left: &mut u64, read: &mut BytesMut) -> Option<Bytes> {
+    let count = usize::try_from(*left).map_or(read.len(), |left| left.min(read.len()));
+    if count == 0 {
+        return None;
+    }
+    *left -= count as u64;
+    Some(read.split_to(count).freeze())
+}
