@@ -23,7 +23,7 @@ use super::{Failed, Outbound};
 use crate::body::{Broken, Outgoing};
 use crate::connector;
 use framing::Framing;
-use head::Head;
+use head::{Head, Names};
 
 /// Room for the first read of an answer, in bytes: a head and what most bodies have.
 const FIRST_READ_BYTES: usize = 8 * 1024;
@@ -35,6 +35,7 @@ pub(super) struct Connection {
     request: Request,
     /// What has come and was not used yet: nothing, between two calls.
     read: BytesMut,
+    names: Names,
     /// How much the next read takes at most.
     room: usize,
 }
@@ -108,6 +109,7 @@ impl Connection {
             stream: TokioIo::new(stream),
             request: Request::default(),
             read: BytesMut::new(),
+            names: Names::default(),
             room: FIRST_READ_BYTES,
         })
     }
@@ -178,7 +180,7 @@ impl Connection {
     ) -> Poll<Result<Head, Error>> {
         loop {
             if !self.read.is_empty()
-                && let Some(head) = head::parse(&mut self.read, method)?
+                && let Some(head) = head::parse(&mut self.read, method, &mut self.names)?
             {
                 return Poll::Ready(Ok(head));
             }

@@ -61,7 +61,11 @@ pub(super) struct Head {
 
 /// Takes the head of the answer to a request of this method from what was read; `None`: there is
 /// more to read first.
-pub(super) fn parse(read: &mut BytesMut, method: &Method) -> Result<Option<Head>, Malformed> {
+pub(super) fn parse(
+    read: &mut BytesMut,
+    method: &Method,
+    names: &mut Names,
+) -> Result<Option<Head>, Malformed> {
     loop {
         let mut found = [const { MaybeUninit::<Header<'_>>::uninit() }; MAX_HEADERS];
         let mut answer = httparse::Response::new(&mut []);
@@ -85,9 +89,8 @@ pub(super) fn parse(read: &mut BytesMut, method: &Method) -> Result<Option<Head>
         }
         let mut about = About::default();
         let mut kept = Vec::with_capacity(answer.headers.len());
-        for header in &*answer.headers {
-            let name = HeaderName::from_bytes(header.name.as_bytes());
-            let name = name.map_err(|_| httparse::Error::HeaderName)?;
+        for (place, header) in answer.headers.iter().enumerate() {
+            let name = names.at(place, header.name)?;
             if about.note(&name, header.value)? {
                 kept.push((name, range(read, header.value)));
             }
@@ -118,6 +121,26 @@ impl Head {
             response.extensions_mut().insert(reason);
         }
         response
+    }
+}
+
+/// The names in the head of the last answer, as they came. One server's answers have the same nearly
+/// always, in the same places, and to see that is far less work than to make a name.
+#[derive(Debug, Default)]
+pub(super) struct Names(Vec<(Box<str>, HeaderName)>);
+
+impl Names {
+    fn at(&mut self, place: usize, name: &str) -> Result<HeaderName, httparse::Error> {
+        if let Some((came, made)) = self.0.get(place)
+            && **came == *name
+        {
+            return Ok(made.clone());
+        }
+        let made = HeaderName::from_bytes(name.as_bytes());
+        let made = made.map_err(|_| httparse::Error::HeaderName)?;
+        self.0.truncate(place);
+        self.0.push((name.into(), made.clone()));
+        Ok(made)
     }
 }
 

@@ -9,10 +9,10 @@ fn read<'a>(
     pieces: impl IntoIterator<Item = &'a [u8]>,
 ) -> Result<(Head, Vec<u8>, Vec<u8>), Error> {
     let mut pieces = pieces.into_iter();
-    let mut read = BytesMut::new();
+    let (mut read, mut names) = (BytesMut::new(), Names::default());
     let head = loop {
         read.extend_from_slice(pieces.next().ok_or(Error::Closed)?);
-        if let Some(head) = head::parse(&mut read, method)? {
+        if let Some(head) = head::parse(&mut read, method, &mut names)? {
             break head;
         }
     };

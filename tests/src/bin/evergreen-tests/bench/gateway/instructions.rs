@@ -11,7 +11,7 @@ use super::yard::Yard;
 
 /// What a proxy does for its start is in both counts, and not in their difference.
 const FEW: u32 = 500;
-const MANY: u32 = 2500;
+const MANY: u32 = 10_500;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug)]
