@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::guard::{Verdict, judge};
 use crate::headers::Sent;
 use crate::installation::{Hint, Hints, Kind};
-use crate::limits::Claim;
+use crate::limits::{Claim, Entered};
 use crate::path;
 use crate::pool::Outbound;
 use crate::refresh::Urgency;
@@ -108,13 +108,11 @@ impl Core {
         call: &Call,
         body: Outgoing,
     ) -> Result<Response, Error> {
-        let (permit, token) = self.turn(token, call.claim).await?;
-        // Not before: calls that wait for one location's turn take no room from the others.
-        let place = self
-            .load
-            .enter()
-            .await
-            .inspect_err(|_| self.metrics.shed.increment(1))?;
+        let Entered {
+            permit,
+            place,
+            token,
+        } = self.enter(token, call.claim).await?;
         let held = body.held();
         let spare = held.as_ref().map(|body| Spare { call, body });
         let mut response = self.send_repeatedly(&token, call, body, spare).await?;

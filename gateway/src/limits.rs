@@ -19,6 +19,7 @@ use store::{KeyHash, Quota};
 use tokio::time::Instant;
 
 pub(crate) use limit::{Limit, Permit};
+pub(crate) use turn::Entered;
 
 use crate::metrics::Queued;
 use queue::CAPACITY;

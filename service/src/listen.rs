@@ -133,7 +133,8 @@ impl<H: Handler> Connections<H> {
             }
         });
         let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        let connection = self.open.watch(connection.into_owned());
+        // In a box: the tasks around it hold each of these twice, where it begins and where it runs.
+        let connection = Box::pin(self.open.watch(connection.into_owned()));
         async move {
             if let Err(reason) = connection.await {
                 debug!(%reason, "a connection ended early");

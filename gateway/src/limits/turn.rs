@@ -14,10 +14,18 @@ use crate::caller::Admitted;
 use crate::error::Error;
 use crate::forward::Spare;
 use crate::headers;
+use crate::load::Place;
 use crate::token::Token;
 
 /// No call waits longer, whatever its caller says.
 const LONGEST: Duration = Duration::from_secs(60 * 60);
+
+/// All that a call needs to go to GHL.
+pub(crate) struct Entered {
+    pub(crate) permit: Permit,
+    pub(crate) place: Place,
+    pub(crate) token: Arc<Token>,
+}
 
 impl Core {
     /// A caller's claim to a turn within the time it gives.
@@ -34,6 +42,46 @@ impl Core {
             caller: caller.key(),
             deadline: Instant::now() + patience,
         })
+    }
+
+    /// Waits until the call has its turn at GHL and a place here. While it waits for the one it keeps
+    /// nobody from the other.
+    pub(crate) async fn enter(&self, token: &Arc<Token>, claim: Claim) -> Result<Entered, Error> {
+        let mut token = Arc::clone(token);
+        loop {
+            let place = match self.load.try_enter() {
+                Some(place) => place,
+                None => {
+                    let place = self.place(claim).await?;
+                    // It may have come of age meanwhile.
+                    token = self.usable(token).await?;
+                    place
+                }
+            };
+            if let Some(permit) = token.limit.permit() {
+                return Ok(Entered {
+                    permit,
+                    place,
+                    token,
+                });
+            }
+            drop(place);
+            let (permit, current) = self.turn(&token, claim).await?;
+            token = current;
+            if let Some(place) = self.load.try_enter() {
+                return Ok(Entered {
+                    permit,
+                    place,
+                    token,
+                });
+            }
+        }
+    }
+
+    async fn place(&self, claim: Claim) -> Result<Place, Error> {
+        // Rare, so it shall not make the future of every request larger.
+        let place = Box::pin(self.load.enter(claim.deadline)).await;
+        place.inspect_err(|_| self.metrics.shed.increment(1))
     }
 
     /// Lets a call of this token's location go to GHL when its turn comes, and with which token.

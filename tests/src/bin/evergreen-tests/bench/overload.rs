@@ -1,5 +1,8 @@
 //! `evergreen-tests bench overload`: what a gateway still serves when it is asked for three times what
-//! it can.
+//! it can, next to nginx.
+//!
+//! Each has a quarter of a core: the rest goes to a program that never waits. With a whole one it could
+//! not be asked for too much, since wrk and the upstream share the other.
 //!
 //! wrk cannot tell the latencies of what was served from those of refusals, so a few callers of our own
 //! go along with it.
@@ -11,26 +14,29 @@ use reqwest::header::RETRY_AFTER;
 use reqwest::{RequestBuilder, Response};
 use secrecy::ExposeSecret;
 use tests::client;
-use tests::fleet::Member;
-use tests::program::Program;
+use tests::program::Start;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval, sleep};
 
+use super::gateway::proxy::{Kind, Proxy};
 use super::gateway::sample::megabytes;
+use super::gateway::scene::Way;
 use super::gateway::yard::Yard;
 use super::gateway::{PROXY_CORE, stay_on_other_core};
 use super::wrk::{Callers, Load, Seen};
 
-/// What is served at once [EVERGREEN_MAX_REQUESTS].
-const PLACES: usize = 256;
-/// Each of them finds a place.
-const UP_TO_THE_PEAK: [usize; 5] = [8, 16, 32, 64, 128];
-/// So many that those who wait for an answer hardly keep the others from asking.
-const BEYOND: usize = PLACES * 8;
-/// How many times what was served at the peak they ask for together.
-const TIMES: f64 = 3.0;
+/// A quarter of the core: the kernel gives nice 0 three times what it gives this. And fewer places
+/// than there are callers, for the gateway.
+const GATEWAY_SHARE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUESTS=64"];
+const NEVER_WAITING: &[&str] = &["-c", "while :; do :; done"];
 /// Or the upstream, on the same core, would be what has too much to do.
 const YIELDING: &[&str] = &["nice", "-n", "10"];
+const UP_TO_THE_PEAK: [usize; 4] = [16, 24, 32, 64];
+/// How many times what was served at the peak is asked for.
+const TIMES: usize = 3;
+/// Callers who pause for so long that they ask for that much together. The last are so many that not
+/// all of them can have their turn in time.
+const CROWDS: [usize; 2] = [2048, 8192];
 /// Callers of our own, and how long each waits between an answer and its next call.
 const OWN_CALLERS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
@@ -49,41 +55,25 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     stay_on_other_core();
     let yard = Yard::start(args.installations).await;
-    let start = yard.bed.gateway().under(PROXY_CORE);
-    let gateway = start
-        .env("GHL_API_URL", format!("http://{}", yard.upstream.plain))
-        .env("EVERGREEN_MAX_REQUESTS", PLACES);
-    let bench = Bench {
-        gateway: Member::start(gateway).await,
-        yard,
-        length: args.length,
-    };
-    let before_kb = bench.program().resident_kb();
-    // Every installation's token is in memory.
-    bench.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
-
-    let peak = bench.peak().await;
-    println!("peak: {peak}");
-    let overload = bench.overload(peak.seen.served_per_second()).await;
-    println!("overload: {overload}");
-    let (peak_rate, rate) = (peak.seen.served_per_second(), overload.seen.per_second());
-    println!(
-        "of {TIMES} times the peak {:.1} times were answered, and {:.0} % of the peak was served",
-        rate / peak_rate,
-        100.0 * overload.seen.served_per_second() / peak_rate,
-    );
-    println!(
-        "resident memory: {:.1} MB before, {:.1} MB at the peak, {:.1} MB under overload",
-        megabytes(before_kb),
-        megabytes(peak.resident_kb),
-        megabytes(overload.resident_kb),
-    );
+    let _other = Start::new("sh")
+        .args(NEVER_WAITING)
+        .under(PROXY_CORE)
+        .spawn();
+    let under = [PROXY_CORE, GATEWAY_SHARE].concat();
+    for kind in [Kind::Nginx, Kind::Gateway] {
+        let bench = Bench {
+            proxy: Proxy::start(kind, &yard, Way::Plain, &under).await,
+            yard: &yard,
+            length: args.length,
+        };
+        bench.run().await;
+    }
     Ok(())
 }
 
-struct Bench {
-    gateway: Member,
-    yard: Yard,
+struct Bench<'y> {
+    proxy: Proxy,
+    yard: &'y Yard,
     length: Duration,
 }
 
@@ -92,7 +82,7 @@ struct Loaded {
     connections: usize,
     seen: Seen,
     own: Own,
-    /// What the gateway used of its core; 1: all of it.
+    /// What the proxy used of its core.
     cpu: f64,
     /// The most there was.
     resident_kb: u64,
@@ -108,36 +98,33 @@ struct Own {
     strange: Vec<String>,
 }
 
-impl Bench {
-    fn program(&self) -> &Program {
-        self.gateway.program.as_ref().expect("it runs")
-    }
-
-    /// The load of the most that is served per second.
-    async fn peak(&self) -> Loaded {
-        let mut best: Option<Loaded> = None;
-        for connections in UP_TO_THE_PEAK {
+impl Bench<'_> {
+    async fn run(&self) {
+        // Every installation's token is in memory.
+        self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
+        let mut peak = self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
+        for connections in UP_TO_THE_PEAK.into_iter().skip(1) {
             let loaded = self.load(connections, Duration::ZERO).await;
-            eprintln!("{loaded}");
-            let served = |loaded: &Loaded| loaded.seen.served_per_second();
-            if best
-                .as_ref()
-                .is_none_or(|best| served(&loaded) > served(best))
-            {
-                best = Some(loaded);
+            if loaded.rate() > peak.rate() {
+                peak = loaded;
             }
         }
-        best.expect("some loads")
-    }
-
-    /// Callers who pause for a while, whatever they are answered.
-    async fn overload(&self, peak: f64) -> Loaded {
-        let pause = Duration::from_secs_f64(BEYOND as f64 / (TIMES * peak));
-        self.load(BEYOND, pause).await
+        let name = self.proxy.kind.name();
+        println!("{name}, its peak: {peak}");
+        let mut overloads = vec![self.load(TIMES * peak.connections, Duration::ZERO).await];
+        for connections in CROWDS {
+            let pause = connections as f64 / (TIMES as f64 * peak.rate());
+            let pause = Duration::from_secs_f64(pause);
+            overloads.push(self.load(connections, pause).await);
+        }
+        for overload in overloads {
+            let percent = 100.0 * overload.rate() / peak.rate();
+            println!("{name}, {percent:.0} % of that: {overload}");
+        }
     }
 
     async fn load(&self, connections: usize, pause: Duration) -> Loaded {
-        let url = format!("http://{}/ghl/contacts/small.json", self.gateway.address);
+        let url = format!("http://{}/ghl/contacts/small.json", self.proxy.address);
         let load = Load {
             callers: &self.yard.callers,
             url: url.clone(),
@@ -147,10 +134,11 @@ impl Bench {
             under: YIELDING,
             length: self.length,
         };
-        let before = self.program().cpu();
+        let program = &self.proxy.program;
+        let before = program.cpu();
         let (seen, own, resident_kb) =
             tokio::join!(load.run(), self.call(&url), self.most_resident());
-        let used = self.program().cpu() - before;
+        let used = program.cpu() - before;
         Loaded {
             connections,
             seen,
@@ -165,7 +153,7 @@ impl Bench {
         let (began, mut most) = (Instant::now(), 0);
         while began.elapsed() < self.length {
             looks.tick().await;
-            most = most.max(self.program().resident_kb());
+            most = most.max(self.proxy.program.resident_kb());
         }
         most
     }
@@ -229,6 +217,13 @@ fn is_refusal(answer: &Response) -> bool {
     answer.status() == 503 && answer.headers().contains_key(RETRY_AFTER)
 }
 
+impl Loaded {
+    /// Served in a second.
+    fn rate(&self) -> f64 {
+        self.seen.served_per_second()
+    }
+}
+
 impl std::fmt::Display for Loaded {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
@@ -242,8 +237,8 @@ impl std::fmt::Display for Loaded {
             f,
             "{connections} connections, served {:.0}/s, refused {:.0}/s, without an answer {:.0}; \
              own callers: {} served with p50 {:.1?} and p99 {:.1?}, {} refused, otherwise {:?}; \
-             {:.0} % of its core, {:.1} MB",
-            seen.served_per_second(),
+             {:.0} % of the core, {:.1} MB",
+            self.rate(),
             seen.refused / seen.seconds,
             seen.broken,
             own.served.len(),

@@ -28,11 +28,11 @@ pub(crate) enum Kind {
 }
 
 #[derive(Debug)]
-pub(super) struct Proxy {
-    pub(super) kind: Kind,
+pub(in crate::bench) struct Proxy {
+    pub(in crate::bench) kind: Kind,
     /// `host:port`.
-    pub(super) address: String,
-    pub(super) program: Program,
+    pub(in crate::bench) address: String,
+    pub(in crate::bench) program: Program,
     /// Which protocol it speaks with the upstream.
     pub(super) protocol: String,
 }
@@ -40,7 +40,7 @@ pub(super) struct Proxy {
 impl Kind {
     pub(super) const ALL: [Self; 4] = [Self::Nginx, Self::Haproxy, Self::Gateway, Self::Express];
 
-    pub(super) fn name(self) -> &'static str {
+    pub(in crate::bench) fn name(self) -> &'static str {
         match self {
             Self::Nginx => "nginx",
             Self::Haproxy => "HAProxy",
@@ -65,7 +65,7 @@ impl Kind {
 
 impl Proxy {
     /// Starts one under `taskset` or the like, and makes sure that it works.
-    pub(super) async fn start(kind: Kind, yard: &Yard, way: Way, under: &[&str]) -> Self {
+    pub(in crate::bench) async fn start(kind: Kind, yard: &Yard, way: Way, under: &[&str]) -> Self {
         let (address, program) = match kind {
             Kind::Nginx => nginx(yard, way, under).await,
             Kind::Haproxy => haproxy(yard, way, under).await,

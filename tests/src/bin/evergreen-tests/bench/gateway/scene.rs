@@ -17,7 +17,7 @@ pub(crate) struct Scene {
 
 /// How proxies reach the upstream.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Way {
+pub(in crate::bench) enum Way {
     Plain,
     /// TLS, and HTTP/2 for those who can.
     Tls,
