@@ -4,6 +4,7 @@ mod callers;
 mod endpoints;
 mod forwarding;
 mod guard;
+mod places;
 mod replay;
 mod token;
 mod world;

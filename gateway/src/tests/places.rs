@@ -1,0 +1,120 @@
+//! More calls at once than there are places for.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use service::listen::Handler as _;
+use store::InstallationId;
+use tokio::sync::Semaphore;
+use tokio::task::JoinHandle;
+use tokio::time::{sleep, timeout};
+
+use super::world::{LIFETIME, World, get, with};
+
+const SOON: Duration = Duration::from_secs(10);
+/// Of a token that expires within a test.
+const LIFE: Duration = Duration::from_secs(2);
+
+async fn one_place() -> World {
+    World::with(&[("EVERGREEN_MAX_REQUESTS", "1")]).await
+}
+
+/// A call that goes on by itself.
+fn begin(world: &World, request: Request) -> JoinHandle<Response> {
+    let public = world.gateway.public();
+    tokio::spawn(async move { public.handle(request).await })
+}
+
+async fn status(call: JoinHandle<Response>) -> StatusCode {
+    timeout(SOON, call).await.unwrap().unwrap().status()
+}
+
+async fn arrived(world: &World, count: usize) {
+    let arriving = async {
+        while world.ghl.seen().len() < count {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, arriving).await.unwrap();
+}
+
+#[tokio::test]
+async fn who_finds_no_place_waits_for_one_and_is_refused_when_its_time_is_over() {
+    let world = one_place().await;
+    let id = world.install(LIFETIME);
+    let may_answer = Arc::new(Semaphore::new(0));
+    world.ghl.answers({
+        let may_answer = Arc::clone(&may_answer);
+        move |_| {
+            let may_answer = Arc::clone(&may_answer);
+            async move {
+                may_answer.acquire().await.unwrap().forget();
+                Response::default()
+            }
+        }
+    });
+    let call = || get(&format!("/ghl/x?installation_id={id}"));
+    let first = begin(&world, call());
+    arrived(&world, 1).await;
+    let impatient = with(call(), "x-request-timeout", "50ms");
+    let refused = timeout(SOON, world.send(impatient)).await.unwrap();
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    let patient = begin(&world, call());
+    world.heard().await;
+    assert_eq!(world.ghl.seen().len(), 1);
+    may_answer.add_permits(2);
+    assert_eq!(status(first).await, StatusCode::OK);
+    assert_eq!(status(patient).await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_its_call_waits_is_replaced_first() {
+    let world = one_place().await;
+    let (other, id) = (world.install(LIFETIME), InstallationId::random());
+    world.store.put(&id, |record| record.lifetime = LIFE, LIFE);
+    world.let_broker_refresh(&id);
+    world.ghl.answers(async |request: Request| {
+        if request.uri().path() == "/slow" {
+            sleep(LIFE).await;
+        }
+        Response::default()
+    });
+    let slow = begin(&world, get(&format!("/ghl/slow?installation_id={other}")));
+    arrived(&world, 1).await;
+    let waiting = begin(&world, get(&format!("/ghl/x?installation_id={id}")));
+    world.heard().await;
+    assert_eq!(world.broker.lines(), [""; 0], "it is good still");
+    assert_eq!(status(slow).await, StatusCode::OK);
+    assert_eq!(status(waiting).await, StatusCode::OK);
+    let sent = &world.ghl.seen()[1];
+    assert_eq!(sent.header("authorization"), Some("Bearer token-2"));
+}
+
+#[tokio::test]
+async fn who_waits_for_its_locations_turn_keeps_nobody_from_a_place() {
+    let world = one_place().await;
+    let (used_up, other) = (world.install(LIFETIME), world.install(LIFETIME));
+    world.ghl.answers(async |_| {
+        let limits = [
+            ("x-ratelimit-interval-milliseconds", "60000"),
+            ("x-ratelimit-max", "1"),
+            ("x-ratelimit-remaining", "0"),
+        ];
+        (limits, "").into_response()
+    });
+    let call = |id| {
+        let call = get(&format!("/ghl/x?installation_id={id}"));
+        with(call, "x-request-timeout", "1h")
+    };
+    assert_eq!(world.send(call(&used_up)).await.status(), StatusCode::OK);
+    let waiting = begin(&world, call(&used_up));
+    world.heard().await;
+    let passed = timeout(SOON, world.send(call(&other))).await.unwrap();
+    assert_eq!(passed.status(), StatusCode::OK);
+    assert!(!waiting.is_finished());
+    assert_eq!(world.ghl.seen().len(), 2);
+}
