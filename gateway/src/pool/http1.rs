@@ -382,7 +382,11 @@ impl Incoming {
             return None;
         }
         let mut connection = self.connection.take()?;
-        connection.room = FIRST_READ_BYTES;
+        if connection.room > FIRST_READ_BYTES {
+            // Large answers are rare, and an idle connection needs no room for one.
+            connection.room = FIRST_READ_BYTES;
+            connection.read = BytesMut::new();
+        }
         Some(connection)
     }
 }
