@@ -117,7 +117,7 @@ impl Error {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::Upstream(failure) => match failure.kind {
-                Kind::Unreachable | Kind::Broken => StatusCode::BAD_GATEWAY,
+                Kind::Unreachable | Kind::Broken | Kind::Malformed => StatusCode::BAD_GATEWAY,
                 Kind::ConnectTimeout | Kind::Silent => StatusCode::GATEWAY_TIMEOUT,
             },
         }
@@ -351,6 +351,7 @@ mod tests {
             (Error::Limited(late(1)), 429),
             (failed(Kind::Unreachable), 502),
             (failed(Kind::Broken), 502),
+            (failed(Kind::Malformed), 502),
             (Error::StoreAway(store), 503),
             (Error::NoFreshToken, 503),
             (Error::SendAgain, 503),

@@ -116,6 +116,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Whether GHL gets it: not what `Connection` names.
+pub(crate) fn passes(headers: &HeaderMap, name: &HeaderName) -> bool {
+    headers.contains_key(name) && !named_by_connection(headers).any(|named| named == *name)
+}
+
 fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> {
     let values = headers.get_all(CONNECTION).iter();
     values

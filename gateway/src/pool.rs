@@ -1,7 +1,7 @@
 //! The connections of one worker to one other side: those of HTTP/1.1 that are idle, the last used
 //! first, or the one of HTTP/2 that all calls share.
 
-mod http1;
+pub(crate) mod http1;
 mod http2;
 
 use std::error::Error as StdError;
@@ -15,7 +15,7 @@ use http::uri::{Authority, Scheme};
 use http::{HeaderValue, Method, Response, Uri};
 use http_body::{Frame, SizeHint};
 use hyper_util::client::legacy::connect::Connection as _;
-use tokio::time::interval;
+use tokio::time::{interval, timeout};
 use tower::ServiceExt;
 
 use crate::body::Outgoing;
@@ -25,6 +25,9 @@ use crate::headers::Sent;
 /// Shorter than what common servers and balancers allow an idle connection, so that it is almost
 /// always we who close it, and no request is sent into a closing one.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
+
+/// How long the rest of a request is sent that was answered already.
+const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// In so many turns of the sweeper a connection's time is over.
 const IDLE_TURNS: u32 = 4;
@@ -196,6 +199,8 @@ impl Pool {
     fn take_back(&self, body: &mut http1::Incoming) {
         if let Some(connection) = body.give_back() {
             locked(&self.idle).put(connection);
+        } else if let Some(connection) = body.take_unfinished() {
+            tokio::spawn(timeout(UNFINISHED_TIMEOUT, connection.finish()));
         }
     }
 
@@ -231,7 +236,7 @@ impl Idle {
         self.turn = self.turn.wrapping_add(1);
         let turn = self.turn;
         self.connections.retain_mut(|(connection, since)| {
-            turn.wrapping_sub(*since) <= IDLE_TURNS && connection.is_open()
+            turn.wrapping_sub(*since) < IDLE_TURNS && connection.is_open()
         });
     }
 }

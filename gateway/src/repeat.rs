@@ -15,6 +15,7 @@ use crate::body::Outgoing;
 use crate::error::Error;
 use crate::forward::{Call, Spare};
 use crate::guard::is_alive;
+use crate::headers;
 use crate::token::Token;
 use crate::upstream::{Failure, Kind};
 
@@ -75,7 +76,7 @@ fn is_passing(outcome: &Result<Response, Error>) -> bool {
 
 /// Whether the request has the same effect however often it arrives.
 fn is_repeatable(call: &Call) -> bool {
-    call.method.is_idempotent() || call.headers.contains_key(IDEMPOTENCY_KEY)
+    call.method.is_idempotent() || headers::passes(&call.headers, &IDEMPOTENCY_KEY)
 }
 
 /// Between half of and one and a half times the usual pause, or what GHL asks for. `None`: too long.
@@ -191,7 +192,12 @@ mod tests {
             assert!(!is_passing(&answered(status)), "{status}");
         }
         assert!(is_passing(&failed(Kind::Broken)));
-        for kind in [Kind::Unreachable, Kind::ConnectTimeout, Kind::Silent] {
+        for kind in [
+            Kind::Unreachable,
+            Kind::ConnectTimeout,
+            Kind::Silent,
+            Kind::Malformed,
+        ] {
             assert!(!is_passing(&failed(kind)), "{kind}");
         }
     }
@@ -203,7 +209,11 @@ mod tests {
         }
         for method in [Method::POST, Method::PATCH] {
             assert!(!is_repeatable(&call(method.clone(), None)));
-            assert!(is_repeatable(&call(method, Some("7"))));
+            let mut with_key = call(method, Some("7"));
+            assert!(is_repeatable(&with_key));
+            let unsent = HeaderValue::from_static("idempotency-key");
+            with_key.headers.insert(header::CONNECTION, unsent);
+            assert!(!is_repeatable(&with_key));
         }
     }
 

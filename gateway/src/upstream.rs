@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::path::Base;
-use crate::pool::{NoAnswer, Outbound, Pool};
+use crate::pool::{self, NoAnswer, Outbound, Pool, http1};
 
 /// Whom we talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,6 +53,8 @@ pub(crate) enum Kind {
     Silent,
     /// The connection ended before the answer.
     Broken,
+    /// What came is no answer, and will be none the next time.
+    Malformed,
 }
 
 impl Upstream {
@@ -119,6 +121,7 @@ impl Upstream {
                     Some(_) | None => Kind::Unreachable,
                 }
             }
+            NoAnswer::Broken(pool::Error::Http1(http1::Error::Malformed(_))) => Kind::Malformed,
             NoAnswer::Broken(reason) => match cause::<Broken>(reason) {
                 Some(Broken::TooLarge { limit }) => return Error::TooLarge { limit: *limit },
                 Some(Broken::Caller(_) | Broken::Length) => return Error::BodyBroke,
@@ -167,6 +170,7 @@ impl fmt::Display for Kind {
             Self::ConnectTimeout => "could not be reached in time",
             Self::Silent => "did not answer in time",
             Self::Broken => "broke off before it had answered",
+            Self::Malformed => "answered with what is no HTTP",
         })
     }
 }

@@ -13,6 +13,7 @@ use crate::Core;
 use crate::caller::Admitted;
 use crate::error::Error;
 use crate::forward::Spare;
+use crate::guard::is_alive;
 use crate::headers;
 use crate::load::Place;
 use crate::token::Token;
@@ -53,8 +54,13 @@ impl Core {
                 Some(place) => place,
                 None => {
                     let place = self.place(claim).await?;
-                    // It may have come of age meanwhile.
-                    token = self.usable(token).await?;
+                    if !is_alive(&token, self.reader.now()) {
+                        // It expired meanwhile. The wait for another takes no room from others.
+                        drop(place);
+                        let current = self.tokens.get(&token.id).await?;
+                        token = self.usable(current.ok_or(Error::NotFound)?).await?;
+                        continue;
+                    }
                     place
                 }
             };
@@ -66,15 +72,15 @@ impl Core {
                 });
             }
             drop(place);
-            let (permit, current) = self.turn(&token, claim).await?;
-            token = current;
-            if let Some(place) = self.load.try_enter() {
-                return Ok(Entered {
-                    permit,
-                    place,
-                    token,
-                });
-            }
+            // A turn that has come is not lost for want of a place.
+            let (permit, token) = self.turn(&token, claim).await?;
+            let place = self.place(claim).await?;
+            let token = self.usable(token).await?;
+            return Ok(Entered {
+                permit,
+                place,
+                token,
+            });
         }
     }
 

@@ -6,9 +6,9 @@
 mod framing;
 mod head;
 
-use std::future::poll_fn;
+use std::future::{Future, poll_fn};
 use std::io;
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
 use bytes::{Buf, Bytes, BytesMut};
@@ -17,6 +17,7 @@ use http_body::{Body as _, SizeHint};
 use hyper_util::rt::TokioIo;
 use service::listen::BUFFER_BYTES;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::task::coop::unconstrained;
 use tokio_util::io::{poll_read_buf, poll_write_buf};
 
 use super::{Failed, Outbound};
@@ -69,6 +70,8 @@ pub(crate) struct Incoming {
     connection: Option<Box<Connection>>,
     framing: Framing,
     is_kept: bool,
+    /// It says that the request was not taken.
+    is_refusal: bool,
 }
 
 /// Why an answer did not come, or not to its end.
@@ -125,13 +128,13 @@ impl Connection {
         let answered = poll_fn(|context| self.poll_call(request.method, context)).await;
         match answered {
             Ok(head) => {
-                let framing = head.framing;
-                let is_kept = head.is_kept;
-                Ok(head.into_response(Incoming {
+                let body = Incoming {
                     connection: Some(self),
-                    framing,
-                    is_kept,
-                }))
+                    framing: head.framing,
+                    is_kept: head.is_kept,
+                    is_refusal: head.is_refusal(),
+                };
+                Ok(head.into_response(body))
             }
             Err(error) => {
                 let unsent = self.request.take_unsent();
@@ -143,14 +146,23 @@ impl Connection {
         }
     }
 
+    /// Sends the rest of a request that was answered already.
+    pub(super) async fn finish(mut self: Box<Self>) {
+        // Nobody waits for the outcome.
+        let _ = poll_fn(|context| self.poll_send(context)).await;
+    }
+
     /// Whether it can take a call: the other side has neither closed it nor sent what nobody asked
     /// for.
     pub(super) fn is_open(&mut self) -> bool {
-        let mut byte = [0];
-        let mut buffer = ReadBuf::new(&mut byte);
+        let stream = &mut self.stream;
+        // What a task has no time left to look at is no open connection.
+        let reading = pin!(unconstrained(poll_fn(|context| {
+            let mut byte = [0];
+            Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut byte))
+        })));
         let mut context = Context::from_waker(Waker::noop());
-        let stream = Pin::new(&mut self.stream);
-        stream.poll_read(&mut context, &mut buffer).is_pending()
+        reading.poll(&mut context).is_pending()
     }
 
     fn poll_call(
@@ -168,7 +180,9 @@ impl Connection {
             }
         }
         match (self.poll_head(method, context), failure) {
-            (Poll::Ready(Err(_)) | Poll::Pending, Some(failure)) => Poll::Ready(Err(failure)),
+            (Poll::Ready(Err(_)), Some(failure)) => Poll::Ready(Err(failure)),
+            (Poll::Pending, Some(failure)) if !self.request.has_begun => Poll::Ready(Err(failure)),
+            // Where the other side is gone, there will be something to read soon: its answer or its end.
             (head, _) => head,
         }
     }
@@ -213,6 +227,8 @@ impl Connection {
             let Some(body) = &mut request.body else {
                 ready!(stream.as_mut().poll_flush(context))?;
                 request.is_sent = true;
+                // Not kept for as long as its answer takes, or the connection lives.
+                request.data = Bytes::new();
                 return Poll::Ready(Ok(()));
             };
             match Pin::new(body).poll_frame(context) {
@@ -275,9 +291,11 @@ impl Request {
     /// The next bytes of the body.
     fn put(&mut self, data: Bytes) -> Result<(), Broken> {
         let count = data.len();
+        // As a chunk it would be the last.
+        if count == 0 {
+            return Ok(());
+        }
         match &mut self.coding {
-            // A chunk of no bytes would be the last.
-            Coding::Chunks if count == 0 => return Ok(()),
             Coding::Chunks => {
                 self.head
                     .extend_from_slice(format!("{count:x}\r\n").as_bytes());
@@ -346,7 +364,9 @@ impl Incoming {
         if !connection.request.is_sent
             && let Poll::Ready(Err(_)) = connection.poll_send(context)
         {
+            // As if it were sent: there is nothing more to do about it.
             connection.request = Request::default();
+            self.is_refusal = true;
             self.is_kept = false;
         }
         loop {
@@ -382,12 +402,18 @@ impl Incoming {
             return None;
         }
         let mut connection = self.connection.take()?;
-        if connection.room > FIRST_READ_BYTES {
-            // Large answers are rare, and an idle connection needs no room for one.
-            connection.room = FIRST_READ_BYTES;
-            connection.read = BytesMut::new();
-        }
+        connection.room = FIRST_READ_BYTES;
+        connection.read = BytesMut::new();
         Some(connection)
+    }
+
+    /// The connection, once the answer is over, if the request is not: who was answered before it had
+    /// all may want the rest all the same.
+    pub(super) fn take_unfinished(&mut self) -> Option<Box<Connection>> {
+        let connection = self.connection.as_ref()?;
+        let is_unfinished =
+            !self.is_refusal && self.framing.is_over() && !connection.request.is_sent;
+        is_unfinished.then(|| self.connection.take())?
     }
 }
 

@@ -108,6 +108,19 @@ fn idle(pool: &Pool) -> usize {
     locked(&pool.idle).connections.len()
 }
 
+/// Until all idle connections are known to be closed by the other side.
+async fn wait_for_ends(pool: &Pool) {
+    let all_closed = async {
+        let is_open = |(it, _): &mut (Box<http1::Connection>, u32)| it.is_open();
+        while locked(&pool.idle).connections.iter_mut().any(is_open) {
+            tokio::task::yield_now().await;
+        }
+    };
+    // Before the sweeper comes.
+    let soon = IDLE_TIMEOUT / (IDLE_TURNS + 1);
+    timeout(soon, all_closed).await.unwrap();
+}
+
 fn streamed(chunks: Vec<Result<&'static str, io::Error>>) -> Outgoing {
     Outgoing::stream(axum::body::Body::from_stream(stream::iter(chunks)), 100)
 }
@@ -199,16 +212,37 @@ async fn one_that_was_closed_is_not_used_again() {
         let serve = async { other.next().await.answer(OK).await };
         let (_, answer) = tokio::join!(serve, async { text(get(&pool).await).await });
         assert_eq!(answer, "ok");
-        let all_closed = async {
-            let is_open = |(it, _): &mut (Box<http1::Connection>, u32)| it.is_open();
-            while locked(&pool.idle).connections.iter_mut().any(is_open) {
-                tokio::task::yield_now().await;
-            }
-        };
-        timeout(SOON, all_closed).await.unwrap();
+        wait_for_ends(&pool).await;
     }
     locked(&pool.idle).sweep();
     assert_eq!(idle(&pool), 0);
+}
+
+/// More than a task may look at in one turn.
+#[tokio::test]
+async fn however_many_were_closed_none_is_used_again() {
+    const MANY: usize = 300;
+    let (pool, mut other) = start().await;
+    let serve = async {
+        let mut servers = Vec::new();
+        for _ in 0..MANY {
+            servers.push(other.next().await);
+        }
+        for server in &mut servers {
+            server.answer(OK).await;
+        }
+    };
+    let calls = futures_util::future::join_all((0..MANY).map(|_| get(&pool)));
+    let ((), answers) = tokio::join!(serve, calls);
+    for answer in answers {
+        assert_eq!(text(answer).await, "ok");
+    }
+    assert_eq!(idle(&pool), MANY);
+    let serve = async { other.next().await.answer(OK).await };
+    wait_for_ends(&pool).await;
+    let post = send(&pool, Method::POST, Outgoing::empty());
+    let (_, answer) = tokio::join!(serve, post);
+    assert_eq!(text(answer).await, "ok");
 }
 
 #[tokio::test]
@@ -221,7 +255,7 @@ async fn one_that_nobody_needs_is_closed_after_a_while() {
     };
     let (mut server, answer) = tokio::join!(serve, async { text(get(&pool).await).await });
     assert_eq!(answer, "ok");
-    for _ in 0..IDLE_TURNS {
+    for _ in 1..IDLE_TURNS {
         locked(&pool.idle).sweep();
         assert_eq!(idle(&pool), 1);
     }
@@ -361,15 +395,41 @@ async fn an_answer_before_the_end_of_the_request_is_heard() {
     }
 }
 
+/// A body whose chunks come when they are sent.
+fn arriving(mut chunks: mpsc::UnboundedReceiver<&'static str>) -> Outgoing {
+    let chunks = stream::poll_fn(move |context| {
+        let chunk = ready!(chunks.poll_recv(context));
+        Poll::Ready(chunk.map(Ok::<_, io::Error>))
+    });
+    Outgoing::stream(axum::body::Body::from_stream(chunks), 100)
+}
+
+#[tokio::test]
+async fn who_accepts_a_request_before_its_end_gets_the_rest() {
+    for answer in ["HTTP/1.1 202 OK\r\nContent-Length: 0\r\n\r\n", OK] {
+        let (pool, mut other) = start().await;
+        let (chunks, body) = mpsc::unbounded_channel();
+        let serve = async {
+            let mut server = other.next().await;
+            server.answer(answer).await;
+            server
+        };
+        let call = send(&pool, Method::POST, arriving(body));
+        let (mut server, answered) = tokio::join!(serve, call);
+        text(answered).await;
+        chunks.send("the rest").unwrap();
+        drop(chunks);
+        server.until(b"8\r\nthe rest\r\n0\r\n\r\n").await;
+        assert!(server.is_closed().await);
+        assert_eq!(idle(&pool), 0);
+    }
+}
+
 #[tokio::test]
 async fn an_answer_may_begin_before_its_request_has_ended() {
     let (pool, mut other) = start().await;
-    let (chunks, body) = mpsc::unbounded_channel::<&'static str>();
-    let body = stream::unfold(body, async |mut body| {
-        let chunk = body.recv().await?;
-        Some((Ok::<_, io::Error>(chunk), body))
-    });
-    let body = Outgoing::stream(axum::body::Body::from_stream(body), 100);
+    let (chunks, body) = mpsc::unbounded_channel();
+    let body = arriving(body);
     chunks.send("first").unwrap();
     let serve = async {
         let mut server = other.next().await;

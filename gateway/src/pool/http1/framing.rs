@@ -5,10 +5,12 @@ use http_body::SizeHint;
 use httparse::{EMPTY_HEADER, Status, parse_chunk_size, parse_headers};
 
 use super::Malformed;
+use super::head::MAX_HEADERS;
 
 /// As long as the line before a chunk may be, in bytes.
 const CHUNK_LINE_BYTES: usize = 1024;
 
+/// What comes after the last chunk ends here, as `Trailer`, which would announce it, does.
 /// As long as everything after the last chunk may be, in bytes.
 const TRAILER_BYTES: usize = 16 * 1024;
 
@@ -84,7 +86,10 @@ impl Chunks {
         loop {
             *self = match self {
                 Self::Size => match parse_chunk_size(read) {
-                    Ok(Status::Complete((length, size))) => {
+                    // httparse takes a line without a digit for zero, and a bare LF for nothing.
+                    Ok(Status::Complete((length, size)))
+                        if read[0].is_ascii_hexdigit() && !read[..length - 1].contains(&b'\n') =>
+                    {
                         read.advance(length);
                         match size {
                             0 => Self::Trailers,
@@ -92,7 +97,7 @@ impl Chunks {
                         }
                     }
                     Ok(Status::Partial) if read.len() < CHUNK_LINE_BYTES => return Ok(()),
-                    Ok(Status::Partial) | Err(_) => return Err(Malformed::Chunks),
+                    Ok(_) | Err(_) => return Err(Malformed::Chunks),
                 },
                 Self::Data(0) => match read.get(..2) {
                     Some(b"\r\n") => {
@@ -102,7 +107,7 @@ impl Chunks {
                     Some(_) => return Err(Malformed::Chunks),
                     None => return Ok(()),
                 },
-                Self::Trailers => match parse_headers(read, &mut [EMPTY_HEADER; 32]) {
+                Self::Trailers => match parse_headers(read, &mut [EMPTY_HEADER; MAX_HEADERS]) {
                     Ok(Status::Complete((length, _))) => {
                         read.advance(length);
                         Self::Nothing

@@ -17,7 +17,7 @@ use crate::headers;
 use crate::pool::Outbound;
 
 /// As many headers as an answer may have.
-const MAX_HEADERS: usize = 100;
+pub(super) const MAX_HEADERS: usize = 100;
 
 /// Enough for what most requests have, in bytes.
 const REQUEST_BYTES: usize = 1024;
@@ -113,6 +113,10 @@ pub(super) fn parse(
 }
 
 impl Head {
+    pub(super) fn is_refusal(&self) -> bool {
+        self.status.is_client_error() || self.status.is_server_error()
+    }
+
     pub(super) fn into_response(self, body: Incoming) -> Response<Incoming> {
         let mut response = Response::new(body);
         *response.status_mut() = self.status;

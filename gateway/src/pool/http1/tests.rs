@@ -45,6 +45,7 @@ fn outcomes(method: &Method, answer: &str) -> String {
                 connection: None,
                 framing: Framing::NOTHING,
                 is_kept,
+                is_refusal: false,
             });
             let mut headers: Vec<String> = Vec::new();
             for (name, value) in response.headers() {
@@ -166,8 +167,17 @@ fn what_could_be_understood_in_two_ways_is_refused() {
             "{answer}"
         );
     }
-    for chunks in ["x\r\n", "2\r\nokay\r\n", "10000000000000000\r\n", "\r\n"] {
-        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n");
+    for chunks in [
+        "x\r\n",
+        "2\r\nokay\r\n",
+        "10000000000000000\r\n",
+        "\r\n\r\n",
+        " \r\n\r\n",
+        ";x\r\n\r\n",
+        "2\r\nok\r\n\r\n\r\n",
+        "2;\nx\r\nok\r\n0\r\n\r\n",
+    ] {
+        let answer = format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}");
         let outcome = outcomes(&Method::GET, &answer);
         assert_eq!(outcome, malformed(Malformed::Chunks), "{chunks}");
     }
