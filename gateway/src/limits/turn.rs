@@ -45,26 +45,18 @@ impl Core {
         })
     }
 
-    /// Waits until the call has its turn at GHL and a place here. While it waits for the one it keeps
-    /// nobody from the other.
+    /// Waits until the call has a place here, its turn at GHL, and a token that lives. Whoever waits for
+    /// one of the others has no place meanwhile; a turn that has come is kept.
     pub(crate) async fn enter(&self, token: &Arc<Token>, claim: Claim) -> Result<Entered, Error> {
-        let mut token = Arc::clone(token);
+        let (mut token, mut turn) = (Arc::clone(token), None);
         loop {
             let place = match self.load.try_enter() {
                 Some(place) => place,
-                None => {
-                    let place = self.place(claim).await?;
-                    if !is_alive(&token, self.reader.now()) {
-                        // It expired meanwhile. The wait for another takes no room from others.
-                        drop(place);
-                        let current = self.tokens.get(&token.id).await?;
-                        token = self.usable(current.ok_or(Error::NotFound)?).await?;
-                        continue;
-                    }
-                    place
-                }
+                None => self.place(claim).await?,
             };
-            if let Some(permit) = token.limit.permit() {
+            turn = turn.or_else(|| token.limit.permit());
+            let is_alive = is_alive(&token, self.reader.now());
+            if is_alive && let Some(permit) = turn {
                 return Ok(Entered {
                     permit,
                     place,
@@ -72,15 +64,13 @@ impl Core {
                 });
             }
             drop(place);
-            // A turn that has come is not lost for want of a place.
-            let (permit, token) = self.turn(&token, claim).await?;
-            let place = self.place(claim).await?;
-            let token = self.usable(token).await?;
-            return Ok(Entered {
-                permit,
-                place,
-                token,
-            });
+            if is_alive {
+                let (permit, current) = self.turn(&token, claim).await?;
+                (turn, token) = (Some(permit), current);
+            } else {
+                let current = self.tokens.get(&token.id).await?;
+                token = self.usable(current.ok_or(Error::NotFound)?).await?;
+            }
         }
     }
 
