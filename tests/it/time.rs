@@ -47,7 +47,8 @@ async fn shows_jump(program: &Program, clock: &WallClock, offset: &str) {
     let log = || program.log();
     let before = log()[..seen].iter().rev().find_map(|line| day(line));
     until("the jump in the log", PATIENCE, || async {
-        let after = log()[seen..].iter().find_map(|line| day(line));
+        // The last: a line may still have been written by the former clock.
+        let after = log()[seen..].iter().rev().find_map(|line| day(line));
         let (Some(before), Some(after)) = (before, after) else {
             return Err("no new line".to_owned());
         };
