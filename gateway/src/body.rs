@@ -39,9 +39,6 @@ impl Payload {
         limit: u64,
         patience: Duration,
     ) -> Result<Self, Error> {
-        if headers::is_transfer_coded(headers) {
-            return Err(Error::TransferCoded);
-        }
         if body.is_end_stream() {
             return Ok(Self::Held(Bytes::new()));
         }

@@ -60,8 +60,6 @@ pub(crate) enum Error {
     Json(#[from] NotAnObject),
     #[error("{0}")]
     MinTtl(String),
-    #[error("The body has a transfer coding other than `chunked`")]
-    TransferCoded,
     #[error("The body is larger than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error("The body broke off")]
@@ -110,7 +108,6 @@ impl Error {
             Self::NoRoute { .. } => StatusCode::NOT_FOUND,
             Self::WrongMethod { .. } => StatusCode::METHOD_NOT_ALLOWED,
             Self::BodyStalled => StatusCode::REQUEST_TIMEOUT,
-            Self::TransferCoded => StatusCode::NOT_IMPLEMENTED,
             Self::TooLarge { .. } => StatusCode::PAYLOAD_TOO_LARGE,
             Self::Limited(_) => StatusCode::TOO_MANY_REQUESTS,
             Self::StoreAway(_) | Self::NoFreshToken | Self::SendAgain | Self::Overloaded => {
@@ -160,7 +157,6 @@ impl Error {
             | Self::Uri(_)
             | Self::Json(_)
             | Self::MinTtl(_)
-            | Self::TransferCoded
             | Self::TooLarge { .. }
             | Self::BodyBroke
             | Self::BodyStalled
@@ -346,7 +342,6 @@ mod tests {
             ),
             (Error::Timeout, 400),
             (Error::BodyStalled, 408),
-            (Error::TransferCoded, 501),
             (Error::TooLarge { limit: 1 }, 413),
             (Error::Limited(late(1)), 429),
             (failed(Kind::Unreachable), 502),

@@ -1,6 +1,6 @@
 //! Which headers cross the gateway, and which end here.
 
-use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{AUTHORIZATION, CONNECTION, CONTENT_TYPE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Names the installation to us.
@@ -127,12 +127,6 @@ fn named_by_connection(headers: &HeaderMap) -> impl Iterator<Item = HeaderName> 
         .filter_map(|value| value.to_str().ok())
         .flat_map(|value| value.split(','))
         .filter_map(|name| name.trim().parse().ok())
-}
-
-/// Whether the body is coded in a way that would have to be undone before it could be sent on.
-pub(crate) fn is_transfer_coded(headers: &HeaderMap) -> bool {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    codings.any(|coding| !coding.as_bytes().eq_ignore_ascii_case(b"chunked"))
 }
 
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {

@@ -83,6 +83,7 @@ mod html;
 mod ids;
 mod ledger;
 mod limits;
+mod linger;
 pub mod mint;
 mod oauth;
 mod router;

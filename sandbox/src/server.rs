@@ -1,4 +1,7 @@
 //! Accepting connections, and closing one without an answer where a fault wants it.
+//!
+//! HTTP is hyper's here, so that what the gateway and the broker make of it is tried against what
+//! others do.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -13,12 +16,13 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::server::graceful::GracefulShutdown;
-use service::linger;
 use service::listen::BUFFER_BYTES;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
 use tower::ServiceExt;
 use tracing::debug;
+
+use crate::linger;
 
 /// How long calls in flight may take once the sandbox is to stop. A fault can keep one for
 /// hours.

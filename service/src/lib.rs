@@ -2,7 +2,7 @@
 //! logged and measured, when it is ready, how it stops, and how it listens.
 
 pub mod config;
-pub mod linger;
+pub mod http1;
 pub mod listen;
 pub mod ops;
 pub mod readiness;

@@ -3,29 +3,33 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use hyper_util::server::graceful::GracefulShutdown;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::linger;
+use crate::http1;
 use crate::shutdown::Shutdown;
 
-/// How long a connection may be without a complete request head: idle between two requests, or
-/// slow within one. Longer than the 90 s after which common clients drop an idle connection,
-/// so that it is the client who closes and no request crosses our closing.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(120);
+/// How long a connection may be idle between two requests. Longer than the 90 s after which common
+/// clients drop one, so that it is the client who closes and no request crosses our closing.
+pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
+
+/// How long the head of a request may take, from its first byte.
+pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long a peer may leave unread or unacknowledged what it was sent.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -57,7 +61,8 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 }
 
 /// Answers requests.
-pub trait Handler: Clone + Send + 'static {
+pub trait Handler: Clone + Send + Sync + 'static {
+    /// What it says of an answer's connection, and of chunks, does not count.
     fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
 }
 
@@ -106,16 +111,16 @@ pub(crate) async fn accept(
 /// The connections of one runtime.
 pub(crate) struct Connections<H> {
     handler: H,
-    http: auto::Builder<TokioExecutor>,
-    open: GracefulShutdown,
+    stop: CancellationToken,
+    open: TaskTracker,
 }
 
 impl<H: Handler> Connections<H> {
     pub(crate) fn new(handler: H) -> Self {
         Self {
             handler,
-            http: protocols(),
-            open: GracefulShutdown::new(),
+            stop: CancellationToken::new(),
+            open: TaskTracker::new(),
         }
     }
 
@@ -125,40 +130,51 @@ impl<H: Handler> Connections<H> {
 
     pub(crate) fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + use<H> {
         let handler = self.handler.clone();
-        let service = service_fn(move |request: Request<Incoming>| {
-            let handler = handler.clone();
-            async move {
-                let request = linger::until_its_end(request);
-                Ok::<_, Infallible>(handler.handle(request).await)
+        let stop = self.stop.clone();
+        let is_open = self.open.token();
+        // In a box: the tasks around it hold it twice, where it begins and where it runs.
+        Box::pin(async move {
+            let _is_open = is_open;
+            if let Some(stream) = http1::connection::serve(stream, &handler, &stop).await {
+                // Rare, so it shall not make the future of every connection larger.
+                Box::pin(serve_http2(stream, handler, stop)).await;
             }
-        });
-        let connection = self.http.serve_connection(TokioIo::new(stream), service);
-        // In a box: the tasks around it hold each of these twice, where it begins and where it runs.
-        let connection = Box::pin(self.open.watch(connection.into_owned()));
-        async move {
-            if let Err(reason) = connection.await {
-                debug!(%reason, "a connection ended early");
-            }
-        }
+        })
     }
 
     /// Waits for what is in flight, and closes what is idle.
     pub(crate) async fn finished(self) {
-        self.open.shutdown().await;
+        self.stop.cancel();
+        self.open.close();
+        self.open.wait().await;
     }
 }
 
-fn protocols() -> auto::Builder<TokioExecutor> {
-    let mut http = auto::Builder::new(TokioExecutor::new());
-    http.http1()
+async fn serve_http2(
+    stream: http1::connection::Http2,
+    handler: impl Handler,
+    stop: CancellationToken,
+) {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let handler = handler.clone();
+        async move { Ok::<_, Infallible>(handler.handle(request.map(Body::new)).await) }
+    });
+    let mut http2 = http2::Builder::new(TokioExecutor::new());
+    http2
         .timer(TokioTimer::new())
-        .header_read_timeout(HEAD_TIMEOUT)
-        .max_buf_size(BUFFER_BYTES);
-    http.http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HEAD_TIMEOUT)
+        .keep_alive_interval(IDLE_TIMEOUT)
         .max_header_list_size(HEADER_LIST_BYTES);
-    http
+    let mut connection = pin!(http2.serve_connection(TokioIo::new(stream), service));
+    let served = tokio::select! {
+        served = &mut connection => served,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(reason) = served {
+        debug!(%reason, "a connection ended early");
+    }
 }
 
 /// Answers are written whole; waiting to fill a packet only adds latency. And who does not read them
@@ -259,7 +275,9 @@ mod tests {
         assert!(TcpStream::connect(address).await.is_err());
         assert!(!server.is_finished());
         release.notify_one();
-        assert!(rest(busy).await.ends_with("finished"));
+        let answer = rest(busy).await;
+        assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+        assert!(answer.ends_with("finished"), "{answer}");
         assert!(shutdown.finished(SOON).await);
         server.await.unwrap();
     }

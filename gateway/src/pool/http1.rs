@@ -3,7 +3,6 @@
 //! hyper's client serves a connection in a task of its own. A request, its answer and the answer's
 //! body then cross between two tasks, and that was a fifth of a gateway's instructions.
 
-mod framing;
 mod head;
 
 use std::future::{Future, poll_fn};
@@ -11,20 +10,20 @@ use std::io;
 use std::pin::{Pin, pin};
 use std::task::{Context, Poll, Waker, ready};
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Response};
 use http_body::{Body as _, SizeHint};
 use hyper_util::rt::TokioIo;
+use service::http1::{Coding, Framing, Malformed, Message, Names, Unsent};
 use service::listen::BUFFER_BYTES;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::unconstrained;
-use tokio_util::io::{poll_read_buf, poll_write_buf};
+use tokio_util::io::poll_read_buf;
 
 use super::{Failed, Outbound};
 use crate::body::{Broken, Outgoing};
 use crate::connector;
-use framing::Framing;
-use head::{Head, Names};
+use head::Head;
 
 /// Room for the first read of an answer, in bytes: a head and what most bodies have.
 const FIRST_READ_BYTES: usize = 8 * 1024;
@@ -33,34 +32,12 @@ const FIRST_READ_BYTES: usize = 8 * 1024;
 #[derive(Debug)]
 pub(super) struct Connection {
     stream: TokioIo<connector::Stream>,
-    request: Request,
+    request: Message<Outgoing>,
     /// What has come and was not used yet: nothing, between two calls.
     read: BytesMut,
     names: Names,
     /// How much the next read takes at most.
     room: usize,
-}
-
-/// What of a request is still to be sent.
-#[derive(Debug, Default)]
-struct Request {
-    head: BytesMut,
-    data: Bytes,
-    after_data: &'static [u8],
-    body: Option<Outgoing>,
-    coding: Coding,
-    has_begun: bool,
-    is_sent: bool,
-}
-
-/// How the other side is told where a request's body ends.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-enum Coding {
-    #[default]
-    Nothing,
-    /// So many bytes are left.
-    Length(u64),
-    Chunks,
 }
 
 /// The body of an answer.
@@ -87,30 +64,11 @@ pub(crate) enum Error {
     Body(#[from] Broken),
 }
 
-/// What is wrong with an answer.
-#[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum Malformed {
-    #[error("{0}")]
-    Head(#[from] httparse::Error),
-    #[error("its head is longer than {BUFFER_BYTES} bytes")]
-    LongHead,
-    #[error("it changes the protocol, which nobody asked for")]
-    Upgrade,
-    #[error("its length is no number, or several")]
-    Length,
-    #[error("it has a length and chunks")]
-    LengthAndChunks,
-    #[error("its transfer coding is another than `chunked`")]
-    Coding,
-    #[error("its chunks")]
-    Chunks,
-}
-
 impl Connection {
     pub(super) fn new(stream: connector::Stream) -> Box<Self> {
         Box::new(Self {
             stream: TokioIo::new(stream),
-            request: Request::default(),
+            request: Message::default(),
             read: BytesMut::new(),
             names: Names::default(),
             room: FIRST_READ_BYTES,
@@ -124,7 +82,7 @@ impl Connection {
         host: &HeaderValue,
         body: Outgoing,
     ) -> Result<Response<Incoming>, Failed> {
-        self.request.begin(request, host, body);
+        self.request = message(request, host, body);
         let answered = poll_fn(|context| self.poll_call(request.method, context)).await;
         match answered {
             Ok(head) => {
@@ -137,7 +95,7 @@ impl Connection {
                 Ok(head.into_response(body))
             }
             Err(error) => {
-                let unsent = self.request.take_unsent();
+                let unsent = self.take_unsent();
                 Err(Failed {
                     error: error.into(),
                     unsent,
@@ -171,7 +129,7 @@ impl Connection {
         context: &mut Context<'_>,
     ) -> Poll<Result<Head, Error>> {
         let mut failure = None;
-        if !self.request.is_sent {
+        if !self.request.is_sent() {
             match self.poll_send(context) {
                 Poll::Ready(Err(Error::Body(broken))) => return Poll::Ready(Err(broken.into())),
                 // Who closes without having read all may have said why.
@@ -181,7 +139,9 @@ impl Connection {
         }
         match (self.poll_head(method, context), failure) {
             (Poll::Ready(Err(_)), Some(failure)) => Poll::Ready(Err(failure)),
-            (Poll::Pending, Some(failure)) if !self.request.has_begun => Poll::Ready(Err(failure)),
+            (Poll::Pending, Some(failure)) if !self.request.has_begun() => {
+                Poll::Ready(Err(failure))
+            }
             // Where the other side is gone, there will be something to read soon: its answer or its end.
             (head, _) => head,
         }
@@ -216,131 +176,46 @@ impl Connection {
     }
 
     fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let Self {
-            stream, request, ..
-        } = self;
-        let mut stream = Pin::new(stream);
-        loop {
-            while request.has_bytes() {
-                ready!(request.poll_write(stream.as_mut(), context))?;
-            }
-            let Some(body) = &mut request.body else {
-                ready!(stream.as_mut().poll_flush(context))?;
-                request.is_sent = true;
-                // Not kept for as long as its answer takes, or the connection lives.
-                request.data = Bytes::new();
-                return Poll::Ready(Ok(()));
-            };
-            match Pin::new(body).poll_frame(context) {
-                Poll::Ready(Some(frame)) => {
-                    // Trailers end here, as their announcement did.
-                    if let Ok(data) = frame?.into_data() {
-                        request.put(data)?;
-                    }
-                }
-                Poll::Ready(None) => request.finish()?,
-                Poll::Pending => {
-                    let _ = stream.as_mut().poll_flush(context)?;
-                    return Poll::Pending;
-                }
-            }
-        }
-    }
-}
-
-impl Request {
-    fn begin(&mut self, request: Outbound<'_>, host: &HeaderValue, body: Outgoing) {
-        self.coding = Coding::of(&body, request.method);
-        self.head.clear();
-        head::write(&mut self.head, request, host, self.coding);
-        (self.data, self.body) = match body {
-            // With its head, in one piece.
-            Outgoing::Held(bytes) => (bytes, None),
-            stream @ Outgoing::Stream { .. } => (Bytes::new(), Some(stream)),
-        };
-        self.after_data = b"";
-        self.has_begun = false;
-        self.is_sent = false;
+        let stream = Pin::new(&mut self.stream);
+        let sent = ready!(self.request.poll_send(stream, context));
+        Poll::Ready(sent.map_err(|unsent| match unsent {
+            Unsent::Io(reason) => reason.into(),
+            Unsent::Body(broken) => broken.into(),
+            Unsent::Length => Broken::Length.into(),
+        }))
     }
 
-    fn has_bytes(&self) -> bool {
-        !self.head.is_empty() || !self.data.is_empty() || !self.after_data.is_empty()
-    }
-
-    fn poll_write(
-        &mut self,
-        stream: Pin<&mut impl AsyncWrite>,
-        context: &mut Context<'_>,
-    ) -> Poll<io::Result<()>> {
-        let count = if self.data.is_empty() && self.after_data.is_empty() {
-            let count = ready!(stream.poll_write(context, &self.head))?;
-            self.head.advance(count);
-            count
-        } else {
-            let head = &mut self.head;
-            let rest = (&mut self.data).chain(&mut self.after_data);
-            ready!(poll_write_buf(stream, context, &mut head.chain(rest)))?
-        };
-        if count == 0 {
-            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
-        }
-        self.has_begun = true;
-        Poll::Ready(Ok(()))
-    }
-
-    /// The next bytes of the body.
-    fn put(&mut self, data: Bytes) -> Result<(), Broken> {
-        let count = data.len();
-        // As a chunk it would be the last.
-        if count == 0 {
-            return Ok(());
-        }
-        match &mut self.coding {
-            Coding::Chunks => {
-                self.head
-                    .extend_from_slice(format!("{count:x}\r\n").as_bytes());
-                self.after_data = b"\r\n";
-            }
-            Coding::Length(left) => {
-                *left = left.checked_sub(count as u64).ok_or(Broken::Length)?;
-            }
-            Coding::Nothing => return Err(Broken::Length),
-        }
-        self.data = data;
-        Ok(())
-    }
-
-    /// There is no more of the body.
-    fn finish(&mut self) -> Result<(), Broken> {
-        self.body = None;
-        match self.coding {
-            Coding::Chunks => self.after_data = b"0\r\n\r\n",
-            Coding::Nothing | Coding::Length(0) => {}
-            Coding::Length(_) => return Err(Broken::Length),
-        }
-        Ok(())
-    }
-
+    /// The request's body, where no byte of the request was sent.
     fn take_unsent(&mut self) -> Option<Outgoing> {
-        if self.has_begun {
+        if self.request.has_begun() {
             return None;
         }
-        let held = Outgoing::Held(std::mem::take(&mut self.data));
-        Some(self.body.take().unwrap_or(held))
+        let (held, body) = self.request.take_body();
+        Some(body.unwrap_or(Outgoing::Held(held)))
     }
 }
 
-impl Coding {
-    fn of(body: &Outgoing, method: &Method) -> Self {
-        let length = body.size_hint().exact();
-        match length {
-            // Where a body is usual, to have none is said: RFC 9110, 8.6.
-            Some(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-                Self::Nothing
-            }
-            Some(length) => Self::Length(length),
-            None => Self::Chunks,
+/// The request as it is sent.
+fn message(request: Outbound<'_>, host: &HeaderValue, body: Outgoing) -> Message<Outgoing> {
+    let coding = coding(&body, request.method);
+    let mut head = BytesMut::new();
+    head::write(&mut head, request, host, coding);
+    match body {
+        // With its head, in one piece.
+        Outgoing::Held(bytes) => Message::new(head, coding, bytes, None),
+        stream @ Outgoing::Stream { .. } => Message::new(head, coding, Bytes::new(), Some(stream)),
+    }
+}
+
+fn coding(body: &Outgoing, method: &Method) -> Coding {
+    let length = body.size_hint().exact();
+    match length {
+        // Where a body is usual, to have none is said: RFC 9110, 8.6.
+        Some(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
+            Coding::Nothing
         }
+        Some(length) => Coding::Length(length),
+        None => Coding::Chunks,
     }
 }
 
@@ -361,11 +236,11 @@ impl Incoming {
             return Poll::Ready(None);
         };
         // An answer may begin before its request has ended.
-        if !connection.request.is_sent
+        if !connection.request.is_sent()
             && let Poll::Ready(Err(_)) = connection.poll_send(context)
         {
             // As if it were sent: there is nothing more to do about it.
-            connection.request = Request::default();
+            connection.request = Message::default();
             self.is_refusal = true;
             self.is_kept = false;
         }
@@ -377,8 +252,8 @@ impl Incoming {
                 return Poll::Ready(None);
             }
             if ready!(connection.poll_read(context))? == 0 {
-                let end = self.framing.closed().map_err(|()| Error::Closed);
-                return Poll::Ready(end.err().map(Err));
+                let is_whole = self.framing.closed();
+                return Poll::Ready((!is_whole).then_some(Err(Error::Closed)));
             }
         }
     }
@@ -396,7 +271,7 @@ impl Incoming {
         let connection = self.connection.as_ref()?;
         let is_free = self.is_kept
             && self.framing.is_over()
-            && connection.request.is_sent
+            && connection.request.is_sent()
             && connection.read.is_empty();
         if !is_free {
             return None;
@@ -412,7 +287,7 @@ impl Incoming {
     pub(super) fn take_unfinished(&mut self) -> Option<Box<Connection>> {
         let connection = self.connection.as_ref()?;
         let is_unfinished =
-            !self.is_refusal && self.framing.is_over() && !connection.request.is_sent;
+            !self.is_refusal && self.framing.is_over() && !connection.request.is_sent();
         is_unfinished.then(|| self.connection.take())?
     }
 }

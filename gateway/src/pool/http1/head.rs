@@ -4,20 +4,16 @@ use std::mem::MaybeUninit;
 use std::ops::Range;
 
 use bytes::{BufMut, Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Response, StatusCode};
 use httparse::{Header, ParserConfig, Status};
 use hyper::ext::ReasonPhrase;
+use service::http1::{About, Coding, Framing, MAX_HEADERS, Malformed, Names, range};
 use service::listen::BUFFER_BYTES;
 
-use super::framing::{Chunks, Framing};
-use super::{Coding, Incoming, Malformed};
+use super::Incoming;
 use crate::headers;
 use crate::pool::Outbound;
-
-/// As many headers as an answer may have.
-pub(super) const MAX_HEADERS: usize = 100;
 
 /// Enough for what most requests have, in bytes.
 const REQUEST_BYTES: usize = 1024;
@@ -39,7 +35,8 @@ pub(super) fn write(to: &mut BytesMut, request: Outbound<'_>, host: &HeaderValue
         to.put_slice(b"\r\n");
     });
     match coding {
-        Coding::Nothing => {}
+        // A request that ended with its connection would have no answer.
+        Coding::Nothing | Coding::UntilClosed => {}
         Coding::Length(length) => {
             to.put_slice(format!("content-length: {length}\r\n").as_bytes());
         }
@@ -91,7 +88,7 @@ pub(super) fn parse(
         let mut kept = Vec::with_capacity(answer.headers.len());
         for (place, header) in answer.headers.iter().enumerate() {
             let name = names.at(place, header.name)?;
-            if about.note(&name, header.value)? {
+            if about.note(&name, header.value)? && !headers::is_hop_by_hop(&name) {
                 kept.push((name, range(read, header.value)));
             }
         }
@@ -100,12 +97,12 @@ pub(super) fn parse(
             .filter(|it| Some(*it) != status.canonical_reason());
         let reason = reason.and_then(|reason| ReasonPhrase::try_from(reason.as_bytes()).ok());
         let is_kept = answer.version == Some(1) && !about.is_closed;
-        let framing = about.framing(status, method)?;
+        let framing = framing(&about, status, method)?;
         let bytes = read.split_to(length).freeze();
         return Ok(Some(Head {
             status,
             reason,
-            headers: about.headers(kept, &bytes)?,
+            headers: headers(&about, kept, &bytes)?,
             framing,
             is_kept: is_kept && framing != Framing::UntilClosed,
         }));
@@ -128,106 +125,27 @@ impl Head {
     }
 }
 
-/// The names in the head of the last answer, as they came. One server's answers have the same nearly
-/// always, in the same places, and to see that is far less work than to make a name.
-#[derive(Debug, Default)]
-pub(super) struct Names(Vec<(Box<str>, HeaderName)>);
-
-impl Names {
-    fn at(&mut self, place: usize, name: &str) -> Result<HeaderName, httparse::Error> {
-        if let Some((came, made)) = self.0.get(place)
-            && **came == *name
-        {
-            return Ok(made.clone());
-        }
-        let made = HeaderName::from_bytes(name.as_bytes());
-        let made = made.map_err(|_| httparse::Error::HeaderName)?;
-        self.0.truncate(place);
-        self.0.push((name.into(), made.clone()));
-        Ok(made)
+/// RFC 9112, 6.3.
+fn framing(about: &About, status: StatusCode, method: &Method) -> Result<Framing, Malformed> {
+    let said = about.framing()?;
+    let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
+    if has_none || *method == Method::HEAD {
+        return Ok(Framing::NOTHING);
     }
+    Ok(said.unwrap_or(Framing::UntilClosed))
 }
 
-/// What an answer's head says about its body and its connection.
-#[derive(Debug, Default)]
-struct About {
-    length: Option<u64>,
-    is_chunked: bool,
-    is_closed: bool,
-    /// Headers that `Connection` names besides those that are never passed on.
-    private: Vec<HeaderName>,
-}
-
-impl About {
-    /// Whether the header is for the caller, too.
-    fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Malformed> {
-        if *name == CONTENT_LENGTH {
-            let length = number(value).ok_or(Malformed::Length)?;
-            return match self.length.replace(length) {
-                None => Ok(true),
-                Some(before) if before == length => Ok(false),
-                Some(_) => Err(Malformed::Length),
-            };
-        }
-        if *name == TRANSFER_ENCODING {
-            if self.is_chunked || !value.eq_ignore_ascii_case(b"chunked") {
-                return Err(Malformed::Coding);
-            }
-            self.is_chunked = true;
-            return Ok(false);
-        }
-        if *name == CONNECTION {
-            for named in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                if named.eq_ignore_ascii_case(b"close") {
-                    self.is_closed = true;
-                } else if !named.eq_ignore_ascii_case(b"keep-alive") {
-                    self.private.extend(HeaderName::from_bytes(named));
-                }
-            }
-            return Ok(false);
-        }
-        Ok(!headers::is_hop_by_hop(name))
-    }
-
-    /// RFC 9112, 6.3. A length beside chunks may be an attempt to hide an answer in another, so it
-    /// is refused, which that section allows.
-    fn framing(&self, status: StatusCode, method: &Method) -> Result<Framing, Malformed> {
-        let has_none = matches!(status, StatusCode::NO_CONTENT | StatusCode::NOT_MODIFIED);
-        match (self.length, self.is_chunked) {
-            (Some(_), true) => Err(Malformed::LengthAndChunks),
-            _ if has_none || *method == Method::HEAD => Ok(Framing::NOTHING),
-            (Some(length), false) => Ok(Framing::Length(length)),
-            (None, true) => Ok(Framing::Chunks(Chunks::Size)),
-            (None, false) => Ok(Framing::UntilClosed),
+fn headers(
+    about: &About,
+    kept: Vec<(HeaderName, Range<usize>)>,
+    bytes: &Bytes,
+) -> Result<HeaderMap, Malformed> {
+    let mut headers = HeaderMap::with_capacity(kept.len());
+    for (name, range) in kept {
+        if !about.private.contains(&name) {
+            let value = HeaderValue::from_maybe_shared(bytes.slice(range));
+            headers.append(name, value.map_err(|_| httparse::Error::HeaderValue)?);
         }
     }
-
-    fn headers(
-        &self,
-        kept: Vec<(HeaderName, Range<usize>)>,
-        bytes: &Bytes,
-    ) -> Result<HeaderMap, Malformed> {
-        let mut headers = HeaderMap::with_capacity(kept.len());
-        for (name, range) in kept {
-            if !self.private.contains(&name) {
-                let value = HeaderValue::from_maybe_shared(bytes.slice(range));
-                headers.append(name, value.map_err(|_| httparse::Error::HeaderValue)?);
-            }
-        }
-        Ok(headers)
-    }
-}
-
-/// Where in `whole` a part of it is.
-fn range(whole: &[u8], part: &[u8]) -> Range<usize> {
-    let start = part.as_ptr().addr() - whole.as_ptr().addr();
-    start..start + part.len()
-}
-
-/// Digits and nothing else.
-fn number(digits: &[u8]) -> Option<u64> {
-    if digits.is_empty() || !digits.iter().all(u8::is_ascii_digit) {
-        return None;
-    }
-    std::str::from_utf8(digits).ok()?.parse().ok()
+    Ok(headers)
 }

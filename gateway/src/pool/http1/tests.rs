@@ -29,7 +29,7 @@ fn read<'a>(
         } else if let Some(piece) = pieces.next() {
             read.extend_from_slice(piece);
         } else {
-            framing.closed().map_err(|()| Error::Closed)?;
+            framing.closed().then_some(()).ok_or(Error::Closed)?;
         }
     }
 }
@@ -149,7 +149,7 @@ fn what_could_be_understood_in_two_ways_is_refused() {
         (with("Transfer-Encoding: gzip, chunked"), Malformed::Coding),
         (
             with("Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked"),
-            Malformed::Coding,
+            Malformed::Unending,
         ),
         (
             "HTTP/1.1 101 Switching Protocols\r\n\r\n".to_owned(),

@@ -1,11 +1,11 @@
-//! Where the body of an answer ends: RFC 9112, 6 and 7.
+//! Where a body ends: RFC 9112, 6 and 7.
 
-use bytes::{Buf, Bytes, BytesMut};
-use http_body::SizeHint;
+use axum::body::Bytes;
+use bytes::{Buf, BytesMut};
 use httparse::{EMPTY_HEADER, Status, parse_chunk_size, parse_headers};
+use hyper::body::SizeHint;
 
-use super::Malformed;
-use super::head::MAX_HEADERS;
+use super::{MAX_HEADERS, Malformed};
 
 /// As long as the line before a chunk may be, in bytes.
 const CHUNK_LINE_BYTES: usize = 1024;
@@ -14,9 +14,9 @@ const CHUNK_LINE_BYTES: usize = 1024;
 /// As long as everything after the last chunk may be, in bytes.
 const TRAILER_BYTES: usize = 16 * 1024;
 
-/// What of an answer's body is still to come.
+/// What of a body is still to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Framing {
+pub enum Framing {
     /// So many bytes.
     Length(u64),
     Chunks(Chunks),
@@ -26,7 +26,7 @@ pub(super) enum Framing {
 
 /// What comes next.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Chunks {
+pub enum Chunks {
     Size,
     /// So many bytes of a chunk, and the end of its line.
     Data(u64),
@@ -35,15 +35,20 @@ pub(super) enum Chunks {
 }
 
 impl Framing {
-    pub(super) const NOTHING: Self = Self::Length(0);
+    /// There is no body.
+    pub const NOTHING: Self = Self::Length(0);
 
-    pub(super) fn is_over(&self) -> bool {
+    #[must_use]
+    pub fn is_over(&self) -> bool {
         matches!(self, Self::Length(0) | Self::Chunks(Chunks::Nothing))
     }
 
     /// Takes the next piece of the body from what was read; `None`: more has to be read first,
     /// unless it is over.
-    pub(super) fn next(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
+    ///
+    /// # Errors
+    /// When what was read cannot be a part of it.
+    pub fn next(&mut self, read: &mut BytesMut) -> Result<Option<Bytes>, Malformed> {
         match self {
             Self::Length(left) => Ok(take(left, read)),
             Self::UntilClosed => Ok((!read.is_empty()).then(|| read.split().freeze())),
@@ -60,18 +65,16 @@ impl Framing {
         }
     }
 
-    /// The connection was closed. An error: too early.
-    pub(super) fn closed(&mut self) -> Result<(), ()> {
-        match self {
-            Self::UntilClosed => {
-                *self = Self::NOTHING;
-                Ok(())
-            }
-            Self::Length(_) | Self::Chunks(_) => Err(()),
+    /// The connection was closed. Whether the body is over then, and nothing is missing.
+    pub fn closed(&mut self) -> bool {
+        if *self == Self::UntilClosed {
+            *self = Self::NOTHING;
         }
+        self.is_over()
     }
 
-    pub(super) fn size_hint(&self) -> SizeHint {
+    #[must_use]
+    pub fn size_hint(&self) -> SizeHint {
         match self {
             Self::Length(left) => SizeHint::with_exact(*left),
             Self::Chunks(Chunks::Nothing) => SizeHint::with_exact(0),

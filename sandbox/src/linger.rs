@@ -20,7 +20,7 @@ use tokio::time::timeout;
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// A request whose body is read to its end even if its handler does not.
-pub fn until_its_end(request: Request<Incoming>) -> Request<Body> {
+pub(crate) fn until_its_end(request: Request<Incoming>) -> Request<Body> {
     if request.body().is_end_stream() {
         return request.map(|_| Body::empty());
     }
@@ -88,69 +88,5 @@ impl Drop for Lingering {
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(timeout(PATIENCE, rest));
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use std::net::SocketAddr;
-
-    use axum::Router;
-    use axum::http::StatusCode;
-    use axum::routing::put;
-    use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpStream;
-
-    use super::*;
-    use crate::listen::{bind, serve};
-    use crate::shutdown::Shutdown;
-
-    const SIZE: usize = 16 * 1024 * 1024;
-
-    /// A server that refuses all bodies unread.
-    async fn unwilling(shutdown: &Shutdown) -> SocketAddr {
-        let router = Router::new().route("/", put(async || (StatusCode::UNAUTHORIZED, "no")));
-        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
-        let address = listener.local_addr().unwrap();
-        shutdown.spawn(serve(listener, router, shutdown.clone()));
-        address
-    }
-
-    async fn send(address: SocketAddr, headers: &str, body: &[u8]) -> TcpStream {
-        let mut stream = TcpStream::connect(address).await.unwrap();
-        let head = format!(
-            "PUT / HTTP/1.1\r\nHost: here\r\nContent-Length: {SIZE}\r\nConnection: close\r\n\
-             {headers}\r\n"
-        );
-        stream.write_all(head.as_bytes()).await.unwrap();
-        stream.write_all(body).await.unwrap();
-        stream
-    }
-
-    async fn answer(mut stream: TcpStream) -> String {
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.unwrap();
-        answer
-    }
-
-    #[tokio::test]
-    async fn who_sends_all_before_reading_gets_the_answer() {
-        let shutdown = Shutdown::new();
-        let address = unwilling(&shutdown).await;
-        for _ in 0..5 {
-            let stream = send(address, "", &vec![7; SIZE]).await;
-            let answer = answer(stream).await;
-            assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
-            assert!(answer.ends_with("no"), "{answer}");
-        }
-    }
-
-    #[tokio::test]
-    async fn who_asks_first_is_neither_told_to_send_nor_waited_for() {
-        let shutdown = Shutdown::new();
-        let address = unwilling(&shutdown).await;
-        let stream = send(address, "Expect: 100-continue\r\n", b"").await;
-        let answer = timeout(PATIENCE / 2, answer(stream)).await.unwrap();
-        assert!(answer.starts_with("HTTP/1.1 401 "), "{answer}");
     }
 }

@@ -1,0 +1,58 @@
+//! What a caller sends over its connection.
+
+use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
+
+use bytes::BytesMut;
+use tokio::net::tcp::OwnedReadHalf;
+use tokio_util::io::poll_read_buf;
+
+use crate::listen::BUFFER_BYTES;
+
+/// Room for the first read, in bytes: a head and what most bodies have.
+const FIRST_READ_BYTES: usize = 4 * 1024;
+
+/// The reading side of a connection. Whoever has it is the only one who reads.
+#[derive(Debug)]
+pub(super) struct Inlet {
+    pub(super) stream: OwnedReadHalf,
+    /// What has come and was not used yet.
+    pub(super) read: BytesMut,
+    /// How much the next read takes at most.
+    room: usize,
+}
+
+impl Inlet {
+    pub(super) fn new(stream: OwnedReadHalf) -> Self {
+        Self {
+            stream,
+            read: BytesMut::new(),
+            room: FIRST_READ_BYTES,
+        }
+    }
+
+    /// How many bytes came; none at the end.
+    pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        // Before there is room: who has nothing to read, as most have most of the time, needs none.
+        ready!(self.stream.as_ref().poll_read_ready(context))?;
+        self.read.reserve(self.room);
+        let count = ready!(poll_read_buf(
+            Pin::new(&mut self.stream),
+            context,
+            &mut self.read
+        ))?;
+        if count >= self.room {
+            self.room = BUFFER_BYTES;
+        }
+        Poll::Ready(Ok(count))
+    }
+
+    /// As much as it needs between two requests: nothing.
+    pub(super) fn rest(&mut self) {
+        self.room = FIRST_READ_BYTES;
+        if self.read.is_empty() {
+            self.read = BytesMut::new();
+        }
+    }
+}
