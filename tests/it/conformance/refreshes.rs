@@ -1,0 +1,256 @@
+//! Who refreshes, when, and what becomes of the answer.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_racing_brokers_one_begins() {
+    on_all(|store| async move {
+        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let began = join_all((0..16).map(|_| begin(&store.writer, &id, Wanted::Now))).await;
+        let go = began
+            .iter()
+            .filter(|began| matches!(began, Begin::Go(_)))
+            .count();
+        let busy = began
+            .iter()
+            .filter(|began| matches!(began, Begin::Busy { .. }))
+            .count();
+        assert_eq!((go, busy), (1, 15));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_commit_is_applied_once_announced_and_read() {
+    on_all(|store| async move {
+        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let begun = begun(&store.writer, &id).await;
+        assert_eq!(begun.refresh_token.expose_secret(), "refresh of L1");
+        let mut changes = listening(&store).await;
+        let grant = granted(&store, &begun, "r2");
+        let outcomes = join_all((0..8).map(|_| store.writer.commit(&grant))).await;
+        let outcomes: Vec<Committed> = outcomes.into_iter().map(Result::unwrap).collect();
+        let applied = |outcome: &&Committed| matches!(outcome, Committed::Applied { .. });
+        assert_eq!(outcomes.iter().filter(applied).count(), 1, "{outcomes:?}");
+        let duplicates = outcomes
+            .iter()
+            .filter(|outcome| **outcome == Committed::Duplicate);
+        assert_eq!(duplicates.count(), 7);
+        let generation = Generation::FIRST.next();
+        announced(
+            &mut changes,
+            &Change::Installation {
+                id: id.clone(),
+                generation,
+            },
+        )
+        .await;
+        let record = store.reader.access(&id).await.unwrap().unwrap();
+        assert_eq!(record.token.expose_secret(), "access after r2");
+        assert_eq!(record.generation, generation);
+        let next = begun_token(&store, &id).await;
+        assert_eq!(next, "r2");
+    })
+    .await;
+}
+
+async fn begun_token(store: &Store, id: &InstallationId) -> String {
+    begun(&store.writer, id)
+        .await
+        .refresh_token
+        .expose_secret()
+        .to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
+    on_all(|store| async move {
+        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let begun = begun(&store.writer, &id).await;
+        let grants: Vec<Grant> = (0..8)
+            .map(|n| granted(&store, &begun, &format!("successor {n}")))
+            .collect();
+        let outcomes = join_all(grants.iter().map(|grant| store.writer.commit(grant))).await;
+        let kept = outcomes
+            .iter()
+            .filter(|outcome| *outcome.as_ref().unwrap() == Committed::Kept);
+        assert_eq!(kept.count(), 7);
+        let snapshot = store.writer.load(&id).await.unwrap().unwrap();
+        assert_eq!(snapshot.installation.alternates.len(), 7);
+        assert_eq!(
+            snapshot.installation.access.generation,
+            Generation::FIRST.next()
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
+    on_all(|store| async move {
+        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let first = begun(&store.writer, &id).await;
+        for successor in ["r2", "r2 too"] {
+            store
+                .writer
+                .commit(&granted(&store, &first, successor))
+                .await
+                .unwrap();
+        }
+        let terminal = verdict(&store, Refusal::Terminal);
+        let second = begun(&store.writer, &id).await;
+        let give_back = |begun: Begun, terminal: Verdict| {
+            let writer = store.writer.clone();
+            async move {
+                let id = &begun.installation;
+                writer
+                    .give_back(id, &begun.link, &begun.intent, &terminal)
+                    .await
+                    .unwrap()
+            }
+        };
+        assert_eq!(give_back(second, terminal.clone()).await, GaveBack::Adopted);
+        let third = begun(&store.writer, &id).await;
+        assert_eq!(third.refresh_token.expose_secret(), "r2 too");
+        let mut changes = listening(&store).await;
+        assert_eq!(
+            give_back(third, terminal).await,
+            GaveBack::Noted(Status::Invalid)
+        );
+        let record = store.reader.access(&id).await.unwrap().unwrap();
+        assert_eq!(record.status, Status::Invalid);
+        let generation = record.generation;
+        announced(&mut changes, &Change::Installation { id, generation }).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up() {
+    on_all(|store| async move {
+        let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
+        let window = Duration::from_millis(300);
+        let began = begin_within(&store.writer, &id, Wanted::Now, window).await;
+        assert!(matches!(began, Begin::Go(_)), "and the broker dies");
+        let writer = &store.writer;
+        let taken = until("the takeover", SOON, || async {
+            // By the schedule, as another broker would.
+            let claimed = writer
+                .claim(
+                    id.partition(),
+                    8,
+                    store.reader.now(),
+                    Duration::from_millis(50),
+                )
+                .await
+                .unwrap();
+            holds(claimed == [id.clone()], claimed)?;
+            match begin(writer, &id, Wanted::Due).await {
+                Begin::Go(begun) => Ok(begun),
+                other => Err(format!("{other:?}")),
+            }
+        })
+        .await;
+        assert!(taken.first_spent_at.is_some(), "the token may be spent");
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
+    on_all(|store| async move {
+        let mut ids = BTreeSet::new();
+        for number in 0..40 {
+            // Expired as it arrives: due at once.
+            ids.insert(enrolled(&store, &format!("L{number}"), Duration::ZERO).await);
+        }
+        let all_is_due = async || {
+            let partitions: BTreeSet<u8> = ids.iter().map(InstallationId::partition).collect();
+            let due = store.writer.upcoming().await.unwrap().due;
+            let due: BTreeSet<u8> = due.into_iter().map(|(partition, _)| partition).collect();
+            holds(due == partitions, due)
+        };
+        until("all to be due", SOON, &all_is_due).await;
+        let claim_all = async |claim: Duration| {
+            let mut claimed = Vec::new();
+            for (partition, by) in store.writer.upcoming().await.unwrap().due {
+                let racers = (0..3).map(|_| store.writer.claim(partition, 2, by, claim));
+                for racer in join_all(racers).await {
+                    claimed.extend(racer.unwrap());
+                }
+            }
+            claimed
+        };
+        let claim = Duration::from_secs(2);
+        let claimed = claim_all(claim).await;
+        let distinct: BTreeSet<InstallationId> = claimed.iter().cloned().collect();
+        assert_eq!(
+            distinct.len(),
+            claimed.len(),
+            "nobody gets what another has"
+        );
+        assert_eq!(distinct, ids);
+        until("the claims to run out", SOON, &all_is_due).await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hastening_moves_what_is_scheduled_and_only_forward() {
+    on_all(|store| async move {
+        let id = enrolled(&store, "L1", Duration::from_secs(8000)).await;
+        let next_in = async || store.writer.upcoming().await.unwrap().next_in.unwrap();
+        let planned = next_in().await;
+        assert!(planned > Duration::from_secs(6000), "{planned:?}");
+        let now = store.reader.now();
+        store
+            .writer
+            .hasten(&id, now + Duration::from_secs(9000))
+            .await
+            .unwrap();
+        assert!(
+            next_in().await > Duration::from_secs(6000),
+            "never later than planned"
+        );
+        store
+            .writer
+            .hasten(&id, now + Duration::from_secs(100))
+            .await
+            .unwrap();
+        assert!(next_in().await <= Duration::from_secs(100) + CLOCKS);
+        store.writer.reschedule(&id).await.unwrap();
+        assert!(
+            next_in().await > Duration::from_secs(6000),
+            "back to what its record says"
+        );
+        revoke(&store, &id).await;
+        store.writer.hasten(&id, now).await.unwrap();
+        let upcoming = store.writer.upcoming().await.unwrap();
+        assert!(
+            upcoming.due.is_empty() && upcoming.next_in.is_none(),
+            "revoked means never"
+        );
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
+    on_all(|store| async move {
+        assert_eq!(store.writer.stock().await.unwrap().nearest_expiry, None);
+        let near = enrolled(&store, "near", Duration::from_secs(100)).await;
+        enrolled(&store, "far", Duration::from_secs(5000)).await;
+        let stock = store.writer.stock().await.unwrap();
+        assert_eq!((stock.installations, stock.refreshing), (2, 2));
+        let left = stock.nearest_expiry.unwrap();
+        assert!(
+            left > Duration::from_secs(90) && left <= Duration::from_secs(100) + CLOCKS,
+            "{left:?}"
+        );
+        revoke(&store, &near).await;
+        let stock = store.writer.stock().await.unwrap();
+        assert_eq!((stock.installations, stock.refreshing), (2, 1));
+        assert!(stock.nearest_expiry.unwrap() > Duration::from_secs(4000));
+    })
+    .await;
+}

@@ -1,0 +1,89 @@
+//! What brokers tell each other, and what callers hold.
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_state_of_a_consent_is_used_once() {
+    on_all(|store| async move {
+        let users = join_all((0..8).map(|_| store.writer.is_first_use("state"))).await;
+        let first = users
+            .into_iter()
+            .filter(|first| *first.as_ref().unwrap())
+            .count();
+        assert_eq!(first, 1);
+        assert!(store.writer.is_first_use("another").await.unwrap());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_breaker_closes_by_itself() {
+    on_all(|store| async move {
+        let pause = Duration::from_millis(200);
+        let open = || store.writer.open_breaker("refused", pause);
+        assert!(open().await.unwrap());
+        assert!(!open().await.unwrap(), "one of many opens it");
+        let reason = store.writer.breaker().await.unwrap();
+        assert_eq!(reason.as_deref(), Some("refused"));
+        until("the breaker to close", SOON, || async {
+            let reason = store.writer.breaker().await.unwrap();
+            holds(reason.is_none(), reason)
+        })
+        .await;
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_doubted_client_pair_is_news_once_and_so_is_its_return() {
+    on_all(|store| async move {
+        let writer = &store.writer;
+        writer.open_breaker("refused", SOON).await.unwrap();
+        assert!(writer.distrust_pair("refused").await.unwrap());
+        assert!(!writer.distrust_pair("refused again").await.unwrap());
+        let reason = writer.distrust().await.unwrap();
+        assert_eq!(reason.as_deref(), Some("refused"));
+
+        assert!(writer.trust_pair().await.unwrap());
+        assert_eq!(writer.distrust().await.unwrap(), None);
+        assert_eq!(writer.breaker().await.unwrap(), None, "nobody waits on");
+
+        // A pause for another reason goes on.
+        writer.open_breaker("overloaded", SOON).await.unwrap();
+        assert!(!writer.trust_pair().await.unwrap());
+        assert!(writer.breaker().await.unwrap().is_some());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_callers_key_is_known_by_its_hash_until_it_is_revoked() {
+    on_all(|store| async move {
+        assert!(!store.reader.keys_in_use().await.unwrap());
+        let caller = Caller {
+            name: "crm".to_owned(),
+            scopes: vec![Scope::Proxy],
+            installations: None,
+            quota: Some("100/10s".parse().unwrap()),
+            created_at: store.reader.now(),
+            expires_at: None,
+            revoked_at: None,
+        };
+        let key = store.writer.create_caller(&caller).await.unwrap();
+        let hash = KeyHash::of(key.expose_secret());
+        assert_eq!(store.reader.caller(&hash).await.unwrap(), Some(caller));
+        assert!(store.reader.keys_in_use().await.unwrap());
+        let mut changes = listening(&store).await;
+        let now = store.reader.now();
+        assert!(store.writer.revoke_caller(&hash, now).await.unwrap());
+        announced(&mut changes, &Change::Caller(hash)).await;
+        let revoked = store.reader.caller(&hash).await.unwrap().unwrap();
+        assert!(!revoked.is_live(now));
+        assert!(
+            store.reader.keys_in_use().await.unwrap(),
+            "a gateway does not open again"
+        );
+        assert_eq!(store.writer.callers().await.unwrap().len(), 1);
+    })
+    .await;
+}
