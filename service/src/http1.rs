@@ -18,7 +18,7 @@ mod response;
 pub use about::About;
 pub use framing::{Chunks, Framing};
 pub use message::{Coding, Message, Unsent};
-pub use names::Names;
+pub use names::{Names, Role};
 
 use axum::http::StatusCode;
 

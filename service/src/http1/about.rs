@@ -1,9 +1,8 @@
 //! What a head says about its body and its connection: RFC 9112, 6 and 9.
 
 use axum::http::HeaderName;
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING};
 
-use super::{Chunks, Framing, Malformed};
+use super::{Chunks, Framing, Malformed, Role};
 
 /// What was noted of a head.
 #[derive(Debug, Default)]
@@ -14,6 +13,9 @@ pub struct About {
     pub is_closed: bool,
     /// `Connection: keep-alive`
     pub is_kept: bool,
+    pub hosts: u32,
+    /// `Expect: 100-continue`
+    pub expects_continue: bool,
     /// Headers that `Connection` names.
     pub private: Vec<HeaderName>,
 }
@@ -23,35 +25,43 @@ impl About {
     ///
     /// # Errors
     /// When it contradicts another, or cannot be understood.
-    pub fn note(&mut self, name: &HeaderName, value: &[u8]) -> Result<bool, Malformed> {
-        if *name == CONTENT_LENGTH {
-            let length = number(value).ok_or(Malformed::Length)?;
-            return match self.length.replace(length) {
-                None => Ok(true),
-                Some(before) if before == length => Ok(false),
-                Some(_) => Err(Malformed::Length),
-            };
-        }
-        if *name == TRANSFER_ENCODING {
-            let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
-            let last = codings.next().unwrap_or_default();
-            if self.is_chunked || !last.eq_ignore_ascii_case(b"chunked") {
-                return Err(Malformed::Unending);
+    pub fn note(&mut self, role: Role, value: &[u8]) -> Result<bool, Malformed> {
+        match role {
+            Role::Length => {
+                let length = number(value).ok_or(Malformed::Length)?;
+                return match self.length.replace(length) {
+                    None => Ok(true),
+                    Some(before) if before == length => Ok(false),
+                    Some(_) => Err(Malformed::Length),
+                };
             }
-            if codings.next().is_some() {
-                return Err(Malformed::Coding);
+            Role::Coding => {
+                let mut codings = value.rsplit(|byte| *byte == b',').map(<[u8]>::trim_ascii);
+                let last = codings.next().unwrap_or_default();
+                if self.is_chunked || !last.eq_ignore_ascii_case(b"chunked") {
+                    return Err(Malformed::Unending);
+                }
+                if codings.next().is_some() {
+                    return Err(Malformed::Coding);
+                }
+                self.is_chunked = true;
             }
-            self.is_chunked = true;
-        } else if *name == CONNECTION {
-            for named in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
-                if named.eq_ignore_ascii_case(b"close") {
-                    self.is_closed = true;
-                } else if named.eq_ignore_ascii_case(b"keep-alive") {
-                    self.is_kept = true;
-                } else {
-                    self.private.extend(HeaderName::from_bytes(named));
+            Role::Connection => {
+                for named in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    if named.eq_ignore_ascii_case(b"close") {
+                        self.is_closed = true;
+                    } else if named.eq_ignore_ascii_case(b"keep-alive") {
+                        self.is_kept = true;
+                    } else {
+                        self.private.extend(HeaderName::from_bytes(named));
+                    }
                 }
             }
+            Role::Host => self.hosts += 1,
+            Role::Expectation => {
+                self.expects_continue |= value.eq_ignore_ascii_case(b"100-continue")
+            }
+            Role::Other => {}
         }
         Ok(true)
     }

@@ -3,7 +3,6 @@
 use std::mem::MaybeUninit;
 
 use axum::body::Bytes;
-use axum::http::header::{EXPECT, HOST};
 use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use bytes::BytesMut;
 use httparse::{Header, ParserConfig, Status};
@@ -45,15 +44,10 @@ impl Head {
         let target = range(read, target.as_bytes());
         let is_newest = parsed.version == Some(1);
         let mut about = About::default();
-        let mut hosts = 0;
-        let mut expects_continue = false;
         let mut kept = Vec::with_capacity(parsed.headers.len());
         for (place, header) in parsed.headers.iter().enumerate() {
-            let name = names.at(place, header.name)?;
-            hosts += u32::from(name == HOST);
-            expects_continue |=
-                name == EXPECT && header.value.eq_ignore_ascii_case(b"100-continue");
-            if about.note(&name, header.value)? {
+            let (name, role) = names.at(place, header.name)?;
+            if about.note(role, header.value)? {
                 kept.push((name, range(read, header.value)));
             }
         }
@@ -64,7 +58,7 @@ impl Head {
             about.is_kept && !about.is_closed
         };
         // RFC 9112, 3.2. Who is before us may take another of them than who is behind us.
-        if hosts > 1 || is_newest && hosts == 0 {
+        if about.hosts > 1 || is_newest && about.hosts == 0 {
             return Err(Malformed::Host);
         }
         // RFC 9112, 6.1: nobody knows what such a request is.
@@ -89,7 +83,7 @@ impl Head {
         Ok(Some(Self {
             request,
             framing,
-            expects_continue: expects_continue && is_newest,
+            expects_continue: about.expects_continue && is_newest,
             is_kept,
         }))
     }

@@ -87,8 +87,8 @@ pub(super) fn parse(
         let mut about = About::default();
         let mut kept = Vec::with_capacity(answer.headers.len());
         for (place, header) in answer.headers.iter().enumerate() {
-            let name = names.at(place, header.name)?;
-            if about.note(&name, header.value)? && !headers::is_hop_by_hop(&name) {
+            let (name, role) = names.at(place, header.name)?;
+            if about.note(role, header.value)? && !headers::is_hop_by_hop(&name) {
                 kept.push((name, range(read, header.value)));
             }
         }
