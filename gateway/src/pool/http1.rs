@@ -28,6 +28,9 @@ use head::Head;
 /// Room for the first read of an answer, in bytes: a head and what most bodies have.
 const FIRST_READ_BYTES: usize = 8 * 1024;
 
+/// With less room a read is not worth its call.
+const LEAST_READ_BYTES: usize = 1024;
+
 /// A connection, for one call at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
@@ -166,7 +169,11 @@ impl Connection {
 
     /// How many bytes came; none at the end.
     fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.read.reserve(self.room);
+        // What is left of the last room is used up: pieces of an answer that comes in drips would each
+        // keep a whole one.
+        if self.read.capacity() - self.read.len() < LEAST_READ_BYTES {
+            self.read.reserve(self.room);
+        }
         let stream = Pin::new(&mut self.stream);
         let count = ready!(poll_read_buf(stream, context, &mut self.read))?;
         if count >= self.room {

@@ -21,7 +21,7 @@ use tracing::debug;
 use super::incoming::{Back, Incoming, Rest};
 use super::inlet::Inlet;
 use super::request::Head;
-use super::response::{Asked, message, refusal};
+use super::response::{self, Asked};
 use super::{Malformed, Names, Unsent};
 use crate::listen::{BUFFER_BYTES, HEAD_TIMEOUT, Handler, IDLE_TIMEOUT};
 
@@ -93,7 +93,7 @@ pub(crate) async fn serve(
         match reading {
             Reading::Ended(kept) if asked.is_kept => inlet = kept,
             reading => {
-                linger(reading, writer).await;
+                until_closed(reading, writer).await;
                 return None;
             }
         }
@@ -188,12 +188,10 @@ impl Waiting<'_, '_> {
 enum Reading {
     /// The request is over.
     Ended(Inlet),
-    /// Nobody wants the rest of the request's body.
+    /// Nobody wants the rest of the request's body, or it cannot be understood.
     Unwanted(Rest),
     /// Whoever has the request's body has it.
     Lent(Arc<Back>),
-    /// It has failed.
-    Lost,
 }
 
 impl Reading {
@@ -212,10 +210,7 @@ impl Reading {
     /// Takes the reading side back where nobody has it any more.
     fn poll_back(&mut self, context: &mut Context<'_>) -> Poll<()> {
         if let Self::Lent(back) = self {
-            *self = match ready!(back.poll_take(context)) {
-                None => Self::Lost,
-                Some(rest) => Self::left(rest),
-            };
+            *self = Self::left(ready!(back.poll_take(context)));
         }
         Poll::Ready(())
     }
@@ -223,9 +218,8 @@ impl Reading {
     /// What came already is not waited for.
     fn left(mut rest: Rest) -> Self {
         match rest.skip() {
-            Err(_) => Self::Lost,
             Ok(()) if rest.framing.is_over() => Self::Ended(rest.inlet),
-            Ok(()) => Self::Unwanted(rest),
+            Ok(()) | Err(_) => Self::Unwanted(rest),
         }
     }
 
@@ -257,7 +251,7 @@ impl Reading {
             ready!(self.poll_back(context));
             let inlet = match self {
                 Self::Ended(inlet) | Self::Unwanted(Rest { inlet, .. }) => inlet,
-                Self::Lent(_) | Self::Lost => return Poll::Ready(()),
+                Self::Lent(_) => return Poll::Ready(()),
             };
             inlet.read.clear();
             if !matches!(ready!(inlet.poll_read(context)), Ok(1..)) {
@@ -274,11 +268,18 @@ async fn send(
     reading: &mut Reading,
     writer: &mut OwnedWriteHalf,
 ) -> Result<(), Unsent<axum::Error>> {
-    let mut message = message(response, asked);
+    if let Reading::Lent(back) = reading {
+        back.note_answer();
+    }
+    let mut message = response::message(response, asked);
     let mut has_looked = false;
     poll_fn(|context| {
         if !std::mem::replace(&mut has_looked, true) {
-            message.poll_first(context)?;
+            // Nothing was sent, so the caller can still be told.
+            if let Err(reason) = message.poll_first(context) {
+                debug!(%reason, "an answer broke off before its first byte");
+                message = response::message(response::broken(), asked);
+            }
         }
         let sent = message.poll_send(Pin::new(&mut *writer), context)?;
         if sent.is_ready() {
@@ -287,11 +288,11 @@ async fn send(
         let _ = reading.poll_back(context);
         match reading {
             // Who sends all before it reads shall come to read.
-            Reading::Unwanted(rest) if !rest.expects_continue => {
+            Reading::Unwanted(_) => {
                 let _ = reading.poll_discard(context);
                 Poll::Pending
             }
-            Reading::Unwanted(_) | Reading::Lent(_) | Reading::Lost => Poll::Pending,
+            Reading::Lent(_) => Poll::Pending,
             Reading::Ended(_) => {
                 ready!(reading.poll_gone(context));
                 Poll::Ready(Err(std::io::Error::from(
@@ -310,29 +311,16 @@ async fn refuse(malformed: &Malformed, mut reading: Reading, mut writer: OwnedWr
         version: Version::HTTP_11,
         is_kept: false,
     };
-    let refusal = refusal(malformed);
+    let refusal = response::refusal(malformed);
     if send(refusal, &mut asked, &mut reading, &mut writer)
         .await
         .is_ok()
     {
-        // Where such a request would have ended nobody knows.
         until_closed(reading, writer).await;
     }
 }
 
-/// Closes the connection so that the caller has the answer before it.
-async fn linger(reading: Reading, writer: OwnedWriteHalf) {
-    match &reading {
-        // All that came was read, or the caller waits for us.
-        Reading::Ended(inlet) if inlet.read.is_empty() => {}
-        Reading::Unwanted(rest) if rest.expects_continue => {}
-        Reading::Lost => {}
-        Reading::Ended(_) | Reading::Unwanted(_) | Reading::Lent(_) => {
-            until_closed(reading, writer).await;
-        }
-    }
-}
-
+/// Closes the connection so that the caller has the answer before it: RFC 9112, 9.6.
 async fn until_closed(mut reading: Reading, mut writer: OwnedWriteHalf) {
     if writer.shutdown().await.is_ok() {
         let discarding = poll_fn(|context| reading.poll_discard(context));

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, Waker, ready};
 
@@ -24,22 +25,24 @@ pub(super) struct Rest {
 
 #[derive(Debug)]
 pub(super) struct Incoming {
-    /// `None` once it was given back, at the end of the body, or has failed.
+    /// `None` once it was given back: at the end of the body, or when it has failed.
     rest: Option<Rest>,
     back: Arc<Back>,
 }
 
 /// Where the connection finds what is left of a request, once nobody reads its body any more.
 #[derive(Debug, Default)]
-pub(super) struct Back(Mutex<State>);
+pub(super) struct Back {
+    state: Mutex<State>,
+    is_answered: AtomicBool,
+}
 
 #[derive(Debug, Default)]
 enum State {
     #[default]
     Away,
     Awaited(Waker),
-    /// `None`: nothing more can be read.
-    Here(Option<Rest>),
+    Here(Rest),
 }
 
 /// Why a body cannot be read.
@@ -67,10 +70,12 @@ impl Rest {
                 return Poll::Ready(None);
             }
             if std::mem::take(&mut self.expects_continue) {
-                // There is room: nothing else was sent since the caller sent its request.
-                let stream = self.inlet.stream.as_ref();
-                if stream.try_write(CONTINUE)? < CONTINUE.len() {
-                    return Poll::Ready(Some(Err(Error::Closed)));
+                match self.inlet.stream.as_ref().try_write(CONTINUE) {
+                    Ok(written) if written == CONTINUE.len() => {}
+                    Ok(_) => return Poll::Ready(Some(Err(Error::Closed))),
+                    // Answers that it does not read are in the way. Who waits in vain sends at last.
+                    Err(reason) if reason.kind() == io::ErrorKind::WouldBlock => {}
+                    Err(reason) => return Poll::Ready(Some(Err(reason.into()))),
                 }
             }
             if ready!(self.inlet.poll_read(context))? == 0 {
@@ -95,6 +100,12 @@ impl Incoming {
         };
         (body, back)
     }
+
+    fn give_back(&mut self) {
+        if let Some(rest) = self.rest.take() {
+            self.back.put(rest);
+        }
+    }
 }
 
 impl HttpBody for Incoming {
@@ -109,12 +120,11 @@ impl HttpBody for Incoming {
         let Some(rest) = &mut this.rest else {
             return Poll::Ready(None);
         };
+        // Within an answer it would be a part of that.
+        rest.expects_continue &= !this.back.is_answered.load(Ordering::Relaxed);
         let data = ready!(rest.poll_data(context));
-        if matches!(data, Some(Err(_))) {
-            this.rest = None;
-            this.back.put(None);
-        } else if rest.framing.is_over() {
-            this.back.put(this.rest.take());
+        if rest.framing.is_over() || matches!(data, Some(Err(_))) {
+            this.give_back();
         }
         Poll::Ready(data.map(|data| data.map(Frame::data)))
     }
@@ -133,30 +143,29 @@ impl HttpBody for Incoming {
 
 impl Drop for Incoming {
     fn drop(&mut self) {
-        if let Some(rest) = self.rest.take() {
-            self.back.put(Some(rest));
-        }
+        self.give_back();
     }
 }
 
 impl Back {
-    fn put(&self, rest: Option<Rest>) {
+    /// The answer begins.
+    pub(super) fn note_answer(&self) {
+        self.is_answered.store(true, Ordering::Relaxed);
+    }
+
+    fn put(&self, rest: Rest) {
         let before = std::mem::replace(&mut *self.locked(), State::Here(rest));
         if let State::Awaited(waker) = before {
             waker.wake();
         }
     }
 
-    /// What is left of the request, once; `None`: nothing more can be read.
-    pub(super) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Option<Rest>> {
+    /// What is left of the request, once.
+    pub(super) fn poll_take(&self, context: &mut Context<'_>) -> Poll<Rest> {
         let mut state = self.locked();
-        match &mut *state {
-            State::Here(rest) => Poll::Ready(rest.take()),
-            State::Awaited(waker) => {
-                waker.clone_from(context.waker());
-                Poll::Pending
-            }
-            State::Away => {
+        match std::mem::take(&mut *state) {
+            State::Here(rest) => Poll::Ready(rest),
+            State::Away | State::Awaited(_) => {
                 *state = State::Awaited(context.waker().clone());
                 Poll::Pending
             }
@@ -164,6 +173,6 @@ impl Back {
     }
 
     fn locked(&self) -> std::sync::MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -13,6 +13,9 @@ use crate::listen::BUFFER_BYTES;
 /// Room for the first read, in bytes: a head and what most bodies have.
 const FIRST_READ_BYTES: usize = 4 * 1024;
 
+/// With less room a read is not worth its call.
+const LEAST_READ_BYTES: usize = 1024;
+
 /// The reading side of a connection. Whoever has it is the only one who reads.
 #[derive(Debug)]
 pub(super) struct Inlet {
@@ -36,7 +39,11 @@ impl Inlet {
     pub(super) fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
         // Before there is room: who has nothing to read, as most have most of the time, needs none.
         ready!(self.stream.as_ref().poll_read_ready(context))?;
-        self.read.reserve(self.room);
+        // What is left of the last room is used up: pieces of a body that comes in drips would each
+        // keep a whole one.
+        if self.read.capacity() - self.read.len() < LEAST_READ_BYTES {
+            self.read.reserve(self.room);
+        }
         let count = ready!(poll_read_buf(
             Pin::new(&mut self.stream),
             context,

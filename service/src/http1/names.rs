@@ -3,6 +3,9 @@
 use axum::http::HeaderName;
 use axum::http::header::{CONNECTION, CONTENT_LENGTH, EXPECT, HOST, TRANSFER_ENCODING};
 
+/// Longer ones are not remembered: for as long as a connection lives, they take memory.
+const LONGEST: usize = 64;
+
 /// The names in the head of the last message, as they came. One peer's messages have the same nearly
 /// always, in the same places, and to see that is far less work than to make a name.
 #[derive(Debug, Default)]
@@ -42,11 +45,13 @@ impl Names {
         let made = made.map_err(|_| httparse::Error::HeaderName)?;
         let role = Role::of(&made);
         self.0.truncate(place);
-        self.0.push(Known {
-            came: name.into(),
-            name: made.clone(),
-            role,
-        });
+        if self.0.len() == place && name.len() <= LONGEST {
+            self.0.push(Known {
+                came: name.into(),
+                name: made.clone(),
+                role,
+            });
+        }
         Ok((made, role))
     }
 }

@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use axum::body::{Body, Bytes, HttpBody};
-use axum::http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
+use axum::http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, DATE, TRANSFER_ENCODING};
 use axum::http::{HeaderValue, Method, Response, StatusCode, Version};
 use bytes::{BufMut, BytesMut};
 use hyper::ext::ReasonPhrase;
@@ -82,19 +82,29 @@ pub(super) fn message(response: Response<Body>, asked: &mut Asked) -> Message<Bo
 
 /// What to answer to what is no request.
 pub(super) fn refusal(malformed: &Malformed) -> Response<Body> {
-    let status = malformed.status();
-    // In the shape of GHL's errors, as everything else that is refused.
+    let message = format!("That is no request in HTTP/1.1: {malformed}");
+    error(malformed.status(), &message)
+}
+
+/// Instead of an answer of which nothing came but its head.
+pub(super) fn broken() -> Response<Body> {
+    error(
+        StatusCode::BAD_GATEWAY,
+        "The answer broke off before its first byte",
+    )
+}
+
+/// In the shape of GHL's errors, as everything else that is refused.
+fn error(status: StatusCode, message: &str) -> Response<Body> {
     let body = format!(
-        r#"{{"statusCode":{},"message":"That is no request in HTTP/1.1: {malformed}","error":"{}"}}"#,
+        r#"{{"statusCode":{},"message":"{message}","error":"{}"}}"#,
         status.as_u16(),
         status.canonical_reason().unwrap_or("Error"),
     );
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
     let json = HeaderValue::from_static("application/json");
-    response
-        .headers_mut()
-        .insert(axum::http::header::CONTENT_TYPE, json);
+    response.headers_mut().insert(CONTENT_TYPE, json);
     response
 }
 

@@ -20,7 +20,9 @@ use crate::listen::{HEAD_TIMEOUT, Handler, IDLE_TIMEOUT, bind, serve};
 use crate::shutdown::Shutdown;
 
 const SOON: Duration = Duration::from_secs(10);
-/// More than lies in between.
+/// As much as lies between a server that has sent it and a caller that has not read it.
+const SOME: usize = 200 * 1024;
+/// More than that.
 const LARGE: usize = 16 * 1024 * 1024;
 
 /// What is understood of a request, and what follows it.
@@ -244,6 +246,10 @@ impl Handler for Obedient {
                     .insert("content-length", "5".parse().unwrap());
                 short
             }
+            "/broken" => {
+                let broken = Err::<Bytes, _>(std::io::Error::other("broken"));
+                Response::new(Body::from_stream(stream::iter([broken])))
+            }
             "/nothing" => status(204),
             "/unchanged" => {
                 let mut unchanged = status(304);
@@ -251,6 +257,7 @@ impl Handler for Obedient {
                 headers.insert("content-length", "7".parse().unwrap());
                 unchanged
             }
+            "/some" => Response::new(Body::from(vec![b'x'; SOME])),
             "/large" => Response::new(Body::from(vec![b'x'; LARGE])),
             // Without a look at the body.
             _ => Response::new(Body::from(path)),
@@ -358,6 +365,12 @@ async fn answers_that_cannot_end_otherwise_end_with_the_connection() {
     let stream = server.send("GET /chunks HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let answer = rest(stream.await).await;
     assert_eq!(answer, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabcde");
+    let stream = server.send("GET /broken HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let answer = rest(stream.await).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"),
+        "{answer}"
+    );
     let short = format!("GET /short HTTP/1.1\r\nHost: h\r\n\r\n{LAST}");
     let answer = rest(server.send(&short).await).await;
     assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab");
@@ -374,6 +387,10 @@ async fn nothing_is_taken_after_what_is_no_request() {
         (
             "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
             "HTTP/1.1 422 Unprocessable",
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "HTTP/1.1 200 OK",
         ),
     ] {
         let mut stream = server.send(&format!("{request}{LAST}")).await;
@@ -505,4 +522,60 @@ async fn http2_is_known_by_its_first_bytes() {
         answer.contains("/aHTTP/1.1 400 Bad Request\r\n"),
         "{answer}"
     );
+}
+
+/// Whatever its caller expects, and however late its answer.
+#[tokio::test]
+async fn who_sends_after_waiting_in_vain_gets_the_answer() {
+    let server = Server::start().await;
+    let head = format!(
+        "PUT /no HTTP/1.1\r\nHost: h\r\nContent-Length: {LARGE}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    for begun in [
+        &head[..],
+        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+    ] {
+        let mut stream = server.send(begun).await;
+        let body = vec![7; LARGE];
+        let sent = timeout(SOON, stream.write_all(&body)).await;
+        sent.unwrap().unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = rest(stream).await;
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn what_comes_after_the_last_request_takes_no_answer_with_it() {
+    let server = Server::start().await;
+    for _ in 0..20 {
+        let mut stream = server.send("GET /some HTTP/1.0\r\n\r\n").await;
+        let mut start = [0; 1000];
+        for _ in 0..10 {
+            stream.read_exact(&mut start).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"\r\n").await.unwrap();
+        assert!(rest(stream).await.len() > SOME - 10 * 1000);
+    }
+}
+
+#[tokio::test]
+async fn drops_of_a_body_share_their_room() {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut caller = TcpStream::connect(listener.local_addr().unwrap())
+        .await
+        .unwrap();
+    let (reader, _writer) = listener.accept().await.unwrap().0.into_split();
+    let mut inlet = inlet::Inlet::new(reader);
+    let mut blocks = std::collections::HashSet::new();
+    for drops in 0..1000 {
+        caller.write_all(b"x").await.unwrap();
+        std::future::poll_fn(|context| inlet.poll_read(context))
+            .await
+            .unwrap();
+        let drop = inlet.read.split().freeze();
+        blocks.insert(drop.as_ptr().addr() - drops);
+    }
+    assert_eq!(blocks.len(), 1, "one after another in one block");
 }
