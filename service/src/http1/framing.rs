@@ -10,8 +10,8 @@ use super::{MAX_HEADERS, Malformed};
 /// As long as the line before a chunk may be, in bytes.
 const CHUNK_LINE_BYTES: usize = 1024;
 
-/// What comes after the last chunk ends here, as `Trailer`, which would announce it, does.
-/// As long as everything after the last chunk may be, in bytes.
+/// As long as everything after the last chunk may be, in bytes. It ends here, as `Trailer`, which
+/// would announce it, does.
 const TRAILER_BYTES: usize = 16 * 1024;
 
 /// What of a body is still to come.
