@@ -38,7 +38,7 @@ pub enum Malformed {
     LateHead,
     #[error("its target is none, or not of its method")]
     Target,
-    #[error("it names no host, or several")]
+    #[error("it names no host, several, or what cannot be one")]
     Host,
     #[error("it changes the protocol, which nobody asked for")]
     Upgrade,

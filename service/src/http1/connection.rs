@@ -88,6 +88,9 @@ pub(crate) async fn serve(
         asked.is_kept &= reading.is_over() && !stop.is_cancelled();
         if let Err(reason) = send(response, &mut asked, &mut reading, &mut writer).await {
             debug!(%reason, "an answer broke off");
+            if asked.version == Version::HTTP_10 {
+                reset(writer);
+            }
             return None;
         }
         match reading {
@@ -318,6 +321,16 @@ async fn refuse(malformed: &Malformed, mut reading: Reading, mut writer: OwnedWr
     {
         until_closed(reading, writer).await;
     }
+}
+
+/// Closes the connection so that what was sent over it is not taken for all there is: to HTTP/1.0 its
+/// end is the end of an answer, too.
+fn reset(writer: OwnedWriteHalf) {
+    if let Err(reason) = writer.as_ref().set_zero_linger() {
+        debug!(%reason, "cannot reset a connection");
+    }
+    // Dropped, it would end what was sent.
+    writer.forget();
 }
 
 /// Closes the connection so that the caller has the answer before it: RFC 9112, 9.6.

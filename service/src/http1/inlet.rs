@@ -63,3 +63,32 @@ impl Inlet {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+    use std::future::poll_fn;
+
+    use tokio::io::AsyncWriteExt;
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn drops_of_a_body_share_their_room() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap())
+            .await
+            .unwrap();
+        let (reader, _writer) = listener.accept().await.unwrap().0.into_split();
+        let mut inlet = Inlet::new(reader);
+        let mut blocks = HashSet::new();
+        for drops in 0..1000 {
+            caller.write_all(b"x").await.unwrap();
+            poll_fn(|context| inlet.poll_read(context)).await.unwrap();
+            let drop = inlet.read.split().freeze();
+            blocks.insert(drop.as_ptr().addr() - drops);
+        }
+        assert_eq!(blocks.len(), 1, "one after another in one block");
+    }
+}

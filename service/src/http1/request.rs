@@ -7,7 +7,7 @@ use axum::http::{HeaderMap, HeaderValue, Method, Request, Uri, Version};
 use bytes::BytesMut;
 use httparse::{Header, ParserConfig, Status};
 
-use super::{About, Framing, MAX_HEADERS, Malformed, Names, range};
+use super::{About, Framing, MAX_HEADERS, Malformed, Names, Role, range};
 use crate::listen::BUFFER_BYTES;
 
 /// Room for what handlers add: an id.
@@ -47,6 +47,9 @@ impl Head {
         let mut kept = Vec::with_capacity(parsed.headers.len());
         for (place, header) in parsed.headers.iter().enumerate() {
             let (name, role) = names.at(place, header.name)?;
+            if role == Role::Host && !is_host(header.value) {
+                return Err(Malformed::Host);
+            }
             if about.note(role, header.value)? {
                 kept.push((name, range(read, header.value)));
             }
@@ -87,6 +90,13 @@ impl Head {
             is_kept,
         }))
     }
+}
+
+/// Whether it is made of what hosts and ports are made of; to have none is to name none: RFC 9110, 7.2.
+fn is_host(value: &[u8]) -> bool {
+    let is_possible =
+        |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte);
+    value.iter().all(is_possible)
 }
 
 /// In the form that its method asks for: RFC 9112, 3.2.

@@ -1,0 +1,166 @@
+//! What a connection makes of requests, one after another.
+
+use std::io::ErrorKind;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use super::SOON;
+use super::server::{Server, read, rest};
+use crate::http1::connection;
+
+const LAST: &str = "GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+const LAST_ANSWER: &str = "HTTP/1.1 200 OK\r\ncontent-length: 5\r\nconnection: close\r\n\r\n/last";
+
+#[tokio::test]
+async fn answers_end_where_they_say_and_the_next_follows() {
+    let server = Server::start().await;
+    for (request, answer) in [
+        (
+            "GET /a HTTP/1.1\r\nHost: h\r\n\r\n",
+            "200 OK\r\ncontent-length: 2\r\n\r\n/a",
+        ),
+        ("HEAD /a HTTP/1.1\r\nHost: h\r\n\r\n", "200 OK\r\n\r\n"),
+        (
+            "GET /chunks HTTP/1.1\r\nHost: h\r\n\r\n",
+            "200 OK\r\ntransfer-encoding: chunked\r\n\r\n2\r\nab\r\n3\r\ncde\r\n0\r\n\r\n",
+        ),
+        (
+            "GET /nothing HTTP/1.1\r\nHost: h\r\n\r\n",
+            "204 No Content\r\n\r\n",
+        ),
+        (
+            "GET /unchanged HTTP/1.1\r\nHost: h\r\n\r\n",
+            "304 Not Modified\r\ncontent-length: 7\r\n\r\n",
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+            "200 OK\r\ncontent-length: 3\r\n\r\nabc",
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n\
+             2\r\nab\r\n1\r\nc\r\n0\r\nX-T: 1\r\n\r\n",
+            "200 OK\r\ncontent-length: 3\r\n\r\nabc",
+        ),
+        // A body that nobody wants, and that is there.
+        (
+            "POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
+            "200 OK\r\ncontent-length: 2\r\n\r\n/b",
+        ),
+        (
+            "GET /a HTTP/1.0\r\nConnection: keep-alive\r\n\r\n",
+            "200 OK\r\ncontent-length: 2\r\nconnection: keep-alive\r\n\r\n/a",
+        ),
+    ] {
+        let stream = server.send(&format!("{request}{request}{LAST}")).await;
+        let expected = format!("HTTP/1.1 {answer}HTTP/1.1 {answer}{LAST_ANSWER}");
+        assert_eq!(rest(stream).await, expected, "{request}");
+    }
+}
+
+#[tokio::test]
+async fn answers_that_cannot_end_otherwise_end_with_the_connection() {
+    let server = Server::start().await;
+    let stream = server.send("GET /chunks HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
+    let answer = rest(stream.await).await;
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\nconnection: close\r\n\r\nabcde");
+    let stream = server.send("GET /broken HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let answer = rest(stream.await).await;
+    assert!(
+        answer.starts_with("HTTP/1.1 502 Bad Gateway\r\n"),
+        "{answer}"
+    );
+    let stream = server.send("GET /torn HTTP/1.0\r\n\r\n").await;
+    let torn = timeout(SOON, read(stream)).await.unwrap();
+    assert_eq!(torn.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let short = format!("GET /short HTTP/1.1\r\nHost: h\r\n\r\n{LAST}");
+    let answer = rest(server.send(&short).await).await;
+    assert_eq!(answer, "HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nab");
+}
+
+#[tokio::test]
+async fn nothing_is_taken_after_what_is_no_request() {
+    let server = Server::start().await;
+    for (request, expected) in [
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n",
+            "HTTP/1.1 400 Bad Request\r\n",
+        ),
+        (
+            "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "HTTP/1.1 422 Unprocessable",
+        ),
+        (
+            "POST /a HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+            "HTTP/1.1 200 OK",
+        ),
+    ] {
+        let mut stream = server.send(&format!("{request}{LAST}")).await;
+        stream.shutdown().await.unwrap();
+        let answer = rest(stream).await;
+        assert!(answer.starts_with(expected), "{answer}");
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+        assert!(!answer.contains("/last"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn a_refusal_says_what_is_wrong() {
+    let server = Server::start().await;
+    let mut stream = server.send("GET / HTTP/1.1\r\n\r\n").await;
+    stream.shutdown().await.unwrap();
+    let answer = rest(stream).await;
+    let body = r#"{"statusCode":400,"message":"That is no request in HTTP/1.1: it names no host, several, or what cannot be one","error":"Bad Request"}"#;
+    assert!(answer.ends_with(body), "{answer}");
+}
+
+#[tokio::test]
+async fn http2_is_known_by_its_first_bytes() {
+    const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let server = Server::start().await;
+    for cut in [1, 10, 16, PREFACE.len()] {
+        let (start, end) = PREFACE.split_at(cut);
+        let mut stream = server.send(start).await;
+        tokio::task::yield_now().await;
+        // And an empty frame of SETTINGS.
+        let frame = [end.as_bytes(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
+        stream.write_all(&frame).await.unwrap();
+        let mut answer = [0; 9];
+        timeout(SOON, stream.read_exact(&mut answer))
+            .await
+            .unwrap()
+            .unwrap();
+        assert_eq!(answer[3], 4, "SETTINGS: {answer:?}");
+    }
+    let late = format!("GET /a HTTP/1.1\r\nHost: h\r\n\r\n{PREFACE}");
+    let mut stream = server.send(&late).await;
+    stream.shutdown().await.unwrap();
+    let answer = rest(stream).await;
+    assert!(
+        answer.contains("/aHTTP/1.1 400 Bad Request\r\n"),
+        "{answer}"
+    );
+}
+
+#[tokio::test]
+async fn who_asks_first_is_told_when_its_body_is_wanted() {
+    let server = Server::start().await;
+    let head = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\
+                Connection: close\r\n\r\n";
+    let mut stream = server.send(head).await;
+    let mut interim = [0; 25];
+    timeout(SOON, stream.read_exact(&mut interim))
+        .await
+        .unwrap()
+        .unwrap();
+    assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
+    stream.write_all(b"abc").await.unwrap();
+    assert!(rest(stream).await.ends_with("\r\n\r\nabc"));
+
+    // And is neither told nor waited for, where it is not.
+    let asked = Instant::now();
+    let stream = server.send(&head.replace("/echo", "/refused")).await;
+    let answer = rest(stream).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
+    assert!(asked.elapsed() < connection::PATIENCE / 2);
+}

@@ -1,0 +1,105 @@
+//! Who stops first, and what the other still gets.
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
+
+use super::server::{Server, rest};
+use super::{LARGE, SOME, SOON};
+use crate::listen::{HEAD_TIMEOUT, IDLE_TIMEOUT};
+
+#[tokio::test]
+async fn who_sends_all_before_reading_gets_the_answer() {
+    let server = Server::start().await;
+    for path in ["/no", "/no", "/no", "/large"] {
+        let head = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {LARGE}\r\n\r\n");
+        let mut stream = server.send(&head).await;
+        let body = vec![7; LARGE];
+        let sent = timeout(SOON, stream.write_all(&body)).await;
+        sent.unwrap().unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = rest(stream).await;
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.ends_with("\r\nconnection: close"), "{head}");
+        assert!(body == path || body.len() == LARGE, "{}", body.len());
+    }
+}
+
+/// Whatever its caller expects, and however late its answer.
+#[tokio::test]
+async fn who_sends_after_waiting_in_vain_gets_the_answer() {
+    let server = Server::start().await;
+    let head = format!(
+        "PUT /no HTTP/1.1\r\nHost: h\r\nContent-Length: {LARGE}\r\nExpect: 100-continue\r\n\r\n"
+    );
+    for begun in [
+        &head[..],
+        "POST /echo HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n",
+    ] {
+        let mut stream = server.send(begun).await;
+        let body = vec![7; LARGE];
+        let sent = timeout(SOON, stream.write_all(&body)).await;
+        sent.unwrap().unwrap();
+        stream.shutdown().await.unwrap();
+        let answer = rest(stream).await;
+        assert!(answer.contains("connection: close\r\n"), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn for_a_caller_who_is_gone_nothing_goes_on() {
+    let server = Server::start().await;
+    for sent in [
+        "GET /hang HTTP/1.1\r\nHost: h\r\n\r\n",
+        // What it wanted besides does not hide its end.
+        "GET /hang HTTP/1.1\r\nHost: h\r\n\r\nGET /more HTTP/1.1\r\nHost: h\r\n\r\n",
+    ] {
+        let stream = server.send(sent).await;
+        server.entered.hanging.wait_for_one().await;
+        drop(stream);
+        server.entered.dropped.wait_for_one().await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_says_nothing_for_long_is_left() {
+    let server = Server::start().await;
+    for (begun, patience, expected) in [
+        ("", IDLE_TIMEOUT, ""),
+        ("GET / HT", HEAD_TIMEOUT, "HTTP/1.1 408 Request Timeout\r\n"),
+    ] {
+        let since = Instant::now();
+        let mut stream = server.send(begun).await;
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with(expected), "{answer}");
+        assert_eq!(answer.is_empty(), expected.is_empty(), "{answer}");
+        let waited = since.elapsed();
+        assert!((patience..patience + SOON).contains(&waited), "{waited:?}");
+    }
+    // Not so who waits for an answer; and the time begins anew after it.
+    let since = Instant::now();
+    let mut stream = server.send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.unwrap();
+    assert!(answer.ends_with("at last"), "{answer}");
+    let waited = since.elapsed();
+    assert!(
+        (IDLE_TIMEOUT * 3..IDLE_TIMEOUT * 3 + SOON).contains(&waited),
+        "{waited:?}"
+    );
+}
+
+#[tokio::test]
+async fn what_comes_after_the_last_request_takes_no_answer_with_it() {
+    let server = Server::start().await;
+    for _ in 0..20 {
+        let mut stream = server.send("GET /some HTTP/1.0\r\n\r\n").await;
+        let mut start = [0; 1000];
+        for _ in 0..10 {
+            stream.read_exact(&mut start).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+        stream.write_all(b"\r\n").await.unwrap();
+        assert!(rest(stream).await.len() > SOME - 10 * 1000);
+    }
+}

@@ -1,0 +1,157 @@
+//! A server that does what it is asked for, and its callers.
+
+use std::future::pending;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use axum::body::{Body, Bytes, to_bytes};
+use axum::http::{Request, Response, StatusCode};
+use futures_util::stream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+
+use super::{LARGE, SOME, SOON};
+use crate::listen::{Handler, IDLE_TIMEOUT, bind, serve};
+use crate::shutdown::Shutdown;
+
+/// Does what the path says.
+#[derive(Clone, Default)]
+struct Obedient {
+    entered: Arc<Entered>,
+}
+
+#[derive(Default)]
+pub(super) struct Entered {
+    /// One for each request that has begun to hang.
+    pub(super) hanging: Count,
+    /// And for each that was let go of.
+    pub(super) dropped: Count,
+}
+
+pub(super) struct Count(Semaphore);
+
+impl Default for Count {
+    fn default() -> Self {
+        Self(Semaphore::new(0))
+    }
+}
+
+impl Count {
+    pub(super) async fn wait_for_one(&self) {
+        let one = timeout(SOON, self.0.acquire()).await;
+        one.unwrap().unwrap().forget();
+    }
+}
+
+impl Handler for Obedient {
+    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        let path = request.uri().path().to_owned();
+        let chunks = |chunks: &'static [&'static str]| {
+            let chunks = chunks
+                .iter()
+                .map(|it| Ok::<_, axum::Error>(Bytes::from(*it)));
+            Response::new(Body::from_stream(stream::iter(chunks)))
+        };
+        let mut response = match path.as_str() {
+            "/echo" => match to_bytes(request.into_body(), usize::MAX).await {
+                Ok(body) => Response::new(Body::from(body)),
+                Err(_) => return status(422),
+            },
+            "/hang" => {
+                struct Dropped(Arc<Entered>);
+                impl Drop for Dropped {
+                    fn drop(&mut self) {
+                        self.0.dropped.0.add_permits(1);
+                    }
+                }
+                let _dropped = Dropped(Arc::clone(&self.entered));
+                self.entered.hanging.0.add_permits(1);
+                pending().await
+            }
+            "/slow" => {
+                sleep(IDLE_TIMEOUT * 2).await;
+                Response::new(Body::from("at last"))
+            }
+            "/chunks" => chunks(&["ab", "", "cde"]),
+            "/short" => {
+                let mut short = chunks(&["ab"]);
+                short
+                    .headers_mut()
+                    .insert("content-length", "5".parse().unwrap());
+                short
+            }
+            "/broken" => {
+                let broken = Err::<Bytes, _>(io::Error::other("broken"));
+                Response::new(Body::from_stream(stream::iter([broken])))
+            }
+            "/torn" => {
+                let torn = [Ok(Bytes::from("ab")), Err(io::Error::other("torn"))];
+                Response::new(Body::from_stream(stream::iter(torn)))
+            }
+            "/nothing" => status(204),
+            "/unchanged" => {
+                let mut unchanged = status(304);
+                let headers = unchanged.headers_mut();
+                headers.insert("content-length", "7".parse().unwrap());
+                unchanged
+            }
+            "/some" => Response::new(Body::from(vec![b'x'; SOME])),
+            "/large" => Response::new(Body::from(vec![b'x'; LARGE])),
+            // Without a look at the body.
+            _ => Response::new(Body::from(path)),
+        };
+        let date = "Thu, 01 Jan 1970 00:00:00 GMT".parse().unwrap();
+        response.headers_mut().insert("date", date);
+        response
+    }
+}
+
+fn status(status: u16) -> Response<Body> {
+    let mut response = Response::new(Body::empty());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap();
+    response
+}
+
+pub(super) struct Server {
+    address: SocketAddr,
+    pub(super) entered: Arc<Entered>,
+    _shutdown: Shutdown,
+}
+
+impl Server {
+    pub(super) async fn start() -> Self {
+        let shutdown = Shutdown::new();
+        let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let handler = Obedient::default();
+        let entered = Arc::clone(&handler.entered);
+        shutdown.spawn(serve(listener, handler, shutdown.clone()));
+        Self {
+            address,
+            entered,
+            _shutdown: shutdown,
+        }
+    }
+
+    pub(super) async fn send(&self, bytes: &str) -> TcpStream {
+        let mut stream = TcpStream::connect(self.address).await.unwrap();
+        stream.write_all(bytes.as_bytes()).await.unwrap();
+        stream
+    }
+}
+
+/// What arrives until the server closes the connection.
+pub(super) async fn read(mut stream: TcpStream) -> io::Result<String> {
+    let mut text = String::new();
+    stream.read_to_string(&mut text).await?;
+    Ok(text)
+}
+
+/// The same, without dates.
+pub(super) async fn rest(stream: TcpStream) -> String {
+    let text = timeout(SOON, read(stream)).await.unwrap().unwrap();
+    text.replace("date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", "")
+}
