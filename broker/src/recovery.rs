@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use service::shutdown::Shutdown;
 use store_writer::WriteError;
 use store_writer::durable::DurableError;
@@ -34,9 +35,11 @@ pub(crate) fn inherit(worker: &Worker) -> Result<Vec<Entry>, DurableError> {
     Ok(asked)
 }
 
-/// Until shutdown: commits answers that wait for the store, and ends the attempts of an earlier
+/// Ends the leases of an earlier process: who crashes twice would else come too late for GHL's grace.
+/// Until shutdown, commits answers that wait for the store, and ends the attempts of an earlier
 /// process that got none.
 pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Shutdown) {
+    join_all(asked.iter().map(|entry| worker.end_lease(entry))).await;
     loop {
         worker.look_again().await;
         for entry in worker.waiting() {

@@ -207,6 +207,7 @@ impl Worker {
             intent: begun.intent.clone(),
             installation: begun.installation.clone(),
             spent_generation: begun.link.generation,
+            lease: lease.value(),
             answer: None,
         };
         if let Err(error) = self.journal.note(&entry).await {

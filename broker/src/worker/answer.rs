@@ -142,6 +142,13 @@ impl Worker {
         self.writer.abandon(entry, &self.name).await
     }
 
+    /// Ends the lease of an earlier process: it is dead, or its journal would not be ours.
+    pub(crate) async fn end_lease(&self, entry: &Entry) {
+        if let Some(value) = &entry.lease {
+            self.leases.end(&entry.installation, value).await;
+        }
+    }
+
     /// Leaves an answer in the journal that cannot be brought to the store by trying again. The next
     /// start tries it once more.
     pub(crate) fn leave(&self, entry: &Entry, error: &WriteError) {

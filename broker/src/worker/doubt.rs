@@ -115,6 +115,7 @@ impl Worker {
             intent: again.intent.clone(),
             installation: again.installation.clone(),
             spent_generation: again.link.generation,
+            lease: None,
             answer: None,
         };
         if let Err(error) = self.journal.note(&entry).await {

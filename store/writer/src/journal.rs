@@ -12,6 +12,7 @@ use store::{Generation, InstallationId};
 
 use crate::durable::{Durable, DurableError};
 use crate::installation::IntentId;
+use crate::lease::LeaseValue;
 
 const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("attempts");
 
@@ -21,6 +22,8 @@ pub struct Entry {
     pub intent: IntentId,
     pub installation: InstallationId,
     pub spent_generation: Generation,
+    /// Whoever comes after a crash ends the lease by it.
+    pub lease: Option<LeaseValue>,
     /// The sealed grant, if GHL's answer arrived.
     pub answer: Option<Sealed>,
 }
@@ -98,6 +101,8 @@ impl Journal {
 struct Head {
     installation: InstallationId,
     spent_generation: Generation,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    lease: Option<LeaseValue>,
 }
 
 /// In journals and in escrow: a line of JSON, then the sealed answer's bytes, if there are any.
@@ -106,6 +111,7 @@ impl Entry {
         let head = Head {
             installation: self.installation.clone(),
             spent_generation: self.spent_generation,
+            lease: self.lease.clone(),
         };
         let mut value = serde_json::to_vec(&head).expect("text and numbers serialise");
         if let Some(answer) = &self.answer {
@@ -129,6 +135,7 @@ impl Entry {
             intent,
             installation: head.installation,
             spent_generation: head.spent_generation,
+            lease: head.lease,
             answer,
         })
     }
@@ -143,6 +150,7 @@ mod tests {
             intent: IntentId::random(),
             installation: InstallationId::random(),
             spent_generation: Generation::FIRST,
+            lease: None,
             answer: answer.map(|bytes| Sealed::from_bytes(bytes.to_vec())),
         }
     }

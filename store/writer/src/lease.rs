@@ -10,6 +10,7 @@ mod redlock;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
 use store::InstallationId;
 use store::clock::Moment;
 
@@ -52,6 +53,11 @@ pub struct Lease {
     ttl: Duration,
     lock: Lock,
 }
+
+/// What a lease is held by on the lock nodes: a random value. It outlives the process that took the
+/// lease, and whoever has it can end the lease.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LeaseValue(Vec<u8>);
 
 #[derive(Debug)]
 enum Lock {
@@ -104,9 +110,28 @@ impl Leases {
             }
         }
     }
+
+    /// Ends the lease of a process that is known to be dead, so that nobody need wait for it to run out.
+    /// One that was given back or has run out is nobody's, and another's is held by another value.
+    pub async fn end(&self, installation: &InstallationId, value: &LeaseValue) {
+        match &self.0 {
+            // It died with its process.
+            Kind::Local(_) => {}
+            Kind::Redlock(redlock) => redlock.end(installation, value).await,
+        }
+    }
 }
 
 impl Lease {
+    /// For [`Leases::end`], by a later process; `None` for a lease that does not outlive this one.
+    #[must_use]
+    pub fn value(&self) -> Option<LeaseValue> {
+        match &self.lock {
+            Lock::Local(_) => None,
+            Lock::Redlock(lock) => Some(LeaseValue(lock.val.clone())),
+        }
+    }
+
     #[must_use]
     pub fn installation(&self) -> &InstallationId {
         &self.installation

@@ -20,7 +20,7 @@ pub use escrow::Escrow;
 pub use grant::{Fingerprint, Grant};
 pub use installation::{Installation, IntentId};
 pub use journal::Journal;
-pub use lease::{Lease, Leases, NotLeased};
+pub use lease::{Lease, LeaseValue, Leases, NotLeased};
 pub use lock_nodes::LockNodes;
 pub use open::{OpenError, Rings, Store};
 pub use writer::{StoreWriter, WriteError};

@@ -14,7 +14,7 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::NotLeased;
+use super::{LeaseValue, NotLeased};
 use crate::lock_nodes::{Health, LockNodes, Node, majority};
 
 /// Above what `rslock` takes with a node that hangs.
@@ -55,10 +55,7 @@ impl Redlock {
         if self.nodes.have_forgotten() {
             return Err(self.why_not());
         }
-        let manager = {
-            let current = self.manager.read().unwrap_or_else(PoisonError::into_inner);
-            current.clone()
-        };
+        let manager = self.manager();
         let key = keys::lock(installation);
         let (answer, mut locked) = oneshot::channel();
         // In a task of its own: a `lock` that is dropped half way leaves its keys until their TTL.
@@ -84,10 +81,25 @@ impl Redlock {
         }
     }
 
+    pub(super) async fn end(&self, installation: &InstallationId, value: &LeaseValue) {
+        let lock = Lock {
+            resource: keys::lock(installation).into_bytes(),
+            val: value.0.clone(),
+            validity_time: 0,
+            lock_manager: self.manager(),
+        };
+        self.release(lock).await;
+    }
+
     pub(super) async fn release(&self, lock: Lock) {
         // In a task of its own as well: a node that hangs must not hold the worker up.
         let released = tokio::spawn(lock.release());
         let _ = timeout(SLOW, released).await;
+    }
+
+    fn manager(&self) -> LockManager {
+        let current = self.manager.read().unwrap_or_else(PoisonError::into_inner);
+        current.clone()
     }
 
     fn why_not(&self) -> NotLeased {

@@ -164,6 +164,7 @@ impl Protocol {
             broker.step = Step::Safe(committing);
         } else if let Some((id, spent)) = broker.asked() {
             broker.journal.remove(&id);
+            release(system, me);
             system.write(system.store.abandon(id, spent, me));
         }
     }
