@@ -10,7 +10,7 @@ mod idle;
 mod instructions;
 mod picture;
 pub(super) mod proxy;
-mod report;
+pub(super) mod report;
 pub(super) mod sample;
 pub(super) mod scene;
 mod upstream;

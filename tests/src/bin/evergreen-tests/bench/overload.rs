@@ -3,27 +3,23 @@
 //!
 //! Each has a quarter of a core: the rest goes to a program that never waits. With a whole one it could
 //! not be asked for too much, since wrk and the upstream share the other.
-//!
-//! wrk cannot tell the latencies of what was served from those of refusals, so a few callers of our own
-//! go along with it.
+
+mod own;
 
 use std::time::Duration;
 
 use clap::Args as Flags;
-use reqwest::header::RETRY_AFTER;
-use reqwest::{RequestBuilder, Response};
-use secrecy::ExposeSecret;
-use tests::client;
 use tests::program::Start;
-use tokio::task::JoinSet;
-use tokio::time::{Instant, interval, sleep};
+use tokio::time::{Instant, interval};
 
 use super::gateway::proxy::{Kind, Proxy};
-use super::gateway::sample::megabytes;
+use super::gateway::report::markdown;
+use super::gateway::sample::{median, megabytes};
 use super::gateway::scene::Way;
 use super::gateway::yard::Yard;
 use super::gateway::{PROXY_CORE, stay_on_other_core};
-use super::wrk::{Callers, Load, Seen};
+use super::wrk::{Load, Seen};
+use own::Own;
 
 /// A quarter of the core: the kernel gives nice 0 three times what it gives this. And fewer places
 /// than there are callers, for the gateway.
@@ -37,15 +33,15 @@ const TIMES: usize = 3;
 /// Callers who pause for so long that they ask for that much together. The last are so many that not
 /// all of them can have their turn in time.
 const CROWDS: [usize; 2] = [2048, 8192];
-/// Callers of our own, and how long each waits between an answer and its next call.
-const OWN_CALLERS: usize = 8;
-const PAUSE: Duration = Duration::from_millis(20);
 const LOOK_EVERY: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
+    /// Rounds, each of both proxies under all loads
+    #[arg(long, value_name = "N", default_value_t = 5)]
+    rounds: usize,
     /// How long each load lasts, in whole seconds
-    #[arg(long = "for", value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long = "for", value_name = "DURATION", default_value = "4s", value_parser = humantime::parse_duration)]
     length: Duration,
     /// Installations that calls are made for, in rotation
     #[arg(long, value_name = "N", default_value_t = 10_000)]
@@ -59,74 +55,90 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         .args(NEVER_WAITING)
         .under(PROXY_CORE)
         .spawn();
-    let under = [PROXY_CORE, GATEWAY_SHARE].concat();
+    let mut benches = Vec::new();
     for kind in [Kind::Nginx, Kind::Gateway] {
-        let bench = Bench {
-            proxy: Proxy::start(kind, &yard, Way::Plain, &under).await,
-            yard: &yard,
-            length: args.length,
-        };
-        bench.run().await;
+        benches.push(Bench::of(kind, &yard, args.length).await);
+    }
+    for round in 1..=args.rounds {
+        eprintln!("round {round} of {}", args.rounds);
+        for bench in &mut benches {
+            bench.round().await;
+        }
+    }
+    println!("{}", table(&benches));
+    for bench in &benches {
+        for strange in bench.rounds.iter().flatten().flat_map(|it| &it.own.strange) {
+            println!(
+                "{}, neither served nor refused: {strange}",
+                bench.proxy.kind.name()
+            );
+        }
     }
     Ok(())
 }
 
+/// A proxy, and what became of it.
 struct Bench<'y> {
     proxy: Proxy,
     yard: &'y Yard,
     length: Duration,
+    /// With so many callers, who never pause, it serves most.
+    best: usize,
+    /// In each, its peak and then the overloads.
+    rounds: Vec<[Loaded; LOADS]>,
 }
+
+const LOADS: usize = 2 + CROWDS.len();
 
 /// One load, and what became of it.
 struct Loaded {
     connections: usize,
     seen: Seen,
     own: Own,
-    /// What the proxy used of its core.
-    cpu: f64,
     /// The most there was.
     resident_kb: u64,
 }
 
-/// What callers of our own saw.
-#[derive(Default)]
-struct Own {
-    /// Of what was served, in order.
-    served: Vec<Duration>,
-    refused: usize,
-    /// Neither served nor refused as it should be.
-    strange: Vec<String>,
-}
-
-impl Bench<'_> {
-    async fn run(&self) {
+impl<'y> Bench<'y> {
+    async fn of(kind: Kind, yard: &'y Yard, length: Duration) -> Self {
+        let under = [PROXY_CORE, GATEWAY_SHARE].concat();
+        let mut bench = Self {
+            proxy: Proxy::start(kind, yard, Way::Plain, &under).await,
+            yard,
+            length,
+            best: UP_TO_THE_PEAK[0],
+            rounds: Vec::new(),
+        };
         // Every installation's token is in memory.
-        self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
-        let mut peak = self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
-        for connections in UP_TO_THE_PEAK.into_iter().skip(1) {
-            let loaded = self.load(connections, Duration::ZERO).await;
-            if loaded.rate() > peak.rate() {
-                peak = loaded;
+        bench.load(bench.best, Duration::ZERO).await;
+        let mut most = 0.0;
+        for connections in UP_TO_THE_PEAK {
+            let rate = bench.load(connections, Duration::ZERO).await.rate();
+            if rate > most {
+                (bench.best, most) = (connections, rate);
             }
         }
-        let name = self.proxy.kind.name();
-        println!("{name}, its peak: {peak}");
-        let mut overloads = vec![self.load(TIMES * peak.connections, Duration::ZERO).await];
+        bench
+    }
+
+    async fn round(&mut self) {
+        let peak = self.load(self.best, Duration::ZERO).await;
+        let overload = self.load(TIMES * self.best, Duration::ZERO).await;
+        let mut crowds = Vec::new();
         for connections in CROWDS {
             let pause = connections as f64 / (TIMES as f64 * peak.rate());
-            let pause = Duration::from_secs_f64(pause);
-            overloads.push(self.load(connections, pause).await);
+            crowds.push(self.load(connections, Duration::from_secs_f64(pause)).await);
         }
-        for overload in overloads {
-            let percent = 100.0 * overload.rate() / peak.rate();
-            println!("{name}, {percent:.0} % of that: {overload}");
-        }
+        let loads = [peak, overload].into_iter().chain(crowds);
+        let loads: Vec<Loaded> = loads.collect();
+        self.rounds.push(loads.try_into().ok().expect("so many"));
     }
 
     async fn load(&self, connections: usize, pause: Duration) -> Loaded {
         let url = format!("http://{}/ghl/contacts/small.json", self.proxy.address);
+        let callers = &self.yard.callers;
         let load = Load {
-            callers: &self.yard.callers,
+            callers,
             url: url.clone(),
             body_bytes: 0,
             connections,
@@ -134,16 +146,12 @@ impl Bench<'_> {
             under: YIELDING,
             length: self.length,
         };
-        let program = &self.proxy.program;
-        let before = program.cpu();
-        let (seen, own, resident_kb) =
-            tokio::join!(load.run(), self.call(&url), self.most_resident());
-        let used = program.cpu() - before;
+        let own = Own::call_for(self.length, &url, callers);
+        let (seen, own, resident_kb) = tokio::join!(load.run(), own, self.most_resident());
         Loaded {
             connections,
             seen,
             own,
-            cpu: used.as_secs_f64() / seen.seconds,
             resident_kb,
         }
     }
@@ -158,96 +166,69 @@ impl Bench<'_> {
         most
     }
 
-    async fn call(&self, url: &str) -> Own {
-        let (client, until) = (client::new(), Instant::now() + self.length);
-        let Callers { key, ids, .. } = &self.yard.callers;
-        let get = client.get(url).bearer_auth(key.expose_secret());
-        let mut calling = JoinSet::new();
-        for some in ids.chunks(ids.len().div_ceil(OWN_CALLERS)) {
-            let (get, some) = (get.try_clone().expect("no body"), some.to_vec());
-            calling.spawn(async move {
-                let mut own = Own::default();
-                for id in some.iter().cycle().take_while(|_| Instant::now() < until) {
-                    let get = get.try_clone().expect("no body");
-                    own.call(get.header("X-Installation-Id", id.as_str())).await;
-                    sleep(PAUSE).await;
-                }
-                own
-            });
-        }
-        let mut all = Own::default();
-        for own in calling.join_all().await {
-            all.served.extend(own.served);
-            all.refused += own.refused;
-            all.strange.extend(own.strange);
-        }
-        all.served.sort_unstable();
-        all
+    /// Of all rounds.
+    fn median(&self, of: impl Fn(&[Loaded; LOADS]) -> f64) -> f64 {
+        median(self.rounds.iter().map(of))
     }
-}
 
-impl Own {
-    async fn call(&mut self, request: RequestBuilder) {
-        let began = Instant::now();
-        let answered = async {
-            let answer = request.send().await?;
-            let (status, is_refusal) = (answer.status(), is_refusal(&answer));
-            answer.bytes().await?;
-            reqwest::Result::Ok((status, is_refusal))
+    fn row(&self, load: usize) -> Vec<String> {
+        let of_peak = self.median(|round| round[load].rate() / round[0].rate());
+        let millis =
+            |percent| self.median(|round| round[load].own.percentile(percent).as_secs_f64() * 1e3);
+        let count = |of: &dyn Fn(&Loaded) -> f64| -> f64 {
+            self.rounds.iter().map(|round| of(&round[load])).sum()
         };
-        match answered.await {
-            Ok((status, _)) if status.is_success() => self.served.push(began.elapsed()),
-            Ok((_, true)) => self.refused += 1,
-            Ok((status, false)) => self.strange.push(status.to_string()),
-            Err(error) => self.strange.push(error.to_string()),
-        }
-    }
-
-    fn percentile(&self, percent: usize) -> Duration {
-        let last = self.served.len().saturating_sub(1);
-        self.served
-            .get(last * percent / 100)
-            .copied()
-            .unwrap_or_default()
+        let resident = self
+            .rounds
+            .iter()
+            .map(|round| round[load].resident_kb)
+            .max();
+        vec![
+            self.proxy.kind.name().to_owned(),
+            self.rounds
+                .first()
+                .map_or(0, |round| round[load].connections)
+                .to_string(),
+            format!(
+                "{:.0} ({:.0} %)",
+                self.median(|round| round[load].rate()),
+                100.0 * of_peak
+            ),
+            format!("{:.1}", millis(50)),
+            format!("{:.0}", millis(99)),
+            format!(
+                "{:.0}",
+                count(&|loaded| loaded.seen.refused + loaded.own.refused as f64)
+            ),
+            format!("{:.0}", count(&|loaded| loaded.seen.broken)),
+            format!("{:.1}", megabytes(resident.unwrap_or_default())),
+        ]
     }
 }
 
-/// As the gateway says that it has no place.
-fn is_refusal(answer: &Response) -> bool {
-    answer.status() == 503 && answer.headers().contains_key(RETRY_AFTER)
+/// Markdown. What is served, of the peak in the same round, and the latencies are medians of all rounds;
+/// what was refused or not answered is the sum of them, and the memory the most of them.
+fn table(benches: &[Bench<'_>]) -> String {
+    let head = [
+        "",
+        "connections",
+        "served/s",
+        "p50 ms",
+        "p99 ms",
+        "refused",
+        "without an answer",
+        "memory, MB",
+    ];
+    let rows = benches
+        .iter()
+        .flat_map(|bench| (0..LOADS).map(|load| bench.row(load)));
+    let rows: Vec<Vec<String>> = rows.collect();
+    markdown(&head.map(str::to_owned), &rows)
 }
 
 impl Loaded {
     /// Served in a second.
     fn rate(&self) -> f64 {
         self.seen.served_per_second()
-    }
-}
-
-impl std::fmt::Display for Loaded {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self {
-            connections,
-            seen,
-            own,
-            cpu,
-            resident_kb,
-        } = self;
-        write!(
-            f,
-            "{connections} connections, served {:.0}/s, refused {:.0}/s, without an answer {:.0}; \
-             own callers: {} served with p50 {:.1?} and p99 {:.1?}, {} refused, otherwise {:?}; \
-             {:.0} % of the core, {:.1} MB",
-            self.rate(),
-            seen.refused / seen.seconds,
-            seen.broken,
-            own.served.len(),
-            own.percentile(50),
-            own.percentile(99),
-            own.refused,
-            own.strange.iter().take(3).collect::<Vec<_>>(),
-            100.0 * cpu,
-            megabytes(*resident_kb)
-        )
     }
 }

@@ -102,7 +102,7 @@ fn cell(figure: f64, decimals: usize, ratio: f64) -> String {
     format!("{figure:.decimals$} ({ratio:.2} ×)")
 }
 
-fn markdown(head: &[String], rows: &[Vec<String>]) -> String {
+pub(in crate::bench) fn markdown(head: &[String], rows: &[Vec<String>]) -> String {
     let mut text = String::new();
     let mut line = |cells: &[String]| {
         let _ = writeln!(text, "| {} |", cells.join(" | "));

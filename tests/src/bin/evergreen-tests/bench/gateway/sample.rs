@@ -103,7 +103,7 @@ impl Series {
     }
 }
 
-pub(super) fn median(figures: impl Iterator<Item = f64>) -> f64 {
+pub(in crate::bench) fn median(figures: impl Iterator<Item = f64>) -> f64 {
     let mut figures: Vec<f64> = figures.collect();
     figures.sort_unstable_by(f64::total_cmp);
     figures.get(figures.len() / 2).copied().unwrap_or(f64::NAN)

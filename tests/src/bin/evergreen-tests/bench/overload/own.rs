@@ -1,0 +1,85 @@
+//! Callers who tell what was served from what was refused. wrk cannot, so a few of these go along with it.
+
+use std::time::Duration;
+
+use reqwest::header::RETRY_AFTER;
+use reqwest::{RequestBuilder, Response};
+use secrecy::ExposeSecret;
+use tests::client;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+
+use crate::bench::wrk::Callers;
+
+/// How many they are, and how long each waits between an answer and its next call.
+const CALLERS: usize = 8;
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// What they saw.
+#[derive(Debug, Default)]
+pub(super) struct Own {
+    /// Of what was served, in order.
+    served: Vec<Duration>,
+    pub(super) refused: usize,
+    /// Neither served nor refused as it should be.
+    pub(super) strange: Vec<String>,
+}
+
+impl Own {
+    pub(super) async fn call_for(length: Duration, url: &str, callers: &Callers) -> Self {
+        let (client, until) = (client::new(), Instant::now() + length);
+        let Callers { key, ids, .. } = callers;
+        let get = client.get(url).bearer_auth(key.expose_secret());
+        let mut calling = JoinSet::new();
+        for some in ids.chunks(ids.len().div_ceil(CALLERS)) {
+            let (get, some) = (get.try_clone().expect("no body"), some.to_vec());
+            calling.spawn(async move {
+                let mut own = Self::default();
+                for id in some.iter().cycle().take_while(|_| Instant::now() < until) {
+                    let get = get.try_clone().expect("no body");
+                    own.call(get.header("X-Installation-Id", id.as_str())).await;
+                    sleep(PAUSE).await;
+                }
+                own
+            });
+        }
+        let mut all = Self::default();
+        for own in calling.join_all().await {
+            all.served.extend(own.served);
+            all.refused += own.refused;
+            all.strange.extend(own.strange);
+        }
+        all.served.sort_unstable();
+        all
+    }
+
+    async fn call(&mut self, request: RequestBuilder) {
+        let began = Instant::now();
+        let answered = async {
+            let answer = request.send().await?;
+            let (status, is_refusal) = (answer.status(), is_refusal(&answer));
+            answer.bytes().await?;
+            reqwest::Result::Ok((status, is_refusal))
+        };
+        match answered.await {
+            Ok((status, _)) if status.is_success() => self.served.push(began.elapsed()),
+            Ok((_, true)) => self.refused += 1,
+            Ok((status, false)) => self.strange.push(status.to_string()),
+            Err(error) => self.strange.push(error.to_string()),
+        }
+    }
+
+    /// Of what was served.
+    pub(super) fn percentile(&self, percent: usize) -> Duration {
+        let last = self.served.len().saturating_sub(1);
+        self.served
+            .get(last * percent / 100)
+            .copied()
+            .unwrap_or_default()
+    }
+}
+
+/// As the gateway says that it has no place.
+fn is_refusal(answer: &Response) -> bool {
+    answer.status() == 503 && answer.headers().contains_key(RETRY_AFTER)
+}
