@@ -16,7 +16,7 @@ use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
 use tokio::net::TcpStream;
-use tokio::time::sleep;
+use tokio::time::{sleep, timeout};
 use tower::Service;
 
 use crate::upstream::cause;
@@ -34,7 +34,8 @@ type BoxError = Box<dyn Error + Send + Sync>;
 pub(crate) enum Connector {
     /// No URL is https: a host without certificates can run that.
     Plain(HttpConnector),
-    Tls(HttpsConnector<HttpConnector>),
+    /// And how long a handshake may take.
+    Tls(HttpsConnector<HttpConnector>, Duration),
 }
 
 /// TLS as this host trusts it.
@@ -63,7 +64,7 @@ impl Connector {
                     .https_or_http()
                     .enable_all_versions()
                     .wrap_connector(tcp);
-                Self::Tls(tls)
+                Self::Tls(tls, connect_timeout)
             }
         }
     }
@@ -77,7 +78,7 @@ impl Service<Uri> for Connector {
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         match self {
             Self::Plain(tcp) => tcp.poll_ready(context).map_err(Into::into),
-            Self::Tls(tls) => tls.poll_ready(context),
+            Self::Tls(tls, _) => tls.poll_ready(context),
         }
     }
 
@@ -100,7 +101,10 @@ impl Connector {
     async fn connect(&mut self, to: Uri) -> Result<Stream, BoxError> {
         match self {
             Self::Plain(tcp) => Ok(MaybeHttpsStream::Http(tcp.call(to).await?)),
-            Self::Tls(tls) => tls.call(to).await,
+            Self::Tls(tls, patience) => match timeout(*patience, tls.call(to)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::Error::from(io::ErrorKind::TimedOut).into()),
+            },
         }
     }
 }
@@ -108,4 +112,30 @@ impl Connector {
 /// That one took all the time there is.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     cause::<io::Error>(error).is_some_and(|reason| reason.kind() == io::ErrorKind::TimedOut)
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::RootCertStore;
+    use tokio::net::TcpListener;
+    use tower::ServiceExt;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_opens_the_door_and_says_nothing_is_not_waited_for() {
+        let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_root_certificates(RootCertStore::empty())
+            .with_no_client_auth();
+        let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let to = format!("https://{}", silent.local_addr().unwrap());
+        let patience = Duration::from_secs(5);
+        let connector = Connector::new(Some(config), patience);
+        let began = tokio::time::Instant::now();
+        let error = connector.oneshot(to.parse().unwrap()).await.unwrap_err();
+        assert!(is_timeout(&*error), "{error}");
+        assert_eq!(began.elapsed(), patience);
+    }
 }
