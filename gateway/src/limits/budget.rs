@@ -32,6 +32,10 @@ const PRESUMED_SHARE: Share = Share { own: 10, all: 20 };
 /// last one did.
 const LOOKS: u32 = 8;
 
+/// The longest pause that a 429 is believed to ask for, in the place of a longer interval: it may be about
+/// one endpoint, and one call looks afterwards whether it lasts.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+
 /// How often a call looks whether a new day has begun: GHL does not say when its days do.
 const LOOK_FOR_DAY: Duration = Duration::from_secs(60);
 
@@ -116,8 +120,8 @@ impl Budget {
         }
     }
 
-    /// Lets a call go, or says what it has to wait for. Every call that goes is ended by
-    /// [`learn`](Self::learn) or [`forget`](Self::forget).
+    /// Lets a call go, or says what it has to wait for. A call that goes counts as under way until
+    /// [`learn`](Self::learn) or [`forget`](Self::forget), or else until its window ends.
     pub(super) fn admit(&mut self, now: Instant) -> Admission {
         if let Some(look_at) = self.today.look_at
             && now < look_at
@@ -171,7 +175,7 @@ impl Budget {
         }
     }
 
-    /// A call came to an end without an answer.
+    /// A call did not go after all.
     pub(super) fn forget(&mut self, sent: Sent) {
         if sent.window == self.window.number {
             self.window.in_flight = self.window.in_flight.saturating_sub(1);
@@ -278,7 +282,8 @@ impl Budget {
     }
 
     fn refused(&mut self, retry_after: Option<Duration>, now: Instant) {
-        let again = retry_after.map(|after| now + after);
+        let (soonest, latest) = (self.interval / LOOKS, self.interval.max(LONGEST_PAUSE));
+        let again = retry_after.map(|after| now + after.clamp(soonest, latest));
         let window = &mut self.window;
         if window.told_at.is_some() {
             window.remaining = 0;
@@ -287,7 +292,7 @@ impl Budget {
         } else {
             // When the window began that is used up is not known.
             self.begin_window(true);
-            self.window.not_before = Some(again.unwrap_or(now + self.interval / LOOKS));
+            self.window.not_before = Some(again.unwrap_or(now + soonest));
         }
     }
 }

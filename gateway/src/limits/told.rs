@@ -9,9 +9,6 @@ const REMAINING: &str = "x-ratelimit-remaining";
 const INTERVAL: &str = "x-ratelimit-interval-milliseconds";
 const DAILY_REMAINING: &str = "x-ratelimit-daily-remaining";
 
-/// No wait that GHL asks for is believed to be longer.
-const LONGEST_RETRY: u64 = 24 * 60 * 60;
-
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Told {
     /// It was a 429.
@@ -42,8 +39,7 @@ impl Told {
                 }
                 DAILY_REMAINING => told.remaining_today = number(value).map(saturated),
                 "retry-after" if told.is_refusal => {
-                    let seconds = number(value).map(|after| after.min(LONGEST_RETRY));
-                    told.retry_after = seconds.map(Duration::from_secs);
+                    told.retry_after = number(value).map(Duration::from_secs);
                 }
                 _ => {}
             }

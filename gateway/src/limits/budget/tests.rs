@@ -209,6 +209,23 @@ fn ghl_may_say_when_to_come_again() {
 }
 
 #[test]
+fn ghl_is_believed_neither_that_there_is_no_pause_nor_that_it_is_long() {
+    for (after, pause) in [(0, 125), (1, 1_000), (86_400, 60_000)] {
+        let refused = Told {
+            retry_after: Some(Duration::from_secs(after)),
+            ..refusal()
+        };
+        let mut trial = Trial::with(50);
+        let next = trial.sent(30);
+        trial.answer(next, refused, 40);
+        trial.expect_wait(41, 40 + pause);
+        let look = trial.sent(40 + pause);
+        trial.expect_wait(41 + pause, 40 + pause + 1_000);
+        trial.budget.forget(look);
+    }
+}
+
+#[test]
 fn calls_without_an_answer_hold_nobody_up_beyond_their_window() {
     let mut trial = Trial::with(80);
     assert_eq!(trial.burst(30), 7);
