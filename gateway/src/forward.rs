@@ -7,7 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use store::{InstallationId, LocationId, Scope, Status};
+use store::{InstallationId, LocationId, Scope};
 use tracing::Span;
 
 use crate::Core;
@@ -17,7 +17,7 @@ use crate::error::Error;
 use crate::guard::{Verdict, judge};
 use crate::headers::Sent;
 use crate::installation::{Hint, Hints, Kind};
-use crate::limits::{Claim, Entered};
+use crate::limits::{Answered, Claim, Entered, Rank};
 use crate::path;
 use crate::pool::Outbound;
 use crate::refresh::Urgency;
@@ -112,19 +112,25 @@ impl Core {
             permit,
             place,
             token,
-        } = self.enter(token, call.claim).await?;
+        } = self.enter(token, call.claim, Rank::New).await?;
         let held = body.held();
         let spare = held.as_ref().map(|body| Spare { call, body });
-        let mut response = self.send_repeatedly(&token, call, body, spare).await?;
-        permit.answered(&response);
+        let under_way = permit.go();
+        let outcome = self.send_repeatedly(&token, call, body, spare).await;
+        under_way.over(&outcome);
+        let mut answered = Answered {
+            response: outcome?,
+            token,
+            place: Some(place),
+        };
         // Rare, so they shall not make the future of every request larger.
-        if response.status() == StatusCode::TOO_MANY_REQUESTS {
-            response = Box::pin(self.send_later(&token, spare, response)).await?;
+        if answered.response.status() == StatusCode::TOO_MANY_REQUESTS {
+            answered = Box::pin(self.send_later(spare, answered)).await?;
         }
-        if response.status() == StatusCode::UNAUTHORIZED && token.status != Status::Static {
-            response = Box::pin(self.cure(token, spare, response)).await?;
+        if answered.response.status() == StatusCode::UNAUTHORIZED {
+            answered = Box::pin(self.cure(spare, answered)).await?;
         }
-        Ok(place.until_the_end_of(response))
+        Ok(answered.into_response())
     }
 
     /// The token, refreshed first if it is old.

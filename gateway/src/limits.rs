@@ -19,7 +19,8 @@ use store::{KeyHash, Quota};
 use tokio::time::Instant;
 
 pub(crate) use limit::{Limit, Permit};
-pub(crate) use turn::Entered;
+pub(crate) use queue::Rank;
+pub(crate) use turn::{Answered, Entered};
 
 use crate::metrics::Queued;
 use queue::CAPACITY;

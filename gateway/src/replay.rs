@@ -10,12 +10,14 @@ use futures_util::{StreamExt, stream};
 use ghl::api::Unauthorized;
 use http::header::{ACCEPT_ENCODING, CONTENT_ENCODING};
 use http::{HeaderValue, StatusCode};
+use store::Status;
 use tokio::time::timeout;
 
 use crate::Core;
 use crate::error::Error;
 use crate::forward::{Call, Spare};
 use crate::guard::{Verdict, judge};
+use crate::limits::{Answered, Rank};
 use crate::refresh::Urgency;
 use crate::token::Token;
 
@@ -23,50 +25,57 @@ use crate::token::Token;
 const READ_BYTES: usize = 64 * 1024;
 
 impl Core {
-    /// What to answer instead of this 401 to `token`: the answer to `spare`, the same request with
-    /// a fresh token, where a fresh token can help; otherwise the 401 as it came.
+    /// What to answer instead of this 401: the answer to `spare`, the same request with a fresh token,
+    /// where a fresh token can help; otherwise the 401 as it came.
     ///
     /// `spare` is missing where the body is gone.
     pub(crate) async fn cure(
         &self,
-        token: Arc<Token>,
         spare: Option<Spare<'_>>,
-        refused: Response,
-    ) -> Result<Response, Error> {
-        if self.refresher.is_uncured(&token) {
+        refused: Answered,
+    ) -> Result<Answered, Error> {
+        let is_curable = refused.token.status != Status::Static;
+        if !is_curable || self.refresher.is_uncured(&refused.token) {
             return Ok(refused);
         }
-        let refused = match spare.filter(|_| is_encoded(&refused)) {
-            Some(again) => self.in_plain_words(&token, again).await?,
+        let refused = match spare.filter(|_| is_encoded(&refused.response)) {
+            Some(again) => self.in_plain_words(refused, again).await?,
             None => refused,
         };
-        if refused.status() != StatusCode::UNAUTHORIZED {
+        if refused.response.status() != StatusCode::UNAUTHORIZED {
             return Ok(refused);
         }
-        let (refused, meaning) = understand(refused, self.config.response_timeout).await;
+        let Answered {
+            response,
+            token,
+            place,
+        } = refused;
+        let (response, meaning) = understand(response, self.config.response_timeout).await;
         match meaning {
-            Unauthorized::NotCuredByRefresh => return Ok(refused),
-            Unauthorized::Expired => {}
+            Unauthorized::NotCuredByRefresh => {
+                return Ok(Answered {
+                    response,
+                    token,
+                    place,
+                });
+            }
+            Unauthorized::Expired => drop(place),
         }
         let fresh = self.newer_than(&token).await?;
         let Some(again) = spare else {
             self.refresher.note_uncured(&fresh);
             return Err(Error::SendAgain);
         };
-        let answer = self.send(&fresh, again).await?;
-        if answer.status() == StatusCode::UNAUTHORIZED {
-            self.refresher.note_uncured(&fresh);
+        let answered = self.send(&fresh, again, Rank::New).await?;
+        if answered.response.status() == StatusCode::UNAUTHORIZED {
+            self.refresher.note_uncured(&answered.token);
         }
-        Ok(answer)
+        Ok(answered)
     }
 
     /// The same request once more, so that it is refused in words that can be read: a compressed
     /// 401 tells nothing. It was refused, so it had no effect.
-    async fn in_plain_words(
-        &self,
-        token: &Arc<Token>,
-        again: Spare<'_>,
-    ) -> Result<Response, Error> {
+    async fn in_plain_words(&self, refused: Answered, again: Spare<'_>) -> Result<Answered, Error> {
         let mut call = Call::clone(again.call);
         let identity = HeaderValue::from_static("identity");
         call.headers.insert(ACCEPT_ENCODING, identity);
@@ -74,7 +83,8 @@ impl Core {
             call: &call,
             ..again
         };
-        self.send(token, plain).await
+        drop(refused.place);
+        self.send(&refused.token, plain, Rank::New).await
     }
 
     async fn newer_than(&self, refused: &Token) -> Result<Arc<Token>, Error> {

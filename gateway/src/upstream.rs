@@ -89,7 +89,10 @@ impl Upstream {
         let mut answering = pin!(self.pool.send(request, body));
         let ends_at = sent + self.total_timeout;
         loop {
-            let last_moved = progress.as_ref().map_or(sent, |it| it.last_moved());
+            // It may have waited for its turn for long.
+            let last_moved = progress
+                .as_ref()
+                .map_or(sent, |it| it.last_moved().max(sent));
             let deadline = (last_moved + self.response_timeout).min(ends_at);
             match timeout_at(deadline, &mut answering).await {
                 Ok(Ok(response)) => {

@@ -13,7 +13,9 @@ use super::budget::{Admission, Budget, Sent};
 use super::queue::{CAPACITY, Queue, Rank};
 use super::told::Told;
 use super::{Claim, Limited, locked};
+use crate::error::Error;
 use crate::metrics::Queued;
+use crate::upstream::Kind;
 
 /// What is known of one location's or company's limits, and who waits for it to have room.
 pub(crate) struct Limit {
@@ -32,11 +34,19 @@ struct State {
 
 type Turn = Result<Permit, Limited>;
 
-/// Lets one call go to GHL. Ends with what its answer tells, or with none.
+/// Lets one call go to GHL. Dropped, it lets another go instead.
 #[must_use]
 pub(crate) struct Permit {
     limit: Arc<Limit>,
-    /// `None` once an answer was heard.
+    /// `None` once its call has gone.
+    sent: Option<Sent>,
+}
+
+/// A call that has gone. GHL may have counted it, so unless its outcome says otherwise it stays counted
+/// here, too, until the end of its window.
+#[must_use]
+pub(crate) struct UnderWay {
+    limit: Arc<Limit>,
     sent: Option<Sent>,
 }
 
@@ -155,6 +165,14 @@ impl Limit {
         next
     }
 
+    fn learn(&self, learning: impl FnOnce(&mut Budget)) {
+        let mut state = locked(&self.state);
+        learning(&mut state.budget);
+        if state.is_served {
+            self.changed.notify_one();
+        }
+    }
+
     fn permit_for(self: &Arc<Self>, sent: Sent) -> Permit {
         Permit {
             limit: Arc::clone(self),
@@ -181,22 +199,11 @@ impl State {
 }
 
 impl Permit {
-    /// The call was answered.
-    pub(crate) fn answered(mut self, answer: &Response) {
-        let told = Told::by(answer.status(), answer.headers());
-        if let Some(sent) = self.sent.take() {
-            self.end(|budget| budget.learn(sent, &told, Instant::now()));
-        }
-        if told.is_refusal {
-            self.limit.metrics.refused.increment(1);
-        }
-    }
-
-    fn end(&self, ending: impl FnOnce(&mut Budget)) {
-        let mut state = locked(&self.limit.state);
-        ending(&mut state.budget);
-        if state.is_served {
-            self.limit.changed.notify_one();
+    /// The call goes.
+    pub(crate) fn go(mut self) -> UnderWay {
+        UnderWay {
+            limit: Arc::clone(&self.limit),
+            sent: self.sent.take(),
         }
     }
 }
@@ -204,7 +211,32 @@ impl Permit {
 impl Drop for Permit {
     fn drop(&mut self) {
         if let Some(sent) = self.sent.take() {
-            self.end(|budget| budget.forget(sent));
+            self.limit.learn(|budget| budget.forget(sent));
+        }
+    }
+}
+
+impl UnderWay {
+    /// The call was answered, or will not be.
+    pub(crate) fn over(self, outcome: &Result<Response, Error>) {
+        let Some(sent) = self.sent else { return };
+        match outcome {
+            Ok(answer) => {
+                let told = Told::by(answer.status(), answer.headers());
+                self.limit
+                    .learn(|budget| budget.learn(sent, &told, Instant::now()));
+                if told.is_refusal {
+                    self.limit.metrics.refused.increment(1);
+                }
+            }
+            Err(Error::Upstream(failure)) => match failure.kind {
+                Kind::Unreachable | Kind::ConnectTimeout => {
+                    self.limit.learn(|budget| budget.forget(sent));
+                }
+                Kind::Silent | Kind::Broken | Kind::Malformed => {}
+            },
+            // Its body broke off.
+            Err(_) => {}
         }
     }
 }

@@ -12,7 +12,7 @@ pub(super) type Caller = Option<KeyHash>;
 
 /// Which of a caller's calls goes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Rank {
+pub(crate) enum Rank {
     /// After those that wait already.
     New,
     /// Before them: it has had its turn, and GHL refused it.

@@ -28,6 +28,25 @@ pub(crate) struct Entered {
     pub(crate) token: Arc<Token>,
 }
 
+/// What came of a call.
+pub(crate) struct Answered {
+    pub(crate) response: Response,
+    /// It was sent with this one.
+    pub(crate) token: Arc<Token>,
+    /// Whoever waits for a better answer gives it up meanwhile.
+    pub(crate) place: Option<Place>,
+}
+
+impl Answered {
+    /// For the caller.
+    pub(crate) fn into_response(self) -> Response {
+        match self.place {
+            Some(place) => place.until_the_end_of(self.response),
+            None => self.response,
+        }
+    }
+}
+
 impl Core {
     /// A caller's claim to a turn within the time it gives.
     pub(crate) fn claim(&self, caller: &Admitted, headers: &HeaderMap) -> Result<Claim, Error> {
@@ -47,7 +66,12 @@ impl Core {
 
     /// Waits until the call has a place here, its turn at GHL, and a token that lives. Whoever waits for
     /// one of the others has no place meanwhile; a turn that has come is kept.
-    pub(crate) async fn enter(&self, token: &Arc<Token>, claim: Claim) -> Result<Entered, Error> {
+    pub(crate) async fn enter(
+        &self,
+        token: &Arc<Token>,
+        claim: Claim,
+        rank: Rank,
+    ) -> Result<Entered, Error> {
         let (mut token, mut turn) = (Arc::clone(token), None);
         loop {
             let place = match self.load.try_enter() {
@@ -65,7 +89,8 @@ impl Core {
             }
             drop(place);
             if is_alive {
-                let (permit, current) = self.turn(&token, claim).await?;
+                // Rare, so it shall not make the future of every request larger.
+                let (permit, current) = Box::pin(self.wait(&token, claim, rank)).await?;
                 (turn, token) = (Some(permit), current);
             } else {
                 let current = self.tokens.get(&token.id).await?;
@@ -80,32 +105,27 @@ impl Core {
         place.inspect_err(|_| self.metrics.shed.increment(1))
     }
 
-    /// Lets a call of this token's location go to GHL when its turn comes, and with which token.
-    pub(crate) async fn turn(
-        &self,
-        token: &Arc<Token>,
-        claim: Claim,
-    ) -> Result<(Permit, Arc<Token>), Error> {
-        match token.limit.permit() {
-            Some(permit) => Ok((permit, Arc::clone(token))),
-            // Rare, so it shall not make the future of every request larger.
-            None => Box::pin(self.wait(token, claim, Rank::New)).await,
-        }
-    }
-
-    /// Sends a call to GHL again, when its turn comes.
+    /// Sends a call to GHL again, when it has a place, its turn, and a token that lives again.
     pub(crate) async fn send(
         &self,
         token: &Arc<Token>,
         spare: Spare<'_>,
-    ) -> Result<Response, Error> {
-        let (permit, token) = self.turn(token, spare.call.claim).await?;
-        let answer = self
-            .ghl
-            .send(spare.call.with(&token), spare.body_again())
-            .await?;
-        permit.answered(&answer);
-        Ok(answer)
+        rank: Rank,
+    ) -> Result<Answered, Error> {
+        let Entered {
+            permit,
+            place,
+            token,
+        } = self.enter(token, spare.call.claim, rank).await?;
+        let under_way = permit.go();
+        let sent = spare.call.with(&token);
+        let outcome = self.ghl.send(sent, spare.body_again()).await;
+        under_way.over(&outcome);
+        Ok(Answered {
+            response: outcome?,
+            token,
+            place: Some(place),
+        })
     }
 
     /// What to answer instead of this 429: the answer to `spare`, the same request, when its turn
@@ -114,24 +134,23 @@ impl Core {
     /// `spare` is missing where the body is gone.
     pub(crate) async fn send_later(
         &self,
-        token: &Arc<Token>,
         spare: Option<Spare<'_>>,
-        mut refused: Response,
-    ) -> Result<Response, Error> {
+        mut refused: Answered,
+    ) -> Result<Answered, Error> {
         let Some(spare) = spare else {
             return Ok(refused);
         };
-        while refused.status() == StatusCode::TOO_MANY_REQUESTS {
-            let (permit, token) = match self.wait(token, spare.call.claim, Rank::Again).await {
-                Ok(turn) => turn,
-                Err(Error::Limited(Limited::Interval { .. } | Limited::Full { .. })) => break,
+        while refused.response.status() == StatusCode::TOO_MANY_REQUESTS {
+            refused.place = None;
+            let token = Arc::clone(&refused.token);
+            match self.send(&token, spare, Rank::Again).await {
+                Ok(answered) => refused = answered,
+                Err(
+                    Error::Limited(Limited::Interval { .. } | Limited::Full { .. })
+                    | Error::Overloaded,
+                ) => break,
                 Err(error) => return Err(error),
-            };
-            refused = self
-                .ghl
-                .send(spare.call.with(&token), spare.body_again())
-                .await?;
-            permit.answered(&refused);
+            }
         }
         Ok(refused)
     }

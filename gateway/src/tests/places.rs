@@ -3,16 +3,19 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
+use futures_util::stream;
 use http::StatusCode;
+use http_body_util::BodyExt;
 use service::listen::Handler as _;
 use store::InstallationId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::world::{LIFETIME, World, get, with};
+use super::world::{LIFETIME, World, get, post, text, with};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Of a token that expires within a test.
@@ -117,4 +120,50 @@ async fn who_waits_for_its_locations_turn_keeps_nobody_from_a_place() {
     assert_eq!(passed.status(), StatusCode::OK);
     assert!(!waiting.is_finished());
     assert_eq!(world.ghl.seen().len(), 2);
+}
+
+#[tokio::test]
+async fn nor_does_who_waits_for_it_again() {
+    let world = one_place().await;
+    let (refused, other) = (world.install(LIFETIME), world.install(LIFETIME));
+    world.ghl.answers(async |request: Request| {
+        if request.uri().path() == "/refused" {
+            (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "60")]).into_response()
+        } else {
+            Response::default()
+        }
+    });
+    let again = get(&format!("/ghl/refused?installation_id={refused}"));
+    let waiting = begin(&world, with(again, "x-request-timeout", "1h"));
+    arrived(&world, 1).await;
+    let passed = world.send(get(&format!("/ghl/x?installation_id={other}")));
+    let passed = timeout(SOON, passed).await.unwrap();
+    assert_eq!(passed.status(), StatusCode::OK);
+    assert!(!waiting.is_finished());
+}
+
+#[tokio::test]
+async fn a_body_that_is_sent_late_has_its_time_all_the_same() {
+    let world = World::with(&[("EVERGREEN_RESPONSE_TIMEOUT", "500ms")]).await;
+    let id = world.install(LIFETIME);
+    let used_up = get(&format!("/ghl/x?installation_id={id}"));
+    world.ghl.answers(async |request: Request| {
+        let whole = request.into_body().collect().await.unwrap().to_bytes();
+        let limits = [
+            ("x-ratelimit-interval-milliseconds", "1000"),
+            ("x-ratelimit-max", "1"),
+            ("x-ratelimit-remaining", "0"),
+        ];
+        (limits, whole).into_response()
+    });
+    assert_eq!(world.send(used_up).await.status(), StatusCode::OK);
+    // It comes when it is read, and not at once.
+    let body = stream::once(async {
+        sleep(Duration::from_millis(50)).await;
+        Ok::<_, axum::Error>("the body")
+    });
+    let uri = format!("/ghl/x?installation_id={id}");
+    let response = world.send(post(&uri, Body::from_stream(body))).await;
+    assert_eq!(response.status(), StatusCode::OK);
+    assert_eq!(text(response).await, "the body");
 }

@@ -7,6 +7,7 @@ use futures_util::future::join_all;
 use http::StatusCode;
 use http_body_util::BodyExt;
 use store::Status;
+use store::record::StoredAccess;
 
 use super::world::{LIFETIME, World, get, json, post, text, with};
 
@@ -67,6 +68,30 @@ async fn a_fresh_token_that_is_refused_too_is_not_refreshed_again_and_again() {
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(text(response).await, STALE);
     }
+    assert_eq!(world.broker.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn the_token_that_was_refused_is_replaced_and_not_one_before_it() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    world.let_broker_refresh(&id);
+    let (store, refreshed) = (world.store.clone(), id.clone());
+    world.ghl.answers(move |request: Request| {
+        let answer = match request.headers()["authorization"].to_str().unwrap() {
+            "Bearer token-1" => {
+                // While the call waits for its next turn.
+                let next = |record: &mut StoredAccess| record.generation = record.generation.next();
+                store.put(&refreshed, next, LIFETIME);
+                StatusCode::TOO_MANY_REQUESTS.into_response()
+            }
+            "Bearer token-2" => refusal(STALE),
+            _ => Response::default(),
+        };
+        async { answer }
+    });
+    let response = world.get(&format!("/ghl/x?installation_id={id}")).await;
+    assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(world.broker.lines().len(), 1);
 }
 

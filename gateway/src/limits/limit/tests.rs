@@ -1,4 +1,5 @@
 use super::*;
+use crate::upstream::{Failure, Peer};
 
 fn limit() -> Arc<Limit> {
     Arc::new(Limit::new(Arc::new(Queued::new())))
@@ -11,19 +12,19 @@ fn claim(caller: &str, patience_ms: u64) -> Claim {
     }
 }
 
-fn answer(remaining: u32) -> Response {
+fn answer(remaining: u32) -> Result<Response, Error> {
     let mut answer = Response::default();
     let headers = answer.headers_mut();
     headers.insert("x-ratelimit-max", 100.into());
     headers.insert("x-ratelimit-interval-milliseconds", 1000.into());
     headers.insert("x-ratelimit-remaining", remaining.into());
-    answer
+    Ok(answer)
 }
 
 /// A location whose window was used up this moment.
 fn used_up() -> Arc<Limit> {
     let limit = limit();
-    limit.permit().unwrap().answered(&answer(0));
+    limit.permit().unwrap().go().over(&answer(0));
     limit
 }
 
@@ -38,7 +39,7 @@ async fn who_waits_goes_in_the_next_window() {
     assert!(limit.permit().is_none());
     let permit = limit.turn(claim("a", 5000), Rank::New).await.unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1));
-    permit.answered(&answer(99));
+    permit.go().over(&answer(99));
     assert_eq!(waiting(&limit), 0);
     assert!(limit.permit().is_some());
 }
@@ -84,6 +85,39 @@ async fn who_goes_away_leaves_the_queue_and_its_turn() {
         limit.permit().is_some(),
         "a permit that is dropped was free"
     );
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_call_that_went_stays_counted_until_its_window_ends() {
+    let failed = |kind| {
+        Err(Error::Upstream(Failure {
+            peer: Peer::Ghl,
+            kind,
+            source: None,
+        }))
+    };
+    let all = |limit: &Arc<Limit>| {
+        let permits: Vec<Permit> = std::iter::from_fn(|| limit.permit()).collect();
+        permits
+    };
+    let limit = limit();
+    limit.permit().unwrap().go().over(&answer(99));
+    let count = all(&limit).len();
+    assert_eq!(all(&limit).len(), count, "none of them went");
+    for permit in all(&limit) {
+        permit.go().over(&failed(Kind::Unreachable));
+    }
+    assert_eq!(all(&limit).len(), count, "none of them arrived");
+    for (number, permit) in all(&limit).into_iter().enumerate() {
+        match number % 2 {
+            // Its caller is gone.
+            0 => drop(permit.go()),
+            _ => permit.go().over(&failed(Kind::Silent)),
+        }
+    }
+    assert!(limit.permit().is_none());
+    tokio::time::advance(Duration::from_secs(1)).await;
+    assert!(limit.permit().is_some());
 }
 
 #[tokio::test(start_paused = true)]
