@@ -43,6 +43,7 @@ mod tests;
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::extract::Request;
@@ -189,6 +190,10 @@ impl Handler for Public {
             // Rare, so it shall not make the future of every request larger.
             Box::pin(self.others.handle(request)).await
         }
+    }
+
+    fn answer_timeout(&self) -> Duration {
+        self.core.config.total_timeout
     }
 }
 

@@ -34,6 +34,9 @@ pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a peer may leave unread or unacknowledged what it was sent.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
+/// How long an answer may take to its end, where nobody says otherwise.
+pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
+
 /// How long to wait before accepting again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -64,6 +67,11 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 pub trait Handler: Clone + Send + Sync + 'static {
     /// What it says of an answer's connection, and of chunks, does not count.
     fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+
+    /// How long it may take until a caller who speaks HTTP/1.1 has all of an answer.
+    fn answer_timeout(&self) -> Duration {
+        ANSWER_TIMEOUT
+    }
 }
 
 impl Handler for Router {

@@ -1,7 +1,7 @@
 //! A caller's connection, served within one task: one request after another, each answered before the
 //! next is looked at.
 
-use std::io::Cursor;
+use std::io::{self, Cursor, ErrorKind};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -86,7 +86,9 @@ pub(crate) async fn serve(
             .await?
         };
         asked.is_kept &= reading.is_over() && !stop.is_cancelled();
-        if let Err(reason) = send(response, &mut asked, &mut reading, &mut writer).await {
+        let patience = handler.answer_timeout();
+        let sent = send(response, patience, &mut asked, &mut reading, &mut writer).await;
+        if let Err(reason) = sent {
             debug!(%reason, "an answer broke off");
             if asked.version == Version::HTTP_10 {
                 reset(writer);
@@ -264,9 +266,10 @@ impl Reading {
     }
 }
 
-/// Sends an answer, unless its caller is gone before it is sent.
+/// Sends an answer, unless its caller is gone before it is sent, or reads it too slowly.
 async fn send(
     response: Response<Body>,
+    patience: Duration,
     asked: &mut Asked,
     reading: &mut Reading,
     writer: &mut OwnedWriteHalf,
@@ -276,6 +279,8 @@ async fn send(
     }
     let mut message = response::message(response, asked);
     let mut has_looked = false;
+    // There is one only for an answer that does not go at once.
+    let mut timer: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|context| {
         if !std::mem::replace(&mut has_looked, true) {
             // Nothing was sent, so the caller can still be told.
@@ -288,6 +293,10 @@ async fn send(
         if sent.is_ready() {
             return Poll::Ready(Ok(()));
         }
+        let timer = timer.get_or_insert_with(|| Box::pin(sleep(patience)));
+        if timer.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Err(io::Error::from(ErrorKind::TimedOut).into()));
+        }
         let _ = reading.poll_back(context);
         match reading {
             // Who sends all before it reads shall come to read.
@@ -298,10 +307,7 @@ async fn send(
             Reading::Lent(_) => Poll::Pending,
             Reading::Ended(_) => {
                 ready!(reading.poll_gone(context));
-                Poll::Ready(Err(std::io::Error::from(
-                    std::io::ErrorKind::ConnectionReset,
-                )
-                .into()))
+                Poll::Ready(Err(io::Error::from(ErrorKind::ConnectionReset).into()))
             }
         }
     })
@@ -315,10 +321,8 @@ async fn refuse(malformed: &Malformed, mut reading: Reading, mut writer: OwnedWr
         is_kept: false,
     };
     let refusal = response::refusal(malformed);
-    if send(refusal, &mut asked, &mut reading, &mut writer)
-        .await
-        .is_ok()
-    {
+    let sent = send(refusal, PATIENCE, &mut asked, &mut reading, &mut writer).await;
+    if sent.is_ok() {
         until_closed(reading, writer).await;
     }
 }

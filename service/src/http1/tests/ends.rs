@@ -1,11 +1,11 @@
 //! Who stops first, and what the other still gets.
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep, timeout};
 
 use super::server::{Server, rest};
 use super::{LARGE, SOME, SOON};
-use crate::listen::{HEAD_TIMEOUT, IDLE_TIMEOUT};
+use crate::listen::{ANSWER_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT};
 
 #[tokio::test]
 async fn who_sends_all_before_reading_gets_the_answer() {
@@ -102,4 +102,16 @@ async fn what_comes_after_the_last_request_takes_no_answer_with_it() {
         stream.write_all(b"\r\n").await.unwrap();
         assert!(rest(stream).await.len() > SOME - 10 * 1000);
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn who_does_not_read_is_not_waited_for() {
+    let server = Server::start().await;
+    let stream = server.send("GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
+    let mut stream = stream.await;
+    // For how long it does not is what is tested.
+    sleep(ANSWER_TIMEOUT + SOON).await;
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer).await;
+    assert!(answer.len() < LARGE, "{read:?}");
 }
