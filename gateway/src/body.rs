@@ -1,8 +1,8 @@
 //! Request bodies on their way: held in memory where they are small, streamed where they are not.
 
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -140,6 +140,14 @@ pub(crate) struct Progress {
     started: Instant,
     moved_after_ms: AtomicU64,
     is_waiting_for_caller: AtomicBool,
+    fault: OnceLock<Fault>,
+}
+
+/// What was wrong with a body, for who cannot hear it from the connection: HTTP/2 does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    TooLarge { limit: u64 },
+    Broke,
 }
 
 impl Progress {
@@ -148,7 +156,12 @@ impl Progress {
             started: Instant::now(),
             moved_after_ms: AtomicU64::new(0),
             is_waiting_for_caller: AtomicBool::new(false),
+            fault: OnceLock::new(),
         }
+    }
+
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
     }
 
     pub(crate) fn last_moved(&self) -> Instant {
@@ -190,7 +203,10 @@ impl http_body::Body for Outgoing {
                 progress.note(polled.is_ready());
                 let frame = match ready!(polled) {
                     Some(Ok(frame)) => frame,
-                    Some(Err(reason)) => return Poll::Ready(Some(Err(Broken::Caller(reason)))),
+                    Some(Err(reason)) => {
+                        let _ = progress.fault.set(Fault::Broke);
+                        return Poll::Ready(Some(Err(Broken::Caller(reason))));
+                    }
                     None => return Poll::Ready(None),
                 };
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
@@ -199,7 +215,11 @@ impl http_body::Body for Outgoing {
                         *left = rest;
                         Poll::Ready(Some(Ok(frame)))
                     }
-                    None => Poll::Ready(Some(Err(Broken::TooLarge { limit: *limit }))),
+                    None => {
+                        let limit = *limit;
+                        let _ = progress.fault.set(Fault::TooLarge { limit });
+                        Poll::Ready(Some(Err(Broken::TooLarge { limit })))
+                    }
                 }
             }
         }

@@ -1,5 +1,5 @@
 //! The connections of one worker to one other side: those of HTTP/1.1 that are idle, the last used
-//! first, or the one of HTTP/2 that all calls share.
+//! first, or those of HTTP/2, which calls share.
 
 pub(crate) mod http1;
 mod http2;
@@ -54,7 +54,7 @@ pub(crate) struct Pool {
     origin: Origin,
     host: HeaderValue,
     idle: Mutex<Idle>,
-    shared: Mutex<Option<http2::Sender>>,
+    shared: Mutex<http2::Shared>,
 }
 
 #[derive(Debug, Default)]
@@ -75,7 +75,7 @@ enum Connection {
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Http1(http1::Incoming, Arc<Pool>),
-    Http2(hyper::body::Incoming),
+    Http2(http2::Incoming),
 }
 
 /// Why there is no answer.
@@ -122,6 +122,7 @@ impl Pool {
                 turns.tick().await;
                 let Some(pool) = swept.upgrade() else { return };
                 locked(&pool.idle).sweep();
+                locked(&pool.shared).sweep();
             }
         });
         pool
@@ -148,14 +149,14 @@ impl Pool {
         Box::pin(self.send_elsewhere(request, body)).await
     }
 
-    /// Over the connection that all share, or a new one.
+    /// Over a connection that others share, or a new one.
     async fn send_elsewhere(
         self: &Arc<Self>,
         request: Outbound<'_>,
         mut body: Outgoing,
     ) -> Result<Response<Incoming>, NoAnswer> {
-        let shared = locked(&self.shared).clone();
-        if let Some(shared) = shared.filter(http2::Sender::is_open) {
+        let shared = locked(&self.shared).with_room();
+        if let Some(shared) = shared {
             match shared.call(&self.origin, request, body).await {
                 Ok(response) => return Ok(response.map(Incoming::Http2)),
                 Err(Failed {
@@ -209,7 +210,7 @@ impl Pool {
         let stream = self.connector.clone().oneshot(to).await?;
         if stream.connected().is_negotiated_h2() {
             let shared = http2::Sender::new(stream).await?;
-            *locked(&self.shared) = Some(shared.clone());
+            locked(&self.shared).keep(&shared);
             return Ok(Connection::Shared(shared));
         }
         Ok(Connection::Own(http1::Connection::new(stream)))

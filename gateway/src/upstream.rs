@@ -11,7 +11,7 @@ use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
 use crate::answer::Answer;
-use crate::body::{Broken, Outgoing, Progress};
+use crate::body::{Broken, Fault, Outgoing, Progress};
 use crate::config::Config;
 use crate::connector::Connector;
 use crate::error::Error;
@@ -99,7 +99,14 @@ impl Upstream {
                     let answer = |body| Answer::new(body, self.idle_timeout, ends_at);
                     return Ok(response.map(|body| axum::body::Body::new(answer(body))));
                 }
-                Ok(Err(error)) => return Err(self.explain(error)),
+                Ok(Err(error)) => {
+                    let fault = progress.as_ref().and_then(|it| it.fault());
+                    return Err(match fault {
+                        Some(Fault::TooLarge { limit }) => Error::TooLarge { limit },
+                        Some(Fault::Broke) => Error::BodyBroke,
+                        None => self.explain(error),
+                    });
+                }
                 Err(_) => match &progress {
                     Some(moving) if moving.last_moved() > last_moved && deadline < ends_at => {}
                     _ => return Err(self.silent(progress.as_deref())),
@@ -126,8 +133,7 @@ impl Upstream {
             }
             NoAnswer::Broken(pool::Error::Http1(http1::Error::Malformed(_))) => Kind::Malformed,
             NoAnswer::Broken(reason) => match cause::<Broken>(reason) {
-                Some(Broken::TooLarge { limit }) => return Error::TooLarge { limit: *limit },
-                Some(Broken::Caller(_) | Broken::Length) => return Error::BodyBroke,
+                Some(_) => return Error::BodyBroke,
                 None => Kind::Broken,
             },
         };

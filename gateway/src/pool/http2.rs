@@ -1,14 +1,18 @@
-//! HTTP/2 with one other side: one connection for all calls.
+//! HTTP/2 with one other side: connections that calls share.
 
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
-use hyper::body::Incoming;
+use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tracing::debug;
 
-use super::{Failed, Origin, Outbound};
+use super::{Failed, IDLE_TURNS, Origin, Outbound};
 use crate::body::Outgoing;
 use crate::connector::Stream;
 use crate::headers::strip_hop_by_hop;
@@ -17,9 +21,37 @@ use crate::headers::strip_hop_by_hop;
 /// how long it has to say so.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// Clones send over the same connection.
+/// So many calls go over a connection at once. Nobody should allow fewer (RFC 9113, 6.5.2), and what is
+/// not allowed waits within hyper, where its turn at GHL is lost to others.
+const CALLS: usize = 100;
+
+/// How much of an answer may come before its caller takes it, in bytes: 12 MB/s with 20 ms to GHL.
+const ANSWER_WINDOW: u32 = 256 * 1024;
+
+/// And of all answers on a connection: as much as can be said. With less, callers who take nothing
+/// would stop the answers to all others.
+const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
+
+/// A connection. Every clone is a call on it, and so is its body.
 #[derive(Debug, Clone)]
-pub(super) struct Sender(http2::SendRequest<Outgoing>);
+pub(super) struct Sender {
+    requests: http2::SendRequest<Outgoing>,
+    calls: Arc<()>,
+}
+
+/// The connections to one other side, each with the turn of the sweeper since which it is idle.
+#[derive(Debug, Default)]
+pub(super) struct Shared {
+    connections: Vec<(Sender, u32)>,
+    turn: u32,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    body: hyper::body::Incoming,
+    _call: Arc<()>,
+}
 
 impl Sender {
     pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
@@ -27,18 +59,19 @@ impl Sender {
             .timer(TokioTimer::new())
             .keep_alive_interval(SILENCE)
             .keep_alive_timeout(SILENCE)
+            .initial_stream_window_size(ANSWER_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
             .handshake(stream);
-        let (sender, connection) = handshake.await?;
+        let (requests, connection) = handshake.await?;
         tokio::spawn(async move {
             if let Err(reason) = connection.await {
                 debug!(%reason, "a connection ended early");
             }
         });
-        Ok(Self(sender))
-    }
-
-    pub(super) fn is_open(&self) -> bool {
-        !self.0.is_closed()
+        Ok(Self {
+            requests,
+            calls: Arc::new(()),
+        })
     }
 
     /// Sends the request and waits for the head of its answer.
@@ -56,11 +89,14 @@ impl Sender {
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = origin.with(outbound.uri);
         *request.headers_mut() = headers;
-        match self.0.try_send_request(request).await {
+        match self.requests.try_send_request(request).await {
             Ok(mut response) => {
                 strip_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
-                Ok(response)
+                Ok(response.map(|body| Incoming {
+                    body,
+                    _call: self.calls,
+                }))
             }
             Err(mut failed) => Err(Failed {
                 unsent: failed.take_message().map(Request::into_body),
@@ -68,4 +104,63 @@ impl Sender {
             }),
         }
     }
+
+    /// How many calls are under way on it, where it is kept.
+    fn calls(&self) -> usize {
+        Arc::strong_count(&self.calls) - 1
+    }
+
+    fn has_room(&self) -> bool {
+        !self.requests.is_closed() && self.calls() < CALLS
+    }
 }
+
+impl Shared {
+    /// One that can take a call.
+    pub(super) fn with_room(&self) -> Option<Sender> {
+        let mut senders = self.connections.iter().map(|(sender, _)| sender);
+        senders.find(|sender| sender.has_room()).cloned()
+    }
+
+    /// Keeps a new one for others, unless they have one by now: of many who connect at once, one is enough.
+    pub(super) fn keep(&mut self, sender: &Sender) {
+        if self.with_room().is_none() {
+            self.connections.push((sender.clone(), self.turn));
+        }
+    }
+
+    /// Lets go of what has been idle for long, and of what is closed.
+    pub(super) fn sweep(&mut self) {
+        self.turn = self.turn.wrapping_add(1);
+        let turn = self.turn;
+        self.connections.retain_mut(|(sender, since)| {
+            if sender.calls() > 0 {
+                *since = turn;
+            }
+            !sender.requests.is_closed() && turn.wrapping_sub(*since) < IDLE_TURNS
+        });
+    }
+}
+
+impl Body for Incoming {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests;
