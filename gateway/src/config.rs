@@ -68,7 +68,8 @@ impl Config {
             Size(30_000_000),
             "a size such as 30MB, 64KiB or 1000000",
         );
-        // With what one of them holds in buffers, some hundred megabytes at most.
+        // With what one of them holds in buffers, some hundred megabytes at most; those that wait are
+        // bounded by what they hold together (`load.rs`).
         let max_requests = settings.parse(
             "EVERGREEN_MAX_REQUESTS",
             const { NonZeroUsize::new(2000).expect("not zero") },

@@ -112,7 +112,7 @@ pub(crate) async fn test_connection(
         method: Method::GET,
         uri: gateway.ghl.base.uri(&own_path(&token)?, None, None)?,
         headers: plain_headers(&parts),
-        claim: gateway.claim(&caller, &parts.headers)?,
+        claim: gateway.claim(&caller, &parts.headers, 0)?,
     };
     let asked = Instant::now();
     let answer = gateway.call(&token, &call, Outgoing::empty()).await?;

@@ -85,12 +85,15 @@ impl Core {
         uri: Uri,
         payload: Payload,
     ) -> Result<Response, Error> {
-        let claim = self.claim(caller, &parts.headers)?;
-        service::trace::inject(&Span::current(), &mut parts.headers);
-        let body = match payload {
-            Payload::Held(bytes) => Outgoing::Held(bytes),
-            Payload::Stream(body) => Outgoing::stream(body, self.config.max_body_bytes),
+        let (body, held) = match payload {
+            Payload::Held(bytes) => {
+                let held = bytes.len();
+                (Outgoing::Held(bytes), held)
+            }
+            Payload::Stream(body) => (Outgoing::stream(body, self.config.max_body_bytes), 0),
         };
+        let claim = self.claim(caller, &parts.headers, held)?;
+        service::trace::inject(&Span::current(), &mut parts.headers);
         let call = Call {
             method: parts.method,
             uri,

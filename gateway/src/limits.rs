@@ -39,6 +39,8 @@ pub(crate) struct Limits {
 pub(crate) struct Claim {
     pub(crate) caller: Option<KeyHash>,
     pub(crate) deadline: Instant,
+    /// How much of its body is in memory meanwhile, in bytes.
+    pub(crate) held: usize,
 }
 
 /// Why a call is not sent.

@@ -19,23 +19,49 @@ use crate::error::Error;
 /// second left a twelfth of what it can serve (`evergreen-tests bench overload`).
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The places of the calls that are being served. Clones are the same ones.
+/// How much memory all calls take that wait, for a place or their turn, in KiB.
+const WAITING_KIB: usize = 256 * 1024;
+
+/// What one of them takes beside its body: a connection, its headers, and what waits.
+const CALL_KIB: usize = 8;
+
+/// The places of the calls that are being served, and room for those that wait. Clones are the same ones.
 #[derive(Clone, Debug)]
-pub(crate) struct Load(Arc<Semaphore>);
+pub(crate) struct Load {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
 
 /// The place of one request.
 #[derive(Debug)]
 pub(crate) struct Place(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
+/// What one call that waits may take.
+#[derive(Debug)]
+pub(crate) struct Room(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+
 impl Load {
     pub(crate) fn at_most(most: usize) -> Self {
-        Self(Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))))
+        Self {
+            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            waiting: Arc::new(Semaphore::new(WAITING_KIB)),
+        }
     }
 
     /// A place, if there is one now and nobody waits.
     pub(crate) fn try_enter(&self) -> Option<Place> {
-        let place = Arc::clone(&self.0).try_acquire_owned();
+        let place = Arc::clone(&self.places).try_acquire_owned();
         place.ok().map(Place)
+    }
+
+    /// Room for a call that waits, with so many bytes of its body in memory.
+    ///
+    /// # Errors
+    /// When those that wait already have it all.
+    pub(crate) fn wait_with(&self, bytes: usize) -> Result<Room, Error> {
+        let kib = u32::try_from(CALL_KIB + bytes / 1024).unwrap_or(u32::MAX);
+        let room = Arc::clone(&self.waiting).try_acquire_many_owned(kib);
+        room.map(Room).map_err(|_| Error::Overloaded)
     }
 
     /// A place, in the order of asking; at `deadline` the wait is over even if it was short.
@@ -44,7 +70,7 @@ impl Load {
     /// When no place gets free in time.
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Place, Error> {
         let deadline = deadline.min(Instant::now() + PATIENCE);
-        match timeout_at(deadline, Arc::clone(&self.0).acquire_owned()).await {
+        match timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(Place(permit)),
             Ok(Err(_)) | Err(_) => Err(Error::Overloaded),
         }

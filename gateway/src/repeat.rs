@@ -179,6 +179,7 @@ mod tests {
             claim: Claim {
                 caller: None,
                 deadline: Instant::now(),
+                held: 0,
             },
         }
     }

@@ -49,7 +49,12 @@ impl Answered {
 
 impl Core {
     /// A caller's claim to a turn within the time it gives.
-    pub(crate) fn claim(&self, caller: &Admitted, headers: &HeaderMap) -> Result<Claim, Error> {
+    pub(crate) fn claim(
+        &self,
+        caller: &Admitted,
+        headers: &HeaderMap,
+        held: usize,
+    ) -> Result<Claim, Error> {
         let patience = match headers.get(headers::TIMEOUT) {
             None => self.config.queue_timeout,
             Some(given) => {
@@ -61,6 +66,7 @@ impl Core {
         Ok(Claim {
             caller: caller.key(),
             deadline: Instant::now() + patience,
+            held,
         })
     }
 
@@ -101,8 +107,11 @@ impl Core {
 
     async fn place(&self, claim: Claim) -> Result<Place, Error> {
         // Rare, so it shall not make the future of every request larger.
-        let place = Box::pin(self.load.enter(claim.deadline)).await;
-        place.inspect_err(|_| self.metrics.shed.increment(1))
+        let place = Box::pin(async {
+            let _room = self.load.wait_with(claim.held)?;
+            self.load.enter(claim.deadline).await
+        });
+        place.await.inspect_err(|_| self.metrics.shed.increment(1))
     }
 
     /// Sends a call to GHL again, when it has a place, its turn, and a token that lives again.
@@ -162,6 +171,8 @@ impl Core {
         claim: Claim,
         rank: Rank,
     ) -> Result<(Permit, Arc<Token>), Error> {
+        let room = self.load.wait_with(claim.held);
+        let _room = room.inspect_err(|_| self.metrics.shed.increment(1))?;
         let permit = token.limit.turn(claim, rank).await?;
         let current = self.tokens.get(&token.id).await?.ok_or(Error::NotFound)?;
         Ok((permit, self.usable(current).await?))

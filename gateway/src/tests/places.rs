@@ -167,3 +167,28 @@ async fn a_body_that_is_sent_late_has_its_time_all_the_same() {
     assert_eq!(response.status(), StatusCode::OK);
     assert_eq!(text(response).await, "the body");
 }
+
+#[tokio::test]
+async fn those_who_wait_have_so_much_memory_together() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    world.ghl.answers(async |_| {
+        let limits = [
+            ("x-ratelimit-interval-milliseconds", "1000"),
+            ("x-ratelimit-max", "1"),
+            ("x-ratelimit-remaining", "0"),
+        ];
+        (limits, "").into_response()
+    });
+    let call = || get(&format!("/ghl/x?installation_id={id}"));
+    assert_eq!(world.send(call()).await.status(), StatusCode::OK);
+    let load = &world.gateway.0.load;
+    let all: Vec<_> = std::iter::from_fn(|| load.wait_with(1024 * 1024).ok()).collect();
+    assert_eq!(all.len(), 254, "of 256 MiB, and 8 KiB for each");
+    let small: Vec<_> = std::iter::from_fn(|| load.wait_with(0).ok()).collect();
+    let refused = world.send(call()).await;
+    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+    assert!(refused.headers().contains_key("retry-after"));
+    drop((all, small));
+    assert_eq!(world.send(call()).await.status(), StatusCode::OK);
+}

@@ -9,6 +9,7 @@ fn claim(caller: &str, patience_ms: u64) -> Claim {
     Claim {
         caller: Some(KeyHash::of(caller)),
         deadline: Instant::now() + Duration::from_millis(patience_ms),
+        held: 0,
     }
 }
 
