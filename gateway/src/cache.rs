@@ -16,13 +16,15 @@ use std::collections::HashMap;
 use std::future::Future;
 use std::hash::{BuildHasher, Hash, RandomState};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared, WeakShared};
 use metrics::Counter;
 use tokio::time::{Instant, timeout};
+
+use crate::locked;
 
 /// How long an unused entry is kept: an entry in use is read again far more often.
 const IDLE: Duration = Duration::from_secs(15 * 60);
@@ -394,10 +396,6 @@ impl<S: Source> Shard<S> {
 }
 
 // A panic while one of these locks was held left nothing half done that matters to a cache.
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
 
 fn read<T>(lock: &RwLock<T>) -> std::sync::RwLockReadGuard<'_, T> {
     lock.read().unwrap_or_else(PoisonError::into_inner)

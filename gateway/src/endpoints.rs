@@ -51,10 +51,7 @@ pub(crate) async fn create_product(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    create(gateway, parts, body, "/products/", |body, location| {
-        json::with_defaults(body, [("locationId", location)])
-    })
-    .await
+    create(gateway, parts, body, "/products/", with_location).await
 }
 
 /// `POST /api/ghl/contacts/create`
@@ -63,10 +60,7 @@ pub(crate) async fn create_contact(
     request: Request,
 ) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    create(gateway, parts, body, "/contacts/", |body, location| {
-        json::with_defaults(body, [("locationId", location)])
-    })
-    .await
+    create(gateway, parts, body, "/contacts/", with_location).await
 }
 
 /// `POST /api/ghl/test-product`: the body is optional, and what it has is kept.
@@ -178,6 +172,10 @@ async fn create(
     gateway
         .forward(&caller, &token, parts, uri, Payload::Held(completed))
         .await
+}
+
+fn with_location(body: &Bytes, location: &str) -> Result<Bytes, json::NotAnObject> {
+    json::with_defaults(body, [("locationId", location)])
 }
 
 /// What every token of its kind may read.

@@ -42,7 +42,7 @@ mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use axum::Router;
@@ -209,4 +209,9 @@ impl fmt::Debug for Gateway {
             .field("config", &self.0.config)
             .finish_non_exhaustive()
     }
+}
+
+/// A panic while it was held has left nothing half done.
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

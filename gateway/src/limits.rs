@@ -12,7 +12,7 @@ mod told;
 mod turn;
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Mutex, Weak};
 use std::time::Duration;
 
 use store::{KeyHash, Quota};
@@ -22,6 +22,7 @@ pub(crate) use limit::{Limit, Permit};
 pub(crate) use queue::Rank;
 pub(crate) use turn::{Answered, Entered};
 
+use crate::locked;
 use crate::metrics::Queued;
 use queue::CAPACITY;
 
@@ -105,10 +106,6 @@ impl Limited {
             | Self::Quota { retry_after, .. } => *retry_after,
         }
     }
-}
-
-pub(crate) fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -6,7 +6,7 @@ mod http2;
 
 use std::error::Error as StdError;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
@@ -21,6 +21,7 @@ use tower::ServiceExt;
 use crate::body::Outgoing;
 use crate::connector::Connector;
 use crate::headers::Sent;
+use crate::locked;
 
 /// Shorter than what common servers and balancers allow an idle connection, so that it is almost
 /// always we who close it, and no request is sent into a closing one.
@@ -285,10 +286,6 @@ impl Origin {
         // Cannot be refused: a scheme, an authority and a path are all there.
         Uri::from_parts(parts).unwrap_or_default()
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

@@ -12,7 +12,8 @@ use std::time::Duration;
 use store::{KeyHash, Quota};
 use tokio::time::Instant;
 
-use crate::limits::{Limited, locked};
+use crate::limits::Limited;
+use crate::locked;
 
 /// What one key has spent of its quota.
 #[derive(Debug)]

@@ -1,7 +1,7 @@
 //! Asking the broker for a fresh token, and waiting for it.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::FutureExt;
@@ -17,6 +17,7 @@ use crate::body::{Outgoing, read};
 use crate::cache::Cache;
 use crate::error::{Chain, Error};
 use crate::headers::Sent;
+use crate::locked;
 use crate::pool::Outbound;
 use crate::token::{Token, Tokens};
 use crate::upstream::Upstream;
@@ -236,8 +237,4 @@ impl Refresher {
             }
         }
     }
-}
-
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

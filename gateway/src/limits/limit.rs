@@ -12,8 +12,9 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::budget::{Admission, Budget, Sent};
 use super::queue::{CAPACITY, Queue, Rank};
 use super::told::Told;
-use super::{Claim, Limited, locked};
+use super::{Claim, Limited};
 use crate::error::Error;
+use crate::locked;
 use crate::metrics::Queued;
 use crate::upstream::Kind;
 
