@@ -27,8 +27,8 @@ const GATEWAY_SHARE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUES
 const NEVER_WAITING: &[&str] = &["-c", "while :; do :; done"];
 /// Or the upstream, on the same core, would be what has too much to do.
 const YIELDING: &[&str] = &["nice", "-n", "10"];
-const UP_TO_THE_PEAK: [usize; 4] = [16, 24, 32, 64];
-/// How many times what was served at the peak is asked for.
+const UP_TO_THE_PEAK: [usize; 3] = [16, 32, 64];
+/// How many times the callers of its peak, or what was served then, is asked for.
 const TIMES: usize = 3;
 /// Callers who pause for so long that they ask for that much together. The last are so many that not
 /// all of them can have their turn in time.
@@ -67,7 +67,9 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     }
     println!("{}", table(&benches));
     for bench in &benches {
-        for strange in bench.rounds.iter().flatten().flat_map(|it| &it.own.strange) {
+        let rounds = bench.rounds.iter();
+        let loads = rounds.flat_map(|it| [&it.up_to_the_peak, &it.beyond, &it.crowds]);
+        for strange in loads.flatten().flat_map(|it| &it.own.strange) {
             println!(
                 "{}, neither served nor refused: {strange}",
                 bench.proxy.kind.name()
@@ -82,19 +84,23 @@ struct Bench<'y> {
     proxy: Proxy,
     yard: &'y Yard,
     length: Duration,
-    /// With so many callers, who never pause, it serves most.
-    best: usize,
-    /// In each, its peak and then the overloads.
-    rounds: Vec<[Loaded; LOADS]>,
+    rounds: Vec<Round>,
 }
 
-const LOADS: usize = 2 + CROWDS.len();
+struct Round {
+    up_to_the_peak: Vec<Loaded>,
+    /// With so many times the callers of each.
+    beyond: Vec<Loaded>,
+    crowds: Vec<Loaded>,
+}
 
 /// One load, and what became of it.
 struct Loaded {
     connections: usize,
     seen: Seen,
     own: Own,
+    /// What the proxy used of its core.
+    cpu: f64,
     /// The most there was.
     resident_kb: u64,
 }
@@ -102,36 +108,37 @@ struct Loaded {
 impl<'y> Bench<'y> {
     async fn of(kind: Kind, yard: &'y Yard, length: Duration) -> Self {
         let under = [PROXY_CORE, GATEWAY_SHARE].concat();
-        let mut bench = Self {
+        Self {
             proxy: Proxy::start(kind, yard, Way::Plain, &under).await,
             yard,
             length,
-            best: UP_TO_THE_PEAK[0],
             rounds: Vec::new(),
-        };
-        // Every installation's token is in memory.
-        bench.load(bench.best, Duration::ZERO).await;
-        let mut most = 0.0;
-        for connections in UP_TO_THE_PEAK {
-            let rate = bench.load(connections, Duration::ZERO).await.rate();
-            if rate > most {
-                (bench.best, most) = (connections, rate);
-            }
         }
-        bench
     }
 
     async fn round(&mut self) {
-        let peak = self.load(self.best, Duration::ZERO).await;
-        let overload = self.load(TIMES * self.best, Duration::ZERO).await;
+        // Every installation's token is in memory, and the crowds of the round before are seen out.
+        self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
+        let mut up_to_the_peak = Vec::new();
+        for connections in UP_TO_THE_PEAK {
+            up_to_the_peak.push(self.load(connections, Duration::ZERO).await);
+        }
+        let peak = up_to_the_peak.iter().map(Loaded::rate).fold(0.0, f64::max);
+        let mut beyond = Vec::new();
+        for connections in UP_TO_THE_PEAK {
+            beyond.push(self.load(TIMES * connections, Duration::ZERO).await);
+        }
         let mut crowds = Vec::new();
         for connections in CROWDS {
-            let pause = connections as f64 / (TIMES as f64 * peak.rate());
-            crowds.push(self.load(connections, Duration::from_secs_f64(pause)).await);
+            let pause = connections as f64 / (TIMES as f64 * peak);
+            let pause = Duration::from_secs_f64(pause);
+            crowds.push(self.load(connections, pause).await);
         }
-        let loads = [peak, overload].into_iter().chain(crowds);
-        let loads: Vec<Loaded> = loads.collect();
-        self.rounds.push(loads.try_into().ok().expect("so many"));
+        self.rounds.push(Round {
+            up_to_the_peak,
+            beyond,
+            crowds,
+        });
     }
 
     async fn load(&self, connections: usize, pause: Duration) -> Loaded {
@@ -147,11 +154,14 @@ impl<'y> Bench<'y> {
             length: self.length,
         };
         let own = Own::call_for(self.length, &url, callers);
+        let before = self.proxy.program.cpu();
         let (seen, own, resident_kb) = tokio::join!(load.run(), own, self.most_resident());
+        let used = self.proxy.program.cpu() - before;
         Loaded {
             connections,
             seen,
             own,
+            cpu: used.as_secs_f64() / seen.seconds,
             resident_kb,
         }
     }
@@ -166,41 +176,48 @@ impl<'y> Bench<'y> {
         most
     }
 
-    /// Of all rounds.
-    fn median(&self, of: impl Fn(&[Loaded; LOADS]) -> f64) -> f64 {
-        median(self.rounds.iter().map(of))
+    fn rows(&self) -> Vec<Vec<String>> {
+        let served = |at: usize| median(self.rounds.iter().map(|it| it.up_to_the_peak[at].rate()));
+        let most =
+            (0..UP_TO_THE_PEAK.len()).max_by(|one, other| served(*one).total_cmp(&served(*other)));
+        let at = most.unwrap_or_default();
+        let all = |of: &dyn Fn(&Round) -> &Loaded| self.rounds.iter().map(of).collect::<Vec<_>>();
+        let peaks = all(&|it| &it.up_to_the_peak[at]);
+        let mut rows = vec![
+            self.row(&peaks, &peaks),
+            self.row(&all(&|it| &it.beyond[at]), &peaks),
+        ];
+        rows.extend((0..CROWDS.len()).map(|at| self.row(&all(&|it| &it.crowds[at]), &peaks)));
+        rows
     }
 
-    fn row(&self, load: usize) -> Vec<String> {
-        let of_peak = self.median(|round| round[load].rate() / round[0].rate());
-        let millis =
-            |percent| self.median(|round| round[load].own.percentile(percent).as_secs_f64() * 1e3);
-        let count = |of: &dyn Fn(&Loaded) -> f64| -> f64 {
-            self.rounds.iter().map(|round| of(&round[load])).sum()
+    /// One load in all rounds.
+    fn row(&self, loads: &[&Loaded], peaks: &[&Loaded]) -> Vec<String> {
+        let rounds = loads.iter().zip(peaks);
+        let of_peak = median(rounds.map(|(load, peak)| load.rate() / peak.rate()));
+        let served = median(loads.iter().map(|load| load.rate()));
+        let millis = |percent| {
+            median(
+                loads
+                    .iter()
+                    .map(|load| load.own.percentile(percent).as_secs_f64() * 1e3),
+            )
         };
-        let resident = self
-            .rounds
+        let refused: f64 = loads
             .iter()
-            .map(|round| round[load].resident_kb)
-            .max();
+            .map(|load| load.seen.refused + load.own.refused as f64)
+            .sum();
+        let broken: f64 = loads.iter().map(|load| load.seen.broken).sum();
+        let resident = loads.iter().map(|load| load.resident_kb).max();
         vec![
             self.proxy.kind.name().to_owned(),
-            self.rounds
-                .first()
-                .map_or(0, |round| round[load].connections)
-                .to_string(),
-            format!(
-                "{:.0} ({:.0} %)",
-                self.median(|round| round[load].rate()),
-                100.0 * of_peak
-            ),
+            loads.first().map_or(0, |load| load.connections).to_string(),
+            format!("{served:.0} ({:.0} %)", 100.0 * of_peak),
+            format!("{:.0}", 100.0 * median(loads.iter().map(|load| load.cpu))),
             format!("{:.1}", millis(50)),
             format!("{:.0}", millis(99)),
-            format!(
-                "{:.0}",
-                count(&|loaded| loaded.seen.refused + loaded.own.refused as f64)
-            ),
-            format!("{:.0}", count(&|loaded| loaded.seen.broken)),
+            format!("{refused:.0}"),
+            format!("{broken:.0}"),
             format!("{:.1}", megabytes(resident.unwrap_or_default())),
         ]
     }
@@ -213,16 +230,14 @@ fn table(benches: &[Bench<'_>]) -> String {
         "",
         "connections",
         "served/s",
+        "of its core, %",
         "p50 ms",
         "p99 ms",
         "refused",
         "without an answer",
         "memory, MB",
     ];
-    let rows = benches
-        .iter()
-        .flat_map(|bench| (0..LOADS).map(|load| bench.row(load)));
-    let rows: Vec<Vec<String>> = rows.collect();
+    let rows: Vec<Vec<String>> = benches.iter().flat_map(Bench::rows).collect();
     markdown(&head.map(str::to_owned), &rows)
 }
 
