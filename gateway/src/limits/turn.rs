@@ -48,7 +48,8 @@ impl Answered {
 }
 
 impl Core {
-    /// A caller's claim to a turn within the time it gives.
+    /// A caller's claim to a turn within the time it gives, for a call of which so many bytes are `held` in
+    /// memory.
     pub(crate) fn claim(
         &self,
         caller: &Admitted,
