@@ -240,6 +240,39 @@ impl http_body::Body for Outgoing {
     }
 }
 
+/// A body, and what is kept for as long as it is there.
+#[derive(Debug)]
+pub(crate) struct Keeping<B, K> {
+    body: B,
+    _kept: K,
+}
+
+impl<B, K> Keeping<B, K> {
+    pub(crate) fn new(body: B, kept: K) -> Self {
+        Self { body, _kept: kept }
+    }
+}
+
+impl<B: http_body::Body + Unpin, K: Unpin> http_body::Body for Keeping<B, K> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use futures_util::stream;

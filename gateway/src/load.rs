@@ -1,17 +1,16 @@
 //! More calls at GHL than a gateway can serve: those beyond a bound wait a moment for a place, and are
 //! then told to come again, so that the others are served as fast as ever.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use axum::body::{Body, Bytes};
+use axum::body::Body;
 use axum::response::Response;
-use http_body::{Body as _, Frame, SizeHint};
+use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
+use crate::body::Keeping;
 use crate::error::Error;
 
 /// How long a call waits for a place. A refusal costs as much as an answer: callers who are refused
@@ -83,32 +82,7 @@ impl Place {
         if response.body().is_end_stream() {
             return response;
         }
-        response.map(|body| Body::new(Placed { body, _place: self }))
-    }
-}
-
-struct Placed {
-    body: Body,
-    _place: Place,
-}
-
-impl http_body::Body for Placed {
-    type Data = Bytes;
-    type Error = axum::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        response.map(|body| Body::new(Keeping::new(body, self)))
     }
 }
 

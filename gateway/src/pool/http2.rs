@@ -1,19 +1,15 @@
 //! HTTP/2 with one other side: connections that calls share.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 use std::time::Duration;
 
-use bytes::Bytes;
 use http::{HeaderMap, Request, Response, Version};
-use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tracing::debug;
 
 use super::{Failed, IDLE_TURNS, Origin, Outbound};
-use crate::body::Outgoing;
+use crate::body::{Keeping, Outgoing};
 use crate::connector::Stream;
 use crate::headers::strip_hop_by_hop;
 
@@ -46,12 +42,8 @@ pub(super) struct Shared {
     turn: u32,
 }
 
-/// The body of an answer.
-#[derive(Debug)]
-pub(crate) struct Incoming {
-    body: hyper::body::Incoming,
-    _call: Arc<()>,
-}
+/// The body of an answer: a call until its end.
+pub(crate) type Incoming = Keeping<hyper::body::Incoming, Arc<()>>;
 
 impl Sender {
     pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
@@ -93,10 +85,7 @@ impl Sender {
             Ok(mut response) => {
                 strip_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
-                Ok(response.map(|body| Incoming {
-                    body,
-                    _call: self.calls,
-                }))
+                Ok(response.map(|body| Keeping::new(body, self.calls)))
             }
             Err(mut failed) => Err(Failed {
                 unsent: failed.take_message().map(Request::into_body),
@@ -139,26 +128,6 @@ impl Shared {
             }
             !sender.requests.is_closed() && turn.wrapping_sub(*since) < IDLE_TURNS
         });
-    }
-}
-
-impl Body for Incoming {
-    type Data = Bytes;
-    type Error = hyper::Error;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
-        Pin::new(&mut self.body).poll_frame(context)
-    }
-
-    fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
     }
 }
 

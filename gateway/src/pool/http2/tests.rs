@@ -1,6 +1,7 @@
 use std::convert::Infallible;
 
 use axum::body::Body;
+use bytes::Bytes;
 use futures_util::future::join_all;
 use futures_util::stream;
 use http::uri::Scheme;
