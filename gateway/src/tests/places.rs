@@ -35,6 +35,15 @@ async fn status(call: JoinHandle<Response>) -> StatusCode {
     timeout(SOON, call).await.unwrap().unwrap().status()
 }
 
+/// What GHL tells of a location whose one call in so many milliseconds was this.
+fn used_up_for(interval_ms: &'static str) -> [(&'static str, &'static str); 3] {
+    [
+        ("x-ratelimit-interval-milliseconds", interval_ms),
+        ("x-ratelimit-max", "1"),
+        ("x-ratelimit-remaining", "0"),
+    ]
+}
+
 async fn arrived(world: &World, count: usize) {
     let arriving = async {
         while world.ghl.seen().len() < count {
@@ -101,14 +110,9 @@ async fn a_token_that_expires_while_its_call_waits_is_replaced_first() {
 async fn who_waits_for_its_locations_turn_keeps_nobody_from_a_place() {
     let world = one_place().await;
     let (used_up, other) = (world.install(LIFETIME), world.install(LIFETIME));
-    world.ghl.answers(async |_| {
-        let limits = [
-            ("x-ratelimit-interval-milliseconds", "60000"),
-            ("x-ratelimit-max", "1"),
-            ("x-ratelimit-remaining", "0"),
-        ];
-        (limits, "").into_response()
-    });
+    world
+        .ghl
+        .answers(async |_| (used_up_for("60000"), "").into_response());
     let call = |id| {
         let call = get(&format!("/ghl/x?installation_id={id}"));
         with(call, "x-request-timeout", "1h")
@@ -149,12 +153,7 @@ async fn a_body_that_is_sent_late_has_its_time_all_the_same() {
     let used_up = get(&format!("/ghl/x?installation_id={id}"));
     world.ghl.answers(async |request: Request| {
         let whole = request.into_body().collect().await.unwrap().to_bytes();
-        let limits = [
-            ("x-ratelimit-interval-milliseconds", "1000"),
-            ("x-ratelimit-max", "1"),
-            ("x-ratelimit-remaining", "0"),
-        ];
-        (limits, whole).into_response()
+        (used_up_for("1000"), whole).into_response()
     });
     assert_eq!(world.send(used_up).await.status(), StatusCode::OK);
     // It comes when it is read, and not at once.
@@ -172,14 +171,9 @@ async fn a_body_that_is_sent_late_has_its_time_all_the_same() {
 async fn those_who_wait_have_so_much_memory_together() {
     let world = World::new().await;
     let id = world.install(LIFETIME);
-    world.ghl.answers(async |_| {
-        let limits = [
-            ("x-ratelimit-interval-milliseconds", "1000"),
-            ("x-ratelimit-max", "1"),
-            ("x-ratelimit-remaining", "0"),
-        ];
-        (limits, "").into_response()
-    });
+    world
+        .ghl
+        .answers(async |_| (used_up_for("1000"), "").into_response());
     let call = || get(&format!("/ghl/x?installation_id={id}"));
     assert_eq!(world.send(call()).await.status(), StatusCode::OK);
     let load = &world.gateway.0.load;
