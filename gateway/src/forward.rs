@@ -7,6 +7,7 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
+use service::listen::BUFFER_BYTES;
 use store::{InstallationId, LocationId, Scope};
 use tracing::Span;
 
@@ -90,7 +91,11 @@ impl Core {
                 let held = bytes.len();
                 (Outgoing::Held(bytes), held)
             }
-            Payload::Stream(body) => (Outgoing::stream(body, self.config.max_body_bytes), 0),
+            Payload::Stream(body) => {
+                let body = Outgoing::stream(body, self.config.max_body_bytes);
+                // What is read ahead of it.
+                (body, BUFFER_BYTES)
+            }
         };
         let claim = self.claim(caller, &parts.headers, held)?;
         service::trace::inject(&Span::current(), &mut parts.headers);

@@ -3,6 +3,7 @@
 
 pub mod config;
 pub mod http1;
+mod http2;
 pub mod listen;
 pub mod ops;
 pub mod readiness;

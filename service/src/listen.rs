@@ -1,18 +1,12 @@
 //! Listening for HTTP/1.1, and HTTP/2 with prior knowledge, and serving until the shutdown.
 
-use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,8 +15,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
-use crate::http1;
 use crate::shutdown::Shutdown;
+use crate::{http1, http2};
 
 /// How long a connection may be idle between two requests. Longer than the 90 s after which common
 /// clients drop one, so that it is the client who closes and no request crosses our closing.
@@ -45,9 +39,6 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// megabyte, and is faster only where no network is in between.
 pub const BUFFER_BYTES: usize = 64 * 1024;
 
-/// As long as a head of HTTP/1.1 may be.
-const HEADER_LIST_BYTES: u32 = 64 * 1024;
-
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}{}", advice(*address, source))]
@@ -68,7 +59,7 @@ pub trait Handler: Clone + Send + Sync + 'static {
     /// What it says of an answer's connection, and of chunks, does not count.
     fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
 
-    /// How long it may take until a caller who speaks HTTP/1.1 has all of an answer.
+    /// How long it may take until a caller has all of an answer.
     fn answer_timeout(&self) -> Duration {
         ANSWER_TIMEOUT
     }
@@ -145,7 +136,7 @@ impl<H: Handler> Connections<H> {
             let _is_open = is_open;
             if let Some(stream) = http1::connection::serve(stream, &handler, &stop).await {
                 // Rare, so it shall not make the future of every connection larger.
-                Box::pin(serve_http2(stream, handler, stop)).await;
+                Box::pin(http2::serve(stream, handler, stop)).await;
             }
         })
     }
@@ -155,33 +146,6 @@ impl<H: Handler> Connections<H> {
         self.stop.cancel();
         self.open.close();
         self.open.wait().await;
-    }
-}
-
-async fn serve_http2(
-    stream: http1::connection::Http2,
-    handler: impl Handler,
-    stop: CancellationToken,
-) {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let handler = handler.clone();
-        async move { Ok::<_, Infallible>(handler.handle(request.map(Body::new)).await) }
-    });
-    let mut http2 = http2::Builder::new(TokioExecutor::new());
-    http2
-        .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE_TIMEOUT)
-        .max_header_list_size(HEADER_LIST_BYTES);
-    let mut connection = pin!(http2.serve_connection(TokioIo::new(stream), service));
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(reason) = served {
-        debug!(%reason, "a connection ended early");
     }
 }
 
