@@ -16,6 +16,7 @@ use crate::Core;
 use crate::body::{Outgoing, read};
 use crate::cache::Cache;
 use crate::error::{Chain, Error};
+use crate::guard::{Verdict, judge};
 use crate::headers::Sent;
 use crate::locked;
 use crate::pool::Outbound;
@@ -73,6 +74,25 @@ enum Answer {
 }
 
 impl Core {
+    /// Another token than `old`, which will not do.
+    pub(crate) async fn newer_than(&self, old: &Token) -> Result<Arc<Token>, Error> {
+        let current = self.tokens.get(&old.id).await?;
+        let fresh = match current {
+            Some(current) if current.has_moved_on_from(old) => current,
+            _ => self.successor(old, Urgency::Must).await?,
+        };
+        match judge(&fresh, self.reader.now()) {
+            Verdict::Refuse(why) => Err(Error::Refused {
+                id: fresh.id.clone(),
+                why,
+            }),
+            _ if fresh.is_another_than(old) => Ok(fresh),
+            Verdict::Use | Verdict::RefreshFirst | Verdict::RefreshOrFail => {
+                Err(Error::NoFreshToken)
+            }
+        }
+    }
+
     /// The installation's token as soon as it is another than `old`, or what there is when waiting
     /// for that has come to an end.
     pub(crate) async fn successor(

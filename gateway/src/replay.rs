@@ -1,6 +1,5 @@
 //! A 401 from GHL that a fresh token cures never reaches the caller.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -16,10 +15,7 @@ use tokio::time::timeout;
 use crate::Core;
 use crate::error::Error;
 use crate::forward::{Call, Spare};
-use crate::guard::{Verdict, judge};
 use crate::limits::{Answered, Rank};
-use crate::refresh::Urgency;
-use crate::token::Token;
 
 /// GHL's error bodies have a few hundred bytes; what is longer is none.
 const READ_BYTES: usize = 64 * 1024;
@@ -85,24 +81,6 @@ impl Core {
         };
         drop(refused.place);
         self.send(&refused.token, plain, Rank::New).await
-    }
-
-    async fn newer_than(&self, refused: &Token) -> Result<Arc<Token>, Error> {
-        let current = self.tokens.get(&refused.id).await?;
-        let fresh = match current {
-            Some(current) if current.has_moved_on_from(refused) => current,
-            _ => self.successor(refused, Urgency::Must).await?,
-        };
-        match judge(&fresh, self.reader.now()) {
-            Verdict::Refuse(why) => Err(Error::Refused {
-                id: fresh.id.clone(),
-                why,
-            }),
-            _ if fresh.is_another_than(refused) => Ok(fresh),
-            Verdict::Use | Verdict::RefreshFirst | Verdict::RefreshOrFail => {
-                Err(Error::NoFreshToken)
-            }
-        }
     }
 }
 

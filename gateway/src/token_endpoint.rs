@@ -13,10 +13,8 @@ use store::{Scope, Timestamp};
 
 use crate::Core;
 use crate::error::{Error, respond};
-use crate::guard::{Verdict, judge};
 use crate::installation::{Hints, Kind, Place};
 use crate::query;
-use crate::refresh::Urgency;
 use crate::token::Token;
 
 /// Hands out the token of the installation, or of the location or company, in the path.
@@ -47,18 +45,8 @@ impl Core {
             let message = format!("min_ttl is longer than the tokens live ({lifetime})");
             return Err(Error::MinTtl(message));
         }
-        let fresh = Box::pin(self.successor(&token, Urgency::Must)).await?;
-        match judge(&fresh, self.reader.now()) {
-            Verdict::Refuse(why) => Err(Error::Refused {
-                id: fresh.id.clone(),
-                why,
-            }),
-            // Its successor is as young as a token can be, even where that is a bit less.
-            _ if fresh.is_another_than(&token) => Ok(fresh),
-            Verdict::Use | Verdict::RefreshFirst | Verdict::RefreshOrFail => {
-                Err(Error::NoFreshToken)
-            }
-        }
+        // As young as a token can be, even where that is a bit less.
+        Box::pin(self.newer_than(&token)).await
     }
 }
 
