@@ -8,9 +8,10 @@ use std::time::Duration;
 
 use axum::body::Body;
 use bytes::Bytes;
-use http::HeaderMap;
+use http::{HeaderMap, Version};
 use http_body::{Body as _, Frame, SizeHint};
 use http_body_util::{BodyExt, LengthLimitError, Limited};
+use service::listen::BUFFER_BYTES;
 use tokio::time::{Instant, timeout};
 
 use crate::error::Error;
@@ -48,6 +49,16 @@ impl Payload {
                 read(body, limit, patience).await.map(Self::Held)
             }
             Some(_) | None => Ok(Self::Stream(body)),
+        }
+    }
+
+    /// How much of it is in memory while its call waits, in bytes.
+    pub(crate) fn held_bytes(&self, version: Version) -> usize {
+        match self {
+            Self::Held(body) => body.len(),
+            // That much comes before it is asked for.
+            Self::Stream(_) if version == Version::HTTP_2 => BUFFER_BYTES,
+            Self::Stream(_) => 0,
         }
     }
 
@@ -250,6 +261,10 @@ pub(crate) struct Keeping<B, K> {
 impl<B, K> Keeping<B, K> {
     pub(crate) fn new(body: B, kept: K) -> Self {
         Self { body, _kept: kept }
+    }
+
+    pub(crate) fn into_inner(self) -> B {
+        self.body
     }
 }
 

@@ -6,6 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
+use service::listen::BUFFER_BYTES;
 use tracing::debug;
 
 use super::{Failed, IDLE_TURNS, Origin, Outbound};
@@ -28,10 +29,10 @@ const ANSWER_WINDOW: u32 = 256 * 1024;
 /// would stop the answers to all others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// A connection. Every clone is a call on it, and so is its body.
+/// A connection. Every clone is a call on it, and so are both bodies of one.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
-    requests: http2::SendRequest<Outgoing>,
+    requests: http2::SendRequest<Keeping<Outgoing, UnderWay>>,
     calls: Arc<()>,
 }
 
@@ -43,7 +44,10 @@ pub(super) struct Shared {
 }
 
 /// The body of an answer: a call until its end.
-pub(crate) type Incoming = Keeping<hyper::body::Incoming, Arc<()>>;
+pub(crate) type Incoming = Keeping<hyper::body::Incoming, UnderWay>;
+
+/// One call, for as long as one of its bodies is there: an answer may end before its request.
+type UnderWay = Arc<Arc<()>>;
 
 impl Sender {
     pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
@@ -53,6 +57,7 @@ impl Sender {
             .keep_alive_timeout(SILENCE)
             .initial_stream_window_size(ANSWER_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(BUFFER_BYTES)
             .handshake(stream);
         let (requests, connection) = handshake.await?;
         tokio::spawn(async move {
@@ -77,7 +82,8 @@ impl Sender {
         outbound.headers.for_each(|name, value| {
             headers.append(name, value.clone());
         });
-        let mut request = Request::new(body);
+        let under_way = Arc::new(self.calls);
+        let mut request = Request::new(Keeping::new(body, Arc::clone(&under_way)));
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = origin.with(outbound.uri);
         *request.headers_mut() = headers;
@@ -85,10 +91,12 @@ impl Sender {
             Ok(mut response) => {
                 strip_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
-                Ok(response.map(|body| Keeping::new(body, self.calls)))
+                Ok(response.map(|body| Keeping::new(body, under_way)))
             }
             Err(mut failed) => Err(Failed {
-                unsent: failed.take_message().map(Request::into_body),
+                unsent: failed
+                    .take_message()
+                    .map(|request| request.into_body().into_inner()),
                 error: failed.into_error().into(),
             }),
         }

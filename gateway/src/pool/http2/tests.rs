@@ -1,4 +1,5 @@
 use std::convert::Infallible;
+use std::future::pending;
 
 use axum::body::Body;
 use bytes::Bytes;
@@ -30,6 +31,14 @@ async fn connect() -> (Sender, Origin) {
         let answer = service_fn(async |request: Request<hyper::body::Incoming>| {
             let body = match request.uri().path() {
                 "/large" => Body::from(vec![b'x'; LARGE]),
+                "/early" => {
+                    let unread = request.into_body();
+                    tokio::spawn(async {
+                        pending::<()>().await;
+                        drop(unread)
+                    });
+                    Body::from("early")
+                }
                 _ => match request.into_body().collect().await {
                     Ok(body) => Body::from(body.to_bytes()),
                     Err(_) => Body::empty(),
@@ -110,6 +119,17 @@ async fn a_connection_is_shared_by_so_many_calls_and_kept_while_it_is_used() {
         shared.sweep();
     }
     assert!(shared.with_room().is_none());
+}
+
+#[tokio::test]
+async fn an_upload_that_outlives_its_answer_is_a_call_still() {
+    let (sender, origin) = connect().await;
+    let endless = Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
+    let upload = Outgoing::stream(endless, 1);
+    let answer = call(&sender, &origin, "/early", upload).await.unwrap();
+    let early = timeout(SOON, answer.into_body().collect()).await.unwrap();
+    assert_eq!(early.unwrap().to_bytes(), "early");
+    assert_eq!(sender.calls(), 1);
 }
 
 #[tokio::test]
