@@ -32,7 +32,7 @@ pub(crate) async fn products(gateway: Arc<Core>, request: Request) -> Result<Res
     let (parts, _) = request.into_parts();
     let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
     let hints = Hints::of(&parts.headers, parts.uri.query(), None);
-    let token = gateway.token_for(&caller, &hints).await?;
+    let token = gateway.token_for(&caller, &hints, 0).await?;
     let location = match query::value(parts.uri.query(), "locationId") {
         Some(_) => None,
         None => Some(token.location.as_ref().ok_or(Error::NoLocation)?.as_str()),
@@ -87,7 +87,8 @@ pub(crate) async fn upload_file(gateway: Arc<Core>, request: Request) -> Result<
     let payload = gateway.take(&parts, body).await?;
     let hints = Hints::of(&parts.headers, parts.uri.query(), None);
     let hints = hints.with_body(payload.json(&parts.headers));
-    let token = gateway.token_for(&caller, &hints).await?;
+    let held = payload.held_bytes(parts.version);
+    let token = gateway.token_for(&caller, &hints, held).await?;
     let query = parts.uri.query();
     let uri = gateway.ghl.base.uri("/medias/upload-file", query, None)?;
     gateway.forward(&caller, &token, parts, uri, payload).await
@@ -101,7 +102,7 @@ pub(crate) async fn test_connection(
     let (parts, _) = request.into_parts();
     let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
     let hints = Hints::of(&parts.headers, parts.uri.query(), None);
-    let token = gateway.token_for(&caller, &hints).await?;
+    let token = gateway.token_for(&caller, &hints, 0).await?;
     let call = Call {
         method: Method::GET,
         uri: gateway.ghl.base.uri(&own_path(&token)?, None, None)?,
@@ -160,9 +161,10 @@ async fn create(
     complete: impl FnOnce(&Bytes, &str) -> Result<Bytes, json::NotAnObject>,
 ) -> Result<Response, Error> {
     let caller = gateway.callers.admit(&parts.headers, Scope::Proxy).await?;
-    let body = read(body, CREATE_BYTES, gateway.config.response_timeout).await?;
+    let limit = gateway.config.max_body_bytes.min(CREATE_BYTES);
+    let body = read(body, limit, gateway.config.response_timeout).await?;
     let hints = Hints::of(&parts.headers, parts.uri.query(), None).with_body(&body);
-    let token = gateway.token_for(&caller, &hints).await?;
+    let token = gateway.token_for(&caller, &hints, body.len()).await?;
     // An agency's token is for none of its locations, so the request has to name one.
     let own = token.location.as_ref().map(|id| id.as_str());
     let location = own.or(hints.location()).ok_or(Error::NoLocation)?;

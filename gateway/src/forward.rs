@@ -7,7 +7,6 @@ use axum::response::Response;
 use bytes::Bytes;
 use http::request::Parts;
 use http::{HeaderMap, Method, StatusCode, Uri};
-use service::listen::BUFFER_BYTES;
 use store::{InstallationId, LocationId, Scope};
 use tracing::Span;
 
@@ -50,7 +49,8 @@ pub(crate) async fn transparent(gateway: Arc<Core>, request: Request) -> Result<
     let path = path::checked(path.strip_prefix("/ghl").unwrap_or(path))?;
     let hints = Hints::of(&parts.headers, parts.uri.query(), Some(path));
     let hints = hints.with_body(payload.json(&parts.headers));
-    let token = gateway.token_for(&caller, &hints).await?;
+    let held = payload.held_bytes(parts.version);
+    let token = gateway.token_for(&caller, &hints, held).await?;
     let uri = gateway.ghl.base.uri(path, parts.uri.query(), None)?;
     gateway.forward(&caller, &token, parts, uri, payload).await
 }
@@ -67,14 +67,16 @@ impl Core {
         Payload::take(&parts.headers, body, config.max_body_bytes, patience).await
     }
 
-    /// The token of the installation that the request names, good to be used.
+    /// The token of the installation that the request names, good to be used. Of its body so many bytes
+    /// are `held` in memory.
     pub(crate) async fn token_for(
         &self,
         caller: &Admitted,
         hints: &Hints<'_>,
+        held: usize,
     ) -> Result<Arc<Token>, Error> {
         let token = self.choose(caller, hints).await?;
-        self.usable(token).await
+        self.usable(token, held).await
     }
 
     /// Sends a caller's request to `uri`, and its answer back.
@@ -86,16 +88,10 @@ impl Core {
         uri: Uri,
         payload: Payload,
     ) -> Result<Response, Error> {
-        let (body, held) = match payload {
-            Payload::Held(bytes) => {
-                let held = bytes.len();
-                (Outgoing::Held(bytes), held)
-            }
-            Payload::Stream(body) => {
-                let body = Outgoing::stream(body, self.config.max_body_bytes);
-                // What is read ahead of it.
-                (body, BUFFER_BYTES)
-            }
+        let held = payload.held_bytes(parts.version);
+        let body = match payload {
+            Payload::Held(bytes) => Outgoing::Held(bytes),
+            Payload::Stream(body) => Outgoing::stream(body, self.config.max_body_bytes),
         };
         let claim = self.claim(caller, &parts.headers, held)?;
         service::trace::inject(&Span::current(), &mut parts.headers);
@@ -142,7 +138,7 @@ impl Core {
     }
 
     /// The token, refreshed first if it is old.
-    pub(crate) async fn usable(&self, token: Arc<Token>) -> Result<Arc<Token>, Error> {
+    pub(crate) async fn usable(&self, token: Arc<Token>, held: usize) -> Result<Arc<Token>, Error> {
         let urgency = match judge(&token, self.reader.now()) {
             Verdict::Use => return Ok(token),
             Verdict::RefreshFirst => Urgency::Can,
@@ -154,7 +150,7 @@ impl Core {
                 });
             }
         };
-        let current = Box::pin(self.successor(&token, urgency)).await?;
+        let current = Box::pin(self.successor(&token, urgency, held)).await?;
         match judge(&current, self.reader.now()) {
             Verdict::Use | Verdict::RefreshFirst => Ok(current),
             Verdict::RefreshOrFail => Err(Error::NoFreshToken),

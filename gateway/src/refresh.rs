@@ -74,12 +74,12 @@ enum Answer {
 }
 
 impl Core {
-    /// Another token than `old`, which will not do.
-    pub(crate) async fn newer_than(&self, old: &Token) -> Result<Arc<Token>, Error> {
+    /// Another token than `old`, which will not do, for a call of which so many bytes are `held` in memory.
+    pub(crate) async fn newer_than(&self, old: &Token, held: usize) -> Result<Arc<Token>, Error> {
         let current = self.tokens.get(&old.id).await?;
         let fresh = match current {
             Some(current) if current.has_moved_on_from(old) => current,
-            _ => self.successor(old, Urgency::Must).await?,
+            _ => self.successor(old, Urgency::Must, held).await?,
         };
         match judge(&fresh, self.reader.now()) {
             Verdict::Refuse(why) => Err(Error::Refused {
@@ -94,12 +94,18 @@ impl Core {
     }
 
     /// The installation's token as soon as it is another than `old`, or what there is when waiting
-    /// for that has come to an end.
+    /// for that has come to an end. Whoever has a token that works does not wait where there is no room
+    /// for it and the bytes of its call that are `held` in memory.
     pub(crate) async fn successor(
         &self,
         old: &Token,
         urgency: Urgency,
+        held: usize,
     ) -> Result<Arc<Token>, Error> {
+        let room = match urgency {
+            Urgency::Must => Some(self.room(held)?),
+            Urgency::Can => self.load.wait_with(held).ok(),
+        };
         let must_by = Instant::now() + self.config.expired_wait;
         loop {
             let flight = self.refresher.ask(&old.id, old.generation);
@@ -107,8 +113,10 @@ impl Core {
                 (_, Urgency::Must) => must_by,
                 // From the refresh's beginning: one that hangs costs its first callers this much
                 // and all later ones nothing.
-                (Some(flight), Urgency::Can) => flight.started + self.config.refresh_wait,
-                (None, Urgency::Can) => Instant::now(),
+                (Some(flight), Urgency::Can) if room.is_some() => {
+                    flight.started + self.config.refresh_wait
+                }
+                (_, Urgency::Can) => Instant::now(),
             };
             let next_look = deadline.min(Instant::now() + LOOK_EVERY);
             let answer = match flight {

@@ -57,7 +57,8 @@ impl Core {
             }
             Unauthorized::Expired => drop(place),
         }
-        let fresh = self.newer_than(&token).await?;
+        let held = spare.map_or(0, |spare| spare.call.claim.held);
+        let fresh = self.newer_than(&token, held).await?;
         let Some(again) = spare else {
             self.refresher.note_uncured(&fresh);
             return Err(Error::SendAgain);

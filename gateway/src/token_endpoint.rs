@@ -23,7 +23,7 @@ pub(crate) async fn token(gateway: Arc<Core>, request: Request) -> Result<Respon
     let caller = gateway.callers.admit(headers, Scope::Tokens).await?;
     let name = named_in(request.uri().path());
     let hints = Hints::outright(Place::Path, Kind::Installation, name);
-    let token = gateway.token_for(&caller, &hints).await?;
+    let token = gateway.token_for(&caller, &hints, 0).await?;
     let token = match min_ttl(request.uri().query())? {
         Some(min_ttl) => gateway.living_for(token, min_ttl).await?,
         None => token,
@@ -46,7 +46,7 @@ impl Core {
             return Err(Error::MinTtl(message));
         }
         // As young as a token can be, even where that is a bit less.
-        Box::pin(self.newer_than(&token)).await
+        Box::pin(self.newer_than(&token, 0)).await
     }
 }
 

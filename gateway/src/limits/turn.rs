@@ -15,7 +15,7 @@ use crate::error::Error;
 use crate::forward::Spare;
 use crate::guard::is_alive;
 use crate::headers;
-use crate::load::Place;
+use crate::load::{Place, Room};
 use crate::token::Token;
 
 /// No call waits longer, whatever its caller says.
@@ -101,7 +101,8 @@ impl Core {
                 (turn, token) = (Some(permit), current);
             } else {
                 let current = self.tokens.get(&token.id).await?;
-                token = self.usable(current.ok_or(Error::NotFound)?).await?;
+                let current = current.ok_or(Error::NotFound)?;
+                token = self.usable(current, claim.held).await?;
             }
         }
     }
@@ -109,10 +110,17 @@ impl Core {
     async fn place(&self, claim: Claim) -> Result<Place, Error> {
         // Rare, so it shall not make the future of every request larger.
         let place = Box::pin(async {
-            let _room = self.load.wait_with(claim.held)?;
-            self.load.enter(claim.deadline).await
+            let _room = self.room(claim.held)?;
+            let place = self.load.enter(claim.deadline).await;
+            place.inspect_err(|_| self.metrics.shed.increment(1))
         });
-        place.await.inspect_err(|_| self.metrics.shed.increment(1))
+        place.await
+    }
+
+    /// For a call that waits, with so many bytes in memory.
+    pub(crate) fn room(&self, bytes: usize) -> Result<Room, Error> {
+        let room = self.load.wait_with(bytes);
+        room.inspect_err(|_| self.metrics.shed.increment(1))
     }
 
     /// Sends a call to GHL again, when it has a place, its turn, and a token that lives again.
@@ -138,8 +146,8 @@ impl Core {
         })
     }
 
-    /// What to answer instead of this 429: the answer to `spare`, the same request, when its turn
-    /// has come again; otherwise the 429 as it came. Over the day's limit no turn comes.
+    /// What to answer instead of this 429: what came of `spare`, the same request, when its turn had
+    /// come again; the 429 as it came where its turn would not come in time.
     ///
     /// `spare` is missing where the body is gone.
     pub(crate) async fn send_later(
@@ -172,10 +180,10 @@ impl Core {
         claim: Claim,
         rank: Rank,
     ) -> Result<(Permit, Arc<Token>), Error> {
-        let room = self.load.wait_with(claim.held);
-        let _room = room.inspect_err(|_| self.metrics.shed.increment(1))?;
+        let room = self.room(claim.held)?;
         let permit = token.limit.turn(claim, rank).await?;
+        drop(room);
         let current = self.tokens.get(&token.id).await?.ok_or(Error::NotFound)?;
-        Ok((permit, self.usable(current).await?))
+        Ok((permit, self.usable(current, claim.held).await?))
     }
 }

@@ -1,5 +1,6 @@
 //! More calls at once than there are places for.
 
+use std::future::pending;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,9 +16,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::world::{LIFETIME, World, get, post, text, with};
+use super::world::{LIFETIME, World, get, json, post, text, with};
 
 const SOON: Duration = Duration::from_secs(10);
+/// Under the floor of 5 minutes.
+const LITTLE: Duration = Duration::from_secs(60);
 /// Of a token that expires within a test.
 const LIFE: Duration = Duration::from_secs(2);
 
@@ -171,18 +174,27 @@ async fn a_body_that_is_sent_late_has_its_time_all_the_same() {
 async fn those_who_wait_have_so_much_memory_together() {
     let world = World::new().await;
     let id = world.install(LIFETIME);
+    let (old, expired) = (world.install(LITTLE), world.install(Duration::ZERO));
     world
         .ghl
         .answers(async |_| (used_up_for("1000"), "").into_response());
+    world.broker.answers(async |_| pending().await);
     let call = || get(&format!("/ghl/x?installation_id={id}"));
     assert_eq!(world.send(call()).await.status(), StatusCode::OK);
     let load = &world.gateway.0.load;
     let all: Vec<_> = std::iter::from_fn(|| load.wait_with(1024 * 1024).ok()).collect();
     assert_eq!(all.len(), 254, "of 256 MiB, and 8 KiB for each");
     let small: Vec<_> = std::iter::from_fn(|| load.wait_with(0).ok()).collect();
-    let refused = world.send(call()).await;
-    assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
-    assert!(refused.headers().contains_key("retry-after"));
+    for to_wait in [call(), get(&format!("/ghl/x?installation_id={expired}"))] {
+        let refused = world.send(to_wait).await;
+        assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert!(refused.headers().contains_key("retry-after"));
+        let why = json(refused).await["message"].clone();
+        assert_eq!(why, "The gateway has too much to do");
+    }
+    let old = get(&format!("/ghl/x?installation_id={old}"));
+    let at_once = timeout(Duration::from_secs(1), world.send(old)).await;
+    assert_eq!(at_once.unwrap().status(), StatusCode::OK, "its token works");
     drop((all, small));
     assert_eq!(world.send(call()).await.status(), StatusCode::OK);
 }
