@@ -26,8 +26,8 @@ use crate::listen::{BUFFER_BYTES, Handler, IDLE_TIMEOUT};
 /// 6.5.2, advises not to go.
 const MAX_STREAMS: u32 = 200;
 
-/// How long a head may be, and how much of a body may come before it is read, in bytes: as with
-/// HTTP/1.1.
+/// How long a head may be, as with HTTP/1.1, and how much of a body may come before it is read, in
+/// bytes: so much for each round trip, 3 MB/s with 20 ms to a caller.
 const BUFFER: u32 = BUFFER_BYTES as u32;
 
 /// Room for all bodies that are read late, so that they stop no other of their connection.
@@ -92,7 +92,8 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Exchanges {
     }
 }
 
-/// Until the answer is sent, or its time is over: then its stream is reset, since it is dropped.
+/// Until the answer is with h2, which holds its last [`BUFFER_BYTES`] for as long as the connection
+/// lives; or its time is over: then its stream is reset, since it is dropped.
 async fn sent_in_time(exchange: impl Future<Output = ()>, patience: Duration) {
     let mut exchange = pin!(exchange);
     // There is one only for an answer that does not go at once.
