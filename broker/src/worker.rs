@@ -7,7 +7,7 @@ mod rescue;
 
 pub(crate) use rescue::NotRescued;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::{HashMap, HashSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -45,7 +45,10 @@ pub(crate) struct Worker {
     waiting: Mutex<HashMap<InstallationId, Entry>>,
     /// Answers that the store took a moment ago, and when. It may forget them in a failover.
     fresh: Mutex<VecDeque<(Instant, Entry)>>,
-    /// Attempts of this process whose answers were lost.
+    /// Installations with an attempt of this process under way. A lease does not keep it from a second
+    /// one: it may have been stopped past that, with the answer in its hand.
+    under_way: Mutex<HashSet<InstallationId>>,
+    /// Attempts whose answers were lost.
     doubts: Mutex<HashMap<InstallationId, Doubt>>,
     /// Bounds the refreshes under way, whoever asked for them.
     slots: Arc<Semaphore>,
@@ -77,6 +80,7 @@ impl Worker {
             endpoint,
             waiting: Mutex::default(),
             fresh: Mutex::default(),
+            under_way: Mutex::default(),
             doubts: Mutex::default(),
             slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
             settling: Mutex::new(Instant::now() + SETTLING),
@@ -135,7 +139,16 @@ impl Worker {
     /// As [`Worker::refresh`], although refreshes pause.
     pub(crate) async fn probe(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
         let started = Instant::now();
-        let outcome = match self.leases.take(id, self.timing.lease).await {
+        let outcome = match UnderWay::begin(&self.under_way, id) {
+            Some(_under_way) => self.refresh_alone(id, wanted).await,
+            None => Outcome::Busy(STEP_ASIDE),
+        };
+        metrics::record(&outcome, started.elapsed());
+        outcome
+    }
+
+    async fn refresh_alone(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
+        match self.leases.take(id, self.timing.lease).await {
             Ok(lease) => {
                 crash_point::reached(Step::Leased);
                 let span = debug_span!("refresh", installation = id.as_str());
@@ -144,13 +157,14 @@ impl Worker {
                 crash_point::reached(Step::Released);
                 outcome
             }
-            Err(NotLeased::Held) => Outcome::Busy(STEP_ASIDE),
+            Err(NotLeased::Held) => {
+                self.share_doubt(id).await;
+                Outcome::Busy(STEP_ASIDE)
+            }
             Err(away @ (NotLeased::Unreachable { .. } | NotLeased::Misconfigured(_))) => {
                 Outcome::Unavailable(away.to_string())
             }
-        };
-        metrics::record(&outcome, started.elapsed());
-        outcome
+        }
     }
 
     async fn refresh_leased(&self, lease: &Lease, wanted: Wanted) -> Outcome {
@@ -254,6 +268,26 @@ impl Worker {
         let outcome = self.commit(entry, &grant).await;
         self.breaker.succeeded(begun.began_at).await;
         Ok(outcome)
+    }
+}
+
+/// An installation among those under way, until it is dropped.
+struct UnderWay<'w> {
+    all: &'w Mutex<HashSet<InstallationId>>,
+    id: &'w InstallationId,
+}
+
+impl<'w> UnderWay<'w> {
+    fn begin(all: &'w Mutex<HashSet<InstallationId>>, id: &'w InstallationId) -> Option<Self> {
+        let is_first = lock(all).insert(id.clone());
+        // Not made where it is not the first: dropped, it would end the other's.
+        is_first.then(|| Self { all, id })
+    }
+}
+
+impl Drop for UnderWay<'_> {
+    fn drop(&mut self) {
+        lock(self.all).remove(self.id);
     }
 }
 

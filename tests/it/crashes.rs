@@ -1,6 +1,8 @@
 //! A broker dies at every step of a refresh. The tables of `ARCHITECTURE.md` say what becomes of the
 //! installation; every cell of them is a case here.
 
+mod one_grace;
+
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -320,44 +322,6 @@ async fn an_answer_outlives_a_start_at_the_wrong_store() {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
         holds(record == Fate::Refreshed.record(), record)
-    })
-    .await;
-    assert_eq!(sandbox.count("spent_outside_grace").await, 0);
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_does_not_wait_for_its_own_lease() {
-    let _beside = tests::beside().await;
-    let world = World::start().await;
-    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
-    let scratch = Scratch::new();
-    // The lease lasts for 27 s: who waited for it twice would ask GHL beyond its grace.
-    let start = world.broker(0, &sandbox, scratch.join("struck"));
-    let start = start.env("EVERGREEN_TOKEN_TIMEOUT", "18s");
-    let mut struck = Member::start(start.env("TEST_CRASH_POINT", "sent kill")).await;
-    let public = format!("http://{}", struck.address);
-    let id = client::install(&client::new(), &public, LOCATION).await;
-    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    let slow = json!([{
-        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 800, "next": 2,
-    }]);
-    sandbox.faults(slow).await;
-    for is_last in [false, true] {
-        until("the kill", PATIENCE, || {
-            let has_ended = struck.program.as_mut().unwrap().has_ended();
-            async move { holds(has_ended, "running") }
-        })
-        .await;
-        if is_last {
-            struck.unset("TEST_CRASH_POINT");
-        }
-        struck.spawn();
-    }
-    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
-    until("the answer to be in the store", PATIENCE, || async {
-        let access = reader.access(&id).await.unwrap().unwrap();
-        let record = (access.status, access.generation);
-        holds(record == Fate::Repeated.record(), record)
     })
     .await;
     assert_eq!(sandbox.count("spent_outside_grace").await, 0);

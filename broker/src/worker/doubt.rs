@@ -1,5 +1,6 @@
-//! A token whose answer was lost is asked for again by whoever lost it, whatever has become of the
-//! store, of the lock nodes, or of the broker that took the installation over.
+//! A token whose answer was lost is asked for again by whoever lost it, or found its lease held by
+//! another, whatever has become of the store, of the lock nodes, or of the broker that took the
+//! installation over.
 //!
 //! Usually the schedule does that, every two seconds. It needs a store that takes writes, and whoever
 //! claims an installation can hang with it. Inside its grace GHL gives everybody the same answer: one
@@ -11,6 +12,7 @@ use std::time::Duration;
 use ghl::Failure;
 use http::StatusCode;
 use service::shutdown::Shutdown;
+use store::InstallationId;
 use store::clock::Moment;
 use store::record::Status;
 use store_writer::installation::Installation;
@@ -80,6 +82,17 @@ impl Worker {
 
     pub(super) fn no_doubt(&self, begun: &Begun) {
         lock(&self.doubts).remove(&begun.installation);
+    }
+
+    /// Makes the doubt about an installation this broker's, too: whoever holds the lease may hang with
+    /// it.
+    pub(super) async fn share_doubt(&self, id: &InstallationId) {
+        let since = Moment::now();
+        if let Ok(Some(known)) = self.writer.load(id).await
+            && let Ok(Some(begun)) = self.writer.doubted(&known)
+        {
+            self.put_back(begun, since);
+        }
     }
 
     /// Takes out the oldest of what nobody has tried for a while.
@@ -175,7 +188,10 @@ enum Weighed {
 fn weigh(known: &Snapshot, begun: &Begun) -> Weighed {
     let Snapshot { installation, now } = known;
     if installation.link().as_ref() != Some(&begun.link)
-        || installation.access.status == Status::Revoked
+        || matches!(
+            installation.access.status,
+            Status::Invalid | Status::Revoked
+        )
     {
         return Weighed::Settled;
     }

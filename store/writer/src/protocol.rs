@@ -13,7 +13,7 @@ mod refresh;
 pub use enrol::{SealedTokens, enrol, generation_for, may_be_static, revoke};
 pub use refresh::{
     Begin, Commit, GRACE, Give, Refusal, Tokens, Verdict, abandon, adopt, begin, commit, give_back,
-    withdraw,
+    in_doubt, withdraw,
 };
 
 #[cfg(test)]

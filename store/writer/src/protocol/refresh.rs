@@ -322,6 +322,20 @@ pub fn abandon(
     Some(next)
 }
 
+/// The link that somebody spent, or may have, without anybody knowing what came of it, and when that may first
+/// have been: the attempt on it is over, or repeats another.
+#[must_use]
+pub fn in_doubt(current: &Installation, now: Timestamp) -> Option<(Link, Timestamp)> {
+    let open = current.intent.as_ref()?;
+    match current.access.status {
+        Status::Active | Status::Paused => {}
+        Status::Invalid | Status::Revoked | Status::Static => return None,
+    }
+    let is_in_doubt = open.is_repeat() || open.until <= now;
+    let link = current.link().filter(|_| is_in_doubt)?;
+    Some((link, open.first_spent_at))
+}
+
 /// Puts a kept token pair in the place of one that GHL refused.
 ///
 /// `None` where there is no such alternate any more, or somebody else moved the chain on.

@@ -7,7 +7,7 @@ use store::record::Unreadable;
 use store::{Generation, InstallationId, Status, Timestamp, UserType};
 use tracing::warn;
 
-use super::{Decision, StoreWriter, WriteError};
+use super::{Decision, Snapshot, StoreWriter, WriteError};
 use crate::grant::{Fingerprint, Grant, Link};
 use crate::installation::{Installation, Intent, IntentId, LastError, refresh_label};
 use crate::lease::Lease;
@@ -189,6 +189,28 @@ impl StoreWriter {
             return Err(error);
         }
         Ok(begin)
+    }
+
+    /// Permission to ask for an answer that somebody else lost, without the store's and without a lease:
+    /// as [`Begun::again`]. `None` where nothing is in doubt, or the grace is over.
+    ///
+    /// # Errors
+    /// When the token cannot be opened.
+    pub fn doubted(&self, known: &Snapshot) -> Result<Option<Begun>, WriteError> {
+        let Snapshot { installation, now } = known;
+        let Some((link, first)) = protocol::in_doubt(installation, *now) else {
+            return Ok(None);
+        };
+        let begun = self.begun(installation, link, *now);
+        let begun = begun.map_err(|source| WriteError::Unreadable {
+            id: installation.id.clone(),
+            source,
+        })?;
+        let begun = Begun {
+            first_spent_at: Some(first),
+            ..begun
+        };
+        Ok(begun.again(Duration::ZERO))
     }
 
     /// Takes back an intent that nothing was sent for. One that cannot be runs out by itself.

@@ -38,6 +38,7 @@ pub(crate) enum Flaw {
 pub(crate) enum Action {
     Take(BrokerId),
     AskAgain(BrokerId),
+    ShareDoubt(BrokerId),
     Advance(BrokerId),
     NoteAnswer(BrokerId),
     EscrowAnswer(BrokerId),
@@ -78,6 +79,8 @@ impl Model for Protocol {
                     }
                     if broker.doubt.is_some() {
                         actions.push(Action::AskAgain(me));
+                    } else if self.shared_doubt(system).is_some() {
+                        actions.push(Action::ShareDoubt(me));
                     }
                 }
                 (
@@ -114,6 +117,7 @@ impl Model for Protocol {
         match action {
             Action::Take(me) => Self::take(&mut next, me),
             Action::AskAgain(me) => Self::ask_again(&mut next, me),
+            Action::ShareDoubt(me) => next.brokers[me].doubt = self.shared_doubt(system),
             Action::Advance(me) => self.advance(&mut next, me),
             Action::NoteAnswer(me) => Self::note_answer(&mut next, me),
             Action::EscrowAnswer(me) => Self::escrow_answer(&mut next, me),

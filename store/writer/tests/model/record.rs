@@ -15,7 +15,7 @@ use store_writer::grant::{self, Fingerprint, Grant};
 use store_writer::installation::{self, Alternate, Chain, Installation, IntentId, LastError};
 use store_writer::protocol::{self, Begin, Commit, Give, Refusal, Tokens, Verdict};
 
-use crate::system::{AttemptId, BrokerId};
+use crate::system::{Attempt, AttemptId, BrokerId};
 
 /// A lease and an intent end within it; GHL's grace takes two.
 pub(crate) const TICK: Duration = Duration::from_secs(15);
@@ -128,6 +128,18 @@ impl Record {
         let (intent, spent) = (intent_id(id), generation(spent.generation));
         let current = self.installation();
         protocol::abandon(&current, &intent, spent, &name(holder), NOW).map(|next| Self::of(&next))
+    }
+
+    /// The attempt of which nobody knows what came, and its age in ticks.
+    pub(crate) fn in_doubt(&self) -> Option<(Attempt, u8)> {
+        protocol::in_doubt(&self.installation(), NOW)?;
+        let intent = self.intent?;
+        let attempt = Attempt {
+            id: intent.id,
+            link: self.link,
+            is_repeat: true,
+        };
+        Some((attempt, intent.age))
     }
 
     /// Time passes.

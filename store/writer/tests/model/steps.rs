@@ -33,7 +33,14 @@ impl Protocol {
         system.brokers[me].step = Step::Leased;
     }
 
-    /// Asks again for what it lost, without the store or a lease: neither may be there.
+    /// The doubt of whoever finds the lease taken.
+    pub(crate) fn shared_doubt(&self, system: &System) -> Option<(Attempt, u8)> {
+        system.lease?;
+        let (attempt, age) = system.store.in_doubt()?;
+        (age < self.grace).then_some((attempt, age))
+    }
+
+    /// Asks again for what was lost, without the store or a lease: neither may be there.
     pub(crate) fn ask_again(system: &mut System, me: BrokerId) {
         let id = system.unused_id();
         let broker = &mut system.brokers[me];

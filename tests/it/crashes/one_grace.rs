@@ -1,0 +1,88 @@
+//! What strikes one installation again and again within one grace of GHL's.
+
+use super::*;
+
+/// With it a lease lasts for 27 s: whoever waited for that twice would ask GHL beyond its grace.
+const LONGEST_CALL: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "18s");
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_comes_back_does_not_wait_for_its_own_lease() {
+    let _beside = tests::beside().await;
+    let world = World::start().await;
+    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
+    let scratch = Scratch::new();
+    let start = world.broker(0, &sandbox, scratch.join("struck"));
+    let start = start.env(LONGEST_CALL.0, LONGEST_CALL.1);
+    let mut struck = Member::start(start.env("TEST_CRASH_POINT", "sent kill")).await;
+    let public = format!("http://{}", struck.address);
+    let id = client::install(&client::new(), &public, LOCATION).await;
+    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
+    let slow = json!([{
+        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 800, "next": 2,
+    }]);
+    sandbox.faults(slow).await;
+    for is_last in [false, true] {
+        until("the kill", PATIENCE, || {
+            let has_ended = struck.program.as_mut().unwrap().has_ended();
+            async move { holds(has_ended, "running") }
+        })
+        .await;
+        if is_last {
+            struck.unset("TEST_CRASH_POINT");
+        }
+        struck.spawn();
+    }
+    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
+    until("the answer to be in the store", PATIENCE, || async {
+        let access = reader.access(&id).await.unwrap().unwrap();
+        let record = (access.status, access.generation);
+        holds(record == Fate::Repeated.record(), record)
+    })
+    .await;
+    assert_eq!(sandbox.count("spent_outside_grace").await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_hangs_with_the_lease_holds_up_no_answer_that_was_lost() {
+    let _beside = tests::beside().await;
+    let world = World::start().await;
+    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
+    let scratch = Scratch::new();
+    let start = |name| {
+        let start = world.broker(0, &sandbox, scratch.join(name));
+        start.env(LONGEST_CALL.0, LONGEST_CALL.1)
+    };
+    let armed = start("struck").env("TEST_CRASH_POINT", "answered kill");
+    let mut struck = Member::start(armed).await;
+    let public = format!("http://{}", struck.address);
+    let id = client::install(&client::new(), &public, LOCATION).await;
+    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
+    until("the kill", PATIENCE, || {
+        let has_ended = struck.program.as_mut().unwrap().has_ended();
+        async move { holds(has_ended, "running") }
+    })
+    .await;
+    struck.set([("TEST_CRASH_POINT", "leased stop".to_owned())]);
+    struck.spawn();
+    until("the stop", PATIENCE, || {
+        let is_stopped = struck.program.as_ref().unwrap().is_stopped();
+        async move { holds(is_stopped, "running") }
+    })
+    .await;
+
+    let _another = Member::start(start("another")).await;
+    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
+    let long_before_the_lease_ends = Duration::from_secs(18);
+    until("the answer", long_before_the_lease_ends, || async {
+        let access = reader.access(&id).await.unwrap().unwrap();
+        let record = (access.status, access.generation);
+        holds(record == Fate::Repeated.record(), record)
+    })
+    .await;
+    let struck = struck.program.take().unwrap();
+    struck.signal(18);
+    let (status, log) = struck.terminate(PATIENCE).await;
+    assert_eq!(status, Some(0), "{log:#?}");
+    assert_eq!(sandbox.count("replays_in_grace").await, 1);
+    assert_eq!(sandbox.count("spent_outside_grace").await, 0);
+}
