@@ -324,13 +324,22 @@ fn an_unknown_outcome_stays_open_and_over_until_it_is_known() {
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
     let later = NOW + Duration::from_secs(1);
+    assert_eq!(in_doubt(&first, later), None);
+    assert_eq!(in_doubt(&open, later), None, "its answer may come");
+    let doubt = Some((link.clone(), NOW));
+    assert_eq!(in_doubt(&open, NOW + WINDOW), doubt, "nobody says");
     let Give::Apply(unknown) = give_back(&open, &link, &mine.id, &verdict(Refusal::Unknown), later)
     else {
         panic!("not applied");
     };
+    assert_eq!(in_doubt(&unknown, later), doubt);
+    let mut ended = unknown.clone();
+    ended.access.status = Status::Revoked;
+    assert_eq!(in_doubt(&ended, later), None);
     assert_eq!(unknown.due, Some(later + Duration::from_secs(1)));
     let second = intent("b2", later);
     let (taken, _) = begun(&unknown, second.clone(), later);
+    assert_eq!(in_doubt(&taken, later), doubt, "while it is asked for, too");
     // The repeat could not even be sent: the first attempt is no better known for that.
     let Give::Apply(still) =
         give_back(&taken, &link, &second.id, &verdict(Refusal::Unspent), later)
