@@ -324,3 +324,19 @@ fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_installation_is_under_way_once() {
+        let (all, id) = (Mutex::default(), InstallationId::random());
+        let first = UnderWay::begin(&all, &id).unwrap();
+        for _ in 0..2 {
+            assert!(UnderWay::begin(&all, &id).is_none());
+        }
+        drop(first);
+        assert!(UnderWay::begin(&all, &id).is_some());
+    }
+}

@@ -246,6 +246,22 @@ impl World {
     }
 }
 
+async fn killed(member: &mut Member) {
+    until("the kill", PATIENCE, || {
+        let has_ended = member.program.as_mut().unwrap().has_ended();
+        async move { holds(has_ended, "running") }
+    })
+    .await;
+}
+
+async fn stopped(member: &Member) {
+    until("the stop", PATIENCE, || {
+        let is_stopped = member.program.as_ref().unwrap().is_stopped();
+        async move { holds(is_stopped, "running") }
+    })
+    .await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
     let _beside = tests::beside().await;
@@ -259,11 +275,7 @@ async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
     let public = format!("http://{}", struck.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    until("the stop", PATIENCE, || {
-        let is_stopped = struck.program.as_ref().unwrap().is_stopped();
-        async move { holds(is_stopped, "running") }
-    })
-    .await;
+    stopped(&struck).await;
     let start = world.broker(0, &sandbox, scratch.join("another"));
     let _another = Member::start(start).await;
     let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
@@ -276,11 +288,7 @@ async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
 
     // Its host dies with its disk, when the answer has just come into escrow.
     struck.program.as_ref().unwrap().signal(18);
-    until("the kill", PATIENCE, || {
-        let has_ended = struck.program.as_mut().unwrap().has_ended();
-        async move { holds(has_ended, "running") }
-    })
-    .await;
+    killed(&mut struck).await;
     until("it to be saved", PATIENCE, || {
         is.clone()(Fate::LostThenSaved)
     })
@@ -301,11 +309,7 @@ async fn an_answer_outlives_a_start_at_the_wrong_store() {
     let public = format!("http://{}", struck.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    until("the kill", PATIENCE, || {
-        let has_ended = struck.program.as_mut().unwrap().has_ended();
-        async move { holds(has_ended, "running") }
-    })
-    .await;
+    killed(&mut struck).await;
 
     struck.unset("TEST_CRASH_POINT");
     struck.set([("EVERGREEN_REDIS_URL", world.store_url(1))]);

@@ -22,11 +22,7 @@ async fn who_comes_back_does_not_wait_for_its_own_lease() {
     }]);
     sandbox.faults(slow).await;
     for is_last in [false, true] {
-        until("the kill", PATIENCE, || {
-            let has_ended = struck.program.as_mut().unwrap().has_ended();
-            async move { holds(has_ended, "running") }
-        })
-        .await;
+        killed(&mut struck).await;
         if is_last {
             struck.unset("TEST_CRASH_POINT");
         }
@@ -57,18 +53,10 @@ async fn who_hangs_with_the_lease_holds_up_no_answer_that_was_lost() {
     let public = format!("http://{}", struck.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    until("the kill", PATIENCE, || {
-        let has_ended = struck.program.as_mut().unwrap().has_ended();
-        async move { holds(has_ended, "running") }
-    })
-    .await;
+    killed(&mut struck).await;
     struck.set([("TEST_CRASH_POINT", "leased stop".to_owned())]);
     struck.spawn();
-    until("the stop", PATIENCE, || {
-        let is_stopped = struck.program.as_ref().unwrap().is_stopped();
-        async move { holds(is_stopped, "running") }
-    })
-    .await;
+    stopped(&struck).await;
 
     let _another = Member::start(start("another")).await;
     let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
