@@ -3,7 +3,11 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use serde::Deserialize;
+use secrecy::SecretSlice;
+use serde_json::{Map, Value};
+
+use crate::answer::{Answer, Unintelligible, plain};
+use crate::ownership::Mismatch;
 
 /// Why a call of the token endpoint granted nothing, in the words its caller decides by.
 ///
@@ -12,10 +16,27 @@ use serde::Deserialize;
 pub enum Failure {
     /// GHL never saw the request: the refresh token is unspent.
     #[error("no connection to GHL")]
-    NotSent(#[source] reqwest::Error),
+    NotSent(#[source] Box<dyn std::error::Error + Send + Sync>),
     /// GHL may have spent the token: the request went out and no whole answer came back.
     #[error("the request was sent to GHL, but no whole answer came back")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// GHL granted something, and no access token can be read from its answer. The refresh token
+    /// may be spent, so the answer is kept: a person, or a later version, may read it.
+    #[error("GHL granted a token, but its answer cannot be read")]
+    Unreadable {
+        #[source]
+        reason: Unintelligible,
+        /// The body as it arrived.
+        body: SecretSlice<u8>,
+    },
+    /// GHL granted a token of somebody else. It must not be filed under this installation. The
+    /// refresh token may be spent.
+    #[error("GHL answered with somebody else's token")]
+    Foreign {
+        #[source]
+        mismatch: Mismatch,
+        answer: Box<Answer>,
+    },
     /// GHL answered that it cannot serve now: 429 or 5xx.
     #[error("GHL answered {status}")]
     Unavailable {
@@ -74,10 +95,11 @@ impl Failure {
     }
 }
 
-/// What an error body says, in either of GHL's two shapes:
-/// `{statusCode, message}` and `{error, error_description}`.
+/// What an error body says, in any of GHL's shapes: `{statusCode, message}`,
+/// `{error, error_description}`, and that of API v3, `{error: {code, message, details, resolution}}`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Said {
+    /// In lower case: API v3 has its codes in capitals.
     error: String,
     message: String,
 }
@@ -86,41 +108,37 @@ impl Said {
     const LONGEST: usize = 300;
 
     fn parse(body: &[u8]) -> Self {
-        #[derive(Deserialize)]
-        #[serde(untagged)]
-        enum OneOrMany {
-            One(String),
-            Many(Vec<String>),
-        }
-        #[derive(Deserialize)]
-        struct Body {
-            #[serde(default)]
-            error: Option<String>,
-            #[serde(default)]
-            error_description: Option<String>,
-            #[serde(default)]
-            message: Option<OneOrMany>,
-        }
-        let Ok(body) = serde_json::from_slice::<Body>(body) else {
+        let Ok(body) = serde_json::from_str::<Map<String, Value>>(&plain(body)) else {
             return Self {
                 error: String::new(),
                 message: "an answer that is not GHL's JSON".to_owned(),
             };
         };
-        let message = match body.message {
-            Some(OneOrMany::One(message)) => Some(message),
-            Some(OneOrMany::Many(messages)) => Some(messages.join("; ")),
-            None => None,
+        let (code, inner) = match body.get("error") {
+            Some(Value::Object(error)) => (error.get("code"), error.get("message")),
+            error => (error, None),
         };
-        let error = body.error.unwrap_or_default();
-        let message = body
-            .error_description
-            .or(message)
-            .unwrap_or_else(|| error.clone());
+        let code = code.and_then(words).unwrap_or_default();
+        let message = [body.get("error_description"), inner, body.get("message")]
+            .into_iter()
+            .find_map(|message| words(message?))
+            .unwrap_or_else(|| code.clone());
         Self {
-            error,
+            error: code.to_ascii_lowercase(),
             message: message.chars().take(Self::LONGEST).collect(),
         }
+    }
+}
+
+/// A text, or several. `None` where there is none.
+fn words(value: &Value) -> Option<String> {
+    match value {
+        Value::String(text) => Some(text.clone()),
+        Value::Array(texts) => {
+            let texts: Vec<&str> = texts.iter().filter_map(Value::as_str).collect();
+            (!texts.is_empty()).then(|| texts.join("; "))
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::Object(_) => None,
     }
 }
 
@@ -148,6 +166,8 @@ mod tests {
         match Failure::of(status, None, body.as_bytes()) {
             Failure::NotSent(_) => "not sent",
             Failure::Lost(_) => "lost",
+            Failure::Unreadable { .. } => "unreadable",
+            Failure::Foreign { .. } => "foreign",
             Failure::Unavailable { .. } => "unavailable",
             Failure::LocationInactive => "inactive",
             Failure::ClientRejected(_) => "client",
@@ -194,6 +214,31 @@ mod tests {
                 r#"{"message":["grant_type must be a valid enum value"],"error":"Unprocessable Entity","statusCode":422}"#,
                 "bad request",
             ),
+            (
+                400,
+                r#"{"error":{"code":"INVALID_ARGUMENT","message":"Invalid grant: refresh token is invalid","details":{"field":"refreshToken"},"resolution":"Connect again"}}"#,
+                "grant",
+            ),
+            (
+                400,
+                r#"{"error":{"code":"INVALID_GRANT","message":"It was used before"}}"#,
+                "grant",
+            ),
+            (
+                401,
+                r#"{"error":{"code":"INVALID_CLIENT","message":"Unknown app"}}"#,
+                "client",
+            ),
+            (
+                400,
+                r#"{"error":{"code":"FAILED_PRECONDITION","message":"Location is not active"}}"#,
+                "inactive",
+            ),
+            (
+                400,
+                "\u{feff}{\"message\":[\"Invalid grant: refresh token is invalid\"]}",
+                "grant",
+            ),
             (429, "slow down", "unavailable"),
             (500, "<html>", "unavailable"),
             (502, "", "unavailable"),
@@ -206,7 +251,14 @@ mod tests {
 
     #[test]
     fn only_a_clear_refusal_of_the_grant_is_terminal() {
-        for (status, body) in [(400, "{}"), (400, "not json"), (401, "{}"), (404, "{}")] {
+        let bodies = [
+            (400, "{}"),
+            (400, "not json"),
+            (400, r#"{"error":{"code":7},"message":null}"#),
+            (401, "{}"),
+            (404, "{}"),
+        ];
+        for (status, body) in bodies {
             assert_eq!(kind(status, body), "bad request", "{status} {body}");
         }
     }

@@ -6,9 +6,11 @@ pub mod answer;
 pub mod api;
 pub mod consent;
 pub mod failure;
+pub mod ownership;
 pub mod token_endpoint;
 pub mod webhook;
 
 pub use answer::Answer;
 pub use failure::Failure;
+pub use ownership::Owner;
 pub use token_endpoint::TokenEndpoint;

@@ -4,14 +4,17 @@
 //! rule is described at [`Rule`].
 
 mod effect;
+mod oddity;
 mod rule;
 
 use bytes::Bytes;
 use http::StatusCode;
 use serde::Serialize;
+use serde_json::Value;
 use std::time::Duration;
 
 pub(crate) use effect::around;
+use oddity::Oddity;
 pub(crate) use rule::{Endpoint, GrantType, Rule};
 
 /// What is known of a call before it is processed.
@@ -57,7 +60,7 @@ pub(crate) struct Canned {
     body: Bytes,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Alteration {
     /// The body ends in the middle.
     Truncate,
@@ -65,6 +68,11 @@ pub(crate) enum Alteration {
     OnlyTokens,
     /// A token answer names no refresh token, and the presented one stays good.
     WithoutRefreshToken,
+    /// A token answer in a form that GHL does not document.
+    Odd {
+        oddity: Oddity,
+        value: Option<Value>,
+    },
 }
 
 /// The rules in force.
@@ -285,6 +293,26 @@ mod tests {
             (
                 r#"{"on":"api","kind":"reset_before","grant":"refresh_token","next":1}"#,
                 "`grant`",
+            ),
+            (
+                r#"{"on":"token","kind":"odd_answer","next":1}"#,
+                "needs `oddity`",
+            ),
+            (
+                r#"{"on":"api","kind":"odd_answer","oddity":"gzip","next":1}"#,
+                "token",
+            ),
+            (
+                r#"{"on":"token","kind":"odd_answer","oddity":"gzip","value":1,"next":1}"#,
+                "`value`",
+            ),
+            (
+                r#"{"on":"token","kind":"odd_answer","oddity":"expires_in","next":1}"#,
+                "`value`",
+            ),
+            (
+                r#"{"on":"token","kind":"reset_before","oddity":"gzip","next":1}"#,
+                "`oddity`",
             ),
             (r#""nothing""#, "not a list"),
         ] {

@@ -53,12 +53,16 @@
 //!   {"on": "token", "kind": "status", "status": 429, "retry_after": 2, "next": 3},
 //!   {"on": "token", "kind": "status", "status": 502, "body": "html", "share": 0.1, "seed": 7},
 //!   {"on": "token", "kind": "status", "status": 200, "body": "missing_refresh_token", "next": 1},
+//!   {"on": "token", "kind": "odd_answer", "oddity": "expires_in", "value": "soon", "next": 1},
 //!   {"on": "token", "kind": "process_then_lose", "next": 1, "grant": "refresh_token"},
 //!   {"on": "api", "kind": "hang", "ms": 500, "next": 1, "locationId": "…"}
 //! ]
 //! ```
 //! Kinds: `status`, `hang` and `slow_body` (with `ms`), `reset_before`, `process_then_lose`, and
-//! for the token endpoint `invalid_grant`, `invalid_client`, `location_inactive`. Bodies of
+//! for the token endpoint `invalid_grant`, `invalid_client`, `location_inactive`, `odd_answer`.
+//! Oddities of `odd_answer`, which is processed first: `scope_array`, `booleans_as_text`,
+//! `camel_case`, `byte_order_mark`, `wrapped`, `gzip`, `expires_in` (with any `value`),
+//! `unreadable`, `foreign`. Bodies of
 //! `status`: `html`, `truncated_json`, and with 200 for the token endpoint `missing_fields`,
 //! `missing_refresh_token`. An error status or an `html` body comes in place of processing; 200
 //! with another body is processed first.

@@ -37,7 +37,7 @@ pub(crate) async fn token(
         Ok(Presented::Code { .. }) | Err(_) => None,
     };
     let fault = strike(&app, request.as_ref().ok(), claims.as_ref());
-    let rotation = match fault {
+    let rotation = match &fault {
         Some(Fault::Alter(Alteration::WithoutRefreshToken)) => Rotation::Keep,
         Some(_) | None => Rotation::Rotate,
     };

@@ -10,6 +10,7 @@ use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::{Map, Value};
 
+use super::oddity::distort;
 use super::{Alteration, Canned, Fault};
 use crate::server;
 
@@ -56,6 +57,9 @@ async fn alter(response: Response, alteration: Alteration) -> Response {
         Alteration::OnlyTokens => with_body(response, |body| only_tokens(&body)).await,
         // The token endpoint has left it out already.
         Alteration::WithoutRefreshToken => response,
+        Alteration::Odd { oddity, value } => {
+            with_body(response, |body| distort(&body, oddity, value.as_ref())).await
+        }
     }
 }
 

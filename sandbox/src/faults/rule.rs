@@ -5,8 +5,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 
+use super::oddity::Oddity;
 use super::{Alteration, Call, Canned, Fault};
 
 const HTML: &str =
@@ -29,6 +30,12 @@ pub(crate) struct Rule {
     /// For `status`.
     #[serde(skip_serializing_if = "Option::is_none")]
     body: Option<Body>,
+    /// For `odd_answer`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    oddity: Option<Oddity>,
+    /// For the oddity `expires_in`: what stands there.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    value: Option<Value>,
     /// For `hang` and `slow_body`: how long.
     #[serde(skip_serializing_if = "Option::is_none")]
     ms: Option<u64>,
@@ -71,6 +78,7 @@ enum Kind {
     ResetBefore,
     ProcessThenLose,
     SlowBody,
+    OddAnswer,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -114,6 +122,12 @@ impl Rule {
         {
             return Err(format!("`{field}` is for kind `status`"));
         }
+        if self.oddity.is_some() && self.kind != Kind::OddAnswer {
+            return Err("`oddity` is for kind `odd_answer`".to_owned());
+        }
+        if self.value.is_some() != (self.oddity == Some(Oddity::ExpiresIn)) {
+            return Err("`value` goes with the oddity `expires_in`".to_owned());
+        }
         if self.ms.is_some() && !matches!(self.kind, Kind::Hang | Kind::SlowBody) {
             return Err("`ms` is for kinds `hang` and `slow_body`".to_owned());
         }
@@ -138,6 +152,11 @@ impl Rule {
             Kind::ResetBefore => Ok(Fault::ResetBefore),
             Kind::ProcessThenLose => Ok(Fault::ProcessThenLose),
             Kind::SlowBody => self.duration().map(Fault::SlowBody),
+            Kind::OddAnswer => {
+                let oddity = self.oddity.ok_or("needs `oddity`")?;
+                let value = self.value.clone();
+                self.token_only(Fault::Alter(Alteration::Odd { oddity, value }))
+            }
         }
     }
 

@@ -170,6 +170,43 @@ async fn good_answers_can_be_spoilt_after_processing() {
 }
 
 #[tokio::test]
+async fn good_answers_can_be_odd_after_processing() {
+    let sandbox = Sandbox::start().await;
+    let refresh = sandbox.install("loc1").await.refresh;
+    let odd = async |rule: Value| {
+        let mut rule = rule;
+        rule["on"] = json!("token");
+        rule["kind"] = json!("odd_answer");
+        rule["next"] = json!(1);
+        sandbox.faults(json!([rule])).await;
+        // Inside the grace: the same answer each time.
+        let response = send(sandbox.refresh_request(&refresh)).await;
+        assert_eq!(response.status(), 200, "{rule}");
+        response.bytes().await.unwrap()
+    };
+    let json = |body: &[u8]| serde_json::from_slice::<Value>(body).unwrap();
+    let oddity = |name: &str| json!({ "oddity": name });
+    let scopes = json(&odd(oddity("scope_array")).await);
+    assert!(scopes["scope"].as_array().is_some_and(|all| all.len() > 1));
+    let booleans = json(&odd(oddity("booleans_as_text")).await);
+    assert_eq!(booleans["isBulkInstallation"], "false");
+    let camel = json(&odd(oddity("camel_case")).await);
+    assert!(camel["accessToken"].is_string() && camel.get("access_token").is_none());
+    let marked = odd(oddity("byte_order_mark")).await;
+    assert!(marked.starts_with(b"\xef\xbb\xbf{"));
+    assert!(json(&odd(oddity("wrapped")).await)["data"]["access_token"].is_string());
+    assert!(odd(oddity("gzip")).await.starts_with(b"\x1f\x8b"));
+    let soon = json(&odd(json!({ "oddity": "expires_in", "value": ["soon"] })).await);
+    assert_eq!(soon["expires_in"], json!(["soon"]));
+    assert!(odd(oddity("unreadable")).await.starts_with(b"<html>"));
+    assert_eq!(
+        json(&odd(oddity("foreign")).await)["locationId"],
+        "somebody-else"
+    );
+    assert_eq!(sandbox.ledger().await["refresh_tokens_spent"], 1);
+}
+
+#[tokio::test]
 async fn hangs_and_slow_bodies_take_their_time() {
     let sandbox = Sandbox::start().await;
     let refresh = sandbox.install("loc1").await.refresh;
