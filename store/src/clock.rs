@@ -34,6 +34,10 @@ impl Timestamp {
     /// This machine's wall clock: the embedded store's time, and a first guess of a remote one's.
     #[must_use]
     pub fn of_this_machine() -> Self {
+        #[cfg(feature = "simulation")]
+        if let Some(simulated) = crate::simulation::wall() {
+            return simulated;
+        }
         #[expect(
             clippy::disallowed_methods,
             reason = "the one reading of the wall clock"
@@ -69,11 +73,16 @@ impl fmt::Debug for Timestamp {
 /// RFC 3339 in UTC, for people.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let since_epoch = Duration::from_millis(u64::try_from(self.0).unwrap_or(0));
+        // What is written cannot be trusted to be a date that can be shown.
+        let shown = self.0.clamp(0, LAST_SHOWN);
+        let since_epoch = Duration::from_millis(u64::try_from(shown).unwrap_or(0));
         let moment = std::time::UNIX_EPOCH + since_epoch;
         humantime::format_rfc3339_seconds(moment).fmt(f)
     }
 }
+
+/// The end of the year 9999: RFC 3339 has four digits for a year.
+const LAST_SHOWN: i64 = 253_402_300_799_999;
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
@@ -88,6 +97,10 @@ pub struct Moment(Duration);
 impl Moment {
     #[must_use]
     pub fn now() -> Self {
+        #[cfg(feature = "simulation")]
+        if let Some(simulated) = crate::simulation::since_boot() {
+            return Self(simulated);
+        }
         Self(since_boot())
     }
 
@@ -193,5 +206,20 @@ mod tests {
         let day = Timestamp::from_millis(86_400_000);
         assert_eq!(day.to_string(), "1970-01-02T00:00:00Z");
         assert_eq!(Timestamp::from_millis(0).since(day), Duration::ZERO);
+        let before = Timestamp::from_millis(i64::MIN);
+        assert_eq!(before.to_string(), "1970-01-01T00:00:00Z");
+    }
+
+    #[test]
+    fn a_date_that_is_too_far_away_is_shown_and_calculated_with_all_the_same() {
+        let day = Timestamp::from_millis(86_400_000);
+        let end = day + Duration::MAX;
+        assert_eq!(end, end + Duration::from_secs(1));
+        assert_eq!(end.to_string(), "9999-12-31T23:59:59Z");
+        assert!(end.since(Timestamp::from_millis(i64::MIN)) > Duration::ZERO);
+        assert_eq!(
+            day - Duration::MAX - Duration::MAX,
+            Timestamp::from_millis(i64::MIN)
+        );
     }
 }

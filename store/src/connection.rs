@@ -9,6 +9,7 @@ use std::fmt;
 use std::future::{Future, pending};
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use redis::aio::{ConnectionLike, ConnectionManager};
 use redis::{
     Client, Cmd, ErrorKind, Pipeline, RedisError, RedisFuture, RedisResult, ServerErrorKind, Value,
@@ -19,7 +20,7 @@ pub use address::{Address, BadAddress, client};
 
 use cluster::Nodes;
 use sentinel::Followed;
-use server::Server;
+use server::{Server, address as address_of};
 
 /// How long a command may take: far above what Redis needs, far below what a caller waits.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
@@ -104,6 +105,52 @@ impl Link {
         };
         self.learn_from(&outcome);
         Err(outcome)
+    }
+
+    /// Runs a command at each server that takes writes: the only one, the master, or every master
+    /// of a Cluster. Each answer comes with the server's host and port.
+    ///
+    /// # Errors
+    /// When no master is known.
+    pub async fn run_on_masters<T, F>(
+        &self,
+        command: impl Fn(Connection) -> F,
+    ) -> Result<Vec<(String, Result<T, CommandError>)>, CommandError>
+    where
+        F: Future<Output = RedisResult<T>>,
+    {
+        let found = timeout(COMMAND_TIMEOUT, self.masters()).await;
+        let masters = found
+            .map_err(|_| CommandError::TimedOut)?
+            .map_err(|error| self.judge(error))?;
+        let command = &command;
+        let answers = masters.into_iter().map(async |master| {
+            let answer = timeout(COMMAND_TIMEOUT, master.run(command)).await;
+            let answer = match answer {
+                Ok(answer) => answer.map_err(|error| self.judge(error)),
+                Err(_) => Err(CommandError::TimedOut),
+            };
+            (address_of(master.client()), answer)
+        });
+        Ok(join_all(answers).await)
+    }
+
+    /// How often another server took the place of one. One that only restarts does not count.
+    #[must_use]
+    pub fn switches(&self) -> u64 {
+        match &self.0 {
+            Kind::Single(_) => 0,
+            Kind::Sentinel(followed) => followed.switches(),
+            Kind::Cluster(nodes) => nodes.switches(),
+        }
+    }
+
+    async fn masters(&self) -> RedisResult<Vec<Server>> {
+        match &self.0 {
+            Kind::Single(server) => Ok(vec![Server::clone(server)]),
+            Kind::Sentinel(followed) => Ok(vec![followed.server().await?]),
+            Kind::Cluster(nodes) => nodes.masters().await,
+        }
     }
 
     /// Whether one pipeline must not touch more than one partition.

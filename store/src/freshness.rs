@@ -71,7 +71,7 @@ impl Lead {
     #[must_use]
     pub fn due(self, expires_at: Timestamp, lifetime: Duration, seed: u8) -> Timestamp {
         let lead = self.of(lifetime);
-        let jitter = lead / 10 * u32::from(seed) / 255;
+        let jitter = (lead / 10).saturating_mul(u32::from(seed)) / 255;
         expires_at - lead - jitter
     }
 }
@@ -128,6 +128,15 @@ mod tests {
         for seed in 0..=255 {
             let due = Lead::Auto.due(expires_at, DAY, seed);
             assert!(due <= latest && due >= latest - Duration::from_secs(720));
+        }
+    }
+
+    #[test]
+    fn no_lifetime_is_too_long_to_calculate_with() {
+        let lead = Lead::Fixed(Duration::MAX);
+        for lifetime in [Duration::ZERO, DAY, Duration::MAX] {
+            let due = lead.due(Timestamp::from_millis(i64::MAX), lifetime, 255);
+            assert!(due <= Timestamp::from_millis(i64::MAX), "{lifetime:?}");
         }
     }
 

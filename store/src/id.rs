@@ -202,7 +202,7 @@ impl Generation {
     /// The generation of the successor token.
     #[must_use]
     pub fn next(self) -> Self {
-        Self(self.0 + 1)
+        Self(self.0.saturating_add(1))
     }
 }
 

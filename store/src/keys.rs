@@ -16,11 +16,25 @@ pub const CHANGES: &str = "ghl:inv";
 /// A set of the hashes of all caller keys ever made.
 pub const CALLERS: &str = "ghl:key:all";
 
-/// The shared breaker of the token endpoint: a string that lives while all refreshes pause.
-pub const BREAKER: &str = "ghl:breaker";
+/// String: what brokers know together of the token endpoint: unknown outcomes in a row, and whether
+/// new tokens are spent.
+pub const OUTAGE: &str = "ghl:outage";
 
-/// A string that is there from when GHL refuses the client pair until it takes it again.
-pub const DISTRUST: &str = "ghl:distrust";
+/// The breaker of the brokers with the same client credentials: a string that lives while their
+/// refreshes pause.
+#[must_use]
+pub fn breaker(credentials: &str) -> String {
+    format!("ghl:breaker:{credentials}")
+}
+
+/// A string that is there from when GHL refuses the client credentials until it takes them again.
+#[must_use]
+pub fn distrust(credentials: &str) -> String {
+    format!("ghl:distrust:{credentials}")
+}
+
+/// Hash: the store's own id, and the version of its format.
+pub const STORE: &str = "ghl:store";
 
 /// Hash: what gateways read of an installation.
 #[must_use]
@@ -40,6 +54,13 @@ pub fn due(partition: u8) -> String {
     format!("ghl:due:{{{partition:02x}}}")
 }
 
+/// Sorted set: installation ids with an attempt under way or an unknown outcome, by when somebody
+/// is to look at them, in milliseconds.
+#[must_use]
+pub fn doubt(partition: u8) -> String {
+    format!("ghl:doubt:{{{partition:02x}}}")
+}
+
 /// Sorted set: installation ids by when their access token expires, in milliseconds.
 #[must_use]
 pub fn expiry(partition: u8) -> String {
@@ -50,6 +71,20 @@ pub fn expiry(partition: u8) -> String {
 #[must_use]
 pub fn sync(partition: u8) -> String {
     format!("ghl:sync:{{{partition:02x}}}")
+}
+
+/// String: written, read and deleted to prove that the store takes writes. Each proof has a key of
+/// its own.
+#[must_use]
+pub fn probe(partition: u8, name: &str) -> String {
+    format!("{}:probe:{name}", sync(partition))
+}
+
+/// String, for some minutes: a number that one process writes again and again, to see what a store
+/// has lost.
+#[must_use]
+pub fn tide(partition: u8, process: &str) -> String {
+    format!("ghl:tide:{{{partition:02x}}}:{process}")
 }
 
 /// String: the installation of a location or company.

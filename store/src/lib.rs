@@ -18,6 +18,8 @@ pub mod reader;
 pub mod record;
 pub mod refresh_pass;
 pub mod seal;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 
 pub use caller::{Caller, KeyHash, Scope};
 pub use change::Change;

@@ -9,6 +9,10 @@ use ring::rand::{SecureRandom, SystemRandom};
 #[must_use]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];
+    #[cfg(feature = "simulation")]
+    if crate::simulation::fill(&mut bytes) {
+        return bytes;
+    }
     SystemRandom::new()
         .fill(&mut bytes)
         .expect("the operating system gives random bytes");

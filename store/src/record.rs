@@ -68,6 +68,11 @@ impl Fields {
         }
     }
 
+    /// Lifts a demand for a newer reader.
+    pub fn any_reader(&mut self) {
+        self.set_bytes("min", Vec::new());
+    }
+
     /// # Errors
     /// When the field is missing or does not parse.
     pub fn parse<T: FromStr>(&self, name: &'static str) -> Result<T, Unreadable> {

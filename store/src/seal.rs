@@ -26,6 +26,10 @@ pub enum Purpose {
     RefreshToken,
     /// A whole answer of the token endpoint, on its way to the store.
     Answer,
+    /// An answer of the token endpoint as it arrived: it could not be read, or was somebody else's.
+    RawAnswer,
+    /// GHL's answer to a customer's code, on its way to the store.
+    Consent,
 }
 
 impl Purpose {
@@ -34,6 +38,8 @@ impl Purpose {
             Self::AccessToken => "access",
             Self::RefreshToken => "refresh",
             Self::Answer => "answer",
+            Self::RawAnswer => "raw answer",
+            Self::Consent => "consent",
         }
     }
 }

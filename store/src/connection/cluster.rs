@@ -10,7 +10,7 @@ mod slots;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use redis::aio::{ConnectionLike, ConnectionManager};
@@ -34,6 +34,7 @@ pub struct Nodes {
     servers: Arc<Mutex<HashMap<Place, Server>>>,
     doubt: Arc<Notify>,
     turn: Arc<AtomicUsize>,
+    switches: Arc<AtomicU64>,
     _follower: Arc<Follower>,
 }
 
@@ -50,13 +51,16 @@ impl Nodes {
         let named: Arc<[Client]> = named.into();
         let (drawn, map) = watch::channel(None);
         let doubt = Arc::new(Notify::new());
-        let follower = tokio::spawn(follow::draw(named.clone(), drawn, doubt.clone()));
+        let switches: Arc<AtomicU64> = Arc::default();
+        let drawing = follow::draw(named.clone(), drawn, doubt.clone(), switches.clone());
+        let follower = tokio::spawn(drawing);
         Self {
             named,
             map,
             servers: Arc::default(),
             doubt,
             turn: Arc::default(),
+            switches,
             _follower: Arc::new(Follower(follower)),
         }
     }
@@ -72,6 +76,11 @@ impl Nodes {
     /// A command failed in a way that another map would explain: draws it at once.
     pub(super) fn doubt(&self) {
         self.doubt.notify_one();
+    }
+
+    /// How often slots had another master than before.
+    pub(super) fn switches(&self) -> u64 {
+        self.switches.load(Ordering::Acquire)
     }
 
     /// One of the named nodes after the other.
@@ -117,16 +126,30 @@ impl Nodes {
 
     /// The master of a slot; for a command without a key the node that answered last.
     async fn place_of(&self, slot: Option<u16>) -> RedisResult<Place> {
+        let told = self.told().await?;
+        match slot {
+            Some(slot) => told.map.master(slot).cloned().ok_or_else(slots::unserved),
+            None => Ok(told.by.clone()),
+        }
+    }
+
+    /// Every master; waits for the first map.
+    pub(super) async fn masters(&self) -> RedisResult<Vec<Server>> {
+        let told = self.told().await?;
+        told.map
+            .masters()
+            .iter()
+            .map(|place| self.server(place))
+            .collect()
+    }
+
+    async fn told(&self) -> RedisResult<Arc<Told>> {
         let mut map = self.map.clone();
         let Ok(told) = map.wait_for(Option::is_some).await.map(|told| told.clone()) else {
             // The follower ends with the runtime, and this with it.
             return std::future::pending().await;
         };
-        let told = told.ok_or_else(slots::unserved)?;
-        match slot {
-            Some(slot) => told.map.master(slot).cloned().ok_or_else(slots::unserved),
-            None => Ok(told.by.clone()),
-        }
+        told.ok_or_else(slots::unserved)
     }
 
     fn server(&self, place: &Place) -> RedisResult<Server> {

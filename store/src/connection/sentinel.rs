@@ -1,5 +1,6 @@
 //! A master that Sentinels name, followed to wherever it moves.
 
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -25,6 +26,7 @@ pub(super) struct Followed {
     /// What was last connected to.
     server: Arc<Mutex<Option<Server>>>,
     doubt: Arc<Notify>,
+    switches: Arc<AtomicU64>,
     _follower: Arc<Follower>,
 }
 
@@ -41,11 +43,19 @@ impl Followed {
     pub(super) fn start(sentinels: SentinelClient) -> Self {
         let (found, master) = watch::channel(None);
         let doubt = Arc::new(Notify::new());
-        let follower = tokio::spawn(follow(sentinels, found, doubt.clone()));
+        let switches: Arc<AtomicU64> = Arc::default();
+        let switched = {
+            let switches = switches.clone();
+            move || {
+                switches.fetch_add(1, Ordering::AcqRel);
+            }
+        };
+        let follower = tokio::spawn(follow(sentinels, found, doubt.clone(), switched));
         Self {
             master,
             server: Arc::default(),
             doubt,
+            switches,
             _follower: Arc::new(Follower(follower)),
         }
     }
@@ -78,6 +88,11 @@ impl Followed {
         self.doubt.notify_one();
     }
 
+    /// How often another master was named than before.
+    pub(super) fn switches(&self) -> u64 {
+        self.switches.load(Ordering::Acquire)
+    }
+
     /// Returns once the master is another one.
     pub(super) async fn moved_from(&self, former: &Client) {
         self.find(|master| !is_same(master, former)).await;
@@ -105,6 +120,7 @@ async fn follow(
     mut sentinels: SentinelClient,
     master: watch::Sender<Option<Client>>,
     doubt: Arc<Notify>,
+    switched: impl Fn(),
 ) {
     let mut is_lost = false;
     loop {
@@ -113,7 +129,7 @@ async fn follow(
                 if std::mem::take(&mut is_lost) {
                     info!("the Sentinels name a master again");
                 }
-                switch(&master, found);
+                switch(&master, found, &switched);
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_lost, true) {
@@ -137,10 +153,12 @@ async fn find(sentinels: &mut SentinelClient) -> RedisResult<Client> {
     }
 }
 
-fn switch(master: &watch::Sender<Option<Client>>, found: Client) {
+fn switch(master: &watch::Sender<Option<Client>>, found: Client, switched: &impl Fn()) {
     let is_known = |known: &Client| is_same(known, &found);
     if !master.borrow().as_ref().is_some_and(is_known) {
         info!(master = address(&found), "the store's master");
+        // First: no command reaches it before it counts.
+        switched();
         master.send_replace(Some(found));
     }
 }

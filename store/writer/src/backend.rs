@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use store::record::Fields;
-use store::{InstallationId, KeyHash, Timestamp};
+use store::{InstallationId, KeyHash, Timestamp, keys};
 
+use crate::check::{Facts, ProbeError};
+use crate::durable::Durable;
+use crate::identity::{Servers, StoreMark};
 use crate::writer::WriteError;
 
 pub type Answer<'a, T> = BoxFuture<'a, Result<T, WriteError>>;
@@ -48,10 +51,42 @@ pub struct Swap {
     pub removed: Vec<String>,
     /// `None`: it leaves the schedule.
     pub wake_at: Option<Timestamp>,
+    pub schedule: Schedule,
     /// `None`: never, or it does not matter any more.
     pub expires_at: Option<Timestamp>,
     /// What readers are told.
     pub announce: Option<String>,
+}
+
+/// Which schedule an installation is on. Those in doubt have one of their own: they are looked
+/// after first, and go on while no new token is spent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Schedule {
+    /// Its token is to be refreshed.
+    Due,
+    /// An attempt is under way, or its outcome is unknown.
+    InDoubt,
+}
+
+impl Schedule {
+    pub const ALL: [Self; 2] = [Self::InDoubt, Self::Due];
+
+    #[must_use]
+    pub fn key(self, partition: u8) -> String {
+        match self {
+            Self::Due => keys::due(partition),
+            Self::InDoubt => keys::doubt(partition),
+        }
+    }
+
+    /// The one that an installation is not on.
+    #[must_use]
+    pub const fn other(self) -> Self {
+        match self {
+            Self::Due => Self::InDoubt,
+            Self::InDoubt => Self::Due,
+        }
+    }
 }
 
 impl Swap {
@@ -78,6 +113,9 @@ pub enum Confirmation {
     /// The record has another revision: somebody wrote on top of it, or a new master never had it.
     Overwritten,
 }
+
+/// What a part of the store held under a name; `None` where it does not answer.
+pub type Held = Option<Option<i64>>;
 
 /// How far into each partition a look goes.
 pub const DEPTH: usize = 4;
@@ -123,6 +161,29 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Whether it was swapped; false where somebody else wrote first.
     fn swap(&self, swap: Swap) -> Answer<'_, bool>;
 
+    /// What the store says of itself; `None` where nobody has marked it.
+    fn mark(&self) -> Answer<'_, Option<StoreMark>>;
+    /// Marks the store, unless it is marked; what it says of itself then.
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark>;
+    /// The servers that hold the data, as far as they answer; `None` where they may not be asked.
+    fn servers(&self) -> Answer<'_, Option<Servers>>;
+    /// Writes a number under `name` for some minutes, in every part of the store that can lose writes
+    /// by itself. Each part tells the number that it held before, if it answers.
+    fn tide<'a>(&'a self, name: &'a str, number: i64) -> Answer<'a, Vec<Held>>;
+    /// A number that grows before anything is read that another server has, or the same one after a
+    /// restart. Asks nobody.
+    fn encounters(&self) -> u64;
+    /// The file of this process that holds the store; `None` where a server does.
+    fn file(&self) -> Option<&Durable> {
+        None
+    }
+
+    /// What the servers that take writes tell about themselves; those that do not answer are left
+    /// out.
+    fn facts(&self) -> Answer<'_, Vec<Facts>>;
+    /// Writes a value into a partition, reads it back and deletes it.
+    fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>>;
+
     /// Whether another server may take this one's place, without its last writes.
     fn can_fail_over(&self) -> bool;
 
@@ -137,6 +198,7 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// same step.
     fn claim(
         &self,
+        schedule: Schedule,
         partition: u8,
         limit: usize,
         by: Timestamp,
@@ -146,7 +208,7 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()>;
     /// Takes an id without a record off the schedule.
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()>;
-    fn upcoming(&self) -> Answer<'_, Upcoming>;
+    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming>;
     fn stock(&self) -> Answer<'_, Stock>;
     /// Bytes of memory that the store's data take; `None` where they are not in memory.
     fn memory(&self) -> Answer<'_, Option<u64>>;
@@ -163,6 +225,15 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
     /// Keeps a short-lived value; false where there is one already.
     fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool>;
     fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>>;
+    /// Puts `next` in the place of `expected`, for `ttl`; `None` is no value. False: there is
+    /// another one, and nothing was changed.
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<&'a str>,
+        next: Option<&'a str>,
+        ttl: Duration,
+    ) -> Answer<'a, bool>;
     /// Drops a short-lived value; whether there was one.
     fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool>;
 }

@@ -1,5 +1,11 @@
 //! A database file in this process, with group commit: writes that arrive while the disk is busy
 //! share its next sync.
+//!
+//! After an I/O error the database refuses everything, for ever. Its owner is told of the first
+//! one ([`Durable::health`]) and ends the process: a new one opens the file again.
+
+mod disk;
+mod reserve;
 
 use std::fs::{self, File};
 use std::io;
@@ -8,12 +14,19 @@ use std::sync::Arc;
 use std::thread;
 
 use redb::{Database, Durability, ReadTransaction, WriteTransaction};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
+
+use disk::{Disk, WatchedFile};
+
+pub use disk::{Health, NotReady};
 
 /// How much of a file is kept in memory.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
 /// Writes that share one sync at most.
 const BATCH: usize = 256;
+/// Half of what a write to a simulated disk takes.
+#[cfg(feature = "simulation")]
+const DISK: std::time::Duration = std::time::Duration::from_millis(1);
 
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DurableError {
@@ -42,7 +55,19 @@ type Job = Box<dyn FnOnce(&WriteTransaction) -> Result<Finish, redb::Error> + Se
 #[derive(Clone)]
 pub struct Durable {
     database: Arc<Database>,
-    jobs: mpsc::UnboundedSender<Job>,
+    writer: Writer,
+}
+
+/// What carries out the writes.
+#[derive(Clone)]
+enum Writer {
+    Thread {
+        jobs: mpsc::UnboundedSender<Job>,
+        disk: Arc<Disk>,
+    },
+    /// The task that asks, on a disk that is only simulated.
+    #[cfg(feature = "simulation")]
+    Inline(Arc<watch::Sender<Health>>),
 }
 
 impl Durable {
@@ -63,23 +88,48 @@ impl Durable {
             })
             .map_err(|error| open(error.to_string()))?;
         }
+        let (disk, file) = Disk::open(path).map_err(|error| open(error.to_string()))?;
+        let file = WatchedFile::new(file, disk.clone()).map_err(|error| open(error.to_string()))?;
         let database = Database::builder()
             .set_cache_size(CACHE_BYTES)
-            .open(path)
+            .create_with_backend(file)
             .map_err(|error| match error {
                 redb::DatabaseError::DatabaseAlreadyOpen => DurableError::InUse {
                     path: path.to_owned(),
                 },
                 other => open(other.to_string()),
             })?;
+        // Not before the database has locked the file: another process may be using it.
+        let _ = disk.ready_to_spend();
         let database = Arc::new(database);
         let (jobs, queue) = mpsc::unbounded_channel();
-        let writer = database.clone();
+        let writer = (database.clone(), disk.clone());
         thread::Builder::new()
             .name("durable".to_owned())
-            .spawn(move || write_all(&writer, queue))
+            .spawn(move || write_all(&writer.0, &writer.1, queue))
             .map_err(|error| open(error.to_string()))?;
-        Ok(Self { database, jobs })
+        Ok(Self {
+            database,
+            writer: Writer::Thread { jobs, disk },
+        })
+    }
+
+    /// A file on a simulated disk. It is there for as long as a clone of it is, and no thread but the
+    /// one that writes has a part in it.
+    ///
+    /// # Panics
+    /// Never: memory takes what is written.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated() -> Self {
+        let memory = redb::backends::InMemoryBackend::new();
+        let database = Database::builder()
+            .create_with_backend(memory)
+            .expect("memory takes what is written");
+        Self {
+            database: Arc::new(database),
+            writer: Writer::Inline(Arc::new(watch::Sender::new(Ok(())))),
+        }
     }
 
     /// Writes, and returns once it is on the disk.
@@ -99,8 +149,40 @@ impl Durable {
                 let _ = answer.send(committed.map(|()| outcome));
             }))
         });
-        self.jobs.send(job).map_err(|_| DurableError::Closed)?;
+        match &self.writer {
+            Writer::Thread { jobs, .. } => jobs.send(job).map_err(|_| DurableError::Closed)?,
+            #[cfg(feature = "simulation")]
+            Writer::Inline(_) => {
+                // A crash comes before the write, or between it and its acknowledgement.
+                tokio::time::sleep(DISK).await;
+                commit(&self.database, None, std::iter::once(job));
+                tokio::time::sleep(DISK).await;
+            }
+        }
         done.await.map_err(|_| DurableError::Closed)?
+    }
+
+    /// Whether the file can take another answer of GHL: it has not failed, it is still the one
+    /// that its name stands for, and there is space. Cheap.
+    ///
+    /// # Errors
+    /// With the reason why not.
+    pub fn ready_to_spend(&self) -> Result<(), NotReady> {
+        match &self.writer {
+            Writer::Thread { disk, .. } => disk.ready_to_spend(),
+            #[cfg(feature = "simulation")]
+            Writer::Inline(health) => health.borrow().clone(),
+        }
+    }
+
+    /// What is known about the file; changes with its first error.
+    #[must_use]
+    pub fn health(&self) -> watch::Receiver<Health> {
+        match &self.writer {
+            Writer::Thread { disk, .. } => disk.health(),
+            #[cfg(feature = "simulation")]
+            Writer::Inline(health) => health.subscribe(),
+        }
     }
 
     /// A view of what is written by now.
@@ -141,26 +223,57 @@ pub fn make_whole(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> i
     }
 }
 
-fn write_all(database: &Database, mut queue: mpsc::UnboundedReceiver<Job>) {
+/// Whether what is written below this path is gone when the machine stops: on a tmpfs.
+///
+/// # Errors
+/// When neither the path nor a directory above it can be examined.
+#[cfg(target_os = "linux")]
+pub fn is_in_memory(path: &Path) -> io::Result<bool> {
+    use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
+    const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
+    let path = std::path::absolute(path)?;
+    // It may not have been made yet.
+    let there = path.ancestors().find(|path| path.exists());
+    let kind = statfs(there.unwrap_or(&path))?.filesystem_type();
+    Ok(kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
+}
+
+/// Other systems keep no files in memory unless they are told to.
+///
+/// # Errors
+/// Never.
+#[cfg(not(target_os = "linux"))]
+pub fn is_in_memory(_: &Path) -> io::Result<bool> {
+    Ok(false)
+}
+
+fn write_all(database: &Database, disk: &Disk, mut queue: mpsc::UnboundedReceiver<Job>) {
     let mut batch = Vec::with_capacity(BATCH);
     while queue.blocking_recv_many(&mut batch, BATCH) > 0 {
-        commit(database, batch.drain(..));
+        commit(database, Some(disk), batch.drain(..));
     }
 }
 
 /// One transaction for the whole batch: if one write fails, none happened and all are told.
-fn commit(database: &Database, batch: impl Iterator<Item = Job>) {
+fn commit(database: &Database, disk: Option<&Disk>, batch: impl Iterator<Item = Job>) {
     let mut finishes = Vec::new();
     let outcome = (|| {
         let mut transaction = database.begin_write()?;
-        transaction.set_durability(Durability::Immediate)?;
+        // A simulated disk is memory: there is nothing to sync.
+        let durability = disk.map_or(Durability::None, |_| Durability::Immediate);
+        transaction.set_durability(durability)?;
         for job in batch {
             finishes.push(job(&transaction)?);
         }
         transaction.commit()?;
         Ok(())
     })();
-    let outcome = outcome.map_err(|error: redb::Error| DurableError::from(error));
+    let outcome = outcome.map_err(|error: redb::Error| {
+        if let Some(disk) = disk {
+            disk.fail(&error);
+        }
+        DurableError::from(error)
+    });
     for finish in finishes {
         finish(outcome.clone());
     }

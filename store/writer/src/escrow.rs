@@ -25,27 +25,53 @@ const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Keeps answers. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Escrow(Option<LockNodes>);
+pub struct Escrow(Place);
+
+#[derive(Debug, Clone)]
+enum Place {
+    None,
+    Nodes(LockNodes),
+    #[cfg(feature = "simulation")]
+    Simulated(std::sync::Arc<dyn crate::simulation::Shelf>),
+}
 
 /// Fewer than a majority of the lock nodes answered.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{answered} of {nodes} lock nodes answered, {needed} are needed")]
 pub struct NoMajority {
-    answered: usize,
-    nodes: usize,
-    needed: usize,
+    pub answered: usize,
+    pub nodes: usize,
+    pub needed: usize,
 }
 
 impl Escrow {
     #[must_use]
     pub fn over(nodes: LockNodes) -> Self {
-        Self(Some(nodes))
+        Self(Place::Nodes(nodes))
     }
 
     /// Where there is no other place than the store: in one process, or without lock nodes.
     #[must_use]
     pub fn none() -> Self {
-        Self(None)
+        Self(Place::None)
+    }
+
+    /// On simulated lock nodes.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(shelf: std::sync::Arc<dyn crate::simulation::Shelf>) -> Self {
+        Self(Place::Simulated(shelf))
+    }
+
+    /// Whether there is such a place.
+    #[must_use]
+    pub fn is_kept(&self) -> bool {
+        match self.0 {
+            Place::None => false,
+            Place::Nodes(_) => true,
+            #[cfg(feature = "simulation")]
+            Place::Simulated(_) => true,
+        }
     }
 
     /// Keeps an answer. Returns once a majority has it; the others get it all the same.
@@ -53,7 +79,12 @@ impl Escrow {
     /// # Errors
     /// When no majority took it.
     pub async fn keep(&self, entry: &Entry) -> Result<(), NoMajority> {
-        let Some(nodes) = &self.0 else { return Ok(()) };
+        let nodes = match &self.0 {
+            Place::None => return Ok(()),
+            Place::Nodes(nodes) => nodes,
+            #[cfg(feature = "simulation")]
+            Place::Simulated(shelf) => return shelf.keep(entry).await,
+        };
         let key = keys::escrow(&entry.installation);
         let mut keep = redis::pipe();
         keep.hset(&key, entry.intent.as_str(), entry.encode())
@@ -73,8 +104,11 @@ impl Escrow {
     /// # Errors
     /// When no majority answered: there may be more.
     pub async fn find(&self, id: &InstallationId) -> Result<Vec<Entry>, NoMajority> {
-        let Some(nodes) = &self.0 else {
-            return Ok(Vec::new());
+        let nodes = match &self.0 {
+            Place::None => return Ok(Vec::new()),
+            Place::Nodes(nodes) => nodes,
+            #[cfg(feature = "simulation")]
+            Place::Simulated(shelf) => return shelf.find(id).await,
         };
         let get = redis::Cmd::hgetall(keys::escrow(id));
         let ask = move |mut redis: Connection| {
@@ -102,8 +136,11 @@ impl Escrow {
     /// # Errors
     /// When no majority answered: there may be more.
     pub async fn installations(&self) -> Result<BTreeSet<InstallationId>, NoMajority> {
-        let Some(nodes) = &self.0 else {
-            return Ok(BTreeSet::new());
+        let nodes = match &self.0 {
+            Place::None => return Ok(BTreeSet::new()),
+            Place::Nodes(nodes) => nodes,
+            #[cfg(feature = "simulation")]
+            Place::Simulated(shelf) => return shelf.installations().await,
         };
         let everyone = nodes.nodes().len();
         let kept = answers(nodes, scan, everyone).await?;
@@ -114,7 +151,12 @@ impl Escrow {
     /// Forgets an answer that the store has. What a node misses of it runs out by itself, and
     /// changes nothing when it is found before.
     pub fn forget(&self, id: &InstallationId, intent: &IntentId) {
-        let Some(nodes) = self.0.clone() else { return };
+        let nodes = match &self.0 {
+            Place::None => return,
+            Place::Nodes(nodes) => nodes.clone(),
+            #[cfg(feature = "simulation")]
+            Place::Simulated(shelf) => return shelf.forget(id, intent),
+        };
         let remove = redis::Cmd::hdel(keys::escrow(id), intent.as_str());
         tokio::spawn(async move {
             let ask = move |mut redis: Connection| {

@@ -8,7 +8,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use store::record::{Fields, StoredAccess, Unreadable};
 use store::seal::{Label, Purpose, Sealed};
-use store::{Generation, InstallationId, Timestamp, random};
+use store::{Generation, InstallationId, Status, Timestamp, random};
 
 use crate::grant::{Fingerprint, Link};
 
@@ -54,6 +54,9 @@ pub struct Intent {
     /// When this refresh token may first have been spent. Kept through takeovers: GHL's grace for
     /// a repeated spend runs from it.
     pub first_spent_at: Timestamp,
+    /// A broker still reads the answer of a call that it stopped waiting for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub late: Option<LateReader>,
 }
 
 impl Intent {
@@ -62,6 +65,28 @@ impl Intent {
     pub fn is_repeat(&self) -> bool {
         self.first_spent_at < self.opened_at
     }
+}
+
+/// The broker that still reads a late answer. It renews the note every few seconds, so that a
+/// broker that died is not waited for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LateReader {
+    pub broker: String,
+    pub until: Timestamp,
+}
+
+/// GHL refused the current refresh token. One refusal may be wrong, so it is tried again.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Refused {
+    /// Of the token that was refused. A count of another generation is out of date: older
+    /// programs do not remove it.
+    pub generation: Generation,
+    /// Times in a row.
+    pub times: u32,
+    /// The first time.
+    pub since: Timestamp,
+    /// Whether an answer of GHL for this token was lost before, so that its successor is gone.
+    pub after_lost_answer: bool,
 }
 
 /// The chain of refresh tokens: its current link, and the token itself.
@@ -117,6 +142,8 @@ pub struct Installation {
     pub alternates: BTreeMap<Fingerprint, Alternate>,
     /// Since the last success.
     pub failures: u32,
+    /// `Some` while GHL refuses the current refresh token: suspect at first, then invalid.
+    pub refused: Option<Refused>,
     pub last_error: Option<LastError>,
     pub installed_at: Timestamp,
     pub refreshed_at: Option<Timestamp>,
@@ -136,6 +163,12 @@ impl Installation {
             generation: self.access.generation,
             fingerprint: chain.fingerprint.clone(),
         })
+    }
+
+    /// Whether GHL refused the current refresh token, and it is not given up yet.
+    #[must_use]
+    pub fn is_suspect(&self) -> bool {
+        self.refused.is_some() && self.access.status == Status::Active
     }
 
     /// The brokers' half as fields. The other half is [`StoredAccess::to_fields`].
@@ -165,6 +198,11 @@ impl Installation {
             fields.set_bytes(&format!("{ALTERNATE}{fingerprint}"), value);
         }
         fields.set("fails", self.failures);
+        let refused = self
+            .refused
+            .as_ref()
+            .map(|refused| json(serde_json::to_string(refused)));
+        fields.set_optional("refused", refused);
         let error = self
             .last_error
             .as_ref()
@@ -193,9 +231,12 @@ impl Installation {
                 refresh_token: Sealed::from_bytes(refresh.bytes("rt")?.to_vec()),
             }),
         };
+        let access = StoredAccess::from_fields(access)?;
+        let refused: Option<Refused> = parse_json(refresh, "refused")?;
         Ok(Self {
             id,
-            access: StoredAccess::from_fields(access)?,
+            refused: refused.filter(|refused| refused.generation == access.generation),
+            access,
             chain,
             intent: parse_json(refresh, "intent")?,
             alternates: alternates(refresh)?,

@@ -24,6 +24,8 @@ pub struct Leases(Kind);
 enum Kind {
     Local(Arc<local::Held>),
     Redlock(Arc<redlock::Redlock>),
+    #[cfg(feature = "simulation")]
+    Simulated(Arc<dyn crate::simulation::Locks>),
 }
 
 /// Why there is no lease.
@@ -59,10 +61,20 @@ pub struct Lease {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LeaseValue(Vec<u8>);
 
+#[cfg(feature = "simulation")]
+impl LeaseValue {
+    #[must_use]
+    pub fn random() -> Self {
+        Self(store::random::bytes::<20>().to_vec())
+    }
+}
+
 #[derive(Debug)]
 enum Lock {
     Local(local::Ticket),
     Redlock(rslock::Lock),
+    #[cfg(feature = "simulation")]
+    Simulated(LeaseValue),
 }
 
 impl Leases {
@@ -78,6 +90,13 @@ impl Leases {
         Self(Kind::Redlock(Arc::new(redlock::Redlock::over(nodes))))
     }
 
+    /// Leases on simulated lock nodes.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn simulated(locks: Arc<dyn crate::simulation::Locks>) -> Self {
+        Self(Kind::Simulated(locks))
+    }
+
     /// Tries once to take the lease of an installation for `ttl`.
     ///
     /// # Errors
@@ -91,6 +110,8 @@ impl Leases {
         let lock = match &self.0 {
             Kind::Local(held) => Lock::Local(held.take(installation, ttl)?),
             Kind::Redlock(redlock) => Lock::Redlock(redlock.take(installation, ttl).await?),
+            #[cfg(feature = "simulation")]
+            Kind::Simulated(locks) => Lock::Simulated(locks.take(installation, ttl).await?),
         };
         Ok(Lease {
             installation: installation.clone(),
@@ -105,7 +126,15 @@ impl Leases {
         match (&self.0, lease.lock) {
             (Kind::Local(held), Lock::Local(ticket)) => held.release(&lease.installation, ticket),
             (Kind::Redlock(redlock), Lock::Redlock(lock)) => redlock.release(lock).await,
+            #[cfg(feature = "simulation")]
+            (Kind::Simulated(locks), Lock::Simulated(value)) => {
+                locks.end(&lease.installation, &value).await;
+            }
             (Kind::Local(_), Lock::Redlock(_)) | (Kind::Redlock(_), Lock::Local(_)) => {
+                debug_assert!(false, "a lease is given back where it was taken");
+            }
+            #[cfg(feature = "simulation")]
+            (Kind::Simulated(_), _) | (_, Lock::Simulated(_)) => {
                 debug_assert!(false, "a lease is given back where it was taken");
             }
         }
@@ -118,6 +147,8 @@ impl Leases {
             // It died with its process.
             Kind::Local(_) => {}
             Kind::Redlock(redlock) => redlock.end(installation, value).await,
+            #[cfg(feature = "simulation")]
+            Kind::Simulated(locks) => locks.end(installation, value).await,
         }
     }
 }
@@ -129,6 +160,8 @@ impl Lease {
         match &self.lock {
             Lock::Local(_) => None,
             Lock::Redlock(lock) => Some(LeaseValue(lock.val.clone())),
+            #[cfg(feature = "simulation")]
+            Lock::Simulated(value) => Some(value.clone()),
         }
     }
 

@@ -9,12 +9,16 @@
 
 mod enrol;
 mod refresh;
+mod refused;
+mod takeover;
 
-pub use enrol::{SealedTokens, enrol, generation_for, may_be_static, revoke};
+pub use enrol::{Earlier, SealedTokens, enrol, generation_for, may_be_static, revoke};
 pub use refresh::{
-    Begin, Commit, GRACE, Give, Refusal, Tokens, Verdict, abandon, adopt, begin, commit, give_back,
-    in_doubt, withdraw,
+    Attempt, Begin, Commit, DEFAULT_GRACE, Give, LATE_NOTE, Refusal, Tokens, Verdict, abandon,
+    adopt, begin, commit, give_back, in_doubt, read_late, withdraw,
 };
+pub use refused::REFUSALS_TO_INVALID;
+pub use takeover::{TakenOver, take_over};
 
 #[cfg(test)]
 mod tests;

@@ -1,8 +1,14 @@
 //! The writer: each verb reads, decides in [`crate::protocol`], and swaps.
 
 mod callers;
+mod check;
+mod identity;
+mod list;
 mod refresh;
 mod shared;
+mod takeover;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +17,13 @@ use store::freshness::Lead;
 use store::record::Unreadable;
 use store::{InstallationId, Status, Timestamp};
 
-use tracing::error;
+use tracing::warn;
 
-pub use refresh::{Begin, Begun, Committed, GaveBack, Wanted};
+pub use list::Listed;
+pub use refresh::{Begin, Begun, Committed, Conditions, GaveBack, Recovered, Wanted};
 
-use crate::backend::{Backend, Confirmation, Loaded, REVISION, Stock, Swap, Upcoming};
+use crate::backend::{Backend, Confirmation, Loaded, REVISION, Schedule, Stock, Swap, Upcoming};
+use crate::durable::Durable;
 use crate::grant::Enrolment;
 use crate::installation::{Installation, refresh_label};
 use crate::journal::Entry;
@@ -35,6 +43,12 @@ pub enum WriteError {
     Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the record of {id} cannot be read")]
     Unreadable {
+        id: InstallationId,
+        source: Unreadable,
+    },
+    /// A writer never writes what a reader could not read.
+    #[error("what was to be written of {id} could not be read again, so it was not written")]
+    Unwritable {
         id: InstallationId,
         source: Unreadable,
     },
@@ -82,6 +96,12 @@ impl StoreWriter {
         &self.rings
     }
 
+    /// The file of this process that holds the store; `None` where a server does.
+    #[must_use]
+    pub fn file(&self) -> Option<&Durable> {
+        self.backend.file()
+    }
+
     /// Whether the store may lose a write for some seconds although it was confirmed: `WAIT` speaks of
     /// replicas, and not of the one that becomes the master.
     #[must_use]
@@ -100,10 +120,11 @@ impl StoreWriter {
 
     /// Makes or revives the installation of the enrolment's location or company.
     ///
-    /// The same location keeps its id: whoever consents twice at once ends in one installation.
+    /// The same location keeps its id: whoever consents twice at once ends in one installation. An
+    /// earlier record that cannot be read is replaced: nothing of it is needed any more.
     ///
     /// # Errors
-    /// When the store is away, an earlier record cannot be read, or replicas do not have it.
+    /// When the store is away, or replicas do not have it.
     pub async fn enrol(&self, enrolment: &Enrolment) -> Result<InstallationId, WriteError> {
         self.enrol_as(InstallationId::random(), enrolment).await
     }
@@ -119,10 +140,23 @@ impl StoreWriter {
     ) -> Result<InstallationId, WriteError> {
         let id = self.name(fresh, enrolment).await?;
         let (written, revision) = self
-            .decide_revision(&id, |current, now| {
-                let next = self.enrolled(&id, current, enrolment, now);
+            .decide_loaded(&id, |loaded| {
+                let earlier = match parse(&id, loaded) {
+                    Ok(current) => current.as_ref().map(protocol::Earlier::of),
+                    Err(error) => {
+                        warn!(installation = %id, error = &error as &dyn std::error::Error,
+                            "a consent replaces a record that cannot be read");
+                        let Loaded {
+                            access,
+                            refresh,
+                            now,
+                        } = loaded;
+                        Some(protocol::Earlier::of_fields(access, refresh, *now))
+                    }
+                };
+                let next = self.enrolled(&id, earlier, enrolment, loaded.now);
                 let written = (next.access.generation, next.link());
-                Decision::Write(Box::new(next), written)
+                Ok(Decision::Write(Box::new(next), written))
             })
             .await?;
         let (generation, link) = written;
@@ -148,7 +182,8 @@ impl StoreWriter {
                 if !protocol::may_be_static(current) {
                     return Decision::Leave(false);
                 }
-                let next = self.enrolled(&id, current, enrolment, now);
+                let earlier = current.map(protocol::Earlier::of);
+                let next = self.enrolled(&id, earlier, enrolment, now);
                 Decision::Write(Box::new(next), true)
             })
             .await?;
@@ -208,12 +243,15 @@ impl StoreWriter {
     /// When the store is away.
     pub async fn claim(
         &self,
+        schedule: Schedule,
         partition: u8,
         limit: usize,
         by: Timestamp,
         claim: Duration,
     ) -> Result<Vec<InstallationId>, WriteError> {
-        self.backend.claim(partition, limit, by, claim).await
+        self.backend
+            .claim(schedule, partition, limit, by, claim)
+            .await
     }
 
     /// Looks at a scheduled installation at `at` already, if that is sooner than planned.
@@ -234,8 +272,8 @@ impl StoreWriter {
 
     /// # Errors
     /// When the store is away.
-    pub async fn upcoming(&self) -> Result<Upcoming, WriteError> {
-        self.backend.upcoming().await
+    pub async fn upcoming(&self, schedule: Schedule) -> Result<Upcoming, WriteError> {
+        self.backend.upcoming(schedule).await
     }
 
     /// # Errors
@@ -244,45 +282,12 @@ impl StoreWriter {
         self.backend.stock().await
     }
 
-    /// Bytes of memory that the store's data take; `None` where they are not in memory. Not for
-    /// brokers: their Redis user may not ask.
+    /// Bytes of memory that the store's data take; `None` where they are not in memory.
     ///
     /// # Errors
     /// When the store is away or refuses.
     pub async fn memory(&self) -> Result<Option<u64>, WriteError> {
         self.backend.memory().await
-    }
-
-    /// Up to `limit` installations after `after`, in the order of their ids.
-    ///
-    /// # Errors
-    /// When the store is away.
-    pub async fn list(
-        &self,
-        after: Option<&InstallationId>,
-        limit: usize,
-    ) -> Result<Vec<Snapshot>, WriteError> {
-        let mut listed = Vec::new();
-        // The first byte of an id is its partition, so partitions in order are ids in order.
-        for partition in after.map_or(0, InstallationId::partition)..=u8::MAX {
-            for id in self.backend.ids(partition).await? {
-                if listed.len() == limit {
-                    return Ok(listed);
-                }
-                if after.is_none_or(|after| id > *after) {
-                    match self.load(&id).await {
-                        Ok(found) => listed.extend(found),
-                        // One that cannot be read must not hide all the others.
-                        Err(error @ WriteError::Unreadable { .. }) => {
-                            error!(installation = %id, error = &error as &dyn std::error::Error,
-                                "left out of a list");
-                        }
-                        Err(error) => return Err(error),
-                    }
-                }
-            }
-        }
-        Ok(listed)
     }
 
     /// The installation of a location or company.
@@ -315,11 +320,11 @@ impl StoreWriter {
     fn enrolled(
         &self,
         id: &InstallationId,
-        current: Option<&Installation>,
+        earlier: Option<protocol::Earlier>,
         enrolment: &Enrolment,
         now: Timestamp,
     ) -> Installation {
-        let generation = protocol::generation_for(current);
+        let generation = protocol::generation_for(earlier);
         let label = refresh_label(id, generation);
         let refresh = enrolment.refresh_token.as_ref();
         let sealed = protocol::SealedTokens {
@@ -331,7 +336,7 @@ impl StoreWriter {
         let expires_at = refresh.and(enrolment.expires_at);
         let lifetime = enrolment.lifetime;
         let due = expires_at.map(|expiry| self.lead.due(expiry, lifetime, id.jitter_seed()));
-        protocol::enrol(id.clone(), current, enrolment, sealed, due, now)
+        protocol::enrol(id.clone(), earlier, enrolment, sealed, due, now)
     }
 
     async fn decide_known<T>(
@@ -380,13 +385,25 @@ impl StoreWriter {
         id: &InstallationId,
         decide: impl Fn(Option<&Installation>, Timestamp) -> Decision<T>,
     ) -> Result<(T, Vec<u8>), WriteError> {
+        self.decide_loaded(id, |loaded| {
+            let current = parse(id, loaded)?;
+            Ok(decide(current.as_ref(), loaded.now))
+        })
+        .await
+    }
+
+    /// As [`StoreWriter::decide_revision`], for a decision that reads the record itself.
+    async fn decide_loaded<T>(
+        &self,
+        id: &InstallationId,
+        decide: impl Fn(&Loaded) -> Result<Decision<T>, WriteError>,
+    ) -> Result<(T, Vec<u8>), WriteError> {
         for _ in 0..ATTEMPTS {
             let loaded = self.backend.load(id).await?;
-            let current = parse(id, &loaded)?;
-            match decide(current.as_ref(), loaded.now) {
+            match decide(&loaded)? {
                 Decision::Leave(outcome) => return Ok((outcome, loaded.revision())),
                 Decision::Write(next, outcome) => {
-                    let swap = swap(&next, &loaded);
+                    let swap = swap(&next, &loaded)?;
                     let revision = swap.revision();
                     if self.backend.swap(swap).await? {
                         return Ok((outcome, revision));
@@ -437,9 +454,24 @@ fn parse(id: &InstallationId, loaded: &Loaded) -> Result<Option<Installation>, W
 }
 
 /// The write that turns what was read into `next`: only what differs.
-fn swap(next: &Installation, loaded: &Loaded) -> Swap {
-    let access = next.access.to_fields().changed_from(&loaded.access);
-    let whole = next.to_fields();
+///
+/// # Errors
+/// When no reader could read what it would become.
+fn swap(next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
+    let (mut access, mut whole) = (next.access.to_fields(), next.to_fields());
+    Installation::from_fields(next.id.clone(), &access, &whole).map_err(|source| {
+        WriteError::Unwritable {
+            id: next.id.clone(),
+            source,
+        }
+    })?;
+    // What takes the place of a record for newer readers is for all readers.
+    for (fields, earlier) in [(&mut access, &loaded.access), (&mut whole, &loaded.refresh)] {
+        if earlier.check_schema().is_err() {
+            fields.any_reader();
+        }
+    }
+    let access = access.changed_from(&loaded.access);
     let removed = loaded
         .refresh
         .iter()
@@ -458,14 +490,18 @@ fn swap(next: &Installation, loaded: &Loaded) -> Swap {
         };
         change.to_message()
     });
-    Swap {
+    Ok(Swap {
         id: next.id.clone(),
         expected: loaded.revision(),
         access,
         refresh,
         removed,
         wake_at: next.due,
+        schedule: match next.intent {
+            Some(_) => Schedule::InDoubt,
+            None => Schedule::Due,
+        },
         expires_at: next.access.expires_at.filter(|_| is_refreshed),
         announce: announce.flatten(),
-    }
+    })
 }

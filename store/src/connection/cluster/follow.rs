@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use redis::aio::ConnectionLike;
@@ -31,6 +32,7 @@ pub(super) async fn draw(
     named: Arc<[Client]>,
     drawn: watch::Sender<Option<Arc<Told>>>,
     doubt: Arc<Notify>,
+    switches: Arc<AtomicU64>,
 ) {
     let mut servers: HashMap<Place, Server> = HashMap::new();
     let mut is_lost = false;
@@ -51,6 +53,8 @@ pub(super) async fn draw(
                 }
                 if former.is_some_and(|former| !former.map.has_masters_of(&told.map)) {
                     info!("the Cluster has other masters");
+                    // First: no command reaches them before they count.
+                    switches.fetch_add(1, Ordering::AcqRel);
                 }
                 drawn.send_replace(Some(Arc::new(told)));
             }

@@ -1,5 +1,6 @@
 //! Which node of a Cluster serves which key.
 
+use std::collections::BTreeSet;
 use std::ops::RangeInclusive;
 
 use redis::{Arg, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Value};
@@ -39,6 +40,12 @@ impl SlotMap {
         nodes.first()
     }
 
+    /// The masters that have slots, each once.
+    pub(super) fn masters(&self) -> BTreeSet<Place> {
+        let first = |(_, nodes): &(_, Vec<Place>)| nodes.first().cloned();
+        self.0.iter().filter_map(first).collect()
+    }
+
     /// Whether both name the same masters for the same slots.
     pub(super) fn has_masters_of(&self, other: &Self) -> bool {
         let masters = |map: &Self| -> Vec<_> {
@@ -50,6 +57,7 @@ impl SlotMap {
         masters(self) == masters(other)
     }
 
+    /// Each master once.
     /// Masters and replicas, each as often as it is named.
     pub(super) fn nodes(&self) -> impl Iterator<Item = &Place> {
         self.0.iter().flat_map(|(_, nodes)| nodes)
@@ -191,6 +199,8 @@ mod tests {
         assert_eq!(map.master(99), Some(&("a".to_owned(), 1)));
         assert_eq!(map.master(100), Some(&("teller".to_owned(), 3)));
         assert_eq!(map.nodes().count(), 3);
+        let masters = [("a".to_owned(), 1), ("teller".to_owned(), 3)];
+        assert_eq!(map.masters(), BTreeSet::from(masters));
         assert_eq!(SlotMap::default().master(0), None);
     }
 }

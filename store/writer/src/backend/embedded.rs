@@ -6,14 +6,18 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
-use store::clock::StoreClock;
+use store::clock::{Moment, StoreClock};
 use store::reader::{ReadError, Reads};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
-use super::{Answer, Backend, Confirmation, DEPTH, Loaded, REVISION, Stock, Swap, Upcoming};
+use super::{
+    Answer, Backend, Confirmation, DEPTH, Held, Loaded, REVISION, Schedule, Stock, Swap, Upcoming,
+};
+use crate::check::{ClockReading, Facts, Info, ProbeError};
 use crate::durable::{Durable, DurableError};
+use crate::identity::{Servers, StoreId, StoreMark};
 use crate::writer::WriteError;
 
 /// `(key, field) → value`.
@@ -118,6 +122,82 @@ impl Backend for Embedded {
         })
     }
 
+    fn mark(&self) -> Answer<'_, Option<StoreMark>> {
+        Box::pin(async move {
+            let fields = self.hash(keys::STORE).map_err(unavailable)?;
+            Ok(marked(&fields))
+        })
+    }
+
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark> {
+        let mark = mark.clone();
+        Box::pin(self.write(move |store| {
+            let mut hashes = store.open_table(HASHES)?;
+            let is_marked = hashes.get((keys::STORE, "id"))?.is_some();
+            if !is_marked {
+                let format = mark.format.to_string();
+                hashes.insert((keys::STORE, "id"), mark.id.as_str().as_bytes())?;
+                hashes.insert((keys::STORE, "format"), format.as_bytes())?;
+                return Ok(mark);
+            }
+            let mut fields = Fields::new();
+            for name in ["id", "format"] {
+                if let Some(value) = hashes.get((keys::STORE, name))? {
+                    fields.set_bytes(name, value.value().to_vec());
+                }
+            }
+            Ok(marked(&fields).unwrap_or(mark))
+        }))
+    }
+
+    /// One file, which loses nothing that it confirmed.
+    fn servers(&self) -> Answer<'_, Option<Servers>> {
+        Box::pin(async { Ok(Some(Servers::one("file", ""))) })
+    }
+
+    /// A file loses nothing by itself, and the disk is left alone.
+    fn tide<'a>(&'a self, _: &'a str, _: i64) -> Answer<'a, Vec<Held>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn encounters(&self) -> u64 {
+        0
+    }
+
+    fn file(&self) -> Option<&Durable> {
+        Some(&self.file)
+    }
+
+    /// Its time is this machine's when the process began.
+    fn facts(&self) -> Answer<'_, Vec<Facts>> {
+        Box::pin(async {
+            Ok(vec![Facts {
+                server: "store.redb".to_owned(),
+                info: Some(Info::default()),
+                config: None,
+                clock: ClockReading {
+                    told: now(),
+                    here: Timestamp::of_this_machine(),
+                    at: Moment::now(),
+                },
+                replicas_wanted: 0,
+            }])
+        })
+    }
+
+    fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>> {
+        let key = keys::probe(partition, &store::random::hex::<8>());
+        Box::pin(async move {
+            let refused = |reason| ProbeError::NoWrites(Box::new(reason));
+            self.file.ready_to_spend().map_err(refused)?;
+            let ttl = Duration::from_secs(60);
+            let written = self.remember(&key, "1", ttl).await;
+            written.map_err(ProbeError::Away)?;
+            let is_there = self.forget(&key).await.map_err(ProbeError::Away)?;
+            is_there.then_some(()).ok_or(ProbeError::Forgot)
+        })
+    }
+
     /// One file, one copy.
     fn can_fail_over(&self) -> bool {
         false
@@ -129,6 +209,7 @@ impl Backend for Embedded {
 
     fn claim(
         &self,
+        schedule: Schedule,
         partition: u8,
         limit: usize,
         by: Timestamp,
@@ -136,7 +217,7 @@ impl Backend for Embedded {
     ) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
             self.write(move |store| {
-                let key = keys::due(partition);
+                let key = schedule.key(partition);
                 let now = now();
                 let due: Vec<String> = {
                     let sorted = store.open_table(SORTED)?;
@@ -160,13 +241,15 @@ impl Backend for Embedded {
     fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
         let id = id.clone();
         Box::pin(self.write(move |store| {
-            let key = keys::due(id.partition());
-            let scores = store.open_table(SCORES)?;
-            let planned = scores.get((key.as_str(), id.as_str()))?;
-            let planned = planned.map(|score| score.value());
-            drop(scores);
-            if planned.is_some_and(|planned| at.as_millis() < planned) {
-                set_score(store, &key, id.as_str(), Some(at.as_millis()))?;
+            for schedule in Schedule::ALL {
+                let key = schedule.key(id.partition());
+                let scores = store.open_table(SCORES)?;
+                let planned = scores.get((key.as_str(), id.as_str()))?;
+                let planned = planned.map(|score| score.value());
+                drop(scores);
+                if planned.is_some_and(|planned| at.as_millis() < planned) {
+                    set_score(store, &key, id.as_str(), Some(at.as_millis()))?;
+                }
             }
             Ok(())
         }))
@@ -174,19 +257,20 @@ impl Backend for Embedded {
 
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
         let id = id.clone();
-        Box::pin(
-            self.write(move |store| {
-                set_score(store, &keys::due(id.partition()), id.as_str(), None)
-            }),
-        )
+        Box::pin(self.write(move |store| {
+            for schedule in Schedule::ALL {
+                set_score(store, &schedule.key(id.partition()), id.as_str(), None)?;
+            }
+            Ok(())
+        }))
     }
 
-    fn upcoming(&self) -> Answer<'_, Upcoming> {
+    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming> {
         Box::pin(async move {
             let mut scheduled = Vec::new();
             for partition in 0..=u8::MAX {
                 let heads = self
-                    .sorted(&keys::due(partition), DEPTH)
+                    .sorted(&schedule.key(partition), DEPTH)
                     .map_err(unavailable)?;
                 let times = heads.iter().map(|(at, _)| Timestamp::from_millis(*at));
                 scheduled.extend(times.map(|at| (partition, at)));
@@ -297,6 +381,38 @@ impl Backend for Embedded {
         Box::pin(async move { self.string(key).map_err(unavailable) })
     }
 
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<&'a str>,
+        next: Option<&'a str>,
+        ttl: Duration,
+    ) -> Answer<'a, bool> {
+        let key = key.to_owned();
+        let (expected, next) = (expected.map(str::to_owned), next.map(str::to_owned));
+        Box::pin(self.write(move |store| {
+            let mut strings = store.open_table(STRINGS)?;
+            let now = now();
+            let live = strings
+                .get(key.as_str())?
+                .filter(|held| held.value().1 > now.as_millis())
+                .map(|held| held.value().0.to_owned());
+            if live != expected {
+                return Ok(false);
+            }
+            match next {
+                Some(next) => {
+                    let end = (now + ttl).as_millis();
+                    strings.insert(key.as_str(), (next.as_str(), end))?;
+                }
+                None => {
+                    strings.remove(key.as_str())?;
+                }
+            }
+            Ok(true)
+        }))
+    }
+
     fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
         let key = key.to_owned();
         Box::pin(self.write(move |store| {
@@ -340,6 +456,14 @@ impl Reads for Embedded {
     }
 }
 
+fn marked(fields: &Fields) -> Option<StoreMark> {
+    let text = |name| std::str::from_utf8(fields.bytes(name).ok()?).ok();
+    Some(StoreMark {
+        id: StoreId::from_text(text("id")?.to_owned()),
+        format: text("format")?.parse().ok()?,
+    })
+}
+
 fn read_hash(
     hashes: &ReadOnlyTable<(&str, &str), &[u8]>,
     key: &str,
@@ -377,7 +501,9 @@ fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, redb::Error> {
         swap.wake_at.map(Timestamp::as_millis),
         swap.expires_at.map_or(NEVER, Timestamp::as_millis),
     );
-    set_score(store, &keys::due(partition), swap.id.as_str(), wake)?;
+    let (on, off) = (swap.schedule, swap.schedule.other());
+    set_score(store, &off.key(partition), swap.id.as_str(), None)?;
+    set_score(store, &on.key(partition), swap.id.as_str(), wake)?;
     set_score(
         store,
         &keys::expiry(partition),

@@ -1,6 +1,8 @@
 //! The store in Redis.
 
 mod confirm;
+mod facts;
+mod identity;
 mod script;
 
 use std::collections::HashMap;
@@ -8,13 +10,17 @@ use std::future::Future;
 use std::time::Duration;
 
 use futures_util::FutureExt;
-use futures_util::future::join_all;
+use futures_util::future::{BoxFuture, join_all};
 use redis::{AsyncCommands, Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind};
 use store::connection::{BadAddress, CommandError, Connection, Link};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 
-use super::{Answer, Backend, Confirmation, DEPTH, Loaded, REVISION, Stock, Swap, Upcoming};
+use super::{
+    Answer, Backend, Confirmation, DEPTH, Held, Loaded, REVISION, Schedule, Stock, Swap, Upcoming,
+};
+use crate::check::{Facts, ProbeError};
+use crate::identity::{Servers, StoreMark};
 use crate::writer::WriteError;
 use confirm::Confirmer;
 use script::Script;
@@ -23,13 +29,20 @@ use tokio::time::timeout;
 /// How long a Cluster's part of the whole is waited for where the other parts are of use without it.
 const GLANCE: Duration = Duration::from_millis(500);
 
+/// How long a probe's value stays where it could not be deleted.
+const PROBE: Duration = Duration::from_secs(60);
+
 pub struct RedisBackend {
     link: Link,
     /// `None`: what the master has written is written.
     confirmer: Option<Confirmer>,
+    /// How many replicas must have a write.
+    replicas: usize,
     load: Script,
     swap: Script,
     claim: Script,
+    replace: Script,
+    take: Script,
 }
 
 impl RedisBackend {
@@ -46,9 +59,12 @@ impl RedisBackend {
         Ok(Self {
             link,
             confirmer,
-            load: Script::new(include_str!("redis/load.lua")),
+            replicas,
+            load: Script::unique(include_str!("redis/load.lua")),
             swap: Script::new(include_str!("redis/swap.lua")),
             claim: Script::new(include_str!("redis/claim.lua")),
+            replace: Script::new(include_str!("redis/replace.lua")),
+            take: Script::new(include_str!("redis/take.lua")),
         })
     }
 
@@ -114,8 +130,9 @@ impl Backend for RedisBackend {
             let mut call = self.swap.on([
                 keys::access(&swap.id),
                 keys::refresh(&swap.id),
-                keys::due(partition),
+                swap.schedule.key(partition),
                 keys::expiry(partition),
+                swap.schedule.other().key(partition),
             ]);
             call.arg(swap.id.as_str())
                 .arg(&swap.expected)
@@ -141,6 +158,54 @@ impl Backend for RedisBackend {
         })
     }
 
+    fn mark(&self) -> Answer<'_, Option<StoreMark>> {
+        Box::pin(identity::mark(self))
+    }
+
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark> {
+        Box::pin(identity::make_mark(self, mark))
+    }
+
+    fn servers(&self) -> Answer<'_, Option<Servers>> {
+        Box::pin(identity::servers(&self.link))
+    }
+
+    fn tide<'a>(&'a self, name: &'a str, number: i64) -> Answer<'a, Vec<Held>> {
+        Box::pin(async move {
+            let write = |partition| identity::tide(partition, name, number);
+            if self.link.is_cluster() {
+                let held = self.of_all_partitions(write).await?;
+                return Ok(held.into_iter().map(Result::ok).collect());
+            }
+            let write = write(0);
+            let held = self.run(async |mut redis: Connection| write.query_async(&mut redis).await);
+            Ok(vec![Some(held.await?)])
+        })
+    }
+
+    fn encounters(&self) -> u64 {
+        self.load.unknown() + self.link.switches()
+    }
+
+    fn facts(&self) -> Answer<'_, Vec<Facts>> {
+        Box::pin(facts::of_masters(&self.link, self.replicas))
+    }
+
+    fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>> {
+        Box::pin(async move {
+            let value = store::random::hex::<8>();
+            let key = keys::probe(partition, &value);
+            let written = self.remember(&key, &value, PROBE).await;
+            written.map_err(|error| refused(error, ProbeError::NoWrites))?;
+            let call = self.take.on([key]);
+            let taken: Result<Option<String>, _> = self.run(|redis| call.run(redis)).await;
+            let taken = taken.map_err(|error| refused(error, ProbeError::NoScripts))?;
+            (taken == Some(value))
+                .then_some(())
+                .ok_or(ProbeError::Forgot)
+        })
+    }
+
     fn can_fail_over(&self) -> bool {
         self.confirmer.is_some()
     }
@@ -160,13 +225,14 @@ impl Backend for RedisBackend {
 
     fn claim(
         &self,
+        schedule: Schedule,
         partition: u8,
         limit: usize,
         by: Timestamp,
         claim: Duration,
     ) -> Answer<'_, Vec<InstallationId>> {
         Box::pin(async move {
-            let mut call = self.claim.on([keys::due(partition)]);
+            let mut call = self.claim.on([schedule.key(partition)]);
             call.arg(limit).arg(by.as_millis()).arg(millis(claim));
             let ids: Vec<String> = self.run(|redis| call.run(redis)).await?;
             Ok(parse_ids(&ids))
@@ -175,30 +241,33 @@ impl Backend for RedisBackend {
 
     fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
         Box::pin(async move {
-            let mut command = redis::cmd("ZADD");
-            command
-                .arg(keys::due(id.partition()))
-                .arg("XX")
-                .arg("LT")
-                .arg(at.as_millis())
-                .arg(id.as_str());
-            self.run(async |mut redis: Connection| command.query_async(&mut redis).await)
+            let mut sooner = redis::pipe();
+            for schedule in Schedule::ALL {
+                let key = schedule.key(id.partition());
+                let command = sooner.cmd("ZADD").arg(key).arg("XX").arg("LT");
+                command.arg(at.as_millis()).arg(id.as_str()).ignore();
+            }
+            self.run(async |mut redis: Connection| sooner.query_async(&mut redis).await)
                 .await
         })
     }
 
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
         Box::pin(async move {
-            let key = keys::due(id.partition());
-            self.run(async |mut redis: Connection| redis.zrem(key, id.as_str()).await)
+            let mut remove = redis::pipe();
+            for schedule in Schedule::ALL {
+                let key = schedule.key(id.partition());
+                remove.zrem(key, id.as_str()).ignore();
+            }
+            self.run(async |mut redis: Connection| remove.query_async(&mut redis).await)
                 .await
         })
     }
 
-    fn upcoming(&self) -> Answer<'_, Upcoming> {
+    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming> {
         Box::pin(async move {
             let now = self.time().await?;
-            let next = |partition| heads(&keys::due(partition), DEPTH);
+            let next = |partition| heads(&schedule.key(partition), DEPTH);
             look_ahead(now, self.of_all_partitions(next).await?)
         })
     }
@@ -339,6 +408,22 @@ impl Backend for RedisBackend {
         })
     }
 
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<&'a str>,
+        next: Option<&'a str>,
+        ttl: Duration,
+    ) -> Answer<'a, bool> {
+        Box::pin(async move {
+            let mut call = self.replace.on([key.to_owned()]);
+            call.arg(expected.unwrap_or_default())
+                .arg(next.unwrap_or_default())
+                .arg(millis(ttl));
+            self.run(|redis| call.run(redis)).await
+        })
+    }
+
     fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
         Box::pin(async move {
             self.run(async |mut redis: Connection| redis.del(key).await)
@@ -413,6 +498,22 @@ fn millis(duration: Duration) -> u64 {
 
 fn parse_ids(ids: &[String]) -> Vec<InstallationId> {
     ids.iter().filter_map(|id| id.parse().ok()).collect()
+}
+
+/// A refusal as what it means for a probe.
+fn refused(
+    error: WriteError,
+    meaning: impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> ProbeError,
+) -> ProbeError {
+    match error {
+        WriteError::Refused(source) => meaning(source),
+        WriteError::Unavailable(_)
+        | WriteError::Unreadable { .. }
+        | WriteError::Unwritable { .. }
+        | WriteError::Contended(_)
+        | WriteError::Unknown(_)
+        | WriteError::Unconfirmed(_) => ProbeError::Away(error),
+    }
 }
 
 /// Whether Redis is away, or there and unwilling.

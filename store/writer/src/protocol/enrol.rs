@@ -2,17 +2,46 @@
 
 use std::collections::BTreeMap;
 
-use store::record::{Status, StoredAccess};
+use store::record::{Fields, Status, StoredAccess};
 use store::seal::Sealed;
 use store::{Generation, InstallationId, Timestamp};
 
 use crate::grant::{Enrolment, Fingerprint};
 use crate::installation::{Chain, Installation, LastError};
 
+/// What an enrolment must know of the record whose place it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Earlier {
+    pub generation: Generation,
+    pub installed_at: Timestamp,
+}
+
+impl Earlier {
+    #[must_use]
+    pub fn of(known: &Installation) -> Self {
+        Self {
+            generation: known.access.generation,
+            installed_at: known.installed_at,
+        }
+    }
+
+    /// As far as it can be told of a record that cannot be read as a whole.
+    #[must_use]
+    pub fn of_fields(access: &Fields, refresh: &Fields, now: Timestamp) -> Self {
+        Self {
+            generation: access.parse("gen").unwrap_or(Generation::FIRST),
+            installed_at: refresh
+                .parse("made")
+                .map_or(now, Timestamp::from_millis)
+                .min(now),
+        }
+    }
+}
+
 /// The generation that an enrolment would have: the next one, so that every cached copy is older.
 #[must_use]
-pub fn generation_for(current: Option<&Installation>) -> Generation {
-    current.map_or(Generation::FIRST, |known| known.access.generation.next())
+pub fn generation_for(earlier: Option<Earlier>) -> Generation {
+    earlier.map_or(Generation::FIRST, |known| known.generation.next())
 }
 
 /// A customer consented: a new chain begins, whatever was before.
@@ -21,7 +50,7 @@ pub fn generation_for(current: Option<&Installation>) -> Generation {
 #[must_use]
 pub fn enrol(
     id: InstallationId,
-    current: Option<&Installation>,
+    earlier: Option<Earlier>,
     enrolment: &Enrolment,
     sealed: SealedTokens,
     due: Option<Timestamp>,
@@ -45,7 +74,7 @@ pub fn enrol(
             token: sealed.access,
             expires_at: enrolment.expires_at,
             lifetime: enrolment.lifetime,
-            generation: generation_for(current),
+            generation: generation_for(earlier),
             status,
             location: enrolment.location.clone(),
             company: enrolment.company.clone(),
@@ -56,8 +85,9 @@ pub fn enrol(
         intent: None,
         alternates: BTreeMap::new(),
         failures: 0,
+        refused: None,
         last_error: None,
-        installed_at: current.map_or(now, |known| known.installed_at),
+        installed_at: earlier.map_or(now, |known| known.installed_at),
         consented_at: now,
         refreshed_at: Some(now),
         due,

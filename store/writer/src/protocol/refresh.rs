@@ -7,10 +7,17 @@ use store::seal::Sealed;
 use store::{Generation, Timestamp};
 
 use crate::grant::{Fingerprint, Grant, Link};
-use crate::installation::{Alternate, Chain, Installation, Intent, IntentId, LastError};
+use crate::installation::{
+    Alternate, Chain, Installation, Intent, IntentId, LastError, LateReader,
+};
 
-/// For how long GHL answers a repeated spend with the same successor.
-pub const GRACE: Duration = Duration::from_secs(30);
+use super::refused;
+
+/// For how long GHL answers a repeated spend with the same successor, unless a setting says
+/// otherwise.
+pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
+/// For how long a broker that reads a late answer is believed to do so without saying so again.
+pub const LATE_NOTE: Duration = Duration::from_secs(30);
 /// How long an answer in somebody's journal is waited for at a time.
 const SETTLE: Duration = Duration::from_secs(1);
 
@@ -21,40 +28,76 @@ pub enum Begin {
     Go { next: Box<Installation>, link: Link },
     /// No: another broker is at it until then.
     Busy { holder: String, until: Timestamp },
+    /// No, as above. The intent ends later than any intent of now could, since the store's clock
+    /// was set back: it ends sooner once this is stored.
+    Cap {
+        next: Box<Installation>,
+        until: Timestamp,
+    },
+    /// No: nobody has sent this token yet, and new tokens are not spent now.
+    Held,
     /// No: the token that was asked to be replaced already is.
     Superseded,
     /// No: there is nothing to refresh with.
     NotRefreshable(Status),
 }
 
-/// Decides whether the refresh token may be spent by `intent` now.
-///
-/// `unless_past`: do nothing if the generation is already above it. `is_settling`: the store has
-/// just come back, and whoever holds an answer for it in a journal is about to commit it.
+/// What an attempt to refresh wants, and what it may do.
+#[derive(Debug, Clone)]
+pub struct Attempt {
+    pub intent: Intent,
+    /// Do nothing if the generation is already above it.
+    pub unless_past: Option<Generation>,
+    /// The store has just come back, and whoever holds an answer for it in a journal is about to
+    /// commit it.
+    pub is_settling: bool,
+    /// Whether a token that nobody has sent yet may be spent now.
+    pub may_spend_new: bool,
+    /// Whether an installation that was given up is tried all the same.
+    pub may_try_invalid: bool,
+    /// For how long GHL repeats an answer.
+    pub grace: Duration,
+}
+
+/// Decides whether the refresh token may be spent by the attempt now.
 #[must_use]
-pub fn begin(
-    current: &Installation,
-    intent: Intent,
-    unless_past: Option<Generation>,
-    is_settling: bool,
-    now: Timestamp,
-) -> Begin {
+pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin {
+    let intent = attempt.intent;
     let Some(link) = current.link() else {
         return Begin::NotRefreshable(current.access.status);
     };
     match current.access.status {
         Status::Active | Status::Paused => {}
+        Status::Invalid if attempt.may_try_invalid => {}
         dead @ (Status::Invalid | Status::Revoked | Status::Static) => {
             return Begin::NotRefreshable(dead);
         }
     }
-    if unless_past.is_some_and(|past| link.generation > past) {
+    if attempt
+        .unless_past
+        .is_some_and(|past| link.generation > past)
+    {
         return Begin::Superseded;
     }
+    let longest = intent.until.since(intent.opened_at);
     let intent = match &current.intent {
+        None if !attempt.may_spend_new => return Begin::Held,
         None => intent,
         // Our own write, whose acknowledgement was lost.
         Some(open) if open.id == intent.id => open.clone(),
+        Some(open) if open.until > now + longest => {
+            let until = now + longest;
+            let mut next = current.clone();
+            next.due = Some(until);
+            next.intent = Some(Intent {
+                until,
+                ..open.clone()
+            });
+            return Begin::Cap {
+                next: Box::new(next),
+                until,
+            };
+        }
         Some(open) if now < open.until => {
             return Begin::Busy {
                 holder: open.holder.clone(),
@@ -62,20 +105,26 @@ pub fn begin(
             };
         }
         // GHL would not repeat its answer any more: better to wait for the one who may have it.
-        Some(open)
-            if is_settling
-                && open.holder != intent.holder
-                && now.since(open.first_spent_at) >= GRACE =>
-        {
-            return Begin::Busy {
-                holder: open.holder.clone(),
-                until: now + SETTLE,
-            };
+        Some(open) if now.since(open.first_spent_at) >= attempt.grace => {
+            let settles = attempt.is_settling && open.holder != intent.holder;
+            let reads_late = late_reader(open, &intent.holder, now);
+            match (settles, reads_late) {
+                (_, Some(late)) => {
+                    return Begin::Busy {
+                        holder: late.broker.clone(),
+                        until: late.until,
+                    };
+                }
+                (true, None) => {
+                    return Begin::Busy {
+                        holder: open.holder.clone(),
+                        until: now + SETTLE,
+                    };
+                }
+                (false, None) => take_over(open, intent),
+            }
         }
-        Some(unknown) => Intent {
-            first_spent_at: unknown.first_spent_at,
-            ..intent
-        },
+        Some(unknown) => take_over(unknown, intent),
     };
     let mut next = current.clone();
     // If nobody finishes what begins here, it is looked at again then.
@@ -85,6 +134,23 @@ pub fn begin(
         next: Box::new(next),
         link,
     }
+}
+
+/// The attempt that follows one whose outcome is unknown.
+fn take_over(unknown: &Intent, intent: Intent) -> Intent {
+    Intent {
+        first_spent_at: unknown.first_spent_at,
+        late: unknown.late.clone(),
+        ..intent
+    }
+}
+
+/// Another broker that still reads a late answer for this intent. A note that ends later than any
+/// note of now could was written before the store's clock was set back.
+fn late_reader<'a>(open: &'a Intent, me: &str, now: Timestamp) -> Option<&'a LateReader> {
+    open.late
+        .as_ref()
+        .filter(|late| late.broker != me && late.until > now && late.until <= now + LATE_NOTE)
 }
 
 /// What a granted token pair does to the record.
@@ -151,6 +217,7 @@ pub fn commit(
             refresh_token: tokens.refresh,
         });
         next.intent = None;
+        next.refused = None;
         // Siblings of links before the one that was just spent died with it.
         next.alternates.retain(|kept, alternate| {
             *kept != fingerprint && alternate.spent_generation >= link.generation
@@ -178,6 +245,7 @@ pub fn commit(
     if next.access.status == Status::Invalid {
         // It was given up before this one could be tried.
         next.access.status = Status::Active;
+        next.refused = None;
         next.due = Some(now);
     }
     Commit::Keep(Box::new(next))
@@ -192,8 +260,8 @@ pub enum Refusal {
     Unknown,
     /// The location is not active at GHL; the token is unspent.
     Paused,
-    /// GHL refuses this token for good.
-    Terminal,
+    /// GHL refuses this token. A first refusal may be wrong: see [`refused`].
+    Refused,
 }
 
 /// What went wrong, and when to try again.
@@ -201,8 +269,10 @@ pub enum Refusal {
 pub struct Verdict {
     pub refusal: Refusal,
     pub error: LastError,
-    /// From now; not looked at where the refusal is terminal.
+    /// From now; not looked at where the token is refused.
     pub retry_in: Duration,
+    /// The broker that goes on reading the answer, if it may still come.
+    pub late_reader: Option<String>,
 }
 
 /// What a refusal does to the record.
@@ -229,7 +299,7 @@ pub fn give_back(
         Some(open) if current.link().as_ref() == Some(link) => open.is_repeat(),
         Some(_) | None => return Give::Superseded,
     };
-    if let (Refusal::Terminal, Some(kept)) = (verdict.refusal, current.alternates.keys().next()) {
+    if let (Refusal::Refused, Some(kept)) = (verdict.refusal, current.alternates.keys().next()) {
         return Give::Adopt(kept.clone());
     }
     let mut next = current.clone();
@@ -240,18 +310,55 @@ pub fn give_back(
         // An earlier attempt may have spent the token all the same.
         Refusal::Unspent if is_repeat => close(&mut next, now),
         Refusal::Unspent => next.intent = None,
-        Refusal::Unknown => close(&mut next, now),
+        Refusal::Unknown => {
+            close(&mut next, now);
+            note_late_reader(&mut next, verdict.late_reader.as_deref(), now);
+        }
         Refusal::Paused => {
             next.intent = None;
             next.access.status = Status::Paused;
         }
-        Refusal::Terminal => {
+        Refusal::Refused => {
+            let refused = refused::again(current, is_repeat, now);
             next.intent = None;
-            next.access.status = Status::Invalid;
-            next.due = None;
+            next.access.status = refused::status(&refused);
+            next.due = refused::next_try(&refused, now);
+            next.refused = Some(refused);
         }
     }
     Give::Apply(Box::new(next))
+}
+
+fn note_late_reader(next: &mut Installation, reader: Option<&str>, now: Timestamp) {
+    if let (Some(open), Some(broker)) = (&mut next.intent, reader) {
+        open.late = Some(LateReader {
+            broker: broker.to_owned(),
+            until: now + LATE_NOTE,
+        });
+    }
+}
+
+/// Notes that `broker` still reads a late answer for `link`, or has stopped to. `None` where that
+/// is old news.
+#[must_use]
+pub fn read_late(
+    current: &Installation,
+    link: &Link,
+    broker: &str,
+    is_reading: bool,
+    now: Timestamp,
+) -> Option<Installation> {
+    current.intent.as_ref()?;
+    if current.link().as_ref() != Some(link) {
+        return None;
+    }
+    let mut next = current.clone();
+    if is_reading {
+        note_late_reader(&mut next, Some(broker), now);
+    } else if let Some(open) = &mut next.intent {
+        open.late.take_if(|late| late.broker == broker)?;
+    }
+    Some(next)
 }
 
 /// Takes back the intent `intent`, for which nothing was sent, so that it is tried again after
@@ -315,6 +422,7 @@ pub fn abandon(
                 opened_at: now,
                 until: now,
                 first_spent_at: now - Duration::from_millis(1),
+                late: None,
             });
         }
     }
@@ -363,6 +471,7 @@ pub fn adopt(
         refresh_token: tokens.refresh,
     });
     next.intent = None;
+    next.refused = None;
     next.due = Some(now);
     Some(next)
 }

@@ -7,13 +7,13 @@ use store::{Generation, InstallationId, Timestamp, UserType};
 
 use super::*;
 use crate::grant::{Enrolment, Grant, Link};
-use crate::installation::{Installation, Intent, IntentId, LastError};
+use crate::installation::{Installation, Intent, IntentId, LastError, Refused};
 
-const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-const WINDOW: Duration = Duration::from_secs(13);
-const LIFETIME: Duration = Duration::from_secs(3600);
+pub(super) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+pub(super) const WINDOW: Duration = Duration::from_secs(13);
+pub(super) const LIFETIME: Duration = Duration::from_secs(3600);
 
-fn installed() -> Installation {
+pub(super) fn installed() -> Installation {
     let enrolment = Enrolment {
         access_token: "a1".into(),
         refresh_token: Some("r1".into()),
@@ -42,18 +42,30 @@ fn sealed(text: &str) -> Sealed {
     Sealed::from_bytes(text.as_bytes().to_vec())
 }
 
-fn intent(holder: &str, at: Timestamp) -> Intent {
+pub(super) fn intent(holder: &str, at: Timestamp) -> Intent {
     Intent {
         id: IntentId::random(),
         holder: holder.to_owned(),
         opened_at: at,
         until: at + WINDOW,
         first_spent_at: at,
+        late: None,
+    }
+}
+
+fn attempt(intent: Intent) -> Attempt {
+    Attempt {
+        intent,
+        unless_past: None,
+        is_settling: false,
+        may_spend_new: true,
+        may_try_invalid: false,
+        grace: DEFAULT_GRACE,
     }
 }
 
 fn begun(current: &Installation, intent: Intent, now: Timestamp) -> (Installation, Link) {
-    match begin(current, intent, None, false, now) {
+    match begin(current, attempt(intent), now) {
         Begin::Go { next, link } => (*next, link),
         other => panic!("{other:?}"),
     }
@@ -95,6 +107,20 @@ fn verdict(refusal: Refusal) -> Verdict {
         refusal,
         error: LastError::new("test", "", NOW),
         retry_in: Duration::from_secs(1),
+        late_reader: None,
+    }
+}
+
+/// An installation that GHL refused so often that the next refusal is the last.
+fn almost_invalid(installation: Installation) -> Installation {
+    Installation {
+        refused: Some(Refused {
+            generation: installation.access.generation,
+            times: REFUSALS_TO_INVALID - 1,
+            since: NOW,
+            after_lost_answer: false,
+        }),
+        ..installation
     }
 }
 
@@ -116,7 +142,7 @@ fn another_broker_steps_aside_until_the_intent_is_over_and_then_takes_it_over() 
     let first = installed();
     let (open, _) = begun(&first, intent("b1", NOW), NOW);
     let early = NOW + WINDOW - Duration::from_millis(1);
-    let busy = begin(&open, intent("b2", early), None, false, early);
+    let busy = begin(&open, attempt(intent("b2", early)), early);
     assert!(matches!(busy, Begin::Busy { until, .. } if until == NOW + WINDOW));
     let late = NOW + WINDOW;
     let (taken, _) = begun(&open, intent("b2", late), late);
@@ -199,7 +225,11 @@ fn after_an_outage_whoever_may_hold_the_answer_comes_first() {
     let at = |seconds| NOW + Duration::from_secs(seconds);
     let begin_at = |holder, seconds, is_settling| {
         let now = at(seconds);
-        begin(&open, intent(holder, now), None, is_settling, now)
+        let attempt = Attempt {
+            is_settling,
+            ..attempt(intent(holder, now))
+        };
+        begin(&open, attempt, now)
     };
     assert!(matches!(begin_at("b2", 40, true), Begin::Busy { .. }));
     assert!(
@@ -229,8 +259,11 @@ fn a_refresh_that_was_asked_for_twice_happens_once() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link, "r2"));
-    let past_first = Some(Generation::FIRST);
-    let again = begin(&second, intent("b2", NOW), past_first, false, NOW);
+    let past_first = Attempt {
+        unless_past: Some(Generation::FIRST),
+        ..attempt(intent("b2", NOW))
+    };
+    let again = begin(&second, past_first, NOW);
     assert_eq!(again, Begin::Superseded);
 }
 
@@ -239,7 +272,7 @@ fn the_dead_and_the_static_are_not_refreshed() {
     for status in [Status::Invalid, Status::Revoked, Status::Static] {
         let mut dead = installed();
         dead.access.status = status;
-        let began = begin(&dead, intent("b1", NOW), None, false, NOW);
+        let began = begin(&dead, attempt(intent("b1", NOW)), NOW);
         assert_eq!(began, Begin::NotRefreshable(status));
     }
 }
@@ -266,9 +299,9 @@ fn an_answer_that_the_chain_went_past_is_not_kept_for_an_answer_that_is_ahead_to
     let third = applied(&second, &grant(&second, second.link().unwrap(), "r3"));
     assert_eq!(committed(&third, &late), Commit::Kept);
     let mine = intent("b1", NOW);
-    let (open, link) = begun(&third, mine.clone(), NOW);
-    let terminal = verdict(Refusal::Terminal);
-    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &terminal, NOW) else {
+    let (open, link) = begun(&almost_invalid(third.clone()), mine.clone(), NOW);
+    let refused_again = verdict(Refusal::Refused);
+    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &refused_again, NOW) else {
         panic!("a spent token was put in the place of a newer one");
     };
     let revived = applied(&dead, &grant(&third, link, "r4"));
@@ -306,16 +339,21 @@ fn an_answer_for_a_former_consent_never_replaces_the_new_one() {
 
 #[test]
 fn an_answer_revives_an_installation_that_was_given_up_too_early() {
-    let first = installed();
+    let first = almost_invalid(installed());
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
-    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &verdict(Refusal::Terminal), NOW)
+    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &verdict(Refusal::Refused), NOW)
     else {
         panic!("not applied");
     };
-    assert_eq!((dead.access.status, dead.due), (Status::Invalid, None));
+    assert_eq!(dead.access.status, Status::Invalid);
+    assert!(
+        dead.due > Some(NOW + Duration::from_secs(30)),
+        "tried again"
+    );
     let revived = applied(&dead, &grant(&first, link, "r2"));
     assert_eq!(revived.access.status, Status::Active);
+    assert_eq!(revived.refused, None);
 }
 
 #[test]
@@ -368,11 +406,11 @@ fn a_refusal_that_comes_after_somebody_else_moved_on_is_old_news() {
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
-    let terminal = verdict(Refusal::Terminal);
-    let outcome = give_back(&second, &link, &mine.id, &terminal, NOW);
+    let refused_again = verdict(Refusal::Refused);
+    let outcome = give_back(&second, &link, &mine.id, &refused_again, NOW);
     assert_eq!(outcome, Give::Superseded);
     let (taken, _) = begun(&open, intent("b2", NOW + WINDOW), NOW + WINDOW);
-    let outcome = give_back(&taken, &link, &mine.id, &terminal, NOW + WINDOW);
+    let outcome = give_back(&taken, &link, &mine.id, &refused_again, NOW + WINDOW);
     assert_eq!(outcome, Give::Superseded);
 }
 
@@ -387,7 +425,7 @@ fn a_kept_token_is_tried_before_an_installation_is_given_up() {
     };
     let mine = intent("b1", NOW);
     let (open, refused) = begun(&keeper, mine.clone(), NOW);
-    let outcome = give_back(&open, &refused, &mine.id, &verdict(Refusal::Terminal), NOW);
+    let outcome = give_back(&open, &refused, &mine.id, &verdict(Refusal::Refused), NOW);
     assert_eq!(outcome, Give::Adopt(late.fingerprint()));
     let adopted = adopt(&open, &refused, &late, tokens(&late), NOW).unwrap();
     assert_eq!(adopted.link().unwrap().fingerprint, late.fingerprint());
@@ -401,9 +439,9 @@ fn a_token_that_is_kept_after_an_installation_was_given_up_is_tried() {
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
     let mine = intent("b1", NOW);
-    let (open, refused) = begun(&second, mine.clone(), NOW);
-    let terminal = verdict(Refusal::Terminal);
-    let Give::Apply(dead) = give_back(&open, &refused, &mine.id, &terminal, NOW) else {
+    let (open, refused) = begun(&almost_invalid(second), mine.clone(), NOW);
+    let refused_again = verdict(Refusal::Refused);
+    let Give::Apply(dead) = give_back(&open, &refused, &mine.id, &refused_again, NOW) else {
         panic!("not applied");
     };
     let late = grant(&first, link, "r2-other");
@@ -415,7 +453,7 @@ fn a_token_that_is_kept_after_an_installation_was_given_up_is_tried() {
         (Status::Active, Some(NOW))
     );
     let (open, refused) = begun(&revived, mine.clone(), NOW);
-    let outcome = give_back(&open, &refused, &mine.id, &terminal, NOW);
+    let outcome = give_back(&open, &refused, &mine.id, &refused_again, NOW);
     assert_eq!(outcome, Give::Adopt(late.fingerprint()));
 }
 
@@ -455,4 +493,89 @@ fn a_record_round_trips_through_its_fields() {
         let read = Installation::from_fields(record.id.clone(), &access, &refresh);
         assert_eq!(read, Ok(record));
     }
+}
+
+#[test]
+fn one_refusal_makes_an_installation_suspect_and_its_token_goes_on_serving() {
+    let first = installed();
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&first, mine.clone(), NOW);
+    let outcome = give_back(&open, &link, &mine.id, &verdict(Refusal::Refused), NOW);
+    let Give::Apply(suspect) = outcome else {
+        panic!("not applied");
+    };
+    assert!(suspect.is_suspect());
+    assert_eq!(suspect.access.status, Status::Active);
+    assert_eq!(suspect.due, Some(NOW + Duration::from_secs(10)));
+    let (open, link) = begun(&suspect, intent("b1", NOW), NOW);
+    let healed = applied(&open, &grant(&suspect, link, "r2"));
+    assert!(!healed.is_suspect());
+}
+
+#[test]
+fn an_invalid_installation_is_tried_by_the_schedule_and_by_force_alone() {
+    let mut dead = installed();
+    dead.access.status = Status::Invalid;
+    let forced = Attempt {
+        may_try_invalid: true,
+        ..attempt(intent("b1", NOW))
+    };
+    assert!(matches!(begin(&dead, forced, NOW), Begin::Go { .. }));
+}
+
+#[test]
+fn a_new_token_is_held_back_in_an_outage_and_one_in_doubt_is_not() {
+    let held = |current: &Installation, now| {
+        let attempt = Attempt {
+            may_spend_new: false,
+            ..attempt(intent("b2", now))
+        };
+        begin(current, attempt, now)
+    };
+    let first = installed();
+    assert_eq!(held(&first, NOW), Begin::Held);
+    let (open, _) = begun(&first, intent("b1", NOW), NOW);
+    let late = NOW + WINDOW;
+    assert!(matches!(held(&open, late), Begin::Go { .. }));
+}
+
+#[test]
+fn an_intent_that_a_clock_set_back_put_far_ahead_ends_within_its_window() {
+    let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
+    let earlier = NOW - Duration::from_secs(3600);
+    let outcome = begin(&open, attempt(intent("b2", earlier)), earlier);
+    let Begin::Cap { next, until } = outcome else {
+        panic!("{outcome:?}");
+    };
+    assert_eq!(until, earlier + WINDOW);
+    assert_eq!(next.due, Some(until));
+    let (taken, _) = begun(&next, intent("b2", until), until);
+    assert!(taken.intent.is_some());
+}
+
+#[test]
+fn a_token_is_not_sent_after_the_grace_while_another_broker_reads_a_late_answer() {
+    let first = installed();
+    let mine = intent("b1", NOW);
+    let (open, link) = begun(&first, mine.clone(), NOW);
+    let late = Verdict {
+        late_reader: Some("b1".to_owned()),
+        ..verdict(Refusal::Unknown)
+    };
+    let Give::Apply(unknown) = give_back(&open, &link, &mine.id, &late, NOW) else {
+        panic!("not applied");
+    };
+    let inside = NOW + Duration::from_secs(20);
+    let (repeated, _) = begun(&unknown, intent("b2", inside), inside);
+    let after = NOW + Duration::from_secs(40);
+    let told = read_late(&repeated, &link, "b1", true, after).unwrap();
+    let busy = begin(&told, attempt(intent("b3", after)), after);
+    assert!(matches!(busy, Begin::Busy { .. }), "{busy:?}");
+    let silent = after + LATE_NOTE + Duration::from_millis(1);
+    let (taken, _) = begun(&told, intent("b3", silent), silent);
+    assert_eq!(taken.intent.unwrap().first_spent_at, NOW);
+    let closed = read_late(&told, &link, "b1", false, after).unwrap();
+    assert_eq!(closed.intent.as_ref().unwrap().late, None);
+    let itself = begin(&told, attempt(intent("b1", after)), after);
+    assert!(matches!(itself, Begin::Go { .. }), "after a restart");
 }

@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use store::record::Unreadable;
-use store::{Generation, InstallationId, Status, Timestamp, UserType};
+use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp, UserType};
 use tracing::warn;
 
 use super::{Decision, Snapshot, StoreWriter, WriteError};
 use crate::grant::{Fingerprint, Grant, Link};
-use crate::installation::{Installation, Intent, IntentId, LastError, refresh_label};
+use crate::installation::{Installation, Intent, IntentId, LastError, Refused, refresh_label};
 use crate::lease::Lease;
 use crate::protocol::{self, Commit, Give, Tokens, Verdict};
 
@@ -25,10 +25,17 @@ pub struct Begun {
     pub link: Link,
     pub refresh_token: SecretString,
     pub user_type: UserType,
+    pub location: Option<LocationId>,
+    /// Not known of every location.
+    pub company: Option<CompanyId>,
     /// The store's time of the begin: what the new token's expiry is counted from.
     pub began_at: Timestamp,
     /// When this refresh token may first have been spent, where that was before this attempt.
     pub first_spent_at: Option<Timestamp>,
+    /// For how long GHL repeats an answer.
+    pub grace: Duration,
+    /// What GHL refused before of this token.
+    pub refused: Option<Refused>,
     /// Since the last success.
     pub failures: u32,
     /// What the last of them was.
@@ -44,7 +51,7 @@ impl Begun {
     pub fn grace_left(&self) -> Duration {
         let first = self.first_spent_at;
         first.map_or(Duration::ZERO, |first| {
-            (first + protocol::GRACE).since(self.began_at)
+            (first + self.grace).since(self.began_at)
         })
     }
 
@@ -52,7 +59,7 @@ impl Begun {
     #[must_use]
     pub fn is_past_grace(&self) -> bool {
         let first = self.first_spent_at;
-        first.is_some_and(|first| self.began_at.since(first) >= protocol::GRACE)
+        first.is_some_and(|first| self.began_at.since(first) >= self.grace)
     }
 
     /// Permission to ask for the same answer again, `elapsed` after this began, without the store's:
@@ -60,7 +67,7 @@ impl Begun {
     #[must_use]
     pub fn again(&self, elapsed: Duration) -> Option<Self> {
         let first = self.first_spent_at.unwrap_or(self.began_at);
-        if self.began_at.since(first) + elapsed + ON_ITS_WAY >= protocol::GRACE {
+        if self.began_at.since(first) + elapsed + ON_ITS_WAY >= self.grace {
             return None;
         }
         Some(Self {
@@ -69,8 +76,12 @@ impl Begun {
             link: self.link.clone(),
             refresh_token: self.refresh_token.clone(),
             user_type: self.user_type,
+            location: self.location.clone(),
+            company: self.company.clone(),
             began_at: self.began_at,
             first_spent_at: Some(first),
+            grace: self.grace,
+            refused: self.refused.clone(),
             failures: self.failures,
             last_error: self.last_error.clone(),
             expires_at: self.expires_at,
@@ -81,12 +92,33 @@ impl Begun {
 /// Whether a refresh may go out.
 #[derive(Debug)]
 pub enum Begin {
-    Go(Begun),
-    Busy { holder: String, until: Timestamp },
+    Go(Box<Begun>),
+    Busy {
+        holder: String,
+        until: Timestamp,
+    },
     Superseded,
     NotDue(Timestamp),
+    /// New tokens are not spent now, and this one is new.
+    Held,
     NotRefreshable(Status),
     Unknown,
+}
+
+/// Who begins an attempt, and under which conditions.
+#[derive(Debug, Clone, Copy)]
+pub struct Conditions<'a> {
+    /// The broker.
+    pub holder: &'a str,
+    /// How long the attempt may take to be sent.
+    pub window: Duration,
+    pub wanted: Wanted,
+    /// The store has just come back.
+    pub is_settling: bool,
+    /// Whether a token that nobody has sent yet may be spent now.
+    pub may_spend_new: bool,
+    /// For how long GHL repeats an answer.
+    pub grace: Duration,
 }
 
 /// What became of a granted token pair.
@@ -95,16 +127,47 @@ pub enum Committed {
     Applied {
         generation: Generation,
         due: Timestamp,
+        /// What the installation was before, if GHL had refused its token.
+        recovered: Option<Recovered>,
     },
     Duplicate,
     /// Not current, and kept.
     Kept,
 }
 
+/// An installation whose token GHL had refused has a token again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Recovered {
+    Suspect,
+    Invalid,
+}
+
+impl Recovered {
+    fn of(earlier: &Installation) -> Option<Self> {
+        match earlier.access.status {
+            Status::Invalid => Some(Self::Invalid),
+            Status::Active | Status::Paused if earlier.refused.is_some() => Some(Self::Suspect),
+            Status::Active | Status::Paused | Status::Revoked | Status::Static => None,
+        }
+    }
+
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Suspect => "suspect",
+            Self::Invalid => "invalid",
+        }
+    }
+}
+
 /// What became of a refusal.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum GaveBack {
-    Noted(Status),
+    Noted {
+        /// When the next attempt is due.
+        due: Option<Timestamp>,
+        refused: Option<Refused>,
+    },
     Superseded,
     /// A token that had been kept was put in place of the refused one: try again now.
     Adopted,
@@ -119,6 +182,8 @@ pub enum Wanted {
     Past(Generation),
     /// An operator asked.
     Now,
+    /// An operator asked, even if the installation is invalid.
+    Forced,
 }
 
 /// When an attempt that was not made for want of replicas is made again.
@@ -134,11 +199,16 @@ impl StoreWriter {
     pub async fn begin(
         &self,
         lease: &Lease,
-        holder: &str,
-        window: Duration,
-        wanted: Wanted,
-        is_settling: bool,
+        conditions: Conditions<'_>,
     ) -> Result<Begin, WriteError> {
+        let Conditions {
+            holder,
+            window,
+            wanted,
+            is_settling,
+            may_spend_new,
+            grace,
+        } = conditions;
         let id = lease.installation();
         let intent_id = IntentId::random();
         let decided = self.decide_revision(id, |current, now| {
@@ -150,7 +220,12 @@ impl StoreWriter {
             }
             let unless_past = match wanted {
                 Wanted::Past(generation) => Some(generation),
-                Wanted::Due | Wanted::Now => None,
+                Wanted::Due | Wanted::Now | Wanted::Forced => None,
+            };
+            // One that was given up is due now and then: it may have been refused wrongly.
+            let may_try_invalid = match wanted {
+                Wanted::Due | Wanted::Forced => true,
+                Wanted::Past(_) | Wanted::Now => false,
             };
             let intent = Intent {
                 id: intent_id.clone(),
@@ -158,17 +233,31 @@ impl StoreWriter {
                 opened_at: now,
                 until: now + window,
                 first_spent_at: now,
+                late: None,
             };
-            match protocol::begin(current, intent, unless_past, is_settling, now) {
+            let attempt = protocol::Attempt {
+                intent,
+                unless_past,
+                is_settling,
+                may_spend_new,
+                may_try_invalid,
+                grace,
+            };
+            match protocol::begin(current, attempt, now) {
                 protocol::Begin::Busy { holder, until } => {
                     Decision::Leave(Ok(Begin::Busy { holder, until }))
                 }
+                protocol::Begin::Cap { next, until } => {
+                    let holder = holder.to_owned();
+                    Decision::Write(next, Ok(Begin::Busy { holder, until }))
+                }
+                protocol::Begin::Held => Decision::Leave(Ok(Begin::Held)),
                 protocol::Begin::Superseded => Decision::Leave(Ok(Begin::Superseded)),
                 protocol::Begin::NotRefreshable(status) => {
                     Decision::Leave(Ok(Begin::NotRefreshable(status)))
                 }
-                protocol::Begin::Go { next, link } => match self.begun(&next, link, now) {
-                    Ok(begun) => Decision::Write(next, Ok(Begin::Go(begun))),
+                protocol::Begin::Go { next, link } => match self.begun(&next, link, grace, now) {
+                    Ok(begun) => Decision::Write(next, Ok(Begin::Go(Box::new(begun)))),
                     Err(source) => Decision::Leave(Err(WriteError::Unreadable {
                         id: id.clone(),
                         source,
@@ -196,12 +285,12 @@ impl StoreWriter {
     ///
     /// # Errors
     /// When the token cannot be opened.
-    pub fn doubted(&self, known: &Snapshot) -> Result<Option<Begun>, WriteError> {
+    pub fn doubted(&self, known: &Snapshot, grace: Duration) -> Result<Option<Begun>, WriteError> {
         let Snapshot { installation, now } = known;
         let Some((link, first)) = protocol::in_doubt(installation, *now) else {
             return Ok(None);
         };
-        let begun = self.begun(installation, link, *now);
+        let begun = self.begun(installation, link, grace, *now);
         let begun = begun.map_err(|source| WriteError::Unreadable {
             id: installation.id.clone(),
             source,
@@ -214,7 +303,7 @@ impl StoreWriter {
     }
 
     /// Takes back an intent that nothing was sent for. One that cannot be runs out by itself.
-    async fn withdraw(&self, begun: &Begun) {
+    pub async fn withdraw(&self, begun: &Begun) {
         let id = &begun.installation;
         let withdrawn = self.decide_known(id, |current, now| {
             match protocol::withdraw(current, &begun.intent, now, WITHDRAWN) {
@@ -241,8 +330,12 @@ impl StoreWriter {
         let decided = self.decide_known_revision(id, |current, now| {
             match protocol::commit(current, grant, tokens.clone(), due, now) {
                 Commit::Apply(next) => {
-                    let generation = next.access.generation;
-                    Decision::Write(next, Committed::Applied { generation, due })
+                    let applied = Committed::Applied {
+                        generation: next.access.generation,
+                        due,
+                        recovered: Recovered::of(current),
+                    };
+                    Decision::Write(next, applied)
                 }
                 Commit::Duplicate => Decision::Leave(Committed::Duplicate),
                 Commit::Keep(next) => Decision::Write(next, Committed::Kept),
@@ -278,8 +371,11 @@ impl StoreWriter {
         self.decide_known(id, |current, now| {
             match protocol::give_back(current, link, intent, verdict, now) {
                 Give::Apply(next) => {
-                    let status = next.access.status;
-                    Decision::Write(next, Ok(GaveBack::Noted(status)))
+                    let noted = GaveBack::Noted {
+                        due: next.due,
+                        refused: next.refused.clone(),
+                    };
+                    Decision::Write(next, Ok(noted))
                 }
                 Give::Superseded => Decision::Leave(Ok(GaveBack::Superseded)),
                 Give::Adopt(kept) => match self.adopt(current, link, &kept, now) {
@@ -293,6 +389,27 @@ impl StoreWriter {
             }
         })
         .await?
+    }
+
+    /// Notes that `broker` still reads a late answer for `begun`, or has stopped to.
+    ///
+    /// # Errors
+    /// When the store is away: the note runs out by itself.
+    pub async fn note_late_reader(
+        &self,
+        begun: &Begun,
+        broker: &str,
+        is_reading: bool,
+    ) -> Result<(), WriteError> {
+        self.decide_known(
+            &begun.installation,
+            |current, now| match protocol::read_late(current, &begun.link, broker, is_reading, now)
+            {
+                Some(next) => Decision::Write(Box::new(next), ()),
+                None => Decision::Leave(()),
+            },
+        )
+        .await
     }
 
     fn adopt(
@@ -312,7 +429,13 @@ impl StoreWriter {
         Ok(protocol::adopt(current, refused, &grant, tokens, now))
     }
 
-    fn begun(&self, next: &Installation, link: Link, now: Timestamp) -> Result<Begun, Unreadable> {
+    fn begun(
+        &self,
+        next: &Installation,
+        link: Link,
+        grace: Duration,
+        now: Timestamp,
+    ) -> Result<Begun, Unreadable> {
         let (Some(chain), Some(intent)) = (&next.chain, &next.intent) else {
             return Err(Unreadable::Missing("rt"));
         };
@@ -322,8 +445,12 @@ impl StoreWriter {
             intent: intent.id.clone(),
             refresh_token: self.rings.refresh.open_token(label, &chain.refresh_token)?,
             user_type: next.access.user_type,
+            location: next.access.location.clone(),
+            company: next.access.company.clone(),
             began_at: now,
             first_spent_at: intent.is_repeat().then_some(intent.first_spent_at),
+            grace,
+            refused: next.refused.clone(),
             failures: next.failures,
             last_error: next.last_error.clone(),
             expires_at: next.access.expires_at,
@@ -352,7 +479,7 @@ fn not_due(current: &Installation, wanted: Wanted, now: Timestamp) -> Option<Tim
     match wanted {
         Wanted::Due => due,
         Wanted::Past(_) if is_backing_off => due,
-        Wanted::Past(_) | Wanted::Now => None,
+        Wanted::Past(_) | Wanted::Now | Wanted::Forced => None,
     }
 }
 
@@ -374,8 +501,12 @@ mod tests {
             },
             refresh_token: "r".into(),
             user_type: UserType::Location,
+            location: None,
+            company: None,
             began_at,
             first_spent_at,
+            grace: protocol::DEFAULT_GRACE,
+            refused: None,
             failures: 0,
             last_error: None,
             expires_at: None,

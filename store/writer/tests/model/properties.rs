@@ -68,7 +68,7 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         }),
         Property::sometimes("a token is refused", |_, system: &System| {
             is_at(system, |step| {
-                matches!(step, Step::Failed(_, Refusal::Terminal))
+                matches!(step, Step::Failed(_, Refusal::Refused))
             })
         }),
         Property::sometimes("an installation is lost", |_, system: &System| {

@@ -12,7 +12,9 @@ use store::record::StoredAccess;
 use store::seal::Sealed;
 use store::{Generation, InstallationId, Status, Timestamp, UserType};
 use store_writer::grant::{self, Fingerprint, Grant};
-use store_writer::installation::{self, Alternate, Chain, Installation, IntentId, LastError};
+use store_writer::installation::{
+    self, Alternate, Chain, Installation, IntentId, LastError, Refused,
+};
 use store_writer::protocol::{self, Begin, Commit, Give, Refusal, Tokens, Verdict};
 
 use crate::system::{Attempt, AttemptId, BrokerId};
@@ -53,6 +55,8 @@ pub(crate) struct Intent {
 pub(crate) struct Record {
     pub(crate) link: Link,
     pub(crate) status: Status,
+    /// How often in a row GHL refused the link, beyond [`BEFORE`].
+    pub(crate) refusals: u8,
     pub(crate) intent: Option<Intent>,
     pub(crate) alternates: BTreeSet<Answer>,
 }
@@ -66,6 +70,7 @@ impl Record {
                 token: 1,
             },
             status: Status::Active,
+            refusals: 0,
             intent: None,
             alternates: BTreeSet::new(),
         }
@@ -84,11 +89,23 @@ impl Record {
             opened_at: NOW,
             until: NOW + TICK,
             first_spent_at: NOW,
+            late: None,
         };
-        match protocol::begin(&self.installation(), intent, None, is_settling, NOW) {
+        let attempt = protocol::Attempt {
+            intent,
+            unless_past: None,
+            is_settling,
+            may_spend_new: true,
+            may_try_invalid: false,
+            grace: protocol::DEFAULT_GRACE,
+        };
+        match protocol::begin(&self.installation(), attempt, NOW) {
             Begin::Go { next, .. } => {
                 let next = Self::of(&next);
                 next.intent.map(|intent| (next, intent))
+            }
+            Begin::Cap { .. } | Begin::Held => {
+                unreachable!("clocks are right, and there is no outage")
             }
             Begin::Busy { .. } | Begin::Superseded | Begin::NotRefreshable(_) => None,
         }
@@ -110,6 +127,7 @@ impl Record {
             refusal,
             error: LastError::new("", "", NOW),
             retry_in: Duration::ZERO,
+            late_reader: None,
         };
         let (current, link) = (self.installation(), real_link(link));
         match protocol::give_back(&current, &link, &intent_id(id), &verdict, NOW) {
@@ -179,6 +197,12 @@ impl Record {
             intent: self.intent.map(real_intent),
             alternates: alternates.collect::<BTreeMap<_, _>>(),
             failures: 0,
+            refused: Some(Refused {
+                generation: generation(self.link.generation),
+                times: BEFORE + u32::from(self.refusals),
+                since: NOW,
+                after_lost_answer: false,
+            }),
             last_error: None,
             installed_at: NOW,
             refreshed_at: None,
@@ -196,12 +220,19 @@ impl Record {
                 token: chain.refresh_token.as_bytes()[0],
             },
             status: installation.access.status,
+            refusals: installation.refused.as_ref().map_or(0, |refused| {
+                let more = refused.times.saturating_sub(BEFORE);
+                u8::try_from(more).expect("an invalid one is not tried again")
+            }),
             intent: installation.intent.as_ref().map(intent),
             alternates: kept.map(|alternate| answer(&alternate.grant)).collect(),
         }
     }
 }
 
+/// Refusals that every record has behind it, so that the next one is the last: trying a suspect again
+/// multiplies the states and adds nothing to how an installation ends.
+const BEFORE: u32 = protocol::REFUSALS_TO_INVALID - 1;
 /// Decisions are always made now.
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 /// Two attempts in one tick are not at one moment.
@@ -253,6 +284,7 @@ fn real_intent(intent: Intent) -> installation::Intent {
             false => NOW,
         },
         first_spent_at,
+        late: None,
     }
 }
 

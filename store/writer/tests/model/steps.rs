@@ -178,7 +178,8 @@ impl Protocol {
 
     /// Whether the run has a refresh left, or one to resolve.
     fn is_wanted(&self, system: &System) -> bool {
-        system.store.intent.is_some() || system.store.link.token <= self.refreshes
+        let is_open = system.store.intent.is_some() || system.store.refusals > 0;
+        is_open || system.store.link.token <= self.refreshes
     }
 
     fn begin(&self, system: &mut System, me: BrokerId) {
@@ -218,7 +219,7 @@ impl Protocol {
         match why {
             Why::Takeover if is_ours => Step::Resolved(attempt),
             Why::Takeover => Step::GivenBack(attempt.id),
-            Why::Refused => Step::Failed(attempt, Refusal::Terminal),
+            Why::Refused => Step::Failed(attempt, Refusal::Refused),
         }
     }
 
@@ -258,7 +259,9 @@ impl Protocol {
 fn spend(system: &mut System, me: BrokerId, attempt: Attempt) -> Reply {
     let reply = system.ghl.spend(attempt.link.token);
     // A pause between the last look at the clock and the call is out of everybody's hands.
-    if reply == Reply::Refused && system.brokers[me].is_in_time {
+    // A suspect's token is sent again to find out whether GHL was right.
+    let is_suspect = system.store.refusals > 0;
+    if reply == Reply::Refused && system.brokers[me].is_in_time && !is_suspect {
         let successor = attempt.link.token + 1;
         // Nor is an answer that reached the store since the begin.
         let is_current = system.store.link == attempt.link;
@@ -301,6 +304,7 @@ fn overwritten(current: &Record, answer: Answer) -> Record {
     next.link.generation = answer.spent.generation + 1;
     next.link.token = answer.token;
     next.status = store::Status::Active;
+    next.refusals = 0;
     next.intent = None;
     next
 }

@@ -1,11 +1,15 @@
 //! A script, sent by its name alone to whoever knows it.
 
+use std::borrow::Cow;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
 use store::connection::Connection;
 
 pub(super) struct Script {
-    source: &'static str,
+    source: Cow<'static, str>,
     hash: String,
+    unknown: AtomicU64,
 }
 
 /// A script with its keys and arguments.
@@ -17,8 +21,29 @@ pub(super) struct Call<'a> {
 
 impl Script {
     pub(super) fn new(source: &'static str) -> Self {
-        let hash = redis::Script::new(source).get_hash().to_owned();
-        Self { source, hash }
+        Self::named(source.into())
+    }
+
+    /// A script that no other process has. A server knows it until it ends, and tells nobody of it,
+    /// neither its disk nor its replicas: one that does not know it has been started since, or has
+    /// become the master.
+    pub(super) fn unique(source: &str) -> Self {
+        Self::named(format!("{source}-- {}\n", store::random::hex::<8>()).into())
+    }
+
+    fn named(source: Cow<'static, str>) -> Self {
+        let hash = redis::Script::new(&source).get_hash().to_owned();
+        let unknown = AtomicU64::new(0);
+        Self {
+            source,
+            hash,
+            unknown,
+        }
+    }
+
+    /// How often a server did not know it.
+    pub(super) fn unknown(&self) -> u64 {
+        self.unknown.load(Ordering::Acquire)
     }
 
     pub(super) fn on(&self, keys: impl IntoIterator<Item = String>) -> Call<'_> {
@@ -42,7 +67,8 @@ impl Call<'_> {
         let by_name = self.command("EVALSHA", &self.script.hash);
         match by_name.query_async(&mut redis).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                let whole = self.command("EVAL", self.script.source);
+                self.script.unknown.fetch_add(1, Ordering::AcqRel);
+                let whole = self.command("EVAL", &self.script.source);
                 whole.query_async(&mut redis).await
             }
             answer => answer,

@@ -1,6 +1,6 @@
 -- Writes both halves of an installation, its schedule and its announcement, if nobody wrote since
 -- it was read. All keys carry one hash tag.
--- KEYS: access, refresh, due, expiry
+-- KEYS: access, refresh, the schedule it is on, expiry, the schedule it is not on
 -- ARGV: id, expected revision ('' = no record), wake ('' = never), expiry, channel, message ('' = none),
 --       count of access values, access..., count of refresh values, refresh..., removed...
 local function set(key, first, count)
@@ -18,6 +18,7 @@ next = set(KEYS[2], next + 1, tonumber(ARGV[next]))
 if next <= #ARGV then
   redis.call('HDEL', KEYS[2], unpack(ARGV, next))
 end
+redis.call('ZREM', KEYS[5], id)
 if wake == '' then
   redis.call('ZREM', KEYS[3], id)
 else

@@ -1,0 +1,68 @@
+//! What servers tell about themselves, as far as this user may ask.
+
+use std::collections::HashMap;
+
+use redis::{ErrorKind, RedisResult};
+use store::Timestamp;
+use store::clock::Moment;
+use store::connection::{Connection, Link};
+
+use super::{classify, timestamp};
+use crate::check::{ClockReading, Config, Facts, Info};
+use crate::writer::WriteError;
+
+/// Asks every server that takes writes. Servers that do not answer are left out, unless none does.
+pub(super) async fn of_masters(link: &Link, replicas: usize) -> Result<Vec<Facts>, WriteError> {
+    let answers = link.run_on_masters(ask).await.map_err(classify)?;
+    let (mut facts, mut failed) = (Vec::new(), None);
+    for (server, answer) in answers {
+        match answer {
+            Ok((info, config, clock)) => facts.push(Facts {
+                server,
+                info,
+                config,
+                clock,
+                replicas_wanted: replicas,
+            }),
+            Err(error) => failed = Some(error),
+        }
+    }
+    match failed {
+        Some(error) if facts.is_empty() => Err(classify(error)),
+        Some(_) | None => Ok(facts),
+    }
+}
+
+async fn ask(mut redis: Connection) -> RedisResult<(Option<Info>, Option<Config>, ClockReading)> {
+    let asked = Moment::now();
+    let (here, told) = (
+        Timestamp::of_this_machine(),
+        redis::cmd("TIME").query_async(&mut redis).await?,
+    );
+    let clock = ClockReading {
+        told: timestamp(told),
+        here,
+        at: asked,
+    };
+    let info: RedisResult<String> = redis::cmd("INFO").query_async(&mut redis).await;
+    let info = permitted(info)?.map(|text| Info::parse(&text));
+    let mut question = redis::pipe();
+    for setting in ["appendfsync", "no-appendfsync-on-rewrite", "save"] {
+        question.cmd("CONFIG").arg("GET").arg(setting);
+    }
+    let config: RedisResult<Vec<HashMap<String, String>>> = question.query_async(&mut redis).await;
+    let config = permitted(config)?;
+    let config = config.map(|parts| Config::of(&parts.into_iter().flatten().collect()));
+    Ok((info, config, clock))
+}
+
+/// `None` where the server does not let this user ask, or does not know the command.
+fn permitted<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
+    match answer {
+        Ok(answer) => Ok(Some(answer)),
+        Err(error) if matches!(error.kind(), ErrorKind::Server(_)) || error.code().is_some() => {
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}

@@ -1,0 +1,276 @@
+//! Answers that the store has confirmed, kept in case it loses them.
+//!
+//! One for each installation, and an index by the time of the confirmation. Both are in the file, so
+//! that a broker's memory does not grow with the number of installations.
+
+use std::fs;
+use std::path::Path;
+
+use redb::{
+    Database, ReadTransaction, ReadableDatabase, ReadableTable, Table, TableDefinition, TableError,
+    WriteTransaction,
+};
+use store::{InstallationId, Timestamp};
+use tracing::{info, warn};
+
+use super::Entry;
+
+/// `installation → (confirmed at, intent, entry)`.
+const KEPT: TableDefinition<&str, (i64, &str, &[u8])> = TableDefinition::new("kept");
+/// `(confirmed at, installation) → bytes`: the way to the oldest and the newest.
+const BY_TIME: TableDefinition<(i64, &str), u64> = TableDefinition::new("kept-by-time");
+/// The sum of all bytes in `BY_TIME`.
+const BYTES: TableDefinition<(), u64> = TableDefinition::new("kept-bytes");
+
+/// How many are dropped in one write at most: others wait for the disk.
+const AT_ONCE: usize = 512;
+/// As above, where an answer is kept in the place of older ones.
+const FOR_ONE: usize = 8;
+/// A smaller file is never worth compacting.
+const SMALL: u64 = 64 * 1024 * 1024;
+
+/// An answer, and when it was confirmed.
+#[derive(Debug, Clone)]
+pub struct Kept {
+    pub entry: Entry,
+    pub confirmed_at: Timestamp,
+}
+
+impl Kept {
+    /// Where the next page begins.
+    #[must_use]
+    pub fn cursor(&self) -> Cursor {
+        Cursor {
+            at: self.confirmed_at,
+            installation: self.entry.installation.clone(),
+        }
+    }
+}
+
+/// A place among the kept answers.
+#[derive(Debug, Clone)]
+pub struct Cursor {
+    at: Timestamp,
+    installation: InstallationId,
+}
+
+/// What a confirmed answer is to the store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// Its tokens became the current ones.
+    Current,
+    /// The chain went another way.
+    Alternate,
+}
+
+/// Whether an answer takes the place of the one that is kept.
+fn supersedes(entry: &Entry, standing: Standing, known: &Entry) -> bool {
+    match standing {
+        Standing::Current => entry.spent_generation >= known.spent_generation,
+        Standing::Alternate => entry.spent_generation > known.spent_generation,
+    }
+}
+
+/// Keeps an answer, and drops what it supersedes and what is beyond the limit.
+pub(super) fn keep(
+    file: &WriteTransaction,
+    entry: &Entry,
+    standing: Standing,
+    at: Timestamp,
+    limit: u64,
+) -> Result<(), redb::Error> {
+    let mut tables = Tables::open(file)?;
+    let known = tables.kept.get(entry.installation.as_str())?;
+    let known = known.and_then(|known| {
+        let (_, intent, value) = known.value();
+        Entry::decode(intent, value)
+    });
+    if known.is_some_and(|known| !supersedes(entry, standing, &known)) {
+        return Ok(());
+    }
+    tables.remove(entry.installation.as_str())?;
+    tables.insert(entry, at)?;
+    tables.drop_oldest(FOR_ONE, |_, bytes| bytes > limit)?;
+    tables.close()
+}
+
+/// Drops some of what is older than `oldest`, or beyond the limit. Whether there may be more.
+pub(super) fn prune(
+    file: &WriteTransaction,
+    oldest: Timestamp,
+    limit: u64,
+) -> Result<bool, redb::Error> {
+    let mut tables = Tables::open(file)?;
+    let is_over = |at: i64, bytes| at < oldest.as_millis() || bytes > limit;
+    let dropped = tables.drop_oldest(AT_ONCE, is_over)?;
+    tables.close()?;
+    Ok(dropped == AT_ONCE)
+}
+
+struct Tables<'t> {
+    kept: Table<'t, &'static str, (i64, &'static str, &'static [u8])>,
+    by_time: Table<'t, (i64, &'static str), u64>,
+    sum: Table<'t, (), u64>,
+    bytes: u64,
+}
+
+impl<'t> Tables<'t> {
+    fn open(file: &'t WriteTransaction) -> Result<Self, redb::Error> {
+        let sum = file.open_table(BYTES)?;
+        let bytes = sum.get(())?.map_or(0, |bytes| bytes.value());
+        Ok(Self {
+            kept: file.open_table(KEPT)?,
+            by_time: file.open_table(BY_TIME)?,
+            sum,
+            bytes,
+        })
+    }
+
+    fn insert(&mut self, entry: &Entry, at: Timestamp) -> Result<(), redb::Error> {
+        let (id, value) = (entry.installation.as_str(), entry.encode());
+        let size = footprint(value.len());
+        let row = (at.as_millis(), entry.intent.as_str(), value.as_slice());
+        self.kept.insert(id, row)?;
+        self.by_time.insert((at.as_millis(), id), size)?;
+        self.bytes += size;
+        Ok(())
+    }
+
+    fn remove(&mut self, installation: &str) -> Result<(), redb::Error> {
+        let removed = self.kept.remove(installation)?;
+        let at = removed.map(|removed| removed.value().0);
+        if let Some(at) = at
+            && let Some(size) = self.by_time.remove((at, installation))?
+        {
+            self.bytes = self.bytes.saturating_sub(size.value());
+        }
+        Ok(())
+    }
+
+    /// Drops the oldest as long as they are to go, by their date and by what all take; how many.
+    fn drop_oldest(
+        &mut self,
+        limit: usize,
+        is_to_go: impl Fn(i64, u64) -> bool,
+    ) -> Result<usize, redb::Error> {
+        for dropped in 0..limit {
+            let oldest = self.by_time.first()?.map(|(key, _)| {
+                let (at, installation) = key.value();
+                (at, installation.to_owned())
+            });
+            match oldest {
+                Some((at, installation)) if is_to_go(at, self.bytes) => {
+                    self.remove(&installation)?;
+                }
+                Some(_) | None => return Ok(dropped),
+            }
+        }
+        Ok(limit)
+    }
+
+    fn close(mut self) -> Result<(), redb::Error> {
+        self.sum.insert((), self.bytes)?;
+        Ok(())
+    }
+}
+
+/// What an entry takes of the file. The limit is one of the disk, so an entry counts twice: pages of a
+/// B-tree that is written at random are filled by two thirds, and a page is written anew before its
+/// former self is free. Measured: 436 MB in 220,000 entries are a file of 1.14 GB, which does not grow
+/// when all are replaced. (`redb` doubles a file that grows, so it may be larger than the limit.)
+fn footprint(value: usize) -> u64 {
+    const KEYS: u64 = 200;
+    2 * (value as u64 + KEYS)
+}
+
+/// The table, or nothing where it was never written.
+fn table<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
+    match opened {
+        Ok(table) => Ok(Some(table)),
+        Err(TableError::TableDoesNotExist(_)) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// When the newest was confirmed; `None` where nothing is kept.
+pub(super) fn newest(file: &ReadTransaction) -> Result<Option<Timestamp>, redb::Error> {
+    let Some(by_time) = table(file.open_table(BY_TIME))? else {
+        return Ok(None);
+    };
+    let last = by_time.last()?;
+    Ok(last.map(|(key, _)| Timestamp::from_millis(key.value().0)))
+}
+
+pub(super) fn of(file: &ReadTransaction, id: &InstallationId) -> Result<Option<Kept>, redb::Error> {
+    let Some(kept) = table(file.open_table(KEPT))? else {
+        return Ok(None);
+    };
+    let row = kept.get(id.as_str())?;
+    Ok(row.and_then(|row| decode(id.as_str(), row.value())))
+}
+
+pub(super) fn page(
+    file: &ReadTransaction,
+    before: Option<&Cursor>,
+    limit: usize,
+) -> Result<Vec<Kept>, redb::Error> {
+    let (Some(kept), Some(by_time)) = (
+        table(file.open_table(KEPT))?,
+        table(file.open_table(BY_TIME))?,
+    ) else {
+        return Ok(Vec::new());
+    };
+    let end = before.map_or((i64::MAX, ""), |cursor| {
+        (cursor.at.as_millis(), cursor.installation.as_str())
+    });
+    let mut page = Vec::new();
+    for place in by_time.range((i64::MIN, "")..end)?.rev() {
+        if page.len() == limit {
+            break;
+        }
+        let (key, _) = place?;
+        let (_, installation) = key.value();
+        let row = kept.get(installation)?;
+        page.extend(row.and_then(|row| decode(installation, row.value())));
+    }
+    Ok(page)
+}
+
+fn decode(installation: &str, (at, intent, value): (i64, &str, &[u8])) -> Option<Kept> {
+    let Some(entry) = Entry::decode(intent, value) else {
+        warn!(installation, "a kept answer cannot be read");
+        return None;
+    };
+    let confirmed_at = Timestamp::from_millis(at);
+    Some(Kept {
+        entry,
+        confirmed_at,
+    })
+}
+
+/// Gives back to the disk what a file holds and does not use. `redb` uses freed pages again, and
+/// shrinks a file only on demand, while nobody else has it open: hence at start.
+///
+/// Whatever fails here, the opening that follows reports.
+pub(super) fn compact(path: &Path) {
+    let length = || fs::metadata(path).map_or(0, |file| file.len());
+    let before = length();
+    if before < SMALL {
+        return;
+    }
+    let Ok(mut file) = Database::open(path) else {
+        return;
+    };
+    let in_use = file.begin_read().ok().and_then(|file| {
+        let sum = table(file.open_table(BYTES)).ok()??;
+        Some(sum.get(()).ok()??.value())
+    });
+    // Compacting takes a second for each 15 MB that are in use, and the process waits for it.
+    if before / 8 < in_use.unwrap_or(0) {
+        return;
+    }
+    match file.compact() {
+        Ok(_) => info!(before, after = length(), "the journal was compacted"),
+        Err(error) => warn!(%error, "the journal cannot be compacted"),
+    }
+}

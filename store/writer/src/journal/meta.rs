@@ -1,0 +1,22 @@
+//! What a journal knows of the store that its answers are for.
+
+use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
+
+const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
+
+pub(super) const STORE: &str = "store";
+pub(super) const SERVERS: &str = "servers";
+
+pub(super) fn get(file: &ReadTransaction, key: &str) -> Result<Option<String>, redb::Error> {
+    let meta = match file.open_table(META) {
+        Ok(meta) => meta,
+        Err(TableError::TableDoesNotExist(_)) => return Ok(None),
+        Err(error) => return Err(error.into()),
+    };
+    Ok(meta.get(key)?.map(|value| value.value().to_owned()))
+}
+
+pub(super) fn set(file: &WriteTransaction, key: &str, value: &str) -> Result<(), redb::Error> {
+    file.open_table(META)?.insert(key, value)?;
+    Ok(())
+}

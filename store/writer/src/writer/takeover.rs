@@ -1,0 +1,54 @@
+//! The start of the only process over a store.
+
+use futures_util::{StreamExt, TryStreamExt, stream};
+use store::{InstallationId, keys};
+use tracing::error;
+
+use super::{Decision, StoreWriter, WriteError};
+use crate::protocol;
+
+/// Records that are read at once. Their writes share syncs.
+const AT_ONCE: usize = 256;
+
+impl StoreWriter {
+    /// For a store of one process, before it refreshes anything: ends the attempts of its dead
+    /// predecessor, and puts records right that were written while this machine's clock was ahead.
+    /// Returns how many of those there were. `credentials` name the client id and secret.
+    ///
+    /// # Errors
+    /// When the store fails.
+    pub async fn take_over_all(&self, credentials: &str) -> Result<usize, WriteError> {
+        // A pause may lie in the future as well. Where it is still justified it begins anew.
+        let pauses = [keys::breaker(credentials), keys::distrust(credentials)];
+        for key in pauses.iter().map(String::as_str).chain([keys::OUTAGE]) {
+            self.backend.forget(key).await?;
+        }
+        let mut count = 0;
+        for partition in 0..=u8::MAX {
+            let ids = self.backend.ids(partition).await?;
+            let outcomes = stream::iter(ids)
+                .map(async |id| self.take_over(&id).await)
+                .buffer_unordered(AT_ONCE);
+            let ahead: Vec<bool> = outcomes.try_collect().await?;
+            count += ahead.into_iter().filter(|was_ahead| *was_ahead).count();
+        }
+        Ok(count)
+    }
+
+    async fn take_over(&self, id: &InstallationId) -> Result<bool, WriteError> {
+        let decided = self.decide(id, |current, now| {
+            match current.and_then(|current| protocol::take_over(current, now)) {
+                Some(taken) => Decision::Write(taken.next, taken.was_ahead),
+                None => Decision::Leave(false),
+            }
+        });
+        match decided.await {
+            Err(error @ WriteError::Unreadable { .. }) => {
+                error!(installation = %id, error = &error as &dyn std::error::Error,
+                    "a record cannot be examined");
+                Ok(false)
+            }
+            outcome => outcome,
+        }
+    }
+}

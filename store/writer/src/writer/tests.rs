@@ -1,0 +1,127 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use store::freshness::Lead;
+use store::record::Fields;
+use store::seal::KeyRing;
+use store::{Generation, InstallationId, UserType};
+
+use super::*;
+use crate::backend::Schedule;
+use crate::backend::embedded::Embedded;
+
+/// A store in a file, and the way past its writer.
+struct Bench {
+    writer: StoreWriter,
+    backend: Arc<Embedded>,
+}
+
+impl Bench {
+    fn new() -> Self {
+        let path = crate::open::scratch_directory().join("store.redb");
+        let backend = Arc::new(Embedded::open(&path).unwrap());
+        let rings = Rings {
+            access: Arc::new(KeyRing::generate("a")),
+            refresh: Arc::new(KeyRing::generate("r")),
+        };
+        let writer = StoreWriter::new(backend.clone(), rings, Lead::Auto);
+        Self { writer, backend }
+    }
+
+    /// Sets one field of each half.
+    async fn damage(&self, id: &InstallationId, access: (&str, &str), refresh: (&str, &str)) {
+        let loaded = self.backend.load(id).await.unwrap();
+        let fields = |(name, value): (&str, &str)| -> Fields {
+            [(name.to_owned(), value.as_bytes().to_vec())]
+                .into_iter()
+                .collect()
+        };
+        let swap = Swap {
+            id: id.clone(),
+            expected: loaded.revision(),
+            access: fields(access),
+            refresh: fields(refresh),
+            removed: Vec::new(),
+            schedule: Schedule::Due,
+            wake_at: None,
+            expires_at: None,
+            announce: None,
+        };
+        assert!(self.backend.swap(swap).await.unwrap());
+    }
+}
+
+fn enrolment(location: &str) -> Enrolment {
+    Enrolment {
+        access_token: "a".into(),
+        refresh_token: Some("r".into()),
+        expires_at: Some(Timestamp::of_this_machine() + Duration::from_secs(60)),
+        lifetime: Duration::from_secs(60),
+        scopes: String::new(),
+        user_type: UserType::Location,
+        location: Some(location.parse().unwrap()),
+        company: None,
+    }
+}
+
+#[tokio::test]
+async fn a_consent_replaces_a_record_that_cannot_be_read() {
+    let bench = Bench::new();
+    let id = bench.writer.enrol(&enrolment("L")).await.unwrap();
+    let nothing = ("ignored", "");
+    let second = Generation::FIRST.next();
+    for (access, refresh, generation) in [
+        (("life", "99999999999999999999"), nothing, second),
+        (nothing, ("made", "long ago"), second.next()),
+        (("min", "99"), ("min", "99"), second.next().next()),
+        (nothing, ("alt:x", "damaged"), second.next().next().next()),
+        // Nothing tells how far it was: the next after the first one.
+        (("gen", "many"), ("intent", "{"), second),
+    ] {
+        bench.damage(&id, access, refresh).await;
+        let unread = bench.writer.load(&id).await;
+        assert!(
+            matches!(unread, Err(WriteError::Unreadable { .. })),
+            "{access:?} {refresh:?}"
+        );
+        assert_eq!(bench.writer.enrol(&enrolment("L")).await.unwrap(), id);
+        let read = bench.writer.load(&id).await.unwrap().unwrap();
+        let installation = read.installation;
+        assert_eq!(installation.access.generation, generation, "{access:?}");
+        assert!(installation.alternates.is_empty() && installation.due.is_some());
+    }
+}
+
+#[tokio::test]
+async fn a_list_shows_a_record_that_cannot_be_read_among_the_others() {
+    let bench = Bench::new();
+    let mut ids = Vec::new();
+    for location in ["L", "M", "N"] {
+        ids.push(bench.writer.enrol(&enrolment(location)).await.unwrap());
+    }
+    bench.damage(&ids[1], ("life", "-1"), ("ignored", "")).await;
+    let listed = bench.writer.list(None, 10).await.unwrap();
+    assert_eq!(listed.len(), 3);
+    for one in &listed {
+        let is_unreadable = matches!(one, Listed::Unreadable { .. });
+        assert_eq!(is_unreadable, *one.id() == ids[1], "{one:?}");
+    }
+    assert_eq!(bench.writer.stock().await.unwrap().installations, 3);
+}
+
+#[tokio::test]
+async fn a_record_that_no_reader_could_read_is_not_written() {
+    let bench = Bench::new();
+    let endless = Enrolment {
+        lifetime: Duration::MAX,
+        ..enrolment("L")
+    };
+    let refused = bench.writer.enrol(&endless).await.unwrap_err();
+    let WriteError::Unwritable { id, source } = &refused else {
+        panic!("{refused}");
+    };
+    assert_eq!(*source, Unreadable::Malformed("life"));
+    assert!(bench.writer.load(id).await.unwrap().is_none());
+    let id = bench.writer.enrol(&enrolment("L")).await.unwrap();
+    assert!(bench.writer.load(&id).await.unwrap().is_some());
+}
