@@ -8,6 +8,8 @@ pub mod listen;
 pub mod ops;
 pub mod readiness;
 pub mod shutdown;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 pub mod telemetry;
 pub mod trace;
 pub mod workers;

@@ -32,7 +32,7 @@ pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
 
 #[derive(Serialize)]
 struct Waiting {
-    waiting_for: Vec<&'static str>,
+    waiting_for: Vec<String>,
 }
 
 async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {

@@ -15,13 +15,27 @@ pub struct Readiness {
 #[derive(Debug)]
 #[must_use = "a dropped gate never opens"]
 pub struct Gate {
-    open: Arc<AtomicBool>,
+    state: Arc<State>,
 }
 
 #[derive(Debug)]
 struct Entry {
     name: &'static str,
-    open: Arc<AtomicBool>,
+    state: Arc<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    open: AtomicBool,
+    /// Why it is closed, where its owner said so.
+    reason: Mutex<Option<String>>,
+}
+
+impl State {
+    fn set(&self, open: bool, reason: Option<String>) {
+        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        self.open.store(open, Ordering::Release);
+    }
 }
 
 impl Readiness {
@@ -32,42 +46,58 @@ impl Readiness {
 
     /// A new, closed gate. Take all of them before the first request can ask for readiness.
     pub fn gate(&self, name: &'static str) -> Gate {
-        let open = Arc::new(AtomicBool::new(false));
+        let state = Arc::new(State::default());
         let entry = Entry {
             name,
-            open: Arc::clone(&open),
+            state: Arc::clone(&state),
         };
         self.gates
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .push(entry);
-        Gate { open }
+        Gate { state }
     }
 
-    /// The names of the closed gates; empty means ready.
+    /// The names of the closed gates, each with the reason if there is one; empty means ready.
     #[must_use]
-    pub fn waiting_for(&self) -> Vec<&'static str> {
+    pub fn waiting_for(&self) -> Vec<String> {
         let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
         let closed = gates
             .iter()
-            .filter(|entry| !entry.open.load(Ordering::Acquire));
-        closed.map(|entry| entry.name).collect()
+            .filter(|entry| !entry.state.open.load(Ordering::Acquire));
+        closed.map(Entry::describe).collect()
+    }
+}
+
+impl Entry {
+    fn describe(&self) -> String {
+        let reason = &self.state.reason;
+        match &*reason.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(reason) => format!("{}: {reason}", self.name),
+            None => self.name.to_owned(),
+        }
     }
 }
 
 impl Gate {
     pub fn open(&self) {
-        self.open.store(true, Ordering::Release);
+        self.state.set(true, None);
     }
 
     pub fn close(&self) {
-        self.open.store(false, Ordering::Release);
+        self.state.set(false, None);
+    }
+
+    /// Closes it, and `/readyz` tells the reason.
+    pub fn close_because(&self, reason: impl Into<String>) {
+        self.state.set(false, Some(reason.into()));
     }
 }
 
+/// Closes it for good; a reason that was given stays.
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.close();
+        self.state.open.store(false, Ordering::Release);
     }
 }
 
@@ -97,6 +127,20 @@ mod tests {
         opened.open();
         drop(opened);
         assert_eq!(readiness.waiting_for(), ["never opened", "opened"]);
+    }
+
+    #[test]
+    fn a_closed_gate_tells_its_reason_until_it_opens() {
+        let readiness = Readiness::new();
+        let disk = readiness.gate("the disk");
+        disk.close_because("it is full");
+        assert_eq!(readiness.waiting_for(), ["the disk: it is full"]);
+        disk.open();
+        disk.close();
+        assert_eq!(readiness.waiting_for(), ["the disk"]);
+        disk.close_because("it failed");
+        drop(disk);
+        assert_eq!(readiness.waiting_for(), ["the disk: it failed"]);
     }
 
     #[test]

@@ -19,12 +19,25 @@ pub struct Shutdown {
     token: CancellationToken,
     work: TaskTracker,
     failed: Arc<AtomicBool>,
+    /// What all its work is part of.
+    #[cfg(feature = "simulation")]
+    process: crate::simulation::Process,
 }
 
 impl Shutdown {
     #[must_use]
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// The shutdown of a simulated process.
+    #[cfg(feature = "simulation")]
+    #[must_use]
+    pub fn of(process: crate::simulation::Process) -> Self {
+        Self {
+            process,
+            ..Self::default()
+        }
     }
 
     /// Starts on SIGTERM or SIGINT. From here on neither ends the process by itself, so whoever
@@ -78,7 +91,12 @@ impl Shutdown {
         F: Future + Send + 'static,
         F::Output: Send + 'static,
     {
-        self.work.spawn(work)
+        #[cfg(feature = "simulation")]
+        let work = self.process.clone().run(work);
+        let handle = self.work.spawn(work);
+        #[cfg(feature = "simulation")]
+        self.process.owns(handle.abort_handle());
+        handle
     }
 
     /// Waits, once started, until all tracked work has ended, including what that work spawned
@@ -95,6 +113,7 @@ fn listen_for_signals() -> io::Result<impl Future<Output = &'static str>> {
     let mut interrupt = signal(SignalKind::interrupt())?;
     Ok(async move {
         tokio::select! {
+            biased;
             _ = terminate.recv() => "SIGTERM",
             _ = interrupt.recv() => "SIGINT",
         }

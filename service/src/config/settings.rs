@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::Url;
 
-use super::Source;
+use super::{Source, without_mark};
 
 /// Reads settings and collects every mistake.
 ///
@@ -38,7 +38,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// The setting as written; empty counts as unset.
+    /// The setting, trimmed; empty counts as unset.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         self.get(key)
     }
@@ -146,15 +146,20 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// Without the white space around it: a line end that came along with a copied secret is not
+    /// part of it.
     fn get(&self, key: &str) -> Option<String> {
-        self.source.get(key).filter(|value| !value.is_empty())
+        let value = self.source.get(key)?;
+        let value = value.trim();
+        (!value.is_empty()).then(|| value.to_owned())
     }
 
     /// The path is not quoted in a mistake: a secret pasted into the wrong variable would be.
     fn secret_in_file(&mut self, key: &'static str, path: &str) -> Option<SecretString> {
-        let problem = match fs::read_to_string(path) {
-            Ok(content) if !content.trim().is_empty() => return Some(content.trim().into()),
-            Ok(_) => "is empty".to_owned(),
+        let content = fs::read_to_string(path);
+        let problem = match content.as_deref().map(|text| without_mark(text).trim()) {
+            Ok("") => "is empty".to_owned(),
+            Ok(secret) => return Some(secret.into()),
             Err(reason) => format!("cannot be read: {reason}"),
         };
         self.mistake(
@@ -304,6 +309,35 @@ mod tests {
         );
         fs::remove_file(written).unwrap();
         fs::remove_file(empty).unwrap();
+    }
+
+    #[test]
+    fn settings_are_trimmed_and_a_byte_order_mark_is_no_part_of_a_secret() {
+        let written = file("marked", "\u{feff}hunter2\r\n");
+        let blank = file("blank", "\u{feff}\n");
+        let source = source(&[
+            ("TEXT", " a b\n"),
+            ("NUMBER", "7\r\n"),
+            ("URL", "\thttp://127.0.0.1:1 "),
+            ("SECRET", " hunter1\n"),
+            ("BLANK", " \n"),
+            ("MARKED_FILE", &format!("{written}\n")),
+            ("UNFILLED_FILE", &blank),
+        ]);
+        let mut settings = Settings::new(&source);
+        assert_eq!(settings.text("TEXT").as_deref(), Some("a b"));
+        assert_eq!(settings.parse("NUMBER", 0, "a number"), 7);
+        assert_eq!(settings.url("URL", "http://default").port(), Some(1));
+        assert_eq!(settings.text("BLANK"), None);
+        let secret = settings.secret("SECRET").unwrap();
+        assert_eq!(secret.expose_secret(), "hunter1");
+        let secret = settings.secret("MARKED").unwrap();
+        assert_eq!(secret.expose_secret(), "hunter2");
+        assert!(settings.secret("UNFILLED").is_none());
+        let mistakes = settings.finish(()).unwrap_err().to_string();
+        assert!(mistakes.ends_with("is empty"), "{mistakes}");
+        fs::remove_file(written).unwrap();
+        fs::remove_file(blank).unwrap();
     }
 
     #[test]

@@ -35,12 +35,12 @@ impl Source for Environment {
 }
 
 impl Source for Layered {
-    /// An empty value counts as unset, so it does not hide what a later source says.
+    /// A value of nothing, or of white space alone, counts as unset, so it does not hide what a later source says.
     fn get(&self, key: &str) -> Option<String> {
         self.0
             .iter()
             .filter_map(|source| source.get(key))
-            .find(|value| !value.is_empty())
+            .find(|value| !value.trim().is_empty())
     }
 
     fn keys(&self) -> Vec<String> {
@@ -86,7 +86,7 @@ mod tests {
     #[test]
     fn the_first_source_that_has_a_value_decides() {
         let layered = Layered(vec![
-            source(&[("A", "flag"), ("EMPTY", "")]),
+            source(&[("A", "flag"), ("EMPTY", " ")]),
             source(&[
                 ("A", "environment"),
                 ("EMPTY", "filled"),

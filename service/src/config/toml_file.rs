@@ -6,7 +6,7 @@ use std::{fmt, fs, io};
 
 use toml::{Table, Value};
 
-use super::Source;
+use super::{Source, without_mark};
 
 /// A settings file, read once.
 #[derive(Clone)]
@@ -43,7 +43,7 @@ impl TomlFile {
             path: path.to_owned(),
             source,
         })?;
-        Self::parse(path, &text)
+        Self::parse(path, without_mark(&text))
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
@@ -130,6 +130,16 @@ mod tests {
         let values = ["A", "B", "C", "D"].map(|key| file.get(key).unwrap());
         assert_eq!(values, ["5m", "7", "true", "0.5"]);
         assert_eq!(file.get("E"), None);
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_skipped() {
+        let name = format!("evergreen-{}-marked.toml", std::process::id());
+        let path = std::env::temp_dir().join(name);
+        fs::write(&path, "\u{feff}A = \"5m\"\n").unwrap();
+        let file = TomlFile::read(&path).unwrap();
+        assert_eq!(file.get("A").as_deref(), Some("5m"));
+        fs::remove_file(path).unwrap();
     }
 
     #[test]
