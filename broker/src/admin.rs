@@ -9,13 +9,14 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::{Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
-use store_writer::writer::Wanted;
+use store_writer::WriteError;
+use store_writer::writer::{Listed, Wanted};
 use tracing::info;
 
 use crate::Broker;
 use crate::error::Error;
 use crate::refresh_api;
-use crate::status::{View, find, resolve};
+use crate::status::{AnyView, View, find, resolve};
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
@@ -38,25 +39,48 @@ async fn list(
     Query(page): Query<Page>,
 ) -> Result<Json<Value>, Error> {
     let limit = page.limit.unwrap_or(100).clamp(1, 1000);
-    let snapshots = broker.0.writer.list(page.after.as_ref(), limit).await?;
-    let is_full = snapshots.len() == limit;
-    let next = snapshots.last().filter(|_| is_full);
-    let next = next.map(|last| last.installation.id.to_string());
-    let views: Vec<View> = snapshots.iter().map(View::of).collect();
+    let listed = broker.0.writer.list(page.after.as_ref(), limit).await?;
+    let is_full = listed.len() == limit;
+    let next = listed.last().filter(|_| is_full);
+    let next = next.map(|last| last.id().to_string());
+    let views: Vec<AnyView> = listed.iter().map(AnyView::of).collect();
     Ok(Json(json!({ "installations": views, "next": next })))
 }
 
-async fn show(State(broker): State<Broker>, Path(name): Path<String>) -> Result<Json<View>, Error> {
-    let snapshot = find(&broker.0.writer, &name).await?;
-    Ok(Json(View::of(&snapshot)))
+async fn show(
+    State(broker): State<Broker>,
+    Path(name): Path<String>,
+) -> Result<Json<AnyView>, Error> {
+    let writer = &broker.0.writer;
+    let id = resolve(writer, &name).await?;
+    let shown = match writer.load(&id).await {
+        Ok(found) => Listed::Readable(Box::new(found.ok_or_else(Error::not_found)?)),
+        Err(WriteError::Unreadable { id, source }) => Listed::Unreadable { id, source },
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Json(AnyView::of(&shown)))
 }
 
 async fn refresh(
     State(broker): State<Broker>,
     Path(name): Path<String>,
+    Query(how): Query<How>,
 ) -> Result<Response, Error> {
     let id = resolve(&broker.0.writer, &name).await?;
-    refresh_api::now(&broker, &id, Wanted::Now).await
+    let wanted = if how.force {
+        Wanted::Forced
+    } else {
+        Wanted::Now
+    };
+    refresh_api::now(&broker, &id, wanted).await
+}
+
+/// How a refresh is asked for.
+#[derive(Deserialize)]
+struct How {
+    /// Even if the installation is invalid.
+    #[serde(default)]
+    force: bool,
 }
 
 async fn revoke(

@@ -1,26 +1,28 @@
-//! When GHL refuses everybody, all brokers pause together. What they know of it is in the store.
+//! When GHL refuses the client id and secret, the brokers that have them pause together. What they
+//! know of it is in the store, under the fingerprint of these credentials: a broker with a mistyped
+//! secret takes itself out of the schedule, and pauses nobody who has the right one.
 //!
-//! A client id and secret that are refused are refused for everybody: one alarm, instead of a
+//! Credentials that are refused are refused for every installation: one alarm, instead of a
 //! thousand installations that look dead. From then on one refresh per pause, of whichever broker
-//! is first, finds out whether GHL takes them again; who gets a token ends it for all.
+//! is first, finds out whether GHL takes them again; the first token ends it for all who have them.
 //!
 //! A 429 is about all of us as well. That pause is short and ends by itself. How long one installation
 //! waits is in its record.
 //!
 //! In spite of either, a token whose answer was lost is asked for again: GHL's grace is over soon.
 
-use std::collections::HashSet;
+use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use ghl::Failure;
 use http::StatusCode;
 use store::clock::Moment;
 use store::{InstallationId, Timestamp};
 use store_writer::installation::LastError;
-use store_writer::protocol::GRACE;
 use store_writer::writer::Begun;
 use store_writer::{StoreWriter, WriteError};
+use tokio::time::Instant;
 use tokio::try_join;
 use tracing::{error, info, warn};
 
@@ -72,6 +74,10 @@ impl Pause {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     writer: StoreWriter,
+    /// Names the client id and secret.
+    credentials: String,
+    /// For how long GHL repeats an answer.
+    grace: Duration,
     state: Mutex<State>,
 }
 
@@ -88,9 +94,11 @@ struct State {
 }
 
 impl Breaker {
-    pub(crate) fn new(writer: StoreWriter) -> Self {
+    pub(crate) fn new(writer: StoreWriter, credentials: String, grace: Duration) -> Self {
         Self {
             writer,
+            credentials,
+            grace,
             state: Mutex::default(),
         }
     }
@@ -100,7 +108,10 @@ impl Breaker {
     /// # Errors
     /// When the store is away.
     pub(crate) async fn look(&self) -> Result<Way, WriteError> {
-        let (pause, doubt) = try_join!(self.writer.breaker(), self.writer.distrust())?;
+        let (pause, doubt) = try_join!(
+            self.writer.breaker(&self.credentials),
+            self.writer.distrust(&self.credentials)
+        )?;
         metrics::breaker(doubt.is_some());
         let pause = pause.as_deref().map(Pause::of);
         let way = match (pause, &doubt) {
@@ -133,6 +144,11 @@ impl Breaker {
             .map(|(pause, _)| pause)
     }
 
+    /// Whether GHL refuses this broker's credentials, as of the last look.
+    pub(crate) fn are_credentials_refused(&self) -> bool {
+        self.state().pair_doubted.is_some()
+    }
+
     /// Whether anything may be started at all.
     pub(crate) fn may_start(&self) -> bool {
         self.pause().is_none_or(|pause| self.may_repeat(pause))
@@ -145,7 +161,7 @@ impl Breaker {
             Pause::Overloaded => true,
             Pause::Refused => {
                 let doubted = self.state().pair_doubted;
-                doubted.is_some_and(|since| since.elapsed() < GRACE)
+                doubted.is_some_and(|since| since.elapsed() < self.grace)
             }
         }
     }
@@ -180,7 +196,7 @@ impl Breaker {
             state.pair_doubted.is_some()
         };
         if was_doubted {
-            match self.writer.trust_pair().await {
+            match self.writer.trust_pair(&self.credentials).await {
                 Ok(true) => info!("GHL takes the client id and secret again: refreshes go on"),
                 Ok(false) => {}
                 Err(error) => unshared(&error),
@@ -208,6 +224,8 @@ impl Breaker {
             }
             Failure::NotSent(_)
             | Failure::Lost(_)
+            | Failure::Unreadable { .. }
+            | Failure::Foreign { .. }
             | Failure::Unavailable { .. }
             | Failure::LocationInactive
             | Failure::ClientRejected(_)
@@ -221,7 +239,7 @@ impl Breaker {
         // In this order: who sees the doubt without the pause would probe.
         let paused = self.open(Pause::Refused, PAUSE).await;
         let doubted = match paused {
-            Ok(_) => self.writer.distrust_pair(reason).await,
+            Ok(_) => self.writer.distrust_pair(&self.credentials, reason).await,
             Err(error) => Err(error),
         };
         let is_news = doubted.unwrap_or_else(|error| {
@@ -231,9 +249,9 @@ impl Breaker {
         if is_news {
             error!(
                 reason,
-                "GHL refuses the client id and secret: check GHL_CLIENT_ID and GHL_CLIENT_SECRET \
-                 of all brokers. No installation is given up. All refreshes pause; one every 30 s \
-                 finds out whether GHL takes them again"
+                "GHL refuses this broker's client id and secret: check GHL_CLIENT_ID and \
+                 GHL_CLIENT_SECRET. No installation is given up. It refreshes nothing until one try \
+                 every 30 s succeeds; brokers with other credentials go on"
             );
         }
     }
@@ -253,7 +271,10 @@ impl Breaker {
     /// What this broker has claimed already does not wait for its next look.
     async fn open(&self, reason: Pause, pause: Duration) -> Result<bool, WriteError> {
         self.state().pause = Some((reason, Instant::now() + pause));
-        self.writer.open_breaker(reason.as_str(), pause).await
+        let credentials = &self.credentials;
+        self.writer
+            .open_breaker(credentials, reason.as_str(), pause)
+            .await
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
@@ -270,7 +291,7 @@ fn unshared(error: &WriteError) {
 
 /// Installations that were refused for the same thing in a row.
 #[derive(Debug, Default)]
-struct Streak(HashSet<InstallationId>);
+struct Streak(BTreeSet<InstallationId>);
 
 impl Streak {
     /// So many, without one success between, are not one installation's trouble.

@@ -5,16 +5,23 @@ use std::time::Duration;
 use ghl::consent::{self, Consent, LoginWindow};
 use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
 use ghl::{api, token_endpoint};
-use secrecy::SecretString;
-use service::config::Settings;
+use secrecy::{ExposeSecret, SecretString};
+use service::config::{Settings, Size};
 use store::LocationId;
+use store_writer::protocol::DEFAULT_GRACE;
+
+use crate::store_check::StoreCheck;
 
 /// What the app asks for where nothing else is set: what the gateway's own routes need.
 pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
                               medias.readonly medias.write locations.readonly";
+/// Far above what GHL is known to do.
+const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 /// A claim lasts until the attempt has begun, and is short enough for one that could not begin to be
 /// tried again many times inside GHL's grace.
 const CLAIM: Duration = Duration::from_secs(2);
+const DEFAULT_JOURNAL_MAX: Size = Size::of_bytes(1_000_000_000);
+const LEAST_JOURNAL_MAX: Size = Size::of_bytes(1_000_000);
 const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 
 #[derive(Debug, Clone)]
@@ -29,7 +36,10 @@ pub struct Config {
     pub verifier: Verifier,
     pub timing: Timing,
     pub scheduler: SchedulerConfig,
+    /// Bytes of disk that answers take which the store has confirmed.
+    pub journal_max: u64,
     pub static_tokens: Vec<StaticToken>,
+    pub store_check: StoreCheck,
 }
 
 /// How long the steps of a refresh may take. All follow from how long GHL may.
@@ -42,12 +52,16 @@ pub struct Timing {
     /// The lease. It outlasts the window, and is short enough for another broker to repeat the
     /// call of one that died within GHL's grace of 30 s.
     pub lease: Duration,
+    /// For how long GHL answers a token that was sent again as it did the first time. Zero: a token
+    /// is never sent twice to get a lost answer.
+    pub grace: Duration,
 }
 
 impl Timing {
     #[must_use]
-    pub fn of(call: Duration) -> Self {
+    pub fn of(call: Duration, grace: Duration) -> Self {
         Self {
+            grace,
             call,
             window: call * 5 / 4,
             lease: call * 3 / 2,
@@ -81,11 +95,12 @@ impl Config {
             "GHL_CLIENT_ID",
             "the client id of your app in GHL's marketplace",
         );
-        let client_secret = settings.secret("GHL_CLIENT_SECRET");
-        if client_secret.is_none() {
+        let client_secrets = client_secrets(settings.secret("GHL_CLIENT_SECRET"));
+        if client_secrets.is_empty() {
             settings.mistake(
                 "GHL_CLIENT_SECRET",
-                "is missing: the client secret of your app, or GHL_CLIENT_SECRET_FILE with its path",
+                "is missing: the client secret of your app, or GHL_CLIENT_SECRET_FILE with its path; \
+                 several, separated by commas, while it is changed",
             );
         }
         let default_name = format!("broker-{}", store::random::hex::<4>());
@@ -99,7 +114,14 @@ impl Config {
                 "must be from 500ms to 18s: a lost answer is asked for again within GHL's 30 s",
             );
         }
-        let timing = Timing::of(call);
+        let grace = settings.duration("EVERGREEN_REPLAY_GRACE", DEFAULT_GRACE);
+        if grace > LONGEST_GRACE {
+            settings.mistake(
+                "EVERGREEN_REPLAY_GRACE",
+                "must be at most 10m: GHL repeats its answer to a refresh token for 30 s",
+            );
+        }
+        let timing = Timing::of(call, grace);
         let concurrency = settings.parse("EVERGREEN_REFRESH_CONCURRENCY", 64, "a number from 1");
         let rate = settings.parse(
             "EVERGREEN_REFRESH_RATE",
@@ -112,11 +134,23 @@ impl Config {
                 "and EVERGREEN_REFRESH_RATE must be at least 1, or nothing is ever refreshed",
             );
         }
+        let journal_max = settings.parse(
+            "EVERGREEN_JOURNAL_MAX",
+            DEFAULT_JOURNAL_MAX,
+            "a size such as 1GB or 500MB",
+        );
+        if journal_max < LEAST_JOURNAL_MAX {
+            settings.mistake(
+                "EVERGREEN_JOURNAL_MAX",
+                "must be at least 1MB: it holds the answers that a store which loses writes is given \
+                 back",
+            );
+        }
         Self {
             endpoint: token_endpoint::Config {
                 url: join(&api_url, "oauth/token"),
                 client_id: client_id.clone(),
-                client_secret: client_secret.unwrap_or_default(),
+                client_secrets,
                 redirect_uri: redirect_uri.clone(),
                 timeout: call,
             },
@@ -141,10 +175,26 @@ impl Config {
                 rate,
                 claim: timing.lease.min(CLAIM),
             },
+            journal_max: journal_max.bytes(),
             static_tokens: read_static_tokens(settings),
+            store_check: settings.parse(
+                "EVERGREEN_STORE_CHECK",
+                StoreCheck::default(),
+                "enforce or warn",
+            ),
             name,
         }
     }
+}
+
+/// The first one is used, the next one is tried where GHL refuses it.
+fn client_secrets(list: Option<SecretString>) -> Vec<SecretString> {
+    let list = list.unwrap_or_default();
+    let secrets = list.expose_secret().split(',').map(str::trim);
+    secrets
+        .filter(|secret| !secret.is_empty())
+        .map(SecretString::from)
+        .collect()
 }
 
 fn join(base: &url::Url, path: &str) -> url::Url {

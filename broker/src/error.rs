@@ -100,10 +100,18 @@ impl From<WriteError> for Error {
                 );
                 Self::unavailable("The store is away, try again")
             }
-            WriteError::Unreadable { .. } => {
+            WriteError::Unreadable { source, .. } => {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "a record cannot be read"
+                );
+                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+                    .with_hint(crate::status::remedy(source))
+            }
+            WriteError::Unwritable { .. } => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a record was not written"
                 );
                 Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
             }
@@ -135,6 +143,13 @@ mod tests {
             (WriteError::Contended(id.clone()), 503),
             (WriteError::Unconfirmed(id.clone()), 503),
             (WriteError::Unknown(id.clone()), 400),
+            (
+                WriteError::Unwritable {
+                    id: id.clone(),
+                    source: store::record::Unreadable::Malformed("life"),
+                },
+                500,
+            ),
             (
                 WriteError::Unreadable {
                     id,

@@ -4,19 +4,28 @@ pub mod admin;
 mod auth;
 mod breaker;
 mod config;
+mod consents;
 mod crash_point;
 mod error;
+mod files;
 mod line;
 mod metrics;
 mod oauth;
+mod outage;
 mod outcome;
 mod page;
 mod recovery;
 mod refresh_api;
+mod restore;
 mod scheduler;
 mod seed;
+#[cfg(feature = "simulation")]
+pub mod simulation;
 mod status;
+mod store_check;
+mod store_watch;
 mod webhook;
+mod window;
 mod worker;
 
 use std::sync::Arc;
@@ -31,7 +40,9 @@ use store_writer::durable::DurableError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
 pub use config::{Config, DEFAULT_SCOPES};
+pub use store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};
 
+use scheduler::Gates;
 use worker::Worker;
 
 /// What a broker works with.
@@ -81,9 +92,22 @@ impl Broker {
         readiness: &Readiness,
         shutdown: &Shutdown,
     ) -> Result<Self, StartError> {
-        metrics::describe();
         let endpoint = TokenEndpoint::new(config.endpoint.clone())
             .map_err(|error| StartError::Tls(error.into()))?;
+        Self::start_over(endpoint, config, parts, readiness, shutdown, |worker| {
+            worker
+        })
+    }
+
+    fn start_over(
+        endpoint: TokenEndpoint,
+        config: Config,
+        parts: Parts,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+        prepare: impl FnOnce(Worker) -> Worker,
+    ) -> Result<Self, StartError> {
+        metrics::describe();
         let Parts {
             writer,
             reader,
@@ -92,23 +116,37 @@ impl Broker {
             escrow,
             lock_nodes,
         } = parts;
-        let worker = Arc::new(Worker::new(
+        let worker = Worker::new(
             &config,
             writer.clone(),
+            reader.clone(),
             leases,
             (journal, escrow),
             endpoint.clone(),
             shutdown,
-        ));
+        );
+        let worker = Arc::new(prepare(worker));
         let asked = recovery::inherit(&worker)?;
-        let ready = readiness.gate("the store");
+        files::watch(&worker.journal, &writer, readiness, shutdown);
+        let gates = Gates {
+            store: readiness.gate("the store"),
+            credentials: readiness.gate("GHL takes the client id and secret"),
+        };
+        shutdown.spawn(store_check::run(
+            config.store_check,
+            writer.clone(),
+            readiness.gate("a safe store"),
+            shutdown.clone(),
+        ));
         shutdown.spawn(scheduler::run(
             config.scheduler.clone(),
             writer.clone(),
             worker.clone(),
-            ready,
+            gates,
             shutdown.clone(),
         ));
+        shutdown.spawn(store_watch::run(worker.clone(), shutdown.clone()));
+        shutdown.spawn(restore::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(recovery::sweep(worker.clone(), shutdown.clone()));
         shutdown.spawn(recovery::run(worker.clone(), asked, shutdown.clone()));
         shutdown.spawn(worker::doubt::run(worker.clone(), shutdown.clone()));

@@ -2,15 +2,17 @@
 //! fields.
 
 use std::error::Error;
+use std::sync::Once;
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use ghl::answer::{Doubt, Lifetime};
+use serde_json::json;
 use service::telemetry::WHOLE_LINE;
 use store::InstallationId;
-use store_writer::protocol::{Refusal, Verdict};
-use store_writer::writer::Begun;
+use store_writer::installation::LastError;
+use store_writer::writer::{Begun, Recovered};
 use store_writer::{Grant, WriteError};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use crate::outcome::FailureKind;
 
@@ -26,16 +28,33 @@ pub(crate) fn refreshed(id: &InstallationId, grant: &Grant) {
     );
 }
 
+/// `[REFRESH-RECOVERED] install_… – was invalid`
+pub(crate) fn recovered(id: &InstallationId, from: Recovered) {
+    let from = from.as_str();
+    info!(
+        target: WHOLE_LINE,
+        installation = id.as_str(),
+        was = from,
+        "[REFRESH-RECOVERED] {id} – was {from}"
+    );
+}
+
 /// `[REFRESH-FAIL] install_… {error json}`, or `[REFRESH-RETRY]` for what is tried again without
 /// anybody's help.
-pub(crate) fn failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
+pub(crate) fn failed(
+    begun: &Begun,
+    kind: FailureKind,
+    last_error: &LastError,
+    retry_in: Option<Duration>,
+) {
     let id = &begun.installation;
-    let wait = humantime::format_duration(Duration::from_millis(
-        u64::try_from(verdict.retry_in.as_millis()).unwrap_or(u64::MAX),
-    ));
+    let wait = retry_in.map(|wait| {
+        let millis = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX);
+        humantime::format_duration(Duration::from_millis(millis)).to_string()
+    });
     let mut error = json!({
         "kind": kind.as_str(),
-        "message": verdict.error.message,
+        "message": last_error.message,
         "generation": begun.link.generation.to_string(),
         "attempt": begun.failures + 1,
         "expires_at": begun.expires_at.map(|at| at.to_string()),
@@ -43,10 +62,7 @@ pub(crate) fn failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
     });
     if let Some(remedy) = kind.remedy() {
         error["to_do"] = remedy.into();
-        error["tried_again_in"] = match verdict.refusal {
-            Refusal::Terminal => Value::Null,
-            Refusal::Unspent | Refusal::Unknown | Refusal::Paused => wait.to_string().into(),
-        };
+        error["tried_again_in"] = wait.clone().into();
     }
     if kind.needs_a_person() {
         error!(
@@ -55,13 +71,29 @@ pub(crate) fn failed(begun: &Begun, kind: FailureKind, verdict: &Verdict) {
             error = %error,
             "[REFRESH-FAIL] {id} {error}"
         );
+    } else if kind == FailureKind::StillInvalid {
+        debug!(installation = id.as_str(), error = %error, "an invalid installation is still refused");
     } else {
+        let wait = wait.unwrap_or_else(|| "a while".to_owned());
         warn!(
             target: WHOLE_LINE,
             installation = id.as_str(),
             error = %error,
             "[REFRESH-RETRY] {id} in {wait} {error}"
         );
+    }
+}
+
+/// A lifetime that GHL names and that is odd. A short one is most often meant so, and would be told
+/// with every token: once is enough.
+pub(crate) fn lifetime(id: &InstallationId, lifetime: &Lifetime) {
+    static SHORT: Once = Once::new();
+    match &lifetime.doubt {
+        None => {}
+        Some(Doubt::Short) => {
+            SHORT.call_once(|| info!(installation = id.as_str(), "{lifetime}"));
+        }
+        Some(Doubt::Replaced { .. }) => warn!(installation = id.as_str(), "{lifetime}"),
     }
 }
 

@@ -6,7 +6,9 @@ use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use service::shutdown::Shutdown;
+use store_writer::check::{Finding, Reason, Severity};
 use store_writer::lock_nodes::Health;
+use store_writer::writer::Recovered;
 use store_writer::{LockNodes, StoreWriter};
 use tokio::time::sleep;
 
@@ -16,22 +18,35 @@ const REFRESHES: &str = "evergreen_refresh_total";
 const DURATION: &str = "evergreen_refresh_duration_seconds";
 const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
 const INSTALLATIONS: &str = "evergreen_installations";
+/// New tokens that may be in flight at once: see [`crate::window`].
+pub(crate) const WINDOW: &str = "evergreen_refresh_window";
+const CONTAINED: &str = "evergreen_refresh_contained";
+const LATE_ANSWERS: &str = "evergreen_late_answers_total";
+const RECOVERED: &str = "evergreen_refresh_recovered_total";
 const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
 const STORE_ERRORS: &str = "evergreen_store_errors_total";
 const ESCROW_MISSED: &str = "evergreen_escrow_missed_total";
+const RESTORED: &str = "evergreen_restored_answers_total";
+const FILE_READY: &str = "evergreen_file_ready";
+const STORE_UNSAFE: &str = "evergreen_store_unsafe";
+const STORE_DEGRADED: &str = "evergreen_store_degraded";
 const LOCK_NODES: &str = "evergreen_lock_nodes";
 
 /// Every value of the label `outcome`, so that each series exists before its first event and an
 /// alert on its increase sees that one.
-const OUTCOMES: [&str; 9] = [
+const OUTCOMES: [&str; 13] = [
     "refreshed",
     "superseded",
     FailureKind::Transient.as_str(),
     FailureKind::Ambiguous.as_str(),
+    FailureKind::UnreadableAnswer.as_str(),
+    FailureKind::ForeignAnswer.as_str(),
     FailureKind::Paused.as_str(),
     FailureKind::ClientRejected.as_str(),
+    FailureKind::Suspect.as_str(),
     FailureKind::InvalidGrant.as_str(),
     FailureKind::Lost.as_str(),
+    FailureKind::StillInvalid.as_str(),
     FailureKind::BadRequest.as_str(),
 ];
 
@@ -53,8 +68,26 @@ pub(crate) fn describe() {
     );
     describe_gauge!(
         BREAKER,
-        "1 while refreshes pause because GHL refuses the client id and secret"
+        "1 while this broker pauses because GHL refuses its client id and secret"
     );
+    describe_gauge!(WINDOW, "New refresh tokens that may be in flight at once");
+    describe_gauge!(
+        CONTAINED,
+        "1 while no new refresh token is spent because GHL leaves open whether it spends them"
+    );
+    describe_counter!(
+        LATE_ANSWERS,
+        "Answers of GHL that came after the broker had stopped to wait"
+    );
+    describe_counter!(
+        RECOVERED,
+        "Installations that have a token again after GHL had refused theirs"
+    );
+    counter!(LATE_ANSWERS).absolute(0);
+    for from in [Recovered::Suspect, Recovered::Invalid] {
+        counter!(RECOVERED, "was" => from.as_str()).absolute(0);
+    }
+    gauge!(CONTAINED).set(0.0);
     describe_counter!(
         STORE_ERRORS,
         "Times the store gave no answer, by what was asked"
@@ -63,8 +96,26 @@ pub(crate) fn describe() {
         ESCROW_MISSED,
         "Answers of GHL that no majority of the lock nodes took into escrow"
     );
+    describe_counter!(
+        RESTORED,
+        "Tokens that the store had confirmed and lost, and that this broker wrote again"
+    );
+    describe_gauge!(
+        STORE_UNSAFE,
+        "1 while the store would lose tokens for this reason"
+    );
+    describe_gauge!(
+        STORE_DEGRADED,
+        "1 while the store could be safer in this respect"
+    );
+    store_findings(&[]);
+    describe_gauge!(
+        FILE_READY,
+        "1 while the file can take another answer of GHL"
+    );
     describe_gauge!(LOCK_NODES, "Lock nodes, by how they are");
     counter!(ESCROW_MISSED).absolute(0);
+    counter!(RESTORED).absolute(0);
     for state in Health::STATES {
         gauge!(LOCK_NODES, "state" => state).set(0.0);
     }
@@ -97,6 +148,18 @@ pub(crate) fn record(outcome: &Outcome, took: Duration) {
     counter!(REFRESHES, "outcome" => label).increment(1);
 }
 
+pub(crate) fn contained(is_contained: bool) {
+    gauge!(CONTAINED).set(if is_contained { 1.0 } else { 0.0 });
+}
+
+pub(crate) fn late_answer() {
+    counter!(LATE_ANSWERS).increment(1);
+}
+
+pub(crate) fn recovered(from: Recovered) {
+    counter!(RECOVERED, "was" => from.as_str()).increment(1);
+}
+
 pub(crate) fn breaker(is_open: bool) {
     gauge!(BREAKER).set(if is_open { 1.0 } else { 0.0 });
 }
@@ -105,8 +168,31 @@ pub(crate) fn store_error(operation: &'static str) {
     counter!(STORE_ERRORS, "operation" => operation).increment(1);
 }
 
+/// Shows what the last check of the store found.
+pub(crate) fn store_findings(findings: &[Finding]) {
+    for reason in Reason::ALL {
+        for (name, severity) in [
+            (STORE_UNSAFE, Severity::Unsafe),
+            (STORE_DEGRADED, Severity::Degraded),
+        ] {
+            let is_found = findings
+                .iter()
+                .any(|finding| (finding.reason, finding.severity) == (reason, severity));
+            gauge!(name, "reason" => reason.as_str()).set(if is_found { 1.0 } else { 0.0 });
+        }
+    }
+}
+
+pub(crate) fn file_ready(file: &'static str, is_ready: bool) {
+    gauge!(FILE_READY, "file" => file).set(if is_ready { 1.0 } else { 0.0 });
+}
+
 pub(crate) fn escrow_missed() {
     counter!(ESCROW_MISSED).increment(1);
+}
+
+pub(crate) fn restored() {
+    counter!(RESTORED).increment(1);
 }
 
 /// Shows how the lock nodes are, until shutdown.
@@ -119,6 +205,7 @@ pub(crate) async fn watch_lock_nodes(nodes: LockNodes, shutdown: Shutdown) {
             gauge!(LOCK_NODES, "state" => state).set(f64::from(count));
         }
         tokio::select! {
+            biased;
             () = shutdown.started() => return,
             () = sleep(Duration::from_secs(1)) => {}
         }
@@ -145,6 +232,7 @@ pub(crate) async fn watch_stock(writer: StoreWriter, shutdown: Shutdown) {
             gauge!(NEAREST_EXPIRY).set(nearest);
         }
         tokio::select! {
+            biased;
             () = shutdown.started() => return,
             () = sleep(Duration::from_secs(15)) => {}
         }

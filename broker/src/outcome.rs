@@ -1,12 +1,13 @@
 //! What came of a refresh, and what is done about a failure: pure decisions.
 
+use std::cmp::Ordering;
 use std::time::Duration;
 
 use ghl::Failure;
 use http::StatusCode;
 use store::{Generation, Status, Timestamp};
-use store_writer::installation::LastError;
-use store_writer::protocol::{Refusal, Verdict};
+use store_writer::installation::{LastError, Refused};
+use store_writer::protocol::{REFUSALS_TO_INVALID, Refusal, Verdict};
 
 /// What came of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -40,14 +41,22 @@ pub(crate) enum FailureKind {
     Transient,
     /// Sent, and no answer.
     Ambiguous,
+    /// GHL granted something that cannot be read.
+    UnreadableAnswer,
+    /// GHL answered with somebody else's token.
+    ForeignAnswer,
     /// The location is not active at GHL.
     Paused,
     /// Our client id and secret were refused.
     ClientRejected,
-    /// GHL refused the token: the customer must connect again.
+    /// GHL refused the token for the first or second time: perhaps wrongly.
+    Suspect,
+    /// GHL refused the token again and again: the customer must connect again.
     InvalidGrant,
     /// As above, after an answer was lost: the successor is gone with it.
     Lost,
+    /// A quiet try of an invalid installation was refused, too.
+    StillInvalid,
     /// GHL did not understand us.
     BadRequest,
 }
@@ -58,10 +67,14 @@ impl FailureKind {
         match self {
             Self::Transient => "transient",
             Self::Ambiguous => "ambiguous",
+            Self::UnreadableAnswer => "unreadable_answer",
+            Self::ForeignAnswer => "foreign_answer",
             Self::Paused => "paused",
             Self::ClientRejected => "client_rejected",
+            Self::Suspect => "suspect",
             Self::InvalidGrant => "invalid_grant",
             Self::Lost => "lost",
+            Self::StillInvalid => "still_invalid",
             Self::BadRequest => "bad_request",
         }
     }
@@ -76,10 +89,19 @@ impl FailureKind {
     #[must_use]
     pub(crate) const fn remedy(self) -> Option<&'static str> {
         match self {
-            Self::Transient | Self::Ambiguous | Self::Paused => None,
+            Self::Transient
+            | Self::Ambiguous
+            | Self::UnreadableAnswer
+            | Self::Paused
+            | Self::Suspect
+            | Self::StillInvalid => None,
+            Self::ForeignAnswer => Some(
+                "report it to GHL: it answered this installation with another one's token, which is \
+                 not used. If it stays so, let the customer connect again at /oauth/install",
+            ),
             Self::ClientRejected => Some(
-                "if nobody is refreshed, put GHL_CLIENT_ID and GHL_CLIENT_SECRET right; if others \
-                 are, let this customer connect again at /oauth/install",
+                "if this broker refreshes nobody, put its GHL_CLIENT_ID and GHL_CLIENT_SECRET right; \
+                 if it refreshes others, let this customer connect again at /oauth/install",
             ),
             Self::InvalidGrant | Self::Lost => {
                 Some("let the customer connect again at /oauth/install")
@@ -94,7 +116,7 @@ impl FailureKind {
 
 /// What an attempt knows when it fails.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Attempt {
+pub(crate) struct Attempt<'a> {
     /// Failures in a row before this one.
     pub failures: u32,
     /// Whether the token may have been spent by an earlier attempt.
@@ -107,14 +129,56 @@ pub(crate) struct Attempt {
     /// How often in a row, if GHL refuses the client pair now, it did so for this installation while
     /// others were refreshed with it.
     pub refused_alone: u32,
+    /// What GHL refused before of this token.
+    pub refused: Option<&'a Refused>,
+    /// No new token is spent, and those in doubt tell when GHL is well again.
+    pub is_outage: bool,
+}
+
+/// What a failure tells of the token that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fate {
+    /// It may be spent.
+    Unknown,
+    /// It is as GHL says.
+    Answered,
+    /// Nothing came of it: it was not sent, or GHL did not look at it.
+    NotAsked,
+}
+
+/// What a failure tells of the token that was sent.
+#[must_use]
+pub(crate) fn fate(failure: &Failure) -> Fate {
+    match failure {
+        Failure::Lost(_) | Failure::Unreadable { .. } | Failure::Foreign { .. } => Fate::Unknown,
+        Failure::Unavailable { status, .. } if *status == StatusCode::TOO_MANY_REQUESTS => {
+            Fate::NotAsked
+        }
+        Failure::Unavailable { .. } => Fate::Unknown,
+        Failure::LocationInactive | Failure::InvalidGrant(_) => Fate::Answered,
+        Failure::NotSent(_) | Failure::ClientRejected(_) | Failure::BadRequest { .. } => {
+            Fate::NotAsked
+        }
+    }
 }
 
 /// Decides what a failure means for the installation, and when to try again.
 #[must_use]
-pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdict) {
+pub(crate) fn judge(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind, Verdict) {
     let (kind, refusal, retry_in) = match failure {
         Failure::NotSent(_) => (FailureKind::Transient, Refusal::Unspent, backoff(attempt)),
         Failure::Lost(_) => (FailureKind::Ambiguous, Refusal::Unknown, repeat(attempt)),
+        // The token may be spent, and GHL's next answer may be better.
+        Failure::Unreadable { .. } => (
+            FailureKind::UnreadableAnswer,
+            Refusal::Unknown,
+            repeat(attempt),
+        ),
+        Failure::Foreign { .. } => (
+            FailureKind::ForeignAnswer,
+            Refusal::Unknown,
+            repeat(attempt),
+        ),
         Failure::Unavailable {
             status,
             retry_after,
@@ -129,23 +193,20 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
             // One repeat belongs inside GHL's grace, in case the token is spent.
             let wait = match refusal {
                 Refusal::Unknown if attempt.failures < 2 => wait.min(INSIDE_GRACE),
-                Refusal::Unknown | Refusal::Unspent | Refusal::Paused | Refusal::Terminal => wait,
+                Refusal::Unknown | Refusal::Unspent | Refusal::Paused | Refusal::Refused => wait,
             };
             (FailureKind::Transient, refusal, backoff(attempt).max(wait))
         }
         Failure::LocationInactive => (FailureKind::Paused, Refusal::Paused, pause(attempt)),
         Failure::ClientRejected(_) if attempt.refused_alone >= PATIENCE_WITH_PAIR => {
-            (FailureKind::InvalidGrant, Refusal::Terminal, Duration::ZERO)
+            (refused(attempt), Refusal::Refused, Duration::ZERO)
         }
         Failure::ClientRejected(_) => (
             FailureKind::ClientRejected,
             Refusal::Unspent,
             backoff(attempt),
         ),
-        Failure::InvalidGrant(_) if attempt.is_repeat => {
-            (FailureKind::Lost, Refusal::Terminal, Duration::ZERO)
-        }
-        Failure::InvalidGrant(_) => (FailureKind::InvalidGrant, Refusal::Terminal, Duration::ZERO),
+        Failure::InvalidGrant(_) => (refused(attempt), Refusal::Refused, Duration::ZERO),
         Failure::BadRequest { .. } => (FailureKind::BadRequest, Refusal::Unspent, backoff(attempt)),
     };
     let retry_in = match refusal {
@@ -153,7 +214,9 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
         Refusal::Unspent | Refusal::Unknown if !attempt.grace_left.is_zero() => {
             retry_in.min(attempt.grace_left / 3).min(IN_DOUBT)
         }
-        Refusal::Unspent | Refusal::Unknown | Refusal::Paused | Refusal::Terminal => retry_in,
+        // Whoever is in doubt finds out when GHL is well again.
+        Refusal::Unknown if attempt.is_outage => retry_in.min(IN_OUTAGE),
+        Refusal::Unspent | Refusal::Unknown | Refusal::Paused | Refusal::Refused => retry_in,
     };
     let verdict = Verdict {
         refusal,
@@ -162,16 +225,36 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt) -> (FailureKind, Verdic
                 FailureKind::ClientRejected => attempt.refused_alone,
                 FailureKind::Transient
                 | FailureKind::Ambiguous
+                | FailureKind::UnreadableAnswer
+                | FailureKind::ForeignAnswer
                 | FailureKind::Paused
+                | FailureKind::Suspect
                 | FailureKind::InvalidGrant
                 | FailureKind::Lost
+                | FailureKind::StillInvalid
                 | FailureKind::BadRequest => 0,
             },
             ..LastError::new(kind.as_str(), describe(failure), attempt.at)
         },
         retry_in,
+        late_reader: None,
     };
     (kind, verdict)
+}
+
+/// What one more refusal makes of an installation.
+fn refused(attempt: Attempt<'_>) -> FailureKind {
+    let times = attempt.refused.map_or(0, |refused| refused.times) + 1;
+    let is_lost = attempt.is_repeat
+        || attempt
+            .refused
+            .is_some_and(|refused| refused.after_lost_answer);
+    match times.cmp(&REFUSALS_TO_INVALID) {
+        Ordering::Less => FailureKind::Suspect,
+        Ordering::Equal if is_lost => FailureKind::Lost,
+        Ordering::Equal => FailureKind::InvalidGrant,
+        Ordering::Greater => FailureKind::StillInvalid,
+    }
 }
 
 /// A caller may be waiting with an expired token, and the rate budget bounds all of them together.
@@ -179,6 +262,8 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(60);
 /// How long a token whose answer was lost waits for its next try at most: the store, the lock nodes or
 /// GHL may be away for most of the grace.
 const IN_DOUBT: Duration = Duration::from_secs(2);
+/// How often it is asked for in an outage.
+const IN_OUTAGE: Duration = Duration::from_secs(10);
 const INSIDE_GRACE: Duration = Duration::from_secs(8);
 /// How often one installation is refused for the client pair, while others are not, until it
 /// counts as revoked: about a minute.
@@ -187,13 +272,13 @@ const FIRST_PAUSE: Duration = Duration::from_secs(15 * 60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(6 * 3600);
 
 /// 1, 2, 4 … 60 s, each up to a quarter longer.
-fn backoff(attempt: Attempt) -> Duration {
+fn backoff(attempt: Attempt<'_>) -> Duration {
     let base = Duration::from_secs(1) * 2_u32.pow(attempt.failures.min(9));
     spread(base.min(LONGEST_BACKOFF), attempt.jitter)
 }
 
 /// The same token again, inside GHL's grace of 30 s: at once, then every few seconds.
-fn repeat(attempt: Attempt) -> Duration {
+fn repeat(attempt: Attempt<'_>) -> Duration {
     match attempt.failures {
         0 => Duration::from_millis(100),
         1..=6 => spread(Duration::from_secs(1) * attempt.failures, attempt.jitter),
@@ -202,7 +287,7 @@ fn repeat(attempt: Attempt) -> Duration {
 }
 
 /// 15 min, 30 min … 6 h.
-fn pause(attempt: Attempt) -> Duration {
+fn pause(attempt: Attempt<'_>) -> Duration {
     let base = FIRST_PAUSE * 2_u32.pow(attempt.failures.min(5));
     spread(base.min(LONGEST_PAUSE), attempt.jitter)
 }
@@ -225,9 +310,11 @@ fn describe(failure: &Failure) -> String {
 
 #[cfg(test)]
 mod tests {
+    use ghl::{Answer, Owner};
+
     use super::*;
 
-    fn attempt(failures: u32, is_repeat: bool) -> Attempt {
+    fn attempt(failures: u32, is_repeat: bool) -> Attempt<'static> {
         Attempt {
             failures,
             is_repeat,
@@ -235,6 +322,17 @@ mod tests {
             at: Timestamp::from_millis(0),
             jitter: 0.0,
             refused_alone: 0,
+            refused: None,
+            is_outage: false,
+        }
+    }
+
+    fn refused_before(times: u32, after_lost_answer: bool) -> Refused {
+        Refused {
+            generation: Generation::FIRST,
+            times,
+            since: Timestamp::from_millis(0),
+            after_lost_answer,
         }
     }
 
@@ -245,10 +343,45 @@ mod tests {
         }
     }
 
+    fn unreadable() -> Failure {
+        Failure::Unreadable {
+            reason: Answer::parse(b"<html>").unwrap_err(),
+            body: b"<html>".to_vec().into(),
+        }
+    }
+
+    fn foreign() -> Failure {
+        let answer = Answer::parse(br#"{"access_token":"a","locationId":"M"}"#).unwrap();
+        let owner = Owner {
+            location: Some("L"),
+            company: None,
+            user_type: "Location",
+        };
+        Failure::Foreign {
+            mismatch: owner.check(&answer).unwrap_err(),
+            answer: Box::new(answer),
+        }
+    }
+
+    #[test]
+    fn an_answer_that_cannot_be_used_may_have_cost_the_token() {
+        for (failure, kind) in [
+            (unreadable(), FailureKind::UnreadableAnswer),
+            (foreign(), FailureKind::ForeignAnswer),
+        ] {
+            let (judged, verdict) = judge(&failure, attempt(0, false));
+            assert_eq!((judged, verdict.refusal), (kind, Refusal::Unknown));
+            assert!(verdict.retry_in < Duration::from_secs(1), "{failure:?}");
+            assert!(!verdict.error.message.contains("html"), "{failure:?}");
+        }
+    }
+
     #[test]
     fn only_a_refused_grant_ends_an_installation() {
         let failures = [
             Failure::Lost("x".into()),
+            unreadable(),
+            foreign(),
             unavailable(500, None),
             unavailable(429, None),
             Failure::LocationInactive,
@@ -260,16 +393,39 @@ mod tests {
         ];
         for failure in failures {
             let (_, verdict) = judge(&failure, attempt(50, true));
-            assert_ne!(verdict.refusal, Refusal::Terminal, "{failure:?}");
+            assert_ne!(verdict.refusal, Refusal::Refused, "{failure:?}");
         }
-        let refused = Failure::InvalidGrant(String::new());
-        let (kind, verdict) = judge(&refused, attempt(0, false));
+    }
+
+    #[test]
+    fn the_third_refusal_in_a_row_fails_and_later_ones_are_quiet() {
+        let kind = |times, was_lost, is_repeat| {
+            let before = refused_before(times, was_lost);
+            let attempt = Attempt {
+                refused: (times > 0).then_some(&before),
+                ..attempt(0, is_repeat)
+            };
+            let (kind, verdict) = judge(&Failure::InvalidGrant(String::new()), attempt);
+            assert_eq!(verdict.refusal, Refusal::Refused);
+            kind
+        };
+        assert_eq!(kind(0, false, false), FailureKind::Suspect);
+        assert_eq!(kind(1, false, true), FailureKind::Suspect);
+        assert_eq!(kind(2, false, false), FailureKind::InvalidGrant);
+        assert_eq!(kind(2, true, false), FailureKind::Lost);
+        assert_eq!(kind(3, true, false), FailureKind::StillInvalid);
+    }
+
+    #[test]
+    fn those_in_doubt_are_asked_for_every_ten_seconds_in_an_outage() {
+        let attempt = Attempt {
+            is_outage: true,
+            ..attempt(50, true)
+        };
         assert_eq!(
-            (kind, verdict.refusal),
-            (FailureKind::InvalidGrant, Refusal::Terminal)
+            judge(&unavailable(502, None), attempt).1.retry_in,
+            IN_OUTAGE
         );
-        let (kind, _) = judge(&refused, attempt(1, true));
-        assert_eq!(kind, FailureKind::Lost, "an answer was lost before");
     }
 
     #[test]
@@ -311,7 +467,7 @@ mod tests {
             last.error.refused_alone, 5,
             "counted from attempt to attempt"
         );
-        assert_eq!(judged(6).refusal, Refusal::Terminal);
+        assert_eq!(judged(6).refusal, Refusal::Refused);
     }
 
     #[test]

@@ -42,6 +42,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Sh
     join_all(asked.iter().map(|entry| worker.end_lease(entry))).await;
     loop {
         worker.look_again().await;
+        worker.bring_consents().await;
         for entry in worker.waiting() {
             // The process that journaled it may have died before it got further.
             worker.keep_in_escrow(&entry).await;
@@ -56,6 +57,7 @@ pub(crate) async fn run(worker: Arc<Worker>, mut asked: Vec<Entry>, shutdown: Sh
         }
         asked = left;
         tokio::select! {
+            biased;
             () = shutdown.started() => return,
             () = sleep(ROUND) => {}
         }
@@ -68,6 +70,7 @@ pub(crate) async fn sweep(worker: Arc<Worker>, shutdown: Shutdown) {
     let (mut seen, mut told) = (BTreeSet::new(), BTreeSet::new());
     loop {
         tokio::select! {
+            biased;
             () = shutdown.started() => return,
             () = sleep(SWEEP) => {}
         }
@@ -94,13 +97,18 @@ async fn finish(worker: &Worker, entry: &Entry, outcome: Result<(), WriteError>)
     match outcome {
         Ok(()) => {
             info!(installation = %entry.installation, "an attempt that was cut short is dealt with");
-            worker.forget(entry).await;
+            // An answer is kept.
+            if entry.answer.is_none() {
+                worker.forget(entry).await;
+            }
             true
         }
         // Perhaps this is not the right store. An answer is not dropped for that.
-        Err(error @ (WriteError::Unknown(_) | WriteError::Unreadable { .. }))
-            if entry.answer.is_some() =>
-        {
+        Err(
+            error @ (WriteError::Unknown(_)
+            | WriteError::Unreadable { .. }
+            | WriteError::Unwritable { .. }),
+        ) if entry.answer.is_some() => {
             worker.leave(entry, &error);
             true
         }

@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::json;
-use store::{Generation, InstallationId, Timestamp, refresh_pass};
+use store::{Generation, InstallationId, Status, Timestamp, refresh_pass};
 use store_writer::writer::Wanted;
 use tokio::time::{Instant, sleep};
 
@@ -90,6 +90,14 @@ fn answer(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
         Outcome::NotDue(due) => {
             Err(Error::unavailable("A failed attempt is backing off").retry_after(due.since(now)))
         }
+        Outcome::NotRefreshable(Status::Invalid) => Err(Error::new(
+            StatusCode::CONFLICT,
+            "The installation is invalid: GHL refused its refresh token again and again",
+        )
+        .with_hint(
+            "let the customer connect again at /oauth/install, or try the token once more with \
+             `evergreen installations refresh --force`",
+        )),
         Outcome::NotRefreshable(status) => Err(Error::new(
             StatusCode::CONFLICT,
             format!("The installation is {status}: there is nothing to refresh with"),

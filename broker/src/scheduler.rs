@@ -12,10 +12,9 @@ use futures_util::future::try_join_all;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
 use store::{InstallationId, Timestamp};
-use store_writer::backend::Upcoming;
+use store_writer::backend::{Schedule, Upcoming};
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
-use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -24,6 +23,7 @@ use crate::config::SchedulerConfig;
 use crate::crash_point::{self, Step};
 use crate::metrics;
 use crate::outcome::Outcome;
+use crate::window::Slot;
 use crate::worker::Worker;
 
 /// The longest time between two looks: another broker may have scheduled something sooner.
@@ -41,7 +41,7 @@ pub(crate) async fn run(
     config: SchedulerConfig,
     writer: StoreWriter,
     worker: Arc<Worker>,
-    ready: Gate,
+    gates: Gates,
     shutdown: Shutdown,
 ) {
     let mut scheduler = Scheduler {
@@ -51,26 +51,36 @@ pub(crate) async fn run(
         worker,
         shutdown: shutdown.clone(),
     };
+    tokio::select! {
+        () = shutdown.started() => return,
+        () = scheduler.worker.watch.known() => {}
+    }
     let (mut is_away, mut missing) = (false, 0);
     loop {
         let wait = match scheduler.look().await {
-            Ok((way, upcoming)) => {
+            Ok(found) => {
                 if std::mem::take(&mut is_away) {
                     info!("the store is back");
                     scheduler.worker.settle();
                 }
-                if upcoming.missing > 0 {
+                if found.missing > 0 {
                     metrics::store_error("schedule");
                 }
-                if upcoming.missing < std::mem::replace(&mut missing, upcoming.missing) {
+                if found.missing < std::mem::replace(&mut missing, found.missing) {
                     info!("a part of the store is back");
                     scheduler.worker.settle();
                 }
-                ready.open();
-                scheduler.round(way, &upcoming).await
+                gates.store.open();
+                if scheduler.worker.breaker.are_credentials_refused() {
+                    let reason = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET of this broker";
+                    gates.credentials.close_because(reason);
+                } else {
+                    gates.credentials.open();
+                }
+                scheduler.round(&found).await
             }
             Err(error) => {
-                ready.close();
+                gates.store.close();
                 metrics::store_error("schedule");
                 if !std::mem::replace(&mut is_away, true) {
                     warn!(
@@ -82,10 +92,19 @@ pub(crate) async fn run(
             }
         };
         tokio::select! {
+            biased;
             () = shutdown.started() => return,
             () = sleep(wait) => {}
         }
     }
+}
+
+/// What the schedule tells of whether this broker is ready.
+pub(crate) struct Gates {
+    /// The schedule can be read.
+    pub store: Gate,
+    /// GHL takes the client id and secret.
+    pub credentials: Gate,
 }
 
 struct Scheduler {
@@ -96,73 +115,191 @@ struct Scheduler {
     shutdown: Shutdown,
 }
 
+/// What a look found.
+struct Found {
+    way: Way,
+    /// Attempts that have ended, or should have, with an unknown outcome.
+    in_doubt: Upcoming,
+    /// Tokens to be refreshed.
+    due: Upcoming,
+    /// Whether no new token is spent.
+    is_contained: bool,
+    /// How many partitions did not answer.
+    missing: usize,
+}
+
 impl Scheduler {
     /// What is due; nothing while all refreshes pause.
-    async fn look(&self) -> Result<(Way, Upcoming), WriteError> {
+    async fn look(&self) -> Result<Found, WriteError> {
         // In a Cluster it may be out of reach alone; what it last said holds until it is heard.
         let breaker = &self.worker.breaker;
         let way = breaker.look().await.unwrap_or_else(|_| breaker.last());
-        let upcoming = match way {
-            Way::Paused(pause) if !breaker.may_repeat(pause) => Upcoming::default(),
-            Way::Free | Way::Probe | Way::Paused(_) => self.writer.upcoming().await?,
+        let outages = &self.worker.outages;
+        // What was known holds.
+        let _ = outages.look().await;
+        let is_paused = match way {
+            Way::Paused(pause) => !breaker.may_repeat(pause),
+            Way::Free | Way::Probe => false,
         };
-        Ok((way, upcoming))
+        if is_paused {
+            return Ok(Found {
+                way,
+                in_doubt: Upcoming::default(),
+                due: Upcoming::default(),
+                is_contained: outages.is_contained(),
+                missing: 0,
+            });
+        }
+        let in_doubt = self.writer.upcoming(Schedule::InDoubt).await?;
+        let due = self.writer.upcoming(Schedule::Due).await?;
+        Ok(Found {
+            way,
+            missing: in_doubt.missing.max(due.missing),
+            in_doubt,
+            due,
+            is_contained: outages.is_contained(),
+        })
     }
 
-    /// Starts the soonest of what is due, and tells when to look again.
-    async fn round(&mut self, way: Way, upcoming: &Upcoming) -> Duration {
-        if upcoming.due.is_empty() {
-            let next = upcoming.next_in.unwrap_or(LONGEST_SLEEP);
-            return next.clamp(SHORTEST_SLEEP, LONGEST_SLEEP);
+    /// Starts the soonest of what is due, those in doubt first, and tells when to look again.
+    async fn round(&mut self, found: &Found) -> Duration {
+        // What is not claimed is left to the other brokers.
+        if self.worker.ready_to_spend().is_err() {
+            return LONGEST_SLEEP / 2;
         }
-        if way == Way::Probe {
-            self.probe(upcoming.due[0]).await;
-            return LONGEST_SLEEP;
+        let doubted = self.start_in_doubt(found).await;
+        let started = match (found.way, found.due.due.first()) {
+            (Way::Probe, Some(first)) => {
+                self.probe_credentials(*first).await;
+                return LONGEST_SLEEP;
+            }
+            (_, None) => Started::None,
+            (_, Some(first)) if found.is_contained => self.probe_outage(*first).await,
+            (Way::Free | Way::Paused(_), Some(_)) => self.start_due(found).await,
+        };
+        match (doubted, started) {
+            (Started::Some, _) | (_, Started::Some) => Duration::ZERO,
+            (Started::Failed, _) | (_, Started::Failed) => SHORTEST_SLEEP,
+            (Started::None, Started::None) => found.next_look(),
         }
-        let wave = self.within(WAVE).min(upcoming.due.len());
-        let mut wave = upcoming.due[..wave].to_vec();
-        let elsewhere = usize::from(store::random::bytes::<1>()[0]) * wave.len() / 256;
-        wave.rotate_left(elsewhere);
-        let (mut left, mut started) = (wave.as_slice(), 0);
-        while !left.is_empty() && !self.shutdown.is_started() && self.worker.breaker.may_start() {
-            let slots = self.slots(left.len().min(self.within(CLAIM))).await;
+    }
+
+    /// Starts the attempts whose outcome is unknown. They risk no new token.
+    async fn start_in_doubt(&mut self, found: &Found) -> Started {
+        let nothing_left = found.in_doubt.due.is_empty() && found.in_doubt.next_in.is_none();
+        if found.is_contained && nothing_left && found.missing == 0 {
+            self.worker.outages.clear_answer().await;
+        }
+        let mut left = found.in_doubt.due.as_slice();
+        let mut outcome = Started::None;
+        while !left.is_empty() && !self.shutdown.is_started() {
+            let slots: Vec<_> = std::iter::from_fn(|| self.worker.try_doubt_slot())
+                .take(left.len().min(CLAIM))
+                .collect();
+            if slots.is_empty() {
+                break;
+            }
             let (now, later) = left.split_at(slots.len());
             left = later;
-            match self.start_some(now, slots).await {
-                // Others were here already: better to look again.
-                Ok(0) => break,
-                Ok(claimed) => started += claimed,
+            match self.claim(Schedule::InDoubt, now).await {
+                Ok(claimed) => {
+                    for (id, slot) in claimed.into_iter().zip(slots) {
+                        self.start(id, slot, Kind::Refresh);
+                        outcome = Started::Some;
+                    }
+                }
                 Err(error) => {
                     unclaimed(&error);
-                    return SHORTEST_SLEEP;
+                    return Started::Failed;
                 }
             }
         }
-        match started {
+        outcome
+    }
+
+    /// Starts what is due, as far as the window and the pace allow.
+    async fn start_due(&mut self, found: &Found) -> Started {
+        let due = &found.due.due;
+        let wave = self.within(WAVE).min(due.len());
+        let mut wave = due[..wave].to_vec();
+        let elsewhere = usize::from(store::random::bytes::<1>()[0]) * wave.len() / 256;
+        wave.rotate_left(elsewhere);
+        let (mut left, mut outcome) = (wave.as_slice(), Started::None);
+        while !left.is_empty() && self.may_go_on() {
+            let slots = self.slots(left.len().min(self.within(CLAIM))).await;
+            // The wait for a place may have been long.
+            if !self.may_go_on() {
+                break;
+            }
+            let (now, later) = left.split_at(slots.len());
+            left = later;
+            match self.claim(Schedule::Due, now).await {
+                // Others were here already: better to look again.
+                Ok(claimed) if claimed.is_empty() => break,
+                Ok(claimed) => {
+                    outcome = Started::Some;
+                    for (id, slot) in claimed.into_iter().zip(slots) {
+                        self.pace.wait().await;
+                        self.start(id, slot, Kind::Refresh);
+                    }
+                }
+                Err(error) => {
+                    unclaimed(&error);
+                    return Started::Failed;
+                }
+            }
+        }
+        match outcome {
             // Others have it all, or refreshes pause since.
-            0 => SHORTEST_SLEEP,
-            _ => Duration::ZERO,
+            Started::None => Started::Failed,
+            started => started,
         }
     }
 
-    /// Starts the one refresh that finds out whether GHL takes the client pair again, unless
+    fn may_go_on(&self) -> bool {
+        !self.shutdown.is_started()
+            && self.worker.breaker.may_start()
+            && !self.worker.outages.is_contained()
+    }
+
+    /// Starts the one refresh that finds out whether GHL takes the client credentials again, unless
     /// another broker does.
-    async fn probe(&self, (partition, by): (u8, Timestamp)) {
-        let slots = self.slots(1).await;
-        let claimed = async {
-            if slots.is_empty() || !self.worker.breaker.may_probe().await? {
-                return Ok(Vec::new());
+    async fn probe_credentials(&self, first: (u8, Timestamp)) {
+        match self.worker.breaker.may_probe().await {
+            Ok(true) => {
+                self.start_probe(first).await;
             }
-            let put_off = self.config.claim;
-            self.writer.claim(partition, 1, by, put_off).await
-        };
-        match claimed.await {
-            Ok(ids) => {
-                for (id, slot) in ids.into_iter().zip(slots) {
-                    self.start(id, slot, Way::Probe);
-                }
-            }
+            Ok(false) => {}
             Err(error) => unclaimed(&error),
+        }
+    }
+
+    /// Starts the one new refresh that finds out whether GHL is well again, if it is time, unless
+    /// another broker does.
+    async fn probe_outage(&self, first: (u8, Timestamp)) -> Started {
+        if self.worker.outages.may_probe().await {
+            self.start_probe(first).await
+        } else {
+            Started::None
+        }
+    }
+
+    async fn start_probe(&self, first: (u8, Timestamp)) -> Started {
+        let Some(slot) = self.worker.try_slot() else {
+            return Started::None;
+        };
+        match self.claim(Schedule::Due, &[first]).await {
+            Ok(claimed) => match claimed.into_iter().next() {
+                Some(id) => {
+                    self.start(id, slot, Kind::Probe);
+                    Started::Some
+                }
+                None => Started::None,
+            },
+            Err(error) => {
+                unclaimed(&error);
+                Started::Failed
+            }
         }
     }
 
@@ -173,20 +310,20 @@ impl Scheduler {
         count.min(half_a_second).max(1)
     }
 
-    /// At least one place among the refreshes under way (none once there are to be no more), at most
-    /// `limit`: no more is claimed than can be worked on.
-    async fn slots(&self, limit: usize) -> Vec<OwnedSemaphorePermit> {
-        let mut slots: Vec<OwnedSemaphorePermit> = self.worker.slot().await.into_iter().collect();
+    /// At least one place among the refreshes in flight, at most `limit`: no more is claimed than can
+    /// be worked on.
+    async fn slots(&self, limit: usize) -> Vec<Slot> {
+        let mut slots = vec![self.worker.slot().await];
         slots.extend(std::iter::from_fn(|| self.worker.try_slot()).take(limit - 1));
         slots
     }
 
-    /// Starts what others have not claimed of `due`, and tells how many there were.
-    async fn start_some(
-        &mut self,
+    /// Takes what others have not claimed of `due`.
+    async fn claim(
+        &self,
+        schedule: Schedule,
         due: &[(u8, Timestamp)],
-        slots: Vec<OwnedSemaphorePermit>,
-    ) -> Result<usize, WriteError> {
+    ) -> Result<Vec<InstallationId>, WriteError> {
         let mut wanted: BTreeMap<u8, (usize, Timestamp)> = BTreeMap::new();
         for (partition, at) in due {
             let (count, by) = wanted.entry(*partition).or_insert((0, *at));
@@ -194,25 +331,20 @@ impl Scheduler {
             *by = (*by).max(*at);
         }
         let put_off = self.config.claim;
-        let claims = wanted
-            .into_iter()
-            .map(|(partition, (count, by))| self.writer.claim(partition, count, by, put_off));
-        let claimed = try_join_all(claims).await?.concat();
-        let started = claimed.len();
-        for (id, slot) in claimed.into_iter().zip(slots) {
-            self.pace.wait().await;
-            self.start(id, slot, Way::Free);
-        }
-        Ok(started)
+        let claims = wanted.into_iter().map(|(partition, (count, by))| {
+            self.writer.claim(schedule, partition, count, by, put_off)
+        });
+        Ok(try_join_all(claims).await?.concat())
     }
 
-    fn start(&self, id: InstallationId, slot: OwnedSemaphorePermit, way: Way) {
+    /// `slot` is kept until the attempt has ended.
+    fn start(&self, id: InstallationId, slot: impl Send + 'static, kind: Kind) {
         let (worker, writer) = (self.worker.clone(), self.writer.clone());
         self.shutdown.spawn(async move {
             crash_point::reached(Step::Claimed);
-            let outcome = match way {
-                Way::Free | Way::Paused(_) => worker.refresh(&id, Wanted::Due).await,
-                Way::Probe => worker.probe(&id, Wanted::Due).await,
+            let outcome = match kind {
+                Kind::Refresh => worker.refresh(&id, Wanted::Due).await,
+                Kind::Probe => worker.probe(&id, Wanted::Due).await,
             };
             if let Err(error) = settle(&writer, &id, outcome).await {
                 // The claim runs out by itself.
@@ -220,6 +352,32 @@ impl Scheduler {
             }
             drop(slot);
         });
+    }
+}
+
+/// What a started attempt is for.
+#[derive(Clone, Copy)]
+enum Kind {
+    Refresh,
+    /// To find out how GHL answers, although refreshes pause.
+    Probe,
+}
+
+/// Whether anything was started.
+#[derive(Clone, Copy)]
+enum Started {
+    None,
+    Some,
+    /// Not what there was: it is worth another look soon.
+    Failed,
+}
+
+impl Found {
+    fn next_look(&self) -> Duration {
+        let (doubt, due) = (self.in_doubt.next_in, self.due.next_in);
+        let next = doubt.into_iter().chain(due).min();
+        next.unwrap_or(LONGEST_SLEEP)
+            .clamp(SHORTEST_SLEEP, LONGEST_SLEEP)
     }
 }
 

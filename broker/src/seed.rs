@@ -20,6 +20,7 @@ pub(crate) async fn enrol(tokens: Vec<StaticToken>, writer: StoreWriter, shutdow
                 "the static token waits for the store"
             );
             tokio::select! {
+                biased;
                 () = shutdown.started() => return,
                 () = sleep(Duration::from_secs(1)) => {}
             }

@@ -5,10 +5,11 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
+use store::record::Unreadable;
 use store::{InstallationId, Scope, Status, Timestamp, freshness};
 use store_writer::StoreWriter;
 use store_writer::installation::LastError;
-use store_writer::writer::Snapshot;
+use store_writer::writer::{Listed, Snapshot};
 
 use crate::Broker;
 use crate::auth;
@@ -85,6 +86,64 @@ pub(crate) struct View {
     reconnect: Option<&'static str>,
 }
 
+/// An installation as operators see it: also one whose record cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum AnyView {
+    Readable(Box<View>),
+    Unreadable(UnreadableView),
+}
+
+/// What can be told of a record that cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnreadableView {
+    installation_id: String,
+    token_status: &'static str,
+    last_error: UnreadableError,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnreadableError {
+    kind: &'static str,
+    message: String,
+    to_do: &'static str,
+}
+
+impl AnyView {
+    pub(crate) fn of(listed: &Listed) -> Self {
+        match listed {
+            Listed::Readable(snapshot) => Self::Readable(Box::new(View::of(snapshot))),
+            Listed::Unreadable { id, source } => {
+                let to_do = remedy(source);
+                Self::Unreadable(UnreadableView {
+                    installation_id: id.to_string(),
+                    token_status: "unreadable",
+                    last_error: UnreadableError {
+                        kind: "unreadable",
+                        message: format!("the record cannot be read: {source}. To do: {to_do}"),
+                        to_do,
+                    },
+                })
+            }
+        }
+    }
+}
+
+/// What a person must do about a record that cannot be read.
+pub(crate) const fn remedy(source: &Unreadable) -> &'static str {
+    match source {
+        Unreadable::TooNew(_) => "update this replica",
+        Unreadable::Sealed(_) => {
+            "put the missing key back into EVERGREEN_ACCESS_KEYS or EVERGREEN_REFRESH_KEYS"
+        }
+        Unreadable::Missing(_) | Unreadable::Malformed(_) => {
+            "let the customer connect again at /oauth/install: that replaces the record"
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 struct ErrorView {
     kind: String,
@@ -135,13 +194,15 @@ impl ErrorView {
     }
 }
 
-/// `valid`, `expiring` (under the floor), `expired`, or what keeps it from being refreshed.
+/// `valid`, `expiring` (under the floor), `expired`, `suspect` (GHL refused its refresh token, and it
+/// is tried again), or what keeps it from being refreshed.
 fn token_status(snapshot: &Snapshot) -> &'static str {
     let access = &snapshot.installation.access;
     match (access.status, access.expires_at) {
         (Status::Invalid | Status::Revoked | Status::Paused | Status::Static, _) => {
             access.status.as_str()
         }
+        (Status::Active, _) if snapshot.installation.is_suspect() => "suspect",
         (Status::Active, None) => "valid",
         (Status::Active, Some(expires_at)) => {
             match freshness::of(expires_at, access.lifetime, snapshot.now) {

@@ -2,24 +2,32 @@
 
 mod answer;
 pub(crate) mod doubt;
+mod late;
+mod open_calls;
+mod ready;
 mod refusal;
 mod rescue;
 
 pub(crate) use rescue::NotRescued;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use answer::Fresh;
 use doubt::Doubt;
-use ghl::{Answer, Failure, TokenEndpoint};
+use ghl::token_endpoint::{Call, within};
+use ghl::{Answer, Failure, Owner, TokenEndpoint};
+use open_calls::{Gate, OpenCalls};
 use service::shutdown::Shutdown;
-use store::InstallationId;
+use store::clock::Moment;
+use store::{CompanyId, InstallationId, LocationId, TokenReader};
 use store_writer::journal::Entry;
 use store_writer::protocol::Refusal;
-use store_writer::writer::{Begin, Begun, Wanted};
+use store_writer::writer::{Begin, Begun, Conditions, Wanted};
 use store_writer::{Escrow, Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
 use tracing::{Instrument, debug_span, warn};
 
 use crate::breaker::Breaker;
@@ -27,8 +35,14 @@ use crate::config::{Config, Timing};
 use crate::crash_point::{self, Step};
 use crate::line;
 use crate::metrics;
+use crate::outage::Outages;
 use crate::outcome::Outcome;
+use crate::store_watch::{StoreWatch, Unverified};
+use crate::window::{Slot, Window};
 
+/// Why a refresh is put off in an outage, in the answer to whoever asked for it.
+const CONTAINED: &str = "GHL's token endpoint fails: no new refresh token is spent until it grants \
+                         one again";
 /// How long a contended installation is left to whoever holds it.
 const STEP_ASIDE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
@@ -41,20 +55,29 @@ pub(crate) struct Worker {
     pub(crate) escrow: Escrow,
     endpoint: TokenEndpoint,
     pub(crate) breaker: Breaker,
+    pub(crate) outages: Outages,
     /// Answers that the store has not taken yet, by installation. They are also in the journal.
-    waiting: Mutex<HashMap<InstallationId, Entry>>,
-    /// Answers that the store took a moment ago, and when. It may forget them in a failover.
-    fresh: Mutex<VecDeque<(Instant, Entry)>>,
+    waiting: Mutex<BTreeMap<InstallationId, Entry>>,
+    /// Answers that the store took a moment ago. It may forget them in a failover.
+    fresh: Mutex<VecDeque<Fresh>>,
+    /// Whether the store is ours, and whether it may have lost something.
+    pub(crate) watch: StoreWatch,
     /// Installations with an attempt of this process under way. A lease does not keep it from a second
     /// one: it may have been stopped past that, with the answer in its hand.
-    under_way: Mutex<HashSet<InstallationId>>,
+    under_way: Mutex<BTreeSet<InstallationId>>,
     /// Attempts whose answers were lost.
-    doubts: Mutex<HashMap<InstallationId, Doubt>>,
-    /// Bounds the refreshes under way, whoever asked for them.
-    slots: Arc<Semaphore>,
+    doubts: Mutex<BTreeMap<InstallationId, Doubt>>,
+    /// Calls whose answer may still come.
+    open_calls: OpenCalls,
+    /// Bounds the new tokens in flight, whoever asked for a refresh.
+    window: Arc<Window>,
+    /// Bounds what goes on for installations in doubt: they risk nothing new.
+    doubt_slots: Arc<Semaphore>,
     /// Until when the store counts as just come back.
     settling: Mutex<Instant>,
     shutdown: Shutdown,
+    #[cfg(feature = "simulation")]
+    rules: crate::simulation::Rules,
 }
 
 /// After an outage, and after a start, brokers first commit what their journals hold.
@@ -64,6 +87,7 @@ impl Worker {
     pub(crate) fn new(
         config: &Config,
         writer: StoreWriter,
+        reader: TokenReader,
         leases: Leases,
         (journal, escrow): (Journal, Escrow),
         endpoint: TokenEndpoint,
@@ -72,7 +96,9 @@ impl Worker {
         Self {
             name: config.name.clone(),
             timing: config.timing,
-            breaker: Breaker::new(writer.clone()),
+            breaker: Breaker::new(writer.clone(), endpoint.credentials(), config.timing.grace),
+            outages: Outages::new(writer.clone(), reader),
+            watch: StoreWatch::new(&writer, &journal, escrow.is_kept(), shutdown),
             writer,
             leases,
             journal,
@@ -82,25 +108,50 @@ impl Worker {
             fresh: Mutex::default(),
             under_way: Mutex::default(),
             doubts: Mutex::default(),
-            slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
+            open_calls: OpenCalls::default(),
+            window: Window::new(config.scheduler.concurrency),
+            doubt_slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
             settling: Mutex::new(Instant::now() + SETTLING),
             shutdown: shutdown.clone(),
+            #[cfg(feature = "simulation")]
+            rules: crate::simulation::Rules::ALL,
         }
     }
 
-    /// A place among the refreshes under way.
-    pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.clone().acquire_owned().await.ok()
+    /// Takes away the rules that are not in `rules`.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn under(mut self, rules: crate::simulation::Rules) -> Self {
+        if !rules.containment {
+            self.outages.is_ignored = true;
+            self.window = Window::unbounded();
+        }
+        self.rules = rules;
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A place among the new tokens in flight.
+    pub(crate) async fn slot(&self) -> Slot {
+        self.window.enter().await
     }
 
     /// As [`Worker::slot`], without waiting.
-    pub(crate) fn try_slot(&self) -> Option<OwnedSemaphorePermit> {
-        self.slots.clone().try_acquire_owned().ok()
+    pub(crate) fn try_slot(&self) -> Option<Slot> {
+        self.window.try_enter()
+    }
+
+    /// A place for an installation in doubt, if there is one.
+    pub(crate) fn try_doubt_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.doubt_slots.clone().try_acquire_owned().ok()
     }
 
     /// The store has just come back: others may be about to commit what they hold.
     pub(crate) fn settle(&self) {
         *lock(&self.settling) = Instant::now() + SETTLING;
+        self.watch.is_back();
     }
 
     /// An answer that is to be committed before anything else happens to its installation.
@@ -120,14 +171,14 @@ impl Worker {
     /// Refreshes one installation, if it is to be and refreshes do not pause.
     ///
     /// Runs to its end once begun: call it in a task that nothing cancels.
-    pub(crate) async fn refresh(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
+    pub(crate) async fn refresh(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
         let Some(pause) = self.breaker.pause() else {
-            return self.probe(id, wanted).await;
+            return self.attempt(id, wanted, Risk::Normal).await;
         };
         if self.breaker.may_repeat(pause) {
             match self.writer.load(id).await {
                 Ok(Some(known)) if known.installation.intent.is_some() => {
-                    return self.probe(id, wanted).await;
+                    return self.attempt(id, wanted, Risk::Normal).await;
                 }
                 Ok(_) => {}
                 Err(error) => return unavailable(id, &error),
@@ -136,23 +187,40 @@ impl Worker {
         Outcome::Unavailable(pause.as_str().to_owned())
     }
 
-    /// As [`Worker::refresh`], although refreshes pause.
-    pub(crate) async fn probe(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
+    /// As [`Worker::refresh`], although refreshes pause or no new token is spent.
+    pub(crate) async fn probe(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
+        self.attempt(id, wanted, Risk::Probe).await
+    }
+
+    async fn attempt(self: &Arc<Self>, id: &InstallationId, wanted: Wanted, risk: Risk) -> Outcome {
+        // An attempt that could not be made would write to the store all the same.
+        if let Err(reason) = self.ready_to_spend() {
+            return Outcome::Unavailable(reason.to_string());
+        }
         let started = Instant::now();
         let outcome = match UnderWay::begin(&self.under_way, id) {
-            Some(_under_way) => self.refresh_alone(id, wanted).await,
+            Some(_under_way) => self.refresh_alone(id, wanted, risk).await,
             None => Outcome::Busy(STEP_ASIDE),
         };
         metrics::record(&outcome, started.elapsed());
         outcome
     }
 
-    async fn refresh_alone(&self, id: &InstallationId, wanted: Wanted) -> Outcome {
+    async fn refresh_alone(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        wanted: Wanted,
+        risk: Risk,
+    ) -> Outcome {
+        if let Gate::Wait(wait) = self.gate(id).await {
+            return Outcome::Busy(wait);
+        }
         match self.leases.take(id, self.timing.lease).await {
             Ok(lease) => {
                 crash_point::reached(Step::Leased);
                 let span = debug_span!("refresh", installation = id.as_str());
-                let outcome = self.refresh_leased(&lease, wanted).instrument(span).await;
+                let outcome = self.refresh_leased(&lease, wanted, risk);
+                let outcome = outcome.instrument(span).await;
                 self.leases.release(lease).await;
                 crash_point::reached(Step::Released);
                 outcome
@@ -167,23 +235,64 @@ impl Worker {
         }
     }
 
-    async fn refresh_leased(&self, lease: &Lease, wanted: Wanted) -> Outcome {
+    /// Whether this process may send the installation's token, or waits for an answer to it.
+    async fn gate(&self, id: &InstallationId) -> Gate {
+        let gate = self.open_calls.gate(id);
+        if let (Gate::Wait(_), Some(open)) = (gate, self.open_calls.link(id))
+            && let Ok(Some(known)) = self.writer.load(id).await
+            && known.installation.link().as_ref() != Some(&open)
+        {
+            // Somebody else was faster.
+            self.open_calls.superseded(id, &open);
+            return Gate::Free;
+        }
+        gate
+    }
+
+    async fn refresh_leased(
+        self: &Arc<Self>,
+        lease: &Lease,
+        wanted: Wanted,
+        risk: Risk,
+    ) -> Outcome {
         let id = lease.installation();
+        if let Err(error) = self.watch.recognised() {
+            return unavailable(id, &error);
+        }
         let waiting = lock(&self.waiting).get(id).cloned();
         if let Some(entry) = waiting {
             match self.commit_entry(&entry).await {
                 Ok(()) => {}
                 // It is no use, and must not hold the installation up.
-                Err(error @ WriteError::Unreadable { .. }) => self.leave(&entry, &error),
+                Err(error @ (WriteError::Unreadable { .. } | WriteError::Unwritable { .. })) => {
+                    self.leave(&entry, &error);
+                }
                 Err(error) => return unavailable(id, &error),
             }
         }
-        let window = self.timing.window;
-        let is_settling = Instant::now() < *lock(&self.settling);
-        let begin = self
-            .writer
-            .begin(lease, &self.name, window, wanted, is_settling);
-        let begun = match begin.await {
+        if let Some(left) = self.watch.pause_left() {
+            // Where no attempt is open, nothing is urgent.
+            match self.writer.load(id).await {
+                Ok(Some(known)) if known.installation.intent.is_none() => {
+                    return Outcome::Busy(left.max(STEP_ASIDE));
+                }
+                Ok(_) => {}
+                Err(error) => return unavailable(id, &error),
+            }
+        }
+        let is_settling = Instant::now() < *lock(&self.settling) || self.watch.is_cautious();
+        let conditions = Conditions {
+            holder: &self.name,
+            window: self.timing.window,
+            wanted,
+            is_settling,
+            may_spend_new: match risk {
+                Risk::Normal => !self.outages.is_contained(),
+                Risk::Probe => true,
+            },
+            grace: self.timing.grace,
+        };
+        let begun = match self.writer.begin(lease, conditions).await {
             Ok(Begin::Go(begun)) => begun,
             Ok(Begin::Busy { .. }) => return Outcome::Busy(STEP_ASIDE),
             Ok(Begin::Superseded) => return Outcome::Superseded,
@@ -194,16 +303,30 @@ impl Worker {
                     Err(error) => unavailable(id, &error),
                 };
             }
+            Ok(Begin::Held) => {
+                return Outcome::Unavailable(CONTAINED.to_owned());
+            }
             Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
             Ok(Begin::Unknown) => return Outcome::Unknown,
             Err(error) => return unavailable(id, &error),
         };
         crash_point::reached(Step::Begun);
+        if let Some(outcome) = self.put_right(&begun).await {
+            return outcome;
+        }
+        let is_cautious = self.watch.is_cautious();
         // What somebody else may have got is looked for before the token is spent again.
-        if begun.first_spent_at.is_some() || is_settling {
+        if begun.first_spent_at.is_some() || is_settling || is_cautious {
             match self.rescue(id).await {
                 Ok(Some(generation)) => return Outcome::Refreshed { generation },
                 Ok(None) => {}
+                // Who else has an answer cannot be told.
+                Err(unread @ NotRescued::Unread(_))
+                    if is_cautious && begun.first_spent_at.is_none() =>
+                {
+                    self.writer.withdraw(&begun).await;
+                    return Outcome::Unavailable(unread.to_string());
+                }
                 // GHL repeats its answer.
                 Err(NotRescued::Unread(_)) if !begun.is_past_grace() => {}
                 Err(unknown) => {
@@ -213,21 +336,47 @@ impl Worker {
                 }
             }
         }
-        self.spend(lease, &begun).await
+        self.spend(lease, *begun).await
     }
 
-    async fn spend(&self, lease: &Lease, begun: &Begun) -> Outcome {
-        let entry = Entry {
-            intent: begun.intent.clone(),
-            installation: begun.installation.clone(),
-            spent_generation: begun.link.generation,
-            lease: lease.value(),
-            answer: None,
+    /// Before a token is spent: what the store has lost of this installation is brought back, or others
+    /// are given time to do so. `None`: the token may be spent.
+    async fn put_right(&self, begun: &Begun) -> Option<Outcome> {
+        match self.restore_before(begun).await {
+            Ok(None) => {}
+            Ok(Some(generation)) => return Some(Outcome::Refreshed { generation }),
+            Err(error) => {
+                self.writer.withdraw(begun).await;
+                return Some(unavailable(&begun.installation, &error));
+            }
+        }
+        // Inside the grace GHL repeats its answer, and soon does not any more.
+        let is_urgent = begun.first_spent_at.is_some() && !begun.is_past_grace();
+        let outcome = match self.watch.clear().await {
+            Ok(()) => return None,
+            Err(Unverified::Restoring(_)) if is_urgent => return None,
+            Err(Unverified::Restoring(left)) => Outcome::Busy(left.max(STEP_ASIDE)),
+            Err(unverified) => Outcome::Unavailable(unverified.to_string()),
         };
+        self.writer.withdraw(begun).await;
+        Some(outcome)
+    }
+
+    async fn spend(self: &Arc<Self>, lease: &Lease, begun: Begun) -> Outcome {
+        let entry = Entry::asked(
+            begun.intent.clone(),
+            begun.installation.clone(),
+            begun.link.generation,
+            lease.value(),
+        );
+        if let Err(reason) = self.ready_to_spend() {
+            let reason = reason.to_string();
+            return self.give_up(&begun, Refusal::Unspent, reason).await;
+        }
         if let Err(error) = self.journal.note(&entry).await {
             self.journal_failed(&error);
             return self
-                .give_up(begun, Refusal::Unspent, error.to_string())
+                .give_up(&begun, Refusal::Unspent, error.to_string())
                 .await;
         }
         crash_point::reached(Step::IntentJournaled);
@@ -235,26 +384,59 @@ impl Worker {
         let left = self.timing.window.saturating_sub(lease.held_for());
         if left.min(lease.remaining()) < self.timing.call {
             let late = "there was no time left for the call";
-            let outcome = self.give_up(begun, Refusal::Unspent, late.to_owned()).await;
+            let outcome = self
+                .give_up(&begun, Refusal::Unspent, late.to_owned())
+                .await;
             self.forget(&entry).await;
             return outcome;
         }
-        match self.call(begun, &entry).await {
-            Ok(outcome) => outcome,
-            Err(failure) => {
-                self.doubt(begun, lease.since(), &failure);
-                let outcome = self.fail(begun, &failure).await;
+        match self.call(&begun, lease.since()).await {
+            Called::Answered(answer) => self.granted(&begun, &entry, *answer).await,
+            Called::Failed(failure) => {
+                self.doubt(&begun, lease.since(), &failure);
+                let outcome = self.fail(&begun, &failure, None).await;
+                self.finish_failed(&entry, &failure).await;
+                outcome
+            }
+            #[cfg(feature = "simulation")]
+            Called::Late(call) if !self.rules.late_answers => {
+                drop(call);
+                self.open_calls.closed(&begun);
+                let failure = late();
+                self.doubt(&begun, lease.since(), &failure);
+                let outcome = self.fail(&begun, &failure, None).await;
                 self.forget(&entry).await;
+                outcome
+            }
+            Called::Late(call) => {
+                let failure = late();
+                self.doubt(&begun, lease.since(), &failure);
+                let outcome = self.fail(&begun, &failure, Some(&self.name)).await;
+                self.read_late(begun, entry, call);
                 outcome
             }
         }
     }
 
-    /// Spends the token, and brings what GHL grants to the store. The attempt is in the journal.
-    async fn call(&self, begun: &Begun, entry: &Entry) -> Result<Outcome, Failure> {
+    /// Sends the token, and waits for a while. The attempt is in the journal.
+    async fn call(&self, begun: &Begun, since: Moment) -> Called {
         let user_type = begun.user_type.as_str();
-        let call = self.endpoint.refresh(&begun.refresh_token, user_type);
-        let answer = crash_point::while_waiting(call).await?;
+        let mut call = self.endpoint.refresh(&begun.refresh_token, user_type);
+        self.open_calls.opened(begun, since);
+        let waited = within(self.timing.call, &mut call);
+        let answered = crash_point::while_waiting(waited).await;
+        let Some(answered) = answered else {
+            return Called::Late(call);
+        };
+        self.open_calls.closed(begun);
+        match answered.and_then(|answer| unless_foreign(begun, answer)) {
+            Ok(answer) => Called::Answered(Box::new(answer)),
+            Err(failure) => Called::Failed(failure),
+        }
+    }
+
+    /// Brings what GHL granted to the store.
+    async fn granted(&self, begun: &Begun, entry: &Entry, answer: Answer) -> Outcome {
         crash_point::reached(Step::Answered);
         let grant = grant(begun, answer);
         let answer = Some(grant.seal(&self.writer.rings().refresh));
@@ -266,19 +448,42 @@ impl Worker {
         self.no_doubt(begun);
         crash_point::reached(Step::AnswerJournaled);
         let outcome = self.commit(entry, &grant).await;
+        self.open_calls.superseded(&begun.installation, &begun.link);
+        self.window.succeeded();
+        self.outages.succeeded().await;
         self.breaker.succeeded(begun.began_at).await;
-        Ok(outcome)
+        outcome
     }
+}
+
+/// What became of a call.
+enum Called {
+    Answered(Box<Answer>),
+    Failed(Failure),
+    /// Its answer has not come yet.
+    Late(Call),
+}
+
+fn late() -> Failure {
+    Failure::Lost("GHL has not answered yet; its answer is waited for".into())
+}
+
+/// What an attempt may risk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Risk {
+    Normal,
+    /// It is to find out how GHL answers.
+    Probe,
 }
 
 /// An installation among those under way, until it is dropped.
 struct UnderWay<'w> {
-    all: &'w Mutex<HashSet<InstallationId>>,
+    all: &'w Mutex<BTreeSet<InstallationId>>,
     id: &'w InstallationId,
 }
 
 impl<'w> UnderWay<'w> {
-    fn begin(all: &'w Mutex<HashSet<InstallationId>>, id: &'w InstallationId) -> Option<Self> {
+    fn begin(all: &'w Mutex<BTreeSet<InstallationId>>, id: &'w InstallationId) -> Option<Self> {
         let is_first = lock(all).insert(id.clone());
         // Not made where it is not the first: dropped, it would end the other's.
         is_first.then(|| Self { all, id })
@@ -291,8 +496,25 @@ impl Drop for UnderWay<'_> {
     }
 }
 
+/// An answer that is for this installation, as far as it says.
+fn unless_foreign(begun: &Begun, answer: Answer) -> Result<Answer, Failure> {
+    let owner = Owner {
+        location: begun.location.as_ref().map(LocationId::as_str),
+        company: begun.company.as_ref().map(CompanyId::as_str),
+        user_type: begun.user_type.as_str(),
+    };
+    match owner.check(&answer) {
+        Ok(()) => Ok(answer),
+        Err(mismatch) => Err(Failure::Foreign {
+            mismatch,
+            answer: Box::new(answer),
+        }),
+    }
+}
+
 fn grant(begun: &Begun, answer: Answer) -> Grant {
-    let lifetime = answer.lifetime();
+    line::lifetime(&begun.installation, answer.lifetime());
+    let lifetime = answer.lifetime().value;
     Grant {
         installation: begun.installation.clone(),
         spent: begun.link.clone(),
@@ -309,7 +531,9 @@ fn grant(begun: &Begun, answer: Answer) -> Grant {
 fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
     match error {
         // Nobody but a person can repair it.
-        WriteError::Unreadable { .. } => line::unreadable(id, error),
+        WriteError::Unreadable { .. } | WriteError::Unwritable { .. } => {
+            line::unreadable(id, error);
+        }
         WriteError::Unavailable(_)
         | WriteError::Refused(_)
         | WriteError::Contended(_)

@@ -1,12 +1,14 @@
 //! What GHL granted, from its arrival until the store has it.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
+use store::InstallationId;
+use store::clock::Moment;
 use store_writer::durable::DurableError;
 use store_writer::escrow::NoMajority;
-use store_writer::journal::Entry;
+use store_writer::journal::{Entry, Standing};
 use store_writer::writer::Committed;
-use store_writer::{Grant, WriteError};
+use store_writer::{Grant, IntentId, WriteError};
 use tracing::{error, info, warn};
 
 use super::{Worker, lock};
@@ -18,8 +20,33 @@ use crate::outcome::Outcome;
 /// How often a commit is tried at once; after that the journal's replay goes on with it.
 const COMMIT_ATTEMPTS: u32 = 5;
 /// Longer than a master that was replaced goes on taking writes: `min-replicas-max-lag`, and what it
-/// takes the Sentinels to turn it into a replica.
-const LOOK_AGAIN: Duration = Duration::from_secs(8);
+/// takes the Sentinels to turn it into a replica. And longer than other brokers take to notice that
+/// the store lost its last seconds, and to look into escrow ([`crate::store_watch`]).
+const LOOK_AGAIN: Duration = Duration::from_secs(12);
+
+/// An answer that the store took a moment ago, and that is still in escrow. The answer itself is in the
+/// journal.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    since: Moment,
+    installation: InstallationId,
+    intent: IntentId,
+}
+
+impl Fresh {
+    fn new(entry: &Entry) -> Self {
+        Self {
+            since: Moment::now(),
+            installation: entry.installation.clone(),
+            intent: entry.intent.clone(),
+        }
+    }
+
+    fn again(self) -> Self {
+        let since = Moment::now();
+        Self { since, ..self }
+    }
+}
 
 impl Worker {
     /// Puts an answer where neither a crash nor the loss of this host takes it.
@@ -52,11 +79,7 @@ impl Worker {
             match self.writer.commit(grant).await {
                 Ok(committed) => {
                     crash_point::reached(Step::Committed);
-                    if self.writer.can_fail_over() {
-                        lock(&self.fresh).push_back((Instant::now(), entry));
-                    } else {
-                        self.forget(&entry).await;
-                    }
+                    self.confirmed(&entry, &committed).await;
                     return self.committed(grant, &committed);
                 }
                 Err(error) => {
@@ -71,41 +94,63 @@ impl Worker {
         Outcome::Journaled
     }
 
-    /// Looks once more at what the store took some seconds ago, and only then drops it: a failover
-    /// that was under way may have lost it.
-    pub(crate) async fn look_again(&self) {
-        loop {
-            let due = {
-                let mut fresh = lock(&self.fresh);
-                let is_due = |(at, _): &mut (Instant, Entry)| at.elapsed() >= LOOK_AGAIN;
-                fresh.pop_front_if(is_due)
-            };
-            let Some((_, entry)) = due else { return };
-            match self.commit_again(&entry).await {
-                Ok(()) => self.forget(&entry).await,
-                Err(_) => self.keep_waiting(entry),
-            }
+    /// The store has taken an answer. The journal keeps it until its successor is confirmed, the escrow
+    /// for a moment ([`Worker::look_again`]).
+    pub(super) async fn confirmed(&self, entry: &Entry, committed: &Committed) {
+        let standing = match committed {
+            Committed::Applied { .. } | Committed::Duplicate => Standing::Current,
+            Committed::Kept => Standing::Alternate,
+        };
+        #[cfg(feature = "simulation")]
+        if !self.rules.keep_answers {
+            return self.forget(entry).await;
+        }
+        if let Err(error) = self.journal.confirm(entry, standing).await {
+            warn!(%error, "a finished attempt stays in the journal and is finished again at boot");
+        }
+        if self.escrow.is_kept() {
+            lock(&self.fresh).push_back(Fresh::new(entry));
         }
     }
 
-    async fn commit_again(&self, entry: &Entry) -> Result<(), WriteError> {
-        let Some(grant) = self.open(entry)? else {
-            return Ok(());
-        };
-        match self.writer.commit(&grant).await? {
-            Committed::Applied { generation, .. } => {
-                warn!(installation = %entry.installation, %generation,
-                    "the store had forgotten a token in a failover: it is written again");
+    /// Looks once more at what the store took some seconds ago, and only then drops it from escrow: a
+    /// failover that was under way may have lost it, and this host may be lost with it.
+    pub(crate) async fn look_again(&self) {
+        loop {
+            let is_due = |fresh: &mut Fresh| fresh.since.elapsed() >= LOOK_AGAIN;
+            let due = lock(&self.fresh).pop_front_if(is_due);
+            let Some(fresh) = due else { return };
+            let Fresh {
+                installation,
+                intent,
+                ..
+            } = &fresh;
+            if !self.writer.can_fail_over() {
+                self.escrow.forget(installation, intent);
+                continue;
             }
-            Committed::Duplicate | Committed::Kept => {}
+            let is_there = match self.journal.kept_of(installation) {
+                // Its successor is confirmed, or it was dropped for its age.
+                Ok(kept) => match kept.filter(|kept| kept.entry.intent == *intent) {
+                    Some(kept) => self.look_after(&kept.entry).await.is_ok(),
+                    None => true,
+                },
+                Err(error) => return self.journal_failed(&error),
+            };
+            if !is_there {
+                lock(&self.fresh).push_back(fresh.again());
+                return;
+            }
+            self.escrow.forget(installation, intent);
         }
-        Ok(())
     }
 
     /// Commits an answer from a journal or from escrow. Idempotent.
     pub(crate) async fn commit_entry(&self, entry: &Entry) -> Result<(), WriteError> {
-        self.commit_answer(entry).await?;
-        self.forget(entry).await;
+        match self.commit_answer(entry).await? {
+            Some(committed) => self.confirmed(entry, &committed).await,
+            None => self.forget(entry).await,
+        }
         self.wait_no_more(entry);
         Ok(())
     }
@@ -119,10 +164,22 @@ impl Worker {
             return Ok(None);
         };
         let id = &entry.installation;
+        self.watch.recognised()?;
         let committed = self.writer.commit(&grant).await?;
         info!(installation = %id, ?committed, "an answer that had been kept reached the store");
         self.committed(&grant, &committed);
         Ok(Some(committed))
+    }
+
+    /// As [`Worker::commit_answer`], of an answer that was reported when it was new.
+    pub(crate) async fn commit_quietly(
+        &self,
+        entry: &Entry,
+    ) -> Result<Option<Committed>, WriteError> {
+        let Some(grant) = self.open(entry)? else {
+            return Ok(None);
+        };
+        self.writer.commit(&grant).await.map(Some)
     }
 
     fn open(&self, entry: &Entry) -> Result<Option<Grant>, WriteError> {
@@ -139,6 +196,7 @@ impl Worker {
 
     /// Ends the attempt of an earlier process that got no answer.
     pub(crate) async fn abandon(&self, entry: &Entry) -> Result<(), WriteError> {
+        self.watch.recognised()?;
         self.writer.abandon(entry, &self.name).await
     }
 
@@ -169,7 +227,17 @@ impl Worker {
         let id = &grant.installation;
         match committed {
             // A duplicate is most often our own write, whose acknowledgement was lost.
-            Committed::Applied { .. } | Committed::Duplicate => {
+            Committed::Applied { recovered, .. } => {
+                line::refreshed(id, grant);
+                if let Some(from) = *recovered {
+                    metrics::recovered(from);
+                    line::recovered(id, from);
+                }
+                Outcome::Refreshed {
+                    generation: grant.spent.generation.next(),
+                }
+            }
+            Committed::Duplicate => {
                 line::refreshed(id, grant);
                 Outcome::Refreshed {
                     generation: grant.spent.generation.next(),
@@ -195,7 +263,7 @@ impl Worker {
 
     /// Without its journal a broker would spend tokens that a crash loses: it stops, and others go
     /// on.
-    pub(super) fn journal_failed(&self, error: &DurableError) {
+    pub(crate) fn journal_failed(&self, error: &DurableError) {
         error!(%error, "the journal cannot be written: this broker stops");
         self.shutdown.fail();
     }

@@ -21,7 +21,7 @@ use store_writer::writer::{Begun, Snapshot};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{Worker, lock};
+use super::{Called, Gate, UnderWay, Worker, late, lock};
 use crate::outcome::Outcome;
 
 const ROUND: Duration = Duration::from_millis(500);
@@ -41,11 +41,12 @@ pub(super) struct Doubt {
 pub(crate) async fn run(worker: Arc<Worker>, shutdown: Shutdown) {
     loop {
         tokio::select! {
+            biased;
             () = shutdown.started() => return,
             () = sleep(ROUND) => {}
         }
         // A slot first: what is taken out is tried.
-        while let Some(slot) = worker.try_slot() {
+        while let Some(slot) = worker.try_doubt_slot() {
             let Some(doubt) = worker.pressing() else {
                 break;
             };
@@ -89,7 +90,7 @@ impl Worker {
     pub(super) async fn share_doubt(&self, id: &InstallationId) {
         let since = Moment::now();
         if let Ok(Some(known)) = self.writer.load(id).await
-            && let Ok(Some(begun)) = self.writer.doubted(&known)
+            && let Ok(Some(begun)) = self.writer.doubted(&known, self.timing.grace)
         {
             self.put_back(begun, since);
         }
@@ -106,8 +107,18 @@ impl Worker {
         doubts.remove(&oldest)
     }
 
-    async fn settle_doubt(&self, doubt: Doubt) {
+    async fn settle_doubt(self: &Arc<Self>, doubt: Doubt) {
         let Doubt { begun, since, .. } = doubt;
+        // The schedule's attempt may be under way, or its answer on the way.
+        let id = begun.installation.clone();
+        let under_way = UnderWay::begin(&self.under_way, &id);
+        let may_send = match self.gate(&id).await {
+            Gate::Free | Gate::LastChance => true,
+            Gate::Wait(_) => false,
+        };
+        if under_way.is_none() || !may_send {
+            return self.put_back(begun, since);
+        }
         match self.writer.load(&begun.installation).await {
             Ok(None) => return,
             Ok(Some(known)) => match weigh(&known, &begun) {
@@ -124,26 +135,31 @@ impl Worker {
         let Some(again) = begun.again(since.elapsed()) else {
             return;
         };
-        let entry = Entry {
-            intent: again.intent.clone(),
-            installation: again.installation.clone(),
-            spent_generation: again.link.generation,
-            lease: None,
-            answer: None,
-        };
+        let entry = Entry::asked(
+            again.intent.clone(),
+            again.installation.clone(),
+            again.link.generation,
+            None,
+        );
         if let Err(error) = self.journal.note(&entry).await {
             return self.journal_failed(&error);
         }
-        match self.call(&again, &entry).await {
-            Ok(Outcome::Refreshed { .. } | Outcome::Journaled) => {
-                warn!(installation = %again.installation, broker = self.name,
-                    "an answer that was lost was repeated in time, outside the schedule");
-            }
-            Ok(_) => {}
+        match self.call(&again, since).await {
+            Called::Answered(answer) => match self.granted(&again, &entry, *answer).await {
+                Outcome::Refreshed { .. } | Outcome::Journaled => {
+                    warn!(installation = %again.installation, broker = self.name,
+                        "an answer that was lost was repeated in time, outside the schedule");
+                }
+                _ => {}
+            },
             // What it means for the installation, the schedule finds out.
-            Err(failure) => {
+            Called::Failed(failure) => {
                 self.doubt(&again, since, &failure);
-                self.forget(&entry).await;
+                self.finish_failed(&entry, &failure).await;
+            }
+            Called::Late(call) => {
+                self.doubt(&again, since, &late());
+                self.read_late(again, entry, call);
             }
         }
     }
@@ -163,7 +179,7 @@ impl Worker {
 /// Whether GHL may have spent the token by now.
 fn may_be_spent(failure: &Failure, is_repeat: bool) -> bool {
     match failure {
-        Failure::Lost(_) => true,
+        Failure::Lost(_) | Failure::Unreadable { .. } | Failure::Foreign { .. } => true,
         Failure::Unavailable { status, .. } => {
             *status != StatusCode::TOO_MANY_REQUESTS || is_repeat
         }

@@ -4,20 +4,29 @@ use std::time::Duration;
 
 use ghl::Failure;
 use store_writer::installation::LastError;
+use store_writer::journal::Entry;
 use store_writer::protocol::{Refusal, Verdict};
+use store_writer::raw_answer::RawAnswer;
 use store_writer::writer::{Begun, GaveBack};
 use tracing::warn;
 
 use super::rescue::NotRescued;
 use super::{STEP_ASIDE, Worker, unavailable};
 use crate::line;
-use crate::outcome::{Attempt, FailureKind, Outcome, judge};
+use crate::outcome::{Attempt, FailureKind, Fate, Outcome, fate, judge};
 
 /// How long an attempt waits that cannot be decided while the lock nodes are away.
 const UNDECIDED: Duration = Duration::from_secs(5);
 
 impl Worker {
-    pub(super) async fn fail(&self, begun: &Begun, failure: &Failure) -> Outcome {
+    /// `late_reader`: who goes on reading, where the answer may still come.
+    pub(super) async fn fail(
+        &self,
+        begun: &Begun,
+        failure: &Failure,
+        late_reader: Option<&str>,
+    ) -> Outcome {
+        self.heed(begun, failure).await;
         let attempt = Attempt {
             failures: begun.failures,
             is_repeat: begun.first_spent_at.is_some(),
@@ -25,12 +34,19 @@ impl Worker {
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
             refused_alone: self.breaker.refused_alone(begun.last_error.as_ref()),
+            refused: begun.refused.as_ref(),
+            is_outage: self.outages.is_contained(),
         };
-        let (kind, verdict) = judge(failure, attempt);
+        let (kind, mut verdict) = judge(failure, attempt);
+        verdict.late_reader = late_reader.map(str::to_owned);
+        if raw_answer(failure).is_some() {
+            let kept = format!("; it is kept sealed as {} by {}", begun.intent, self.name());
+            verdict.error.message.push_str(&kept);
+        }
         let id = &begun.installation;
         let (kind, verdict) = match verdict.refusal {
             // Somebody may have a newer one than the one that was refused.
-            Refusal::Terminal => match self.rescue(id).await {
+            Refusal::Refused => match self.rescue(id).await {
                 Ok(Some(generation)) => return Outcome::Refreshed { generation },
                 Ok(None) => (kind, verdict),
                 Err(unknown) => undecided(&verdict, &unknown),
@@ -42,9 +58,18 @@ impl Worker {
             .writer
             .give_back(id, &begun.link, &begun.intent, &verdict)
             .await;
+        #[cfg(feature = "simulation")]
+        if !self.rules.suspects && verdict.refusal == Refusal::Refused {
+            // For ever.
+            let _ = self
+                .writer
+                .revoke(id, "GHL refused it", begun.began_at)
+                .await;
+        }
         match given_back {
-            Ok(GaveBack::Noted(_)) => {
-                line::failed(begun, kind, &verdict);
+            Ok(GaveBack::Noted { due, .. }) => {
+                let retry_in = due.map(|due| due.since(begun.began_at));
+                line::failed(begun, kind, &verdict.error, retry_in);
                 Outcome::Failed(kind)
             }
             Ok(GaveBack::Superseded) => Outcome::Superseded,
@@ -53,9 +78,42 @@ impl Worker {
                 Outcome::Adopted
             }
             Err(error) => {
-                line::failed(begun, kind, &verdict);
+                line::failed(begun, kind, &verdict.error, Some(verdict.retry_in));
                 unavailable(id, &error)
             }
+        }
+    }
+
+    /// Drops what was noted of an attempt that brought no token. An answer that cannot be used is kept
+    /// as it came: it may hold the only successor of the token.
+    pub(super) async fn finish_failed(&self, entry: &Entry, failure: &Failure) {
+        let Some(raw) = raw_answer(failure) else {
+            return self.forget(entry).await;
+        };
+        let ring = &self.writer.rings().refresh;
+        let aside = Entry {
+            answer: Some(raw.seal(&entry.installation, entry.spent_generation, ring)),
+            is_set_aside: true,
+            ..entry.clone()
+        };
+        if let Err(error) = self.journal.set_aside(&aside).await {
+            self.journal_failed(&error);
+        }
+        self.keep_in_escrow(&aside).await;
+    }
+
+    /// What a failure tells about GHL, whoever it struck.
+    async fn heed(&self, begun: &Begun, failure: &Failure) {
+        let is_new = begun.first_spent_at.is_none();
+        match fate(failure) {
+            Fate::Unknown => {
+                self.window.lost();
+                if is_new {
+                    self.outages.new_token_unknown().await;
+                }
+            }
+            Fate::Answered => self.outages.clear_answer().await,
+            Fate::NotAsked => {}
         }
     }
 
@@ -69,9 +127,15 @@ impl Worker {
                 begun.began_at,
             ),
             retry_in: STEP_ASIDE,
+            late_reader: None,
         };
         let id = &begun.installation;
-        line::failed(begun, FailureKind::Transient, &verdict);
+        line::failed(
+            begun,
+            FailureKind::Transient,
+            &verdict.error,
+            Some(STEP_ASIDE),
+        );
         match self
             .writer
             .give_back(id, &begun.link, &begun.intent, &verdict)
@@ -80,6 +144,21 @@ impl Worker {
             Ok(_) => Outcome::Unavailable(reason),
             Err(error) => unavailable(id, &error),
         }
+    }
+}
+
+/// What GHL answered, where a token may be in it.
+fn raw_answer(failure: &Failure) -> Option<RawAnswer> {
+    match failure {
+        Failure::Unreadable { body, .. } => Some(RawAnswer::new(body.clone())),
+        Failure::Foreign { answer, .. } => Some(RawAnswer::new(answer.raw().clone())),
+        Failure::NotSent(_)
+        | Failure::Lost(_)
+        | Failure::Unavailable { .. }
+        | Failure::LocationInactive
+        | Failure::ClientRejected(_)
+        | Failure::InvalidGrant(_)
+        | Failure::BadRequest { .. } => None,
     }
 }
 
@@ -94,6 +173,7 @@ fn undecided(verdict: &Verdict, unknown: &NotRescued) -> (FailureKind, Verdict) 
             verdict.error.at,
         ),
         retry_in: UNDECIDED,
+        late_reader: None,
     };
     (kind, verdict)
 }

@@ -30,11 +30,12 @@ impl Worker {
         let mut kept = self.escrow.find(id).await?;
         kept.sort_by_key(|entry| entry.spent_generation);
         let mut rescued = None;
-        for entry in kept {
+        // What cannot be used is for a person to look at.
+        for entry in kept.into_iter().filter(|entry| !entry.is_set_aside) {
             match self.rescue_entry(&entry).await {
                 Ok(generation) => rescued = generation.or(rescued),
                 // Of another ring, or damaged: it must not hold the installation up.
-                Err(error @ WriteError::Unreadable { .. }) => {
+                Err(error @ (WriteError::Unreadable { .. } | WriteError::Unwritable { .. })) => {
                     error!(installation = %id, error = &error as &dyn std::error::Error,
                         "an answer in escrow is left there");
                 }
@@ -48,7 +49,7 @@ impl Worker {
         let Some(committed) = self.commit_answer(entry).await? else {
             return Ok(None);
         };
-        self.escrow.forget(&entry.installation, &entry.intent);
+        self.confirmed(entry, &committed).await;
         match committed {
             Committed::Applied { generation, .. } => {
                 warn!(installation = %entry.installation, %generation,

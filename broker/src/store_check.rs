@@ -1,0 +1,205 @@
+//! Checks at start and every minute that the store keeps what is written to it.
+
+use std::collections::BTreeMap;
+use std::str::FromStr;
+use std::time::Duration;
+
+use service::readiness::Gate;
+use service::shutdown::Shutdown;
+use store_writer::StoreWriter;
+use store_writer::check::{Clocks, Finding, Reason, Severity};
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::metrics;
+
+const EVERY: Duration = Duration::from_secs(60);
+/// How often while the store is unsafe or away: whoever repairs it waits.
+const SOON: Duration = Duration::from_secs(5);
+
+/// What follows from an unsafe store.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum StoreCheck {
+    /// No process starts over it, and `/readyz` is 503 while it is unsafe.
+    #[default]
+    Enforce,
+    /// The log and the metrics say so.
+    Warn,
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("neither enforce nor warn")]
+pub struct UnknownStoreCheck;
+
+impl FromStr for StoreCheck {
+    type Err = UnknownStoreCheck;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        match text {
+            "enforce" => Ok(Self::Enforce),
+            "warn" => Ok(Self::Warn),
+            _ => Err(UnknownStoreCheck),
+        }
+    }
+}
+
+/// The store would lose tokens.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "the store is not safe for tokens: {}; or set EVERGREEN_STORE_CHECK=warn to accept the loss of \
+     tokens",
+    join(.0)
+)]
+pub struct UnsafeStore(Vec<Finding>);
+
+impl StoreCheck {
+    /// Refuses a store that evicts keys or keeps nothing on a disk. One that is away is not
+    /// refused: it is checked again when it is back.
+    ///
+    /// # Errors
+    /// With what has to be changed.
+    pub async fn at_start(self, writer: &StoreWriter) -> Result<(), UnsafeStore> {
+        let Self::Enforce = self else { return Ok(()) };
+        let findings = writer.examine(&mut Clocks::default()).await;
+        let mut findings = findings.unwrap_or_default();
+        findings.retain(|finding| {
+            finding.severity == Severity::Unsafe && finding.reason.forbids_start()
+        });
+        if findings.is_empty() {
+            Ok(())
+        } else {
+            Err(UnsafeStore(findings))
+        }
+    }
+}
+
+/// Runs until shutdown.
+pub(crate) async fn run(check: StoreCheck, writer: StoreWriter, gate: Gate, shutdown: Shutdown) {
+    if check == StoreCheck::Warn {
+        gate.open();
+    }
+    let (mut clocks, mut known) = (Clocks::default(), Known::new());
+    loop {
+        let wait = match writer.examine(&mut clocks).await {
+            Ok(findings) => {
+                tell(&known, &findings);
+                metrics::store_findings(&findings);
+                known = by_reason(&findings);
+                let is_unsafe = is_unsafe(&findings);
+                match check {
+                    StoreCheck::Enforce if is_unsafe => gate.close_because(join(&findings)),
+                    StoreCheck::Enforce | StoreCheck::Warn => gate.open(),
+                }
+                if is_unsafe { SOON } else { EVERY }
+            }
+            // The scheduler says so.
+            Err(_) => SOON,
+        };
+        tokio::select! {
+            biased;
+            () = shutdown.started() => return,
+            () = sleep(wait) => {}
+        }
+    }
+}
+
+/// What a finding is about, and how bad it is.
+type Kind = (Reason, Severity);
+
+/// What was found last.
+type Known = BTreeMap<Kind, String>;
+
+fn by_reason(findings: &[Finding]) -> Known {
+    let mut known = Known::new();
+    for finding in findings {
+        let text = known.entry((finding.reason, finding.severity));
+        text.or_insert_with(|| finding.text.clone());
+    }
+    known
+}
+
+/// What was not known before, and what has ended.
+fn compare(known: &Known, found: &Known) -> (Vec<Kind>, Vec<Kind>) {
+    let only_in = |these: &Known, those: &Known| {
+        let all = these.keys().filter(|key| !those.contains_key(key));
+        all.copied().collect()
+    };
+    (only_in(found, known), only_in(known, found))
+}
+
+/// One line when something begins, and one when it ends.
+fn tell(known: &Known, findings: &[Finding]) {
+    let found = by_reason(findings);
+    let (begun, ended) = compare(known, &found);
+    for key in begun {
+        let (reason, detail) = (key.0.as_str(), &found[&key]);
+        match key.1 {
+            Severity::Unsafe => error!(reason, %detail, "the store is unsafe: tokens may be lost"),
+            Severity::Degraded => warn!(reason, %detail, "the store could be safer"),
+        }
+    }
+    for (reason, severity) in ended {
+        let reason = reason.as_str();
+        match severity {
+            Severity::Unsafe => info!(reason, "the store is safe again"),
+            Severity::Degraded => info!(reason, "the store is as safe as it could be again"),
+        }
+    }
+}
+
+fn is_unsafe(findings: &[Finding]) -> bool {
+    let mut findings = findings.iter();
+    findings.any(|finding| finding.severity == Severity::Unsafe)
+}
+
+/// What is unsafe, in one line.
+fn join(findings: &[Finding]) -> String {
+    let texts: Vec<&str> = findings
+        .iter()
+        .filter(|finding| finding.severity == Severity::Unsafe)
+        .map(|finding| finding.text.as_str())
+        .collect();
+    texts.join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn finding(reason: Reason, severity: Severity, text: &str) -> Finding {
+        let text = text.to_owned();
+        Finding {
+            reason,
+            severity,
+            text,
+        }
+    }
+
+    #[test]
+    fn a_finding_is_new_once_and_ends_once() {
+        let (evicts, clock) = (
+            finding(Reason::Eviction, Severity::Unsafe, "a evicts"),
+            finding(Reason::Clock, Severity::Degraded, "a is 301 s apart"),
+        );
+        let first = by_reason(&[evicts.clone(), clock.clone()]);
+        assert_eq!(compare(&Known::new(), &first).0.len(), 2);
+        // The text may change from one check to the next.
+        let later = finding(Reason::Clock, Severity::Degraded, "a is 302 s apart");
+        let second = by_reason(&[evicts.clone(), later]);
+        assert_eq!(compare(&first, &second), (vec![], vec![]));
+        let third = by_reason(&[clock]);
+        let ended = vec![(Reason::Eviction, Severity::Unsafe)];
+        assert_eq!(compare(&second, &third), (vec![], ended));
+    }
+
+    #[test]
+    fn only_what_is_unsafe_is_a_reason_not_to_be_ready() {
+        let findings = [
+            finding(Reason::Persistence, Severity::Degraded, "everysec"),
+            finding(Reason::Eviction, Severity::Unsafe, "a evicts"),
+            finding(Reason::Eviction, Severity::Unsafe, "b evicts"),
+        ];
+        assert!(!is_unsafe(&findings[..1]) && is_unsafe(&findings));
+        assert_eq!(join(&findings), "a evicts; b evicts");
+    }
+}
