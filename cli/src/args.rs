@@ -68,7 +68,12 @@ pub(crate) enum Installations {
     /// One, by its id, its location or its company
     Show { installation: String },
     /// Refresh its token now
-    Refresh { installation: String },
+    Refresh {
+        installation: String,
+        /// Even if it is invalid: GHL may have refused its token wrongly
+        #[arg(long)]
+        force: bool,
+    },
     /// Stop handing out its token; a consent revives it
     Revoke { installation: String },
 }

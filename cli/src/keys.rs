@@ -16,7 +16,6 @@ use crate::args::Keys;
 use crate::exit::Failure;
 use crate::operate::Admin;
 use crate::process::read;
-use crate::rings;
 use crate::settings::Common;
 
 /// `evergreen keys …`.
@@ -146,7 +145,7 @@ impl Keeper {
         if !directory.join("store.redb").exists() {
             return Ok(Self::Running(Admin::new(found.admin)?));
         }
-        match Store::embedded(directory, rings::kept(directory)?, Lead::Auto) {
+        match Store::embedded(directory, no_rings(), Lead::Auto) {
             Ok(store) => Ok(Self::Direct(Box::new(store.writer))),
             Err(OpenError::File(store_writer::durable::DurableError::InUse { .. })) => {
                 Ok(Self::Running(Admin::new(found.admin)?))

@@ -2,6 +2,7 @@
 
 mod args;
 mod bench;
+mod data_dir;
 mod exit;
 mod guard;
 mod keys;

@@ -93,8 +93,11 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
             print(&shown);
             Ok(())
         }
-        Installations::Refresh { installation } => {
-            let path = format!("/v1/installations/{installation}/refresh");
+        Installations::Refresh {
+            installation,
+            force,
+        } => {
+            let path = format!("/v1/installations/{installation}/refresh?force={force}");
             print(&admin.post(&path, None).await?);
             Ok(())
         }
@@ -108,7 +111,7 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
 
 async fn list(admin: &Admin) -> Result<(), Failure> {
     println!(
-        "{:<33} {:<9} {:<24} {:<21} {:<21} LAST ERROR",
+        "{:<33} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
         "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
     );
     let mut path = "/v1/installations?limit=500".to_owned();
@@ -119,7 +122,7 @@ async fn list(admin: &Admin) -> Result<(), Failure> {
             let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
             let error = one["lastError"]["message"].as_str().unwrap_or("");
             println!(
-                "{:<33} {:<9} {whose:<24} {:<21} {:<21} {error}",
+                "{:<33} {:<10} {whose:<24} {:<21} {:<21} {error}",
                 text("installationId"),
                 text("tokenStatus"),
                 text("expiresAt"),

@@ -47,32 +47,55 @@ fn parse(
         .ok()
 }
 
-/// The rings in the data directory, made there (for its owner alone) where there are none.
+const ACCESS: &str = "access.keys";
+const REFRESH: &str = "refresh.keys";
+
+/// The rings in the data directory.
 pub(crate) fn kept(data_dir: &Path) -> Result<Rings, Failure> {
     Ok(Rings {
-        access: kept_ring(&data_dir.join("access.keys"))?,
-        refresh: kept_ring(&data_dir.join("refresh.keys"))?,
+        access: kept_ring(&data_dir.join(ACCESS))?,
+        refresh: kept_ring(&data_dir.join(REFRESH))?,
+    })
+}
+
+/// Makes the files of both rings, for their owner alone. What is there already stays.
+pub(crate) fn make(data_dir: &Path) -> Result<(), Failure> {
+    for name in [ACCESS, REFRESH] {
+        let path = data_dir.join(name);
+        if !path.exists() {
+            make_ring(&path).map_err(|error| failed(&path, &error))?;
+        }
+    }
+    Ok(())
+}
+
+/// The files of rings that are not in the data directory.
+pub(crate) fn missing(data_dir: &Path) -> Vec<&'static str> {
+    let names = [ACCESS, REFRESH].into_iter();
+    names.filter(|name| !data_dir.join(name).exists()).collect()
+}
+
+fn make_ring(path: &Path) -> io::Result<()> {
+    make_whole(path, |unfinished| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(unfinished)?;
+        let made = KeyRing::generate_text("local");
+        file.write_all(made.expose_secret().as_bytes())?;
+        // What it seals must not outlive it.
+        file.sync_all()
     })
 }
 
 fn kept_ring(path: &Path) -> Result<Arc<KeyRing>, Failure> {
-    let failed = |error: io::Error| Failure::Unavailable(format!("{}: {error}", path.display()));
-    if !path.exists() {
-        make_whole(path, |unfinished| {
-            let mut file = OpenOptions::new()
-                .write(true)
-                .create_new(true)
-                .mode(0o600)
-                .open(unfinished)?;
-            let made = KeyRing::generate_text("local");
-            file.write_all(made.expose_secret().as_bytes())?;
-            // What it seals must not outlive it.
-            file.sync_all()
-        })
-        .map_err(failed)?;
-    }
-    let text = fs::read_to_string(path).map_err(failed)?;
+    let text = fs::read_to_string(path).map_err(|error| failed(path, &error))?;
     KeyRing::parse(&SecretString::from(text.trim()))
         .map(Arc::new)
         .map_err(|error| Failure::Unavailable(format!("{}: {error}", path.display())))
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::Unavailable(format!("{}: {error}", path.display()))
 }

@@ -1,12 +1,10 @@
 //! The gateway's settings.
 
-use std::fmt;
 use std::num::NonZeroUsize;
-use std::str::FromStr;
 use std::time::Duration;
 
 use rustls::ClientConfig;
-use service::config::Settings;
+use service::config::{Settings, Size};
 
 use crate::connector;
 use crate::path::Base;
@@ -65,7 +63,7 @@ impl Config {
         // GHL takes files of 25 MB, and multipart adds to that.
         let max_body = settings.parse(
             "EVERGREEN_MAX_BODY",
-            Size(30_000_000),
+            Size::of_bytes(30_000_000),
             "a size such as 30MB, 64KiB or 1000000",
         );
         // With what one of them holds in buffers, some hundred megabytes at most; those that wait are
@@ -86,7 +84,7 @@ impl Config {
             refresh_wait,
             expired_wait,
             queue_timeout,
-            max_body_bytes: max_body.0,
+            max_body_bytes: max_body.bytes(),
             max_requests: max_requests.get(),
         }
     }
@@ -104,42 +102,6 @@ fn tls(settings: &mut Settings<'_>, key: &'static str) -> Option<ClientConfig> {
     connector::tls()
         .map_err(|reason| settings.mistake(key, format!("is https, but TLS cannot work: {reason}")))
         .ok()
-}
-
-/// A number of bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Size(u64);
-
-#[derive(Debug, thiserror::Error)]
-#[error("not a number of bytes, kB, MB, KiB or MiB")]
-struct NoSize;
-
-impl FromStr for Size {
-    type Err = NoSize;
-
-    fn from_str(text: &str) -> Result<Self, NoSize> {
-        let digits = text.bytes().take_while(u8::is_ascii_digit).count();
-        let (number, unit) = text.split_at(digits);
-        let scale = match unit.trim_start() {
-            "" | "B" => 1,
-            "kB" | "KB" => 1000,
-            "MB" => 1_000_000,
-            "KiB" => 1024,
-            "MiB" => 1024 * 1024,
-            _ => return Err(NoSize),
-        };
-        let number: u64 = number.parse().map_err(|_| NoSize)?;
-        number.checked_mul(scale).map(Self).ok_or(NoSize)
-    }
-}
-
-impl fmt::Display for Size {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.0 {
-            bytes if bytes % 1_000_000 == 0 => write!(f, "{} MB", bytes / 1_000_000),
-            bytes => write!(f, "{bytes} bytes"),
-        }
-    }
 }
 
 #[cfg(test)]
@@ -182,22 +144,6 @@ mod tests {
             "EVERGREEN_MAX_BODY",
         ] {
             assert!(mistakes.contains(key), "{mistakes}");
-        }
-    }
-
-    #[test]
-    fn sizes_have_their_usual_units() {
-        for (text, bytes) in [
-            ("7", 7),
-            ("1kB", 1000),
-            ("30MB", 30_000_000),
-            ("1 MiB", 1 << 20),
-            ("64KiB", 65_536),
-        ] {
-            assert_eq!(text.parse::<Size>().unwrap(), Size(bytes));
-        }
-        for wrong in ["", "MB", "1TB", "-1", "99999999999999999999MB"] {
-            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
         }
     }
 }

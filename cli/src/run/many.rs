@@ -13,6 +13,7 @@ use store::freshness::Lead;
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
 
+use crate::data_dir;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
 use crate::rings;
@@ -33,8 +34,10 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     }
     let all = read(source, |settings| {
         let redis = redis_url(settings);
+        let common = Common::read(settings, 8081, 9081);
+        data_dir::check_disk(settings, &common.data_dir);
         All {
-            common: Common::read(settings, 8081, 9081),
+            common,
             broker: broker::Config::read(settings),
             locks: lock_urls(settings, &redis),
             replicas: replicas(settings, &redis),
@@ -50,10 +53,13 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let listener = bind(all.common.listen).await?;
     let internal = bind(all.common.internal_listen).await?;
     fs::create_dir_all(&all.common.data_dir).map_err(Failure::unavailable)?;
-    let journal = Journal::open(&all.common.data_dir).map_err(Failure::unavailable)?;
+    let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
+        .map_err(Failure::unavailable)?;
     let process = Process::start(&all.telemetry, source)?;
     let store = Store::replicated(&all.redis, all.replicas, all.rings, all.lead)
         .map_err(Failure::unavailable)?;
+    let checked = all.broker.store_check.at_start(&store.writer).await;
+    checked.map_err(Failure::unavailable)?;
     let name = all.broker.name.clone();
     let lease = all.broker.timing.lease;
     let urls = all

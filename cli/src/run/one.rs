@@ -1,10 +1,7 @@
 //! `evergreen up`: everything in one process, on this machine.
 
 use std::collections::HashMap;
-use std::fs::{self, Permissions};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 
 use broker::{Broker, Parts};
 use gateway::Gateway;
@@ -13,8 +10,10 @@ use service::config::{Layered, Settings, Source};
 use service::telemetry;
 use store::freshness::Lead;
 use store_writer::{Escrow, Journal, Leases, Rings, Store};
+use tracing::warn;
 
 use super::{many, sandbox_address, serve_sandbox};
+use crate::data_dir;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
 use crate::rings;
@@ -50,15 +49,26 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         Some(sandbox) => Some((bind(sandbox.listen).await?, sandbox)),
         None => None,
     };
-    make_private(&common.data_dir)?;
+    data_dir::prepare(&common.data_dir, all.rings.is_none())?;
     let rings = match all.rings {
         Some(rings) => rings,
         None => rings::kept(&common.data_dir)?,
     };
     let store = Store::embedded(&common.data_dir, rings, all.lead).map_err(Failure::unavailable)?;
-    let journal = Journal::open(&common.data_dir).map_err(Failure::unavailable)?;
+    data_dir::mark(&common.data_dir)?;
+    let journal =
+        Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
 
     let process = Process::start(&all.telemetry, &source)?;
+    let credentials = all.broker.endpoint.credentials();
+    let ahead = store.writer.take_over_all(&credentials).await;
+    match ahead.map_err(Failure::unavailable)? {
+        0 => {}
+        records => warn!(
+            records,
+            "records lie in the future: this machine's clock was ahead. They are refreshed now"
+        ),
+    }
     let gateway = Gateway::new(gateway_config, store.reader.clone(), &process.shutdown);
     for address in [common.listen, common.internal_listen] {
         gateway.check_exposure(address).await?;
@@ -112,8 +122,10 @@ fn settle(settings: &mut Settings<'_>) -> All {
     let is_sandboxed = settings.text(SANDBOXED).is_some();
     // Read again once the broker's port is known; its mistakes are wanted now.
     let _ = gateway::Config::read(settings);
+    let common = Common::read(settings, 8080, 9080);
+    data_dir::check_disk(settings, &common.data_dir);
     All {
-        common: Common::read(settings, 8080, 9080),
+        common,
         broker: broker::Config::read(settings),
         sandbox: is_sandboxed.then(|| Sandbox {
             listen: sandbox_address(settings),
@@ -178,17 +190,6 @@ impl Source for Wired<'_> {
     fn keys(&self) -> Vec<String> {
         self.rest.keys()
     }
-}
-
-/// The data directory, for its owner alone: it holds the sealing keys.
-fn make_private(directory: &Path) -> Result<(), Failure> {
-    let failed =
-        |error: std::io::Error| Failure::Unavailable(format!("{}: {error}", directory.display()));
-    if !directory.exists() {
-        fs::create_dir_all(directory).map_err(failed)?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed)?;
-    }
-    Ok(())
 }
 
 fn banner(common: &Common, is_sandboxed: bool) -> String {
