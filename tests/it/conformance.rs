@@ -1,5 +1,6 @@
 //! One suite for all stores: what one promises, whatever it is made of.
 
+mod identity;
 mod installations;
 mod refreshes;
 mod shared;
@@ -16,10 +17,11 @@ use store::{
     Caller, Change, Generation, InstallationId, KeyHash, KeyRing, Scope, Status, TokenReader,
     UserType,
 };
+use store_writer::backend::Schedule;
 use store_writer::grant::Enrolment;
 use store_writer::installation::LastError;
-use store_writer::protocol::{Refusal, Verdict};
-use store_writer::writer::{Begin, Begun, Committed, GaveBack, Wanted};
+use store_writer::protocol::{DEFAULT_GRACE, REFUSALS_TO_INVALID, Refusal, Verdict};
+use store_writer::writer::{Begin, Begun, Committed, Conditions, GaveBack, Wanted};
 use store_writer::{Grant, Leases, Rings, Store, StoreWriter};
 use tests::cluster::Cluster;
 use tests::deployed::{Deployed, Topology};
@@ -28,6 +30,8 @@ use tests::scratch::Scratch;
 use tests::wait::{holds, until};
 use tokio::sync::broadcast::Receiver;
 
+/// Names client credentials.
+const PAIR: &str = "pair";
 const WINDOW: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(15);
@@ -102,17 +106,22 @@ async fn begin_within(
 ) -> Begin {
     let leases = Leases::local();
     let lease = leases.take(id, TTL).await.unwrap();
-    let began = writer
-        .begin(&lease, "broker", window, wanted, false)
-        .await
-        .unwrap();
+    let conditions = Conditions {
+        holder: "broker",
+        window,
+        wanted,
+        is_settling: false,
+        may_spend_new: true,
+        grace: DEFAULT_GRACE,
+    };
+    let began = writer.begin(&lease, conditions).await.unwrap();
     leases.release(lease).await;
     began
 }
 
 async fn begun(writer: &StoreWriter, id: &InstallationId) -> Begun {
     match begin(writer, id, Wanted::Now).await {
-        Begin::Go(begun) => begun,
+        Begin::Go(begun) => *begun,
         other => panic!("{other:?}"),
     }
 }
@@ -140,6 +149,7 @@ fn verdict(store: &Store, refusal: Refusal) -> Verdict {
         refusal,
         error: LastError::new("test", "refused", store.reader.now()),
         retry_in: Duration::from_secs(60),
+        late_reader: None,
     }
 }
 

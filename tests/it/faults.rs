@@ -1,8 +1,10 @@
 //! GHL's moods: what refreshes do when the token endpoint misbehaves.
 
+mod bad_hours;
 mod client_pair;
 mod connection;
 mod moods;
+mod odd_answers;
 mod overload;
 
 use std::time::Duration;

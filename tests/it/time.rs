@@ -127,6 +127,38 @@ async fn the_clock_of_the_only_machine_jumps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn up_that_started_hours_ahead_refreshes_after_a_restart_with_the_right_clock() {
+    let clock = WallClock::wrong_by("+6h");
+    let lifetime = format!("{}s", LIFETIME.as_secs());
+    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", &lifetime)]).await;
+    let settings = clock.settings();
+    let settings = settings.iter().map(|(key, value)| (*key, value.as_str()));
+    let up = Up::start(&settings.collect::<Vec<_>>()).await;
+    let mut up = up.against(&sandbox).await;
+    let mut installations = Vec::new();
+    for number in 0..3 {
+        installations.push(up.install(&format!("loc{number:03}")).await);
+    }
+    // GHL's own time was right all along.
+    clock.set("+0");
+    up.restart().await;
+    let words = ["records lie in the future", "records=3"];
+    up.program.wait_for_line(&words, PATIENCE).await;
+    for id in &installations {
+        up.program
+            .wait_for_line(&["[REFRESH] ", id], PATIENCE)
+            .await;
+    }
+    let length = Duration::from_secs(30);
+    steady(&up.client, &up.public, &installations, 20, length)
+        .await
+        .expect_success();
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_host_sleeps_while_others_go_on() {
     sleep_through(2).await;
 }

@@ -101,7 +101,7 @@ impl Bed {
     pub async fn installations(&self, count: usize) -> Vec<InstallationId> {
         let listed = self.writer().list(None, count).await;
         let listed = listed.expect("the store answers").into_iter();
-        listed.map(|snapshot| snapshot.installation.id).collect()
+        listed.map(|one| one.id().clone()).collect()
     }
 
     /// The same store, as this process sees it. Its tokens stay closed to it.

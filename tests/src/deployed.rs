@@ -7,7 +7,7 @@ use secrecy::SecretString;
 
 use crate::port;
 use crate::program::Start;
-use crate::redis::Redis;
+use crate::redis::{Login, Redis};
 use crate::scratch::Scratch;
 
 /// What a store can be made of: one server, a group behind Sentinels, a Cluster.
@@ -117,6 +117,15 @@ impl<T: Topology> Deployed<T> {
     #[must_use]
     pub fn file(&self, name: &str) -> String {
         self.secrets.file(name)
+    }
+
+    /// The user for people at redis-cli.
+    #[must_use]
+    pub fn operator(&self) -> Login {
+        Login {
+            user: "operator".to_owned(),
+            password: self.secrets.read("operator-password"),
+        }
     }
 }
 

@@ -1,4 +1,4 @@
-//! Runs the real programs: `evergreen`, `redis-server`, `redis-sentinel` and `haproxy`, each on ports of its own, on
+//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel) and `haproxy`, each on ports of its own, on
 //! loopback only. What a test starts ends with it.
 
 pub mod bed;
@@ -17,6 +17,8 @@ pub mod relay;
 pub mod sandbox;
 pub mod scratch;
 pub mod sentinel;
+pub mod simulation;
+pub mod small_disk;
 pub mod up;
 pub mod wait;
 pub mod wall_clock;

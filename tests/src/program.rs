@@ -37,16 +37,21 @@ impl Start {
         }
     }
 
-    /// The `evergreen` binary of this build, with nothing of our environment.
+    /// The `evergreen` binary of this build, with nothing of our environment. Data directories
+    /// are temporary, and on some machines that means a tmpfs.
     #[must_use]
     pub fn evergreen(command: &[&str]) -> Self {
-        Self::new(evergreen()).args(command)
+        Self::new(evergreen())
+            .args(command)
+            .env("EVERGREEN_ALLOW_TMPFS", true)
     }
 
     /// The binary of this build even where another is tested: it has crash points.
     #[must_use]
     pub fn evergreen_with_crash_points(command: &[&str]) -> Self {
-        Self::new(built()).args(command)
+        Self::new(built())
+            .args(command)
+            .env("EVERGREEN_ALLOW_TMPFS", true)
     }
 
     #[must_use]
@@ -247,6 +252,18 @@ impl Program {
     /// When it does not end within `patience`.
     pub async fn terminate(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
         self.signal(15);
+        let ended = tokio::time::timeout(patience, self.child.wait()).await;
+        let status = ended
+            .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
+            .expect("its exit status");
+        (status.code(), self.log())
+    }
+
+    /// Waits for the exit code of a program that ends by itself.
+    ///
+    /// # Panics
+    /// When it does not end within `patience`.
+    pub async fn ended(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
         let ended = tokio::time::timeout(patience, self.child.wait()).await;
         let status = ended
             .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))

@@ -1,6 +1,6 @@
 //! A real redis-server.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::port;
@@ -80,6 +80,26 @@ impl Redis {
         std::fs::remove_dir_all(files).expect("the files of a server that ran");
     }
 
+    /// A copy of its data as they are now.
+    ///
+    /// # Panics
+    /// When they cannot be copied.
+    #[must_use]
+    pub fn copy_data(&self) -> Scratch {
+        let copy = Scratch::new();
+        copy_files(self.scratch.path(), copy.path()).expect("a copy of the data");
+        copy
+    }
+
+    /// Goes back to a copy, while it is not running.
+    ///
+    /// # Panics
+    /// When it cannot be put in place.
+    pub fn go_back_to(&self, copy: &Scratch) {
+        self.forget();
+        copy_files(copy.path(), self.scratch.path()).expect("the copy");
+    }
+
     /// Starts it again with other arguments, and the data it had.
     pub async fn restart_with(&mut self, args: &[&str]) {
         self.kill().await;
@@ -126,6 +146,20 @@ impl Redis {
     pub fn wake(&self) {
         self.program().signal(18);
     }
+}
+
+fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
+    for entry in std::fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.file_type()?.is_dir() {
+            std::fs::create_dir_all(&target)?;
+            copy_files(&entry.path(), &target)?;
+        } else {
+            std::fs::copy(entry.path(), target)?;
+        }
+    }
+    Ok(())
 }
 
 /// A user of a server.

@@ -157,7 +157,9 @@ async fn start_sentinel(port: u16, master: u16, secrets: &Secrets, scratch: &Scr
         scratch.path().display(),
     );
     std::fs::write(&file, text).expect("a file of our own");
-    let program = Start::new("redis-sentinel").args(&[&file]).spawn();
+    // Debian has the program `redis-sentinel` in a package of its own; this is the same one.
+    let start = Start::new("redis-server").args(&[file.as_str(), "--sentinel"]);
+    let program = start.spawn();
     wait_for_port(port).await;
     program
 }

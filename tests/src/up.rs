@@ -95,6 +95,21 @@ impl Up {
         self
     }
 
+    /// Waits until it has ended by itself, and starts it again; returns its exit code and log.
+    ///
+    /// # Panics
+    /// When it does not end, or does not come back.
+    pub async fn ended_and_restarted(
+        &mut self,
+        between: impl FnOnce(),
+    ) -> (Option<i32>, Vec<String>) {
+        let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
+        let ended = former.ended(Duration::from_secs(60)).await;
+        between();
+        self.start_again().await;
+        ended
+    }
+
     /// `kill -9`, and starts it again.
     ///
     /// # Panics

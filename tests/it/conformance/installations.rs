@@ -82,7 +82,7 @@ async fn pages_of_a_list_are_complete_and_in_order() {
         let mut listed = Vec::new();
         loop {
             let page = store.writer.list(listed.last(), 70).await.unwrap();
-            listed.extend(page.iter().map(|snapshot| snapshot.installation.id.clone()));
+            listed.extend(page.iter().map(|one| one.id().clone()));
             if page.len() < 70 {
                 break;
             }
@@ -103,7 +103,7 @@ async fn a_static_token_is_never_due() {
         let id = store.writer.enrol(&enrolment).await.unwrap();
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!((record.status, record.expires_at), (Status::Static, None));
-        let upcoming = store.writer.upcoming().await.unwrap();
+        let upcoming = store.writer.upcoming(Schedule::Due).await.unwrap();
         assert!(upcoming.due.is_empty() && upcoming.next_in.is_none());
         let began = begin(&store.writer, &id, Wanted::Now).await;
         assert!(

@@ -20,13 +20,13 @@ async fn the_state_of_a_consent_is_used_once() {
 async fn the_breaker_closes_by_itself() {
     on_all(|store| async move {
         let pause = Duration::from_millis(200);
-        let open = || store.writer.open_breaker("refused", pause);
+        let open = || store.writer.open_breaker(PAIR, "refused", pause);
         assert!(open().await.unwrap());
         assert!(!open().await.unwrap(), "one of many opens it");
-        let reason = store.writer.breaker().await.unwrap();
+        let reason = store.writer.breaker(PAIR).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
         until("the breaker to close", SOON, || async {
-            let reason = store.writer.breaker().await.unwrap();
+            let reason = store.writer.breaker(PAIR).await.unwrap();
             holds(reason.is_none(), reason)
         })
         .await;
@@ -38,20 +38,20 @@ async fn the_breaker_closes_by_itself() {
 async fn a_doubted_client_pair_is_news_once_and_so_is_its_return() {
     on_all(|store| async move {
         let writer = &store.writer;
-        writer.open_breaker("refused", SOON).await.unwrap();
-        assert!(writer.distrust_pair("refused").await.unwrap());
-        assert!(!writer.distrust_pair("refused again").await.unwrap());
-        let reason = writer.distrust().await.unwrap();
+        writer.open_breaker(PAIR, "refused", SOON).await.unwrap();
+        assert!(writer.distrust_pair(PAIR, "refused").await.unwrap());
+        assert!(!writer.distrust_pair(PAIR, "refused again").await.unwrap());
+        let reason = writer.distrust(PAIR).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
 
-        assert!(writer.trust_pair().await.unwrap());
-        assert_eq!(writer.distrust().await.unwrap(), None);
-        assert_eq!(writer.breaker().await.unwrap(), None, "nobody waits on");
+        assert!(writer.trust_pair(PAIR).await.unwrap());
+        assert_eq!(writer.distrust(PAIR).await.unwrap(), None);
+        assert_eq!(writer.breaker(PAIR).await.unwrap(), None, "nobody waits on");
 
         // A pause for another reason goes on.
-        writer.open_breaker("overloaded", SOON).await.unwrap();
-        assert!(!writer.trust_pair().await.unwrap());
-        assert!(writer.breaker().await.unwrap().is_some());
+        writer.open_breaker(PAIR, "overloaded", SOON).await.unwrap();
+        assert!(!writer.trust_pair(PAIR).await.unwrap());
+        assert!(writer.breaker(PAIR).await.unwrap().is_some());
     })
     .await;
 }

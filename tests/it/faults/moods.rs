@@ -1,5 +1,7 @@
 //! What one refresh makes of each answer the token endpoint may give.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::client::get;
@@ -86,10 +88,15 @@ fn moods() -> Vec<Mood> {
         mood(
             "truncated",
             with_body(200, "truncated_json"),
-            Retry("ambiguous"),
+            Retry("unreadable_answer"),
             1,
         ),
-        mood("html", with_body(200, "html"), Retry("ambiguous"), 0),
+        mood(
+            "html",
+            with_body(200, "html"),
+            Retry("unreadable_answer"),
+            0,
+        ),
         // GHL cannot serve now.
         mood("500", status(500, json!({})), Retry("transient"), 0),
         mood("502-html", with_body(502, "html"), Retry("transient"), 0),
@@ -148,7 +155,8 @@ async fn meets(up: &Up, mood: &Mood) {
         Said::Fail(kind) => ("[REFRESH-FAIL]", Some(kind)),
     };
     // Twice: what it has from the first refresh is good for another.
-    until(name, PATIENCE, || async {
+    // An answer that hangs is asked for again shortly before GHL's grace ends.
+    until(name, 3 * PATIENCE, || async {
         let log = lines(&up.program, &refreshed);
         let rest = lines(&up.program, &id);
         // Its word is that the token lives for a day, and the sandbox's is less.
@@ -184,7 +192,7 @@ async fn meets(up: &Up, mood: &Mood) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_without_any_grace_is_reported_at_once() {
+async fn an_answer_that_is_lost_without_any_grace_is_reported_within_two_minutes() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "12s"),
         ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
@@ -196,11 +204,12 @@ async fn an_answer_that_is_lost_without_any_grace_is_reported_at_once() {
         .await;
     let line = up
         .program
-        .wait_for_line(&["[REFRESH-FAIL]", &id], PATIENCE)
+        .wait_for_line(&["[REFRESH-FAIL]", &id], Duration::from_secs(120))
         .await;
     assert!(line.contains(r#""kind":"lost""#), "{line}");
     assert!(line.contains("connect again at /oauth/install"), "{line}");
-    assert_eq!(lines(&up.program, "[REFRESH-RETRY]").len(), 1, "at once");
+    let said = lines(&up.program, "[REFRESH-RETRY]");
+    assert_eq!(said.len(), 3, "ambiguous, and suspect twice: {said:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

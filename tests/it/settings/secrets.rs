@@ -170,7 +170,10 @@ async fn no_secret_is_logged_however_much_is() {
     up.sandbox.faults(fault).await;
     up.command(&["installations", "refresh", &id]).run().await;
     up.program
-        .wait_for_line(&["[REFRESH-FAIL]", &id], Duration::from_secs(30))
+        .wait_for_line(
+            &["[REFRESH-RETRY]", &id, "suspect"],
+            Duration::from_secs(30),
+        )
         .await;
     let log = up.program.log();
     assert!(

@@ -3,6 +3,7 @@
 
 mod bench;
 mod chaos;
+mod simulate;
 
 use clap::{Parser, Subcommand};
 
@@ -20,12 +21,16 @@ enum Command {
     Bench(bench::Bench),
     /// Faults of all kinds at random, and an audit
     Chaos(chaos::Args),
+    /// Real brokers in a simulated world, one run for each seed
+    Simulate(simulate::Args),
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn std::error::Error>> {
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let real = tokio::runtime::Runtime::new;
     match Args::parse().command {
-        Command::Bench(what) => bench::act(what).await,
-        Command::Chaos(args) => chaos::run(&args).await,
+        Command::Bench(what) => real()?.block_on(bench::act(what)),
+        Command::Chaos(args) => real()?.block_on(chaos::run(&args)),
+        // Each run has a runtime of its own.
+        Command::Simulate(args) => simulate::act(&args),
     }
 }

@@ -10,6 +10,7 @@ use std::time::Duration;
 use clap::{Args as Flags, ValueEnum};
 use store::Timestamp;
 use store::freshness::Lead;
+use store_writer::backend::Schedule;
 use tests::bed::Bed;
 use tests::fleet::Member;
 use tests::wait::{holds, until};
@@ -159,7 +160,10 @@ async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
 async fn nothing_due(bed: &Bed) {
     let writer = bed.writer();
     until("the brokers to be up to date", BACKLOG_PATIENCE, || async {
-        let upcoming = writer.upcoming().await.expect("the store answers");
+        let upcoming = writer
+            .upcoming(Schedule::Due)
+            .await
+            .expect("the store answers");
         holds(upcoming.due.is_empty(), upcoming.due.len())
     })
     .await;

@@ -1,0 +1,86 @@
+//! Which store it is, and which servers hold it.
+
+use store_writer::identity::{FORMAT, StoreId};
+
+use super::*;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_gets_one_id_however_many_brokers_propose_one() {
+    on_all(|store| async move {
+        assert_eq!(store.writer.mark().await.unwrap(), None);
+        let proposed: Vec<StoreId> = (0..8).map(|_| StoreId::random()).collect();
+        let made = join_all(proposed.iter().map(|id| store.writer.make_mark(id))).await;
+        let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+        assert!(proposed.contains(&made[0].id));
+        assert_eq!(made[0].format, FORMAT);
+        assert!(made.iter().all(|mark| *mark == made[0]), "{made:?}");
+        let told = store.writer.mark().await.unwrap();
+        assert_eq!(told.as_ref(), made.first());
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_servers_of_a_store_are_the_same_while_nothing_happens() {
+    on_all(|store| async move {
+        store.writer.meet().await.unwrap();
+        let before = store.writer.servers().await.unwrap();
+        assert!(
+            before
+                .as_ref()
+                .is_some_and(|servers| !servers.to_string().is_empty())
+        );
+        enrolled(&store, "L1", Duration::from_secs(60)).await;
+        assert_eq!(store.writer.servers().await.unwrap(), before);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_restart_is_noticed_by_the_next_reading() {
+    let mut deployed = Deployed::start(0).await;
+    let store = Store::redis(&deployed.broker_url, rings(), Lead::Auto).unwrap();
+    let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+    let read = async || {
+        until("the record", SOON, || async {
+            let read = store.writer.load(&id).await;
+            read.map_err(|error| error.to_string())
+        })
+        .await
+        .unwrap()
+    };
+    read().await;
+    let (encounters, servers) = (store.writer.encounters(), store.writer.servers());
+    let servers = servers.await.unwrap().unwrap();
+    read().await;
+    assert_eq!(store.writer.encounters(), encounters);
+    deployed.store.kill().await;
+    deployed.store.resume_process().await;
+    read().await;
+    assert_eq!(store.writer.encounters(), encounters + 1);
+    let restarted = store.writer.servers().await.unwrap().unwrap();
+    assert!(restarted.has_another_than(&servers), "{restarted}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn servers_that_may_not_be_asked_are_not_known() {
+    let deployed = Deployed::start(0).await;
+    let operator = deployed.operator();
+    let forbid = ["ACL", "SETUSER", "broker", "-info"];
+    deployed.store.cli(&operator, &forbid).await;
+    let store = Store::redis(&deployed.broker_url, rings(), Lead::Auto).unwrap();
+    assert_eq!(store.writer.servers().await.unwrap(), None);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_part_of_a_store_tells_the_number_that_it_held() {
+    on_all(|store| async move {
+        for (number, held) in [(1, None), (2, Some(1)), (3, Some(2))] {
+            let told = store.writer.tide("process", number).await.unwrap();
+            assert!(told.iter().all(|told| *told == Some(held)), "{told:?}");
+        }
+        let other = store.writer.tide("another", 9).await.unwrap();
+        assert!(other.iter().all(|told| *told == Some(None)), "{other:?}");
+    })
+    .await;
+}

@@ -1,0 +1,88 @@
+//! The data directory of `up`: what is lost from it is not made anew in silence.
+
+use std::fs;
+use std::time::Duration;
+
+use tests::port;
+use tests::program::Start;
+use tests::scratch::Scratch;
+use tests::small_disk::SmallDisk;
+
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn up(directory: &str) -> Start {
+    let at = |port| format!("127.0.0.1:{port}");
+    Start::evergreen(&["up"])
+        .args(&["--listen", &at(port::free())])
+        .args(&["--internal-listen", &at(port::free())])
+        .args(&["--data-dir", directory])
+        .env("EVERGREEN_SANDBOX_LISTEN", at(port::free()))
+}
+
+/// Expects that it does not start, and returns its exit code and why.
+async fn refusal(start: &Start) -> (Option<i32>, String) {
+    let output = start.run().await;
+    let message = String::from_utf8(output.stderr).unwrap();
+    (output.status.code(), message)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn up_refuses_to_start_without_its_keys_or_its_store() {
+    let scratch = Scratch::new();
+    let directory = scratch.join("data");
+    let first = up(&directory);
+    let program = first.spawn();
+    program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+    let (code, log) = program.terminate(PATIENCE).await;
+    assert_eq!(code, Some(0), "{log:#?}");
+    for lost in ["access.keys", "refresh.keys", "store.redb"] {
+        let (there, away) = (scratch.join(&format!("data/{lost}")), scratch.join("away"));
+        fs::rename(&there, &away).unwrap();
+        let (code, message) = refusal(&up(&directory)).await;
+        assert_eq!(code, Some(69), "{message}");
+        let expected = format!("{lost} is missing in {directory}");
+        assert!(message.contains(&expected), "{message}");
+        assert!(!fs::exists(&there).unwrap(), "{lost} was made anew");
+        fs::rename(&away, &there).unwrap();
+    }
+    let program = up(&directory).spawn();
+    program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_directory_of_an_older_version_is_marked() {
+    let scratch = Scratch::new();
+    let directory = scratch.join("data");
+    for _ in 0..2 {
+        let program = up(&directory).spawn();
+        program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+        program.terminate(PATIENCE).await;
+        // Older versions make no marker.
+        fs::remove_file(scratch.join("data/store.made")).unwrap();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_truncated_store_is_refused() {
+    let scratch = Scratch::new();
+    let directory = scratch.join("data");
+    let program = up(&directory).spawn();
+    program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+    program.terminate(PATIENCE).await;
+    fs::write(scratch.join("data/store.redb"), "").unwrap();
+    let (code, message) = refusal(&up(&directory)).await;
+    assert_eq!(code, Some(69), "{message}");
+    assert!(message.contains("it was truncated"), "{message}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_data_directory_in_memory_is_refused_unless_it_is_allowed() {
+    let disk = SmallDisk::start(8).await;
+    let start = || disk.run(up(&disk.join("data")));
+    let (code, message) = refusal(&start().env("EVERGREEN_ALLOW_TMPFS", false)).await;
+    assert_eq!(code, Some(64), "{message}");
+    assert!(message.contains("EVERGREEN_DATA_DIR is"), "{message}");
+    assert!(message.contains("on a tmpfs"), "{message}");
+    let program = start().env("EVERGREEN_ALLOW_TMPFS", true).spawn();
+    program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+}

@@ -1,0 +1,180 @@
+//! A broker's disk: full, failing, or with a file taken away. No token is spent for an answer that
+//! could not be kept.
+
+use std::time::Duration;
+
+use tests::client::{self, get};
+use tests::port;
+use tests::program::{Program, Start, wait_for_port};
+use tests::sandbox::Sandbox;
+use tests::small_disk::SmallDisk;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// `evergreen up` on a small disk, over a sandbox of its own.
+struct OnSmallDisk {
+    disk: SmallDisk,
+    sandbox: Sandbox,
+    start: Start,
+    public: String,
+    internal: String,
+    program: Program,
+}
+
+impl OnSmallDisk {
+    async fn start(lifetime: &str) -> Self {
+        let disk = SmallDisk::start(8).await;
+        let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", lifetime)]).await;
+        let (public, internal) = (port::free(), port::free());
+        let at = |port| format!("127.0.0.1:{port}");
+        let start = Start::evergreen(&["up"])
+            .args(&["--listen", &at(public), "--internal-listen", &at(internal)])
+            .args(&["--data-dir", &disk.join("data")])
+            .env("GHL_CLIENT_ID", "sandbox-client")
+            .env("GHL_CLIENT_SECRET", "sandbox-secret")
+            .env("GHL_API_URL", &sandbox.url)
+            .env(
+                "GHL_AUTHORIZE_URL",
+                format!("{}/v2/oauth/chooselocation", sandbox.url),
+            );
+        let start = disk.run(start);
+        let program = start.spawn();
+        wait_for_port(public).await;
+        Self {
+            disk,
+            sandbox,
+            start,
+            public: format!("http://{}", at(public)),
+            internal: format!("http://{}", at(internal)),
+            program,
+        }
+    }
+
+    /// As after a write that did not fit: the reserved space is gone as well.
+    fn fill(&self) {
+        let data = self.disk.outside("data");
+        let reserves = ["journal.redb.reserve", "store.redb.reserve"].map(|name| data.join(name));
+        // The process may have reserved it again before the disk was full.
+        while reserves.iter().any(|path| path.exists()) {
+            for path in &reserves {
+                let _ = std::fs::remove_file(path);
+            }
+            self.disk.fill();
+        }
+    }
+
+    async fn until_ready(&self, code: u16, word: &str) {
+        until_ready(&self.internal, code, word).await;
+    }
+}
+
+/// Waits until `/readyz` has this status, and names this.
+async fn until_ready(internal: &str, code: u16, word: &str) {
+    let client = client::new();
+    let url = format!("{internal}/readyz");
+    until("another readiness", PATIENCE, || async {
+        let (found, body) = get(&client, &url).await;
+        let body = body.to_string();
+        holds(found == code && body.contains(word), (found, body))
+    })
+    .await;
+}
+
+async fn until_spent_past(sandbox: &Sandbox, count: u64) {
+    until("refreshes to go on", PATIENCE, || async {
+        let spent = sandbox.count("refresh_tokens_spent").await;
+        holds(spent > count, spent)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refreshes_pause_while_the_disk_is_full_and_go_on_by_themselves() {
+    let mut up = OnSmallDisk::start("8s").await;
+    let client = client::new();
+    for number in 0..5 {
+        client::install(&client, &up.public, &format!("loc{number:03}")).await;
+    }
+    up.until_ready(200, "").await;
+    until_spent_past(&up.sandbox, 0).await;
+    up.fill();
+    up.until_ready(503, "no space is left").await;
+    // What was on its way has come to its end by then.
+    let consent = client::try_install(&client, &up.public, "loc999").await;
+    assert!(consent.is_err(), "{consent:?}");
+    let exchanged = up.sandbox.chain("loc999").await;
+    assert!(exchanged["installations"].is_null(), "{exchanged}");
+    let spent = up.sandbox.count("refresh_tokens_spent").await;
+    let words = ["no refresh token is spent"];
+    up.program.wait_for_line(&words, PATIENCE).await;
+    up.disk.empty();
+    up.until_ready(200, "").await;
+    until_spent_past(&up.sandbox, spent + 5).await;
+    assert!(!up.program.has_ended());
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+    let listed = get(&client, &format!("{}/v1/installations", up.internal))
+        .await
+        .1;
+    let listed = listed["installations"].as_array().unwrap();
+    assert_eq!(listed.len(), 5);
+    assert!(
+        listed.iter().all(|one| one["tokenStatus"] == "valid"),
+        "{listed:?}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failed_write_ends_the_process_and_the_next_one_goes_on() {
+    let up = OnSmallDisk::start("1h").await;
+    let client = client::new();
+    let id = client::install(&client, &up.public, "loc000").await;
+    up.until_ready(200, "").await;
+    up.fill();
+    // Nothing asks for space before it makes a caller's key: the store's file grows until it cannot.
+    let keys = format!("{}/v1/keys", up.internal);
+    let name = "n".repeat(200);
+    let filling = tokio::spawn({
+        let client = client.clone();
+        async move {
+            loop {
+                let body = serde_json::json!({ "name": name, "scopes": ["proxy"] });
+                if client.post(&keys).json(&body).send().await.is_err() {
+                    return;
+                }
+            }
+        }
+    });
+    let (code, log) = up.program.ended(PATIENCE).await;
+    assert_eq!(
+        code,
+        Some(74),
+        "{:#?}",
+        &log[log.len().saturating_sub(10)..]
+    );
+    filling.await.unwrap();
+    up.disk.empty();
+    let _next = up.start.spawn();
+    until_ready(&up.internal, 200, "").await;
+    let url = format!("{}/v1/installations/{id}/refresh", up.internal);
+    let refreshed = client::send(client.post(url)).await;
+    assert_eq!(refreshed.0, 200, "{refreshed:?}");
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn nothing_is_spent_after_the_journal_was_removed() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    until_ready(&up.internal, 200, "").await;
+    std::fs::remove_file(format!("{}/journal.redb", up.data_dir())).unwrap();
+    until_ready(&up.internal, 503, "was removed or replaced").await;
+    let refreshed = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(!refreshed.status.success(), "{refreshed:?}");
+    assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 0);
+    let metrics = get(&up.client, &format!("{}/metrics", up.internal)).await.1;
+    let series = r#"evergreen_file_ready{file="journal"} 0"#;
+    assert!(metrics.as_str().unwrap().contains(series), "{metrics}");
+}

@@ -1,0 +1,148 @@
+//! GHL's bad hours: it is slow, it loses its answers, it refuses what is good. No installation is lost
+//! that did not have a refresh in flight.
+
+use std::time::Duration;
+
+use futures_util::future::join_all;
+use serde_json::json;
+use tests::client::get;
+use tests::sandbox::Sandbox;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+use super::{PATIENCE, gauge, lines};
+
+/// A refused token is tried again for a minute before its installation is invalid.
+const UNTIL_INVALID: Duration = Duration::from_secs(100);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_comes_late_is_used_and_the_token_is_sent_once() {
+    let up = Up::start(&[
+        ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "60s"),
+        ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
+        ("EVERGREEN_TOKEN_TIMEOUT", "1s"),
+    ])
+    .await;
+    let id = up.install("locA").await;
+    let slow = json!([{
+        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 6000, "next": 1,
+    }]);
+    up.sandbox.faults(slow).await;
+    // The operator is told that GHL is slow; the call is read on.
+    let asked = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(!asked.status.success(), "{asked:?}");
+    up.program
+        .wait_for_line(&["an answer of GHL came late", &id], PATIENCE)
+        .await;
+    let late = gauge(&up.client, &up.internal, "evergreen_late_answers_total").await;
+    assert_eq!(late.as_deref(), Some("1"));
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["refresh_tokens_spent"], 1, "{ledger}");
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+    let again = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(again.status.success(), "{again:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_outage_that_spends_tokens_costs_no_more_than_a_handful() {
+    let up = Up::start(&[
+        ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "90s"),
+        ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
+        ("EVERGREEN_REFRESH_LEAD", "70s"),
+    ])
+    .await;
+    let names: Vec<String> = (0..30).map(|number| format!("loc{number}")).collect();
+    join_all(names.iter().map(|name| up.install(name))).await;
+    let lose = json!([{
+        "on": "token", "grant": "refresh_token", "kind": "process_then_lose", "share": 1.0,
+    }]);
+    up.sandbox.faults(lose).await;
+    until("the outage to be noticed", UNTIL_INVALID, || async {
+        let contained = gauge(&up.client, &up.internal, "evergreen_refresh_contained").await;
+        holds(contained.as_deref() == Some("1"), contained)
+    })
+    .await;
+    // All of them fall due within the lead's jitter, and nothing new is sent.
+    let nearest = "evergreen_nearest_expiry_seconds";
+    until("all to be due", UNTIL_INVALID, || async {
+        let left = gauge(&up.client, &up.internal, nearest).await;
+        let seconds: f64 = left.as_deref().unwrap_or("90").parse().unwrap_or(90.0);
+        holds(seconds < 55.0, left)
+    })
+    .await;
+    let spent = up.sandbox.count("refresh_tokens_spent").await;
+    assert!(
+        (3..=8).contains(&spent),
+        "{spent} tokens were spent into it"
+    );
+    up.sandbox.faults(json!([])).await;
+    until("the others to be refreshed", UNTIL_INVALID, || async {
+        let spent = up.sandbox.count("refresh_tokens_spent").await;
+        holds(spent >= 30, spent)
+    })
+    .await;
+    let contained = gauge(&up.client, &up.internal, "evergreen_refresh_contained").await;
+    assert_eq!(contained.as_deref(), Some("0"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_wrong_refusal_makes_a_suspect_that_serves_on_and_heals() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "120s")]).await;
+    let id = up.install("locA").await;
+    let refuse = json!([{ "on": "token", "kind": "invalid_grant", "next": 1 }]);
+    up.sandbox.faults(refuse).await;
+    up.command(&["installations", "refresh", &id]).run().await;
+    let status = format!("{}/api/oauth/status?installation_id={id}", up.public);
+    let (_, seen) = get(&up.client, &status).await;
+    assert_eq!(seen["tokenStatus"], "suspect", "{seen}");
+    let call = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    assert_eq!(get(&up.client, &call).await.0, 200, "it serves on");
+    up.program
+        .wait_for_line(&["[REFRESH-RECOVERED]", &id, "was suspect"], PATIENCE)
+        .await;
+    assert!(lines(&up.program, "[REFRESH-FAIL]").is_empty());
+    let (_, seen) = get(&up.client, &status).await;
+    assert_eq!(seen["tokenStatus"], "valid", "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_invalid_installation_is_tried_again_by_force() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "200s")]).await;
+    let id = up.install("locA").await;
+    let refuse = json!([{ "on": "token", "kind": "invalid_grant", "next": 3 }]);
+    up.sandbox.faults(refuse).await;
+    up.command(&["installations", "refresh", &id]).run().await;
+    up.program
+        .wait_for_line(&["[REFRESH-FAIL]", &id], UNTIL_INVALID)
+        .await;
+    let asked = up.command(&["installations", "refresh", &id]).run().await;
+    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    assert!(
+        !asked.status.success() && said.contains("--force"),
+        "{said}"
+    );
+    let forced = up
+        .command(&["installations", "refresh", &id, "--force"])
+        .run()
+        .await;
+    assert!(forced.status.success(), "{forced:?}");
+    up.program
+        .wait_for_line(&["[REFRESH-RECOVERED]", &id, "was invalid"], PATIENCE)
+        .await;
+    assert_eq!(lines(&up.program, "[REFRESH-FAIL]").len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_client_secret_is_tried_where_ghl_refuses_one() {
+    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "60s")]).await;
+    let up = Up::start(&[]).await.against(&sandbox).await;
+    let mut up = up.with("GHL_CLIENT_SECRET", "of-tomorrow, sandbox-secret");
+    up.restart().await;
+    let id = up.install("locA").await;
+    let asked = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(asked.status.success(), "{asked:?}");
+    assert_eq!(
+        lines(&up.program, "takes another one of GHL_CLIENT_SECRET").len(),
+        1
+    );
+}

@@ -1,0 +1,116 @@
+//! Good tokens in forms that GHL does not document, and answers that are none or somebody else's.
+
+use futures_util::future::join_all;
+use serde_json::{Value, json};
+use tests::client::get;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+use super::{PATIENCE, lines};
+
+/// The locations, named like what is odd about their answers.
+fn oddities() -> Vec<(&'static str, Value)> {
+    let odd = |oddity: &str| json!({ "oddity": oddity });
+    let lives = |value: Value| json!({ "oddity": "expires_in", "value": value });
+    vec![
+        ("scope-array", odd("scope_array")),
+        ("booleans-as-text", odd("booleans_as_text")),
+        ("camel-case", odd("camel_case")),
+        ("byte-order-mark", odd("byte_order_mark")),
+        ("wrapped", odd("wrapped")),
+        ("gzip", odd("gzip")),
+        ("expires-in-text", lives(json!("16"))),
+        ("expires-in-float", lives(json!(16.0))),
+        ("expires-in-largest", lives(json!(u64::MAX))),
+        ("expires-in-date-in-ms", lives(json!(1_795_880_000_000_u64))),
+        ("expires-in-words", lives(json!("soon"))),
+        ("expires-in-negative", lives(json!(-1))),
+    ]
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_odd_answer_with_a_good_token_is_kept_from_the_consent_on() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
+    let oddities = oddities();
+    let rules = oddities.iter().map(|(location, rule)| {
+        let mut rule = rule.clone();
+        rule["on"] = json!("token");
+        rule["kind"] = json!("odd_answer");
+        rule["locationId"] = json!(location);
+        // The consent, and two refreshes: what the first one brought is good for another.
+        rule["next"] = json!(3);
+        rule
+    });
+    up.sandbox.faults(rules.collect()).await;
+    join_all(oddities.iter().map(|(location, _)| is_kept(&up, location))).await;
+
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
+    assert_eq!(ledger["replays_in_grace"], 0, "{ledger}");
+    let list = up.command(&["installations", "list"]).run().await;
+    let listed = String::from_utf8_lossy(&list.stdout).into_owned();
+    assert_eq!(listed.lines().count(), 1 + oddities.len(), "{listed}");
+    assert_eq!(up.program.line(&["panicked"]), None);
+}
+
+async fn is_kept(up: &Up, location: &str) {
+    let id = up.install(location).await;
+    let refreshed = format!("[REFRESH] {id}");
+    until(location, PATIENCE, || async {
+        let done = lines(&up.program, &refreshed);
+        holds(done.len() >= 2, lines(&up.program, &id))
+    })
+    .await;
+    let failed: Vec<String> = lines(&up.program, &id)
+        .into_iter()
+        .filter(|line| line.contains("[REFRESH-"))
+        // A busy machine may be late with a call, and then sends nothing.
+        .filter(|line| !line.contains("no time left for the call"))
+        .collect();
+    assert!(failed.is_empty(), "{location}: {failed:#?}");
+    let replaced = up.program.line(&["cannot be right", &id]);
+    let is_odd = ["largest", "date", "words", "negative"]
+        .iter()
+        .any(|odd| location.contains(odd));
+    assert_eq!(replaced.is_some(), is_odd, "{location}: {replaced:?}");
+    let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    let (code, body) = get(&up.client, &url).await;
+    assert_eq!(code, 200, "{location}: {body}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_cannot_be_used_is_asked_for_again() {
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
+    let cases = [
+        ("unreadable", "[REFRESH-RETRY]", "unreadable_answer"),
+        ("foreign", "[REFRESH-FAIL]", "foreign_answer"),
+    ];
+    let rules = cases.map(|(oddity, ..)| {
+        json!({
+            "on": "token", "kind": "odd_answer", "oddity": oddity, "next": 1,
+            "locationId": oddity, "grant": "refresh_token",
+        })
+    });
+    up.sandbox.faults(json!(rules)).await;
+    for (location, tag, kind) in cases {
+        let id = up.install(location).await;
+        let kind = format!(r#""kind":"{kind}""#);
+        let line = up.program.wait_for_line(&[tag, &id, &kind], PATIENCE).await;
+        assert!(!line.contains("Just a moment"), "not repeated: {line}");
+        let refreshed = format!("[REFRESH] {id}");
+        up.program.wait_for_line(&[&refreshed], PATIENCE).await;
+        let chain = up.sandbox.chain(location).await;
+        let tally = &chain["installations"][0];
+        assert!(
+            tally["replays_in_grace"].as_u64() >= Some(1),
+            "{location}: {chain}"
+        );
+        assert_eq!(tally["spent_outside_grace"], 0, "{location}: {chain}");
+        let (_, status) = get(
+            &up.client,
+            &format!("{}/api/oauth/status?installation_id={id}", up.public),
+        )
+        .await;
+        assert_eq!(status["locationId"], location, "not the other's: {status}");
+    }
+}

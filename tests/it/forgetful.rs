@@ -1,0 +1,171 @@
+//! The store loses what it had confirmed, or is another one: brokers bring back what they keep, and
+//! bring nothing to a store that is not theirs.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::client;
+use tests::fleet::{Fleet, Member, Shape};
+use tests::wait::{holds, until};
+
+const PATIENCE: Duration = Duration::from_secs(40);
+
+/// GHL repeats nothing, and nothing falls due by itself.
+async fn start(brokers: usize) -> Fleet {
+    Fleet::start(&Shape {
+        brokers,
+        lock_nodes: 3,
+        sandbox: &[("TOKEN_LIFETIME", "1h"), ("REPLAY_GRACE", "0s")],
+        settings: &[("EVERGREEN_TOKEN_TIMEOUT", "2s")],
+    })
+    .await
+}
+
+/// Asks a broker to refresh an installation now.
+async fn refresh(fleet: &Fleet, broker: usize, id: &str) -> (u16, Value) {
+    let url = &fleet.brokers[broker].internal;
+    let url = format!("{url}/v1/installations/{id}/refresh");
+    client::send(fleet.client.post(url)).await
+}
+
+/// Each broker refreshes some of them.
+async fn refresh_all(fleet: &Fleet, installations: &[String]) {
+    for (number, id) in installations.iter().enumerate() {
+        until("a refresh", PATIENCE, || async {
+            let (status, body) = refresh(fleet, number % fleet.brokers.len(), id).await;
+            holds(status == 200, body)
+        })
+        .await;
+    }
+}
+
+async fn until_at(fleet: &Fleet, installations: &[String], generation: &str) {
+    let operator = fleet.redis.operator();
+    for id in installations {
+        let partition = &id["install_".len()..][..2];
+        let key = format!("ghl:at:{{{partition}}}:{id}");
+        until("the lost token to be back", PATIENCE, || async {
+            let ask = ["HGET", &key, "gen"];
+            let found = fleet.redis.store.cli(&operator, &ask).await;
+            holds(found == generation, (found, fleet.broker_logs()))
+        })
+        .await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_restarts_without_its_last_writes_loses_nothing() {
+    let _beside = tests::beside().await;
+    let mut fleet = start(2).await;
+    let installations = fleet.install(6).await;
+    let copy = fleet.redis.store.copy_data();
+    refresh_all(&fleet, &installations).await;
+    fleet.redis.store.kill().await;
+    fleet.redis.store.go_back_to(&copy);
+    fleet.redis.store.resume_process().await;
+    // At once, and by the broker that does not have the answer: it has to leave it to the other one.
+    let (status, body) = refresh(&fleet, 1, &installations[0]).await;
+    assert!([200, 503].contains(&status), "{status} {body}");
+    until_at(&fleet, &installations[1..], "2").await;
+    refresh_all(&fleet, &installations[1..]).await;
+    fleet.expect_unharmed().await;
+    let restored = fleet.broker_logs();
+    let is_one = |line: &&String| line.contains("the store had lost a token");
+    assert!(restored.iter().filter(is_one).count() >= 5, "{restored:#?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_store_lost_while_brokers_were_away_is_brought_back_when_they_start() {
+    let _beside = tests::beside().await;
+    let mut fleet = start(2).await;
+    let installations = fleet.install(4).await;
+    let copy = fleet.redis.store.copy_data();
+    refresh_all(&fleet, &installations).await;
+    for broker in &mut fleet.brokers {
+        broker.kill().await;
+    }
+    fleet.redis.store.kill().await;
+    fleet.redis.store.go_back_to(&copy);
+    fleet.redis.store.resume_process().await;
+    for broker in &mut fleet.brokers {
+        broker.spawn();
+    }
+    until_at(&fleet, &installations, "2").await;
+    refresh_all(&fleet, &installations).await;
+    fleet.expect_unharmed().await;
+}
+
+/// Starts a broker that is expected to stop, and waits until it has; returns its log.
+async fn stops(broker: &mut Member) -> String {
+    broker.spawn();
+    let program = broker.program.as_mut().unwrap();
+    let reason = ["does not work with this store"];
+    let line = program.wait_for_line(&reason, PATIENCE).await;
+    let program = std::cell::RefCell::new(program);
+    until("the broker to end", PATIENCE, || async {
+        holds(program.borrow_mut().has_ended(), "it runs")
+    })
+    .await;
+    line
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_journal_with_answers_is_not_brought_to_another_store() {
+    let _beside = tests::beside().await;
+    let mut fleet = start(1).await;
+    let installations = fleet.install(1).await;
+    refresh_all(&fleet, &installations).await;
+    let operator = fleet.redis.operator();
+    let field = async |fleet: &Fleet, name: &str| {
+        let ask = ["HGET", "ghl:store", name];
+        fleet.redis.store.cli(&operator, &ask).await
+    };
+    let ours = field(&fleet, "id").await;
+    assert!(ours.starts_with("store_"), "{ours}");
+    fleet.brokers[0].kill().await;
+
+    // A store that lost everything is not taken for a new one.
+    fleet.redis.store.kill().await;
+    fleet.redis.store.forget();
+    fleet.redis.store.resume_process().await;
+    let said = stops(&mut fleet.brokers[0]).await;
+    assert!(said.contains(&ours) && said.contains("empty"), "{said}");
+    assert_eq!(field(&fleet, "id").await, "", "nothing was written");
+
+    let mark = ["HSET", "ghl:store", "id", "store_other", "format", "1"];
+    fleet.redis.store.cli(&operator, &mark).await;
+    let said = stops(&mut fleet.brokers[0]).await;
+    for part in [ours.as_str(), "store_other", "EVERGREEN_DATA_DIR"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+
+    // With an empty data directory it begins anew; a format that it does not know it leaves alone.
+    fleet.brokers[0].lose_data();
+    fleet.brokers[0].launch().await;
+    assert_eq!(field(&fleet, "id").await, "store_other");
+    fleet.brokers[0].kill().await;
+    let newer = ["HSET", "ghl:store", "format", "2"];
+    fleet.redis.store.cli(&operator, &newer).await;
+    let said = stops(&mut fleet.brokers[0]).await;
+    assert!(said.contains("format 2"), "{said}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_store_that_loses_everything_under_a_broker_is_not_written_to() {
+    let _beside = tests::beside().await;
+    let mut fleet = start(1).await;
+    let installations = fleet.install(1).await;
+    refresh_all(&fleet, &installations).await;
+    let operator = fleet.redis.operator();
+    fleet.redis.store.cli(&operator, &["FLUSHALL"]).await;
+    let broker = fleet.brokers[0].program.as_mut().unwrap();
+    let reason = ["does not work with this store", "empty"];
+    broker.wait_for_line(&reason, PATIENCE).await;
+    let broker = std::cell::RefCell::new(broker);
+    until("the broker to end", PATIENCE, || async {
+        holds(broker.borrow_mut().has_ended(), "it runs")
+    })
+    .await;
+    let keys = fleet.redis.store.cli(&operator, &["DBSIZE"]).await;
+    assert_eq!(keys, "0");
+}

@@ -1,0 +1,105 @@
+//! A gateway as far as tokens go: it reads them, hands out those that are still good, and asks a
+//! broker to replace those that are not.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use secrecy::ExposeSecret;
+use store::clock::Moment;
+use store::{AccessRecord, Freshness, Generation, InstallationId, Status, TokenReader};
+use tokio::time::sleep;
+
+use super::ghl::Ghl;
+use super::machine::Machine;
+use super::world::World;
+
+const EVERY: Duration = Duration::from_secs(1);
+/// Calls at a time.
+const CALLS: usize = 4;
+
+pub(super) struct Gateway {
+    world: World,
+    reader: TokenReader,
+    ids: Arc<[InstallationId]>,
+    machines: Arc<[Machine]>,
+    /// When a token ends by this process's own clock, as it was first told.
+    ends: BTreeMap<InstallationId, (Generation, Moment)>,
+}
+
+impl Gateway {
+    pub(super) fn new(
+        world: World,
+        reader: TokenReader,
+        ids: Arc<[InstallationId]>,
+        machines: Arc<[Machine]>,
+    ) -> Self {
+        Self {
+            world,
+            reader,
+            ids,
+            machines,
+            ends: BTreeMap::new(),
+        }
+    }
+
+    /// Runs for ever.
+    pub(super) async fn run(mut self) {
+        // Each has called before the faults begin.
+        for index in 0..self.ids.len() {
+            self.call(index).await;
+        }
+        loop {
+            sleep(EVERY).await;
+            for _ in 0..CALLS {
+                let index = self.pick(self.ids.len());
+                self.call(index).await;
+            }
+        }
+    }
+
+    async fn call(&mut self, index: usize) {
+        let id = self.ids[index].clone();
+        // While the store is away, nothing is read.
+        let Ok(Some(record)) = self.reader.access(&id).await else {
+            return;
+        };
+        if matches!(record.status, Status::Invalid | Status::Revoked) {
+            return;
+        }
+        let freshness = self.freshness(&id, &record);
+        if freshness != Freshness::Fresh {
+            let machine = &self.machines[self.pick(self.machines.len())];
+            if let Some(broker) = machine.broker() {
+                broker::simulation::ask(&broker, id.clone(), record.generation);
+            }
+        }
+        let is_handed_out = freshness != Freshness::Expired;
+        let ends = Ghl::end_of(record.token.expose_secret());
+        if is_handed_out && ends.is_none_or(|ends| ends <= self.world.now()) {
+            let what = format!("an expired token of {id} (customer {index}) is handed out");
+            self.world.violation(what);
+        }
+    }
+
+    /// By the store's clock, and by this machine's, which nobody sets.
+    fn freshness(&mut self, id: &InstallationId, record: &AccessRecord) -> Freshness {
+        let told = self.reader.now();
+        let Some(expires_at) = record.expires_at else {
+            return Freshness::Fresh;
+        };
+        let ends = Moment::now() + expires_at.since(told);
+        let first = self.ends.get(id).copied();
+        let ends = match first.filter(|(generation, _)| *generation == record.generation) {
+            Some((_, first)) => first.min(ends),
+            None => ends,
+        };
+        self.ends.insert(id.clone(), (record.generation, ends));
+        store::freshness::of(told + ends.since(Moment::now()), record.lifetime, told)
+    }
+
+    fn pick(&self, count: usize) -> usize {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        usize::try_from(self.world.below(count)).unwrap_or_default()
+    }
+}

@@ -1,0 +1,172 @@
+//! A simulated machine with a real broker on it. Its disk outlives the broker's process.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use broker::simulation::Rules;
+use broker::{Broker, Config, Parts};
+use service::config::{Settings, Source};
+use service::simulation::Process;
+use store::freshness::Lead;
+use store::{InstallationId, TokenReader};
+use store_writer::durable::Durable;
+use store_writer::journal::Entry;
+use store_writer::{Escrow, Journal, Leases, Rings, StoreWriter};
+
+use super::ghl::{Ghl, Wire};
+use super::network::{Cable, Cuts, Peer};
+use super::nodes::{Nodes, Reached};
+use super::store::{Connection, Store};
+use super::world::{World, lock};
+
+/// What all machines are connected to.
+#[derive(Debug, Clone)]
+pub(super) struct Scene {
+    pub(super) world: World,
+    pub(super) ghl: Arc<Ghl>,
+    pub(super) store: Arc<Store>,
+    pub(super) nodes: Arc<Nodes>,
+    pub(super) cuts: Cuts,
+    pub(super) rings: Rings,
+    pub(super) grace: Duration,
+    pub(super) rules: Rules,
+}
+
+impl Scene {
+    pub(super) fn connection(&self, machine: usize) -> Arc<Connection> {
+        let cable = Cable {
+            world: self.world.clone(),
+            cuts: self.cuts.clone(),
+            machine,
+            peer: Peer::Store,
+        };
+        Arc::new(Connection::new(self.store.clone(), cable))
+    }
+
+    pub(super) fn writer(&self, machine: usize) -> StoreWriter {
+        StoreWriter::new(self.connection(machine), self.rings.clone(), Lead::Auto)
+    }
+
+    pub(super) fn reader(&self, machine: usize) -> TokenReader {
+        TokenReader::over(self.connection(machine), self.rings.access.clone())
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Machine {
+    index: usize,
+    scene: Scene,
+    state: Mutex<State>,
+}
+
+#[derive(Debug)]
+struct State {
+    disk: Durable,
+    running: Option<(Process, Broker)>,
+}
+
+impl Machine {
+    pub(super) fn new(index: usize, scene: Scene) -> Self {
+        let state = State {
+            disk: Durable::simulated(),
+            running: None,
+        };
+        Self {
+            index,
+            scene,
+            state: Mutex::new(state),
+        }
+    }
+
+    pub(super) fn start(&self) {
+        let scene = &self.scene;
+        let mut state = lock(&self.state);
+        let reached = Reached::new(scene.nodes.clone(), scene.cuts.clone(), self.index);
+        let reached = Arc::new(reached);
+        let parts = Parts {
+            writer: scene.writer(self.index),
+            reader: scene.reader(self.index),
+            leases: Leases::simulated(reached.clone()),
+            journal: Journal::simulated(state.disk.clone()),
+            escrow: Escrow::simulated(reached),
+            lock_nodes: None,
+        };
+        let (process, wire) = (Process::default(), Wire::new(scene.ghl.clone(), self.index));
+        let config = config(self.index, scene.grace);
+        let started =
+            broker::simulation::start(process.clone(), Arc::new(wire), config, parts, scene.rules);
+        match started {
+            Ok(broker) => state.running = Some((process, broker)),
+            Err(error) => scene
+                .world
+                .violation(format!("broker {} does not start: {error}", self.index)),
+        }
+    }
+
+    pub(super) fn kill(&self) {
+        if let Some((process, _)) = lock(&self.state).running.take() {
+            process.kill();
+        }
+    }
+
+    pub(super) fn lose_disk(&self) {
+        lock(&self.state).disk = Durable::simulated();
+    }
+
+    pub(super) fn stop(&self) {
+        if let Some((process, _)) = &lock(&self.state).running {
+            process.stop();
+        }
+    }
+
+    pub(super) fn cont(&self) {
+        if let Some((process, _)) = &lock(&self.state).running {
+            process.cont();
+        }
+    }
+
+    pub(super) fn broker(&self) -> Option<Broker> {
+        let state = lock(&self.state);
+        state.running.as_ref().map(|(_, broker)| broker.clone())
+    }
+
+    /// What is in the journal of an installation.
+    pub(super) fn journaled(&self, id: &InstallationId) -> Vec<Entry> {
+        let journal = Journal::simulated(lock(&self.state).disk.clone());
+        let unfinished = journal.unfinished().unwrap_or_default();
+        let mut entries: Vec<Entry> = unfinished.into_iter().filter_map(Result::ok).collect();
+        entries.retain(|entry| entry.installation == *id);
+        let kept = journal.kept_of(id).ok().flatten();
+        entries.extend(kept.map(|kept| kept.entry));
+        entries
+    }
+}
+
+/// The settings of an operator.
+struct Written(BTreeMap<&'static str, String>);
+
+impl Source for Written {
+    fn get(&self, key: &str) -> Option<String> {
+        self.0.get(key).cloned()
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.0.keys().map(|key| (*key).to_owned()).collect()
+    }
+}
+
+fn config(machine: usize, grace: Duration) -> Config {
+    let written = Written(BTreeMap::from([
+        ("GHL_CLIENT_ID", "client".to_owned()),
+        ("GHL_CLIENT_SECRET", "secret".to_owned()),
+        ("EVERGREEN_BROKER_NAME", format!("broker-{machine}")),
+        (
+            "EVERGREEN_REPLAY_GRACE",
+            humantime::format_duration(grace).to_string(),
+        ),
+    ]));
+    let mut settings = Settings::new(&written);
+    let config = Config::read(&mut settings);
+    settings.finish(config).expect("the settings are good")
+}

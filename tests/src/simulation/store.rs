@@ -1,0 +1,369 @@
+//! The simulated store: Redis as brokers see it. It can be cut off, lose its last seconds, be split in
+//! two, and step its clock.
+
+mod side;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use store::reader::{ReadError, Reads};
+use store::record::Fields;
+use store::{Change, InstallationId, KeyHash, Timestamp};
+use store_writer::backend::{
+    Answer, Backend, Confirmation, Held, Loaded, Schedule, Stock, Swap, Upcoming,
+};
+use store_writer::check::{Facts, ProbeError};
+use store_writer::identity::{Servers, StoreMark};
+use store_writer::writer::WriteError;
+use tokio::sync::broadcast;
+
+use self::side::Side;
+use super::network::Cable;
+use super::world::{World, lock};
+
+/// All servers that pass for the store, and who sees which.
+#[derive(Debug)]
+pub(super) struct Store {
+    world: World,
+    state: Mutex<State>,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    /// The one that stays.
+    master: Side,
+    /// A former master, and the machines that still take it for the store.
+    former: Option<(Side, Vec<usize>)>,
+    is_down: bool,
+    /// How far the store's clock is ahead, in milliseconds.
+    ahead: i64,
+}
+
+impl Store {
+    pub(super) fn new(world: World) -> Self {
+        Self {
+            world,
+            state: Mutex::default(),
+        }
+    }
+
+    /// The store's time, as the master tells it.
+    pub(super) fn now(&self) -> Timestamp {
+        let ahead = lock(&self.state).ahead;
+        Timestamp::from_millis(self.world.time().as_millis() + ahead)
+    }
+
+    pub(super) fn step_clock(&self, millis: i64) {
+        lock(&self.state).ahead += millis;
+    }
+
+    pub(super) fn set_down(&self, is_down: bool) {
+        lock(&self.state).is_down = is_down;
+    }
+
+    /// Loses what was written in the last `seconds`.
+    pub(super) fn forget(&self, last: Duration) {
+        let since = self.world.now().saturating_sub(last);
+        let mut state = lock(&self.state);
+        state.master.lose_since(since);
+        state.master.restart();
+    }
+
+    /// From now on `machines` write to a master that nobody else takes for one.
+    pub(super) fn split(&self, machines: Vec<usize>) {
+        let mut state = lock(&self.state);
+        state.former = Some((state.master.clone(), machines));
+        state.master.restart();
+    }
+
+    /// What the former master was told is lost.
+    pub(super) fn join(&self) {
+        lock(&self.state).former = None;
+    }
+
+    /// Both halves of a record as the master has them.
+    pub(super) fn record(&self, id: &InstallationId) -> (Fields, Fields) {
+        lock(&self.state).master.record(id)
+    }
+
+    /// What `machine` takes for the store carries out `act` at its own time.
+    fn act<T>(
+        &self,
+        machine: usize,
+        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T,
+    ) -> Option<T> {
+        let (at, now) = (self.world.now(), self.now());
+        let mut state = lock(&self.state);
+        if state.is_down {
+            return None;
+        }
+        let State { master, former, .. } = &mut *state;
+        let side = match former {
+            Some((former, machines)) if machines.contains(&machine) => former,
+            Some(_) | None => master,
+        };
+        Some(act(side, at, now))
+    }
+}
+
+/// For how long a number of a broker's is kept.
+const TIDE: Duration = Duration::from_secs(600);
+
+/// The store as one machine reaches it.
+#[derive(Debug, Clone)]
+pub(super) struct Connection {
+    store: Arc<Store>,
+    cable: Cable,
+    changes: broadcast::Sender<Change>,
+    /// The servers that a record was read from.
+    met: Arc<Mutex<BTreeSet<u64>>>,
+}
+
+impl Connection {
+    pub(super) fn new(store: Arc<Store>, cable: Cable) -> Self {
+        let (changes, _) = broadcast::channel(1);
+        Self {
+            store,
+            cable,
+            changes,
+            met: Arc::default(),
+        }
+    }
+
+    fn ask<'a, T: Send + 'static>(
+        &'a self,
+        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
+    ) -> BoxFuture<'a, Option<T>> {
+        let (store, machine) = (self.store.clone(), self.cable.machine);
+        Box::pin(self.cable.ask(move || store.act(machine, act)))
+    }
+
+    fn write<'a, T: Send + 'static>(
+        &'a self,
+        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
+    ) -> Answer<'a, T> {
+        let answer = self.ask(act);
+        Box::pin(async move {
+            answer
+                .await
+                .ok_or_else(|| WriteError::Unavailable("the simulated store is away".into()))
+        })
+    }
+
+    fn read<'a, T: Send + 'static>(
+        &'a self,
+        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
+    ) -> BoxFuture<'a, Result<T, ReadError>> {
+        let answer = self.ask(act);
+        Box::pin(async move {
+            answer
+                .await
+                .ok_or_else(|| ReadError::Unavailable("the simulated store is away".into()))
+        })
+    }
+}
+
+impl Backend for Connection {
+    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
+        let id = id.clone();
+        let loaded = self.write(move |side, _, now| {
+            let (access, refresh) = side.record(&id);
+            let loaded = Loaded {
+                access,
+                refresh,
+                now,
+            };
+            (side.run(), loaded)
+        });
+        Box::pin(async move {
+            let (run, loaded) = loaded.await?;
+            lock(&self.met).insert(run);
+            Ok(loaded)
+        })
+    }
+
+    fn swap(&self, swap: Swap) -> Answer<'_, bool> {
+        let (world, machine) = (self.cable.world.clone(), self.cable.machine);
+        self.write(move |side, at, _| {
+            let is_swapped = side.swap(&swap, at);
+            let id = &swap.id;
+            world.log(format_args!("store: {machine} writes {id}: {is_swapped}"));
+            is_swapped
+        })
+    }
+
+    fn mark(&self) -> Answer<'_, Option<StoreMark>> {
+        self.write(|side, _, _| side.mark())
+    }
+
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark> {
+        let mark = mark.clone();
+        self.write(move |side, _, _| side.make_mark(mark))
+    }
+
+    fn servers(&self) -> Answer<'_, Option<Servers>> {
+        self.write(|side, _, _| Some(side.servers()))
+    }
+
+    fn tide<'a>(&'a self, name: &'a str, number: i64) -> Answer<'a, Vec<Held>> {
+        let name = format!("tide {name}");
+        self.write(move |side, at, now| {
+            let held = side.recall(&name, now).and_then(|held| held.parse().ok());
+            let until = now + TIDE;
+            side.forget(&name, now, at);
+            side.remember(name, number.to_string(), until, now, at);
+            vec![Some(held)]
+        })
+    }
+
+    fn encounters(&self) -> u64 {
+        lock(&self.met).len() as u64
+    }
+
+    /// A store whose settings are good says nothing of them here.
+    fn facts(&self) -> Answer<'_, Vec<Facts>> {
+        self.write(|_, _, _| Vec::new())
+    }
+
+    fn probe(&self, _: u8) -> BoxFuture<'_, Result<(), ProbeError>> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn can_fail_over(&self) -> bool {
+        true
+    }
+
+    fn confirm<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        revision: &'a [u8],
+    ) -> Answer<'a, Confirmation> {
+        let (id, revision) = (id.clone(), revision.to_vec());
+        self.write(move |side, _, _| {
+            if side.revision(&id) == revision {
+                Confirmation::Confirmed
+            } else {
+                Confirmation::Overwritten
+            }
+        })
+    }
+
+    fn claim(
+        &self,
+        schedule: Schedule,
+        partition: u8,
+        limit: usize,
+        by: Timestamp,
+        claim: Duration,
+    ) -> Answer<'_, Vec<InstallationId>> {
+        self.write(move |side, at, now| side.claim(schedule, partition, limit, by, now + claim, at))
+    }
+
+    fn hasten<'a>(&'a self, id: &'a InstallationId, to: Timestamp) -> Answer<'a, ()> {
+        let id = id.clone();
+        self.write(move |side, at, _| side.hasten(&id, to, at))
+    }
+
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
+        let id = id.clone();
+        self.write(move |side, at, _| side.unschedule(&id, at))
+    }
+
+    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming> {
+        self.write(move |side, _, now| side.upcoming(schedule, now))
+    }
+
+    fn stock(&self) -> Answer<'_, Stock> {
+        self.write(|side, _, now| side.stock(now))
+    }
+
+    fn memory(&self) -> Answer<'_, Option<u64>> {
+        Box::pin(async { Ok(None) })
+    }
+
+    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
+        self.write(move |side, _, _| side.ids(partition))
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+        let name = name.to_owned();
+        self.write(move |side, _, _| side.location(&name))
+    }
+
+    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
+        let (name, id) = (name.to_owned(), id.to_string());
+        self.write(move |side, _, _| side.name_location(name, id))
+    }
+
+    fn put_caller<'a>(&'a self, _: &'a KeyHash, _: Fields) -> Answer<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
+        let (key, value) = (key.to_owned(), value.to_owned());
+        self.write(move |side, at, now| side.remember(key, value, now + ttl, now, at))
+    }
+
+    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+        let key = key.to_owned();
+        self.write(move |side, _, now| side.recall(&key, now))
+    }
+
+    fn replace<'a>(
+        &'a self,
+        key: &'a str,
+        expected: Option<&'a str>,
+        next: Option<&'a str>,
+        ttl: Duration,
+    ) -> Answer<'a, bool> {
+        let key = key.to_owned();
+        let (expected, next) = (expected.map(str::to_owned), next.map(str::to_owned));
+        self.write(move |side, at, now| {
+            let next = next.map(|next| (next, now + ttl));
+            side.replace(key, expected.as_deref(), next, now, at)
+        })
+    }
+
+    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
+        let key = key.to_owned();
+        self.write(move |side, at, now| side.forget(&key, now, at))
+    }
+}
+
+impl Reads for Connection {
+    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        let id = id.clone();
+        self.read(move |side, _, _| side.record(&id).0)
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
+        let name = name.to_owned();
+        self.read(move |side, _, _| side.location(&name))
+    }
+
+    fn caller<'a>(&'a self, _: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(async { Ok(Fields::new()) })
+    }
+
+    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
+        Box::pin(async { Ok(false) })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        self.read(|_, _, _| ())
+    }
+
+    fn changes(&self) -> broadcast::Receiver<Change> {
+        self.changes.subscribe()
+    }
+
+    fn now(&self) -> Timestamp {
+        self.store.now()
+    }
+}

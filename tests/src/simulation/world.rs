@@ -1,0 +1,95 @@
+//! What all parts of a run share: its clock, its randomness, its log.
+
+use std::fmt;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use store::Timestamp;
+use store::simulation::Random;
+use tokio::time::Instant;
+
+use super::log::Log;
+
+/// The wall clock when a run begins. Any date does.
+const EPOCH: i64 = 1_750_000_000_000;
+
+#[derive(Clone, Debug)]
+pub(super) struct World(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
+    started: Instant,
+    random: Mutex<Random>,
+    log: Mutex<Log>,
+    violations: Mutex<Vec<String>>,
+}
+
+impl World {
+    pub(super) fn new(seed: u64, is_log_kept: bool) -> Self {
+        Self(Arc::new(Inner {
+            started: Instant::now(),
+            random: Mutex::new(Random::new(seed)),
+            log: Mutex::new(Log::new(is_log_kept)),
+            violations: Mutex::default(),
+        }))
+    }
+
+    pub(super) fn epoch() -> Timestamp {
+        Timestamp::from_millis(EPOCH)
+    }
+
+    /// Since the run began.
+    pub(super) fn now(&self) -> Duration {
+        self.0.started.elapsed()
+    }
+
+    /// The true time, which no fault changes.
+    pub(super) fn time(&self) -> Timestamp {
+        Self::epoch() + self.now()
+    }
+
+    pub(super) async fn sleep_until(&self, at: Duration) {
+        tokio::time::sleep_until(self.0.started + at).await;
+    }
+
+    /// A number below `limit`, which is above 0.
+    pub(super) fn below(&self, limit: u64) -> u64 {
+        lock(&self.0.random).next() % limit
+    }
+
+    /// In whole milliseconds, `to` left out unless it is `from`.
+    pub(super) fn between(&self, from: Duration, to: Duration) -> Duration {
+        let span = u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX);
+        from + Duration::from_millis(self.below(span.max(1)))
+    }
+
+    pub(super) fn log(&self, event: fmt::Arguments<'_>) {
+        lock(&self.0.log).add(self.now(), event);
+    }
+
+    pub(super) fn comment(&self, text: &str) {
+        lock(&self.0.log).comment(self.now(), text);
+    }
+
+    /// Notes that an invariant does not hold.
+    pub(super) fn violation(&self, what: String) {
+        self.log(format_args!("VIOLATION {what}"));
+        lock(&self.0.violations).push(what);
+    }
+
+    pub(super) fn violations(&self) -> Vec<String> {
+        lock(&self.0.violations).clone()
+    }
+
+    pub(super) fn hash(&self) -> u64 {
+        lock(&self.0.log).hash()
+    }
+
+    pub(super) fn lines(&self) -> Vec<String> {
+        lock(&self.0.log).lines().to_vec()
+    }
+}
+
+pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
