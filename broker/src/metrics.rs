@@ -141,9 +141,11 @@ pub(crate) fn record(outcome: &Outcome, took: Duration) {
             return;
         }
         // Nothing was attempted.
-        Outcome::Busy(_) | Outcome::NotDue(_) | Outcome::NotRefreshable(_) | Outcome::Unknown => {
-            return;
-        }
+        Outcome::Busy(_)
+        | Outcome::NotDue(_)
+        | Outcome::Held
+        | Outcome::NotRefreshable(_)
+        | Outcome::Unknown => return,
     };
     counter!(REFRESHES, "outcome" => label).increment(1);
 }

@@ -27,6 +27,8 @@ pub(crate) enum Outcome {
     Adopted,
     /// GHL granted a token that the store has not taken yet: it is in the journal.
     Journaled,
+    /// In an outage at GHL no new token is spent, and this one is new. Nothing was sent.
+    Held,
     /// There is nothing to refresh with.
     NotRefreshable(Status),
     Unknown,

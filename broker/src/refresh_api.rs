@@ -117,6 +117,9 @@ fn answer(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
         Outcome::Journaled => Err(Error::unavailable(
             "The token is granted and waits for the store",
         )),
+        Outcome::Held => Err(Error::unavailable(
+            "GHL's token endpoint fails: no new refresh token is spent until it grants one again",
+        )),
         Outcome::Unavailable(reason) => Err(Error::unavailable(reason)),
     }
 }

@@ -405,6 +405,7 @@ async fn settle(
         Outcome::Refreshed { .. }
         | Outcome::Superseded
         | Outcome::NotDue(_)
+        | Outcome::Held
         | Outcome::Failed(_)
         | Outcome::Adopted
         | Outcome::Journaled

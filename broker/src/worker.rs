@@ -40,9 +40,6 @@ use crate::outcome::Outcome;
 use crate::store_watch::{StoreWatch, Unverified};
 use crate::window::{Slot, Window};
 
-/// Why a refresh is put off in an outage, in the answer to whoever asked for it.
-const CONTAINED: &str = "GHL's token endpoint fails: no new refresh token is spent until it grants \
-                         one again";
 /// How long a contended installation is left to whoever holds it.
 const STEP_ASIDE: Duration = Duration::from_millis(500);
 #[derive(Debug)]
@@ -303,9 +300,7 @@ impl Worker {
                     Err(error) => unavailable(id, &error),
                 };
             }
-            Ok(Begin::Held) => {
-                return Outcome::Unavailable(CONTAINED.to_owned());
-            }
+            Ok(Begin::Held) => return Outcome::Held,
             Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
             Ok(Begin::Unknown) => return Outcome::Unknown,
             Err(error) => return unavailable(id, &error),
