@@ -2,6 +2,7 @@
 
 mod callers;
 mod check;
+mod error;
 mod identity;
 mod list;
 mod refresh;
@@ -19,6 +20,7 @@ use store::{InstallationId, Status, Timestamp};
 
 use tracing::warn;
 
+pub use error::WriteError;
 pub use list::Listed;
 pub use refresh::{Begin, Begun, Committed, Conditions, GaveBack, Recovered, Wanted};
 
@@ -33,32 +35,6 @@ use crate::protocol;
 /// How often a write that lost a race is decided anew. Losing this often in a row means that
 /// something writes in a loop.
 const ATTEMPTS: usize = 16;
-
-/// Why nothing was written, or not safely.
-#[derive(Debug, thiserror::Error)]
-pub enum WriteError {
-    #[error("the store did not answer")]
-    Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the store refused to write")]
-    Refused(#[source] Box<dyn std::error::Error + Send + Sync>),
-    #[error("the record of {id} cannot be read")]
-    Unreadable {
-        id: InstallationId,
-        source: Unreadable,
-    },
-    /// A writer never writes what a reader could not read.
-    #[error("what was to be written of {id} could not be read again, so it was not written")]
-    Unwritable {
-        id: InstallationId,
-        source: Unreadable,
-    },
-    #[error("{0} was written by others {ATTEMPTS} times in a row")]
-    Contended(InstallationId),
-    #[error("there is no installation {0}")]
-    Unknown(InstallationId),
-    #[error("what was written of {0} is not on enough replicas")]
-    Unconfirmed(InstallationId),
-}
 
 /// Writes token state. Held by brokers only; cheap to clone.
 #[derive(Debug, Clone)]

@@ -1,34 +1,26 @@
 //! The store in one file of one process, under the same key names as in Redis.
 
+mod tables;
+
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
+use redb::{ReadableTable, WriteTransaction};
 use store::clock::{Moment, StoreClock};
 use store::reader::{ReadError, Reads};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
-use super::{
-    Answer, Backend, Confirmation, DEPTH, Held, Loaded, REVISION, Schedule, Stock, Swap, Upcoming,
-};
+use super::{Answer, Backend, Confirmation, DEPTH, Held, Loaded, Schedule, Stock, Swap, Upcoming};
 use crate::check::{ClockReading, Facts, Info, ProbeError};
 use crate::durable::{Durable, DurableError};
 use crate::identity::{Servers, StoreId, StoreMark};
 use crate::writer::WriteError;
+use tables::{HASHES, NEVER, SCORES, SORTED, STRINGS, read_hash, set_score, swap_in, table};
 
-/// `(key, field) → value`.
-const HASHES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("hashes");
-/// `(key, score, member)`, and the way back from a member to its score.
-const SORTED: TableDefinition<(&str, i64, &str), ()> = TableDefinition::new("sorted");
-const SCORES: TableDefinition<(&str, &str), i64> = TableDefinition::new("scores");
-/// `key → (value, expiry in ms)`.
-const STRINGS: TableDefinition<&str, (&str, i64)> = TableDefinition::new("strings");
-
-const NEVER: i64 = i64::MAX;
 const BACKLOG: usize = 16 * 1024;
 
 #[derive(Debug)]
@@ -462,83 +454,6 @@ fn marked(fields: &Fields) -> Option<StoreMark> {
         id: StoreId::from_text(text("id")?.to_owned()),
         format: text("format")?.parse().ok()?,
     })
-}
-
-fn read_hash(
-    hashes: &ReadOnlyTable<(&str, &str), &[u8]>,
-    key: &str,
-) -> Result<Fields, redb::Error> {
-    // A field name is never above the highest character.
-    let fields = hashes.range((key, "")..(key, "\u{10ffff}"))?;
-    fields
-        .map(|field| {
-            let (name, value) = field?;
-            Ok((name.value().1.to_owned(), value.value().to_vec()))
-        })
-        .collect()
-}
-
-fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, redb::Error> {
-    let (access, refresh) = (keys::access(&swap.id), keys::refresh(&swap.id));
-    {
-        let mut hashes = store.open_table(HASHES)?;
-        let revision = hashes.get((refresh.as_str(), REVISION))?;
-        let revision = revision.map(|revision| revision.value().to_vec());
-        if revision.unwrap_or_default() != swap.expected {
-            return Ok(false);
-        }
-        for (key, fields) in [(&access, &swap.access), (&refresh, &swap.refresh)] {
-            for (name, value) in fields.iter() {
-                hashes.insert((key.as_str(), name), value)?;
-            }
-        }
-        for name in &swap.removed {
-            hashes.remove((refresh.as_str(), name.as_str()))?;
-        }
-    }
-    let partition = swap.id.partition();
-    let (wake, expiry) = (
-        swap.wake_at.map(Timestamp::as_millis),
-        swap.expires_at.map_or(NEVER, Timestamp::as_millis),
-    );
-    let (on, off) = (swap.schedule, swap.schedule.other());
-    set_score(store, &off.key(partition), swap.id.as_str(), None)?;
-    set_score(store, &on.key(partition), swap.id.as_str(), wake)?;
-    set_score(
-        store,
-        &keys::expiry(partition),
-        swap.id.as_str(),
-        Some(expiry),
-    )?;
-    Ok(true)
-}
-
-/// Puts a member at a score, or takes it out.
-fn set_score(
-    store: &WriteTransaction,
-    key: &str,
-    member: &str,
-    score: Option<i64>,
-) -> Result<(), redb::Error> {
-    let mut scores = store.open_table(SCORES)?;
-    let mut sorted = store.open_table(SORTED)?;
-    if let Some(earlier) = scores.remove((key, member))? {
-        sorted.remove((key, earlier.value(), member))?;
-    }
-    if let Some(score) = score {
-        scores.insert((key, member), score)?;
-        sorted.insert((key, score, member), ())?;
-    }
-    Ok(())
-}
-
-/// The table, or nothing where it was never written.
-fn table<T>(opened: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
-    match opened {
-        Ok(table) => Ok(Some(table)),
-        Err(redb::TableError::TableDoesNotExist(_)) => Ok(None),
-        Err(error) => Err(error.into()),
-    }
 }
 
 /// The store's time: this machine's when the process began, carried on by a clock that nobody sets.

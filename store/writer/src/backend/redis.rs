@@ -3,6 +3,7 @@
 mod confirm;
 mod facts;
 mod identity;
+mod reply;
 mod script;
 
 use std::collections::HashMap;
@@ -11,7 +12,7 @@ use std::time::Duration;
 
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
-use redis::{AsyncCommands, Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind};
+use redis::{AsyncCommands, Cmd, FromRedisValue, RedisResult};
 use store::connection::{BadAddress, CommandError, Connection, Link};
 use store::record::Fields;
 use store::{Change, InstallationId, KeyHash, Timestamp, keys};
@@ -23,6 +24,7 @@ use crate::check::{Facts, ProbeError};
 use crate::identity::{Servers, StoreMark};
 use crate::writer::WriteError;
 use confirm::Confirmer;
+use reply::{Heads, all, at, classify, heads, look_ahead, millis, parse_ids, refused, timestamp};
 use script::Script;
 use tokio::time::timeout;
 
@@ -435,110 +437,5 @@ impl Backend for RedisBackend {
 impl std::fmt::Debug for RedisBackend {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("RedisBackend").finish_non_exhaustive()
-    }
-}
-
-/// The first entries of a sorted set and their scores.
-type Heads = Vec<(String, f64)>;
-
-/// Asks for the first entries of a sorted set, and their scores.
-fn heads(key: &str, count: usize) -> Cmd {
-    let mut command = redis::cmd("ZRANGE");
-    command.arg(key).arg(0).arg(count - 1).arg("WITHSCORES");
-    command
-}
-
-fn all<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, WriteError> {
-    answers.into_iter().collect()
-}
-
-/// What lies ahead where there are answers, if there are any.
-fn look_ahead(
-    now: Timestamp,
-    partitions: Vec<Result<Heads, WriteError>>,
-) -> Result<Upcoming, WriteError> {
-    let (mut scheduled, mut failed, mut missing) = (Vec::new(), None, 0);
-    let asked = partitions.len();
-    for (partition, heads) in (0..=u8::MAX).zip(partitions) {
-        match heads {
-            Ok(heads) => {
-                let times = heads.iter().filter_map(|(_, score)| at(*score));
-                scheduled.extend(times.map(|at| (partition, at)));
-            }
-            Err(error) => {
-                missing += 1;
-                failed = Some(error);
-            }
-        }
-    }
-    match failed {
-        Some(error) if missing == asked => Err(error),
-        Some(_) | None => Ok(Upcoming {
-            missing,
-            ..Upcoming::of(scheduled, now)
-        }),
-    }
-}
-
-/// A score as a time: scores are whole milliseconds, far below 2^53, or infinite for "never".
-fn at(score: f64) -> Option<Timestamp> {
-    #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
-    score
-        .is_finite()
-        .then_some(Timestamp::from_millis(score as i64))
-}
-
-fn timestamp((seconds, micros): (i64, i64)) -> Timestamp {
-    Timestamp::from_millis(seconds * 1000 + micros / 1000)
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
-}
-
-fn parse_ids(ids: &[String]) -> Vec<InstallationId> {
-    ids.iter().filter_map(|id| id.parse().ok()).collect()
-}
-
-/// A refusal as what it means for a probe.
-fn refused(
-    error: WriteError,
-    meaning: impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> ProbeError,
-) -> ProbeError {
-    match error {
-        WriteError::Refused(source) => meaning(source),
-        WriteError::Unavailable(_)
-        | WriteError::Unreadable { .. }
-        | WriteError::Unwritable { .. }
-        | WriteError::Contended(_)
-        | WriteError::Unknown(_)
-        | WriteError::Unconfirmed(_) => ProbeError::Away(error),
-    }
-}
-
-/// Whether Redis is away, or there and unwilling.
-fn classify(error: CommandError) -> WriteError {
-    let error = match error {
-        CommandError::Redis(error) => error,
-        away @ (CommandError::TimedOut | CommandError::NoMaster(_)) => {
-            return WriteError::Unavailable(Box::new(away));
-        }
-    };
-    let is_refusal = match error.kind() {
-        ErrorKind::Server(kind) => match kind {
-            ServerErrorKind::BusyLoading
-            | ServerErrorKind::TryAgain
-            | ServerErrorKind::ClusterDown
-            | ServerErrorKind::MasterDown => false,
-            // READONLY, NOPERM, OOM, MISCONF and whatever else a server says no with.
-            _ => true,
-        },
-        ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => true,
-        _ => false,
-    };
-    if is_refusal {
-        WriteError::Refused(Box::new(error))
-    } else {
-        WriteError::Unavailable(Box::new(error))
     }
 }

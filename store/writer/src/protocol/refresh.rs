@@ -262,6 +262,9 @@ pub enum Refusal {
     Paused,
     /// GHL refuses this token. A first refusal may be wrong: see [`refused`].
     Refused,
+    /// GHL refuses this token as it refuses all others, so it is likely to be wrong: the installation
+    /// is not given up.
+    Doubted,
 }
 
 /// What went wrong, and when to try again.
@@ -299,7 +302,8 @@ pub fn give_back(
         Some(open) if current.link().as_ref() == Some(link) => open.is_repeat(),
         Some(_) | None => return Give::Superseded,
     };
-    if let (Refusal::Refused, Some(kept)) = (verdict.refusal, current.alternates.keys().next()) {
+    let is_refused = matches!(verdict.refusal, Refusal::Refused | Refusal::Doubted);
+    if let (true, Some(kept)) = (is_refused, current.alternates.keys().next()) {
         return Give::Adopt(kept.clone());
     }
     let mut next = current.clone();
@@ -323,6 +327,13 @@ pub fn give_back(
             next.intent = None;
             next.access.status = refused::status(&refused);
             next.due = refused::next_try(&refused, now);
+            next.refused = Some(refused);
+        }
+        Refusal::Doubted => {
+            let refused = refused::doubted(current, is_repeat, now);
+            next.intent = None;
+            next.access.status = refused::status(&refused);
+            next.due = Some(now + refused::DOUBTED);
             next.refused = Some(refused);
         }
     }

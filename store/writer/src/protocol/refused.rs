@@ -13,6 +13,8 @@ pub const REFUSALS_TO_INVALID: u32 = 3;
 
 /// When the token of a suspect is tried again, counted from the first refusal.
 const SUSPECT: [Duration; 2] = [Duration::from_secs(10), Duration::from_secs(60)];
+/// When a suspect is tried again while GHL refuses all.
+pub(super) const DOUBTED: Duration = Duration::from_secs(60);
 /// The same of an invalid installation.
 const INVALID: [Duration; 5] = [
     Duration::from_secs(3600),
@@ -31,6 +33,15 @@ pub(super) fn again(current: &Installation, is_repeat: bool, now: Timestamp) -> 
         // A clock that was set back must not make the first refusal one of the future.
         since: known.map_or(now, |known| known.since.min(now)),
         after_lost_answer: is_repeat || known.is_some_and(|known| known.after_lost_answer),
+    }
+}
+
+/// Counts one more refusal, but not the one that would end the installation.
+pub(super) fn doubted(current: &Installation, is_repeat: bool, now: Timestamp) -> Refused {
+    let refused = again(current, is_repeat, now);
+    Refused {
+        times: refused.times.min(REFUSALS_TO_INVALID - 1),
+        ..refused
     }
 }
 

@@ -1,5 +1,8 @@
 //! The verbs of a refresh: begin, commit, give back.
 
+#[cfg(test)]
+mod tests;
+
 use std::time::Duration;
 
 use secrecy::SecretString;
@@ -480,46 +483,5 @@ fn not_due(current: &Installation, wanted: Wanted, now: Timestamp) -> Option<Tim
         Wanted::Due => due,
         Wanted::Past(_) if is_backing_off => due,
         Wanted::Past(_) | Wanted::Now | Wanted::Forced => None,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_lost_answer_is_asked_for_again_until_shortly_before_the_grace_ends() {
-        let seconds = Duration::from_secs;
-        let began_at = Timestamp::from_millis(1_000_000);
-        let begun = |first_spent_at| Begun {
-            installation: InstallationId::random(),
-            intent: IntentId::random(),
-            link: Link {
-                consent: String::new(),
-                generation: Generation::FIRST,
-                fingerprint: Fingerprint::of(&"r".into()),
-            },
-            refresh_token: "r".into(),
-            user_type: UserType::Location,
-            location: None,
-            company: None,
-            began_at,
-            first_spent_at,
-            grace: protocol::DEFAULT_GRACE,
-            refused: None,
-            failures: 0,
-            last_error: None,
-            expires_at: None,
-        };
-        let first = begun(None);
-        assert!(first.again(seconds(30)).is_none());
-        assert!(first.again(seconds(29)).is_none(), "on its way at the end");
-        let again = first.again(seconds(28)).unwrap();
-        assert_eq!(again.first_spent_at, Some(began_at));
-        assert_ne!(again.intent, first.intent);
-        assert!(again.again(seconds(29)).is_none(), "of the same grace");
-        let repeat = begun(Some(began_at - seconds(20)));
-        assert!(repeat.again(seconds(8)).is_some());
-        assert!(repeat.again(seconds(9)).is_none());
     }
 }

@@ -2,7 +2,8 @@
 
 use store_writer::protocol::Refusal;
 
-use crate::system::{BrokerId, Call, Condition, Step, System};
+use crate::ghl::Reply;
+use crate::system::{Broker, BrokerId, Call, Condition, Step, System};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
@@ -18,15 +19,43 @@ pub(crate) enum Fault {
     LoseRequest(BrokerId),
     /// GHL spent the token, and nobody hears of it.
     LoseAnswer(BrokerId),
+    /// GHL answers, and takes longer than the broker waits.
+    DelayAnswer(BrokerId),
+    /// GHL refuses a token that is good.
+    RefuseWrongly(BrokerId),
     /// The replica takes over, without what was not confirmed.
     FailOver,
     /// The lock nodes restart without their leases. The escrow is on a majority's disks.
     LoseLease,
 }
 
+/// Which faults a run may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kinds {
+    /// Machines die, and answers vanish.
+    Machines,
+    /// GHL is slow, and wrong.
+    Ghl,
+}
+
 impl Fault {
     /// Those that would change anything now.
-    pub(crate) fn possible(system: &System) -> Vec<Self> {
+    pub(crate) fn possible(system: &System, kinds: Kinds) -> Vec<Self> {
+        match kinds {
+            Kinds::Machines => Self::of_machines(system),
+            Kinds::Ghl => Self::of_ghl(system),
+        }
+    }
+
+    fn of_ghl(system: &System) -> Vec<Self> {
+        let brokers = system.brokers.iter().enumerate();
+        let calling = brokers.filter(|(_, broker)| is_calling(broker));
+        calling
+            .flat_map(|(me, _)| [Self::DelayAnswer(me), Self::RefuseWrongly(me)])
+            .collect()
+    }
+
+    fn of_machines(system: &System) -> Vec<Self> {
         let mut possible = Vec::new();
         for (me, broker) in system.brokers.iter().enumerate() {
             match broker.condition {
@@ -37,8 +66,7 @@ impl Fault {
             if !broker.journal.is_empty() {
                 possible.push(Self::LoseHost(me));
             }
-            let is_running = broker.condition == Condition::Running;
-            if is_running && matches!(broker.step, Step::Cleared(_)) {
+            if is_calling(broker) {
                 let calls = [
                     Self::NotSent(me),
                     Self::LoseRequest(me),
@@ -68,11 +96,15 @@ impl Fault {
             Self::NotSent(me) => end_call(system, me, Call::NotSent),
             Self::LoseRequest(me) => end_call(system, me, Call::Lost),
             Self::LoseAnswer(me) => {
-                if let Step::Cleared(attempt) = system.brokers[me].step {
-                    system.ghl.spend(attempt.link.token);
-                }
+                answer_call(system, me);
                 end_call(system, me, Call::Lost);
             }
+            Self::DelayAnswer(me) => {
+                if let Some(reply) = answer_call(system, me) {
+                    end_call(system, me, Call::Late(reply));
+                }
+            }
+            Self::RefuseWrongly(me) => end_call(system, me, Call::Answered(Reply::Refused)),
             Self::FailOver => fail_over(system),
             Self::LoseLease => system.lease = None,
         }
@@ -86,6 +118,19 @@ fn crash(system: &mut System, me: BrokerId) {
     broker.is_in_time = false;
     broker.is_settling = false;
     broker.doubt = None;
+    broker.late.clear();
+}
+
+/// Whether its request goes out next.
+fn is_calling(broker: &Broker) -> bool {
+    broker.condition == Condition::Running && matches!(broker.step, Step::Cleared(_))
+}
+
+fn answer_call(system: &mut System, me: BrokerId) -> Option<Reply> {
+    let Step::Cleared(attempt) = system.brokers[me].step else {
+        return None;
+    };
+    Some(system.ghl.spend(attempt.link.token))
 }
 
 fn end_call(system: &mut System, me: BrokerId, call: Call) {

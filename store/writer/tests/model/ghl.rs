@@ -19,6 +19,16 @@ pub(crate) enum Reply {
     Refused,
 }
 
+impl Reply {
+    /// The token in it.
+    pub(crate) fn token(self) -> Option<Token> {
+        match self {
+            Self::Granted(token) | Self::Repeated(token) => Some(token),
+            Self::Refused => None,
+        }
+    }
+}
+
 impl Ghl {
     pub(crate) fn new(grace: u8) -> Self {
         Self {

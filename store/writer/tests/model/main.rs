@@ -18,14 +18,27 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::properties::{FORWARD, HAS_COPY, ONE_FAULT, REPAIRED, SPENT_ONCE, SPENT_TWICE};
+use crate::faults::Kinds;
+use crate::properties::{
+    FORWARD, GHL_ENDS_NONE, HAS_COPY, ONE_FAULT, REPAIRED, SPENT_ONCE, SPENT_TWICE,
+};
 use crate::protocol::{Flaw, Protocol};
 
 const PROTOCOL: Protocol = Protocol {
     refreshes: 3,
     faults: 2,
     grace: 2,
+    kinds: Kinds::Machines,
+    // The next refusal is the last.
+    refusals_before: 2,
     flaw: None,
+};
+
+/// GHL is slow or wrong, up to two times.
+const BAD_HOURS: Protocol = Protocol {
+    kinds: Kinds::Ghl,
+    refusals_before: 0,
+    ..PROTOCOL
 };
 
 #[test]
@@ -44,6 +57,27 @@ fn without_a_grace_the_store_forgets_nothing_and_goes_forward() {
     for promise in [HAS_COPY, FORWARD, SPENT_TWICE, ONE_FAULT, REPAIRED] {
         checker.assert_no_discovery(promise);
     }
+}
+
+#[test]
+fn slow_answers_and_wrong_refusals_end_no_installation() {
+    let checker = check(BAD_HOURS, HasDiscoveries::All);
+    checker.assert_properties();
+}
+
+#[test]
+fn a_broker_that_hangs_up_loses_what_comes_late() {
+    breaks_under(BAD_HOURS, Flaw::HangsUp, GHL_ENDS_NONE);
+}
+
+#[test]
+fn an_end_at_the_first_refusal_believes_a_wrong_one() {
+    let hasty = Protocol {
+        refusals_before: 2,
+        ..BAD_HOURS
+    };
+    let checker = check(hasty, HasDiscoveries::AnyOf([GHL_ENDS_NONE].into()));
+    checker.assert_any_discovery(GHL_ENDS_NONE);
 }
 
 #[test]
@@ -83,9 +117,13 @@ fn a_repeat_without_the_store_is_not_for_after_the_grace() {
 
 /// That the check would notice: a protocol with the flaw breaks the promise.
 fn breaks(flaw: Flaw, promise: &'static str) {
+    breaks_under(PROTOCOL, flaw, promise);
+}
+
+fn breaks_under(protocol: Protocol, flaw: Flaw, promise: &'static str) {
     let flawed = Protocol {
         flaw: Some(flaw),
-        ..PROTOCOL
+        ..protocol
     };
     let checker = check(flawed, HasDiscoveries::AnyOf([promise].into()));
     checker.assert_any_discovery(promise);

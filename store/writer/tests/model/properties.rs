@@ -3,6 +3,7 @@
 use stateright::Property;
 use store_writer::protocol::Refusal;
 
+use crate::faults::Kinds;
 use crate::ghl::Reply;
 use crate::protocol::Protocol;
 use crate::system::{Call, Step, System};
@@ -13,9 +14,18 @@ pub(crate) const HAS_COPY: &str = "what was published has a copy somewhere";
 pub(crate) const NOT_TOO_EARLY: &str = "none is given up while its token can be found";
 pub(crate) const ONE_FAULT: &str = "one fault ends no installation";
 pub(crate) const REPAIRED: &str = "in the end the store has the newest token that survived";
+pub(crate) const GHL_ENDS_NONE: &str = "slow answers and wrong refusals end no installation";
 pub(crate) const FORWARD: &str = "no write sets the chain back";
 
-pub(crate) fn all() -> Vec<Property<Protocol>> {
+pub(crate) fn all(kinds: Kinds) -> Vec<Property<Protocol>> {
+    let sights = match kinds {
+        Kinds::Machines => seen_when_machines_die(),
+        Kinds::Ghl => seen_in_bad_hours(),
+    };
+    [always(), sights].concat()
+}
+
+fn always() -> Vec<Property<Protocol>> {
     vec![
         Property::always(SPENT_ONCE, |_, system: &System| {
             !system.history.is_spent_past_its_answer
@@ -38,7 +48,15 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
             let is_well = system.store.link.token == newest && !system.is_given_up();
             !system.is_quiet() || is_well || !system.has_copy(newest)
         }),
+        Property::always(GHL_ENDS_NONE, |protocol: &Protocol, system: &System| {
+            protocol.kinds != Kinds::Ghl || !system.is_quiet() || !system.is_given_up()
+        }),
         Property::always(FORWARD, |_, system: &System| !system.history.is_set_back),
+    ]
+}
+
+fn seen_when_machines_die() -> Vec<Property<Protocol>> {
+    vec![
         Property::sometimes(
             "all refreshes are done",
             |protocol: &Protocol, system: &System| system.store.link.token > protocol.refreshes,
@@ -73,6 +91,19 @@ pub(crate) fn all() -> Vec<Property<Protocol>> {
         }),
         Property::sometimes("an installation is lost", |_, system: &System| {
             system.is_given_up() && !system.has_copy(system.ghl.newest())
+        }),
+    ]
+}
+
+fn seen_in_bad_hours() -> Vec<Property<Protocol>> {
+    vec![
+        Property::sometimes("an answer comes late", |_, system: &System| {
+            let mut brokers = system.brokers.iter();
+            brokers.any(|broker| broker.waits_for(system.ghl.newest()))
+        }),
+        Property::sometimes("a suspect is refreshed", |_, system: &System| {
+            let is_answered = |step: &Step| matches!(step, Step::Answered { .. });
+            system.store.refusals > 0 && is_at(system, is_answered)
         }),
     ]
 }

@@ -2,18 +2,21 @@
 
 use stateright::{Model, Property};
 
-use crate::faults::Fault;
+use crate::faults::{Fault, Kinds};
 use crate::properties;
 use crate::record::OLD;
-use crate::system::{BrokerId, Condition, Step, System};
+use crate::system::{BrokerId, Call, Condition, Step, System};
 
 /// The protocol under check.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocol {
     /// How many refreshes a run has.
     pub(crate) refreshes: u8,
-    /// How many faults may happen in a run.
+    /// How many faults may happen in a run, and which.
     pub(crate) faults: u8,
+    pub(crate) kinds: Kinds,
+    /// Refusals that every token has behind it. Trying a suspect again multiplies the states.
+    pub(crate) refusals_before: u8,
     /// GHL's grace, in ticks.
     pub(crate) grace: u8,
     pub(crate) flaw: Option<Flaw>,
@@ -32,6 +35,8 @@ pub(crate) enum Flaw {
     Unconfirmed,
     /// What was lost is asked for again however long ago that was.
     EndlessDoubt,
+    /// The broker hangs up when it stops to wait.
+    HangsUp,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,6 +44,7 @@ pub(crate) enum Action {
     Take(BrokerId),
     AskAgain(BrokerId),
     ShareDoubt(BrokerId),
+    ReadLate(BrokerId),
     Advance(BrokerId),
     NoteAnswer(BrokerId),
     EscrowAnswer(BrokerId),
@@ -59,7 +65,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<System> {
-        vec![System::enrolled(self.grace)]
+        vec![System::enrolled(self.grace, self.refusals_before)]
     }
 
     fn actions(&self, system: &System, actions: &mut Vec<Action>) {
@@ -77,8 +83,13 @@ impl Model for Protocol {
                     if self.may_take(system, me) {
                         actions.push(Action::Take(me));
                     }
-                    if broker.doubt.is_some() {
-                        actions.push(Action::AskAgain(me));
+                    if !broker.late.is_empty() {
+                        actions.push(Action::ReadLate(me));
+                    }
+                    if let Some((lost, _)) = broker.doubt {
+                        if !broker.leaves_open(lost.link, self.grace) {
+                            actions.push(Action::AskAgain(me));
+                        }
                     } else if self.shared_doubt(system).is_some() {
                         actions.push(Action::ShareDoubt(me));
                     }
@@ -98,6 +109,8 @@ impl Model for Protocol {
                         actions.push(Action::EscrowAnswer(me));
                     }
                 }
+                // Until time passes.
+                (Condition::Running, Step::Called(_, Call::Late(_))) => {}
                 (Condition::Running, _) => actions.push(Action::Advance(me)),
             }
         }
@@ -108,7 +121,11 @@ impl Model for Protocol {
             actions.push(Action::Replicate);
         }
         if system.faults < self.faults {
-            actions.extend(Fault::possible(system).into_iter().map(Action::Fault));
+            actions.extend(
+                Fault::possible(system, self.kinds)
+                    .into_iter()
+                    .map(Action::Fault),
+            );
         }
     }
 
@@ -118,6 +135,7 @@ impl Model for Protocol {
             Action::Take(me) => Self::take(&mut next, me),
             Action::AskAgain(me) => Self::ask_again(&mut next, me),
             Action::ShareDoubt(me) => next.brokers[me].doubt = self.shared_doubt(system),
+            Action::ReadLate(me) => self.read_late(&mut next, me),
             Action::Advance(me) => self.advance(&mut next, me),
             Action::NoteAnswer(me) => Self::note_answer(&mut next, me),
             Action::EscrowAnswer(me) => Self::escrow_answer(&mut next, me),
@@ -136,7 +154,7 @@ impl Model for Protocol {
     }
 
     fn properties(&self) -> Vec<Property<Self>> {
-        properties::all()
+        properties::all(self.kinds)
     }
 }
 
@@ -146,9 +164,18 @@ impl Protocol {
         system.store.tick();
         system.replica.tick();
         system.ghl.tick();
-        for broker in &mut system.brokers {
+        for (me, broker) in system.brokers.iter_mut().enumerate() {
             broker.is_in_time = false;
             broker.is_settling = false;
+            for call in &mut broker.late {
+                call.age = OLD.min(call.age + 1);
+                // It says every few seconds that it still reads.
+                let told = system.store.read_late(call.attempt.link, me, true);
+                system.store = told.unwrap_or_else(|| system.store.clone());
+            }
+            if broker.condition == Condition::Running {
+                self.stop_waiting(broker);
+            }
             if let Some((_, age)) = &mut broker.doubt {
                 *age = OLD.min(*age + 1);
             }

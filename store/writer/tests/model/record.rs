@@ -13,7 +13,7 @@ use store::seal::Sealed;
 use store::{Generation, InstallationId, Status, Timestamp, UserType};
 use store_writer::grant::{self, Fingerprint, Grant};
 use store_writer::installation::{
-    self, Alternate, Chain, Installation, IntentId, LastError, Refused,
+    self, Alternate, Chain, Installation, IntentId, LastError, LateReader, Refused,
 };
 use store_writer::protocol::{self, Begin, Commit, Give, Refusal, Tokens, Verdict};
 
@@ -49,21 +49,25 @@ pub(crate) struct Intent {
     /// Ticks since the token may first have been spent.
     pub(crate) age: u8,
     pub(crate) is_repeat: bool,
+    /// Who still reads a late answer, and for how many ticks that is believed.
+    pub(crate) reader: Option<(BrokerId, u8)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Record {
     pub(crate) link: Link,
     pub(crate) status: Status,
-    /// How often in a row GHL refused the link, beyond [`BEFORE`].
+    /// How often in a row GHL refused the link, beyond `before`.
     pub(crate) refusals: u8,
+    /// Refusals that every link has behind it.
+    pub(crate) before: u8,
     pub(crate) intent: Option<Intent>,
     pub(crate) alternates: BTreeSet<Answer>,
 }
 
 impl Record {
     /// As the customer's consent left it.
-    pub(crate) fn enrolled() -> Self {
+    pub(crate) fn enrolled(before: u8) -> Self {
         Self {
             link: Link {
                 generation: 1,
@@ -71,6 +75,7 @@ impl Record {
             },
             status: Status::Active,
             refusals: 0,
+            before,
             intent: None,
             alternates: BTreeSet::new(),
         }
@@ -101,7 +106,7 @@ impl Record {
         };
         match protocol::begin(&self.installation(), attempt, NOW) {
             Begin::Go { next, .. } => {
-                let next = Self::of(&next);
+                let next = self.with(&next);
                 next.intent.map(|intent| (next, intent))
             }
             Begin::Cap { .. } | Begin::Held => {
@@ -116,27 +121,34 @@ impl Record {
         let grant = grant(answer);
         let tokens = tokens(answer);
         match protocol::commit(&self.installation(), &grant, tokens, NOW, NOW) {
-            Commit::Apply(next) | Commit::Keep(next) => Some(Self::of(&next)),
+            Commit::Apply(next) | Commit::Keep(next) => Some(self.with(&next)),
             Commit::Duplicate | Commit::Kept => None,
         }
     }
 
     /// The record after the attempt `id` on `link` got no token; `None` where that is old news.
-    pub(crate) fn give_back(&self, link: Link, id: AttemptId, refusal: Refusal) -> Option<Self> {
+    /// `reader`: who goes on reading its answer.
+    pub(crate) fn give_back(
+        &self,
+        link: Link,
+        id: AttemptId,
+        refusal: Refusal,
+        reader: Option<BrokerId>,
+    ) -> Option<Self> {
         let verdict = Verdict {
             refusal,
             error: LastError::new("", "", NOW),
             retry_in: Duration::ZERO,
-            late_reader: None,
+            late_reader: reader.map(name),
         };
         let (current, link) = (self.installation(), real_link(link));
         match protocol::give_back(&current, &link, &intent_id(id), &verdict, NOW) {
-            Give::Apply(next) => Some(Self::of(&next)),
+            Give::Apply(next) => Some(self.with(&next)),
             Give::Superseded => None,
             Give::Adopt(kept) => {
                 let answer = answer(&current.alternates[&kept].grant);
                 protocol::adopt(&current, &link, &grant(answer), tokens(answer), NOW)
-                    .map(|next| Self::of(&next))
+                    .map(|next| self.with(&next))
             }
         }
     }
@@ -145,7 +157,14 @@ impl Record {
     pub(crate) fn abandon(&self, id: AttemptId, spent: Link, holder: BrokerId) -> Option<Self> {
         let (intent, spent) = (intent_id(id), generation(spent.generation));
         let current = self.installation();
-        protocol::abandon(&current, &intent, spent, &name(holder), NOW).map(|next| Self::of(&next))
+        protocol::abandon(&current, &intent, spent, &name(holder), NOW).map(|next| self.with(&next))
+    }
+
+    /// The record after `reader` said that it still reads a late answer of the link, or does not.
+    pub(crate) fn read_late(&self, link: Link, reader: BrokerId, is_reading: bool) -> Option<Self> {
+        let (current, link) = (self.installation(), real_link(link));
+        protocol::read_late(&current, &link, &name(reader), is_reading, NOW)
+            .map(|next| self.with(&next))
     }
 
     /// The attempt of which nobody knows what came, and its age in ticks.
@@ -165,6 +184,9 @@ impl Record {
         if let Some(intent) = &mut self.intent {
             intent.is_open = false;
             intent.age = OLD.min(intent.age + 1);
+            intent.reader = intent
+                .reader
+                .and_then(|(reader, left)| (left > 1).then(|| (reader, left - 1)));
         }
     }
 
@@ -199,7 +221,7 @@ impl Record {
             failures: 0,
             refused: Some(Refused {
                 generation: generation(self.link.generation),
-                times: BEFORE + u32::from(self.refusals),
+                times: u32::from(self.before + self.refusals),
                 since: NOW,
                 after_lost_answer: false,
             }),
@@ -211,7 +233,8 @@ impl Record {
         }
     }
 
-    fn of(installation: &Installation) -> Self {
+    /// What became of this record.
+    fn with(&self, installation: &Installation) -> Self {
         let chain = installation.chain.as_ref().expect("never static");
         let kept = installation.alternates.values();
         Self {
@@ -221,18 +244,16 @@ impl Record {
             },
             status: installation.access.status,
             refusals: installation.refused.as_ref().map_or(0, |refused| {
-                let more = refused.times.saturating_sub(BEFORE);
+                let more = refused.times.saturating_sub(self.before.into());
                 u8::try_from(more).expect("an invalid one is not tried again")
             }),
+            before: self.before,
             intent: installation.intent.as_ref().map(intent),
             alternates: kept.map(|alternate| answer(&alternate.grant)).collect(),
         }
     }
 }
 
-/// Refusals that every record has behind it, so that the next one is the last: trying a suspect again
-/// multiplies the states and adds nothing to how an installation ends.
-const BEFORE: u32 = protocol::REFUSALS_TO_INVALID - 1;
 /// Decisions are always made now.
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 /// Two attempts in one tick are not at one moment.
@@ -284,7 +305,10 @@ fn real_intent(intent: Intent) -> installation::Intent {
             false => NOW,
         },
         first_spent_at,
-        late: None,
+        late: intent.reader.map(|(reader, left)| LateReader {
+            broker: name(reader),
+            until: NOW + TICK * u32::from(left),
+        }),
     }
 }
 
@@ -297,6 +321,11 @@ fn intent(real: &installation::Intent) -> Intent {
         is_open: NOW < real.until,
         age: u8::try_from(age).map_or(OLD, |age| age.min(OLD)),
         is_repeat: real.is_repeat(),
+        reader: real.late.as_ref().map(|late| {
+            let left = late.until.since(NOW).as_secs() / TICK.as_secs();
+            let reader = late.broker.parse().expect(made);
+            (reader, u8::try_from(left).expect("a note is short"))
+        }),
     }
 }
 

@@ -5,7 +5,9 @@ use store_writer::protocol::Refusal;
 use crate::ghl::Reply;
 use crate::protocol::{Flaw, Protocol};
 use crate::record::{Answer, Record};
-use crate::system::{Attempt, BrokerId, Call, Committing, Condition, Noted, Step, System, Why};
+use crate::system::{
+    Attempt, Broker, BrokerId, Call, Committing, Condition, LateCall, Noted, Step, System, Why,
+};
 
 impl Protocol {
     /// Whether the broker may start a refresh now.
@@ -16,15 +18,17 @@ impl Protocol {
             && broker.waiting().is_none()
             && system.lease.is_none()
             && self.is_wanted(system)
+            && !broker.leaves_open(system.store.link, self.grace)
             && system.store.begin(0, me, broker.is_settling).is_some()
     }
 
     /// Whether the broker can and must do something before time passes.
     pub(crate) fn is_pressed(&self, system: &System, me: BrokerId) -> bool {
         let broker = &system.brokers[me];
+        let is_waiting = matches!(broker.step, Step::Called(_, Call::Late(_)));
         let is_under_way = broker.step != Step::Idle || !broker.journal.is_empty();
         let is_unresolved = system.store.intent.is_some() && self.may_take(system, me);
-        broker.condition == Condition::Running && (is_under_way || is_unresolved)
+        broker.condition == Condition::Running && !is_waiting && (is_under_way || is_unresolved)
     }
 
     pub(crate) fn take(system: &mut System, me: BrokerId) {
@@ -51,6 +55,41 @@ impl Protocol {
                 is_repeat: true,
                 ..lost
             });
+        }
+    }
+
+    /// Stops to wait for a call, and goes on reading.
+    pub(crate) fn stop_waiting(&self, broker: &mut Broker) {
+        let Step::Called(attempt, Call::Late(reply)) = broker.step else {
+            return;
+        };
+        if !attempt.is_repeat {
+            broker.doubt = Some((attempt, 1));
+        }
+        if self.flaw != Some(Flaw::HangsUp) {
+            let age = 1;
+            broker.late.push(LateCall {
+                attempt,
+                reply,
+                age,
+            });
+        }
+        broker.step = Step::Failed(attempt, Refusal::Unknown);
+    }
+
+    /// A late answer arrives.
+    pub(crate) fn read_late(&self, system: &mut System, me: BrokerId) {
+        let broker = &mut system.brokers[me];
+        if broker.late.is_empty() {
+            return;
+        }
+        let call = broker.late.remove(0);
+        if call.reply.token().is_some() {
+            broker.doubt = None;
+            broker.step = self.receive(call.attempt, Call::Answered(call.reply));
+        } else {
+            let next = system.store.read_late(call.attempt.link, me, false);
+            system.write(next);
         }
     }
 
@@ -86,7 +125,7 @@ impl Protocol {
                 let doubt = &mut system.brokers[me].doubt;
                 match call {
                     Call::Lost if !attempt.is_repeat => *doubt = Some((attempt, 0)),
-                    Call::Lost | Call::NotSent => {}
+                    Call::Lost | Call::Late(_) | Call::NotSent => {}
                     Call::Answered(_) => *doubt = None,
                 }
                 self.receive(attempt, call)
@@ -227,7 +266,7 @@ impl Protocol {
         let token = match call {
             Call::Answered(Reply::Granted(token) | Reply::Repeated(token)) => token,
             Call::Answered(Reply::Refused) => return Step::Looking(attempt, Why::Refused),
-            Call::Lost => return Step::Failed(attempt, Refusal::Unknown),
+            Call::Lost | Call::Late(_) => return Step::Failed(attempt, Refusal::Unknown),
             Call::NotSent => return Step::Failed(attempt, Refusal::Unspent),
         };
         let answer = Answer {
@@ -274,7 +313,11 @@ fn spend(system: &mut System, me: BrokerId, attempt: Attempt) -> Reply {
 
 fn give_back(system: &mut System, me: BrokerId, attempt: Attempt, refusal: Refusal) {
     let was_given_up = system.is_given_up();
-    let next = system.store.give_back(attempt.link, attempt.id, refusal);
+    let mut late = system.brokers[me].late.iter();
+    let reader = late.any(|call| call.attempt == attempt).then_some(me);
+    let next = system
+        .store
+        .give_back(attempt.link, attempt.id, refusal, reader);
     system.write(next);
     if system.is_given_up() && !was_given_up {
         let newest = system.ghl.newest();

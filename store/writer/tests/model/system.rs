@@ -40,8 +40,19 @@ pub(crate) struct Broker {
     pub(crate) is_settling: bool,
     /// An attempt whose answer it did not get, and its age in ticks.
     pub(crate) doubt: Option<(Attempt, u8)>,
+    /// Calls whose answers it still reads, oldest first.
+    pub(crate) late: Vec<LateCall>,
     /// Its disk: attempts that are not finished, with their answers.
     pub(crate) journal: BTreeMap<AttemptId, Noted>,
+}
+
+/// A call that took longer than the broker waited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub(crate) struct LateCall {
+    pub(crate) attempt: Attempt,
+    pub(crate) reply: Reply,
+    /// In ticks.
+    pub(crate) age: u8,
 }
 
 /// What a disk knows of an attempt.
@@ -115,6 +126,8 @@ pub(crate) enum Call {
     Answered(Reply),
     /// Nothing comes back, whatever GHL did.
     Lost,
+    /// It comes when the broker has stopped to wait.
+    Late(Reply),
     /// It is known that nothing was sent.
     NotSent,
 }
@@ -143,14 +156,15 @@ pub(crate) struct History {
 
 impl System {
     /// A customer has just consented.
-    pub(crate) fn enrolled(grace: u8) -> Self {
-        let record = Record::enrolled();
+    pub(crate) fn enrolled(grace: u8, refusals_before: u8) -> Self {
+        let record = Record::enrolled(refusals_before);
         let broker = Broker {
             condition: Condition::Running,
             step: Step::Idle,
             is_in_time: false,
             is_settling: false,
             doubt: None,
+            late: Vec::new(),
             journal: BTreeMap::new(),
         };
         Self {
@@ -192,6 +206,7 @@ impl System {
         for broker in &self.brokers {
             used.extend(broker.journal.keys());
             used.extend(broker.step.id());
+            used.extend(broker.late.iter().map(|call| call.attempt.id));
         }
         let mut ids = 0..=AttemptId::MAX;
         ids.find(|id| !used.contains(id))
@@ -206,7 +221,9 @@ impl System {
         };
         let in_escrow = self.escrow.values().any(|answer| answer.token == token);
         let with_a_broker = self.brokers.iter().any(|broker| {
-            broker.holds(token) || broker.step.answer().is_some_and(|held| held.token == token)
+            broker.holds(token)
+                || broker.step.answer().is_some_and(|held| held.token == token)
+                || broker.waits_for(token)
         });
         in_record(&self.store) || in_record(&self.replica) || in_escrow || with_a_broker
     }
@@ -214,10 +231,9 @@ impl System {
     /// Whether `me` could find the token, and nobody else is bringing it to the store.
     pub(crate) fn is_left_lying(&self, token: Token, me: BrokerId) -> bool {
         let in_escrow = self.escrow.values().any(|answer| answer.token == token);
-        let is_brought = self.brokers[1 - me]
-            .step
-            .answer()
-            .is_some_and(|held| held.token == token);
+        let other = &self.brokers[1 - me];
+        let is_brought =
+            other.step.answer().is_some_and(|held| held.token == token) || other.waits_for(token);
         !is_brought && (in_escrow || self.brokers[me].holds(token))
     }
 
@@ -226,6 +242,7 @@ impl System {
         let is_quiet = |broker: &Broker| {
             broker.condition == Condition::Running
                 && broker.step == Step::Idle
+                && broker.late.is_empty()
                 && broker.journal.is_empty()
         };
         self.escrow.is_empty() && self.store.intent.is_none() && self.brokers.iter().all(is_quiet)
@@ -241,6 +258,23 @@ impl Broker {
     pub(crate) fn holds(&self, token: Token) -> bool {
         let mut noted = self.journal.values();
         noted.any(|noted| matches!(noted, Noted::Answered(answer) if answer.token == token))
+    }
+
+    /// Whether a late answer brings it the token.
+    pub(crate) fn waits_for(&self, token: Token) -> bool {
+        let mut replies = self.late.iter().map(|call| call.reply);
+        replies.any(|reply| reply.token() == Some(token))
+    }
+
+    /// Whether a call with this link is open that it must not repeat. It may repeat one call, in the last
+    /// tick of the grace.
+    pub(crate) fn leaves_open(&self, link: Link, grace: u8) -> bool {
+        let mut open = self.late.iter().filter(|call| call.attempt.link == link);
+        match (open.next(), open.next()) {
+            (None, _) => false,
+            (Some(call), None) => call.age + 1 != grace,
+            (Some(_), Some(_)) => true,
+        }
     }
 
     /// An answer from an earlier life that the store has not confirmed.
