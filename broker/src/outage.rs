@@ -6,6 +6,9 @@
 //! when GHL is well again. The first success ends it for all. An access token that expires meanwhile
 //! is let expire: calls fail during the outage, and the installation survives.
 //!
+//! The same record counts first refusals. If GHL refuses whoever asks, it is wrong: nobody is given up
+//! for it whose access token is good ([`crate::outcome`]).
+//!
 //! If GHL answers clearly but grants nothing to those in doubt, one new token at a time finds out.
 //! If nothing is heard of them at all, one is risked after ten minutes, and then more and more
 //! seldom: a few accounts that GHL always fails for must not stop everybody for ever.
@@ -20,7 +23,7 @@ use store_writer::{StoreWriter, WriteError};
 use tracing::{error, info, warn};
 
 use crate::metrics;
-use state::Outage;
+use state::{Outage, REFUSED_IN_A_ROW};
 
 /// How often a change that lost a race is decided anew.
 const ATTEMPTS: usize = 16;
@@ -79,29 +82,45 @@ impl Outages {
             .is_some_and(|(outage, success)| outage.is_ended_by(success, now));
         self.learn(shared);
         if is_over {
-            self.end().await;
+            self.end(last_success.unwrap_or(now)).await;
         }
         Ok(())
     }
 
-    /// GHL granted a token.
-    pub(crate) async fn succeeded(&self) {
-        let now = self.reader.now();
+    /// GHL granted a token that was asked for at `at`.
+    pub(crate) async fn succeeded(&self, at: Timestamp) {
         let is_known = {
             let mut state = self.state();
-            state.last_success = Some(now);
+            state.last_success = Some(at);
             state.known.is_some()
         };
         if is_known {
-            self.end().await;
+            self.end(at).await;
         }
     }
 
-    /// The fate of a token that nobody had sent before is unknown.
-    pub(crate) async fn new_token_unknown(&self) {
+    /// The fate of a token that nobody had sent before `began_at` is unknown.
+    pub(crate) async fn new_token_unknown(&self, began_at: Timestamp) {
         let now = self.reader.now();
-        self.change(|known| Some(Some(Outage::after_unknown(known, now))))
+        self.change(|known| Some(Some(Outage::after_unknown(known, began_at, now))))
             .await;
+    }
+
+    /// By the store's clock.
+    pub(crate) fn now(&self) -> Timestamp {
+        self.reader.now()
+    }
+
+    /// GHL refused a token that it had not refused before.
+    pub(crate) async fn new_token_refused(&self) {
+        let now = self.reader.now();
+        self.change(|known| Some(Some(Outage::after_refusal(known, now))))
+            .await;
+    }
+
+    /// Whether GHL refuses whoever asks, as far as this broker knows.
+    pub(crate) fn refuses_all(&self) -> bool {
+        self.state().known.as_ref().is_some_and(Outage::refuses_all)
     }
 
     /// GHL answered clearly for an installation in doubt, or there is none.
@@ -119,11 +138,11 @@ impl Outages {
         self.change(|known| known?.probe(now).map(Some)).await
     }
 
-    async fn end(&self) {
+    async fn end(&self, success: Timestamp) {
         let now = self.reader.now();
         self.change(|known| {
             known
-                .filter(|outage| outage.is_ended_by(now, now))
+                .filter(|outage| outage.is_ended_by(success, now))
                 .map(|_| None)
         })
         .await;
@@ -181,7 +200,16 @@ impl Outages {
 
     fn learn(&self, next: Option<Outage>) {
         let is_contained = next.as_ref().is_some_and(Outage::is_contained);
+        let refuses_all = next.as_ref().is_some_and(Outage::refuses_all);
         let known = std::mem::replace(&mut self.state().known, next);
+        let refused_all = known.as_ref().is_some_and(Outage::refuses_all);
+        if refuses_all && !refused_all {
+            error!(
+                "GHL refuses the refresh tokens of {REFUSED_IN_A_ROW} installations in a row: nobody \
+                 whose access token is good is given up until one is granted. Look at GHL's status \
+                 page, and whether the app still exists"
+            );
+        }
         let since = known.and_then(|known| known.contained_since());
         metrics::contained(is_contained);
         match (since, is_contained) {

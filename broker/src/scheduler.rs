@@ -30,6 +30,8 @@ use crate::worker::Worker;
 const LONGEST_SLEEP: Duration = Duration::from_secs(1);
 /// The shortest: what falls due in between is found together.
 const SHORTEST_SLEEP: Duration = Duration::from_millis(50);
+/// Nothing changes for as long as GHL takes.
+const STRAINED_SLEEP: Duration = Duration::from_millis(200);
 /// How much of what a look found is started before the next look: what is due is in an order, and
 /// others are at it too.
 const WAVE: usize = 256;
@@ -175,11 +177,13 @@ impl Scheduler {
             }
             (_, None) => Started::None,
             (_, Some(first)) if found.is_contained => self.probe_outage(*first).await,
+            (Way::Free | Way::Paused(_), Some(_)) if self.worker.is_strained() => Started::Strained,
             (Way::Free | Way::Paused(_), Some(_)) => self.start_due(found).await,
         };
         match (doubted, started) {
             (Started::Some, _) | (_, Started::Some) => Duration::ZERO,
             (Started::Failed, _) | (_, Started::Failed) => SHORTEST_SLEEP,
+            (Started::Strained, _) | (_, Started::Strained) => STRAINED_SLEEP,
             (Started::None, Started::None) => found.next_look(),
         }
     }
@@ -260,6 +264,7 @@ impl Scheduler {
         !self.shutdown.is_started()
             && self.worker.breaker.may_start()
             && !self.worker.outages.is_contained()
+            && !self.worker.is_strained()
     }
 
     /// Starts the one refresh that finds out whether GHL takes the client credentials again, unless
@@ -370,6 +375,8 @@ enum Started {
     Some,
     /// Not what there was: it is worth another look soon.
     Failed,
+    /// GHL does not answer as usual.
+    Strained,
 }
 
 impl Found {

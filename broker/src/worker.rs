@@ -7,6 +7,7 @@ mod open_calls;
 mod ready;
 mod refusal;
 mod rescue;
+mod under_way;
 
 pub(crate) use rescue::NotRescued;
 
@@ -14,26 +15,27 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use answer::Fresh;
+use answer::{Fresh, grant, unless_foreign};
 use doubt::Doubt;
 use ghl::token_endpoint::{Call, within};
-use ghl::{Answer, Failure, Owner, TokenEndpoint};
+use ghl::{Answer, Failure, TokenEndpoint};
 use open_calls::{Gate, OpenCalls};
+use refusal::unavailable;
 use service::shutdown::Shutdown;
 use store::clock::Moment;
-use store::{CompanyId, InstallationId, LocationId, TokenReader};
+use store::{InstallationId, Timestamp, TokenReader};
 use store_writer::journal::Entry;
 use store_writer::protocol::Refusal;
 use store_writer::writer::{Begin, Begun, Conditions, Wanted};
-use store_writer::{Escrow, Grant, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
+use store_writer::{Escrow, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span, warn};
+use tracing::{Instrument, debug_span};
+use under_way::UnderWay;
 
 use crate::breaker::Breaker;
 use crate::config::{Config, Timing};
 use crate::crash_point::{self, Step};
-use crate::line;
 use crate::metrics;
 use crate::outage::Outages;
 use crate::outcome::Outcome;
@@ -138,6 +140,11 @@ impl Worker {
     /// As [`Worker::slot`], without waiting.
     pub(crate) fn try_slot(&self) -> Option<Slot> {
         self.window.try_enter()
+    }
+
+    /// Whether what can wait should: GHL does not answer as usual.
+    pub(crate) fn is_strained(&self) -> bool {
+        self.window.is_strained()
     }
 
     /// A place for an installation in doubt, if there is one.
@@ -386,7 +393,11 @@ impl Worker {
             return outcome;
         }
         match self.call(&begun, lease.since()).await {
-            Called::Answered(answer) => self.granted(&begun, &entry, *answer).await,
+            Called::Answered(answer) => {
+                // Not now: this process may have been stopped with the answer in its hand.
+                let well_at = begun.began_at;
+                self.granted(&begun, &entry, *answer, well_at).await
+            }
             Called::Failed(failure) => {
                 self.doubt(&begun, lease.since(), &failure);
                 let outcome = self.fail(&begun, &failure, None).await;
@@ -430,8 +441,14 @@ impl Worker {
         }
     }
 
-    /// Brings what GHL granted to the store.
-    async fn granted(&self, begun: &Begun, entry: &Entry, answer: Answer) -> Outcome {
+    /// Brings what GHL granted to the store. That it granted it says that it was well at `well_at`.
+    async fn granted(
+        &self,
+        begun: &Begun,
+        entry: &Entry,
+        answer: Answer,
+        well_at: Timestamp,
+    ) -> Outcome {
         crash_point::reached(Step::Answered);
         let grant = grant(begun, answer);
         let answer = Some(grant.seal(&self.writer.rings().refresh));
@@ -445,7 +462,7 @@ impl Worker {
         let outcome = self.commit(entry, &grant).await;
         self.open_calls.superseded(&begun.installation, &begun.link);
         self.window.succeeded();
-        self.outages.succeeded().await;
+        self.outages.succeeded(well_at).await;
         self.breaker.succeeded(begun.began_at).await;
         outcome
     }
@@ -471,91 +488,6 @@ enum Risk {
     Probe,
 }
 
-/// An installation among those under way, until it is dropped.
-struct UnderWay<'w> {
-    all: &'w Mutex<BTreeSet<InstallationId>>,
-    id: &'w InstallationId,
-}
-
-impl<'w> UnderWay<'w> {
-    fn begin(all: &'w Mutex<BTreeSet<InstallationId>>, id: &'w InstallationId) -> Option<Self> {
-        let is_first = lock(all).insert(id.clone());
-        // Not made where it is not the first: dropped, it would end the other's.
-        is_first.then(|| Self { all, id })
-    }
-}
-
-impl Drop for UnderWay<'_> {
-    fn drop(&mut self) {
-        lock(self.all).remove(self.id);
-    }
-}
-
-/// An answer that is for this installation, as far as it says.
-fn unless_foreign(begun: &Begun, answer: Answer) -> Result<Answer, Failure> {
-    let owner = Owner {
-        location: begun.location.as_ref().map(LocationId::as_str),
-        company: begun.company.as_ref().map(CompanyId::as_str),
-        user_type: begun.user_type.as_str(),
-    };
-    match owner.check(&answer) {
-        Ok(()) => Ok(answer),
-        Err(mismatch) => Err(Failure::Foreign {
-            mismatch,
-            answer: Box::new(answer),
-        }),
-    }
-}
-
-fn grant(begun: &Begun, answer: Answer) -> Grant {
-    line::lifetime(&begun.installation, answer.lifetime());
-    let lifetime = answer.lifetime().value;
-    Grant {
-        installation: begun.installation.clone(),
-        spent: begun.link.clone(),
-        access_token: answer.access_token,
-        refresh_token: answer
-            .refresh_token
-            .unwrap_or_else(|| begun.refresh_token.clone()),
-        expires_at: begun.began_at + lifetime,
-        lifetime,
-        scopes: answer.scope,
-    }
-}
-
-fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
-    match error {
-        // Nobody but a person can repair it.
-        WriteError::Unreadable { .. } | WriteError::Unwritable { .. } => {
-            line::unreadable(id, error);
-        }
-        WriteError::Unavailable(_)
-        | WriteError::Refused(_)
-        | WriteError::Contended(_)
-        | WriteError::Unknown(_)
-        | WriteError::Unconfirmed(_) => {
-            warn!(installation = %id, error = error as &dyn std::error::Error, "the store");
-        }
-    }
-    Outcome::Unavailable(error.to_string())
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_installation_is_under_way_once() {
-        let (all, id) = (Mutex::default(), InstallationId::random());
-        let first = UnderWay::begin(&all, &id).unwrap();
-        for _ in 0..2 {
-            assert!(UnderWay::begin(&all, &id).is_none());
-        }
-        drop(first);
-        assert!(UnderWay::begin(&all, &id).is_some());
-    }
 }

@@ -9,17 +9,31 @@ use store::Timestamp;
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 /// So many tokens in a row with an unknown fate, and none granted between, are an outage.
 pub(crate) const UNKNOWN_IN_A_ROW: u32 = 3;
-/// Between two new tokens that are risked to find out whether GHL is well, once it answers again.
-const PROBE_EVERY: Duration = Duration::from_secs(10);
+/// When a new token is risked to find out whether GHL is well, once it answers again.
+const FIRST_PROBE: Duration = Duration::from_secs(40);
+/// The same after one or several were risked in vain. An outage that is over is noticed within two minutes.
+const PROBE_EVERY: Duration = Duration::from_secs(110);
+/// From then on the pauses double: an outage that lasts must not cost a token every two minutes.
+const PROBES: u32 = 5;
 /// How long nothing new is risked where nothing is heard from the installations in doubt: the
 /// first time, and at most.
 const FIRST_RISK: Duration = Duration::from_secs(10 * 60);
 const LAST_RISK: Duration = Duration::from_secs(4 * 3600);
+/// Longer than the longest call.
+const TAKEN: Duration = Duration::from_secs(30);
 
-/// New tokens whose fate is unknown, since the last one that was granted.
+/// So many installations in a row whose token is refused for the first time, and none granted between:
+/// GHL is wrong, and not all these customers gone.
+pub(crate) const REFUSED_IN_A_ROW: u32 = 5;
+
+/// What happened to new tokens since the last one that was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outage {
+    /// Their fate is unknown.
     unknown: u32,
+    /// They were refused.
+    #[serde(default)]
+    refused: u32,
     /// The last of them.
     at: Timestamp,
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -38,10 +52,12 @@ struct Contained {
 
 impl Outage {
     /// The fate of one more new token is unknown.
-    pub(crate) fn after_unknown(known: Option<&Self>, now: Timestamp) -> Self {
+    pub(crate) fn after_unknown(known: Option<&Self>, began_at: Timestamp, now: Timestamp) -> Self {
         let unknown = known.map_or(0, |known| known.unknown).saturating_add(1);
         let contained = match known.and_then(|known| known.contained.as_ref()) {
-            // A probe failed, or a call that had begun before.
+            // The call had begun before.
+            Some(contained) if began_at < contained.since => Some(contained.clone()),
+            // A probe failed.
             Some(contained) => {
                 let risked = contained.risked.saturating_add(1);
                 Some(Contained {
@@ -59,16 +75,33 @@ impl Outage {
         };
         Self {
             unknown,
+            refused: known.map_or(0, |known| known.refused),
             at: now,
             contained,
         }
+    }
+
+    /// One more token is refused for the first time.
+    pub(crate) fn after_refusal(known: Option<&Self>, now: Timestamp) -> Self {
+        let refused = known.map_or(0, |known| known.refused).saturating_add(1);
+        Self {
+            unknown: known.map_or(0, |known| known.unknown),
+            refused,
+            at: now,
+            contained: known.and_then(|known| known.contained.clone()),
+        }
+    }
+
+    /// Whether GHL refuses whoever asks.
+    pub(crate) fn refuses_all(&self) -> bool {
+        self.refused >= REFUSED_IN_A_ROW
     }
 
     /// GHL answered clearly for an installation in doubt, or none is left to ask for: one new token
     /// may be risked. `None`: nothing changes.
     pub(crate) fn after_clear_answer(&self, now: Timestamp) -> Option<Self> {
         let contained = self.contained.as_ref()?;
-        let soon = now.max(self.at + PROBE_EVERY);
+        let soon = now.max(self.at + probe_after(contained.risked));
         (soon < contained.probe_at).then(|| {
             let mut next = self.clone();
             next.contained = Some(Contained {
@@ -88,7 +121,7 @@ impl Outage {
             let mut next = self.clone();
             next.contained = Some(Contained {
                 // If whoever took it dies with it, somebody else may after the longest call.
-                probe_at: now + 3 * PROBE_EVERY,
+                probe_at: now + TAKEN,
                 ..contained.clone()
             });
             next
@@ -111,6 +144,14 @@ impl Outage {
     }
 }
 
+fn probe_after(risked: u32) -> Duration {
+    match risked {
+        0 => FIRST_PROBE,
+        1 => 2 * FIRST_PROBE,
+        more => (PROBE_EVERY * 2_u32.pow(more.saturating_sub(PROBES).min(8))).min(LAST_RISK),
+    }
+}
+
 fn risk_after(risked: u32) -> Duration {
     (FIRST_RISK * 2_u32.pow(risked.min(8))).min(LAST_RISK)
 }
@@ -124,7 +165,7 @@ mod tests {
     fn after(count: u32) -> Outage {
         (0..count)
             .fold(None, |known, _| {
-                Some(Outage::after_unknown(known.as_ref(), NOW))
+                Some(Outage::after_unknown(known.as_ref(), NOW, NOW))
             })
             .unwrap()
     }
@@ -134,6 +175,29 @@ mod tests {
         assert!(!after(2).is_contained());
         assert!(after(3).is_contained());
         assert_eq!(after(5).contained_since(), Some(NOW));
+    }
+
+    #[test]
+    fn a_call_that_was_under_way_when_it_began_is_no_risk_that_failed() {
+        let (before, soon) = (NOW - FIRST_PROBE, NOW + FIRST_PROBE);
+        let next = Outage::after_unknown(Some(&after(3)), before, NOW + Duration::from_secs(5));
+        assert_eq!(next.contained, after(3).contained);
+        assert!(!next.is_ended_by(NOW, soon), "it counts as the last one");
+    }
+
+    #[test]
+    fn five_refusals_in_a_row_are_ghls_mistake_and_contain_nothing() {
+        let mut known = None;
+        for count in 1..=6 {
+            let next = Outage::after_refusal(known.as_ref(), NOW);
+            assert_eq!(next.refuses_all(), count >= 5);
+            assert!(!next.is_contained());
+            known = Some(next);
+        }
+        assert!(
+            known.unwrap().is_ended_by(NOW, NOW),
+            "by one that is granted"
+        );
     }
 
     #[test]
@@ -154,16 +218,29 @@ mod tests {
     #[test]
     fn one_new_token_is_risked_soon_after_a_clear_answer_and_else_after_ten_minutes() {
         let contained = after(3);
-        assert_eq!(contained.probe(NOW + PROBE_EVERY), None);
+        assert_eq!(contained.probe(NOW + FIRST_PROBE), None);
         assert!(contained.probe(NOW + FIRST_RISK).is_some());
         let answered = contained.after_clear_answer(NOW).unwrap();
         assert_eq!(answered.probe(NOW), None, "an answer of a moment ago");
-        let soon = NOW + PROBE_EVERY;
+        let soon = NOW + FIRST_PROBE;
         let taken = answered.probe(soon).unwrap();
         assert_eq!(taken.probe(soon), None, "one at a time");
-        let failed = Outage::after_unknown(Some(&taken), soon);
+        let failed = Outage::after_unknown(Some(&taken), soon, soon);
         assert_eq!(failed.probe(soon + FIRST_RISK), None, "it cost a token");
         assert_eq!(failed.contained_since(), Some(NOW));
+    }
+
+    #[test]
+    fn tokens_that_were_risked_in_vain_make_the_next_one_wait() {
+        let mut outage = after(3);
+        let mut pauses = Vec::new();
+        for _ in 0..8 {
+            let answered = outage.after_clear_answer(NOW).unwrap();
+            let probe_at = answered.contained.as_ref().unwrap().probe_at;
+            pauses.push(probe_at.since(NOW).as_secs());
+            outage = Outage::after_unknown(Some(&answered), NOW, NOW);
+        }
+        assert_eq!(pauses, [40, 80, 110, 110, 110, 110, 220, 440]);
     }
 
     #[test]

@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use store::InstallationId;
+use ghl::{Answer, Failure, Owner};
 use store::clock::Moment;
+use store::{CompanyId, InstallationId, LocationId};
 use store_writer::durable::DurableError;
 use store_writer::escrow::NoMajority;
 use store_writer::journal::{Entry, Standing};
-use store_writer::writer::Committed;
+use store_writer::writer::{Begun, Committed};
 use store_writer::{Grant, IntentId, WriteError};
 use tracing::{error, info, warn};
 
@@ -266,5 +267,37 @@ impl Worker {
     pub(crate) fn journal_failed(&self, error: &DurableError) {
         error!(%error, "the journal cannot be written: this broker stops");
         self.shutdown.fail();
+    }
+}
+
+/// An answer that is for this installation, as far as it says.
+pub(super) fn unless_foreign(begun: &Begun, answer: Answer) -> Result<Answer, Failure> {
+    let owner = Owner {
+        location: begun.location.as_ref().map(LocationId::as_str),
+        company: begun.company.as_ref().map(CompanyId::as_str),
+        user_type: begun.user_type.as_str(),
+    };
+    match owner.check(&answer) {
+        Ok(()) => Ok(answer),
+        Err(mismatch) => Err(Failure::Foreign {
+            mismatch,
+            answer: Box::new(answer),
+        }),
+    }
+}
+
+pub(super) fn grant(begun: &Begun, answer: Answer) -> Grant {
+    line::lifetime(&begun.installation, answer.lifetime());
+    let lifetime = answer.lifetime().value;
+    Grant {
+        installation: begun.installation.clone(),
+        spent: begun.link.clone(),
+        access_token: answer.access_token,
+        refresh_token: answer
+            .refresh_token
+            .unwrap_or_else(|| begun.refresh_token.clone()),
+        expires_at: begun.began_at + lifetime,
+        lifetime,
+        scopes: answer.scope,
     }
 }

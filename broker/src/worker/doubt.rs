@@ -144,14 +144,17 @@ impl Worker {
         if let Err(error) = self.journal.note(&entry).await {
             return self.journal_failed(&error);
         }
+        let well_at = again.began_at + since.elapsed();
         match self.call(&again, since).await {
-            Called::Answered(answer) => match self.granted(&again, &entry, *answer).await {
-                Outcome::Refreshed { .. } | Outcome::Journaled => {
-                    warn!(installation = %again.installation, broker = self.name,
+            Called::Answered(answer) => {
+                match self.granted(&again, &entry, *answer, well_at).await {
+                    Outcome::Refreshed { .. } | Outcome::Journaled => {
+                        warn!(installation = %again.installation, broker = self.name,
                         "an answer that was lost was repeated in time, outside the schedule");
+                    }
+                    _ => {}
                 }
-                _ => {}
-            },
+            }
             // What it means for the installation, the schedule finds out.
             Called::Failed(failure) => {
                 self.doubt(&again, since, &failure);

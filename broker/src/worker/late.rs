@@ -59,7 +59,9 @@ impl Worker {
         match answered {
             Some(Ok(answer)) => {
                 metrics::late_answer();
-                let outcome = self.granted(&begun, &entry, answer).await;
+                // GHL is slow, but it spends no token without an answer.
+                let well_at = self.outages.now();
+                let outcome = self.granted(&begun, &entry, answer, well_at).await;
                 match outcome {
                     Outcome::Refreshed { generation } => info!(installation = %id, %generation,
                         "an answer of GHL came late, and nothing is lost"),

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use ghl::Failure;
+use store::InstallationId;
+use store_writer::WriteError;
 use store_writer::installation::LastError;
 use store_writer::journal::Entry;
 use store_writer::protocol::{Refusal, Verdict};
@@ -11,7 +13,7 @@ use store_writer::writer::{Begun, GaveBack};
 use tracing::warn;
 
 use super::rescue::NotRescued;
-use super::{STEP_ASIDE, Worker, unavailable};
+use super::{STEP_ASIDE, Worker};
 use crate::line;
 use crate::outcome::{Attempt, FailureKind, Fate, Outcome, fate, judge};
 
@@ -36,6 +38,8 @@ impl Worker {
             refused_alone: self.breaker.refused_alone(begun.last_error.as_ref()),
             refused: begun.refused.as_ref(),
             is_outage: self.outages.is_contained(),
+            refuses_all: self.outages.refuses_all(),
+            is_serving: begun.expires_at.is_some_and(|end| end > begun.began_at),
         };
         let (kind, mut verdict) = judge(failure, attempt);
         verdict.late_reader = late_reader.map(str::to_owned);
@@ -46,7 +50,7 @@ impl Worker {
         let id = &begun.installation;
         let (kind, verdict) = match verdict.refusal {
             // Somebody may have a newer one than the one that was refused.
-            Refusal::Refused => match self.rescue(id).await {
+            Refusal::Refused | Refusal::Doubted => match self.rescue(id).await {
                 Ok(Some(generation)) => return Outcome::Refreshed { generation },
                 Ok(None) => (kind, verdict),
                 Err(unknown) => undecided(&verdict, &unknown),
@@ -109,10 +113,16 @@ impl Worker {
             Fate::Unknown => {
                 self.window.lost();
                 if is_new {
-                    self.outages.new_token_unknown().await;
+                    self.outages.new_token_unknown(begun.began_at).await;
                 }
             }
-            Fate::Answered => self.outages.clear_answer().await,
+            Fate::Answered => {
+                self.outages.clear_answer().await;
+                let is_first = is_new && begun.refused.is_none();
+                if is_first && matches!(failure, Failure::InvalidGrant(_)) {
+                    self.outages.new_token_refused().await;
+                }
+            }
             Fate::NotAsked => {}
         }
     }
@@ -176,4 +186,22 @@ fn undecided(verdict: &Verdict, unknown: &NotRescued) -> (FailureKind, Verdict) 
         late_reader: None,
     };
     (kind, verdict)
+}
+
+/// The outcome where the store does not take part.
+pub(super) fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
+    match error {
+        // Nobody but a person can repair it.
+        WriteError::Unreadable { .. } | WriteError::Unwritable { .. } => {
+            line::unreadable(id, error);
+        }
+        WriteError::Unavailable(_)
+        | WriteError::Refused(_)
+        | WriteError::Contended(_)
+        | WriteError::Unknown(_)
+        | WriteError::Unconfirmed(_) => {
+            warn!(installation = %id, error = error as &dyn std::error::Error, "the store");
+        }
+    }
+    Outcome::Unavailable(error.to_string())
 }
