@@ -20,6 +20,7 @@ mod leases;
 mod limits;
 mod metrics;
 mod outage;
+mod partitions;
 mod proxying;
 mod revocation;
 mod scale;

@@ -26,10 +26,7 @@ impl Topology for Cluster {
     }
 
     async fn start(ports: &[u16], secrets: &Secrets) -> Self {
-        let operator = Login {
-            user: "operator".to_owned(),
-            password: secrets.read("operator-password"),
-        };
+        let operator = secrets.operator();
         let buses: Vec<u16> = ports.iter().map(|_| port::free()).collect();
         let mut nodes = Vec::new();
         for (port, bus) in ports.iter().zip(&buses) {
@@ -123,14 +120,8 @@ impl Cluster {
 }
 
 async fn start_node(port: u16, bus: u16, secrets: &Secrets) -> Redis {
-    let (users, password) = (
-        secrets.file("store-users.acl"),
-        secrets.read("replica-password"),
-    );
-    let bus = bus.to_string();
-    let mut args = vec!["--aclfile", &users];
-    args.extend(["--masteruser", "replica", "--masterauth", &password]);
-    args.extend(["--repl-diskless-sync-delay", "0"]);
+    let (replicated, bus) = (secrets.replicated(), bus.to_string());
+    let mut args: Vec<&str> = replicated.iter().map(String::as_str).collect();
     args.extend(["--cluster-enabled", "yes", "--cluster-port", &bus]);
     args.extend([
         "--cluster-node-timeout",

@@ -52,6 +52,27 @@ impl Secrets {
         let text = std::fs::read_to_string(self.0.join(name)).expect(name);
         text.trim().to_owned()
     }
+
+    /// What a server of a store with replicas is told on its command line.
+    #[must_use]
+    pub fn replicated(&self) -> Vec<String> {
+        let (users, password) = (self.file("store-users.acl"), self.read("replica-password"));
+        let args = ["--aclfile", &users, "--masteruser", "replica"];
+        let more = ["--masterauth", &password, "--repl-diskless-sync-delay", "0"];
+        args.iter()
+            .chain(&more)
+            .map(|arg| (*arg).to_owned())
+            .collect()
+    }
+
+    /// The user for people at redis-cli.
+    #[must_use]
+    pub fn operator(&self) -> Login {
+        Login {
+            user: "operator".to_owned(),
+            password: self.read("operator-password"),
+        }
+    }
 }
 
 /// A store and lock nodes, and the URLs with which each service reaches them.
@@ -122,10 +143,7 @@ impl<T: Topology> Deployed<T> {
     /// The user for people at redis-cli.
     #[must_use]
     pub fn operator(&self) -> Login {
-        Login {
-            user: "operator".to_owned(),
-            password: self.secrets.read("operator-password"),
-        }
+        self.secrets.operator()
     }
 }
 

@@ -36,19 +36,37 @@ impl Member {
     /// # Panics
     /// When it does not get ready.
     pub async fn start(start: Start) -> Self {
+        let mut member = Self::new(start);
+        member.launch().await;
+        member
+    }
+
+    /// With ports of its own, and not started yet.
+    #[must_use]
+    pub fn new(start: Start) -> Self {
         let (public, internal) = (port::free(), port::free());
         let at = |port| format!("127.0.0.1:{port}");
         let start = start
             .env("EVERGREEN_LISTEN", at(public))
             .env("EVERGREEN_INTERNAL_LISTEN", at(internal));
-        let mut member = Self {
+        Self {
             address: at(public),
             internal: format!("http://{}", at(internal)),
             start,
             program: None,
-        };
-        member.launch().await;
-        member
+        }
+    }
+
+    /// The ports that it listens on.
+    ///
+    /// # Panics
+    /// Never: its addresses have one each.
+    #[must_use]
+    pub fn ports(&self) -> [u16; 2] {
+        [&self.address, &self.internal].map(|address| {
+            let port = address.rsplit(':').next().unwrap_or_default();
+            port.parse().expect("a port")
+        })
     }
 
     /// Starts it, with the data it had.
@@ -57,12 +75,7 @@ impl Member {
     /// When it does not get ready.
     pub async fn launch(&mut self) {
         self.spawn();
-        let port = self
-            .address
-            .rsplit(':')
-            .next()
-            .and_then(|port| port.parse().ok());
-        wait_for_port(port.expect("a port")).await;
+        wait_for_port(self.ports()[0]).await;
         let client = client::new();
         let url = format!("{}/readyz", self.internal);
         until(&format!("{url} to be ready"), READY_PATIENCE, || async {

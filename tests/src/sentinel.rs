@@ -11,7 +11,7 @@ use crate::wait::{holds, until};
 const SERVERS: usize = 3;
 const SENTINELS: usize = 3;
 /// What the Sentinels call the master.
-const NAME: &str = "store";
+pub(crate) const NAME: &str = "store";
 /// Sentinels on a machine that has too much to do pause for 30 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
@@ -37,10 +37,7 @@ impl Topology for Sentinel {
         let mut group = Self {
             servers: start_servers(servers, secrets).await,
             sentinels: sentinels.to_vec(),
-            operator: Login {
-                user: "operator".to_owned(),
-                password: secrets.read("operator-password"),
-            },
+            operator: secrets.operator(),
             _programs: Vec::new(),
             _scratch: scratch,
         };
@@ -120,22 +117,17 @@ impl Sentinel {
 }
 
 async fn start_servers(ports: &[u16], secrets: &Secrets) -> Vec<Redis> {
-    let (users, password) = (
-        secrets.file("store-users.acl"),
-        secrets.read("replica-password"),
-    );
+    let replicated = secrets.replicated();
     let master = ports[0].to_string();
     let mut servers = Vec::new();
     for port in ports {
-        let mut args = vec!["--aclfile", &users];
-        args.extend(["--masteruser", "replica", "--masterauth", &password]);
+        let mut args: Vec<&str> = replicated.iter().map(String::as_str).collect();
         args.extend([
             "--min-replicas-to-write",
             "1",
             "--min-replicas-max-lag",
             "2",
         ]);
-        args.extend(["--repl-diskless-sync-delay", "0"]);
         if *port != ports[0] {
             args.extend(["--replicaof", "127.0.0.1", &master]);
         }
@@ -146,20 +138,37 @@ async fn start_servers(ports: &[u16], secrets: &Secrets) -> Vec<Redis> {
 
 /// A Sentinel writes to its configuration, so each has a file of its own.
 async fn start_sentinel(port: u16, master: u16, secrets: &Secrets, scratch: &Scratch) -> Program {
-    let password = secrets.read("sentinel-password");
-    let file = scratch.join(&format!("sentinel-{port}.conf"));
-    let text = format!(
-        "port {port}\nbind 127.0.0.1\ndir {}\n\
-         sentinel monitor {NAME} 127.0.0.1 {master} 2\n\
-         sentinel auth-user {NAME} sentinel\nsentinel auth-pass {NAME} {password}\n\
-         sentinel down-after-milliseconds {NAME} 700\n\
-         sentinel failover-timeout {NAME} 3000\nsentinel parallel-syncs {NAME} 2\n",
-        scratch.path().display(),
-    );
-    std::fs::write(&file, text).expect("a file of our own");
-    // Debian has the program `redis-sentinel` in a package of its own; this is the same one.
-    let start = Start::new("redis-server").args(&[file.as_str(), "--sentinel"]);
-    let program = start.spawn();
+    let text = configuration("127.0.0.1", port, ("127.0.0.1", master), secrets);
+    let program = sentinel(&text, scratch, &port.to_string()).spawn();
     wait_for_port(port).await;
     program
+}
+
+/// A Sentinel with this configuration, under a name of its own in the directory.
+///
+/// # Panics
+/// When the configuration cannot be written.
+pub(crate) fn sentinel(text: &str, scratch: &Scratch, name: &str) -> Start {
+    let file = scratch.join(&format!("sentinel-{name}.conf"));
+    let directory = scratch.path().display();
+    std::fs::write(&file, format!("dir {directory}\n{text}")).expect("a file of our own");
+    // Debian has the program `redis-sentinel` in a package of its own; this is the same one.
+    Start::new("redis-server").args(&[file.as_str(), "--sentinel"])
+}
+
+/// A Sentinel's configuration: where it listens, and the master to begin with.
+pub(crate) fn configuration(
+    address: &str,
+    port: u16,
+    (master, master_port): (&str, u16),
+    secrets: &Secrets,
+) -> String {
+    let password = secrets.read("sentinel-password");
+    format!(
+        "port {port}\nbind {address}\n\
+         sentinel monitor {NAME} {master} {master_port} 2\n\
+         sentinel auth-user {NAME} sentinel\nsentinel auth-pass {NAME} {password}\n\
+         sentinel down-after-milliseconds {NAME} 700\n\
+         sentinel failover-timeout {NAME} 3000\nsentinel parallel-syncs {NAME} 2\n"
+    )
 }

@@ -17,6 +17,8 @@ use super::plan::{Plan, What};
 
 /// How long after the last fault everybody must be well again.
 const RECOVERED: Duration = Duration::from_secs(120);
+/// What one fault of GHL may cost, however many are due.
+const MOST_LOST: usize = 8;
 const EVERY: Duration = Duration::from_secs(4);
 /// A refresh may be under way at the very moment: it is looked at so many times more.
 const MORE_LOOKS: usize = 10;
@@ -81,7 +83,7 @@ impl Auditor<'_> {
         let faults = self.plan.faults.iter().zip(began);
         let each = faults.map(|(fault, began)| match &fault.what {
             // What was in flight, or followed before its fate was known.
-            What::Ghl(mood) if mood.loses_answers() && is_alone => began.window,
+            What::Ghl(mood) if mood.loses_answers() && is_alone => began.window.min(MOST_LOST),
             // Brokers that do not reach each other find out for themselves, and one that was stopped
             // comes back with a grant of before: to all others GHL seems to be well again.
             What::Ghl(mood) if mood.loses_answers() => 3 * began.window,

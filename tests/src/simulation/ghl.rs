@@ -40,6 +40,8 @@ pub(super) enum Mood {
     Hangs,
     /// Refuses so many times a token that is good.
     Refuses(u32),
+    /// Refuses every token.
+    RefusesAll,
     /// Grants, in a shape that has been seen in the wild.
     Odd(Shape),
     Overloaded {
@@ -57,6 +59,7 @@ impl Mood {
             Self::Hangs | Self::Odd(Shape::Unreadable) => true,
             Self::Slow(_)
             | Self::Refuses(_)
+            | Self::RefusesAll
             | Self::Odd(_)
             | Self::Overloaded { .. }
             | Self::Unreachable => false,
@@ -292,6 +295,7 @@ impl Ghl {
                 customer.refused += 1;
                 (quick, Came::Answer(answers::refusal()))
             }
+            Some(Mood::RefusesAll) => (quick, Came::Answer(answers::refusal())),
             Some(Mood::Odd(shape)) => {
                 let answer = self.grant(customer, token, now, Some(shape));
                 (quick, Came::Answer(answer))

@@ -209,6 +209,7 @@ impl Dice {
                 (Mood::Fails { status, is_spent }, self.between(5, 90))
             }
             5 => (Mood::Resets { is_spent }, self.between(5, 90)),
+            6 if self.below(3) == 0 => (Mood::RefusesAll, self.between(20, 90)),
             6 => {
                 let times = self.one_of(&[1, 1, 2]);
                 (Mood::Refuses(times), self.between(5, 50))
