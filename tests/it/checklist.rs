@@ -90,7 +90,7 @@ async fn the_checklist_passes() {
 async fn a_file_of_25_mb_is_uploaded_with_flat_memory() {
     const FILE: usize = 25_000_000;
     const GROWTH_KB: u64 = 8 * 1024;
-    let _alone = tests::alone().await;
+    let _load = tests::under_load().await;
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let url = format!(

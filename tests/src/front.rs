@@ -90,6 +90,15 @@ fn beside(name: &str) -> String {
     directory.join(name).display().to_string()
 }
 
+/// A connection that was just closed may still have the port.
+async fn listen(port: u16) -> TcpListener {
+    until("a free port", Duration::from_secs(20), || async {
+        let listener = TcpListener::bind(("127.0.0.1", port)).await;
+        listener.map_err(|error| error.to_string())
+    })
+    .await
+}
+
 /// Ends with its [`Front`].
 async fn serve(port: u16, upstream: String, mut doors: watch::Receiver<Door>) {
     loop {
@@ -98,8 +107,7 @@ async fn serve(port: u16, upstream: String, mut doors: watch::Receiver<Door>) {
         let listener = match door {
             Door::Shut => None,
             Door::Open | Door::Plain | Door::Stranger | Door::Dripping(_) => {
-                let listener = TcpListener::bind(("127.0.0.1", port)).await;
-                Some(listener.expect("a free port"))
+                Some(listen(port).await)
             }
         };
         loop {

@@ -31,15 +31,15 @@ use std::time::Duration;
 
 use tokio::sync::{Semaphore, SemaphorePermit};
 
-/// Runs a scenario without any other: two under load on two cores would measure each other.
+/// Runs a scenario under load: beside another one, or beside a few that mostly wait.
 ///
 /// # Panics
 /// Never: the semaphore is not closed.
-pub async fn alone() -> SemaphorePermit<'static> {
-    turns().acquire_many(TURNS).await.expect("never closed")
+pub async fn under_load() -> SemaphorePermit<'static> {
+    turns().acquire_many(TURNS / 2).await.expect("never closed")
 }
 
-/// Runs a scenario beside another one at most: for those that mostly wait.
+/// Runs a scenario of several processes that mostly waits.
 ///
 /// # Panics
 /// Never: the semaphore is not closed.
@@ -47,7 +47,8 @@ pub async fn beside() -> SemaphorePermit<'static> {
     turns().acquire().await.expect("never closed")
 }
 
-const TURNS: u32 = 2;
+/// Two cores take so many at once, and have time left.
+const TURNS: u32 = 6;
 
 fn turns() -> &'static Semaphore {
     static TURN: OnceLock<Semaphore> = OnceLock::new();

@@ -108,7 +108,7 @@ async fn an_installation_that_is_refused_alone_stops_nobody_else() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_wrong_client_secret_costs_a_fleet_one_call_per_pause() {
-    let _alone = tests::alone().await;
+    let _load = tests::under_load().await;
     let fleet = Fleet::start(&Shape {
         brokers: 3,
         lock_nodes: 3,

@@ -44,7 +44,7 @@ async fn burst(client: &Client, url: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_through_three_gateways_waits_and_nobody_else_does() {
-    let _alone = tests::alone().await;
+    let _load = tests::under_load().await;
     let fleet = Fleet::start(&Shape {
         brokers: 1,
         lock_nodes: 1,
