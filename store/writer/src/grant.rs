@@ -73,6 +73,13 @@ impl Grant {
         Fingerprint::of(&self.refresh_token)
     }
 
+    /// When the access token ends. It was granted before `now`: a later end was computed while the store's
+    /// clock was ahead.
+    #[must_use]
+    pub fn ends_at(&self, now: Timestamp) -> Timestamp {
+        self.expires_at.min(now + self.lifetime)
+    }
+
     /// The whole grant, sealed: what journals and alternates hold.
     ///
     /// # Panics

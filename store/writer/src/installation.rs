@@ -155,6 +155,13 @@ pub struct Installation {
 }
 
 impl Installation {
+    /// Whether its chain began with the consent of this name.
+    #[must_use]
+    pub fn is_of_consent(&self, name: &InstallationId) -> bool {
+        let chain = self.chain.as_ref();
+        chain.is_some_and(|chain| chain.consent == name.as_str())
+    }
+
     /// The link that a refresh would spend now; `None` where nothing can be refreshed.
     #[must_use]
     pub fn link(&self) -> Option<Link> {

@@ -105,7 +105,8 @@ impl StoreWriter {
         self.enrol_as(InstallationId::random(), enrolment).await
     }
 
-    /// As [`StoreWriter::enrol`]; a location or company that is new is given the id `fresh`.
+    /// As [`StoreWriter::enrol`]. A location or company that is new gets the id `fresh`, which also names
+    /// the consent: one that is stored already is left alone, since its token may be spent.
     ///
     /// # Errors
     /// As [`StoreWriter::enrol`].
@@ -114,10 +115,14 @@ impl StoreWriter {
         fresh: InstallationId,
         enrolment: &Enrolment,
     ) -> Result<InstallationId, WriteError> {
-        let id = self.name(fresh, enrolment).await?;
+        let id = self.name(fresh.clone(), enrolment).await?;
         let (written, revision) = self
             .decide_loaded(&id, |loaded| {
                 let earlier = match parse(&id, loaded) {
+                    Ok(Some(current)) if current.is_of_consent(&fresh) => {
+                        let stored = (current.access.generation, current.link());
+                        return Ok(Decision::Leave(stored));
+                    }
                     Ok(current) => current.as_ref().map(protocol::Earlier::of),
                     Err(error) => {
                         warn!(installation = %id, error = &error as &dyn std::error::Error,
@@ -130,7 +135,7 @@ impl StoreWriter {
                         Some(protocol::Earlier::of_fields(access, refresh, *now))
                     }
                 };
-                let next = self.enrolled(&id, earlier, enrolment, loaded.now);
+                let next = self.enrolled(&id, fresh.as_str(), earlier, enrolment, loaded.now);
                 let written = (next.access.generation, next.link());
                 Ok(Decision::Write(Box::new(next), written))
             })
@@ -159,7 +164,8 @@ impl StoreWriter {
                     return Decision::Leave(false);
                 }
                 let earlier = current.map(protocol::Earlier::of);
-                let next = self.enrolled(&id, earlier, enrolment, now);
+                let consent = InstallationId::random();
+                let next = self.enrolled(&id, consent.as_str(), earlier, enrolment, now);
                 Decision::Write(Box::new(next), true)
             })
             .await?;
@@ -296,6 +302,7 @@ impl StoreWriter {
     fn enrolled(
         &self,
         id: &InstallationId,
+        consent: &str,
         earlier: Option<protocol::Earlier>,
         enrolment: &Enrolment,
         now: Timestamp,
@@ -312,7 +319,7 @@ impl StoreWriter {
         let expires_at = refresh.and(enrolment.expires_at);
         let lifetime = enrolment.lifetime;
         let due = expires_at.map(|expiry| self.lead.due(expiry, lifetime, id.jitter_seed()));
-        protocol::enrol(id.clone(), earlier, enrolment, sealed, due, now)
+        protocol::enrol(id.clone(), consent, earlier, enrolment, sealed, due, now)
     }
 
     async fn decide_known<T>(

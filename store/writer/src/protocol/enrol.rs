@@ -44,12 +44,13 @@ pub fn generation_for(earlier: Option<Earlier>) -> Generation {
     earlier.map_or(Generation::FIRST, |known| known.generation.next())
 }
 
-/// A customer consented: a new chain begins, whatever was before.
+/// A customer consented: a new chain named `consent` begins, whatever was before.
 ///
 /// An intent or alternate of the former chain is dropped: GHL revoked that chain with the consent.
 #[must_use]
 pub fn enrol(
     id: InstallationId,
+    consent: &str,
     earlier: Option<Earlier>,
     enrolment: &Enrolment,
     sealed: SealedTokens,
@@ -58,7 +59,7 @@ pub fn enrol(
 ) -> Installation {
     let chain = match (&enrolment.refresh_token, sealed.refresh) {
         (Some(token), Some(sealed)) => Some(Chain {
-            consent: store::random::hex::<8>(),
+            consent: consent.to_owned(),
             fingerprint: Fingerprint::of(token),
             refresh_token: sealed,
         }),

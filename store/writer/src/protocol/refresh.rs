@@ -202,7 +202,7 @@ pub fn commit(
         let mut next = current.clone();
         next.access.token = tokens.access;
         next.access.generation = grant.spent.generation.next();
-        next.access.expires_at = Some(grant.expires_at);
+        next.access.expires_at = Some(grant.ends_at(now));
         next.access.lifetime = grant.lifetime;
         next.access.status = match current.access.status {
             Status::Revoked => Status::Revoked,
@@ -474,7 +474,7 @@ pub fn adopt(
     next.alternates.remove(&fingerprint);
     next.access.token = tokens.access;
     next.access.generation = refused.generation.next();
-    next.access.expires_at = Some(alternate.expires_at);
+    next.access.expires_at = Some(alternate.ends_at(now));
     next.access.lifetime = alternate.lifetime;
     next.chain = Some(Chain {
         consent: refused.consent.clone(),

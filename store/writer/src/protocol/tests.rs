@@ -32,6 +32,7 @@ pub(super) fn installed() -> Installation {
     };
     enrol(
         InstallationId::random(),
+        "consent",
         None,
         &enrolment,
         sealed,
@@ -442,4 +443,16 @@ fn a_token_is_not_sent_after_the_grace_while_another_broker_reads_a_late_answer(
     assert_eq!(closed.intent.as_ref().unwrap().late, None);
     let itself = begin(&told, attempt(intent("b1", after)), after);
     assert!(matches!(itself, Begin::Go { .. }), "after a restart");
+}
+
+#[test]
+fn a_token_that_was_granted_under_a_clock_that_was_ahead_ends_after_its_lifetime() {
+    let first = installed();
+    let (open, link) = begun(&first, intent("b1", NOW), NOW);
+    let ahead = Grant {
+        expires_at: NOW + 10 * LIFETIME,
+        ..grant(&first, link, "r2")
+    };
+    let next = applied(&open, &ahead);
+    assert_eq!(next.access.expires_at, Some(NOW + LIFETIME));
 }

@@ -328,9 +328,10 @@ impl StoreWriter {
     pub async fn commit(&self, grant: &Grant) -> Result<Committed, WriteError> {
         let id = &grant.installation;
         let seed = id.jitter_seed();
-        let due = self.lead.due(grant.expires_at, grant.lifetime, seed);
+        let due = |now| self.lead.due(grant.ends_at(now), grant.lifetime, seed);
         let tokens = self.seal(grant, grant.spent.generation.next());
         let decided = self.decide_known_revision(id, |current, now| {
+            let due = due(now);
             match protocol::commit(current, grant, tokens.clone(), due, now) {
                 Commit::Apply(next) => {
                     let applied = Committed::Applied {
@@ -350,7 +351,7 @@ impl StoreWriter {
             current,
             grant,
             tokens.clone(),
-            due,
+            due(now),
             now,
         ) {
             Commit::Duplicate | Commit::Kept => true,

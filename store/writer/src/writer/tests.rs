@@ -9,6 +9,7 @@ use store::{Generation, InstallationId, UserType};
 use super::*;
 use crate::backend::Schedule;
 use crate::backend::embedded::Embedded;
+use crate::consent::Consent;
 
 /// A store in a file, and the way past its writer.
 struct Bench {
@@ -90,6 +91,23 @@ async fn a_consent_replaces_a_record_that_cannot_be_read() {
         assert_eq!(installation.access.generation, generation, "{access:?}");
         assert!(installation.alternates.is_empty() && installation.due.is_some());
     }
+}
+
+#[tokio::test]
+async fn a_consent_that_is_stored_is_not_stored_again_even_if_the_broker_was_ahead() {
+    let bench = Bench::new();
+    let ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
+    let first = Consent::new(ahead, enrolment("L"));
+    let generation = async |consent: &Consent| {
+        let id = bench.writer.enrol_consent(consent).await.unwrap();
+        let read = bench.writer.load(&id).await.unwrap().unwrap();
+        read.installation.access.generation
+    };
+    assert_eq!(generation(&first).await, Generation::FIRST);
+    // Its token may be spent since.
+    assert_eq!(generation(&first).await, Generation::FIRST);
+    let second = Consent::new(ahead, enrolment("L"));
+    assert_eq!(generation(&second).await, Generation::FIRST.next());
 }
 
 #[tokio::test]

@@ -49,7 +49,7 @@ pub(crate) struct Intent {
     /// Ticks since the token may first have been spent.
     pub(crate) age: u8,
     pub(crate) is_repeat: bool,
-    /// Who still reads a late answer, and for how many ticks that is believed.
+    /// The broker that still reads a late answer, and the ticks until its note expires.
     pub(crate) reader: Option<(BrokerId, u8)>,
 }
 
@@ -233,7 +233,7 @@ impl Record {
         }
     }
 
-    /// What became of this record.
+    /// This record after a decision.
     fn with(&self, installation: &Installation) -> Self {
         let chain = installation.chain.as_ref().expect("never static");
         let kept = installation.alternates.values();

@@ -1,4 +1,4 @@
-//! What Redis answers, as what it means.
+//! Converts Redis replies and errors.
 
 use std::time::Duration;
 
@@ -24,7 +24,7 @@ pub(super) fn all<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, Writ
     answers.into_iter().collect()
 }
 
-/// What lies ahead where there are answers, if there are any.
+/// The upcoming schedule of all partitions that answered. An error if none did.
 pub(super) fn look_ahead(
     now: Timestamp,
     partitions: Vec<Result<Heads, WriteError>>,
