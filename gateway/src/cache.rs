@@ -57,9 +57,9 @@ pub(crate) trait Source: Send + Sync + 'static {
         key: &Self::Key,
     ) -> impl Future<Output = Result<Option<Self::Value>, Unavailable>> + Send;
 
-    /// Whether `new`, just read, takes the place of `held`.
-    fn supersedes(&self, _new: &Self::Value, _held: &Self::Value) -> bool {
-        true
+    /// The value to hold from now on: `new` was just read, `held` before.
+    fn choose(&self, new: Self::Value, _held: &Self::Value) -> Self::Value {
+        new
     }
 }
 
@@ -347,10 +347,8 @@ impl<S: Source> Inner<S> {
         self.is_away.store(false, Ordering::Relaxed);
         let mut shard = write(self.shard(key));
         let held = shard.slots.get(key).and_then(|slot| slot.value.as_ref());
-        if let (Some(new), Some(held)) = (&value, held)
-            && !self.source.supersedes(new, held)
-        {
-            value = Some(held.clone());
+        if let Some(held) = held {
+            value = value.map(|new| self.source.choose(new, held));
         }
         if has_ticket {
             let slot = Slot {

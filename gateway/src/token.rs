@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
+use store::clock::Moment;
 use store::{
     AccessRecord, Caller, CompanyId, Freshness, Generation, InstallationId, KeyHash, LocationId,
     ReadError, Status, Timestamp, TokenReader, UserType, freshness,
@@ -25,6 +26,8 @@ pub(crate) struct Token {
     pub(crate) generation: Generation,
     /// `None`: never.
     pub(crate) expires_at: Option<Timestamp>,
+    /// When it ends by this process's own clock, which nobody sets. The store's clock may be set back.
+    pub(crate) ends: Option<Moment>,
     pub(crate) lifetime: Duration,
     pub(crate) status: Status,
     pub(crate) user_type: UserType,
@@ -44,6 +47,7 @@ impl Token {
     pub(crate) fn new(
         id: &InstallationId,
         record: AccessRecord,
+        now: Timestamp,
         limits: &Limits,
     ) -> Result<Self, Unsendable> {
         let text = [SCHEME, record.token.expose_secret()].concat();
@@ -59,6 +63,9 @@ impl Token {
             bearer,
             generation: record.generation,
             expires_at: record.expires_at,
+            ends: record
+                .expires_at
+                .map(|expires_at| Moment::now() + expires_at.since(now)),
             lifetime: record.lifetime,
             status: record.status,
             user_type: record.user_type,
@@ -70,9 +77,23 @@ impl Token {
     }
 
     pub(crate) fn freshness(&self, now: Timestamp) -> Freshness {
-        match self.expires_at {
+        match self.left(now) {
             None => Freshness::Fresh,
-            Some(expires_at) => freshness::of(expires_at, self.lifetime, now),
+            Some(left) => freshness::of(now + left, self.lifetime, now),
+        }
+    }
+
+    /// How long it still lives, by the store's clock and by this process's; `None`: for ever.
+    pub(crate) fn left(&self, now: Timestamp) -> Option<Duration> {
+        let told = self.expires_at?.since(now);
+        let own = self.ends?.since(Moment::now());
+        Some(told.min(own))
+    }
+
+    /// The same token, read before, may have ended earlier than it would now.
+    fn ends_no_later_than(&mut self, held: &Self) {
+        if self.generation == held.generation {
+            self.ends = self.ends.zip(held.ends).map(|(new, held)| new.min(held));
         }
     }
 
@@ -106,7 +127,8 @@ impl Source for Tokens {
 
     async fn read(&self, id: &InstallationId) -> Result<Option<Arc<Token>>, Unavailable> {
         let record = self.reader.access(id).await?;
-        let token = record.map(|record| Token::new(id, record, &self.limits));
+        let now = self.reader.now();
+        let token = record.map(|record| Token::new(id, record, now, &self.limits));
         token
             .transpose()
             .map(|token| token.map(Arc::new))
@@ -118,8 +140,15 @@ impl Source for Tokens {
 
     /// A lower generation comes from a store that has rolled back, or lags: what it says is older.
     /// Only an expired token gives way, so that a chain which starts over is followed again.
-    fn supersedes(&self, new: &Arc<Token>, held: &Arc<Token>) -> bool {
-        new.generation >= held.generation || held.freshness(self.reader.now()) == Freshness::Expired
+    fn choose(&self, mut new: Arc<Token>, held: &Arc<Token>) -> Arc<Token> {
+        let is_older = new.generation < held.generation;
+        if is_older && held.freshness(self.reader.now()) != Freshness::Expired {
+            return held.clone();
+        }
+        if let Some(new) = Arc::get_mut(&mut new) {
+            new.ends_no_later_than(held);
+        }
+        new
     }
 }
 
@@ -197,6 +226,10 @@ pub(crate) mod tests {
 
     /// A location's token that expires in 24 h.
     pub(crate) fn token() -> Token {
+        token_read_at(Timestamp::from_millis(0))
+    }
+
+    fn token_read_at(now: Timestamp) -> Token {
         let id = "install_00112233445566778899aabb".parse().unwrap();
         let record = AccessRecord {
             token: "secret".into(),
@@ -209,7 +242,20 @@ pub(crate) mod tests {
             user_type: UserType::Location,
             scopes: String::new(),
         };
-        Token::new(&id, record, &Limits::new(Queued::new())).unwrap()
+        Token::new(&id, record, now, &Limits::new(Queued::new())).unwrap()
+    }
+
+    #[test]
+    fn a_store_clock_that_is_set_back_makes_no_token_live_longer() {
+        let late = Timestamp::from_millis(86_399_000);
+        let held = token_read_at(late);
+        assert_eq!(held.freshness(late), Freshness::Expired);
+        let set_back = Timestamp::from_millis(0);
+        assert_eq!(held.freshness(set_back), Freshness::Expired);
+        let mut read_again = token_read_at(set_back);
+        assert_eq!(read_again.freshness(set_back), Freshness::Fresh);
+        read_again.ends_no_later_than(&held);
+        assert_eq!(read_again.freshness(set_back), Freshness::Expired);
     }
 
     #[test]

@@ -50,13 +50,6 @@ impl Core {
     }
 }
 
-impl Token {
-    /// How long it still lives; `None`: for ever.
-    fn left(&self, now: Timestamp) -> Option<Duration> {
-        self.expires_at.map(|expires_at| expires_at.since(now))
-    }
-}
-
 #[derive(Serialize)]
 struct Body<'t> {
     #[serde(serialize_with = "exposed")]

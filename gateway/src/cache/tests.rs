@@ -38,8 +38,8 @@ impl Source for Fake {
         Ok(value)
     }
 
-    fn supersedes(&self, new: &u64, held: &u64) -> bool {
-        new >= held
+    fn choose(&self, new: u64, held: &u64) -> u64 {
+        new.max(*held)
     }
 }
 
