@@ -21,6 +21,8 @@ const INSTALLATIONS: &str = "evergreen_installations";
 /// New tokens that may be in flight at once: see [`crate::window`].
 pub(crate) const WINDOW: &str = "evergreen_refresh_window";
 const CONTAINED: &str = "evergreen_refresh_contained";
+/// Whether GHL refuses whoever asks.
+const REFUSES_ALL: &str = "evergreen_refresh_refused_for_all";
 const LATE_ANSWERS: &str = "evergreen_late_answers_total";
 const RECOVERED: &str = "evergreen_refresh_recovered_total";
 const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
@@ -75,6 +77,10 @@ pub(crate) fn describe() {
         CONTAINED,
         "1 while no new refresh token is spent because GHL leaves open whether it spends them"
     );
+    describe_gauge!(
+        REFUSES_ALL,
+        "1 while GHL refuses the refresh tokens of everybody in a row"
+    );
     describe_counter!(
         LATE_ANSWERS,
         "Answers of GHL that came after the broker had stopped to wait"
@@ -88,6 +94,7 @@ pub(crate) fn describe() {
         counter!(RECOVERED, "was" => from.as_str()).absolute(0);
     }
     gauge!(CONTAINED).set(0.0);
+    gauge!(REFUSES_ALL).set(0.0);
     describe_counter!(
         STORE_ERRORS,
         "Times the store gave no answer, by what was asked"
@@ -148,6 +155,10 @@ pub(crate) fn record(outcome: &Outcome, took: Duration) {
         | Outcome::Unknown => return,
     };
     counter!(REFRESHES, "outcome" => label).increment(1);
+}
+
+pub(crate) fn refuses_all(refuses_all: bool) {
+    gauge!(REFUSES_ALL).set(if refuses_all { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn contained(is_contained: bool) {

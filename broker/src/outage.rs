@@ -203,6 +203,7 @@ impl Outages {
         let refuses_all = next.as_ref().is_some_and(Outage::refuses_all);
         let known = std::mem::replace(&mut self.state().known, next);
         let refused_all = known.as_ref().is_some_and(Outage::refuses_all);
+        metrics::refuses_all(refuses_all);
         if refuses_all && !refused_all {
             error!(
                 "GHL refuses the refresh tokens of {REFUSED_IN_A_ROW} installations in a row: nobody \

@@ -219,7 +219,7 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind, Ve
             Refusal::Unspent,
             backoff(attempt),
         ),
-        // Not one of many is given up for what GHL tells all of them.
+        // GHL refuses everybody: this refusal is probably wrong.
         Failure::InvalidGrant(_) if is_doubtful(attempt) => {
             (FailureKind::Suspect, Refusal::Doubted, Duration::ZERO)
         }

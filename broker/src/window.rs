@@ -1,6 +1,6 @@
-//! How many refreshes are in flight at once. What GHL does to one of them it may do to all, so the
-//! window is small until GHL has proved well, and shrinks as soon as answers are lost. While GHL takes
-//! unusually long, or just lost an answer, nothing that can wait is started at all.
+//! Limits the refreshes in flight, since one outage of GHL may cost all of them. The window is small at
+//! first, grows with successes, and is halved when an answer is lost. While GHL is slow, and shortly
+//! after a lost answer, the scheduler starts nothing.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -12,7 +12,7 @@ use tokio::time::{Instant, sleep};
 
 use crate::metrics::WINDOW;
 
-/// What may be lost before anybody knows that GHL is not well.
+/// The initial size, and the most that a broker loses in a quiet hour.
 pub(crate) const START: usize = 4;
 /// An answer that takes longer may never come: nothing that can wait is started.
 const SLOW: Duration = Duration::from_millis(500);

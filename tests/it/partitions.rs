@@ -17,7 +17,7 @@ use tests::wait::{holds, until};
 use tokio::time::Instant;
 
 const SPLIT: Duration = Duration::from_secs(60);
-/// What GHL accepts is well again two minutes after a fault at the latest.
+/// Two minutes after a fault, every installation that GHL accepts is well again.
 const WELL_AGAIN: Duration = Duration::from_secs(120);
 const INSTALLATIONS: usize = 30;
 

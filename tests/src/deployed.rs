@@ -53,7 +53,7 @@ impl Secrets {
         text.trim().to_owned()
     }
 
-    /// What a server of a store with replicas is told on its command line.
+    /// Command-line arguments of a server in a store with replicas.
     #[must_use]
     pub fn replicated(&self) -> Vec<String> {
         let (users, password) = (self.file("store-users.acl"), self.read("replica-password"));

@@ -112,8 +112,8 @@ impl Hosts {
              ip link set host{number} up && ip link set host{number} master whole"
         );
         shell(&self.switch, &link).await;
-        // Who is asked for is known beforehand: a split then looks as it does beyond a router, and not
-        // like a host that is known to be away.
+        // Permanent neighbour entries make packets vanish in a split, as they do beyond a router.
+        // Otherwise connecting would fail with "no route to host".
         let others = (0..count).filter(|other| *other != number);
         let neighbours = others.map(|other| {
             let (address, link) = (Self::address(other), link_address(other));

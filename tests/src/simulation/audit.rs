@@ -17,7 +17,7 @@ use super::plan::{Plan, What};
 
 /// How long after the last fault everybody must be well again.
 const RECOVERED: Duration = Duration::from_secs(120);
-/// What one fault of GHL may cost, however many are due.
+/// The most installations that one fault of GHL may cost.
 const MOST_LOST: usize = 8;
 const EVERY: Duration = Duration::from_secs(4);
 /// A refresh may be under way at the very moment: it is looked at so many times more.
