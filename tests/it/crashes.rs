@@ -41,7 +41,7 @@ async fn a_broker_that_is_stopped_at_any_step_past_its_lease() {
 }
 
 async fn every_case(heading: &str, strike: Strike) {
-    let _beside = tests::beside().await;
+    let _load = tests::under_load().await;
     let cases = read_table(heading, strike);
     assert_eq!(
         cases.len(),

@@ -104,6 +104,10 @@ async fn a_store_that_is_away_at_the_start_is_checked_when_it_comes() {
     let broker = Broker::over(&format!("redis://127.0.0.1:{port}"), "http://127.0.0.1:1");
     let program = broker.start.spawn();
     broker.until_ready(503, "a safe store").await;
+    // A store that comes while the broker still starts ends it.
+    program
+        .wait_for_line(&["the store is away"], PATIENCE)
+        .await;
     let redis = Redis::start_at(port, &EVICTING).await;
     broker.until_ready(503, "maxmemory-policy noeviction").await;
     broker

@@ -75,7 +75,6 @@ impl Member {
     /// When it does not get ready.
     pub async fn launch(&mut self) {
         self.spawn();
-        wait_for_port(self.ports()[0]).await;
         let client = client::new();
         let url = format!("{}/readyz", self.internal);
         until(&format!("{url} to be ready"), READY_PATIENCE, || async {
@@ -85,6 +84,7 @@ impl Member {
             holds(is_ready, (status, self.log()))
         })
         .await;
+        wait_for_port(self.ports()[0]).await;
     }
 
     /// Starts it, and does not wait for it.

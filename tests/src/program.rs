@@ -307,7 +307,7 @@ impl Program {
 pub async fn wait_for_port(port: u16) {
     until(
         &format!("a listener on port {port}"),
-        Duration::from_secs(20),
+        Duration::from_secs(60),
         || async {
             let connected = tokio::net::TcpStream::connect(("127.0.0.1", port)).await;
             wait::holds(connected.is_ok(), connected.err())

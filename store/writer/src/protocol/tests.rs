@@ -32,7 +32,7 @@ pub(super) fn installed() -> Installation {
     };
     enrol(
         InstallationId::random(),
-        "consent",
+        InstallationId::random().as_str(),
         None,
         &enrolment,
         sealed,
