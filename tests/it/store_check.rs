@@ -106,7 +106,7 @@ async fn a_store_that_is_away_at_the_start_is_checked_when_it_comes() {
     broker.until_ready(503, "a safe store").await;
     // A store that comes while the broker still starts ends it.
     program
-        .wait_for_line(&["the store is away"], PATIENCE)
+        .wait_for_line(&["the broker serves"], PATIENCE)
         .await;
     let redis = Redis::start_at(port, &EVICTING).await;
     broker.until_ready(503, "maxmemory-policy noeviction").await;
