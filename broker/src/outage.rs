@@ -6,8 +6,8 @@
 //! when GHL is well again. The first success ends it for all. An access token that expires meanwhile
 //! is let expire: calls fail during the outage, and the installation survives.
 //!
-//! The same record counts first refusals. If GHL refuses whoever asks, it is wrong: nobody is given up
-//! for it whose access token is good ([`crate::outcome`]).
+//! The same record counts first refusals. If GHL refuses everybody, it is probably wrong: then no
+//! installation with a good access token is given up ([`crate::outcome`]).
 //!
 //! If GHL answers clearly but grants nothing to those in doubt, one new token at a time finds out.
 //! If nothing is heard of them at all, one is risked after ten minutes, and then more and more

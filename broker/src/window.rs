@@ -176,8 +176,8 @@ impl State {
                 .is_some_and(|at| now.duration_since(at) < AFTER_LOSS)
     }
 
-    /// A window that was full grows by one place with each round of successes. What GHL stops to answer
-    /// costs as many installations as there are places, so they are not to outrun what GHL has proved.
+    /// A window that was full grows by one place with each round of successes. An outage costs
+    /// as many installations as there are places, so the window must not grow faster than GHL proves well.
     /// Ten thousand that are overdue are refreshed within 140 rounds all the same.
     ///
     /// One that was not full says nothing of what GHL can take. It shrinks: what it held in a busy hour is

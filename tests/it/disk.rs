@@ -31,15 +31,8 @@ impl OnSmallDisk {
         let at = |port| format!("127.0.0.1:{port}");
         let start = Start::evergreen(&["up"])
             .args(&["--listen", &at(public), "--internal-listen", &at(internal)])
-            .args(&["--data-dir", &disk.join("data")])
-            .env("GHL_CLIENT_ID", "sandbox-client")
-            .env("GHL_CLIENT_SECRET", "sandbox-secret")
-            .env("GHL_API_URL", &sandbox.url)
-            .env(
-                "GHL_AUTHORIZE_URL",
-                format!("{}/v2/oauth/chooselocation", sandbox.url),
-            );
-        let start = disk.run(start);
+            .args(&["--data-dir", &disk.join("data")]);
+        let start = disk.run(sandbox.as_ghl_of(start));
         let program = start.spawn();
         wait_for_port(public).await;
         Self {

@@ -1,5 +1,5 @@
 //! The network between the servers of the store is split for a minute. Each side has a broker, and both
-//! reach GHL and the lock nodes. What the losing side had confirmed, Redis throws away.
+//! reach GHL and the lock nodes. Redis throws away the confirmed writes of the losing side.
 
 use std::time::Duration;
 
@@ -86,14 +86,8 @@ async fn start_broker<T: Split>(
         .env("EVERGREEN_LOCK_URLS_FILE", store.file("lock-urls"))
         .env("EVERGREEN_BROKER_NAME", name)
         .env("EVERGREEN_DATA_DIR", scratch.join(name))
-        .env("EVERGREEN_TOKEN_TIMEOUT", "2s")
-        .env("GHL_CLIENT_ID", "sandbox-client")
-        .env("GHL_CLIENT_SECRET", "sandbox-secret")
-        .env("GHL_API_URL", &sandbox.url)
-        .env(
-            "GHL_AUTHORIZE_URL",
-            format!("{}/v2/oauth/chooselocation", sandbox.url),
-        );
+        .env("EVERGREEN_TOKEN_TIMEOUT", "2s");
+    let start = sandbox.as_ghl_of(start);
     let locks = store.locks.iter().map(|lock| lock.port());
     let ghl = sandbox.url.rsplit(':').next().unwrap().parse().unwrap();
     let served: Vec<u16> = locks.chain([ghl]).collect();

@@ -1,5 +1,5 @@
-//! Hosts on a network that can be split: each is a network namespace of its own, wired to a bridge. What
-//! goes from one side of a split to the other vanishes, as in a real network; nobody is told.
+//! Hosts on a network that can be split: each is a network namespace of its own, wired to a bridge.
+//! Packets between the sides of a split vanish silently, as in a real network.
 
 use std::time::Duration;
 

@@ -44,6 +44,19 @@ impl Sandbox {
         }
     }
 
+    /// The program, with this sandbox as GHL.
+    #[must_use]
+    pub fn as_ghl_of(&self, start: Start) -> Start {
+        start
+            .env("GHL_CLIENT_ID", "sandbox-client")
+            .env("GHL_CLIENT_SECRET", "sandbox-secret")
+            .env("GHL_API_URL", &self.url)
+            .env(
+                "GHL_AUTHORIZE_URL",
+                format!("{}/v2/oauth/chooselocation", self.url),
+            )
+    }
+
     /// The process, where it is one of its own.
     #[must_use]
     pub fn program(&self) -> Option<&Program> {

@@ -9,11 +9,11 @@ use store::Timestamp;
 const CLOCK_STEP: Duration = Duration::from_secs(60);
 /// So many tokens in a row with an unknown fate, and none granted between, are an outage.
 pub(crate) const UNKNOWN_IN_A_ROW: u32 = 3;
-/// When a new token is risked to find out whether GHL is well, once it answers again.
+/// How long after the last unknown outcome the first new token is risked, once GHL answers again.
 const FIRST_PROBE: Duration = Duration::from_secs(40);
-/// The same after one or several were risked in vain. An outage that is over is noticed within two minutes.
+/// The pause after two were risked in vain. The end of an outage is noticed within two minutes.
 const PROBE_EVERY: Duration = Duration::from_secs(110);
-/// From then on the pauses double: an outage that lasts must not cost a token every two minutes.
+/// After so many the pauses double: a long outage must not cost a token every two minutes.
 const PROBES: u32 = 5;
 /// How long nothing new is risked where nothing is heard from the installations in doubt: the
 /// first time, and at most.
@@ -26,7 +26,7 @@ const TAKEN: Duration = Duration::from_secs(30);
 /// GHL is wrong, and not all these customers gone.
 pub(crate) const REFUSED_IN_A_ROW: u32 = 5;
 
-/// What happened to new tokens since the last one that was granted.
+/// Outcomes of new tokens since the last one that was granted.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) struct Outage {
     /// Their fate is unknown.
