@@ -24,6 +24,8 @@ use report::Measured;
 const LIFETIME: &str = "24h";
 /// After the start of the brokers: connections open, the first work is found.
 const WARM_UP: Duration = Duration::from_secs(2);
+/// A window grows within some 2,000 refreshes.
+const GROWTH_PATIENCE: Duration = Duration::from_secs(10);
 /// How often memory is looked at.
 const LOOK_EVERY: Duration = Duration::from_millis(500);
 const BACKLOG_PATIENCE: Duration = Duration::from_secs(600);
@@ -106,10 +108,13 @@ async fn measure(args: &Args, installations: u64) -> Measured {
         broker.launch().await;
     }
 
-    if args.picture == Picture::Steady {
-        nothing_due(&bed).await;
+    match args.picture {
+        Picture::Steady => {
+            nothing_due(&bed).await;
+            sleep(WARM_UP).await;
+        }
+        Picture::CatchUp => windows_grown(&brokers, args.concurrency).await,
     }
-    sleep(WARM_UP).await;
     let from = Timestamp::of_this_machine();
     let first = Reading::take(&bed, &brokers).await;
     let mut last = first.clone();
@@ -154,6 +159,17 @@ async fn start_brokers(bed: &Bed, args: &Args) -> Vec<Member> {
         brokers.push(bed.broker(&name, &settings).await);
     }
     brokers
+}
+
+/// Until then the brokers spend few tokens at once on purpose.
+async fn windows_grown(brokers: &[Member], concurrency: usize) {
+    for broker in brokers {
+        until("the window to have grown", GROWTH_PATIENCE, || async {
+            let window = meter::window(broker).await;
+            holds(window >= concurrency as u64, window)
+        })
+        .await;
+    }
 }
 
 /// What fell due while the fleet was seeded is no part of a steady state.

@@ -108,10 +108,19 @@ fn programs(brokers: &[Member]) -> impl Iterator<Item = &Program> {
 }
 
 async fn refreshes(broker: &Member) -> u64 {
+    metric(broker, r#"evergreen_refresh_total{outcome="refreshed"}"#).await
+}
+
+/// How many refreshes the broker may have in flight.
+pub(super) async fn window(broker: &Member) -> u64 {
+    metric(broker, "evergreen_refresh_window").await
+}
+
+/// 0 until the broker has something to report.
+async fn metric(broker: &Member, series: &str) -> u64 {
     let url = format!("{}/metrics", broker.internal);
     let (_, metrics) = client::get(&client::new(), &url).await;
-    let series = r#"evergreen_refresh_total{outcome="refreshed"} "#;
     let metrics = metrics.as_str().unwrap_or_default();
-    let value = metrics.lines().find_map(|line| line.strip_prefix(series));
-    value.and_then(|value| value.parse().ok()).unwrap_or(0)
+    let of_series = |line: &str| Some(line.strip_prefix(series)?.trim().parse().ok()?);
+    metrics.lines().find_map(of_series).unwrap_or(0)
 }
