@@ -18,7 +18,6 @@ pub mod relay;
 pub mod sandbox;
 pub mod scratch;
 pub mod sentinel;
-pub mod simulation;
 pub mod small_disk;
 pub mod split_store;
 pub mod up;

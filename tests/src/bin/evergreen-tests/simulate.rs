@@ -6,7 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::Instant;
 
-use tests::simulation::{Plan, Report, Rules, run};
+use simulation::{Plan, Report, Rules, run};
 
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {

@@ -121,6 +121,6 @@ async fn metric(broker: &Member, series: &str) -> u64 {
     let url = format!("{}/metrics", broker.internal);
     let (_, metrics) = client::get(&client::new(), &url).await;
     let metrics = metrics.as_str().unwrap_or_default();
-    let of_series = |line: &str| Some(line.strip_prefix(series)?.trim().parse().ok()?);
+    let of_series = |line: &str| line.strip_prefix(series)?.trim().parse().ok();
     metrics.lines().find_map(of_series).unwrap_or(0)
 }
