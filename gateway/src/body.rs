@@ -108,8 +108,6 @@ pub(crate) enum Outgoing {
 pub(crate) enum Broken {
     #[error("it is longer than {limit} bytes")]
     TooLarge { limit: u64 },
-    #[error("it has another length than was said")]
-    Length,
     #[error("the caller broke it off")]
     Caller(#[source] axum::Error),
 }

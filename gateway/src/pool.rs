@@ -22,6 +22,7 @@ use crate::body::Outgoing;
 use crate::connector::Connector;
 use crate::headers::Sent;
 use crate::locked;
+use http1::Released;
 
 /// Shorter than what common servers and balancers allow an idle connection, so that it is almost
 /// always we who close it, and no request is sent into a closing one.
@@ -92,9 +93,9 @@ pub(crate) enum NoAnswer {
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
-    Http1(#[from] http1::Error),
-    #[error(transparent)]
-    Http2(#[from] hyper::Error),
+    Http(#[from] hyper::Error),
+    #[error("it changed the protocol, which nobody asked for")]
+    Upgrade,
 }
 
 /// A call that has failed.
@@ -189,7 +190,9 @@ impl Pool {
     ) -> Result<Response<Incoming>, Failed> {
         let response = connection.call(request, &self.host, body).await?;
         Ok(response.map(|mut body| {
-            self.take_back(&mut body);
+            if body.is_over() {
+                self.take_back(&mut body);
+            }
             Incoming::Http1(body, Arc::clone(self))
         }))
     }
@@ -198,11 +201,14 @@ impl Pool {
         locked(&self.idle).take()
     }
 
+    /// Once an answer was read to its end.
     fn take_back(&self, body: &mut http1::Incoming) {
-        if let Some(connection) = body.give_back() {
-            locked(&self.idle).put(connection);
-        } else if let Some(connection) = body.take_unfinished() {
-            tokio::spawn(timeout(UNFINISHED_TIMEOUT, connection.finish()));
+        match body.take_connection() {
+            Some(Released::Idle(connection)) => locked(&self.idle).put(connection),
+            Some(Released::Unfinished(connection)) => {
+                tokio::spawn(timeout(UNFINISHED_TIMEOUT, connection.finish()));
+            }
+            None => {}
         }
     }
 
@@ -214,7 +220,7 @@ impl Pool {
             locked(&self.shared).keep(&shared);
             return Ok(Connection::Shared(shared));
         }
-        Ok(Connection::Own(http1::Connection::new(stream)))
+        Ok(Connection::Own(http1::Connection::new(stream).await?))
     }
 }
 
@@ -253,12 +259,14 @@ impl http_body::Body for Incoming {
     ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
         match self.get_mut() {
             Self::Http1(body, pool) => {
-                let data = ready!(body.poll_data(context));
+                let frame = ready!(body.poll_frame(context));
                 // Not when its caller has all of it: the other side is done with it now.
-                pool.take_back(body);
-                Poll::Ready(data.map(|data| Ok(Frame::data(data?))))
+                if frame.is_none() || body.is_over() {
+                    pool.take_back(body);
+                }
+                Poll::Ready(frame.map(|frame| Ok(frame?)))
             }
-            Self::Http2(body) => Pin::new(body).poll_frame(context).map_err(Error::Http2),
+            Self::Http2(body) => Pin::new(body).poll_frame(context).map_err(Error::Http),
         }
     }
 

@@ -16,7 +16,7 @@ use crate::config::Config;
 use crate::connector::Connector;
 use crate::error::Error;
 use crate::path::Base;
-use crate::pool::{self, NoAnswer, Outbound, Pool, http1};
+use crate::pool::{self, NoAnswer, Outbound, Pool};
 
 /// Whom we talk to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -131,7 +131,8 @@ impl Upstream {
                     Some(_) | None => Kind::Unreachable,
                 }
             }
-            NoAnswer::Broken(pool::Error::Http1(http1::Error::Malformed(_))) => Kind::Malformed,
+            NoAnswer::Broken(pool::Error::Upgrade) => Kind::Malformed,
+            NoAnswer::Broken(pool::Error::Http(reason)) if reason.is_parse() => Kind::Malformed,
             NoAnswer::Broken(reason) => match cause::<Broken>(reason) {
                 Some(_) => return Error::BodyBroke,
                 None => Kind::Broken,

@@ -2,8 +2,7 @@
 //! logged and measured, when it is ready, how it stops, and how it listens.
 
 pub mod config;
-pub mod http1;
-mod http2;
+mod http;
 pub mod listen;
 pub mod ops;
 pub mod readiness;

@@ -2,6 +2,7 @@
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -15,8 +16,8 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::http::Server;
 use crate::shutdown::Shutdown;
-use crate::{http1, http2};
 
 /// How long a connection may be idle between two requests. Longer than the 90 s after which common
 /// clients drop one, so that it is the client who closes and no request crosses our closing.
@@ -56,7 +57,7 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 /// Answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// What it says of an answer's connection, and of chunks, does not count.
+    /// The answer has no header about its connection or its transfer coding.
     fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
 
     /// How long it may take until a caller has all of an answer.
@@ -109,7 +110,7 @@ pub(crate) async fn accept(
 
 /// The connections of one runtime.
 pub(crate) struct Connections<H> {
-    handler: H,
+    server: Arc<Server<H>>,
     stop: CancellationToken,
     open: TaskTracker,
 }
@@ -117,7 +118,7 @@ pub(crate) struct Connections<H> {
 impl<H: Handler> Connections<H> {
     pub(crate) fn new(handler: H) -> Self {
         Self {
-            handler,
+            server: Arc::new(Server::new(handler)),
             stop: CancellationToken::new(),
             open: TaskTracker::new(),
         }
@@ -128,20 +129,17 @@ impl<H: Handler> Connections<H> {
     }
 
     pub(crate) fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + use<H> {
-        let handler = self.handler.clone();
+        let server = Arc::clone(&self.server);
         let stop = self.stop.clone();
         let is_open = self.open.token();
-        // In a box: the tasks around it hold it twice, where it begins and where it runs.
+        // Boxed, since the tasks around it would hold it twice: where it begins and where it runs.
         Box::pin(async move {
             let _is_open = is_open;
-            if let Some(stream) = http1::connection::serve(stream, &handler, &stop).await {
-                // Rare, so it shall not make the future of every connection larger.
-                Box::pin(http2::serve(stream, handler, stop)).await;
-            }
+            server.serve(stream, &stop).await;
         })
     }
 
-    /// Waits for what is in flight, and closes what is idle.
+    /// Finishes what is in flight, and closes what is idle.
     pub(crate) async fn finished(self) {
         self.stop.cancel();
         self.open.close();
@@ -185,8 +183,6 @@ fn advice(address: SocketAddr, reason: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;

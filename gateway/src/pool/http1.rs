@@ -1,303 +1,183 @@
-//! HTTP/1.1 with one other side, within the task of whoever calls: write the request, read the answer.
-//!
-//! hyper's client serves a connection in a task of its own. A request, its answer and the answer's
-//! body then cross between two tasks, and that was a fifth of a gateway's instructions.
-
-mod head;
+//! HTTP/1.1 with one other side. hyper's connection is polled by the task of the call: in a task of its own
+//! a request, its answer and the answer's body would cross between two tasks.
 
 use std::future::{Future, poll_fn};
-use std::io;
 use std::pin::{Pin, pin};
-use std::task::{Context, Poll, Waker, ready};
+use std::task::{Context, Poll, Waker};
 
-use bytes::{Bytes, BytesMut};
-use http::{HeaderValue, Method, Response};
-use http_body::{Body as _, SizeHint};
-use hyper_util::rt::TokioIo;
-use service::http1::{Coding, Framing, Malformed, Message, Names, Unsent};
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::client::conn::http1::{self, SendRequest};
 use service::listen::BUFFER_BYTES;
-use tokio::io::{AsyncRead, ReadBuf};
 use tokio::task::coop::unconstrained;
-use tokio_util::io::poll_read_buf;
 
-use super::{Failed, Outbound};
-use crate::body::{Broken, Outgoing};
-use crate::connector;
-use head::Head;
-
-/// Room for the first read of an answer, in bytes: a head and what most bodies have.
-const FIRST_READ_BYTES: usize = 8 * 1024;
-
-/// With less room a read is not worth its call.
-const LEAST_READ_BYTES: usize = 1024;
+use super::{Error, Failed, Outbound};
+use crate::body::Outgoing;
+use crate::connector::Stream;
+use crate::headers::strip_hop_by_hop;
 
 /// A connection, for one call at a time.
 #[derive(Debug)]
 pub(super) struct Connection {
-    stream: TokioIo<connector::Stream>,
-    request: Message<Outgoing>,
-    /// What has come and was not used yet: nothing, between two calls.
-    read: BytesMut,
-    names: Names,
-    /// How much the next read takes at most.
-    room: usize,
+    requests: SendRequest<Outgoing>,
+    /// `None` once it has ended.
+    driver: Option<http1::Connection<Stream, Outgoing>>,
 }
 
 /// The body of an answer.
 #[derive(Debug)]
 pub(crate) struct Incoming {
-    /// `None` once it has been given back, or has failed.
+    body: hyper::body::Incoming,
+    /// `None` once it has been given back.
     connection: Option<Box<Connection>>,
-    framing: Framing,
-    is_kept: bool,
-    /// It says that the request was not taken.
+    /// It says that the request was not accepted.
     is_refusal: bool,
 }
 
-/// Why an answer did not come, or not to its end.
-#[derive(Debug, thiserror::Error)]
-pub(crate) enum Error {
-    #[error("the connection failed")]
-    Io(#[from] io::Error),
-    #[error("the connection was closed before the end of the answer")]
-    Closed,
-    #[error("that is no answer in HTTP/1.1: {0}")]
-    Malformed(#[from] Malformed),
-    #[error("the request's body failed")]
-    Body(#[from] Broken),
-}
-
 impl Connection {
-    pub(super) fn new(stream: connector::Stream) -> Box<Self> {
-        Box::new(Self {
-            stream: TokioIo::new(stream),
-            request: Message::default(),
-            read: BytesMut::new(),
-            names: Names::default(),
-            room: FIRST_READ_BYTES,
-        })
+    pub(super) async fn new(stream: Stream) -> hyper::Result<Box<Self>> {
+        let handshake = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .handshake(stream);
+        let (requests, driver) = handshake.await?;
+        Ok(Box::new(Self {
+            requests,
+            driver: Some(driver),
+        }))
     }
 
     /// Sends the request and waits for the head of its answer.
     pub(super) async fn call(
         mut self: Box<Self>,
-        request: Outbound<'_>,
+        outbound: Outbound<'_>,
         host: &HeaderValue,
         body: Outgoing,
     ) -> Result<Response<Incoming>, Failed> {
-        self.request = message(request, host, body);
-        let answered = poll_fn(|context| self.poll_call(request.method, context)).await;
-        match answered {
-            Ok(head) => {
-                let body = Incoming {
+        let request = request(outbound, host, body);
+        let mut answering = pin!(self.requests.try_send_request(request));
+        let answered = poll_fn(|context| {
+            Self::drive(&mut self.driver, context);
+            // Nobody but this task makes progress, so nobody has to wake it.
+            answering
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+        });
+        match answered.await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Failed {
+                error: Error::Upgrade,
+                unsent: None,
+            }),
+            Ok(mut response) => {
+                strip_hop_by_hop(response.headers_mut());
+                let status = response.status();
+                Ok(response.map(|body| Incoming {
+                    body,
                     connection: Some(self),
-                    framing: head.framing,
-                    is_kept: head.is_kept,
-                    is_refusal: head.is_refusal(),
-                };
-                Ok(head.into_response(body))
+                    is_refusal: status.is_client_error() || status.is_server_error(),
+                }))
             }
-            Err(error) => {
-                let unsent = self.take_unsent();
-                Err(Failed {
-                    error: error.into(),
-                    unsent,
-                })
-            }
+            Err(mut failed) => Err(Failed {
+                unsent: failed.take_message().map(Request::into_body),
+                error: failed.into_error().into(),
+            }),
         }
     }
 
     /// Sends the rest of a request that was answered already.
-    pub(super) async fn finish(mut self: Box<Self>) {
-        // Nobody waits for the outcome.
-        let _ = poll_fn(|context| self.poll_send(context)).await;
+    pub(super) async fn finish(self: Box<Self>) {
+        let Self { requests, driver } = *self;
+        drop(requests);
+        if let Some(driver) = driver {
+            // Nobody waits for the outcome.
+            let _ = driver.await;
+        }
     }
 
-    /// Whether it can take a call: the other side has neither closed it nor sent what nobody asked
-    /// for.
+    /// Whether it can take a call: the other side has neither closed it nor sent what nobody asked for.
     pub(super) fn is_open(&mut self) -> bool {
-        let stream = &mut self.stream;
-        // What a task has no time left to look at is no open connection.
-        let reading = pin!(unconstrained(poll_fn(|context| {
-            let mut byte = [0];
-            Pin::new(&mut *stream).poll_read(context, &mut ReadBuf::new(&mut byte))
+        // A task that has used up its budget would see every connection as open.
+        let looking = pin!(unconstrained(poll_fn(|context| {
+            Self::drive(&mut self.driver, context);
+            Poll::Ready(())
         })));
-        let mut context = Context::from_waker(Waker::noop());
-        reading.poll(&mut context).is_pending()
+        let _ = looking.poll(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.requests.is_ready()
     }
 
-    fn poll_call(
-        &mut self,
-        method: &Method,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Head, Error>> {
-        let mut failure = None;
-        if !self.request.is_sent() {
-            match self.poll_send(context) {
-                Poll::Ready(Err(Error::Body(broken))) => return Poll::Ready(Err(broken.into())),
-                // Who closes without having read all may have said why.
-                Poll::Ready(Err(error)) => failure = Some(error),
-                Poll::Ready(Ok(())) | Poll::Pending => {}
-            }
+    fn drive(driver: &mut Option<http1::Connection<Stream, Outgoing>>, context: &mut Context<'_>) {
+        // Its error goes to the call that is waiting.
+        if let Some(running) = driver
+            && Pin::new(running).poll(context).is_ready()
+        {
+            *driver = None;
         }
-        match (self.poll_head(method, context), failure) {
-            (Poll::Ready(Err(_)), Some(failure)) => Poll::Ready(Err(failure)),
-            (Poll::Pending, Some(failure)) if !self.request.has_begun() => {
-                Poll::Ready(Err(failure))
-            }
-            // Where the other side is gone, there will be something to read soon: its answer or its end.
-            (head, _) => head,
-        }
-    }
-
-    fn poll_head(
-        &mut self,
-        method: &Method,
-        context: &mut Context<'_>,
-    ) -> Poll<Result<Head, Error>> {
-        loop {
-            if !self.read.is_empty()
-                && let Some(head) = head::parse(&mut self.read, method, &mut self.names)?
-            {
-                return Poll::Ready(Ok(head));
-            }
-            if ready!(self.poll_read(context))? == 0 {
-                return Poll::Ready(Err(Error::Closed));
-            }
-        }
-    }
-
-    /// How many bytes came; none at the end.
-    fn poll_read(&mut self, context: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        // What is left of the last room is used up: pieces of an answer that comes in drips would each
-        // keep a whole one.
-        if self.read.capacity() - self.read.len() < LEAST_READ_BYTES {
-            self.read.reserve(self.room);
-        }
-        let stream = Pin::new(&mut self.stream);
-        let count = ready!(poll_read_buf(stream, context, &mut self.read))?;
-        if count >= self.room {
-            self.room = BUFFER_BYTES;
-        }
-        Poll::Ready(Ok(count))
-    }
-
-    fn poll_send(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Error>> {
-        let stream = Pin::new(&mut self.stream);
-        let sent = ready!(self.request.poll_send(stream, context));
-        Poll::Ready(sent.map_err(|unsent| match unsent {
-            Unsent::Io(reason) => reason.into(),
-            Unsent::Body(broken) => broken.into(),
-            Unsent::Length => Broken::Length.into(),
-        }))
-    }
-
-    /// The request's body, where no byte of the request was sent.
-    fn take_unsent(&mut self) -> Option<Outgoing> {
-        if self.request.has_begun() {
-            return None;
-        }
-        let (held, body) = self.request.take_body();
-        Some(body.unwrap_or(Outgoing::Held(held)))
     }
 }
 
-/// The request as it is sent.
-fn message(request: Outbound<'_>, host: &HeaderValue, body: Outgoing) -> Message<Outgoing> {
-    let coding = coding(&body, request.method);
-    let mut head = BytesMut::new();
-    head::write(&mut head, request, host, coding);
-    match body {
-        // With its head, in one piece.
-        Outgoing::Held(bytes) => Message::new(head, coding, bytes, None),
-        stream @ Outgoing::Stream { .. } => Message::new(head, coding, Bytes::new(), Some(stream)),
+fn request(outbound: Outbound<'_>, host: &HeaderValue, body: Outgoing) -> Request<Outgoing> {
+    let mut headers = HeaderMap::with_capacity(EXPECTED_HEADERS);
+    headers.insert(HOST, host.clone());
+    outbound.headers.for_each(|name, value| {
+        headers.append(name, value.clone());
+    });
+    let expects_body = matches!(*outbound.method, Method::POST | Method::PUT | Method::PATCH);
+    if expects_body && body.is_end_stream() {
+        // RFC 9110, 8.6. hyper does not say it of an empty body.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
+    let mut request = Request::new(body);
+    *request.method_mut() = outbound.method.clone();
+    *request.uri_mut() = outbound.uri.clone();
+    *request.headers_mut() = headers;
+    request
 }
 
-fn coding(body: &Outgoing, method: &Method) -> Coding {
-    let length = body.size_hint().exact();
-    match length {
-        // Where a body is usual, to have none is said: RFC 9110, 8.6.
-        Some(0) if !matches!(*method, Method::POST | Method::PUT | Method::PATCH) => {
-            Coding::Nothing
-        }
-        Some(length) => Coding::Length(length),
-        None => Coding::Chunks,
-    }
-}
+/// Enough for most requests.
+const EXPECTED_HEADERS: usize = 16;
 
 impl Incoming {
-    pub(super) fn poll_data(
+    pub(super) fn poll_frame(
         &mut self,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Bytes, Error>>> {
-        let polled = self.poll(context);
-        if let Poll::Ready(Some(Err(_))) = polled {
-            self.connection = None;
-        }
-        polled
-    }
-
-    fn poll(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Bytes, Error>>> {
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut unwoken = Context::from_waker(Waker::noop());
+        // hyper reads on only after it was asked for more.
+        let before = Pin::new(&mut self.body).poll_frame(&mut unwoken);
         let Some(connection) = &mut self.connection else {
-            return Poll::Ready(None);
+            return before;
         };
-        // An answer may begin before its request has ended.
-        if !connection.request.is_sent()
-            && let Poll::Ready(Err(_)) = connection.poll_send(context)
-        {
-            // As if it were sent: there is nothing more to do about it.
-            connection.request = Message::default();
-            self.is_refusal = true;
-            self.is_kept = false;
+        if before.is_ready() {
+            return before;
         }
-        loop {
-            if let Some(data) = self.framing.next(&mut connection.read)? {
-                return Poll::Ready(Some(Ok(data)));
-            }
-            if self.framing.is_over() {
-                return Poll::Ready(None);
-            }
-            if ready!(connection.poll_read(context))? == 0 {
-                let is_whole = self.framing.closed();
-                return Poll::Ready((!is_whole).then_some(Err(Error::Closed)));
-            }
-        }
+        Connection::drive(&mut connection.driver, context);
+        Pin::new(&mut self.body).poll_frame(&mut unwoken)
     }
 
     pub(super) fn is_over(&self) -> bool {
-        self.framing.is_over()
+        self.body.is_end_stream()
     }
 
     pub(super) fn size_hint(&self) -> SizeHint {
-        self.framing.size_hint()
+        self.body.size_hint()
     }
 
-    /// The connection, once the answer is over, if it can take another call.
-    pub(super) fn give_back(&mut self) -> Option<Box<Connection>> {
-        let connection = self.connection.as_ref()?;
-        let is_free = self.is_kept
-            && self.framing.is_over()
-            && connection.request.is_sent()
-            && connection.read.is_empty();
-        if !is_free {
-            return None;
-        }
+    /// The connection, once nobody reads from it any more.
+    pub(super) fn take_connection(&mut self) -> Option<Released> {
         let mut connection = self.connection.take()?;
-        connection.room = FIRST_READ_BYTES;
-        connection.read = BytesMut::new();
-        Some(connection)
-    }
-
-    /// The connection, once the answer is over, if the request is not: who was answered before it had
-    /// all may want the rest all the same.
-    pub(super) fn take_unfinished(&mut self) -> Option<Box<Connection>> {
-        let connection = self.connection.as_ref()?;
-        let is_unfinished =
-            !self.is_refusal && self.framing.is_over() && !connection.request.is_sent();
-        is_unfinished.then(|| self.connection.take())?
+        if connection.is_open() {
+            return Some(Released::Idle(connection));
+        }
+        // The other side may want the rest of a request that it has accepted.
+        let is_unfinished = connection.driver.is_some() && !self.is_refusal;
+        is_unfinished.then_some(Released::Unfinished(connection))
     }
 }
 
-#[cfg(test)]
-mod tests;
+/// A connection whose answer was read to its end.
+pub(super) enum Released {
+    Idle(Box<Connection>),
+    /// Its request is still being sent.
+    Unfinished(Box<Connection>),
+}

@@ -2,7 +2,6 @@
 
 mod answers;
 mod ends;
-mod heads;
 mod server;
 
 use std::time::Duration;

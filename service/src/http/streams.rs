@@ -1,93 +1,34 @@
-//! HTTP/2 with callers, as hyper speaks it, with bounds of its own.
+//! Runs the requests of HTTP/2, each in a task of its own, and ends those whose answer nobody reads.
 
 use std::cell::OnceCell;
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::task::Poll;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
-use hyper::body::Incoming;
 use hyper::rt::Executor;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::task_local;
 use tokio::time::{Instant, Sleep, sleep_until};
-use tokio_util::sync::CancellationToken;
-use tracing::debug;
-
-use crate::listen::{BUFFER_BYTES, Handler, IDLE_TIMEOUT};
-
-/// As many requests at once as a connection may have. More than the hundred below which RFC 9113,
-/// 6.5.2, advises not to go.
-const MAX_STREAMS: u32 = 200;
-
-/// How long a head may be, as with HTTP/1.1, and how much of a body may come before it is read, in
-/// bytes: so much for each round trip, 3 MB/s with 20 ms to a caller.
-const BUFFER: u32 = BUFFER_BYTES as u32;
-
-/// Room for all bodies that are read late, so that they stop no other of their connection.
-const CONNECTION_WINDOW: u32 = MAX_STREAMS * BUFFER;
-
-/// Serves until the caller closes the connection, or `stop` comes; what is in flight is finished
-/// first.
-pub(crate) async fn serve(
-    stream: impl AsyncRead + AsyncWrite + Unpin,
-    handler: impl Handler,
-    stop: CancellationToken,
-) {
-    let exchanges = Exchanges {
-        patience: handler.answer_timeout(),
-    };
-    let service = service_fn(move |request: Request<Incoming>| {
-        let handler = handler.clone();
-        async move {
-            let response = handler.handle(request.map(Body::new)).await;
-            let _ = ANSWERED.with(|answered| answered.set(Instant::now()));
-            Ok::<_, Infallible>(response)
-        }
-    });
-    let mut http2 = http2::Builder::new(exchanges);
-    http2
-        .timer(TokioTimer::new())
-        .keep_alive_interval(IDLE_TIMEOUT)
-        .max_concurrent_streams(MAX_STREAMS)
-        .initial_stream_window_size(BUFFER)
-        .initial_connection_window_size(CONNECTION_WINDOW)
-        .max_send_buf_size(BUFFER_BYTES)
-        .max_header_list_size(BUFFER);
-    let mut connection = pin!(http2.serve_connection(TokioIo::new(stream), service));
-    let served = tokio::select! {
-        served = &mut connection => served,
-        () = stop.cancelled() => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
-        }
-    };
-    if let Err(reason) = served {
-        debug!(%reason, "a connection ended early");
-    }
-}
 
 task_local! {
     /// When the request that a task is about was answered.
     static ANSWERED: OnceCell<Instant>;
 }
 
-/// Runs each request, and the sending of its answer, in a task. hyper waits without an end for who does
-/// not read, and what the answer keeps is kept.
-#[derive(Clone)]
-struct Exchanges {
-    patience: Duration,
+/// Notes that the request of this task was answered. With HTTP/1.1 there is no such task.
+pub(super) fn note_answer() {
+    let _ = ANSWERED.try_with(|answered| answered.set(Instant::now()));
 }
 
-impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Exchanges {
+/// An executor for hyper, which would wait for ever while a caller reads nothing.
+#[derive(Debug, Clone)]
+pub(super) struct Streams {
+    pub(super) answer_timeout: Duration,
+}
+
+impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     fn execute(&self, exchange: F) {
-        let sent_in_time = sent_in_time(exchange, self.patience);
+        let sent_in_time = sent_in_time(exchange, self.answer_timeout);
         tokio::spawn(ANSWERED.scope(OnceCell::new(), sent_in_time));
     }
 }
@@ -113,20 +54,22 @@ async fn sent_in_time(exchange: impl Future<Output = ()>, patience: Duration) {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
     use std::net::{Ipv4Addr, SocketAddr};
     use std::sync::Arc;
 
-    use axum::body::to_bytes;
-    use axum::http::{Response, StatusCode};
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, Response, StatusCode};
     use futures_util::{StreamExt, stream};
     use hyper::client::conn::http2::{Builder, SendRequest};
-    use hyper_util::rt::TokioExecutor;
+    use hyper_util::rt::{TokioExecutor, TokioIo};
     use tokio::net::TcpStream;
     use tokio::sync::Notify;
     use tokio::time::timeout;
 
     use super::*;
-    use crate::listen::{ANSWER_TIMEOUT, bind, serve};
+    use crate::http::MAX_STREAMS;
+    use crate::listen::{ANSWER_TIMEOUT, BUFFER_BYTES, Handler, bind, serve};
     use crate::shutdown::Shutdown;
 
     const SOON: Duration = Duration::from_secs(10);

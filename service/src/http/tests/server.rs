@@ -83,10 +83,6 @@ impl Handler for Obedient {
                     .insert("content-length", "5".parse().unwrap());
                 short
             }
-            "/broken" => {
-                let broken = Err::<Bytes, _>(io::Error::other("broken"));
-                Response::new(Body::from_stream(stream::iter([broken])))
-            }
             "/torn" => {
                 let torn = [Ok(Bytes::from("ab")), Err(io::Error::other("torn"))];
                 Response::new(Body::from_stream(stream::iter(torn)))
@@ -118,7 +114,7 @@ fn status(status: u16) -> Response<Body> {
 pub(super) struct Server {
     address: SocketAddr,
     pub(super) entered: Arc<Entered>,
-    _shutdown: Shutdown,
+    pub(super) shutdown: Shutdown,
 }
 
 impl Server {
@@ -132,7 +128,7 @@ impl Server {
         Self {
             address,
             entered,
-            _shutdown: shutdown,
+            shutdown,
         }
     }
 

@@ -1,5 +1,7 @@
 //! Who stops first, and what the other still gets.
 
+use std::time::Duration;
+
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
@@ -19,7 +21,7 @@ async fn who_sends_all_before_reading_gets_the_answer() {
         stream.shutdown().await.unwrap();
         let answer = rest(stream).await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
-        assert!(head.ends_with("\r\nconnection: close"), "{head}");
+        assert!(head.contains("\r\nconnection: close"), "{head}");
         assert!(body == path || body.len() == LARGE, "{}", body.len());
     }
 }
@@ -48,31 +50,21 @@ async fn who_sends_after_waiting_in_vain_gets_the_answer() {
 #[tokio::test]
 async fn for_a_caller_who_is_gone_nothing_goes_on() {
     let server = Server::start().await;
-    for sent in [
-        "GET /hang HTTP/1.1\r\nHost: h\r\n\r\n",
-        // What it wanted besides does not hide its end.
-        "GET /hang HTTP/1.1\r\nHost: h\r\n\r\nGET /more HTTP/1.1\r\nHost: h\r\n\r\n",
-    ] {
-        let stream = server.send(sent).await;
-        server.entered.hanging.wait_for_one().await;
-        drop(stream);
-        server.entered.dropped.wait_for_one().await;
-    }
+    let stream = server.send("GET /hang HTTP/1.1\r\nHost: h\r\n\r\n").await;
+    server.entered.hanging.wait_for_one().await;
+    drop(stream);
+    server.entered.dropped.wait_for_one().await;
 }
 
 #[tokio::test(start_paused = true)]
 async fn who_says_nothing_for_long_is_left() {
     let server = Server::start().await;
-    for (begun, patience, expected) in [
-        ("", IDLE_TIMEOUT, ""),
-        ("GET / HT", HEAD_TIMEOUT, "HTTP/1.1 408 Request Timeout\r\n"),
-    ] {
+    for (begun, patience) in [("", IDLE_TIMEOUT), ("GET / HT", HEAD_TIMEOUT)] {
         let since = Instant::now();
         let mut stream = server.send(begun).await;
         let mut answer = String::new();
         stream.read_to_string(&mut answer).await.unwrap();
-        assert!(answer.starts_with(expected), "{answer}");
-        assert_eq!(answer.is_empty(), expected.is_empty(), "{answer}");
+        assert_eq!(answer, "");
         let waited = since.elapsed();
         assert!((patience..patience + SOON).contains(&waited), "{waited:?}");
     }
@@ -114,4 +106,17 @@ async fn who_does_not_read_is_not_waited_for() {
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer).await;
     assert!(answer.len() < LARGE, "{read:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stop_drops_half_a_head_after_a_second() {
+    let server = Server::start().await;
+    let mut stream = server.send("GET / HTTP/1.1\r\nHo").await;
+    let stopped = Instant::now();
+    server.shutdown.start();
+    assert!(server.shutdown.finished(SOON).await);
+    assert!(stopped.elapsed() <= Duration::from_millis(1100));
+    let mut answer = String::new();
+    let _ = stream.read_to_string(&mut answer).await;
+    assert_eq!(answer, "");
 }

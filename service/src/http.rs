@@ -1,0 +1,119 @@
+//! Serves a connection: HTTP/1.1, or HTTP/2 with prior knowledge. hyper speaks both; this adds limits of time,
+//! a close that lets the last answer arrive, and checks of what hyper accepts.
+
+mod activity;
+mod check;
+mod exchange;
+mod stream;
+mod streams;
+#[cfg(test)]
+mod tests;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::sync::Arc;
+use std::task::{Poll, ready};
+
+use axum::http::Request;
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use hyper_util::server::conn::auto::Builder;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::debug;
+
+use crate::listen::{BUFFER_BYTES, Handler, IDLE_TIMEOUT};
+use activity::Activity;
+use stream::Stream;
+use streams::Streams;
+
+/// How many requests a connection of HTTP/2 may have in flight. RFC 9113, 6.5.2, advises to allow at least
+/// a hundred.
+const MAX_STREAMS: u32 = 200;
+
+/// How long a head may be with HTTP/2, and how much of a body may arrive before it is read, in bytes: 3 MB/s
+/// with 20 ms to a caller.
+const STREAM_WINDOW: u32 = BUFFER_BYTES as u32;
+
+/// Room for all bodies that are read late, so that they stop no other of their connection.
+const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
+
+/// Serves connections with one handler.
+pub(crate) struct Server<H> {
+    handler: H,
+    builder: Builder<Streams>,
+}
+
+impl<H: Handler> Server<H> {
+    pub(crate) fn new(handler: H) -> Self {
+        let mut builder = Builder::new(Streams {
+            answer_timeout: handler.answer_timeout(),
+        });
+        builder
+            .http1()
+            // Ours covers it, and an idle connection, too.
+            .header_read_timeout(None)
+            .max_buf_size(BUFFER_BYTES);
+        builder
+            .http2()
+            .timer(TokioTimer::new())
+            .keep_alive_interval(IDLE_TIMEOUT)
+            .max_concurrent_streams(MAX_STREAMS)
+            .initial_stream_window_size(STREAM_WINDOW)
+            .initial_connection_window_size(CONNECTION_WINDOW)
+            .max_send_buf_size(BUFFER_BYTES)
+            .max_header_list_size(STREAM_WINDOW);
+        Self { handler, builder }
+    }
+
+    /// Serves until the caller closes the connection, a time limit is over, or `stop` comes. After a stop the
+    /// requests in flight are finished.
+    pub(crate) async fn serve(&self, tcp: TcpStream, stop: &CancellationToken) {
+        let activity = Arc::new(Activity::new());
+        let service = service_fn(|request: Request<Incoming>| {
+            let (handler, activity) = (self.handler.clone(), Arc::clone(&activity));
+            async move {
+                let response = exchange::answer(request, &handler, activity).await;
+                streams::note_answer();
+                Ok::<_, Infallible>(response)
+            }
+        });
+        let stream = TokioIo::new(Stream::new(tcp, Arc::clone(&activity)));
+        let mut connection = pin!(self.builder.serve_connection(stream, service));
+        let mut stopped = pin!(stop.cancelled());
+        let mut stopped_at = None;
+        let mut timer = pin!(sleep_until(Instant::now() + IDLE_TIMEOUT));
+        let served = poll_fn(|context| {
+            if let Poll::Ready(served) = connection.as_mut().poll(context) {
+                return Poll::Ready(Some(served));
+            }
+            if stopped_at.is_none() && stopped.as_mut().poll(context).is_ready() {
+                stopped_at = Some(Instant::now());
+                connection.as_mut().graceful_shutdown();
+                if let Poll::Ready(served) = connection.as_mut().poll(context) {
+                    return Poll::Ready(Some(served));
+                }
+            }
+            // A timer that is set for each request would cost more than all of this.
+            while let Some(deadline) = activity.deadline(stopped_at) {
+                if deadline < timer.deadline() {
+                    timer.as_mut().reset(deadline);
+                }
+                ready!(timer.as_mut().poll(context));
+                if Instant::now() >= deadline {
+                    return Poll::Ready(None);
+                }
+                timer.as_mut().reset(deadline);
+            }
+            Poll::Pending
+        });
+        match served.await {
+            Some(Ok(())) => {}
+            Some(Err(reason)) => debug!(%reason, "a connection ended early"),
+            None => debug!("a connection was closed at its time limit"),
+        }
+    }
+}

@@ -1,0 +1,145 @@
+//! Requests that are refused before anybody handles them: what a proxy must not forward, and what two
+//! servers could understand in two ways. hyper refuses what is no HTTP at all.
+
+use axum::body::Body;
+use axum::http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::uri::Authority;
+use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
+use serde_json::json;
+
+/// What is wrong with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Fault {
+    #[error("TRACE and CONNECT are not served")]
+    Method,
+    #[error("The target must not contain a user name")]
+    UserInfo,
+    #[error("Exactly one valid Host header is required")]
+    Host,
+    #[error("The only transfer coding that is understood is chunked")]
+    Coding,
+}
+
+/// The first fault of a request (RFC 9110, 9.3 and 7.2; RFC 9112, 3.2 and 6.1).
+pub(super) fn fault<B>(request: &Request<B>) -> Option<Fault> {
+    if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
+        return Some(Fault::Method);
+    }
+    let authority = request.uri().authority();
+    if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        return Some(Fault::UserInfo);
+    }
+    if !has_valid_host(request) {
+        return Some(Fault::Host);
+    }
+    let mut codings = request.headers().get_all(TRANSFER_ENCODING).iter();
+    let is_understood = match (codings.next(), codings.next()) {
+        (None, _) => true,
+        (Some(coding), None) => coding.as_bytes().eq_ignore_ascii_case(b"chunked"),
+        (Some(_), Some(_)) => false,
+    };
+    (!is_understood).then_some(Fault::Coding)
+}
+
+fn has_valid_host<B>(request: &Request<B>) -> bool {
+    let mut hosts = request.headers().get_all(HOST).iter();
+    match (hosts.next(), hosts.next()) {
+        // HTTP/2 names it in the pseudo-header `:authority`, and HTTP/1.0 need not name it.
+        (None, _) => request.version() != Version::HTTP_11,
+        (Some(host), None) => is_authority(host),
+        (Some(_), Some(_)) => false,
+    }
+}
+
+/// A host with or without a port, or nothing, which RFC 9112, 3.2, allows.
+fn is_authority(host: &HeaderValue) -> bool {
+    host.is_empty()
+        || Authority::try_from(host.as_bytes()).is_ok_and(|host| !host.as_str().contains('@'))
+}
+
+impl Fault {
+    fn status(self) -> StatusCode {
+        match self {
+            Self::Method => StatusCode::METHOD_NOT_ALLOWED,
+            Self::UserInfo | Self::Host => StatusCode::BAD_REQUEST,
+            Self::Coding => StatusCode::NOT_IMPLEMENTED,
+        }
+    }
+
+    pub(super) fn into_response(self) -> Response<Body> {
+        let status = self.status();
+        let body = json!({
+            "statusCode": status.as_u16(),
+            "message": self.to_string(),
+            "error": status.canonical_reason(),
+        });
+        let mut response = Response::new(Body::from(body.to_string()));
+        *response.status_mut() = status;
+        let json = HeaderValue::from_static("application/json");
+        response.headers_mut().insert(CONTENT_TYPE, json);
+        response
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: &str, uri: &str, headers: &[(&str, &str)]) -> Request<()> {
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        request.body(()).unwrap()
+    }
+
+    #[test]
+    fn what_must_not_be_forwarded_is_refused() {
+        let host = ("host", "h");
+        for (method, uri, headers, expected) in [
+            ("GET", "/", &[host][..], None),
+            ("GET", "/", &[("host", "[::1]:80")], None),
+            ("GET", "/", &[("host", "")], None),
+            ("OPTIONS", "*", &[host], None),
+            ("POST", "/", &[host, ("transfer-encoding", "Chunked")], None),
+            ("TRACE", "/", &[host], Some(Fault::Method)),
+            ("CONNECT", "h:443", &[host], Some(Fault::Method)),
+            ("GET", "http://u@h/", &[host], Some(Fault::UserInfo)),
+            ("GET", "/", &[], Some(Fault::Host)),
+            ("GET", "/", &[host, host], Some(Fault::Host)),
+            ("GET", "/", &[("host", "u@h")], Some(Fault::Host)),
+            ("GET", "/", &[("host", "a/b")], Some(Fault::Host)),
+            (
+                "POST",
+                "/",
+                &[host, ("transfer-encoding", "gzip, chunked")],
+                Some(Fault::Coding),
+            ),
+            (
+                "POST",
+                "/",
+                &[
+                    host,
+                    ("transfer-encoding", "gzip"),
+                    ("transfer-encoding", "chunked"),
+                ],
+                Some(Fault::Coding),
+            ),
+        ] {
+            assert_eq!(
+                fault(&request(method, uri, headers)),
+                expected,
+                "{method} {uri}"
+            );
+        }
+    }
+
+    #[test]
+    fn only_http_1_1_needs_a_host() {
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            let mut request = request("GET", "/", &[]);
+            *request.version_mut() = version;
+            assert_eq!(fault(&request), None);
+        }
+    }
+}

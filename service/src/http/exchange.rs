@@ -1,0 +1,168 @@
+//! A request and its answer, as far as their connection has to know about them.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use axum::body::{Body, Bytes};
+use axum::http::{HeaderValue, Request, Response, Version, header};
+use http_body::{Body as HttpBody, Frame, SizeHint};
+use http_body_util::BodyExt;
+use hyper::body::Incoming;
+use tokio::runtime::Handle;
+
+use super::activity::Activity;
+use super::check;
+use crate::listen::Handler;
+
+/// A body that is not longer does not cost its connection when nobody reads it, in bytes.
+const SHORT_BYTES: u64 = 64 * 1024;
+
+/// Answers a request.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    handler: &impl Handler,
+    activity: Arc<Activity>,
+) -> Response<Answer> {
+    let version = request.version();
+    let has_body = !request.body().is_end_stream();
+    // hyper reads the rest of a short body before the next request.
+    let is_long = request
+        .body()
+        .size_hint()
+        .exact()
+        .is_none_or(|length| length > SHORT_BYTES);
+    activity.request(version, has_body && is_long);
+    let in_flight = InFlight { activity, version };
+    let mut response = match check::fault(&request) {
+        Some(fault) => fault.into_response(),
+        None => {
+            let is_sent_anyway = !request.headers().contains_key(header::EXPECT);
+            let request = request.map(|body| match has_body {
+                true => in_flight.upload(body, is_sent_anyway),
+                false => Body::new(body),
+            });
+            handler.handle(request).await
+        }
+    };
+    let is_uploading = in_flight.activity.answer(handler.answer_timeout());
+    // With HTTP/1.0 an answer of unknown length ends with the connection.
+    let is_endless = version == Version::HTTP_10 && response.body().size_hint().exact().is_none();
+    if is_endless {
+        // Otherwise hyper adds `keep-alive`.
+        *response.version_mut() = Version::HTTP_10;
+    }
+    if is_endless || is_uploading {
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+    }
+    response.map(|body| Answer { body, in_flight })
+}
+
+/// Until it is dropped.
+#[derive(Debug)]
+struct InFlight {
+    activity: Arc<Activity>,
+    version: Version,
+}
+
+impl InFlight {
+    fn upload(&self, body: Incoming, is_sent_anyway: bool) -> Body {
+        // Each stream of HTTP/2 ends by itself.
+        if self.version == Version::HTTP_2 {
+            return Body::new(body);
+        }
+        Body::new(Upload {
+            body: Some(body),
+            is_sent_anyway,
+            activity: Arc::clone(&self.activity),
+        })
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.activity.answered();
+    }
+}
+
+/// The body of a request in HTTP/1.1. It notes when it was read to its end.
+struct Upload {
+    /// Until it is dropped.
+    body: Option<Incoming>,
+    /// Its caller does not wait for `100 Continue`.
+    is_sent_anyway: bool,
+    activity: Arc<Activity>,
+}
+
+impl Drop for Upload {
+    /// The rest is read while the answer is sent. Some callers read nothing before they have sent everything.
+    /// hyper ends this with the answer.
+    fn drop(&mut self) {
+        let rest = self.body.take().filter(|body| !body.is_end_stream());
+        if let (Some(mut rest), true, Ok(runtime)) =
+            (rest, self.is_sent_anyway, Handle::try_current())
+        {
+            runtime.spawn(async move { while let Some(Ok(_)) = rest.frame().await {} });
+        }
+    }
+}
+
+impl HttpBody for Upload {
+    type Data = Bytes;
+    type Error = hyper::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+        let Some(body) = &mut self.body else {
+            return Poll::Ready(None);
+        };
+        let frame = ready!(Pin::new(&mut *body).poll_frame(context));
+        if body.is_end_stream() || frame.is_none() {
+            self.activity.uploaded();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.as_ref().is_none_or(HttpBody::is_end_stream)
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let hint = self.body.as_ref().map(HttpBody::size_hint);
+        hint.unwrap_or_default()
+    }
+}
+
+/// The body of an answer. Its request is in flight until this is dropped.
+#[derive(Debug)]
+pub(super) struct Answer {
+    body: Body,
+    in_flight: InFlight,
+}
+
+impl HttpBody for Answer {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        if matches!(frame, Some(Err(_))) && self.in_flight.version == Version::HTTP_10 {
+            self.in_flight.activity.tear();
+        }
+        Poll::Ready(frame)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}

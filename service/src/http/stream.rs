@@ -1,0 +1,126 @@
+//! A caller's TCP connection. It tells what happens on it, and is closed so that the answer arrives.
+
+use std::io;
+use std::mem::MaybeUninit;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio::time::{Sleep, sleep};
+use tracing::debug;
+
+use super::activity::Activity;
+
+/// How long a caller's bytes are discarded after the last answer. Closing a socket with unread bytes resets
+/// the connection, and a reset destroys an answer that the caller has not read: somebody who uploads a file
+/// with a wrong key would see a broken connection instead of the 401.
+pub(super) const LINGER: Duration = Duration::from_secs(5);
+
+/// How much is discarded with one read, in bytes.
+const DISCARDED_BYTES: usize = 16 * 1024;
+
+#[derive(Debug)]
+pub(super) struct Stream {
+    tcp: TcpStream,
+    activity: Arc<Activity>,
+    /// Set once nothing more is sent.
+    closing: Option<Pin<Box<Sleep>>>,
+}
+
+impl Stream {
+    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>) -> Self {
+        Self {
+            tcp,
+            activity,
+            closing: None,
+        }
+    }
+
+    /// Reads what nobody wants, until the caller closes its side.
+    fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut bytes = [MaybeUninit::uninit(); DISCARDED_BYTES];
+        loop {
+            let mut discarded = ReadBuf::uninit(&mut bytes);
+            ready!(Pin::new(&mut self.tcp).poll_read(context, &mut discarded))?;
+            if discarded.filled().is_empty() {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+}
+
+impl AsyncRead for Stream {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let before = buffer.filled().len();
+        ready!(Pin::new(&mut self.tcp).poll_read(context, buffer))?;
+        if buffer.filled().len() > before {
+            self.activity.read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Stream {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes))?;
+        self.activity.written();
+        Poll::Ready(Ok(count))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let count = ready!(Pin::new(&mut self.tcp).poll_write_vectored(context, slices))?;
+        self.activity.written();
+        Poll::Ready(Ok(count))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.tcp.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.tcp).poll_flush(context)
+    }
+
+    /// A lingering close: sends the end, then reads until the caller has closed, too.
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.closing.is_none() {
+            ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
+            self.closing = Some(Box::pin(sleep(LINGER)));
+        }
+        // Whatever the caller does now, it has had its answer.
+        if self.poll_discard(context).is_ready() {
+            return Poll::Ready(Ok(()));
+        }
+        match &mut self.closing {
+            Some(patience) => patience.as_mut().poll(context).map(Ok),
+            None => Poll::Ready(Ok(())),
+        }
+    }
+}
+
+impl Drop for Stream {
+    /// A caller of HTTP/1.0 takes a closed connection for the end of the answer. A reset says that it broke.
+    fn drop(&mut self) {
+        if self.activity.is_torn()
+            && let Err(reason) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
+        {
+            debug!(%reason, "cannot reset a connection");
+        }
+    }
+}
