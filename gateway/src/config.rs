@@ -6,8 +6,8 @@ use std::time::Duration;
 use rustls::ClientConfig;
 use service::config::{Settings, Size};
 
-use crate::connector;
-use crate::path::Base;
+use crate::upstream::base_url::Base;
+use crate::upstream::connector;
 
 /// What a gateway is told at its start.
 #[derive(Clone, Debug)]

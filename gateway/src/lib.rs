@@ -1,40 +1,18 @@
 //! The gateway: stateless replicas that put a live access token on every request to GHL.
 //!
-//! A request is let in (`caller`, `quota`), its installation found (`installation`), the token taken from
-//! memory (`cache`) and guarded (`guard`, `refresh`), and then it is streamed to GHL and its
-//! answer back (`forward`, `upstream`), no faster than GHL takes it (`limits`). A 401 that a fresh
-//! token cures is cured (`replay`), and what failed in passing is sent once more where that cannot
-//! harm (`repeat`).
-//! `coherence` keeps the memory true.
+//! `api` has the routes, `pipeline` the way of a call to GHL through the stages: `request` (who calls, and which
+//! installation is meant), `token` (a token that is good to be used), `admission` (a place here and a turn at
+//! GHL), `upstream` (connections), and `retry`, the one decision about what follows an attempt.
 
-mod answer;
-mod body;
-mod cache;
-mod caller;
-mod coherence;
+mod admission;
+mod api;
 mod config;
-mod connector;
-mod endpoints;
 mod error;
-mod forward;
-mod guard;
-mod headers;
-mod installation;
-mod json;
-mod limits;
-mod load;
 mod metrics;
-mod passthrough;
-mod path;
-mod pool;
-mod query;
-mod quota;
-mod refresh;
-mod repeat;
-mod replay;
-mod routes;
+mod pipeline;
+mod request;
+mod retry;
 mod token;
-mod token_endpoint;
 mod upstream;
 
 #[cfg(test)]
@@ -42,7 +20,7 @@ mod tests;
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
@@ -54,42 +32,35 @@ use store::{ReadError, TokenReader};
 
 pub use config::Config;
 
-use cache::{Cache, Counters};
-use caller::Callers;
-use coherence::Caches;
-use limits::Limits;
-use load::Load;
+use admission::concurrency::Concurrency;
+use admission::limits::RateLimits;
+use api::Api;
 use metrics::{Metrics, Queued};
-use refresh::Refresher;
-use repeat::Budget;
-use token::{Places, Tokens};
+use pipeline::Pipeline;
+use pipeline::admit::Admission;
+use pipeline::retry_budget::RetryBudget;
+use pipeline::select::Selection;
+use pipeline::unauthorized::Uncured;
+use request::caller::Callers;
+use token::cache::{Cache, Counters};
+use token::cache_invalidation::Caches;
+use token::provider::TokenProvider;
+use token::refresher::Refresher;
+use token::sources::{Places, Tokens};
 use upstream::Upstream;
 
 /// One gateway. Clones are the same one.
 #[derive(Clone)]
-pub struct Gateway(Arc<Core>);
-
-/// What every request needs.
-#[derive(Clone)]
-struct Core {
-    config: Arc<Config>,
+pub struct Gateway {
+    api: Arc<Api>,
     reader: TokenReader,
-    tokens: Cache<Tokens>,
-    places: Cache<Places>,
-    callers: Arc<Callers>,
-    refresher: Arc<Refresher>,
-    ghl: Upstream,
-    broker: Upstream,
-    metrics: Arc<Metrics>,
-    repeats: Arc<Budget>,
-    load: Load,
 }
 
 /// What callers and browsers reach.
 #[derive(Clone)]
 pub struct Public {
-    core: Arc<Core>,
-    others: Router,
+    api: Arc<Api>,
+    routes: Router,
 }
 
 /// Why a gateway must not listen where it was told to.
@@ -109,14 +80,12 @@ impl Gateway {
     /// listens to the store's announcements until the shutdown starts.
     #[must_use]
     pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
-        // Before anything is read, so that no change of what is read goes unheard.
+        // Before anything is read, so that every change of what is read is heard.
         let changes = reader.changes();
         let metrics = Arc::new(Metrics::new());
-        let (ghl, broker) = Upstream::both(&config);
-        let load = Load::at_most(config.max_requests);
         let tokens = Tokens {
             reader: reader.clone(),
-            limits: Limits::new(Queued::new()),
+            limits: RateLimits::new(Queued::new()),
         };
         let tokens = Cache::new(tokens, metrics::token_lookups());
         let places = Cache::new(Places(reader.clone()), Counters::none());
@@ -127,42 +96,70 @@ impl Gateway {
             callers: Arc::clone(&callers),
             coherent: metrics.coherent.clone(),
         };
-        shutdown.spawn(caches.keep_true(reader.clone(), changes, shutdown.clone()));
-        Self(Arc::new(Core {
+        shutdown.spawn(caches.run(reader.clone(), changes, shutdown.clone()));
+
+        let (ghl, broker) = Upstream::both(&config);
+        let concurrency = Concurrency::at_most(config.max_requests);
+        let provider = TokenProvider {
+            tokens: tokens.clone(),
             refresher: Refresher::new(broker.clone(), reader.clone(), tokens.clone()),
+            reader: reader.clone(),
+            concurrency: concurrency.clone(),
+            refresh_wait: config.refresh_wait,
+            expired_wait: config.expired_wait,
+            shed: metrics.shed.clone(),
+        };
+        let pipeline = Pipeline {
             config: Arc::new(config),
-            reader,
-            tokens,
-            places,
             callers,
+            selection: Selection { tokens, places },
+            admission: Admission {
+                concurrency,
+                tokens: provider.clone(),
+                shed: metrics.shed.clone(),
+            },
+            tokens: provider,
             ghl,
+            retry_budget: Arc::new(RetryBudget::full()),
+            uncured: Arc::new(Uncured::default()),
+            retried: metrics.repeated.clone(),
+        };
+        let api = Arc::new(Api {
+            pipeline,
             broker,
             metrics,
-            repeats: Arc::new(Budget::full()),
-            load,
-        }))
+        });
+        Self { api, reader }
     }
 
     /// The same gateway, with connections of its own: for a worker, within its runtime.
     #[must_use]
     pub fn for_worker(&self) -> Self {
-        let (ghl, broker) = Upstream::both(&self.0.config);
-        Self(Arc::new(Core {
+        let (ghl, broker) = Upstream::both(&self.api.pipeline.config);
+        let pipeline = Pipeline {
             ghl,
-            broker,
-            ..Core::clone(&self.0)
-        }))
+            ..self.api.pipeline.clone()
+        };
+        Self {
+            api: Arc::new(Api {
+                pipeline,
+                broker,
+                ..Api::clone(&self.api)
+            }),
+            reader: self.reader.clone(),
+        }
     }
 
+    /// What callers and browsers reach.
     pub fn public(&self) -> Public {
-        let core = Arc::clone(&self.0);
-        let others = routes::others(Arc::clone(&core));
-        Public { core, others }
+        let api = Arc::clone(&self.api);
+        let routes = api::public(Arc::clone(&api));
+        Public { api, routes }
     }
 
     /// What internal services reach.
     pub fn internal(&self) -> Router {
-        routes::internal(Arc::clone(&self.0))
+        api::internal(Arc::clone(&self.api))
     }
 
     /// To be asked before listening: without any caller's key only this host may reach a gateway.
@@ -174,7 +171,7 @@ impl Gateway {
         if listen.ip().is_loopback() {
             return Ok(());
         }
-        match self.0.reader.keys_in_use().await {
+        match self.reader.keys_in_use().await {
             Ok(true) => Ok(()),
             Ok(false) => Err(Exposed::NoKeys(listen)),
             Err(reason) => Err(Exposed::Unknown(listen, reason)),
@@ -185,15 +182,15 @@ impl Gateway {
 impl Handler for Public {
     async fn handle(&self, request: Request) -> Response {
         if request.uri().path().starts_with("/ghl/") {
-            routes::ghl(&self.core, request).await
+            api::proxy(&self.api, request).await
         } else {
-            // Rare, so it shall not make the future of every request larger.
-            Box::pin(self.others.handle(request)).await
+            // Boxed, since it is rare and would make the future of every request larger.
+            Box::pin(self.routes.handle(request)).await
         }
     }
 
     fn answer_timeout(&self) -> Duration {
-        self.core.config.total_timeout
+        self.api.pipeline.config.total_timeout
     }
 }
 
@@ -206,12 +203,7 @@ impl fmt::Debug for Public {
 impl fmt::Debug for Gateway {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Gateway")
-            .field("config", &self.0.config)
+            .field("config", &self.api.pipeline.config)
             .finish_non_exhaustive()
     }
-}
-
-/// A panic while it was held has left nothing half done.
-fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

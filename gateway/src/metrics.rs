@@ -11,8 +11,8 @@ use metrics::{
     gauge, histogram,
 };
 
-use crate::cache::Counters;
-use crate::limits::Limited;
+use crate::admission::limited::Limited;
+use crate::token::cache::Counters;
 
 const REQUESTS: &str = "evergreen_gateway_requests_total";
 const DURATION: &str = "evergreen_gateway_request_duration_seconds";

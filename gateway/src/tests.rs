@@ -6,5 +6,6 @@ mod forwarding;
 mod guard;
 mod places;
 mod replay;
+mod retries;
 mod token;
 mod world;

@@ -2,8 +2,10 @@
 //! logged and measured, when it is ready, how it stops, and how it listens.
 
 pub mod config;
+pub mod credentials;
 mod http;
 pub mod listen;
+pub mod locks;
 pub mod ops;
 pub mod readiness;
 pub mod shutdown;

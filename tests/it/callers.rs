@@ -219,8 +219,8 @@ async fn a_key_for_several_installations_has_to_name_one() {
     for key in [&few, &all] {
         let (status, body) = send(echo(&up).bearer_auth(key)).await;
         assert_eq!(
-            (status, &body["message"]),
-            (400, &json!("Installation not found"))
+            (status, &body["code"]),
+            (400, &json!("installation_not_named"))
         );
         for id in &ids {
             assert_eq!(send(echo_of(&up, id).bearer_auth(key)).await.0, 200);

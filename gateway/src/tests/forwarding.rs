@@ -82,22 +82,51 @@ async fn an_installation_can_be_named_in_many_ways() {
 }
 
 #[tokio::test]
+async fn a_body_that_cannot_be_examined_is_reported() {
+    let world = World::new().await;
+    world.install(LIFETIME);
+    let json_post = |body: Body| with(post("/ghl/x", body), "content-type", "application/json");
+    let compressed = with(json_post(Body::from("{}")), "content-encoding", "gzip");
+    let chunked = json_post(endless(1, 2));
+    let large = json_post(Body::from(vec![b' '; 256 * 1024 + 1]));
+    for (request, reason) in [
+        (compressed, "it is compressed"),
+        (chunked, "it has no Content-Length"),
+        (large, "it is longer than 256 KiB"),
+    ] {
+        let body = json(world.send(request).await).await;
+        assert_eq!(body["code"], "body_not_examined");
+        let message = body["message"].as_str().unwrap();
+        assert!(message.starts_with("Installation not found: "), "{message}");
+        assert!(message.ends_with(reason), "{message}");
+    }
+}
+
+#[tokio::test]
 async fn what_names_no_installation_or_two_is_refused() {
     let world = World::new().await;
     let (one, other) = (world.install(LIFETIME), world.install(LIFETIME));
     let elsewhere = world.store.location(&other);
-    for uri in [
-        "/ghl/x".to_owned(),
-        "/ghl/x?installation_id=install_000000000000000000000000".to_owned(),
-        "/ghl/x?installation_id=install_nonsense".to_owned(),
-        "/ghl/x?locationId=nowhere".to_owned(),
-        "/ghl/x?locationId=a%00b".to_owned(),
+    let unknown = "installation_not_found";
+    for (uri, code) in [
+        ("/ghl/x", "installation_not_named"),
+        (
+            "/ghl/x?installation_id=install_000000000000000000000000",
+            unknown,
+        ),
+        ("/ghl/x?installation_id=install_nonsense", unknown),
+        ("/ghl/x?locationId=nowhere", unknown),
+        ("/ghl/x?locationId=a%00b", unknown),
     ] {
-        let response = world.get(&uri).await;
+        let response = world.get(uri).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{uri}");
         let body = json(response).await;
-        assert_eq!(body["message"], "Installation not found", "{uri}");
-        assert_eq!(body["statusCode"], 400);
+        let message = body["message"].as_str().unwrap();
+        assert!(message.starts_with("Installation not found: "), "{message}");
+        assert_eq!(
+            (&body["code"], &body["statusCode"]),
+            (&code.into(), &400.into())
+        );
     }
     let response = world
         .get(&format!("/ghl/locations/{elsewhere}?installation_id={one}"))

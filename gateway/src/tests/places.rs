@@ -182,7 +182,7 @@ async fn those_who_wait_have_so_much_memory_together() {
     world.broker.answers(async |_| pending().await);
     let call = || get(&format!("/ghl/x?installation_id={id}"));
     assert_eq!(world.send(call()).await.status(), StatusCode::OK);
-    let load = &world.gateway.0.load;
+    let load = &world.gateway.api.pipeline.admission.concurrency;
     let all: Vec<_> = std::iter::from_fn(|| load.wait_with(1024 * 1024).ok()).collect();
     assert_eq!(all.len(), 254, "of 256 MiB, and 8 KiB for each");
     let small: Vec<_> = std::iter::from_fn(|| load.wait_with(0).ok()).collect();

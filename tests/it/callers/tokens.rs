@@ -121,8 +121,8 @@ async fn a_wish_for_a_longer_life_is_met_by_one_refresh() {
     }
     let (status, _, refusal) = token(&up.client, &up, NOBODY, "?min_ttl=1m").await;
     assert_eq!(
-        (status, &refusal["message"]),
-        (400, &json!("Installation not found"))
+        (status, &refusal["code"]),
+        (400, &json!("installation_not_found"))
     );
     assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 1);
 }

@@ -1,0 +1,11 @@
+//! Admission of calls: how many are served at once, and GHL's rate limits for each location.
+
+pub(crate) mod concurrency;
+pub(crate) mod limit;
+pub(crate) mod limited;
+pub(crate) mod limits;
+mod queue;
+pub(crate) mod rate_limit_headers;
+mod rate_window;
+
+pub(crate) use queue::Priority;

@@ -1,0 +1,63 @@
+//! The rate limits of all locations.
+//!
+//! What is left of a limit is learned from GHL's answers (`rate_limit_headers`, `rate_window`), which is all
+//! that replicas share. While a location has plenty, a call costs a short lock before and after it. Otherwise
+//! calls wait in a queue of their location (`queue`) that a task serves. No location knows of another's.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, Weak};
+
+use service::locks::lock;
+
+use super::limit::RateLimit;
+use crate::metrics::Queued;
+
+/// How often the limits that nobody holds any longer are looked for, in new ones.
+const SWEEP_EVERY: usize = 1024;
+
+/// The limits of all locations and companies whose tokens are held.
+pub(crate) struct RateLimits {
+    metrics: Arc<Queued>,
+    by_name: Mutex<HashMap<Box<str>, Weak<RateLimit>>>,
+}
+
+impl RateLimits {
+    pub(crate) fn new(metrics: Queued) -> Self {
+        Self {
+            metrics: Arc::new(metrics),
+            by_name: Mutex::default(),
+        }
+    }
+
+    /// The limit of this location or company: the same one for as long as anybody holds it.
+    pub(crate) fn of(&self, name: &str) -> Arc<RateLimit> {
+        let mut by_name = lock(&self.by_name);
+        if let Some(held) = by_name.get(name).and_then(Weak::upgrade) {
+            return held;
+        }
+        if by_name.len() % SWEEP_EVERY == SWEEP_EVERY - 1 {
+            by_name.retain(|_, limit| limit.strong_count() > 0);
+        }
+        let limit = Arc::new(RateLimit::new(Arc::clone(&self.metrics)));
+        by_name.insert(name.into(), Arc::downgrade(&limit));
+        limit
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_limit_is_one_for_as_long_as_it_is_held() {
+        let limits = RateLimits::new(Queued::new());
+        let held = limits.of("loc1");
+        assert!(Arc::ptr_eq(&held, &limits.of("loc1")));
+        assert!(!Arc::ptr_eq(&held, &limits.of("loc2")));
+        for number in 0..10 * SWEEP_EVERY {
+            limits.of(&number.to_string());
+        }
+        assert!(lock(&limits.by_name).len() <= SWEEP_EVERY);
+        assert!(Arc::ptr_eq(&held, &limits.of("loc1")));
+    }
+}

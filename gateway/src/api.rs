@@ -1,0 +1,11 @@
+//! The HTTP routes, and the one place where errors become answers.
+
+mod broker_proxy;
+mod endpoints;
+mod error_response;
+mod routes;
+mod state;
+mod token_endpoint;
+
+pub(crate) use routes::{internal, proxy, public};
+pub(crate) use state::Api;

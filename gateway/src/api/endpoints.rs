@@ -1,0 +1,223 @@
+//! Shorter ways to what is wanted most, with the location filled in.
+
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use bytes::Bytes;
+use http::header::{ACCEPT, CONTENT_TYPE};
+use http::request::Parts;
+use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use serde::Serialize;
+use serde_json::Value;
+use store::{Scope, UserType};
+use tokio::time::Instant;
+
+use super::error_response::respond;
+use super::state::Api;
+use crate::error::Error;
+use crate::pipeline::{GhlRequest, Pipeline};
+use crate::request::body::{Examined, Payload};
+use crate::request::headers::REQUEST_ID;
+use crate::request::selector::InstallationSelectors;
+use crate::request::{json, query};
+use crate::token::sources::Token;
+use crate::upstream::body::{Outgoing, read};
+use crate::upstream::headers::VERSION;
+
+/// A product or a contact has a few kilobytes.
+const CREATE_BYTES: u64 = 1024 * 1024;
+
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// `GET /api/ghl/products`
+pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let pipeline = &api.pipeline;
+    let (parts, _) = request.into_parts();
+    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let no_body = Examined::default();
+    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let location = match query::value(parts.uri.query(), "locationId") {
+        Some(_) => None,
+        None => Some(token.location.as_ref().ok_or(Error::NoLocation)?.as_str()),
+    };
+    let uri = pipeline
+        .ghl
+        .base
+        .uri("/products/", parts.uri.query(), location)?;
+    pipeline
+        .forward(&caller, token, parts, uri, Payload::Held(Bytes::new()))
+        .await
+}
+
+/// `POST /api/ghl/products/create`
+pub(crate) async fn create_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    create(&api.pipeline, parts, body, "/products/", with_location).await
+}
+
+/// `POST /api/ghl/contacts/create`
+pub(crate) async fn create_contact(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    create(&api.pipeline, parts, body, "/contacts/", with_location).await
+}
+
+/// `POST /api/ghl/test-product`: the body is optional, and what it has is kept.
+pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    let name = format!("evergreen test product {}", api.pipeline.tokens.now());
+    create(
+        &api.pipeline,
+        parts,
+        body,
+        "/products/",
+        |body, location| {
+            let empty = Bytes::from_static(b"{}");
+            let body = if body.is_empty() { &empty } else { body };
+            let defaults = [
+                ("name", name.as_str()),
+                ("locationId", location),
+                ("productType", "DIGITAL"),
+            ];
+            json::with_defaults(body, defaults)
+        },
+    )
+    .await
+}
+
+/// `POST /api/ghl/medias/upload-file`: GHL takes the location from the token.
+pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let pipeline = &api.pipeline;
+    let (parts, body) = request.into_parts();
+    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
+    let payload = pipeline.take(&parts, body).await?;
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let examined = payload.examine(&parts);
+    let token = pipeline.token_for(&caller, selectors, examined).await?;
+    let query = parts.uri.query();
+    let uri = pipeline.ghl.base.uri("/medias/upload-file", query, None)?;
+    pipeline.forward(&caller, token, parts, uri, payload).await
+}
+
+/// `GET /api/ghl/test-connection`: whether GHL takes the installation's token.
+pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let pipeline = &api.pipeline;
+    let (parts, _) = request.into_parts();
+    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let no_body = Examined::default();
+    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let request = GhlRequest {
+        method: Method::GET,
+        uri: pipeline.ghl.base.uri(&own_path(&token)?, None, None)?,
+        headers: plain_headers(&parts),
+        admission: pipeline.admission_request(&caller, &parts.headers, 0)?,
+    };
+    let asked = Instant::now();
+    let call = pipeline.call(Arc::clone(&token), request, Outgoing::empty());
+    let answer = call.await?;
+    let latency = asked.elapsed();
+    let status = answer.status();
+    let message = if status.is_success() {
+        None
+    } else {
+        message_of(answer.into_body(), pipeline).await
+    };
+    let report = Report {
+        ok: status.is_success(),
+        status: status.as_u16(),
+        installation_id: token.id.as_str(),
+        user_type: token.user_type.as_str(),
+        location_id: token.location.as_ref().map(|id| id.as_str()),
+        company_id: token.company.as_ref().map(|id| id.as_str()),
+        latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
+        message,
+    };
+    let verdict = if report.ok {
+        StatusCode::OK
+    } else {
+        StatusCode::BAD_GATEWAY
+    };
+    Ok(respond(verdict, &report))
+}
+
+#[derive(Serialize)]
+struct Report<'t> {
+    ok: bool,
+    /// What GHL answered.
+    status: u16,
+    installation_id: &'t str,
+    user_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location_id: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    company_id: Option<&'t str>,
+    latency_ms: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message: Option<Value>,
+}
+
+/// Posts a JSON object to GHL after `complete` has put in what the caller left out.
+async fn create(
+    pipeline: &Pipeline,
+    mut parts: Parts,
+    body: Body,
+    path: &'static str,
+    complete: impl FnOnce(&Bytes, &str) -> Result<Bytes, json::NotAnObject>,
+) -> Result<Response, Error> {
+    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
+    let limit = pipeline.config.max_body_bytes.min(CREATE_BYTES);
+    let body = read(body, limit, pipeline.config.response_timeout).await?;
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let selectors = selectors.with_body(&body);
+    let named = selectors.location().map(str::to_owned);
+    let examined = Examined {
+        held_bytes: body.len(),
+        ..Examined::default()
+    };
+    let token = pipeline.token_for(&caller, selectors, examined).await?;
+    // An agency's token is for none of its locations, so the request has to name one.
+    let own = token.location.as_ref().map(|id| id.as_str());
+    let location = own.or(named.as_deref()).ok_or(Error::NoLocation)?;
+    let completed = complete(&body, location)?;
+    let uri = pipeline.ghl.base.uri(path, parts.uri.query(), None)?;
+    parts.headers.insert(CONTENT_TYPE, JSON);
+    pipeline
+        .forward(&caller, token, parts, uri, Payload::Held(completed))
+        .await
+}
+
+fn with_location(body: &Bytes, location: &str) -> Result<Bytes, json::NotAnObject> {
+    json::with_defaults(body, [("locationId", location)])
+}
+
+/// What every token of its kind may read.
+fn own_path(token: &Token) -> Result<String, Error> {
+    let path = match token.user_type {
+        UserType::Location => token.location.as_ref().map(|id| format!("/locations/{id}")),
+        UserType::Company => token.company.as_ref().map(|id| format!("/companies/{id}")),
+    };
+    path.ok_or(Error::NothingToTest)
+}
+
+/// The caller's headers are about its own answer, not about this one.
+fn plain_headers(parts: &Parts) -> HeaderMap {
+    let mut plain = HeaderMap::new();
+    plain.insert(ACCEPT, JSON);
+    for name in [REQUEST_ID, VERSION] {
+        if let Some(value) = parts.headers.get(&name) {
+            plain.insert(name, value.clone());
+        }
+    }
+    plain
+}
+
+async fn message_of(body: Body, pipeline: &Pipeline) -> Option<Value> {
+    let body = read(body, 64 * 1024, pipeline.config.response_timeout)
+        .await
+        .ok()?;
+    let mut body: Value = serde_json::from_slice(&body).ok()?;
+    Some(body.get_mut("message")?.take())
+}

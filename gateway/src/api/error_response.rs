@@ -1,0 +1,275 @@
+//! What callers are told about errors: the one place where errors become HTTP.
+//!
+//! The body has the shape of GHL's errors, so that GHL's SDKs read it, and some members more. `docs/errors.md`
+//! lists every code.
+
+use std::error::Error as _;
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::response::{IntoResponse, Response};
+use http::header::{CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, StatusCode};
+use serde::Serialize;
+use store::InstallationId;
+
+use crate::admission::limited::Limited;
+use crate::error::Error;
+use crate::pipeline::select::SelectError;
+use crate::request::caller::CallerError;
+use crate::token::freshness::Refusal;
+use crate::token::provider::TokenError;
+use crate::upstream::body::BodyError;
+use crate::upstream::{Kind, Peer};
+
+/// Where an installation is connected, on the public origin.
+const INSTALL_PATH: &str = "/oauth/install";
+
+const HOW_TO_NAME: &str = "Name the installation in the header X-Installation-Id or in the query \
+    as installation_id (an install_… id, or its location's or company's id), or name its location \
+    as locationId; GET /oauth/install connects a new one.";
+
+/// The status and the stable code of an error.
+fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
+    match error {
+        Error::Caller(error) => match error {
+            CallerError::NoKey => (StatusCode::UNAUTHORIZED, "api_key_missing"),
+            CallerError::UnknownKey => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
+            CallerError::LacksScope(_) => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
+            CallerError::Quota(limited) => limited_code(limited),
+            CallerError::Store(_) => STORE_UNAVAILABLE,
+        },
+        Error::Select(error) => match error {
+            SelectError::NotNamed => (StatusCode::BAD_REQUEST, "installation_not_named"),
+            SelectError::Unknown { .. } => INSTALLATION_NOT_FOUND,
+            SelectError::BodyNotExamined(_) => (StatusCode::BAD_REQUEST, "body_not_examined"),
+            SelectError::NotAllowed => (StatusCode::FORBIDDEN, "installation_not_allowed"),
+            SelectError::Contradiction(_) => (StatusCode::BAD_REQUEST, "installation_conflict"),
+            SelectError::Store(_) => STORE_UNAVAILABLE,
+        },
+        Error::Token(error) => match error {
+            TokenError::Gone => INSTALLATION_NOT_FOUND,
+            TokenError::Refused { why, .. } => match why {
+                Refusal::Invalid => (StatusCode::BAD_REQUEST, "installation_invalid"),
+                Refusal::Revoked => (StatusCode::BAD_REQUEST, "installation_revoked"),
+                Refusal::Inactive => (StatusCode::BAD_REQUEST, "location_inactive"),
+            },
+            TokenError::NoFreshToken => (StatusCode::SERVICE_UNAVAILABLE, "token_unavailable"),
+            TokenError::Overloaded(_) => OVERLOADED,
+            TokenError::Store(_) => STORE_UNAVAILABLE,
+        },
+        Error::Limited(limited) => limited_code(limited),
+        Error::Overloaded(_) => OVERLOADED,
+        Error::Body(error) => match error {
+            BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            BodyError::Broke => (StatusCode::BAD_REQUEST, "body_incomplete"),
+            BodyError::Stalled => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+        },
+        Error::Upstream(failure) => match (failure.peer, failure.kind) {
+            (Peer::Ghl, Kind::Unreachable) => (StatusCode::BAD_GATEWAY, "ghl_unreachable"),
+            (Peer::Ghl, Kind::Broken) => (StatusCode::BAD_GATEWAY, "ghl_connection_lost"),
+            (Peer::Ghl, Kind::Malformed) => (StatusCode::BAD_GATEWAY, "ghl_malformed_response"),
+            (Peer::Ghl, Kind::ConnectTimeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "ghl_connect_timeout")
+            }
+            (Peer::Ghl, Kind::Silent) => (StatusCode::GATEWAY_TIMEOUT, "ghl_timeout"),
+            (Peer::Broker, Kind::Unreachable) => (StatusCode::BAD_GATEWAY, "broker_unreachable"),
+            (Peer::Broker, Kind::Broken) => (StatusCode::BAD_GATEWAY, "broker_connection_lost"),
+            (Peer::Broker, Kind::Malformed) => {
+                (StatusCode::BAD_GATEWAY, "broker_malformed_response")
+            }
+            (Peer::Broker, Kind::ConnectTimeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "broker_connect_timeout")
+            }
+            (Peer::Broker, Kind::Silent) => (StatusCode::GATEWAY_TIMEOUT, "broker_timeout"),
+        },
+        Error::SendAgain => (StatusCode::SERVICE_UNAVAILABLE, "token_refreshed"),
+        Error::NoLocation => (StatusCode::BAD_REQUEST, "location_not_named"),
+        Error::NothingToTest => (StatusCode::BAD_REQUEST, "nothing_to_test"),
+        Error::Path(_) => (StatusCode::BAD_REQUEST, "path_not_forwardable"),
+        Error::Uri(_) => (StatusCode::BAD_REQUEST, "uri_invalid"),
+        Error::Json(_) => (StatusCode::BAD_REQUEST, "body_not_json_object"),
+        Error::MinTtl(_) => (StatusCode::BAD_REQUEST, "min_ttl_invalid"),
+        Error::Timeout => (StatusCode::BAD_REQUEST, "request_timeout_invalid"),
+        Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "route_not_found"),
+        Error::WrongMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+    }
+}
+
+const STORE_UNAVAILABLE: (StatusCode, &str) =
+    (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable");
+const OVERLOADED: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "gateway_overloaded");
+const INSTALLATION_NOT_FOUND: (StatusCode, &str) =
+    (StatusCode::BAD_REQUEST, "installation_not_found");
+
+fn limited_code(limited: &Limited) -> (StatusCode, &'static str) {
+    let code = match limited {
+        Limited::Interval { .. } => "rate_limited",
+        Limited::Full { .. } => "rate_limit_queue_full",
+        Limited::Day { .. } => "daily_limit_reached",
+        Limited::Quota { .. } => "quota_exceeded",
+    };
+    (StatusCode::TOO_MANY_REQUESTS, code)
+}
+
+impl Error {
+    pub(crate) fn status(&self) -> StatusCode {
+        status_and_code(self).0
+    }
+
+    /// The limit that was exceeded.
+    pub(crate) fn limited(&self) -> Option<&Limited> {
+        match self {
+            Self::Limited(limited) | Self::Caller(CallerError::Quota(limited)) => Some(limited),
+            _ => None,
+        }
+    }
+
+    fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Caller(CallerError::NoKey | CallerError::UnknownKey) => Some(
+                "Send a key of this gateway as `Authorization: Bearer <key>` or `X-Api-Key`; \
+                 `evergreen keys create` makes one.",
+            ),
+            Self::Caller(CallerError::LacksScope(_)) | Self::Select(SelectError::NotAllowed) => {
+                Some("`evergreen keys list` shows what a key may do.")
+            }
+            Self::Select(SelectError::NotNamed | SelectError::Unknown { .. })
+            | Self::Token(TokenError::Gone) => Some(HOW_TO_NAME),
+            Self::Select(SelectError::BodyNotExamined(_)) => Some(
+                "Name the installation in the header X-Installation-Id, or send the body \
+                 uncompressed and with a Content-Length of up to 256 KiB.",
+            ),
+            Self::Select(SelectError::Contradiction(_)) => {
+                Some("Name one installation, in one place.")
+            }
+            Self::Token(TokenError::Refused { why, .. }) => Some(match why {
+                Refusal::Invalid | Refusal::Revoked => {
+                    "Have the customer open the `reconnect` path: the installation keeps its id."
+                }
+                Refusal::Inactive => "It works again once the location is active again.",
+            }),
+            Self::NoRoute { .. } => Some("GHL's own paths are under /ghl, such as /ghl/contacts/."),
+            Self::SendAgain => Some(
+                "Bodies of up to 64 KiB with a Content-Length are sent again by the gateway itself.",
+            ),
+            Self::Limited(Limited::Interval { .. }) => Some(
+                "A call waits for its turn for as long as its header X-Request-Timeout says, \
+                 such as 15s, or else EVERGREEN_QUEUE_TIMEOUT.",
+            ),
+            Self::Limited(Limited::Quota { .. }) | Self::Caller(CallerError::Quota(_)) => Some(
+                "That is not GHL's limit: whoever made the key set it with \
+                 `evergreen keys create --quota`.",
+            ),
+            Self::Limited(Limited::Full { .. } | Limited::Day { .. })
+            | Self::Caller(CallerError::Store(_))
+            | Self::Select(SelectError::Store(_))
+            | Self::Token(
+                TokenError::NoFreshToken | TokenError::Overloaded(_) | TokenError::Store(_),
+            )
+            | Self::Timeout
+            | Self::NoLocation
+            | Self::NothingToTest
+            | Self::Path(_)
+            | Self::Uri(_)
+            | Self::Json(_)
+            | Self::MinTtl(_)
+            | Self::Body(_)
+            | Self::WrongMethod { .. }
+            | Self::Overloaded(_)
+            | Self::Upstream(_) => None,
+        }
+    }
+
+    /// Whole seconds, at least one, until it may be worth to send the request again.
+    fn retry_after(&self) -> Option<u64> {
+        let after = match self.limited() {
+            Some(limited) => limited.retry_after(),
+            None if self.status() == StatusCode::SERVICE_UNAVAILABLE => Duration::from_secs(1),
+            None => return None,
+        };
+        let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
+        Some(seconds.max(1))
+    }
+
+    /// The installation that only its customer can bring back.
+    fn to_reconnect(&self) -> Option<&InstallationId> {
+        match self {
+            Self::Token(TokenError::Refused {
+                id,
+                why: Refusal::Invalid | Refusal::Revoked,
+            }) => Some(id),
+            _ => None,
+        }
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        let (status, code) = status_and_code(&self);
+        let to_reconnect = self.to_reconnect();
+        let body = Shape {
+            status_code: status.as_u16(),
+            code,
+            message: self.to_string(),
+            error: status.canonical_reason().unwrap_or("Error"),
+            hint: self.hint(),
+            reconnect: to_reconnect.map(|_| INSTALL_PATH),
+            installation_id: to_reconnect.map(InstallationId::as_str),
+            limit: self.limited().map(Limited::limit),
+        };
+        let mut response = respond(status, &body);
+        if let Some(seconds) = self.retry_after() {
+            let seconds = HeaderValue::from(seconds);
+            response.headers_mut().insert(RETRY_AFTER, seconds);
+        }
+        response
+    }
+}
+
+/// A JSON answer.
+pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Response {
+    // A map with text keys, as all of ours are, cannot fail to serialize.
+    let body = serde_json::to_vec(body).unwrap_or_default();
+    let mut response = Response::new(Body::from(body));
+    *response.status_mut() = status;
+    let json = HeaderValue::from_static("application/json");
+    response.headers_mut().insert(CONTENT_TYPE, json);
+    response
+}
+
+#[derive(Serialize)]
+struct Shape<'e> {
+    #[serde(rename = "statusCode")]
+    status_code: u16,
+    code: &'static str,
+    message: String,
+    error: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reconnect: Option<&'static str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    installation_id: Option<&'e str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    limit: Option<&'static str>,
+}
+
+/// An error with all that caused it, for the log.
+pub(crate) struct Chain<'e>(pub(crate) &'e Error);
+
+impl fmt::Display for Chain<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(source) = cause {
+            write!(f, ": {source}")?;
+            cause = source.source();
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests;

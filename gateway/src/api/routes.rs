@@ -1,0 +1,186 @@
+//! The public and the internal routes, and what is done around every one of them.
+
+use std::future::Future;
+use std::hash::{BuildHasher, RandomState};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, LazyLock};
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get, post};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::json;
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span, warn};
+
+use super::broker_proxy::to_broker;
+use super::error_response::{Chain, respond};
+use super::state::Api;
+use super::{endpoints, token_endpoint};
+use crate::admission::concurrency::Overloaded;
+use crate::error::Error;
+use crate::metrics::Route;
+use crate::request::headers::REQUEST_ID;
+use crate::token::provider::TokenError;
+
+/// Longer request ids are not ours to carry through logs.
+const MAX_REQUEST_ID_BYTES: usize = 128;
+
+/// Names a handler under its route.
+macro_rules! handled {
+    ($method:ident, $route:expr, $handler:expr) => {
+        $method(async |State(api): State<Arc<Api>>, request: Request| {
+            observed(&api, $route, request, $handler).await
+        })
+    };
+}
+
+/// All public routes but `/ghl`.
+pub(crate) fn public(api: Arc<Api>) -> Router {
+    let broker: fn() -> MethodRouter<Arc<Api>> = || handled!(get, Route::Broker, to_broker);
+    Router::new()
+        .route("/health", handled!(get, Route::Health, health))
+        .route(
+            "/api/ghl/test-connection",
+            handled!(get, Route::TestConnection, endpoints::test_connection),
+        )
+        .route(
+            "/api/ghl/products",
+            handled!(get, Route::Products, endpoints::products),
+        )
+        .route(
+            "/api/ghl/products/create",
+            handled!(post, Route::CreateProduct, endpoints::create_product),
+        )
+        .route(
+            "/api/ghl/contacts/create",
+            handled!(post, Route::CreateContact, endpoints::create_contact),
+        )
+        .route(
+            "/api/ghl/test-product",
+            handled!(post, Route::TestProduct, endpoints::test_product),
+        )
+        .route(
+            "/api/ghl/medias/upload-file",
+            handled!(post, Route::UploadFile, endpoints::upload_file),
+        )
+        .route("/oauth/install", broker())
+        .route("/oauth/callback", broker())
+        .route("/api/oauth/callback", broker())
+        .route("/api/oauth/status", broker())
+        .route("/webhooks/ghl", handled!(post, Route::Broker, to_broker))
+        .method_not_allowed_fallback(async |State(api): State<Arc<Api>>, request: Request| {
+            observed(&api, Route::Unknown, request, wrong_method).await
+        })
+        .fallback(async |State(api): State<Arc<Api>>, request: Request| {
+            observed(&api, Route::Unknown, request, no_route).await
+        })
+        .with_state(api)
+}
+
+pub(crate) fn internal(api: Arc<Api>) -> Router {
+    let token = handled!(get, Route::Token, token_endpoint::token);
+    Router::new()
+        .route("/v1/installations/{id}/token", token)
+        .with_state(api)
+}
+
+/// `/ghl/{any GHL path}`, which is nearly all there is to do.
+///
+/// Not a route of the router: that would take the path apart and put its parts into memory of
+/// their own for each request, which nobody reads.
+pub(crate) async fn proxy(api: &Arc<Api>, request: Request) -> Response {
+    observed(api, Route::Ghl, request, async |api, request| {
+        api.pipeline.proxy(request).await
+    })
+    .await
+}
+
+/// Counts a request, gives it an id and a span, and makes its error an answer.
+async fn observed<F>(
+    api: &Arc<Api>,
+    route: Route,
+    mut request: Request,
+    handler: impl FnOnce(Arc<Api>, Request) -> F,
+) -> Response
+where
+    F: Future<Output = Result<Response, Error>>,
+{
+    let started = Instant::now();
+    let id = request_id(request.headers_mut());
+    let span = debug_span!(
+        "request",
+        route = route.as_str(),
+        method = %request.method(),
+        request_id = id.to_str().unwrap_or_default(),
+    );
+    let outcome = if span.is_disabled() {
+        handler(Arc::clone(api), request).await
+    } else {
+        service::trace::continue_from(&span, request.headers());
+        handler(Arc::clone(api), request).instrument(span).await
+    };
+    let mut response = outcome.unwrap_or_else(|error| {
+        if error.status().is_server_error() && !is_overload(&error) {
+            let request_id = id.to_str().unwrap_or_default();
+            warn!(route = route.as_str(), request_id, error = %Chain(&error), "request failed");
+        }
+        if let Some(limited) = error.limited() {
+            api.metrics.count_limited(limited);
+        }
+        error.into_response()
+    });
+    response.headers_mut().entry(REQUEST_ID).or_insert(id);
+    let took = started.elapsed();
+    api.metrics.count(route, response.status(), took);
+    response
+}
+
+/// Counted, and not logged each time.
+fn is_overload(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Overloaded(Overloaded) | Error::Token(TokenError::Overloaded(_))
+    )
+}
+
+/// The caller's id of this request, or a new one.
+fn request_id(headers: &mut HeaderMap) -> HeaderValue {
+    static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
+    static COUNT: AtomicU64 = AtomicU64::new(0);
+
+    let given = headers.get(REQUEST_ID);
+    if let Some(given) = given.filter(|id| id.len() <= MAX_REQUEST_ID_BYTES) {
+        return given.clone();
+    }
+    let number = PROCESS.wrapping_add(COUNT.fetch_add(1, Ordering::Relaxed));
+    let id = HeaderValue::from_bytes(&hex(number));
+    let id = id.unwrap_or_else(|_| HeaderValue::from_static("none"));
+    headers.insert(REQUEST_ID, id.clone());
+    id
+}
+
+/// Its sixteen digits.
+fn hex(number: u64) -> [u8; 16] {
+    std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place) & 15) as usize])
+}
+
+/// Answers as long as the process serves: whether it can do its work is for `/readyz`.
+async fn health(_: Arc<Api>, _: Request) -> Result<Response, Error> {
+    Ok(respond(StatusCode::OK, &json!({"status": "ok"})))
+}
+
+async fn no_route(_: Arc<Api>, request: Request) -> Result<Response, Error> {
+    Err(Error::NoRoute {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    })
+}
+
+async fn wrong_method(_: Arc<Api>, request: Request) -> Result<Response, Error> {
+    Err(Error::WrongMethod {
+        method: request.method().to_string(),
+        path: request.uri().path().to_owned(),
+    })
+}

@@ -1,0 +1,190 @@
+//! `GET /v1/installations/{id}/token`: an access token for a service that calls GHL by itself.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::{ExposeSecret, SecretString};
+use serde::{Serialize, Serializer};
+use store::{Scope, Timestamp};
+
+use super::error_response::respond;
+use super::state::Api;
+use crate::error::Error;
+use crate::pipeline::Pipeline;
+use crate::request::body::Examined;
+use crate::request::query;
+use crate::request::selector::{InstallationSelectors, Kind, SelectorSource};
+use crate::token::sources::Token;
+
+/// Hands out the token of the installation, or of the location or company, in the path.
+pub(crate) async fn token(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, _) = request.into_parts();
+    let pipeline = &api.pipeline;
+    let caller = pipeline.authenticate(&parts, Scope::Tokens).await?;
+    let name = named_in(parts.uri.path());
+    let selectors = InstallationSelectors::outright(SelectorSource::Path, Kind::Installation, name);
+    let no_body = Examined::default();
+    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let token = match min_ttl(parts.uri.query())? {
+        Some(min_ttl) => pipeline.living_for(token, min_ttl).await?,
+        None => token,
+    };
+    Ok(answer(&token, pipeline.tokens.now(), &parts.headers))
+}
+
+impl Pipeline {
+    /// The token, refreshed first if it lives for less than `min_ttl`.
+    async fn living_for(&self, token: Arc<Token>, min_ttl: Duration) -> Result<Arc<Token>, Error> {
+        let Some(left) = token.left(self.tokens.now()) else {
+            return Ok(token);
+        };
+        if left >= min_ttl {
+            return Ok(token);
+        }
+        if min_ttl > token.lifetime {
+            let lifetime = humantime::format_duration(token.lifetime);
+            let message = format!("min_ttl is longer than the tokens live ({lifetime})");
+            return Err(Error::MinTtl(message));
+        }
+        // As young as a token can be, even where that is a bit less.
+        Ok(Box::pin(self.tokens.newer_than(&token, 0)).await?)
+    }
+}
+
+#[derive(Serialize)]
+struct Body<'t> {
+    #[serde(serialize_with = "exposed")]
+    access_token: SecretString,
+    token_type: &'static str,
+    /// RFC 3339; absent where it never expires.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_at: Option<String>,
+    /// Whole seconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    expires_in: Option<u64>,
+    generation: String,
+    installation_id: &'t str,
+    user_type: &'static str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    location_id: Option<&'t str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    company_id: Option<&'t str>,
+    scopes: &'t str,
+}
+
+fn answer(token: &Token, now: Timestamp, asked: &HeaderMap) -> Response {
+    let tag = format!("\"{}\"", token.generation);
+    let mut response = if is_known(asked, &tag) {
+        let mut unchanged = Response::default();
+        *unchanged.status_mut() = StatusCode::NOT_MODIFIED;
+        unchanged
+    } else {
+        let body = Body {
+            access_token: token.secret(),
+            token_type: "Bearer",
+            expires_at: token.expires_at.map(|expires_at| expires_at.to_string()),
+            expires_in: token.left(now).map(|left| left.as_secs()),
+            generation: token.generation.to_string(),
+            installation_id: token.id.as_str(),
+            user_type: token.user_type.as_str(),
+            location_id: token.location.as_ref().map(|id| id.as_str()),
+            company_id: token.company.as_ref().map(|id| id.as_str()),
+            scopes: &token.scopes,
+        };
+        respond(StatusCode::OK, &body)
+    };
+    let headers = response.headers_mut();
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    if let Ok(tag) = HeaderValue::try_from(tag) {
+        headers.insert(ETAG, tag);
+    }
+    response
+}
+
+fn is_known(asked: &HeaderMap, tag: &str) -> bool {
+    let known = asked.get(IF_NONE_MATCH).and_then(|it| it.to_str().ok());
+    known.is_some_and(|known| known.split(',').any(|known| known.trim() == tag))
+}
+
+fn min_ttl(query: Option<&str>) -> Result<Option<Duration>, Error> {
+    let Some(text) = query::value(query, "min_ttl") else {
+        return Ok(None);
+    };
+    let parsed = humantime::parse_duration(&text);
+    parsed.map(Some).map_err(|reason| {
+        let message = format!("min_ttl must be a duration with its unit, such as 10m: {reason}");
+        Error::MinTtl(message)
+    })
+}
+
+/// The last but one segment of the path.
+fn named_in(path: &str) -> &str {
+    path.rsplit('/').nth(1).unwrap_or_default()
+}
+
+fn exposed<S: Serializer>(secret: &SecretString, to: S) -> Result<S::Ok, S::Error> {
+    to.serialize_str(secret.expose_secret())
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::BodyExt;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::token::sources::tests::token;
+
+    const NOW: Timestamp = Timestamp::from_millis(86_400_000 - 60_500);
+
+    #[tokio::test]
+    async fn a_token_comes_with_all_that_its_user_needs() {
+        let response = answer(&token(), NOW, &HeaderMap::new());
+        assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
+        assert_eq!(response.headers()[ETAG], "\"1\"");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        let expected = json!({
+            "access_token": "secret",
+            "token_type": "Bearer",
+            "expires_at": "1970-01-02T00:00:00Z",
+            "expires_in": 60,
+            "generation": "1",
+            "installation_id": "install_00112233445566778899aabb",
+            "user_type": "Location",
+            "location_id": "LOC1",
+            "company_id": "COM1",
+            "scopes": "",
+        });
+        assert_eq!(serde_json::from_slice::<Value>(&body).unwrap(), expected);
+    }
+
+    #[tokio::test]
+    async fn who_has_the_generation_gets_no_token() {
+        let asked = |tags: &'static str| {
+            HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(tags))])
+        };
+        let response = answer(&token(), NOW, &asked("\"0\", \"1\""));
+        assert_eq!(response.status(), StatusCode::NOT_MODIFIED);
+        assert_eq!(response.headers()[ETAG], "\"1\"");
+        let body = response.into_body().collect().await.unwrap().to_bytes();
+        assert!(body.is_empty());
+        let response = answer(&token(), NOW, &asked("\"2\""));
+        assert_eq!(response.status(), StatusCode::OK);
+    }
+
+    #[test]
+    fn the_wish_has_a_unit() {
+        let wish = |query| min_ttl(Some(query)).unwrap();
+        assert_eq!(wish("min_ttl=10m"), Some(Duration::from_secs(600)));
+        assert_eq!(wish("x=1"), None);
+        assert!(matches!(min_ttl(Some("min_ttl=10")), Err(Error::MinTtl(_))));
+    }
+
+    #[test]
+    fn the_path_names_the_installation() {
+        assert_eq!(named_in("/v1/installations/LOC1/token"), "LOC1");
+    }
+}

@@ -1,0 +1,407 @@
+//! The way of a call to GHL: authenticate, select the installation, get a fresh token, and then admit, send and
+//! decide, until there is an answer for the caller.
+
+pub(crate) mod admit;
+pub(crate) mod retry_budget;
+pub(crate) mod select;
+pub(crate) mod unauthorized;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::extract::Request;
+use axum::response::Response;
+use http::header::{ACCEPT_ENCODING, RETRY_AFTER};
+use http::request::Parts;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
+use metrics::Counter;
+use store::{Scope, Status};
+use tokio::time::{Instant, sleep};
+use tracing::Span;
+
+use crate::admission::Priority;
+use crate::admission::limit::{AdmissionRequest, Outcome as Counted};
+use crate::admission::limited::Limited;
+use crate::admission::rate_limit_headers::RateLimitHeaders;
+use crate::config::Config;
+use crate::error::Error;
+use crate::request::body::{Examined, Payload};
+use crate::request::caller::{AuthenticatedCaller, Callers};
+use crate::request::selector::InstallationSelectors;
+use crate::request::{headers, path};
+use crate::retry::{Attempt, Decision, Outcome, decide};
+use crate::token::provider::TokenProvider;
+use crate::token::sources::Token;
+use crate::upstream::body::Outgoing;
+use crate::upstream::headers::{Sent, passes};
+use crate::upstream::outbound::Outbound;
+use crate::upstream::{Failure, Kind, SendError, Upstream};
+use admit::{Admission, AdmissionError, Admitted};
+use retry_budget::RetryBudget;
+use select::Selection;
+use unauthorized::Uncured;
+
+/// With it the caller says that GHL does the same once, however often it is asked.
+const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
+
+/// No call waits longer for its turn, whatever its caller says.
+const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
+
+/// All stages. Clones share their state.
+#[derive(Clone)]
+pub(crate) struct Pipeline {
+    pub(crate) config: Arc<Config>,
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) selection: Selection,
+    pub(crate) tokens: TokenProvider,
+    pub(crate) admission: Admission,
+    pub(crate) ghl: Upstream,
+    pub(crate) retry_budget: Arc<RetryBudget>,
+    pub(crate) uncured: Arc<Uncured>,
+    pub(crate) retried: Counter,
+}
+
+/// A request for GHL, all but its body and its token.
+#[derive(Debug)]
+pub(crate) struct GhlRequest {
+    pub(crate) method: Method,
+    pub(crate) uri: Uri,
+    /// As the caller sent them.
+    pub(crate) headers: HeaderMap,
+    pub(crate) admission: AdmissionRequest,
+}
+
+impl Pipeline {
+    /// Forwards what came below `/ghl` to the same path at GHL.
+    pub(crate) async fn proxy(&self, request: Request) -> Result<Response, Error> {
+        let (parts, body) = request.into_parts();
+        let caller = self.authenticate(&parts, Scope::Proxy).await?;
+        let payload = self.take(&parts, body).await?;
+        let path = parts.uri.path();
+        let path = path::checked(path.strip_prefix("/ghl").unwrap_or(path))?;
+        let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(path));
+        let examined = payload.examine(&parts);
+        let token = self.token_for(&caller, selectors, examined).await?;
+        let uri = self.ghl.base.uri(path, parts.uri.query(), None)?;
+        self.forward(&caller, token, parts, uri, payload).await
+    }
+
+    /// The caller, if its key is live and has the scope, and something is left of its quota.
+    pub(crate) async fn authenticate(
+        &self,
+        parts: &Parts,
+        scope: Scope,
+    ) -> Result<AuthenticatedCaller, Error> {
+        Ok(self.callers.authenticate(&parts.headers, scope).await?)
+    }
+
+    /// The caller's body, held where it is small.
+    pub(crate) async fn take(&self, parts: &Parts, body: Body) -> Result<Payload, Error> {
+        let limit = self.config.max_body_bytes;
+        let patience = self.config.response_timeout;
+        Ok(Payload::take(&parts.headers, body, limit, patience).await?)
+    }
+
+    /// A token that is good to be used, of the installation that the request names.
+    pub(crate) async fn token_for(
+        &self,
+        caller: &AuthenticatedCaller,
+        selectors: InstallationSelectors<'_>,
+        body: Examined<'_>,
+    ) -> Result<Arc<Token>, Error> {
+        let selectors = selectors.with_body(body.json);
+        let selecting = self.selection.select(caller, &selectors, body.unexamined);
+        let token = selecting.await?;
+        Ok(self.tokens.usable(token, body.held_bytes).await?)
+    }
+
+    /// Sends a caller's request to `uri`, and its answer back.
+    pub(crate) async fn forward(
+        &self,
+        caller: &AuthenticatedCaller,
+        token: Arc<Token>,
+        mut parts: Parts,
+        uri: Uri,
+        payload: Payload,
+    ) -> Result<Response, Error> {
+        let held = payload.held_bytes(parts.version);
+        let admission = self.admission_request(caller, &parts.headers, held)?;
+        service::trace::inject(&Span::current(), &mut parts.headers);
+        let request = GhlRequest {
+            method: parts.method,
+            uri,
+            headers: parts.headers,
+            admission,
+        };
+        let body = payload.into_outgoing(self.config.max_body_bytes);
+        self.call(token, request, body).await
+    }
+
+    /// On whose behalf a call waits for its turn, and until when.
+    pub(crate) fn admission_request(
+        &self,
+        caller: &AuthenticatedCaller,
+        headers: &HeaderMap,
+        held: usize,
+    ) -> Result<AdmissionRequest, Error> {
+        let patience = match headers.get(headers::TIMEOUT) {
+            None => self.config.queue_timeout,
+            Some(given) => {
+                let given = given.to_str().ok();
+                let given = given.and_then(|given| humantime::parse_duration(given).ok());
+                given.ok_or(Error::Timeout)?.min(LONGEST_WAIT)
+            }
+        };
+        Ok(AdmissionRequest {
+            caller: caller.key(),
+            deadline: Instant::now() + patience,
+            held,
+        })
+    }
+
+    /// Admits, sends and decides, until there is an answer for the caller.
+    pub(crate) async fn call(
+        &self,
+        token: Arc<Token>,
+        mut request: GhlRequest,
+        body: Outgoing,
+    ) -> Result<Response, Error> {
+        let replay = body.held();
+        let mut attempt = Attempt::first(&request, replay.is_some());
+        let mut token = token;
+        let mut next_body = Some(body);
+        let mut priority = Priority::New;
+        // What came of the last attempt. It is delivered if the call's turn does not come again in time.
+        let mut last: Option<Result<Response, SendError>> = None;
+        let mut retry_until = None;
+        self.retry_budget.earn();
+        loop {
+            let admitted = self
+                .admission
+                .admit(&token, request.admission, priority)
+                .await;
+            let Admitted {
+                permit,
+                place,
+                token: current,
+            } = match (admitted, last.take()) {
+                (Ok(admitted), _) => admitted,
+                (Err(error), Some(last)) if has_no_turn(&error) => return Ok(last?),
+                (Err(error), _) => return Err(error.into()),
+            };
+            token = current;
+            let until = *retry_until.get_or_insert_with(|| {
+                let patience = Instant::now() + self.config.response_timeout;
+                patience.min(request.admission.deadline)
+            });
+            let again = || Outgoing::Held(replay.clone().unwrap_or_default());
+            let body = next_body.take().unwrap_or_else(again);
+            let in_flight = permit.go();
+            let mut answer = self.ghl.send(request.with(&token), body).await;
+            in_flight.over(counted(&answer));
+
+            let (outcome, message) = self.examine(&mut answer, &token, &request).await;
+            attempt.jitter = outcome.jitter();
+            attempt.time_left = until.saturating_duration_since(Instant::now());
+            match decide(outcome, &attempt) {
+                Decision::RetryAfter(pause) if self.retry_budget.spend() => {
+                    drop(place);
+                    self.retried.increment(1);
+                    sleep(pause).await;
+                    attempt.retries += 1;
+                    last = Some(answer);
+                }
+                Decision::QueueAgain => {
+                    drop(place);
+                    last = Some(answer);
+                    priority = Priority::Again;
+                }
+                Decision::RetryUncompressed => {
+                    drop(place);
+                    let identity = HeaderValue::from_static("identity");
+                    request.headers.insert(ACCEPT_ENCODING, identity);
+                    attempt.is_uncompressed = true;
+                }
+                decision @ (Decision::RefreshAndRetry | Decision::RefreshAndRefuse) => {
+                    drop(place);
+                    let held = request.admission.held;
+                    token = Box::pin(self.tokens.newer_than(&token, held)).await?;
+                    attempt.is_refreshed = true;
+                    if decision == Decision::RefreshAndRefuse {
+                        // If the fresh token does not help either, the next call is not refused again.
+                        self.note_uncured(&token, &request, message.as_deref());
+                        return Err(Error::SendAgain);
+                    }
+                }
+                Decision::RetryAfter(_) | Decision::Deliver => {
+                    if attempt.is_refreshed && matches!(outcome, Outcome::Unauthorized(_)) {
+                        self.note_uncured(&token, &request, message.as_deref());
+                    }
+                    return Ok(place.until_the_end_of(answer?));
+                }
+            }
+        }
+    }
+
+    /// What came of an attempt, and the message of a 401.
+    async fn examine(
+        &self,
+        answer: &mut Result<Response, SendError>,
+        token: &Token,
+        request: &GhlRequest,
+    ) -> (Outcome, Option<Box<str>>) {
+        let response = match answer {
+            Ok(response) => response,
+            Err(SendError::Peer(Failure {
+                kind: Kind::Broken, ..
+            })) => {
+                return (Outcome::Broken, None);
+            }
+            Err(_) => return (Outcome::Failed, None),
+        };
+        let status = response.status();
+        if status != StatusCode::UNAUTHORIZED {
+            self.uncured
+                .forget(&token.id, &request.method, request.uri.path());
+            return (Outcome::answered(response), None);
+        }
+        if token.status == Status::Static {
+            return (
+                Outcome::Unauthorized(crate::retry::Unauthorized::Final),
+                None,
+            );
+        }
+        // Boxed, since it is rare and would make the future of every call larger.
+        let examining =
+            unauthorized::examine(std::mem::take(response), self.config.response_timeout);
+        let (whole, mut meaning, message) = Box::pin(examining).await;
+        *response = whole;
+        let is_known = message.as_deref().is_some_and(|message| {
+            self.uncured
+                .has(&token.id, &request.method, request.uri.path(), message)
+        });
+        if is_known {
+            meaning = crate::retry::Unauthorized::Final;
+        }
+        (Outcome::Unauthorized(meaning), message)
+    }
+
+    fn note_uncured(&self, token: &Token, request: &GhlRequest, message: Option<&str>) {
+        let message = message.unwrap_or_default();
+        self.uncured
+            .note(&token.id, &request.method, request.uri.path(), message);
+    }
+}
+
+impl GhlRequest {
+    /// The request with the token in it.
+    fn with<'r>(&'r self, token: &'r Token) -> Outbound<'r> {
+        Outbound {
+            method: &self.method,
+            uri: &self.uri,
+            headers: Sent::ToGhl {
+                callers: &self.headers,
+                bearer: &token.bearer,
+            },
+        }
+    }
+
+    /// Whether it has the same effect however often it arrives.
+    fn is_idempotent(&self) -> bool {
+        self.method.is_idempotent() || passes(&self.headers, &IDEMPOTENCY_KEY)
+    }
+}
+
+impl Attempt {
+    fn first(request: &GhlRequest, is_replayable: bool) -> Self {
+        Self {
+            retries: 0,
+            is_replayable,
+            is_idempotent: request.is_idempotent(),
+            is_uncompressed: false,
+            is_refreshed: false,
+            time_left: Duration::ZERO,
+            jitter: 0.0,
+        }
+    }
+}
+
+impl Outcome {
+    fn answered(response: &Response) -> Self {
+        let retry_after = response.headers().get(RETRY_AFTER);
+        let seconds = retry_after.and_then(|value| value.to_str().ok()?.parse().ok());
+        Self::Answered {
+            status: response.status(),
+            retry_after: seconds.map(Duration::from_secs),
+        }
+    }
+
+    /// From 0 to 1. Random bytes cost a call of the system, so successes do without.
+    fn jitter(&self) -> f64 {
+        match self {
+            Self::Answered { status, .. } if !status.is_server_error() => 0.0,
+            Self::Answered { .. } | Self::Broken | Self::Failed | Self::Unauthorized(_) => {
+                f64::from(store::random::bytes::<1>()[0]) / 255.0
+            }
+        }
+    }
+}
+
+/// What an attempt tells about GHL's rate limit.
+fn counted(answer: &Result<Response, SendError>) -> Counted {
+    match answer {
+        Ok(answer) => Counted::Answered(RateLimitHeaders::by(answer.status(), answer.headers())),
+        Err(SendError::Peer(failure)) => match failure.kind {
+            Kind::Unreachable | Kind::ConnectTimeout => Counted::NotSent,
+            Kind::Silent | Kind::Broken | Kind::Malformed => Counted::Unknown,
+        },
+        Err(SendError::Body(_)) => Counted::Unknown,
+    }
+}
+
+/// Whether a call's turn does not come again in time.
+fn has_no_turn(error: &AdmissionError) -> bool {
+    matches!(
+        error,
+        AdmissionError::Limited(Limited::Interval { .. } | Limited::Full { .. })
+            | AdmissionError::Overloaded(_)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(method: Method, key: Option<&'static str>) -> GhlRequest {
+        let mut headers = HeaderMap::new();
+        if let Some(key) = key {
+            headers.insert(IDEMPOTENCY_KEY, HeaderValue::from_static(key));
+        }
+        GhlRequest {
+            method,
+            uri: Uri::from_static("http://ghl/"),
+            headers,
+            admission: AdmissionRequest {
+                caller: None,
+                deadline: Instant::now(),
+                held: 0,
+            },
+        }
+    }
+
+    #[test]
+    fn a_request_is_idempotent_by_its_method_or_its_key() {
+        for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
+            assert!(request(method, None).is_idempotent());
+        }
+        for method in [Method::POST, Method::PATCH] {
+            assert!(!request(method.clone(), None).is_idempotent());
+            let mut with_key = request(method, Some("7"));
+            assert!(with_key.is_idempotent());
+            let unsent = HeaderValue::from_static("idempotency-key");
+            with_key.headers.insert(http::header::CONNECTION, unsent);
+            assert!(!with_key.is_idempotent());
+        }
+    }
+}

@@ -1,0 +1,139 @@
+//! Finds the installation that a request means and its caller may use.
+
+use std::fmt;
+use std::sync::Arc;
+
+use store::{InstallationId, LocationId};
+
+use crate::request::body::Unexamined;
+use crate::request::caller::AuthenticatedCaller;
+use crate::request::selector::{
+    Contradiction, InstallationSelector, InstallationSelectors, Kind, SelectorSource,
+};
+use crate::token::cache::{Cache, Unavailable};
+use crate::token::sources::{Places, Token, Tokens};
+
+/// Finds installations. Clones share what is remembered.
+#[derive(Clone)]
+pub(crate) struct Selection {
+    pub(crate) tokens: Cache<Tokens>,
+    pub(crate) places: Cache<Places>,
+}
+
+/// Why no installation was found.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum SelectError {
+    #[error(
+        "Installation not found: the request names none in any place where the gateway looks: {}",
+        EveryPlace
+    )]
+    NotNamed,
+    #[error("Installation not found: nothing is known of {name}, named by {source_name}")]
+    Unknown {
+        name: String,
+        source_name: &'static str,
+    },
+    #[error(
+        "Installation not found: the request names none outside its body, and the body was not examined: {0}"
+    )]
+    BodyNotExamined(Unexamined),
+    #[error("The API key is not for this installation")]
+    NotAllowed,
+    #[error(transparent)]
+    Contradiction(#[from] Contradiction),
+    #[error(transparent)]
+    Store(#[from] Unavailable),
+}
+
+impl Selection {
+    /// The token of the installation, as it is in memory or in the store.
+    pub(crate) async fn select(
+        &self,
+        caller: &AuthenticatedCaller,
+        selectors: &InstallationSelectors<'_>,
+        unexamined: Option<Unexamined>,
+    ) -> Result<Arc<Token>, SelectError> {
+        for selector in selectors.iter() {
+            let found = self.meant_by(selector).await?;
+            match (found, selector.kind) {
+                (Some(token), _) => {
+                    if !caller.may_use(&token.id) {
+                        return Err(SelectError::NotAllowed);
+                    }
+                    selectors.agree_on(&token, selector)?;
+                    return Ok(token);
+                }
+                (None, Kind::Installation) => return Err(unknown(caller, selector)),
+                // It may be an agency's, whose installation is named further on.
+                (None, Kind::Location | Kind::Company) => {}
+            }
+        }
+        let first = selectors.iter().next();
+        let Some(id) = caller.only_installation() else {
+            return Err(match (first, unexamined) {
+                (Some(selector), _) => unknown(caller, selector),
+                // The request named nothing, so this reveals nothing.
+                (None, Some(reason)) => SelectError::BodyNotExamined(reason),
+                (None, None) => SelectError::NotNamed,
+            });
+        };
+        let token = self.tokens.get(id).await?;
+        let token = token.ok_or_else(|| SelectError::Unknown {
+            name: id.to_string(),
+            source_name: "the API key",
+        })?;
+        match first {
+            Some(selector) if !selectors.may_mean(&token) => Err(unknown(caller, selector)),
+            Some(_) | None => Ok(token),
+        }
+    }
+
+    async fn meant_by(
+        &self,
+        selector: &InstallationSelector<'_>,
+    ) -> Result<Option<Arc<Token>>, Unavailable> {
+        if selector.is_id() {
+            if let Some(token) = self.tokens.peek(&*selector.value) {
+                return Ok(token);
+            }
+            return match selector.value.parse() {
+                Ok(id) => self.tokens.get(&id).await,
+                Err(_) => Ok(None),
+            };
+        }
+        match self.resolve(&selector.value).await? {
+            Some(id) => self.tokens.get(&id).await,
+            None => Ok(None),
+        }
+    }
+
+    async fn resolve(&self, place: &str) -> Result<Option<InstallationId>, Unavailable> {
+        if let Some(found) = self.places.peek(place) {
+            return Ok(found);
+        }
+        // A name that no location or company can have is not looked up.
+        if place.parse::<LocationId>().is_err() {
+            return Ok(None);
+        }
+        self.places.get(&place.into()).await
+    }
+}
+
+/// A key that opens only some installations must not be told which others exist.
+fn unknown(caller: &AuthenticatedCaller, selector: &InstallationSelector<'_>) -> SelectError {
+    if caller.is_restricted() {
+        return SelectError::NotAllowed;
+    }
+    SelectError::Unknown {
+        name: selector.value.to_string(),
+        source_name: selector.place.as_str(),
+    }
+}
+
+struct EveryPlace;
+
+impl fmt::Display for EveryPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&SelectorSource::ALL.map(SelectorSource::as_str).join(", "))
+    }
+}

@@ -1,0 +1,172 @@
+//! A caller's body: held in memory where it is small, so that it can be examined and sent a second time.
+
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http::header::CONTENT_ENCODING;
+use http::request::Parts;
+use http::{HeaderMap, Version};
+use http_body::Body as _;
+use service::listen::BUFFER_BYTES;
+
+use super::headers;
+use crate::upstream::body::{BodyError, Outgoing, read};
+
+/// Up to this a body is held, so that it can be sent a second time.
+const HELD_BYTES: u64 = 64 * 1024;
+
+/// Up to this a JSON body is held, so that it can be looked into.
+const PEEKED_BYTES: u64 = 256 * 1024;
+
+/// A caller's body.
+#[derive(Debug)]
+pub(crate) enum Payload {
+    /// Empty, where there is none.
+    Held(Bytes),
+    Stream(Body),
+}
+
+impl Payload {
+    /// Takes a small body into memory and leaves a large one, or one of unknown length, where it
+    /// is.
+    pub(crate) async fn take(
+        headers: &HeaderMap,
+        body: Body,
+        limit: u64,
+        patience: Duration,
+    ) -> Result<Self, BodyError> {
+        if body.is_end_stream() {
+            return Ok(Self::Held(Bytes::new()));
+        }
+        match body.size_hint().exact() {
+            Some(length) if length > limit => Err(BodyError::TooLarge { limit }),
+            Some(length) if length <= HELD_BYTES || length <= peeked(headers) => {
+                read(body, limit, patience).await.map(Self::Held)
+            }
+            Some(_) | None => Ok(Self::Stream(body)),
+        }
+    }
+
+    /// What can be known of it before it is sent.
+    pub(crate) fn examine(&self, parts: &Parts) -> Examined<'_> {
+        Examined {
+            json: self.json(&parts.headers),
+            unexamined: self.unexamined(&parts.headers),
+            held_bytes: self.held_bytes(parts.version),
+        }
+    }
+
+    /// How much of it is in memory while its call waits, in bytes.
+    pub(crate) fn held_bytes(&self, version: Version) -> usize {
+        match self {
+            Self::Held(body) => body.len(),
+            // That much comes before it is asked for.
+            Self::Stream(_) if version == Version::HTTP_2 => BUFFER_BYTES,
+            Self::Stream(_) => 0,
+        }
+    }
+
+    /// As it is sent, up to `limit` bytes of a stream.
+    pub(crate) fn into_outgoing(self, limit: u64) -> Outgoing {
+        match self {
+            Self::Held(bytes) => Outgoing::Held(bytes),
+            Self::Stream(body) => Outgoing::stream(body, limit),
+        }
+    }
+
+    /// Why a body that is JSON was not examined, if it was not.
+    fn unexamined(&self, headers: &HeaderMap) -> Option<Unexamined> {
+        if !headers::is_json(headers) {
+            return None;
+        }
+        match self {
+            Self::Stream(body) if body.size_hint().exact().is_some() => Some(Unexamined::TooLarge),
+            Self::Stream(_) => Some(Unexamined::Chunked),
+            Self::Held(_) => {
+                let encoding = headers.get(CONTENT_ENCODING);
+                let is_compressed = encoding.is_some_and(|encoding| encoding != "identity");
+                is_compressed.then_some(Unexamined::Compressed)
+            }
+        }
+    }
+
+    /// What of the body can be looked into as JSON; nothing, where it is not that or not held.
+    fn json(&self, headers: &HeaderMap) -> &[u8] {
+        match self {
+            Self::Held(body) if !body.is_empty() && headers::is_json(headers) => body,
+            Self::Held(_) | Self::Stream(_) => &[],
+        }
+    }
+}
+
+/// What is known of a body before it is sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Examined<'p> {
+    /// The body, if it is held and JSON; otherwise nothing.
+    pub(crate) json: &'p [u8],
+    pub(crate) unexamined: Option<Unexamined>,
+    pub(crate) held_bytes: usize,
+}
+
+/// Why a JSON body was not examined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Unexamined {
+    #[error("it is longer than {} KiB", PEEKED_BYTES / 1024)]
+    TooLarge,
+    #[error("it has no Content-Length")]
+    Chunked,
+    #[error("it is compressed")]
+    Compressed,
+}
+
+fn peeked(headers: &HeaderMap) -> u64 {
+    if headers::is_json(headers) {
+        PEEKED_BYTES
+    } else {
+        0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+    use http::HeaderValue;
+    use http::header::CONTENT_TYPE;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn chunks(chunks: &'static [&'static str]) -> Body {
+        let chunks = chunks.iter().map(|chunk| Ok::<_, axum::Error>(*chunk));
+        Body::from_stream(stream::iter(chunks))
+    }
+
+    async fn take(content_type: &'static str, body: Body) -> Result<Payload, BodyError> {
+        let value = HeaderValue::from_static(content_type);
+        let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
+        Payload::take(&headers, body, 1_000_000, PATIENCE).await
+    }
+
+    #[tokio::test]
+    async fn small_bodies_and_json_that_can_be_looked_into_are_held() {
+        let sized = |length: u64| Body::from(vec![b'x'; usize::try_from(length).unwrap()]);
+        for (content_type, body, is_held) in [
+            ("text/plain", Body::empty(), true),
+            ("text/plain", sized(HELD_BYTES), true),
+            ("text/plain", sized(HELD_BYTES + 1), false),
+            ("application/json", sized(PEEKED_BYTES), true),
+            ("application/json", sized(PEEKED_BYTES + 1), false),
+            ("application/json", chunks(&["{}"]), false),
+        ] {
+            let payload = take(content_type, body).await.unwrap();
+            assert_eq!(matches!(payload, Payload::Held(_)), is_held);
+        }
+        let refused = take("text/plain", sized(1_000_001)).await;
+        assert!(matches!(
+            refused,
+            Err(BodyError::TooLarge { limit: 1_000_000 })
+        ));
+    }
+}

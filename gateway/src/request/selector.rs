@@ -1,0 +1,375 @@
+//! Which installation a request is about: a pure decision over all that names one.
+
+use std::borrow::Cow;
+
+use http::HeaderMap;
+use store::UserType;
+
+use super::{headers, json, query};
+use crate::token::sources::Token;
+
+/// What a word of the request can stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Says outright which installation: an `install_…` id, or its location or company.
+    Installation,
+    Location,
+    Company,
+}
+
+/// Where a word stood, in the order in which they are heard.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SelectorSource {
+    Header,
+    QueryInstallation,
+    QueryLocation,
+    QueryAlt,
+    Path,
+    BodyLocation,
+    BodyCompany,
+}
+
+impl SelectorSource {
+    /// In the order in which they are heard.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Header,
+        Self::QueryInstallation,
+        Self::QueryLocation,
+        Self::QueryAlt,
+        Self::Path,
+        Self::BodyLocation,
+        Self::BodyCompany,
+    ];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "the header X-Installation-Id",
+            Self::QueryInstallation => "installation_id in the query",
+            Self::QueryLocation => "locationId in the query",
+            Self::QueryAlt => "altId in the query",
+            Self::Path => "the path",
+            Self::BodyLocation => "locationId in the body",
+            Self::BodyCompany => "companyId in the body",
+        }
+    }
+}
+
+/// One word of the request that names an installation, a location or a company.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct InstallationSelector<'r> {
+    pub(crate) place: SelectorSource,
+    pub(crate) kind: Kind,
+    pub(crate) value: Cow<'r, str>,
+}
+
+/// Everything in a request that names an installation.
+#[derive(Debug, Default)]
+pub(crate) struct InstallationSelectors<'r>(
+    [Option<InstallationSelector<'r>>; SelectorSource::ALL.len()],
+);
+
+/// Two words of one request that name different things.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "The request names two installations: {first} ({first_place}) and {second} ({second_place})"
+)]
+pub(crate) struct Contradiction {
+    first: String,
+    first_place: &'static str,
+    second: String,
+    second_place: &'static str,
+}
+
+impl<'r> InstallationSelectors<'r> {
+    /// From all but the body. `path` is GHL's path, where it is the caller's to choose.
+    pub(crate) fn of(
+        headers: &'r HeaderMap,
+        query: Option<&'r str>,
+        path: Option<&'r str>,
+    ) -> Self {
+        let mut selectors = Self::default();
+        let named = headers.get(headers::INSTALLATION);
+        if let Some(name) = named.and_then(|it| it.to_str().ok()) {
+            selectors.put(
+                SelectorSource::Header,
+                Kind::Installation,
+                Cow::Borrowed(name),
+            );
+        }
+        if let Some(query) = query {
+            selectors.hear_query(query);
+        }
+        if let Some(id) = path.and_then(location_in_path) {
+            selectors.put(SelectorSource::Path, Kind::Location, Cow::Borrowed(id));
+        }
+        selectors
+    }
+
+    /// One word alone.
+    pub(crate) fn outright(place: SelectorSource, kind: Kind, value: &'r str) -> Self {
+        let mut selectors = Self::default();
+        selectors.put(place, kind, Cow::Borrowed(value));
+        selectors
+    }
+
+    /// And what a JSON body says. A body that is no JSON object says nothing here: what it is
+    /// worth is for GHL to judge.
+    pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
+        if !body.is_empty()
+            && let Ok([location, company]) = json::members(body, ["locationId", "companyId"])
+        {
+            if let Some(id) = json::text(location) {
+                self.put(SelectorSource::BodyLocation, Kind::Location, Cow::Owned(id));
+            }
+            if let Some(id) = json::text(company) {
+                self.put(SelectorSource::BodyCompany, Kind::Company, Cow::Owned(id));
+            }
+        }
+        self
+    }
+
+    /// The location that the request is about, if it names one.
+    pub(crate) fn location(&self) -> Option<&str> {
+        let named = self.iter().find(|selector| selector.kind == Kind::Location);
+        named.map(|selector| &*selector.value)
+    }
+
+    pub(crate) fn iter(&self) -> impl Iterator<Item = &InstallationSelector<'r>> {
+        self.0.iter().flatten()
+    }
+
+    /// Whether all that was said can be meant of this installation.
+    pub(crate) fn may_mean(&self, token: &Token) -> bool {
+        self.iter().all(|selector| selector.may_mean(token))
+    }
+
+    /// As [`may_mean`](Self::may_mean), of the installation that `chosen` led to; otherwise what
+    /// contradicts it.
+    pub(crate) fn agree_on(
+        &self,
+        token: &Token,
+        chosen: &InstallationSelector<'_>,
+    ) -> Result<(), Contradiction> {
+        let odd = self
+            .iter()
+            .find(|selector| *selector != chosen && !selector.may_mean(token));
+        match odd {
+            None => Ok(()),
+            Some(odd) => Err(Contradiction {
+                first: chosen.value.to_string(),
+                first_place: chosen.place.as_str(),
+                second: odd.value.to_string(),
+                second_place: odd.place.as_str(),
+            }),
+        }
+    }
+
+    fn hear_query(&mut self, query: &'r str) {
+        let mut alt_kind = Kind::Location;
+        for (name, raw) in query::pairs(query).filter(|(_, raw)| !raw.is_empty()) {
+            match name {
+                query::INSTALLATION => {
+                    self.put(
+                        SelectorSource::QueryInstallation,
+                        Kind::Installation,
+                        query::decoded(raw),
+                    );
+                }
+                "locationId" => self.put(
+                    SelectorSource::QueryLocation,
+                    Kind::Location,
+                    query::decoded(raw),
+                ),
+                "altId" => self.put(
+                    SelectorSource::QueryAlt,
+                    Kind::Location,
+                    query::decoded(raw),
+                ),
+                "altType" if raw == "company" => alt_kind = Kind::Company,
+                _ => {}
+            }
+        }
+        if let Some(alt) = &mut self.0[SelectorSource::QueryAlt as usize] {
+            alt.kind = alt_kind;
+        }
+    }
+
+    /// The first of several in one place counts; GHL judges the rest.
+    fn put(&mut self, place: SelectorSource, kind: Kind, value: Cow<'r, str>) {
+        self.0[place as usize].get_or_insert(InstallationSelector { place, kind, value });
+    }
+}
+
+impl InstallationSelector<'_> {
+    /// Whether this is an installation's own id, well formed or not.
+    pub(crate) fn is_id(&self) -> bool {
+        self.kind == Kind::Installation && self.value.starts_with("install_")
+    }
+
+    fn may_mean(&self, token: &Token) -> bool {
+        let location = token.location.as_ref().map(|it| it.as_str());
+        let company = token.company.as_ref().map(|it| it.as_str());
+        let is = |own: Option<&str>| own.is_none_or(|own| own == self.value);
+        match self.kind {
+            Kind::Installation if self.is_id() => token.id.as_str() == self.value,
+            Kind::Installation => match token.user_type {
+                UserType::Location => is(location),
+                UserType::Company => is(company),
+            },
+            Kind::Location => match token.user_type {
+                UserType::Location => is(location),
+                // An agency acts on any of its locations; which ones those are GHL knows.
+                UserType::Company => true,
+            },
+            Kind::Company => is(company),
+        }
+    }
+}
+
+/// The location in `/locations/{id}` and below.
+fn location_in_path(path: &str) -> Option<&str> {
+    let id = path.strip_prefix("/locations/")?.split('/').next()?;
+    // An operation, not a location.
+    let is_location = !id.is_empty() && id != "search";
+    is_location.then_some(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderValue;
+
+    use super::*;
+    use crate::token::sources::tests::token;
+
+    const OWN: &str = "install_00112233445566778899aabb";
+    const OTHER: &str = "install_ffffffffffffffffffffffff";
+
+    fn hear<'r>(query: &'r str, path: &'r str) -> InstallationSelectors<'r> {
+        let none = Box::leak(Box::new(HeaderMap::new()));
+        InstallationSelectors::of(none, Some(query), Some(path))
+    }
+
+    fn values<'h>(selectors: &'h InstallationSelectors<'_>) -> Vec<(SelectorSource, &'h str)> {
+        let values = selectors
+            .iter()
+            .map(|selector| (selector.place, &*selector.value));
+        values.collect()
+    }
+
+    #[test]
+    fn everything_that_names_one_is_heard_in_its_order() {
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::INSTALLATION, HeaderValue::from_static("H"));
+        let query = "altId=A&x=1&locationId=L&installation_id=I&locationId=second";
+        let selectors = InstallationSelectors::of(&headers, Some(query), Some("/locations/P/tags"))
+            .with_body(br#"{"companyId":"C","locationId":"B"}"#);
+        let expected = [
+            (SelectorSource::Header, "H"),
+            (SelectorSource::QueryInstallation, "I"),
+            (SelectorSource::QueryLocation, "L"),
+            (SelectorSource::QueryAlt, "A"),
+            (SelectorSource::Path, "P"),
+            (SelectorSource::BodyLocation, "B"),
+            (SelectorSource::BodyCompany, "C"),
+        ];
+        assert_eq!(values(&selectors), expected);
+    }
+
+    #[test]
+    fn what_names_nothing_is_not_heard() {
+        for path in ["/locations/search", "/locations/", "/contacts/locations/x"] {
+            let selectors =
+                hear("installation_id=&locationId&my_altId=x", path).with_body(b"not json");
+            assert_eq!(values(&selectors), [], "{path}");
+        }
+    }
+
+    #[test]
+    fn an_alt_id_is_what_its_type_says() {
+        let kind = |query| hear(query, "/").iter().next().unwrap().kind;
+        assert_eq!(kind("altId=x"), Kind::Location);
+        assert_eq!(kind("altId=x&altType=location"), Kind::Location);
+        assert_eq!(kind("altType=company&altId=x"), Kind::Company);
+    }
+
+    fn agrees(token: &Token, query: &str, path: &str, body: &str) -> bool {
+        let selectors = hear(query, path).with_body(body.as_bytes());
+        selectors
+            .agree_on(token, selectors.iter().next().unwrap())
+            .is_ok()
+    }
+
+    #[test]
+    fn a_location_cannot_be_meant_together_with_another() {
+        let token = token();
+        let own = format!("installation_id={OWN}");
+        for (query, path, body) in [
+            (
+                "&locationId=LOC1",
+                "/locations/LOC1",
+                r#"{"locationId":"LOC1","companyId":"COM1"}"#,
+            ),
+            ("&altId=COM1&altType=company", "/", ""),
+        ] {
+            assert!(agrees(&token, &format!("{own}{query}"), path, body));
+        }
+        for (query, path, body) in [
+            ("&locationId=LOC2", "/", ""),
+            ("&altId=LOC2", "/", ""),
+            ("", "/locations/LOC2", ""),
+            ("", "/", r#"{"locationId":"LOC2"}"#),
+            ("", "/", r#"{"companyId":"COM2"}"#),
+        ] {
+            assert!(!agrees(&token, &format!("{own}{query}"), path, body));
+        }
+    }
+
+    #[test]
+    fn an_agency_may_name_any_location_and_no_other_company() {
+        let token = Token {
+            user_type: UserType::Company,
+            location: None,
+            ..token()
+        };
+        let own = format!("installation_id={OWN}");
+        assert!(agrees(
+            &token,
+            &own,
+            "/locations/LOC9",
+            r#"{"locationId":"LOC8"}"#
+        ));
+        assert!(agrees(
+            &token,
+            "installation_id=COM1",
+            "/",
+            r#"{"companyId":"COM1"}"#
+        ));
+        assert!(!agrees(&token, &own, "/", r#"{"companyId":"COM2"}"#));
+    }
+
+    #[test]
+    fn a_contradiction_names_both_and_where_they_stood() {
+        let mut headers = HeaderMap::new();
+        headers.insert(headers::INSTALLATION, HeaderValue::from_static(OWN));
+        let query = format!("installation_id={OTHER}");
+        let selectors = InstallationSelectors::of(&headers, Some(&query), None);
+        let error = selectors
+            .agree_on(&token(), selectors.iter().next().unwrap())
+            .unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            format!(
+                "The request names two installations: {OWN} (the header X-Installation-Id) \
+                 and {OTHER} (installation_id in the query)"
+            )
+        );
+    }
+
+    #[test]
+    fn only_an_outright_name_is_an_id() {
+        let query = format!("installation_id={OWN}&locationId={OTHER}");
+        let selectors = hear(&query, "/");
+        let ids: Vec<bool> = selectors.iter().map(InstallationSelector::is_id).collect();
+        assert_eq!(ids, [true, false]);
+    }
+}

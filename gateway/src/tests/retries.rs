@@ -1,0 +1,89 @@
+//! Attempts of one call that fail in different ways, one after another.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+
+use super::world::{LIFETIME, World, get, post, with};
+
+const STALE: &str = r#"{"statusCode":401,"message":"Invalid JWT"}"#;
+
+/// GHL answers one call with these, one after another, and everything after them with 200.
+async fn world_with(answers: Vec<fn() -> Response>) -> (World, String) {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    world.let_broker_refresh(&id);
+    let next = AtomicUsize::new(0);
+    world.ghl.answers(move |_| {
+        let answer = answers.get(next.fetch_add(1, Ordering::SeqCst));
+        let answer = answer.map_or_else(Response::default, |answer| answer());
+        async { answer }
+    });
+    (world, format!("/ghl/x?installation_id={id}"))
+}
+
+fn bad_gateway() -> Response {
+    StatusCode::BAD_GATEWAY.into_response()
+}
+
+fn expired() -> Response {
+    (StatusCode::UNAUTHORIZED, STALE).into_response()
+}
+
+fn too_many() -> Response {
+    (StatusCode::TOO_MANY_REQUESTS, [("retry-after", "0")]).into_response()
+}
+
+#[tokio::test]
+async fn every_failure_is_handled_after_every_other() {
+    let failures: [(&str, fn() -> Response); 3] =
+        [("502", bad_gateway), ("401", expired), ("429", too_many)];
+    for (first_name, first) in failures {
+        for (second_name, second) in failures {
+            // A 401 that a fresh token did not cure is the caller's answer.
+            if (first_name, second_name) == ("401", "401") {
+                continue;
+            }
+            let (world, uri) = world_with(vec![first, second]).await;
+            let response = world.send(get(&uri)).await;
+            let status = response.status();
+            assert_eq!(status, StatusCode::OK, "{first_name}, {second_name}");
+            assert_eq!(world.ghl.lines().len(), 3);
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_retry_counts_against_ghls_rate_limit() {
+    fn bad_gateway_with_two_left() -> Response {
+        let left = [
+            ("x-ratelimit-max", "3"),
+            ("x-ratelimit-interval-milliseconds", "60000"),
+            ("x-ratelimit-remaining", "2"),
+        ];
+        (StatusCode::BAD_GATEWAY, left).into_response()
+    }
+    fn bad_gateway_with_none_left() -> Response {
+        let left = [
+            ("x-ratelimit-max", "3"),
+            ("x-ratelimit-interval-milliseconds", "60000"),
+            ("x-ratelimit-remaining", "0"),
+        ];
+        (StatusCode::BAD_GATEWAY, left).into_response()
+    }
+    let (world, uri) =
+        world_with(vec![bad_gateway_with_two_left, bad_gateway_with_none_left]).await;
+    let request = with(get(&uri), "x-request-timeout", "5s");
+    let response = world.send(request).await;
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(world.ghl.lines().len(), 2, "a third would exceed the limit");
+}
+
+#[tokio::test]
+async fn a_post_is_not_retried_after_502() {
+    let (world, uri) = world_with(vec![bad_gateway]).await;
+    let response = world.send(post(&uri, "body")).await;
+    assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
+    assert_eq!(world.ghl.lines().len(), 1);
+}

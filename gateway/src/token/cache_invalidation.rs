@@ -1,0 +1,94 @@
+//! Keeps the caches true: hears what changes in the store, and that it can no longer be heard.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use metrics::Gauge;
+use service::shutdown::Shutdown;
+use store::{Change, TokenReader};
+use tokio::sync::broadcast::{Receiver, error::RecvError};
+use tokio::time::{MissedTickBehavior, interval};
+
+use super::cache::Cache;
+use super::sources::{Places, Tokens};
+use crate::request::caller::Callers;
+
+const SWEEP_EVERY: Duration = Duration::from_secs(60);
+
+/// Everything that is remembered of the store.
+pub(crate) struct Caches {
+    pub(crate) tokens: Cache<Tokens>,
+    pub(crate) places: Cache<Places>,
+    pub(crate) callers: Arc<Callers>,
+    pub(crate) coherent: Gauge,
+}
+
+impl Caches {
+    /// Listens until the shutdown; what is still in flight then reads the store itself.
+    ///
+    /// `changes` was subscribed to before anything was read.
+    pub(crate) async fn run(
+        self,
+        reader: TokenReader,
+        mut changes: Receiver<Change>,
+        shutdown: Shutdown,
+    ) {
+        let mut sweep = interval(SWEEP_EVERY);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        loop {
+            tokio::select! {
+                heard = changes.recv() => match heard {
+                    Ok(change) => self.hear(change),
+                    // Announcements were missed, perhaps even that of their own loss. A store
+                    // tells whoever subscribes whether they arrive now.
+                    Err(RecvError::Lagged(_)) => {
+                        self.lost();
+                        changes = reader.changes();
+                    }
+                    Err(RecvError::Closed) => break,
+                },
+                _ = sweep.tick() => self.sweep(),
+                () = shutdown.started() => break,
+            }
+        }
+        self.lost();
+    }
+
+    fn hear(&self, change: Change) {
+        match change {
+            // One of the same generation may tell another status.
+            Change::Installation { id, generation } => {
+                self.tokens
+                    .invalidate(&id, |held| held.generation <= generation);
+            }
+            Change::Caller(key) => {
+                self.callers.keys.invalidate(&key, |_| true);
+                self.callers.in_use.invalidate(&(), |_| true);
+            }
+            Change::Lost => self.lost(),
+            Change::Restored => self.restored(),
+        }
+    }
+
+    fn lost(&self) {
+        self.tokens.lost();
+        self.places.lost();
+        self.callers.keys.lost();
+        self.callers.in_use.lost();
+        self.coherent.set(0.0);
+    }
+
+    fn restored(&self) {
+        self.tokens.restored();
+        self.places.restored();
+        self.callers.keys.restored();
+        self.callers.in_use.restored();
+        self.coherent.set(1.0);
+    }
+
+    fn sweep(&self) {
+        self.tokens.sweep();
+        self.places.sweep();
+        self.callers.keys.sweep();
+    }
+}

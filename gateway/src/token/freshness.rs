@@ -1,0 +1,82 @@
+//! Whether a token may be used now: a pure decision.
+
+use store::{Freshness, Status, Timestamp};
+
+use super::sources::Token;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum TokenDecision {
+    Use,
+    /// It still works: refresh it first, and use it if that takes too long.
+    RefreshFirst,
+    /// It no longer works: refresh it or give up.
+    RefreshOrFail,
+    Refuse(Refusal),
+}
+
+/// Why no refresh would help.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Refusal {
+    /// GHL refused the refresh token.
+    #[error("GHL no longer accepts this installation's grant: reconnect it")]
+    Invalid,
+    /// Uninstalled, or revoked by an operator.
+    #[error("The app was uninstalled: reconnect the installation")]
+    Revoked,
+    /// GHL holds the location for unpaid or paused; its broker tries again now and then.
+    #[error("The location is not active at GHL")]
+    Inactive,
+}
+
+/// Whether it still works, so that a request can be sent with it once more.
+pub(crate) fn is_alive(token: &Token, now: Timestamp) -> bool {
+    matches!(
+        decide(token, now),
+        TokenDecision::Use | TokenDecision::RefreshFirst
+    )
+}
+
+pub(crate) fn decide(token: &Token, now: Timestamp) -> TokenDecision {
+    match (token.status, token.freshness(now)) {
+        (Status::Invalid, _) => TokenDecision::Refuse(Refusal::Invalid),
+        (Status::Revoked, _) => TokenDecision::Refuse(Refusal::Revoked),
+        // Nobody can refresh it; what it is worth GHL will say.
+        (Status::Static, _) | (Status::Active | Status::Paused, Freshness::Fresh) => {
+            TokenDecision::Use
+        }
+        (Status::Paused, Freshness::BelowFloor) => TokenDecision::Use,
+        (Status::Paused, Freshness::Expired) => TokenDecision::Refuse(Refusal::Inactive),
+        (Status::Active, Freshness::BelowFloor) => TokenDecision::RefreshFirst,
+        (Status::Active, Freshness::Expired) => TokenDecision::RefreshOrFail,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::token::sources::tests::token;
+
+    #[test]
+    fn every_status_and_age_has_its_verdict() {
+        use TokenDecision::{RefreshFirst, RefreshOrFail, Refuse, Use};
+        let expected = [
+            (Status::Active, [Use, RefreshFirst, RefreshOrFail]),
+            (Status::Paused, [Use, Use, Refuse(Refusal::Inactive)]),
+            (Status::Invalid, [Refuse(Refusal::Invalid); 3]),
+            (Status::Revoked, [Refuse(Refusal::Revoked); 3]),
+            (Status::Static, [Use; 3]),
+        ];
+        // Of a token that dies at 24 h: long before, within its last 5 minutes, and after.
+        let ages = [0, 86_400_000 - 3000, 86_400_000].map(Timestamp::from_millis);
+        for (status, verdicts) in expected {
+            let token = Token { status, ..token() };
+            assert_eq!(ages.map(|now| decide(&token, now)), verdicts, "{status}");
+        }
+        let eternal = Token {
+            expires_at: None,
+            status: Status::Static,
+            ..token()
+        };
+        assert_eq!(decide(&eternal, Timestamp::from_millis(i64::MAX)), Use);
+    }
+}

@@ -1,0 +1,263 @@
+//! Bodies on their way to the other side: held in memory where they are small, streamed where they are not.
+
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, OnceLock};
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use axum::body::Body;
+use bytes::Bytes;
+use http_body::{Frame, SizeHint};
+use http_body_util::{BodyExt, LengthLimitError, Limited};
+use tokio::time::{Instant, timeout};
+
+/// Why a caller's body cannot be sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum BodyError {
+    #[error("The body is larger than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("The body broke off")]
+    Broke,
+    #[error("The body did not arrive in time")]
+    Stalled,
+}
+
+/// The whole body, if it is no longer than `limit` bytes and arrives in time.
+pub(crate) async fn read(body: Body, limit: u64, patience: Duration) -> Result<Bytes, BodyError> {
+    let at_most = usize::try_from(limit).unwrap_or(usize::MAX);
+    let reading = Limited::new(body, at_most).collect();
+    match timeout(patience, reading).await {
+        Ok(Ok(whole)) => Ok(whole.to_bytes()),
+        Ok(Err(reason)) if reason.is::<LengthLimitError>() => Err(BodyError::TooLarge { limit }),
+        Ok(Err(_)) => Err(BodyError::Broke),
+        Err(_) => Err(BodyError::Stalled),
+    }
+}
+
+/// A body as it is sent.
+#[derive(Debug)]
+pub(crate) enum Outgoing {
+    Held(Bytes),
+    Stream {
+        body: Body,
+        left: u64,
+        limit: u64,
+        progress: Arc<Progress>,
+    },
+}
+
+/// What went wrong with a body while it was sent.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Broken {
+    #[error("it is longer than {limit} bytes")]
+    TooLarge { limit: u64 },
+    #[error("the caller broke it off")]
+    Caller(#[source] axum::Error),
+}
+
+impl Outgoing {
+    pub(crate) fn empty() -> Self {
+        Self::Held(Bytes::new())
+    }
+
+    /// A stream that breaks off after `limit` bytes.
+    pub(crate) fn stream(body: Body, limit: u64) -> Self {
+        Self::Stream {
+            body,
+            left: limit,
+            limit,
+            progress: Arc::new(Progress::start()),
+        }
+    }
+
+    /// All of it, where it can be sent again.
+    pub(crate) fn held(&self) -> Option<Bytes> {
+        match self {
+            Self::Held(bytes) => Some(bytes.clone()),
+            Self::Stream { .. } => None,
+        }
+    }
+
+    pub(crate) fn progress(&self) -> Option<Arc<Progress>> {
+        match self {
+            Self::Held(_) => None,
+            Self::Stream { progress, .. } => Some(Arc::clone(progress)),
+        }
+    }
+}
+
+/// How far a streamed body has come: while it moves, nobody's patience is at an end.
+#[derive(Debug)]
+pub(crate) struct Progress {
+    started: Instant,
+    moved_after_ms: AtomicU64,
+    is_waiting_for_caller: AtomicBool,
+    fault: OnceLock<Fault>,
+}
+
+/// What was wrong with a body, for who cannot hear it from the connection: HTTP/2 does not tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Fault {
+    TooLarge { limit: u64 },
+    Broke,
+}
+
+impl Progress {
+    fn start() -> Self {
+        Self {
+            started: Instant::now(),
+            moved_after_ms: AtomicU64::new(0),
+            is_waiting_for_caller: AtomicBool::new(false),
+            fault: OnceLock::new(),
+        }
+    }
+
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault.get().copied()
+    }
+
+    pub(crate) fn last_moved(&self) -> Instant {
+        self.started + Duration::from_millis(self.moved_after_ms.load(Ordering::Relaxed))
+    }
+
+    pub(crate) fn is_waiting_for_caller(&self) -> bool {
+        self.is_waiting_for_caller.load(Ordering::Relaxed)
+    }
+
+    fn note(&self, has_moved: bool) {
+        self.is_waiting_for_caller
+            .store(!has_moved, Ordering::Relaxed);
+        if has_moved {
+            let after = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+            self.moved_after_ms.store(after, Ordering::Relaxed);
+        }
+    }
+}
+
+impl http_body::Body for Outgoing {
+    type Data = Bytes;
+    type Error = Broken;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self.get_mut() {
+            Self::Held(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Self::Held(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Self::Stream {
+                body,
+                left,
+                limit,
+                progress,
+            } => {
+                let polled = Pin::new(body).poll_frame(context);
+                progress.note(polled.is_ready());
+                let frame = match ready!(polled) {
+                    Some(Ok(frame)) => frame,
+                    Some(Err(reason)) => {
+                        let _ = progress.fault.set(Fault::Broke);
+                        return Poll::Ready(Some(Err(Broken::Caller(reason))));
+                    }
+                    None => return Poll::Ready(None),
+                };
+                let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                match left.checked_sub(length) {
+                    Some(rest) => {
+                        *left = rest;
+                        Poll::Ready(Some(Ok(frame)))
+                    }
+                    None => {
+                        let limit = *limit;
+                        let _ = progress.fault.set(Fault::TooLarge { limit });
+                        Poll::Ready(Some(Err(Broken::TooLarge { limit })))
+                    }
+                }
+            }
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Held(bytes) => bytes.is_empty(),
+            Self::Stream { body, .. } => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Held(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Self::Stream { body, .. } => body.size_hint(),
+        }
+    }
+}
+
+/// A body, and what is kept for as long as it is there.
+#[derive(Debug)]
+pub(crate) struct Keeping<B, K> {
+    body: B,
+    _kept: K,
+}
+
+impl<B, K> Keeping<B, K> {
+    pub(crate) fn new(body: B, kept: K) -> Self {
+        Self { body, _kept: kept }
+    }
+
+    pub(crate) fn into_inner(self) -> B {
+        self.body
+    }
+}
+
+impl<B: http_body::Body + Unpin, K: Unpin> http_body::Body for Keeping<B, K> {
+    type Data = B::Data;
+    type Error = B::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<B::Data>, B::Error>>> {
+        Pin::new(&mut self.body).poll_frame(context)
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::stream;
+
+    use super::*;
+
+    const PATIENCE: Duration = Duration::from_secs(30);
+
+    fn chunks(chunks: &'static [&'static str]) -> Body {
+        let chunks = chunks.iter().map(|chunk| Ok::<_, axum::Error>(*chunk));
+        Body::from_stream(stream::iter(chunks))
+    }
+
+    #[tokio::test]
+    async fn a_stream_breaks_off_at_its_limit() {
+        let within = Outgoing::stream(chunks(&["12345", "678"]), 8);
+        assert_eq!(&within.collect().await.unwrap().to_bytes()[..], b"12345678");
+        let above = Outgoing::stream(chunks(&["12345", "6789"]), 8);
+        let error = above.collect().await.unwrap_err();
+        assert!(matches!(error, Broken::TooLarge { limit: 8 }));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_body_that_never_arrives_is_given_up() {
+        let never = Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
+        let outcome = read(never, 10, PATIENCE).await;
+        assert!(matches!(outcome, Err(BodyError::Stalled)));
+        let long = read(chunks(&["123", "456"]), 5, PATIENCE).await;
+        assert!(matches!(long, Err(BodyError::TooLarge { limit: 5 })));
+    }
+}

@@ -1,0 +1,31 @@
+//! What can go wrong on a connection.
+
+use std::error::Error as StdError;
+
+use crate::upstream::body::Outgoing;
+
+/// Why there is no answer.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum NoAnswer {
+    #[error("no connection")]
+    NotConnected(#[source] Box<dyn StdError + Send + Sync>),
+    #[error("the connection broke")]
+    Broken(#[from] Error),
+}
+
+/// What went wrong on a connection.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error(transparent)]
+    Http(#[from] hyper::Error),
+    #[error("it changed the protocol, which nobody asked for")]
+    Upgrade,
+}
+
+/// A call that has failed.
+#[derive(Debug)]
+pub(super) struct Failed {
+    pub(super) error: Error,
+    /// The request's body, where no byte of the request was sent.
+    pub(super) unsent: Option<Outgoing>,
+}

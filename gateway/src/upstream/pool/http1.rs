@@ -1,0 +1,184 @@
+//! HTTP/1.1 with one other side. hyper's connection is polled by the task of the call: in a task of its own
+//! a request, its answer and the answer's body would cross between two tasks.
+
+use std::future::{Future, poll_fn};
+use std::pin::{Pin, pin};
+use std::task::{Context, Poll, Waker};
+
+use bytes::Bytes;
+use http::header::{CONTENT_LENGTH, HOST};
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
+use http_body::{Body, Frame, SizeHint};
+use hyper::client::conn::http1::{self, SendRequest};
+use service::listen::BUFFER_BYTES;
+use tokio::task::coop::unconstrained;
+
+use super::error::{Error, Failed};
+use crate::upstream::body::Outgoing;
+use crate::upstream::connector::Stream;
+use crate::upstream::headers::strip_hop_by_hop;
+use crate::upstream::outbound::Outbound;
+
+/// A connection, for one call at a time.
+#[derive(Debug)]
+pub(super) struct Connection {
+    requests: SendRequest<Outgoing>,
+    /// `None` once it has ended.
+    driver: Option<http1::Connection<Stream, Outgoing>>,
+}
+
+/// The body of an answer.
+#[derive(Debug)]
+pub(crate) struct Incoming {
+    body: hyper::body::Incoming,
+    /// `None` once it has been given back.
+    connection: Option<Box<Connection>>,
+    /// It says that the request was not accepted.
+    is_refusal: bool,
+}
+
+impl Connection {
+    pub(super) async fn new(stream: Stream) -> hyper::Result<Box<Self>> {
+        let handshake = http1::Builder::new()
+            .max_buf_size(BUFFER_BYTES)
+            .handshake(stream);
+        let (requests, driver) = handshake.await?;
+        Ok(Box::new(Self {
+            requests,
+            driver: Some(driver),
+        }))
+    }
+
+    /// Sends the request and waits for the head of its answer.
+    pub(super) async fn call(
+        mut self: Box<Self>,
+        outbound: Outbound<'_>,
+        host: &HeaderValue,
+        body: Outgoing,
+    ) -> Result<Response<Incoming>, Failed> {
+        let request = request(outbound, host, body);
+        let mut answering = pin!(self.requests.try_send_request(request));
+        let answered = poll_fn(|context| {
+            Self::drive(&mut self.driver, context);
+            // Nobody but this task makes progress, so nobody has to wake it.
+            answering
+                .as_mut()
+                .poll(&mut Context::from_waker(Waker::noop()))
+        });
+        match answered.await {
+            Ok(response) if response.status() == StatusCode::SWITCHING_PROTOCOLS => Err(Failed {
+                error: Error::Upgrade,
+                unsent: None,
+            }),
+            Ok(mut response) => {
+                strip_hop_by_hop(response.headers_mut());
+                let status = response.status();
+                Ok(response.map(|body| Incoming {
+                    body,
+                    connection: Some(self),
+                    is_refusal: status.is_client_error() || status.is_server_error(),
+                }))
+            }
+            Err(mut failed) => Err(Failed {
+                unsent: failed.take_message().map(Request::into_body),
+                error: failed.into_error().into(),
+            }),
+        }
+    }
+
+    /// Sends the rest of a request that was answered already.
+    pub(super) async fn finish(self: Box<Self>) {
+        let Self { requests, driver } = *self;
+        drop(requests);
+        if let Some(driver) = driver {
+            // Nobody waits for the outcome.
+            let _ = driver.await;
+        }
+    }
+
+    /// Whether it can take a call: the other side has neither closed it nor sent what nobody asked for.
+    pub(super) fn is_open(&mut self) -> bool {
+        // A task that has used up its budget would see every connection as open.
+        let looking = pin!(unconstrained(poll_fn(|context| {
+            Self::drive(&mut self.driver, context);
+            Poll::Ready(())
+        })));
+        let _ = looking.poll(&mut Context::from_waker(Waker::noop()));
+        self.driver.is_some() && self.requests.is_ready()
+    }
+
+    fn drive(driver: &mut Option<http1::Connection<Stream, Outgoing>>, context: &mut Context<'_>) {
+        // Its error goes to the call that is waiting.
+        if let Some(running) = driver
+            && Pin::new(running).poll(context).is_ready()
+        {
+            *driver = None;
+        }
+    }
+}
+
+fn request(outbound: Outbound<'_>, host: &HeaderValue, body: Outgoing) -> Request<Outgoing> {
+    let mut headers = HeaderMap::with_capacity(EXPECTED_HEADERS);
+    headers.insert(HOST, host.clone());
+    outbound.headers.for_each(|name, value| {
+        headers.append(name, value.clone());
+    });
+    let expects_body = matches!(*outbound.method, Method::POST | Method::PUT | Method::PATCH);
+    if expects_body && body.is_end_stream() {
+        // RFC 9110, 8.6. hyper does not say it of an empty body.
+        headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
+    }
+    let mut request = Request::new(body);
+    *request.method_mut() = outbound.method.clone();
+    *request.uri_mut() = outbound.uri.clone();
+    *request.headers_mut() = headers;
+    request
+}
+
+/// Enough for most requests.
+const EXPECTED_HEADERS: usize = 16;
+
+impl Incoming {
+    pub(super) fn poll_frame(
+        &mut self,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
+        let mut unwoken = Context::from_waker(Waker::noop());
+        // hyper reads on only after it was asked for more.
+        let before = Pin::new(&mut self.body).poll_frame(&mut unwoken);
+        let Some(connection) = &mut self.connection else {
+            return before;
+        };
+        if before.is_ready() {
+            return before;
+        }
+        Connection::drive(&mut connection.driver, context);
+        Pin::new(&mut self.body).poll_frame(&mut unwoken)
+    }
+
+    pub(super) fn is_over(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    pub(super) fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+
+    /// The connection, once nobody reads from it any more.
+    pub(super) fn take_connection(&mut self) -> Option<Released> {
+        let mut connection = self.connection.take()?;
+        if connection.is_open() {
+            return Some(Released::Idle(connection));
+        }
+        // The other side may want the rest of a request that it has accepted.
+        let is_unfinished = connection.driver.is_some() && !self.is_refusal;
+        is_unfinished.then_some(Released::Unfinished(connection))
+    }
+}
+
+/// A connection whose answer was read to its end.
+pub(super) enum Released {
+    Idle(Box<Connection>),
+    /// Its request is still being sent.
+    Unfinished(Box<Connection>),
+}

@@ -1,0 +1,50 @@
+//! The API key of a request: the one parser for all listeners.
+
+use axum::http::HeaderMap;
+use axum::http::header::AUTHORIZATION;
+
+/// The key in `X-Api-Key`, or else the bearer in `Authorization` (RFC 6750; the scheme in any case).
+///
+/// `None` if neither is there, or if the header that counts cannot be read.
+#[must_use]
+pub fn presented(headers: &HeaderMap) -> Option<&str> {
+    if let Some(key) = headers.get("x-api-key") {
+        return key.to_str().ok();
+    }
+    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::{HeaderName, HeaderValue};
+
+    use super::*;
+
+    fn key_in(headers: &[(&'static str, &'static str)]) -> Option<String> {
+        let headers = headers.iter().map(|(name, value)| {
+            let name = HeaderName::from_static(name);
+            (name, HeaderValue::from_static(value))
+        });
+        presented(&HeaderMap::from_iter(headers)).map(str::to_owned)
+    }
+
+    #[test]
+    fn a_key_is_a_bearer_or_has_its_own_header() {
+        for (headers, expected) in [
+            (&[("authorization", "Bearer k1")][..], Some("k1")),
+            (&[("authorization", "bearer  k1 ")], Some("k1")),
+            (&[("authorization", "BEARER k1")], Some("k1")),
+            (&[("authorization", "Basic k1")], None),
+            (&[("authorization", "k1")], None),
+            (&[("x-api-key", "k2")], Some("k2")),
+            (
+                &[("authorization", "Bearer k1"), ("x-api-key", "k2")],
+                Some("k2"),
+            ),
+            (&[("cookie", "k3")], None),
+        ] {
+            assert_eq!(key_in(headers).as_deref(), expected, "{headers:?}");
+        }
+    }
+}
