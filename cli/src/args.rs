@@ -8,7 +8,7 @@ use clap::{Args as Flags, Parser, Subcommand};
 
 /// Keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 ///
-/// Settings come from flags, then the environment, then a TOML file. The README has the table.
+/// Settings come from flags, then the environment, then a TOML file. docs/settings.md has the table.
 /// `evergreen up` needs none of them.
 #[derive(Debug, Parser)]
 #[command(version, propagate_version = true)]

@@ -13,6 +13,7 @@ mod conformance;
 mod crashes;
 mod data_dir;
 mod disk;
+mod docs;
 mod faults;
 mod fleet;
 mod forgetful;

@@ -1,0 +1,198 @@
+//! The documents: their links lead somewhere, and they are as short as their readers need.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// Directories that hold no documents of this project.
+const SKIPPED: [&str; 2] = ["target", "node_modules"];
+
+fn root() -> PathBuf {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+    root.canonicalize().expect("the repository")
+}
+
+fn read(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|reason| panic!("{}: {reason}", path.display()))
+}
+
+/// All Markdown files below a directory.
+fn pages(directory: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in fs::read_dir(directory).expect("a directory") {
+        let path = entry.expect("an entry").path();
+        let name = path.file_name().unwrap_or_default();
+        let name = name.to_string_lossy().into_owned();
+        if path.is_dir() {
+            if !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
+                found.extend(pages(&path));
+            }
+        } else if name.ends_with(".md") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+/// A page without its code blocks.
+fn prose(page: &str) -> String {
+    let mut is_code = false;
+    let mut prose = String::new();
+    for line in page.lines() {
+        if line.trim_start().starts_with("```") {
+            is_code = !is_code;
+        } else if !is_code {
+            prose.push_str(line);
+            prose.push('\n');
+        }
+    }
+    prose
+}
+
+/// The targets of all links of a page.
+fn links(page: &str) -> Vec<String> {
+    let prose = prose(page);
+    // Every second piece is inline code.
+    let text: String = prose.split('`').step_by(2).collect();
+    let targets = text.split("](").skip(1);
+    targets
+        .filter_map(|rest| rest.split_once(')'))
+        .map(|(target, _)| target.to_owned())
+        .collect()
+}
+
+/// The Rust files that a page names by their whole path.
+fn rust_files(page: &str) -> Vec<String> {
+    let prose = prose(page);
+    let is_path = |code: &&str| {
+        code.contains('/')
+            && code.ends_with(".rs")
+            && code
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "/._-".contains(c))
+    };
+    let code = prose.split('`').skip(1).step_by(2);
+    code.filter(is_path).map(str::to_owned).collect()
+}
+
+/// The anchors of a page's headings, as GitHub makes them.
+fn anchors(page: &str) -> BTreeSet<String> {
+    let mut counts: BTreeMap<String, u32> = BTreeMap::new();
+    let mut anchors = BTreeSet::new();
+    for line in prose(page).lines() {
+        let text = line.trim_start_matches('#');
+        let level = line.len() - text.len();
+        if !(1..=6).contains(&level) || !text.starts_with(' ') {
+            continue;
+        }
+        let kept = text.trim().chars().filter_map(|c| match c {
+            ' ' => Some('-'),
+            '-' | '_' => Some(c),
+            _ if c.is_alphanumeric() => Some(c),
+            _ => None,
+        });
+        let slug = kept.collect::<String>().to_lowercase();
+        let count = counts.entry(slug.clone()).or_default();
+        anchors.insert(match *count {
+            0 => slug,
+            n => format!("{slug}-{n}"),
+        });
+        *count += 1;
+    }
+    anchors
+}
+
+/// What is wrong with a link of a page, if anything.
+fn fault(page: &Path, link: &str) -> Option<String> {
+    if link.contains("://") || link.starts_with("mailto:") {
+        return None;
+    }
+    let (file, anchor) = match link.split_once('#') {
+        Some((file, anchor)) => (file, Some(anchor)),
+        None => (link, None),
+    };
+    let target = match file {
+        "" => page.to_owned(),
+        _ => page.parent().unwrap_or(page).join(file),
+    };
+    if !target.exists() {
+        return Some(format!("{}: no file {link}", page.display()));
+    }
+    let anchor = anchor?;
+    let has_anchor = target.is_file() && anchors(&read(&target)).contains(anchor);
+    (!has_anchor).then(|| format!("{}: no heading {link}", page.display()))
+}
+
+#[test]
+fn every_link_leads_to_a_file_and_a_heading() {
+    let pages = pages(&root());
+    assert!(pages.len() > 20, "{pages:?}");
+    let mut faults = Vec::new();
+    let mut count = 0;
+    for page in &pages {
+        for link in links(&read(page)) {
+            count += 1;
+            faults.extend(fault(page, &link));
+        }
+    }
+    assert!(count > 50, "{count} links");
+    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+}
+
+#[test]
+fn every_named_rust_file_exists() {
+    let root = root();
+    let mut missing = Vec::new();
+    for page in pages(&root) {
+        let files = rust_files(&read(&page));
+        let gone = files.iter().filter(|file| !root.join(file).exists());
+        missing.extend(gone.map(|file| format!("{}: {file}", page.display())));
+    }
+    assert!(missing.is_empty(), "\n{}", missing.join("\n"));
+}
+
+#[test]
+fn the_summary_lists_every_page_once() {
+    let docs = root().join("docs");
+    let listed = links(&read(&docs.join("SUMMARY.md")));
+    let unique: BTreeSet<&String> = listed.iter().collect();
+    assert_eq!(unique.len(), listed.len(), "a page is listed twice");
+    let mut expected: BTreeSet<String> = BTreeSet::new();
+    for page in pages(&docs) {
+        let page = page.strip_prefix(&docs).expect("a page of docs");
+        let page = page.to_string_lossy().into_owned();
+        if page != "SUMMARY.md" {
+            expected.insert(page);
+        }
+    }
+    let expected: BTreeSet<&String> = expected.iter().collect();
+    assert_eq!(unique, expected);
+}
+
+#[test]
+fn the_readme_is_short() {
+    let readme = read(&root().join("README.md"));
+    let lines = readme.lines().count();
+    assert!(lines <= 150, "{lines} lines");
+    assert!(readme.len() <= 10_000, "{} bytes", readme.len());
+}
+
+#[test]
+fn the_architecture_is_short() {
+    let page = read(&root().join("ARCHITECTURE.md"));
+    let lines = page.lines().count();
+    assert!(lines <= 200, "{lines} lines");
+    for (number, line) in (1..).zip(page.lines()) {
+        let length = line.chars().count();
+        assert!(length <= 120, "line {number} has {length} characters");
+    }
+}
+
+#[test]
+fn anchors_are_those_of_github() {
+    let page =
+        "# At 3 a.m.\n## `up` and HTTP/1.1\n## Same\n```\n# no heading\n```\n## Same\n#none\n";
+    let found: Vec<String> = anchors(page).into_iter().collect();
+    assert_eq!(found, ["at-3-am", "same", "same-1", "up-and-http11"]);
+}
