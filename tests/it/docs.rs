@@ -152,6 +152,42 @@ fn every_named_rust_file_exists() {
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
 
+/// The words in quotes, of small letters and underscores alone, between two marks of a source file.
+fn quoted(file: &str, start: &str, end: &str) -> BTreeSet<String> {
+    let source = read(&root().join(file));
+    let (_, rest) = source.split_once(start).expect("the start");
+    let (section, _) = rest.split_once(end).expect("the end");
+    section
+        .split('"')
+        .skip(1)
+        .step_by(2)
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn errors_md_lists_every_code_and_no_other() {
+    let mut expected = quoted(
+        "gateway/src/api/error_response.rs",
+        "fn status_and_code(",
+        "impl Error {",
+    );
+    expected.extend(quoted(
+        "service/src/http/check.rs",
+        "fn code(",
+        "fn into_response(",
+    ));
+    let page = read(&root().join("docs/errors.md"));
+    let (_, tables) = page.split_once("\n## 400").expect("the first table");
+    let rows = tables.lines().filter(|line| line.starts_with("| `"));
+    let cells = rows.filter_map(|row| row.split('|').nth(1));
+    let listed: BTreeSet<String> = cells
+        .flat_map(|cell| cell.split('`').skip(1).step_by(2))
+        .map(str::to_owned)
+        .collect();
+    assert_eq!(listed, expected);
+}
+
 #[test]
 fn the_summary_lists_every_page_once() {
     let docs = root().join("docs");

@@ -66,10 +66,21 @@ impl Fault {
         }
     }
 
+    /// Stable, for programs. `docs/errors.md` lists them.
+    fn code(self) -> &'static str {
+        match self {
+            Self::Method => "method_not_allowed",
+            Self::UserInfo => "user_info_not_allowed",
+            Self::Host => "host_invalid",
+            Self::Coding => "transfer_coding_unsupported",
+        }
+    }
+
     pub(super) fn into_response(self) -> Response<Body> {
         let status = self.status();
         let body = json!({
             "statusCode": status.as_u16(),
+            "code": self.code(),
             "message": self.to_string(),
             "error": status.canonical_reason(),
         });

@@ -127,6 +127,7 @@ async fn a_refusal_says_what_is_wrong() {
     let body: serde_json::Value = serde_json::from_str(body).unwrap();
     let expected = serde_json::json!({
         "statusCode": 400,
+        "code": "host_invalid",
         "message": "Exactly one valid Host header is required",
         "error": "Bad Request",
     });
