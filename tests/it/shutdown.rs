@@ -5,6 +5,9 @@ use std::time::Duration;
 use serde_json::json;
 use tests::up::Up;
 use tests::wait::{holds, until};
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -67,4 +70,24 @@ async fn a_call_in_flight_is_answered_before_the_process_ends() {
     let (code, log) = up.restart().await;
     assert_eq!(code, Some(0), "{log:#?}");
     assert_eq!(call.await.unwrap().0, 200);
+}
+
+/// `EVERGREEN_SHUTDOWN_TIMEOUT` is 30 s.
+#[tokio::test(flavor = "multi_thread")]
+async fn half_a_head_does_not_delay_the_end() {
+    let mut up = Up::start(&[]).await;
+    let address = up.public.strip_prefix("http://").unwrap().to_owned();
+    let mut stream = TcpStream::connect(&address).await.unwrap();
+    // Answered, so the connection is known to be served.
+    let head = "GET /health HTTP/1.1\r\nHost: g\r\n\r\n";
+    stream.write_all(head.as_bytes()).await.unwrap();
+    let mut status = [0; 15];
+    stream.read_exact(&mut status).await.unwrap();
+    assert_eq!(&status, b"HTTP/1.1 200 OK");
+    stream.write_all(b"GET /health HT").await.unwrap();
+    let stopped = Instant::now();
+    let (code, log) = up.restart().await;
+    assert_eq!(code, Some(0), "{log:#?}");
+    // The start of the next process is in it, too.
+    assert!(stopped.elapsed() < Duration::from_secs(15));
 }
