@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use metrics::Gauge;
 use service::shutdown::Shutdown;
-use store::{Change, TokenReader};
+use store::{Invalidation, TokenReader};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -30,7 +30,7 @@ impl Caches {
     pub(crate) async fn keep_true(
         self,
         reader: TokenReader,
-        mut changes: Receiver<Change>,
+        mut changes: Receiver<Invalidation>,
         shutdown: Shutdown,
     ) {
         let mut sweep = interval(SWEEP_EVERY);
@@ -43,7 +43,7 @@ impl Caches {
                     // tells whoever subscribes whether they arrive now.
                     Err(RecvError::Lagged(_)) => {
                         self.lost();
-                        changes = reader.changes();
+                        changes = reader.invalidations();
                     }
                     Err(RecvError::Closed) => break,
                 },
@@ -54,19 +54,19 @@ impl Caches {
         self.lost();
     }
 
-    fn hear(&self, change: Change) {
+    fn hear(&self, change: Invalidation) {
         match change {
             // One of the same generation may tell another status.
-            Change::Installation { id, generation } => {
+            Invalidation::Installation { id, generation } => {
                 self.tokens
                     .distrust(&id, |held| held.generation <= generation);
             }
-            Change::Caller(key) => {
+            Invalidation::Caller(key) => {
                 self.callers.keys.distrust(&key, |_| true);
                 self.callers.in_use.distrust(&(), |_| true);
             }
-            Change::Lost => self.lost(),
-            Change::Restored => self.restored(),
+            Invalidation::ChannelLost => self.lost(),
+            Invalidation::ChannelRestored => self.restored(),
         }
     }
 

@@ -110,7 +110,7 @@ impl Gateway {
     #[must_use]
     pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
         // Before anything is read, so that no change of what is read goes unheard.
-        let changes = reader.changes();
+        let changes = reader.invalidations();
         let metrics = Arc::new(Metrics::new());
         let (ghl, broker) = Upstream::both(&config);
         let load = Load::at_most(config.max_requests);

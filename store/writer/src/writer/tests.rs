@@ -2,25 +2,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::freshness::Lead;
-use store::record::Fields;
+use store::record::{Fields, Unreadable};
 use store::seal::KeyRing;
 use store::{Generation, InstallationId, UserType};
 
 use super::*;
 use crate::backend::Schedule;
-use crate::backend::embedded::Embedded;
+use crate::backend::embedded::EmbeddedBackend;
 use crate::consent::Consent;
+use crate::grant::Registration;
 
-/// A store in a file, and the way past its writer.
+/// A store in a file, and direct access to its backend.
 struct Bench {
     writer: StoreWriter,
-    backend: Arc<Embedded>,
+    backend: Arc<EmbeddedBackend>,
 }
 
 impl Bench {
     fn new() -> Self {
-        let path = crate::open::scratch_directory().join("store.redb");
-        let backend = Arc::new(Embedded::open(&path).unwrap());
+        let path = crate::factory::scratch_directory().join("store.redb");
+        let backend = Arc::new(EmbeddedBackend::open(&path).unwrap());
         let rings = Rings {
             access: Arc::new(KeyRing::generate("a")),
             refresh: Arc::new(KeyRing::generate("r")),
@@ -52,8 +53,8 @@ impl Bench {
     }
 }
 
-fn enrolment(location: &str) -> Enrolment {
-    Enrolment {
+fn registration(location: &str) -> Registration {
+    Registration {
         access_token: "a".into(),
         refresh_token: Some("r".into()),
         expires_at: Some(Timestamp::of_this_machine() + Duration::from_secs(60)),
@@ -66,9 +67,13 @@ fn enrolment(location: &str) -> Enrolment {
 }
 
 #[tokio::test]
-async fn a_consent_replaces_a_record_that_cannot_be_read() {
+async fn consent_replaces_an_unreadable_record() {
     let bench = Bench::new();
-    let id = bench.writer.enrol(&enrolment("L")).await.unwrap();
+    let id = bench
+        .writer
+        .register_installation(&registration("L"))
+        .await
+        .unwrap();
     let nothing = ("ignored", "");
     let second = Generation::FIRST.next();
     for (access, refresh, generation) in [
@@ -76,7 +81,7 @@ async fn a_consent_replaces_a_record_that_cannot_be_read() {
         (nothing, ("made", "long ago"), second.next()),
         (("min", "99"), ("min", "99"), second.next().next()),
         (nothing, ("alt:x", "damaged"), second.next().next().next()),
-        // Nothing tells how far it was: the next after the first one.
+        // No readable generation: the next after the first.
         (("gen", "many"), ("intent", "{"), second),
     ] {
         bench.damage(&id, access, refresh).await;
@@ -85,7 +90,14 @@ async fn a_consent_replaces_a_record_that_cannot_be_read() {
             matches!(unread, Err(WriteError::Unreadable { .. })),
             "{access:?} {refresh:?}"
         );
-        assert_eq!(bench.writer.enrol(&enrolment("L")).await.unwrap(), id);
+        assert_eq!(
+            bench
+                .writer
+                .register_installation(&registration("L"))
+                .await
+                .unwrap(),
+            id
+        );
         let read = bench.writer.load(&id).await.unwrap().unwrap();
         let installation = read.installation;
         assert_eq!(installation.access.generation, generation, "{access:?}");
@@ -94,28 +106,34 @@ async fn a_consent_replaces_a_record_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_consent_that_is_stored_is_not_stored_again_even_if_the_broker_was_ahead() {
+async fn stored_consent_is_not_stored_again_even_if_the_clock_was_ahead() {
     let bench = Bench::new();
     let ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
-    let first = Consent::new(ahead, enrolment("L"));
+    let first = Consent::new(ahead, registration("L"));
     let generation = async |consent: &Consent| {
-        let id = bench.writer.enrol_consent(consent).await.unwrap();
+        let id = bench.writer.register_consent(consent).await.unwrap();
         let read = bench.writer.load(&id).await.unwrap().unwrap();
         read.installation.access.generation
     };
     assert_eq!(generation(&first).await, Generation::FIRST);
     // Its token may be spent since.
     assert_eq!(generation(&first).await, Generation::FIRST);
-    let second = Consent::new(ahead, enrolment("L"));
+    let second = Consent::new(ahead, registration("L"));
     assert_eq!(generation(&second).await, Generation::FIRST.next());
 }
 
 #[tokio::test]
-async fn a_list_shows_a_record_that_cannot_be_read_among_the_others() {
+async fn list_shows_an_unreadable_record_among_the_others() {
     let bench = Bench::new();
     let mut ids = Vec::new();
     for location in ["L", "M", "N"] {
-        ids.push(bench.writer.enrol(&enrolment(location)).await.unwrap());
+        ids.push(
+            bench
+                .writer
+                .register_installation(&registration(location))
+                .await
+                .unwrap(),
+        );
     }
     bench.damage(&ids[1], ("life", "-1"), ("ignored", "")).await;
     let listed = bench.writer.list(None, 10).await.unwrap();
@@ -124,22 +142,30 @@ async fn a_list_shows_a_record_that_cannot_be_read_among_the_others() {
         let is_unreadable = matches!(one, Listed::Unreadable { .. });
         assert_eq!(is_unreadable, *one.id() == ids[1], "{one:?}");
     }
-    assert_eq!(bench.writer.stock().await.unwrap().installations, 3);
+    assert_eq!(bench.writer.stats().await.unwrap().installations, 3);
 }
 
 #[tokio::test]
-async fn a_record_that_no_reader_could_read_is_not_written() {
+async fn record_that_could_not_be_read_back_is_not_written() {
     let bench = Bench::new();
-    let endless = Enrolment {
+    let endless = Registration {
         lifetime: Duration::MAX,
-        ..enrolment("L")
+        ..registration("L")
     };
-    let refused = bench.writer.enrol(&endless).await.unwrap_err();
+    let refused = bench
+        .writer
+        .register_installation(&endless)
+        .await
+        .unwrap_err();
     let WriteError::Unwritable { id, source } = &refused else {
         panic!("{refused}");
     };
     assert_eq!(*source, Unreadable::Malformed("life"));
     assert!(bench.writer.load(id).await.unwrap().is_none());
-    let id = bench.writer.enrol(&enrolment("L")).await.unwrap();
+    let id = bench
+        .writer
+        .register_installation(&registration("L"))
+        .await
+        .unwrap();
     assert!(bench.writer.load(&id).await.unwrap().is_some());
 }

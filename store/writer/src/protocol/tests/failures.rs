@@ -1,44 +1,58 @@
-//! Attempts that bring no token.
+//! Attempts that get no token.
 
 use super::*;
 
 #[test]
-fn an_unknown_outcome_stays_open_and_over_until_it_is_known() {
+fn unknown_outcome_leaves_an_ended_intent_until_it_is_known() {
     let first = installed();
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
     let later = NOW + Duration::from_secs(1);
-    assert_eq!(in_doubt(&first, later), None);
-    assert_eq!(in_doubt(&open, later), None, "its answer may come");
+    assert_eq!(lost_response(&first, later), None);
+    assert_eq!(lost_response(&open, later), None, "its answer may come");
     let doubt = Some((link.clone(), NOW));
-    assert_eq!(in_doubt(&open, NOW + WINDOW), doubt, "nobody says");
-    let Give::Apply(unknown) = give_back(&open, &link, &mine.id, &verdict(Refusal::Unknown), later)
-    else {
+    assert_eq!(lost_response(&open, NOW + WINDOW), doubt, "nobody says");
+    let FailureDecision::Apply(unknown) = record_failure(
+        &open,
+        &link,
+        &mine.id,
+        &failure(FailureClass::Unknown),
+        later,
+    ) else {
         panic!("not applied");
     };
-    assert_eq!(in_doubt(&unknown, later), doubt);
+    assert_eq!(lost_response(&unknown, later), doubt);
     let mut ended = unknown.clone();
     ended.access.status = Status::Revoked;
-    assert_eq!(in_doubt(&ended, later), None);
+    assert_eq!(lost_response(&ended, later), None);
     assert_eq!(unknown.due, Some(later + Duration::from_secs(1)));
     let second = intent("b2", later);
     let (taken, _) = begun(&unknown, second.clone(), later);
-    assert_eq!(in_doubt(&taken, later), doubt, "while it is asked for, too");
-    // The repeat could not even be sent: the first attempt is no better known for that.
-    let Give::Apply(still) =
-        give_back(&taken, &link, &second.id, &verdict(Refusal::Unspent), later)
-    else {
+    assert_eq!(
+        lost_response(&taken, later),
+        doubt,
+        "while it is asked for, too"
+    );
+    // The retry was not sent, so the outcome of the first attempt is still unknown.
+    let FailureDecision::Apply(still) = record_failure(
+        &taken,
+        &link,
+        &second.id,
+        &failure(FailureClass::Unspent),
+        later,
+    ) else {
         panic!("not applied");
     };
     assert_eq!(still.intent.map(|open| open.first_spent_at), Some(NOW));
 }
 
 #[test]
-fn an_unspent_token_is_simply_tried_again_later() {
+fn unspent_token_is_retried_later() {
     let first = installed();
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
-    let Give::Apply(next) = give_back(&open, &link, &mine.id, &verdict(Refusal::Unspent), NOW)
+    let FailureDecision::Apply(next) =
+        record_failure(&open, &link, &mine.id, &failure(FailureClass::Unspent), NOW)
     else {
         panic!("not applied");
     };
@@ -47,32 +61,38 @@ fn an_unspent_token_is_simply_tried_again_later() {
 }
 
 #[test]
-fn a_refusal_that_comes_after_somebody_else_moved_on_is_old_news() {
+fn failure_is_ignored_after_the_chain_moved_on() {
     let first = installed();
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
-    let refused_again = verdict(Refusal::Refused);
-    let outcome = give_back(&second, &link, &mine.id, &refused_again, NOW);
-    assert_eq!(outcome, Give::Superseded);
+    let refused_again = failure(FailureClass::Refused);
+    let outcome = record_failure(&second, &link, &mine.id, &refused_again, NOW);
+    assert_eq!(outcome, FailureDecision::Superseded);
     let (taken, _) = begun(&open, intent("b2", NOW + WINDOW), NOW + WINDOW);
-    let outcome = give_back(&taken, &link, &mine.id, &refused_again, NOW + WINDOW);
-    assert_eq!(outcome, Give::Superseded);
+    let outcome = record_failure(&taken, &link, &mine.id, &refused_again, NOW + WINDOW);
+    assert_eq!(outcome, FailureDecision::Superseded);
 }
 
 #[test]
-fn a_kept_token_is_tried_before_an_installation_is_given_up() {
+fn alternate_is_adopted_before_an_installation_becomes_invalid() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
     let late = grant(&first, link, "r2-other");
-    let Commit::Keep(keeper) = committed(&second, &late) else {
+    let Commit::AddAlternate(keeper) = committed(&second, &late) else {
         panic!("not kept");
     };
     let mine = intent("b1", NOW);
     let (open, refused) = begun(&keeper, mine.clone(), NOW);
-    let outcome = give_back(&open, &refused, &mine.id, &verdict(Refusal::Refused), NOW);
-    assert_eq!(outcome, Give::Adopt(late.fingerprint()));
+    let outcome = record_failure(
+        &open,
+        &refused,
+        &mine.id,
+        &failure(FailureClass::Refused),
+        NOW,
+    );
+    assert_eq!(outcome, FailureDecision::Adopt(late.fingerprint()));
     let adopted = adopt(&open, &refused, &late, tokens(&late), NOW).unwrap();
     assert_eq!(adopted.link().unwrap().fingerprint, late.fingerprint());
     assert!(adopted.alternates.is_empty());
@@ -80,18 +100,20 @@ fn a_kept_token_is_tried_before_an_installation_is_given_up() {
 }
 
 #[test]
-fn a_token_that_is_kept_after_an_installation_was_given_up_is_tried() {
+fn alternate_added_to_an_invalid_installation_is_tried() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
     let mine = intent("b1", NOW);
     let (open, refused) = begun(&almost_invalid(second), mine.clone(), NOW);
-    let refused_again = verdict(Refusal::Refused);
-    let Give::Apply(dead) = give_back(&open, &refused, &mine.id, &refused_again, NOW) else {
+    let refused_again = failure(FailureClass::Refused);
+    let FailureDecision::Apply(dead) =
+        record_failure(&open, &refused, &mine.id, &refused_again, NOW)
+    else {
         panic!("not applied");
     };
     let late = grant(&first, link, "r2-other");
-    let Commit::Keep(revived) = committed(&dead, &late) else {
+    let Commit::AddAlternate(revived) = committed(&dead, &late) else {
         panic!("not kept");
     };
     assert_eq!(
@@ -99,12 +121,12 @@ fn a_token_that_is_kept_after_an_installation_was_given_up_is_tried() {
         (Status::Active, Some(NOW))
     );
     let (open, refused) = begun(&revived, mine.clone(), NOW);
-    let outcome = give_back(&open, &refused, &mine.id, &refused_again, NOW);
-    assert_eq!(outcome, Give::Adopt(late.fingerprint()));
+    let outcome = record_failure(&open, &refused, &mine.id, &refused_again, NOW);
+    assert_eq!(outcome, FailureDecision::Adopt(late.fingerprint()));
 }
 
 #[test]
-fn revoked_stays_revoked_until_the_customer_consents() {
+fn revoked_installation_stays_revoked_until_a_new_consent() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let revoked = revoke(&open, "uninstalled", NOW, NOW).unwrap();
@@ -113,12 +135,12 @@ fn revoked_stays_revoked_until_the_customer_consents() {
 }
 
 #[test]
-fn one_refusal_makes_an_installation_suspect_and_its_token_goes_on_serving() {
+fn one_refusal_makes_an_installation_suspect_and_keeps_its_token_in_use() {
     let first = installed();
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
-    let outcome = give_back(&open, &link, &mine.id, &verdict(Refusal::Refused), NOW);
-    let Give::Apply(suspect) = outcome else {
+    let outcome = record_failure(&open, &link, &mine.id, &failure(FailureClass::Refused), NOW);
+    let FailureDecision::Apply(suspect) = outcome else {
         panic!("not applied");
     };
     assert!(suspect.is_suspect());
@@ -130,13 +152,19 @@ fn one_refusal_makes_an_installation_suspect_and_its_token_goes_on_serving() {
 }
 
 #[test]
-fn a_doubted_refusal_never_makes_an_installation_invalid() {
+fn widespread_refusal_never_makes_an_installation_invalid() {
     let mut current = installed();
     for _ in 0..5 {
         let mine = intent("b1", NOW);
         let (open, link) = begun(&current, mine.clone(), NOW);
-        let outcome = give_back(&open, &link, &mine.id, &verdict(Refusal::Doubted), NOW);
-        let Give::Apply(suspect) = outcome else {
+        let outcome = record_failure(
+            &open,
+            &link,
+            &mine.id,
+            &failure(FailureClass::WidespreadRefusal),
+            NOW,
+        );
+        let FailureDecision::Apply(suspect) = outcome else {
             panic!("not applied");
         };
         assert!(suspect.is_suspect());
@@ -147,7 +175,7 @@ fn a_doubted_refusal_never_makes_an_installation_invalid() {
 }
 
 #[test]
-fn an_invalid_installation_is_tried_by_the_schedule_and_by_force_alone() {
+fn forced_attempt_may_try_an_invalid_installation() {
     let mut dead = installed();
     dead.access.status = Status::Invalid;
     let forced = Attempt {
