@@ -239,10 +239,10 @@ mod tests {
             let Err(error) = parse(url) else {
                 panic!("{url} is read");
             };
-            let told = error.to_string();
-            assert!(told.contains(hint), "{url}: {told}");
+            let message = error.to_string();
+            assert!(message.contains(hint), "{url}: {message}");
             assert!(
-                !format!("{error:?} {told}").contains("hunter2"),
+                !format!("{error:?} {message}").contains("hunter2"),
                 "{url}: {error:?}"
             );
         }

@@ -111,10 +111,10 @@ impl Escrow {
             async move { get.query_async::<NodeEntries>(&mut redis).await }
         };
         // From all nodes that answer, because one may have restarted empty.
-        let everyone = nodes.nodes().len();
+        let all = nodes.nodes().len();
         let mut found = BTreeMap::new();
-        for kept in query_nodes(nodes, ask, everyone).await? {
-            found.extend(kept);
+        for entries in query_nodes(nodes, ask, all).await? {
+            found.extend(entries);
         }
         let entries = found.into_iter().filter_map(|(intent, value)| {
             let entry = Entry::decode(&intent, &value);
@@ -137,9 +137,9 @@ impl Escrow {
             #[cfg(feature = "simulation")]
             Storage::Simulated(simulated) => return simulated.installations().await,
         };
-        let everyone = nodes.nodes().len();
-        let kept = query_nodes(nodes, scan, everyone).await?;
-        let ids = kept
+        let all = nodes.nodes().len();
+        let keys = query_nodes(nodes, scan, all).await?;
+        let ids = keys
             .iter()
             .flatten()
             .filter_map(|key| keys::escrow_installation(key));
@@ -161,8 +161,8 @@ impl Escrow {
                 let remove = remove.clone();
                 async move { remove.query_async::<()>(&mut redis).await }
             };
-            let everyone = nodes.nodes().len();
-            query_nodes(&nodes, ask, everyone).await.map(|_| ())
+            let all = nodes.nodes().len();
+            query_nodes(&nodes, ask, all).await.map(|_| ())
         });
     }
 }

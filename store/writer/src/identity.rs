@@ -150,13 +150,13 @@ pub enum Mismatch {
     },
 }
 
-/// Decides whether a broker may use a store whose identity is `told`.
+/// Decides whether a broker may use a store whose identity is `found_mark`.
 ///
 /// A store with installations and without an id is an earlier state of this store, from before it had an id
 /// or without its last writes. It gets the id in the journal.
 #[must_use]
-pub fn recognise(told: Option<&StoreMark>, known: Known<'_>) -> Recognised {
-    let Some(StoreMark { id, format }) = told else {
+pub fn recognise(found_mark: Option<&StoreMark>, known: Known<'_>) -> Recognised {
+    let Some(StoreMark { id, format }) = found_mark else {
         return match known.journal {
             Some(journal) if known.holds_answers && known.is_empty => {
                 let journal = journal.clone();

@@ -195,14 +195,14 @@ impl Journal {
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 Err(error) => return Err(error.into()),
             };
-            let mut kept = Vec::new();
+            let mut unconfirmed = Vec::new();
             for consent in consents.iter()? {
                 let (key, value) = consent?;
                 if let Ok(id) = key.value().parse() {
-                    kept.push((id, Sealed::from_bytes(value.value().to_vec())));
+                    unconfirmed.push((id, Sealed::from_bytes(value.value().to_vec())));
                 }
             }
-            Ok(kept)
+            Ok(unconfirmed)
         };
         read().map_err(DbError::from)
     }

@@ -127,7 +127,7 @@ impl Backend for EmbeddedBackend {
     fn mark(&self) -> BackendFuture<'_, Option<StoreMark>> {
         Box::pin(async move {
             let fields = self.hash(keys::STORE).map_err(unavailable)?;
-            Ok(marked(&fields))
+            Ok(parse_mark(&fields))
         })
     }
 
@@ -148,7 +148,7 @@ impl Backend for EmbeddedBackend {
                     fields.set_bytes(name, value.value().to_vec());
                 }
             }
-            Ok(marked(&fields).unwrap_or(mark))
+            Ok(parse_mark(&fields).unwrap_or(mark))
         }))
     }
 
@@ -414,8 +414,8 @@ impl Backend for EmbeddedBackend {
             let now = now();
             let live = strings
                 .get(key.as_str())?
-                .filter(|held| held.value().1 > now.as_millis())
-                .map(|held| held.value().0.to_owned());
+                .filter(|stored| stored.value().1 > now.as_millis())
+                .map(|stored| stored.value().0.to_owned());
             if live != expected {
                 return Ok(false);
             }
@@ -436,8 +436,8 @@ impl Backend for EmbeddedBackend {
         let key = key.to_owned();
         Box::pin(self.write(move |store| {
             let mut strings = store.open_table(STRINGS)?;
-            let forgotten = strings.remove(key.as_str())?;
-            Ok(forgotten.is_some_and(|held| held.value().1 > now().as_millis()))
+            let removed = strings.remove(key.as_str())?;
+            Ok(removed.is_some_and(|stored| stored.value().1 > now().as_millis()))
         }))
     }
 }
@@ -480,7 +480,7 @@ impl ReadBackend for EmbeddedBackend {
     }
 }
 
-fn marked(fields: &Fields) -> Option<StoreMark> {
+fn parse_mark(fields: &Fields) -> Option<StoreMark> {
     let text = |name| std::str::from_utf8(fields.bytes(name).ok()?).ok();
     Some(StoreMark {
         id: StoreId::from_text(text("id")?.to_owned()),

@@ -26,8 +26,8 @@ use crate::error::WriteError;
 use crate::identity::{Servers, StoreMark};
 use confirm::ReplicationConfirmer;
 use reply::{
-    FirstEntries, all, at, classify, due_poll, first_entries, millis, parse_ids, probe_error,
-    timestamp,
+    FirstEntries, all_or_error, classify, due_poll, first_entries, millis, parse_ids, probe_error,
+    score_time, timestamp,
 };
 use script::Script;
 use tokio::time::timeout;
@@ -187,12 +187,13 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             let write = |partition| identity::write_canary(partition, name, number);
             if self.client.is_cluster() {
-                let held = self.query_all_partitions(write).await?;
-                return Ok(held.into_iter().map(Result::ok).collect());
+                let previous = self.query_all_partitions(write).await?;
+                return Ok(previous.into_iter().map(Result::ok).collect());
             }
             let write = write(0);
-            let held = self.run(async |mut redis: Connection| write.query_async(&mut redis).await);
-            Ok(vec![Some(held.await?)])
+            let previous =
+                self.run(async |mut redis: Connection| write.query_async(&mut redis).await);
+            Ok(vec![Some(previous.await?)])
         })
     }
 
@@ -306,13 +307,14 @@ impl Backend for RedisBackend {
             };
             let now = self.time().await?;
             let nearest = |partition| first_entries(&keys::expiry(partition), 1);
-            let first_entries: Vec<FirstEntries> = all(self.query_all_partitions(nearest).await?)?;
-            let installations: Vec<u64> = all(self.query_all_partitions(count).await?)?;
-            let refreshing: Vec<u64> = all(self.query_all_partitions(finite).await?)?;
+            let first_entries: Vec<FirstEntries> =
+                all_or_error(self.query_all_partitions(nearest).await?)?;
+            let installations: Vec<u64> = all_or_error(self.query_all_partitions(count).await?)?;
+            let refreshing: Vec<u64> = all_or_error(self.query_all_partitions(finite).await?)?;
             let expiries = first_entries
                 .iter()
                 .flatten()
-                .filter_map(|(_, score)| at(*score));
+                .filter_map(|(_, score)| score_time(*score));
             Ok(StoreStats {
                 installations: installations.iter().sum(),
                 refreshing: refreshing.iter().sum(),

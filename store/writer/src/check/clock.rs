@@ -29,27 +29,27 @@ impl ClockHistory {
 
     fn compare_one(&mut self, facts: &Facts) -> Option<Finding> {
         let reading = facts.clock;
-        let former = self
+        let previous = self
             .0
             .insert(facts.server.clone(), (reading.server_time, reading.at));
-        let expected = former.map(|(told, at)| told + reading.at.since(at));
-        let back = expected.map(|expected| expected.since(reading.server_time));
-        let apart = reading
+        let expected = previous.map(|(server_time, at)| server_time + reading.at.since(at));
+        let step_back = expected.map(|expected| expected.since(reading.server_time));
+        let difference = reading
             .server_time
             .since(reading.local_time)
             .max(reading.local_time.since(reading.server_time));
-        let text = match back {
-            Some(back) if back > MAX_STEP_BACK => format!(
+        let text = match step_back {
+            Some(step_back) if step_back > MAX_STEP_BACK => format!(
                 "the clock of {} went back by {}: tokens count as valid for longer than they are. \
                  Have a time server slew clocks and not step them",
                 facts.server,
-                seconds(back)
+                seconds(step_back)
             ),
-            Some(_) | None if apart > MAX_DIFFERENCE => format!(
+            Some(_) | None if difference > MAX_DIFFERENCE => format!(
                 "the clocks of {} and of this machine differ by {}: have both follow a time server. \
                  `evergreen up` takes its clock over when it starts",
                 facts.server,
-                seconds(apart)
+                seconds(difference)
             ),
             Some(_) | None => return None,
         };

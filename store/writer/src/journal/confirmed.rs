@@ -82,7 +82,7 @@ pub(super) fn insert(
     limit: u64,
 ) -> Result<(), redb::Error> {
     let mut tables = Tables::open(file)?;
-    let known = tables.kept.get(entry.installation.as_str())?;
+    let known = tables.confirmed.get(entry.installation.as_str())?;
     let known = known.and_then(|known| {
         let (_, intent, value) = known.value();
         Entry::decode(intent, value)
@@ -110,7 +110,7 @@ pub(super) fn prune(
 }
 
 struct Tables<'t> {
-    kept: Table<'t, &'static str, (i64, &'static str, &'static [u8])>,
+    confirmed: Table<'t, &'static str, (i64, &'static str, &'static [u8])>,
     by_time: Table<'t, (i64, &'static str), u64>,
     sum: Table<'t, (), u64>,
     bytes: u64,
@@ -121,7 +121,7 @@ impl<'t> Tables<'t> {
         let sum = file.open_table(BYTES)?;
         let bytes = sum.get(())?.map_or(0, |bytes| bytes.value());
         Ok(Self {
-            kept: file.open_table(CONFIRMED)?,
+            confirmed: file.open_table(CONFIRMED)?,
             by_time: file.open_table(BY_TIME)?,
             sum,
             bytes,
@@ -132,14 +132,14 @@ impl<'t> Tables<'t> {
         let (id, value) = (entry.installation.as_str(), entry.encode());
         let size = footprint(value.len());
         let row = (at.as_millis(), entry.intent.as_str(), value.as_slice());
-        self.kept.insert(id, row)?;
+        self.confirmed.insert(id, row)?;
         self.by_time.insert((at.as_millis(), id), size)?;
         self.bytes += size;
         Ok(())
     }
 
     fn remove(&mut self, installation: &str) -> Result<(), redb::Error> {
-        let removed = self.kept.remove(installation)?;
+        let removed = self.confirmed.remove(installation)?;
         let at = removed.map(|removed| removed.value().0);
         if let Some(at) = at
             && let Some(size) = self.by_time.remove((at, installation))?
@@ -207,10 +207,10 @@ pub(super) fn get(
     file: &ReadTransaction,
     id: &InstallationId,
 ) -> Result<Option<ConfirmedEntry>, redb::Error> {
-    let Some(kept) = table(file.open_table(CONFIRMED))? else {
+    let Some(confirmed) = table(file.open_table(CONFIRMED))? else {
         return Ok(None);
     };
-    let row = kept.get(id.as_str())?;
+    let row = confirmed.get(id.as_str())?;
     Ok(row.and_then(|row| decode(id.as_str(), row.value())))
 }
 
@@ -219,7 +219,7 @@ pub(super) fn page(
     before: Option<&Cursor>,
     limit: usize,
 ) -> Result<Vec<ConfirmedEntry>, redb::Error> {
-    let (Some(kept), Some(by_time)) = (
+    let (Some(confirmed), Some(by_time)) = (
         table(file.open_table(CONFIRMED))?,
         table(file.open_table(BY_TIME))?,
     ) else {
@@ -229,13 +229,13 @@ pub(super) fn page(
         (cursor.at.as_millis(), cursor.installation.as_str())
     });
     let mut page = Vec::new();
-    for place in by_time.range((i64::MIN, "")..end)?.rev() {
+    for key in by_time.range((i64::MIN, "")..end)?.rev() {
         if page.len() == limit {
             break;
         }
-        let (key, _) = place?;
+        let (key, _) = key?;
         let (_, installation) = key.value();
-        let row = kept.get(installation)?;
+        let row = confirmed.get(installation)?;
         page.extend(row.and_then(|row| decode(installation, row.value())));
     }
     Ok(page)

@@ -16,12 +16,12 @@ fn entry(answer: Option<&[u8]>) -> Entry {
     }
 }
 
-/// The response to the successor of `former`'s token.
-fn successor(former: &Entry) -> Entry {
+/// The response to the successor of `previous`'s token.
+fn successor(previous: &Entry) -> Entry {
     Entry {
         intent: IntentId::random(),
-        spent_generation: former.spent_generation.next(),
-        ..former.clone()
+        spent_generation: previous.spent_generation.next(),
+        ..previous.clone()
     }
 }
 
@@ -29,26 +29,28 @@ fn open(directory: &Path) -> Journal {
     Journal::open(directory, NO_LIMIT).unwrap()
 }
 
-async fn confirmed(journal: &Journal, entry: &Entry) {
+async fn confirm(journal: &Journal, entry: &Entry) {
     journal.note(entry).await.unwrap();
     journal.confirm(entry, Standing::Current).await.unwrap();
 }
 
-fn kept(journal: &Journal) -> Vec<IntentId> {
+fn confirmed_intents(journal: &Journal) -> Vec<IntentId> {
     let all = journal.confirmed(None, usize::MAX).unwrap();
-    all.into_iter().map(|kept| kept.entry.intent).collect()
+    all.into_iter()
+        .map(|confirmed| confirmed.entry.intent)
+        .collect()
 }
 
 #[tokio::test]
 async fn unfinished_entries_survive_reopening_and_forgotten_ones_do_not() {
     let directory = scratch_directory();
-    let (asked, answered) = (entry(None), entry(Some(b"one\ntwo")));
+    let (sent, answered) = (entry(None), entry(Some(b"one\ntwo")));
     let journal = open(&directory);
     assert!(journal.unfinished().unwrap().is_empty());
-    for entry in [&asked, &answered] {
+    for entry in [&sent, &answered] {
         journal.note(entry).await.unwrap();
     }
-    journal.forget(&asked.intent).await.unwrap();
+    journal.forget(&sent.intent).await.unwrap();
     drop(journal);
     let journal = reopen(&directory).await;
     let unfinished = journal.unfinished().unwrap();
@@ -64,12 +66,16 @@ async fn confirmed_response_is_retained_until_its_successor_is_confirmed() {
     let directory = scratch_directory();
     let journal = open(&directory);
     let (first, other) = (entry(Some(b"first")), entry(Some(b"other")));
-    confirmed(&journal, &first).await;
-    confirmed(&journal, &other).await;
+    confirm(&journal, &first).await;
+    confirm(&journal, &other).await;
     assert!(journal.unfinished().unwrap().is_empty());
     let second = successor(&first);
     journal.note(&second).await.unwrap();
-    assert_eq!(kept(&journal).len(), 2, "noted is not confirmed");
+    assert_eq!(
+        confirmed_intents(&journal).len(),
+        2,
+        "written is not confirmed"
+    );
     drop(journal);
     let journal = reopen(&directory).await;
     let found = journal.confirmed_of(&first.installation).unwrap().unwrap();
@@ -78,7 +84,7 @@ async fn confirmed_response_is_retained_until_its_successor_is_confirmed() {
     journal.confirm(&second, Standing::Current).await.unwrap();
     let found = journal.confirmed_of(&first.installation).unwrap().unwrap();
     assert_eq!(found.entry.intent, second.intent);
-    let mut left = kept(&journal);
+    let mut left = confirmed_intents(&journal);
     left.sort_unstable_by_key(ToString::to_string);
     let mut wanted = vec![second.intent.clone(), other.intent.clone()];
     wanted.sort_unstable_by_key(ToString::to_string);
@@ -90,24 +96,24 @@ async fn older_response_or_alternate_does_not_replace_the_current_one() {
     let journal = open(&scratch_directory());
     let first = entry(Some(b"first"));
     let second = successor(&first);
-    confirmed(&journal, &second).await;
-    confirmed(&journal, &first).await;
+    confirm(&journal, &second).await;
+    confirm(&journal, &first).await;
     let sibling = Entry {
         intent: IntentId::random(),
         ..second.clone()
     };
     let alternate = journal.confirm(&sibling, Standing::Alternate);
     alternate.await.unwrap();
-    assert_eq!(kept(&journal), [second.intent]);
+    assert_eq!(confirmed_intents(&journal), [second.intent]);
     assert!(journal.unfinished().unwrap().is_empty());
 }
 
 #[tokio::test]
 async fn attempt_without_response_is_not_retained() {
     let journal = open(&scratch_directory());
-    let asked = entry(None);
-    confirmed(&journal, &asked).await;
-    assert!(kept(&journal).is_empty());
+    let sent = entry(None);
+    confirm(&journal, &sent).await;
+    assert!(confirmed_intents(&journal).is_empty());
     assert!(!journal.holds_answers().unwrap());
 }
 
@@ -115,18 +121,21 @@ async fn attempt_without_response_is_not_retained() {
 async fn confirmed_responses_expire_after_a_day_and_unconfirmed_ones_never() {
     let journal = open(&scratch_directory());
     let (old, waiting) = (entry(Some(b"old")), entry(Some(b"waiting")));
-    confirmed(&journal, &old).await;
+    confirm(&journal, &old).await;
     journal.note(&waiting).await.unwrap();
     let confirmed_at = journal.now();
     journal
         .prune(confirmed_at + CONFIRMED_TTL / 2)
         .await
         .unwrap();
-    assert_eq!(kept(&journal), std::slice::from_ref(&old.intent));
+    assert_eq!(
+        confirmed_intents(&journal),
+        std::slice::from_ref(&old.intent)
+    );
     assert!(journal.holds_answers().unwrap());
     let later = confirmed_at + CONFIRMED_TTL + Duration::from_secs(1);
     journal.prune(later).await.unwrap();
-    assert!(kept(&journal).is_empty());
+    assert!(confirmed_intents(&journal).is_empty());
     assert_eq!(journal.unfinished().unwrap().len(), 1);
 }
 
@@ -140,7 +149,7 @@ async fn oldest_confirmed_responses_are_dropped_above_the_limit() {
     let mut all = Vec::new();
     for _ in 0..20 {
         let entry = entry(Some(&[0; 4_800]));
-        confirmed(&journal, &entry).await;
+        confirm(&journal, &entry).await;
         all.push(entry.intent);
         // Wait for the next millisecond, so that the order is defined.
         let at = journal.now();
@@ -149,12 +158,20 @@ async fn oldest_confirmed_responses_are_dropped_above_the_limit() {
         }
     }
     all.reverse();
-    assert_eq!(kept(&journal), all[..9], "10 kB each, and their keys");
+    assert_eq!(
+        confirmed_intents(&journal),
+        all[..9],
+        "10 kB each, and their keys"
+    );
     assert_eq!(journal.unfinished().unwrap().len(), 1);
     drop(journal);
     let journal = reopen_within(&directory, limit / 2).await;
     journal.prune(journal.now()).await.unwrap();
-    assert_eq!(kept(&journal), all[..4], "a limit that was lowered");
+    assert_eq!(
+        confirmed_intents(&journal),
+        all[..4],
+        "a limit that was lowered"
+    );
 }
 
 #[tokio::test]
@@ -163,7 +180,7 @@ async fn pages_are_complete_and_newest_first() {
     let mut all = Vec::new();
     for _ in 0..25 {
         let entry = entry(Some(b"answer"));
-        confirmed(&journal, &entry).await;
+        confirm(&journal, &entry).await;
         all.push(entry.intent);
     }
     let (mut paged, mut dates, mut cursor) = (Vec::new(), Vec::new(), None);
@@ -171,8 +188,8 @@ async fn pages_are_complete_and_newest_first() {
         let page = journal.confirmed(cursor.as_ref(), 4).unwrap();
         let Some(last) = page.last() else { break };
         cursor = Some(last.cursor());
-        dates.extend(page.iter().map(|kept| kept.confirmed_at));
-        paged.extend(page.into_iter().map(|kept| kept.entry.intent));
+        dates.extend(page.iter().map(|confirmed| confirmed.confirmed_at));
+        paged.extend(page.into_iter().map(|confirmed| confirmed.entry.intent));
     }
     assert!(dates.is_sorted_by(|newer, older| newer >= older));
     let sorted = |mut intents: Vec<IntentId>| {
@@ -208,7 +225,7 @@ async fn journal_of_an_earlier_version_is_read() {
     assert!(journal.confirmed(None, 10).unwrap().is_empty());
     assert_eq!(journal.store_id().unwrap(), None);
     journal.confirm(found, Standing::Current).await.unwrap();
-    assert_eq!(kept(&journal), [intent]);
+    assert_eq!(confirmed_intents(&journal), [intent]);
 }
 
 #[tokio::test]

@@ -119,7 +119,7 @@ impl Node {
         }
         state.has_our_key |= found.is_ok();
         let now = match (found, state.suspect_until) {
-            (Err(sick), _) => sick,
+            (Err(unhealthy), _) => unhealthy,
             (Ok(_), Some(until)) if Moment::now() < until => Health::Forgot { until },
             (Ok(_), Some(_) | None) => Health::Up,
         };

@@ -82,8 +82,8 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
     match current.access.status {
         Status::Active | Status::Paused => {}
         Status::Invalid if attempt.may_try_invalid => {}
-        dead @ (Status::Invalid | Status::Revoked | Status::Static) => {
-            return Begin::NotRefreshable(dead);
+        status @ (Status::Invalid | Status::Revoked | Status::Static) => {
+            return Begin::NotRefreshable(status);
         }
     }
     if attempt
@@ -234,8 +234,8 @@ pub fn commit(
         next.intent = None;
         next.refused = None;
         // GHL invalidates siblings of earlier links when this link is spent.
-        next.alternates.retain(|kept, alternate| {
-            *kept != fingerprint && alternate.spent_generation >= link.generation
+        next.alternates.retain(|known, alternate| {
+            *known != fingerprint && alternate.spent_generation >= link.generation
         });
         next.failures = 0;
         next.last_error = None;
@@ -324,8 +324,8 @@ pub fn record_failure(
         failure.class,
         FailureClass::Refused | FailureClass::WidespreadRefusal
     );
-    if let (true, Some(kept)) = (is_refused, current.alternates.keys().next()) {
-        return FailureDecision::Adopt(kept.clone());
+    if let (true, Some(alternate)) = (is_refused, current.alternates.keys().next()) {
+        return FailureDecision::Adopt(alternate.clone());
     }
     let mut next = current.clone();
     next.failures = current.failures.saturating_add(1);

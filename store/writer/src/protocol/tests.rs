@@ -140,7 +140,7 @@ fn refresh_advances_the_chain_and_clears_the_intent() {
     assert_eq!(
         committed(&second, &grant),
         Commit::Duplicate,
-        "a repeated commit"
+        "a retried commit"
     );
 }
 
@@ -171,7 +171,7 @@ fn intent_of_a_dead_process_is_not_waited_for() {
     };
     let spent = Generation::FIRST;
     let another = IntentId::random();
-    assert_eq!(ends(&open, &another, spent), None, "another's");
+    assert_eq!(ends(&open, &another, spent), None, "another attempt");
     let ended = ends(&open, &mine.id, spent).unwrap();
     assert_eq!(ended.due, Some(soon));
     let (taken, _) = begun(&ended, intent("b2", soon), soon);
@@ -196,10 +196,10 @@ fn intent_lost_in_a_failover_is_opened_again_for_the_current_token() {
     ] {
         assert_eq!(abandon(current, &mine.id, spent, "b1", soon), None);
     }
-    let mut dead = first;
-    dead.access.status = Status::Invalid;
+    let mut ended = first;
+    ended.access.status = Status::Invalid;
     assert_eq!(
-        abandon(&dead, &mine.id, Generation::FIRST, "b1", soon),
+        abandon(&ended, &mine.id, Generation::FIRST, "b1", soon),
         None
     );
 }
@@ -212,16 +212,16 @@ fn withdrawn_intent_leaves_the_token_unspent_unless_it_was_a_retry() {
     assert_eq!(
         withdraw(&open, &IntentId::random(), soon, pause),
         None,
-        "another's"
+        "another attempt"
     );
     let withdrawn = withdraw(&open, &first.id, soon, pause).unwrap();
     assert_eq!(withdrawn.due, Some(soon + pause));
     assert_eq!((withdrawn.intent, withdrawn.failures), (None, 0));
 
     let late = NOW + WINDOW;
-    let repeat = intent("b2", late);
-    let (taken, _) = begun(&open, repeat.clone(), late);
-    let withdrawn = withdraw(&taken, &repeat.id, late, pause).unwrap();
+    let retry = intent("b2", late);
+    let (taken, _) = begun(&open, retry.clone(), late);
+    let withdrawn = withdraw(&taken, &retry.id, late, pause).unwrap();
     let left = withdrawn.intent.unwrap();
     assert_eq!((left.until, left.first_spent_at), (late, NOW));
 }
@@ -249,7 +249,7 @@ fn after_an_outage_the_holder_of_the_intent_comes_first() {
     );
     assert!(
         matches!(begin_at("b1", 40, true), Begin::Go { .. }),
-        "it knows its own journal"
+        "the holder knows its own journal"
     );
 }
 
@@ -277,10 +277,10 @@ fn refresh_requested_twice_happens_once() {
 #[test]
 fn invalid_revoked_and_static_installations_are_not_refreshed() {
     for status in [Status::Invalid, Status::Revoked, Status::Static] {
-        let mut dead = installed();
-        dead.access.status = status;
-        let began = begin(&dead, attempt(intent("b1", NOW)), NOW);
-        assert_eq!(began, Begin::NotRefreshable(status));
+        let mut ended = installed();
+        ended.access.status = status;
+        let outcome = begin(&ended, attempt(intent("b1", NOW)), NOW);
+        assert_eq!(outcome, Begin::NotRefreshable(status));
     }
 }
 
@@ -290,11 +290,11 @@ fn late_response_becomes_an_alternate_when_the_chain_moved_on() {
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
     let late = grant(&first, link, "r2-other");
-    let Commit::AddAlternate(keeper) = committed(&second, &late) else {
+    let Commit::AddAlternate(with_alternate) = committed(&second, &late) else {
         panic!("a token that GHL issued was dropped");
     };
-    assert!(keeper.alternates.contains_key(&late.fingerprint()));
-    assert_eq!(committed(&keeper, &late), Commit::Ignore, "once");
+    assert!(with_alternate.alternates.contains_key(&late.fingerprint()));
+    assert_eq!(committed(&with_alternate, &late), Commit::Ignore, "once");
 }
 
 #[test]
@@ -308,11 +308,11 @@ fn outdated_response_is_dropped_and_cannot_block_a_newer_one() {
     let mine = intent("b1", NOW);
     let (open, link) = begun(&almost_invalid(third.clone()), mine.clone(), NOW);
     let refused_again = failure(FailureClass::Refused);
-    let FailureDecision::Apply(dead) = record_failure(&open, &link, &mine.id, &refused_again, NOW)
+    let FailureDecision::Apply(ended) = record_failure(&open, &link, &mine.id, &refused_again, NOW)
     else {
         panic!("a spent token replaced a newer one");
     };
-    let revived = applied(&dead, &grant(&third, link, "r4"));
+    let revived = applied(&ended, &grant(&third, link, "r4"));
     assert_eq!(revived.access.status, Status::Active);
 }
 
@@ -350,17 +350,14 @@ fn late_response_revives_an_invalid_installation() {
     let first = almost_invalid(installed());
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
-    let FailureDecision::Apply(dead) =
+    let FailureDecision::Apply(ended) =
         record_failure(&open, &link, &mine.id, &failure(FailureClass::Refused), NOW)
     else {
         panic!("not applied");
     };
-    assert_eq!(dead.access.status, Status::Invalid);
-    assert!(
-        dead.due > Some(NOW + Duration::from_secs(30)),
-        "tried again"
-    );
-    let revived = applied(&dead, &grant(&first, link, "r2"));
+    assert_eq!(ended.access.status, Status::Invalid);
+    assert!(ended.due > Some(NOW + Duration::from_secs(30)), "retried");
+    let revived = applied(&ended, &grant(&first, link, "r2"));
     assert_eq!(revived.access.status, Status::Active);
     assert_eq!(revived.refused, None);
 }
@@ -384,10 +381,11 @@ fn record_round_trips_through_its_fields() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
-    let Commit::AddAlternate(keeper) = committed(&second, &grant(&first, link, "r2-other")) else {
-        panic!("not kept");
+    let Commit::AddAlternate(with_alternate) = committed(&second, &grant(&first, link, "r2-other"))
+    else {
+        panic!("no alternate");
     };
-    for record in [first, open, *keeper] {
+    for record in [first, open, *with_alternate] {
         let (access, refresh) = (record.access.to_fields(), record.to_fields());
         let read = Installation::from_fields(record.id.clone(), &access, &refresh);
         assert_eq!(read, Ok(record));
@@ -396,7 +394,7 @@ fn record_round_trips_through_its_fields() {
 
 #[test]
 fn new_token_is_deferred_in_an_outage_and_a_retry_is_not() {
-    let held = |current: &Installation, now| {
+    let deferred = |current: &Installation, now| {
         let attempt = Attempt {
             may_spend_new: false,
             ..attempt(intent("b2", now))
@@ -404,10 +402,10 @@ fn new_token_is_deferred_in_an_outage_and_a_retry_is_not() {
         begin(current, attempt, now)
     };
     let first = installed();
-    assert_eq!(held(&first, NOW), Begin::Deferred);
+    assert_eq!(deferred(&first, NOW), Begin::Deferred);
     let (open, _) = begun(&first, intent("b1", NOW), NOW);
     let late = NOW + WINDOW;
-    assert!(matches!(held(&open, late), Begin::Go { .. }));
+    assert!(matches!(deferred(&open, late), Begin::Go { .. }));
 }
 
 #[test]
@@ -437,17 +435,17 @@ fn token_is_not_sent_after_the_grace_while_another_broker_reads_a_late_response(
         panic!("not applied");
     };
     let inside = NOW + Duration::from_secs(20);
-    let (repeated, _) = begun(&unknown, intent("b2", inside), inside);
+    let (retried, _) = begun(&unknown, intent("b2", inside), inside);
     let after = NOW + Duration::from_secs(40);
-    let told = record_late_reader(&repeated, &link, "b1", true, after).unwrap();
-    let busy = begin(&told, attempt(intent("b3", after)), after);
+    let recorded = record_late_reader(&retried, &link, "b1", true, after).unwrap();
+    let busy = begin(&recorded, attempt(intent("b3", after)), after);
     assert!(matches!(busy, Begin::Busy { .. }), "{busy:?}");
     let silent = after + LATE_READER_TTL + Duration::from_millis(1);
-    let (taken, _) = begun(&told, intent("b3", silent), silent);
+    let (taken, _) = begun(&recorded, intent("b3", silent), silent);
     assert_eq!(taken.intent.unwrap().first_spent_at, NOW);
-    let closed = record_late_reader(&told, &link, "b1", false, after).unwrap();
+    let closed = record_late_reader(&recorded, &link, "b1", false, after).unwrap();
     assert_eq!(closed.intent.as_ref().unwrap().late, None);
-    let itself = begin(&told, attempt(intent("b1", after)), after);
+    let itself = begin(&recorded, attempt(intent("b1", after)), after);
     assert!(matches!(itself, Begin::Go { .. }), "after a restart");
 }
 

@@ -205,14 +205,16 @@ impl StoreWriter {
         self.decide_known(id, |current, now| {
             match protocol::record_failure(current, link, intent, failure, now) {
                 FailureDecision::Apply(next) => {
-                    let noted = FailureOutcome::Recorded {
+                    let recorded = FailureOutcome::Recorded {
                         due: next.due,
                         refused: next.refused.clone(),
                     };
-                    Decision::Write(next, Ok(noted))
+                    Decision::Write(next, Ok(recorded))
                 }
                 FailureDecision::Superseded => Decision::Leave(Ok(FailureOutcome::Superseded)),
-                FailureDecision::Adopt(kept) => match self.adopt(current, link, &kept, now) {
+                FailureDecision::Adopt(alternate) => match self
+                    .adopt(current, link, &alternate, now)
+                {
                     Ok(Some(next)) => Decision::Write(Box::new(next), Ok(FailureOutcome::Adopted)),
                     Ok(None) => Decision::Leave(Ok(FailureOutcome::Superseded)),
                     Err(source) => Decision::Leave(Err(WriteError::Unreadable {
@@ -255,10 +257,10 @@ impl StoreWriter {
         &self,
         current: &Installation,
         refused: &ChainLink,
-        kept: &Fingerprint,
+        fingerprint: &Fingerprint,
         now: Timestamp,
     ) -> Result<Option<Installation>, Unreadable> {
-        let Some(alternate) = current.alternates.get(kept) else {
+        let Some(alternate) = current.alternates.get(fingerprint) else {
             return Ok(None);
         };
         let ring = &self.rings.refresh;

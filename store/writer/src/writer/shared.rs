@@ -33,8 +33,8 @@ impl StoreWriter {
     /// # Errors
     /// When the store is unavailable.
     pub async fn is_webhook_processed(&self, webhook_id: &str) -> Result<bool, WriteError> {
-        let seen = self.backend.get(&keys::webhook(webhook_id)).await?;
-        Ok(seen.is_some())
+        let processed = self.backend.get(&keys::webhook(webhook_id)).await?;
+        Ok(processed.is_some())
     }
 
     /// Records that the webhook was processed.

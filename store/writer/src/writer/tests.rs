@@ -13,12 +13,12 @@ use crate::consent::Consent;
 use crate::grant::Registration;
 
 /// A store in a file, and direct access to its backend.
-struct Bench {
+struct Fixture {
     writer: StoreWriter,
     backend: Arc<EmbeddedBackend>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
         let path = crate::factory::scratch_directory().join("store.redb");
         let backend = Arc::new(EmbeddedBackend::open(&path).unwrap());
@@ -68,8 +68,8 @@ fn registration(location: &str) -> Registration {
 
 #[tokio::test]
 async fn consent_replaces_an_unreadable_record() {
-    let bench = Bench::new();
-    let id = bench
+    let fixture = Fixture::new();
+    let id = fixture
         .writer
         .register_installation(&registration("L"))
         .await
@@ -84,21 +84,21 @@ async fn consent_replaces_an_unreadable_record() {
         // No readable generation: the next after the first.
         (("gen", "many"), ("intent", "{"), second),
     ] {
-        bench.damage(&id, access, refresh).await;
-        let unread = bench.writer.load(&id).await;
+        fixture.damage(&id, access, refresh).await;
+        let unread = fixture.writer.load(&id).await;
         assert!(
             matches!(unread, Err(WriteError::Unreadable { .. })),
             "{access:?} {refresh:?}"
         );
         assert_eq!(
-            bench
+            fixture
                 .writer
                 .register_installation(&registration("L"))
                 .await
                 .unwrap(),
             id
         );
-        let read = bench.writer.load(&id).await.unwrap().unwrap();
+        let read = fixture.writer.load(&id).await.unwrap().unwrap();
         let installation = read.installation;
         assert_eq!(installation.access.generation, generation, "{access:?}");
         assert!(installation.alternates.is_empty() && installation.due.is_some());
@@ -107,12 +107,12 @@ async fn consent_replaces_an_unreadable_record() {
 
 #[tokio::test]
 async fn stored_consent_is_not_stored_again_even_if_the_clock_was_ahead() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
     let first = Consent::new(ahead, registration("L"));
     let generation = async |consent: &Consent| {
-        let id = bench.writer.register_consent(consent).await.unwrap();
-        let read = bench.writer.load(&id).await.unwrap().unwrap();
+        let id = fixture.writer.register_consent(consent).await.unwrap();
+        let read = fixture.writer.load(&id).await.unwrap().unwrap();
         read.installation.access.generation
     };
     assert_eq!(generation(&first).await, Generation::FIRST);
@@ -124,35 +124,37 @@ async fn stored_consent_is_not_stored_again_even_if_the_clock_was_ahead() {
 
 #[tokio::test]
 async fn list_shows_an_unreadable_record_among_the_others() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let mut ids = Vec::new();
     for location in ["L", "M", "N"] {
         ids.push(
-            bench
+            fixture
                 .writer
                 .register_installation(&registration(location))
                 .await
                 .unwrap(),
         );
     }
-    bench.damage(&ids[1], ("life", "-1"), ("ignored", "")).await;
-    let listed = bench.writer.list(None, 10).await.unwrap();
+    fixture
+        .damage(&ids[1], ("life", "-1"), ("ignored", ""))
+        .await;
+    let listed = fixture.writer.list(None, 10).await.unwrap();
     assert_eq!(listed.len(), 3);
     for one in &listed {
         let is_unreadable = matches!(one, Listed::Unreadable { .. });
         assert_eq!(is_unreadable, *one.id() == ids[1], "{one:?}");
     }
-    assert_eq!(bench.writer.stats().await.unwrap().installations, 3);
+    assert_eq!(fixture.writer.stats().await.unwrap().installations, 3);
 }
 
 #[tokio::test]
 async fn record_that_could_not_be_read_back_is_not_written() {
-    let bench = Bench::new();
+    let fixture = Fixture::new();
     let endless = Registration {
         lifetime: Duration::MAX,
         ..registration("L")
     };
-    let refused = bench
+    let refused = fixture
         .writer
         .register_installation(&endless)
         .await
@@ -161,11 +163,11 @@ async fn record_that_could_not_be_read_back_is_not_written() {
         panic!("{refused}");
     };
     assert_eq!(*source, Unreadable::Malformed("life"));
-    assert!(bench.writer.load(id).await.unwrap().is_none());
-    let id = bench
+    assert!(fixture.writer.load(id).await.unwrap().is_none());
+    let id = fixture
         .writer
         .register_installation(&registration("L"))
         .await
         .unwrap();
-    assert!(bench.writer.load(&id).await.unwrap().is_some());
+    assert!(fixture.writer.load(&id).await.unwrap().is_some());
 }

@@ -27,7 +27,7 @@ use crate::backend::{Confirmation, REVISION};
 
 /// How long to wait for replicas. A healthy replica answers within a millisecond, or within some 100 ms on a
 /// busy machine. The waiting refresh must still make its call within the lease. The value is below every
-/// timeout of the connection, because a later answer would cost the connection.
+/// timeout of the connection, because a later reply would cost the connection.
 const WAIT_TIMEOUT: Duration = Duration::from_millis(800);
 /// The most requests in one batch.
 const BATCH: usize = 256;
@@ -42,7 +42,7 @@ pub(super) struct ReplicationConfirmer {
 struct ConfirmRequest {
     installation: InstallationId,
     revision: Vec<u8>,
-    answer: oneshot::Sender<Confirmation>,
+    reply: oneshot::Sender<Confirmation>,
 }
 
 impl ReplicationConfirmer {
@@ -54,8 +54,8 @@ impl ReplicationConfirmer {
             1
         };
         let queue = |_| {
-            let (queue, questions) = mpsc::channel(BATCH);
-            tokio::spawn(confirm_batches(questions, client.clone(), replicas));
+            let (queue, requests) = mpsc::channel(BATCH);
+            tokio::spawn(confirm_batches(requests, client.clone(), replicas));
             queue
         };
         Self {
@@ -68,29 +68,29 @@ impl ReplicationConfirmer {
         installation: &InstallationId,
         revision: &[u8],
     ) -> Confirmation {
-        let (answer, answered) = oneshot::channel();
-        let question = ConfirmRequest {
+        let (reply, replied) = oneshot::channel();
+        let request = ConfirmRequest {
             installation: installation.clone(),
             revision: revision.to_vec(),
-            answer,
+            reply,
         };
         let queue = &self.queues[usize::from(installation.partition()) % self.queues.len()];
-        let _ = queue.send(question).await;
-        answered.await.unwrap_or(Confirmation::Unconfirmed)
+        let _ = queue.send(request).await;
+        replied.await.unwrap_or(Confirmation::Unconfirmed)
     }
 }
 
 async fn confirm_batches(
-    mut questions: mpsc::Receiver<ConfirmRequest>,
+    mut requests: mpsc::Receiver<ConfirmRequest>,
     client: RedisClient,
     replicas: usize,
 ) {
     let mut batch = Vec::new();
-    while questions.recv_many(&mut batch, BATCH).await > 0 {
-        match ask(&batch, &client, replicas).await {
+    while requests.recv_many(&mut batch, BATCH).await > 0 {
+        match query(&batch, &client, replicas).await {
             Ok((revisions, acknowledged)) => {
-                for (question, revision) in batch.drain(..).zip(revisions) {
-                    let confirmation = if revision.as_ref() != Some(&question.revision) {
+                for (request, revision) in batch.drain(..).zip(revisions) {
+                    let confirmation = if revision.as_ref() != Some(&request.revision) {
                         Confirmation::Overwritten
                     } else if acknowledged < replicas {
                         Confirmation::Unconfirmed
@@ -98,7 +98,7 @@ async fn confirm_batches(
                         Confirmation::Confirmed
                     };
                     // An error means that nobody waits for it any more, which is fine.
-                    let _ = question.answer.send(confirmation);
+                    let _ = request.reply.send(confirmation);
                 }
             }
             Err(error) => {
@@ -113,17 +113,17 @@ async fn confirm_batches(
 }
 
 /// The current revisions, and the number of replicas that have them.
-async fn ask(
+async fn query(
     batch: &[ConfirmRequest],
     client: &RedisClient,
     replicas: usize,
 ) -> Result<(Vec<Option<Vec<u8>>>, usize), CommandError> {
     let partition = batch
         .first()
-        .map_or(0, |question| question.installation.partition());
+        .map_or(0, |request| request.installation.partition());
     let mut pipeline = redis::pipe();
-    for question in batch {
-        pipeline.hget(keys::refresh(&question.installation), REVISION);
+    for request in batch {
+        pipeline.hget(keys::refresh(&request.installation), REVISION);
     }
     pipeline
         .set(keys::replication_marker(partition), 1)

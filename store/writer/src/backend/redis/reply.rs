@@ -20,7 +20,7 @@ pub(super) fn first_entries(key: &str, count: usize) -> Cmd {
     command
 }
 
-pub(super) fn all<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, WriteError> {
+pub(super) fn all_or_error<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, WriteError> {
     answers.into_iter().collect()
 }
 
@@ -30,11 +30,13 @@ pub(super) fn due_poll(
     partitions: Vec<Result<FirstEntries, WriteError>>,
 ) -> Result<DuePoll, WriteError> {
     let (mut scheduled, mut failed, mut missing) = (Vec::new(), None, 0);
-    let asked = partitions.len();
+    let partitions_asked = partitions.len();
     for (partition, first_entries) in (0..=u8::MAX).zip(partitions) {
         match first_entries {
             Ok(first_entries) => {
-                let times = first_entries.iter().filter_map(|(_, score)| at(*score));
+                let times = first_entries
+                    .iter()
+                    .filter_map(|(_, score)| score_time(*score));
                 scheduled.extend(times.map(|at| (partition, at)));
             }
             Err(error) => {
@@ -44,7 +46,7 @@ pub(super) fn due_poll(
         }
     }
     match failed {
-        Some(error) if missing == asked => Err(error),
+        Some(error) if missing == partitions_asked => Err(error),
         Some(_) | None => Ok(DuePoll {
             missing,
             ..DuePoll::of(scheduled, now)
@@ -53,7 +55,7 @@ pub(super) fn due_poll(
 }
 
 /// A score as a time. Scores are whole milliseconds far below 2^53, or infinite for "never".
-pub(super) fn at(score: f64) -> Option<Timestamp> {
+pub(super) fn score_time(score: f64) -> Option<Timestamp> {
     #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
     score
         .is_finite()
@@ -92,8 +94,8 @@ pub(super) fn probe_error(
 pub(super) fn classify(error: CommandError) -> WriteError {
     let error = match error {
         CommandError::Redis(error) => error,
-        away @ (CommandError::TimedOut | CommandError::NoMaster(_)) => {
-            return WriteError::Unavailable(Box::new(away));
+        unavailable @ (CommandError::TimedOut | CommandError::NoMaster(_)) => {
+            return WriteError::Unavailable(Box::new(unavailable));
         }
     };
     let is_refusal = match error.kind() {

@@ -68,8 +68,8 @@ impl Call<'_> {
         match by_name.query_async(&mut redis).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
                 self.script.noscript_count.fetch_add(1, Ordering::AcqRel);
-                let whole = self.command("EVAL", &self.script.source);
-                whole.query_async(&mut redis).await
+                let with_source = self.command("EVAL", &self.script.source);
+                with_source.query_async(&mut redis).await
             }
             answer => answer,
         }

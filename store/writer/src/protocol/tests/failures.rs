@@ -9,9 +9,17 @@ fn unknown_outcome_leaves_an_ended_intent_until_it_is_known() {
     let (open, link) = begun(&first, mine.clone(), NOW);
     let later = NOW + Duration::from_secs(1);
     assert_eq!(lost_response(&first, later), None);
-    assert_eq!(lost_response(&open, later), None, "its answer may come");
-    let doubt = Some((link.clone(), NOW));
-    assert_eq!(lost_response(&open, NOW + WINDOW), doubt, "nobody says");
+    assert_eq!(
+        lost_response(&open, later),
+        None,
+        "its response may still arrive"
+    );
+    let lost = Some((link.clone(), NOW));
+    assert_eq!(
+        lost_response(&open, NOW + WINDOW),
+        lost,
+        "the outcome is unknown"
+    );
     let FailureDecision::Apply(unknown) = record_failure(
         &open,
         &link,
@@ -21,18 +29,14 @@ fn unknown_outcome_leaves_an_ended_intent_until_it_is_known() {
     ) else {
         panic!("not applied");
     };
-    assert_eq!(lost_response(&unknown, later), doubt);
+    assert_eq!(lost_response(&unknown, later), lost);
     let mut ended = unknown.clone();
     ended.access.status = Status::Revoked;
     assert_eq!(lost_response(&ended, later), None);
     assert_eq!(unknown.due, Some(later + Duration::from_secs(1)));
     let second = intent("b2", later);
     let (taken, _) = begun(&unknown, second.clone(), later);
-    assert_eq!(
-        lost_response(&taken, later),
-        doubt,
-        "while it is asked for, too"
-    );
+    assert_eq!(lost_response(&taken, later), lost, "during a retry, too");
     // The retry was not sent, so the outcome of the first attempt is still unknown.
     let FailureDecision::Apply(still) = record_failure(
         &taken,
@@ -80,11 +84,11 @@ fn alternate_is_adopted_before_an_installation_becomes_invalid() {
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
     let late = grant(&first, link, "r2-other");
-    let Commit::AddAlternate(keeper) = committed(&second, &late) else {
-        panic!("not kept");
+    let Commit::AddAlternate(with_alternate) = committed(&second, &late) else {
+        panic!("no alternate");
     };
     let mine = intent("b1", NOW);
-    let (open, refused) = begun(&keeper, mine.clone(), NOW);
+    let (open, refused) = begun(&with_alternate, mine.clone(), NOW);
     let outcome = record_failure(
         &open,
         &refused,
@@ -96,7 +100,7 @@ fn alternate_is_adopted_before_an_installation_becomes_invalid() {
     let adopted = adopt(&open, &refused, &late, tokens(&late), NOW).unwrap();
     assert_eq!(adopted.link().unwrap().fingerprint, late.fingerprint());
     assert!(adopted.alternates.is_empty());
-    assert!(adopted.access.generation > keeper.access.generation);
+    assert!(adopted.access.generation > with_alternate.access.generation);
 }
 
 #[test]
@@ -107,14 +111,14 @@ fn alternate_added_to_an_invalid_installation_is_tried() {
     let mine = intent("b1", NOW);
     let (open, refused) = begun(&almost_invalid(second), mine.clone(), NOW);
     let refused_again = failure(FailureClass::Refused);
-    let FailureDecision::Apply(dead) =
+    let FailureDecision::Apply(invalid) =
         record_failure(&open, &refused, &mine.id, &refused_again, NOW)
     else {
         panic!("not applied");
     };
     let late = grant(&first, link, "r2-other");
-    let Commit::AddAlternate(revived) = committed(&dead, &late) else {
-        panic!("not kept");
+    let Commit::AddAlternate(revived) = committed(&invalid, &late) else {
+        panic!("no alternate");
     };
     assert_eq!(
         (revived.access.status, revived.due),
@@ -147,8 +151,8 @@ fn one_refusal_makes_an_installation_suspect_and_keeps_its_token_in_use() {
     assert_eq!(suspect.access.status, Status::Active);
     assert_eq!(suspect.due, Some(NOW + Duration::from_secs(10)));
     let (open, link) = begun(&suspect, intent("b1", NOW), NOW);
-    let healed = applied(&open, &grant(&suspect, link, "r2"));
-    assert!(!healed.is_suspect());
+    let recovered = applied(&open, &grant(&suspect, link, "r2"));
+    assert!(!recovered.is_suspect());
 }
 
 #[test]
@@ -176,11 +180,11 @@ fn widespread_refusal_never_makes_an_installation_invalid() {
 
 #[test]
 fn forced_attempt_may_try_an_invalid_installation() {
-    let mut dead = installed();
-    dead.access.status = Status::Invalid;
+    let mut invalid = installed();
+    invalid.access.status = Status::Invalid;
     let forced = Attempt {
         may_try_invalid: true,
         ..attempt(intent("b1", NOW))
     };
-    assert!(matches!(begin(&dead, forced, NOW), Begin::Go { .. }));
+    assert!(matches!(begin(&invalid, forced, NOW), Begin::Go { .. }));
 }

@@ -33,7 +33,7 @@ fn lost_response_is_retried_until_shortly_before_the_grace_ends() {
     assert_eq!(again.first_spent_at, Some(began_at));
     assert_ne!(again.intent, first.intent);
     assert!(again.retry(seconds(29)).is_none(), "of the same grace");
-    let repeat = begun(Some(began_at - seconds(20)));
-    assert!(repeat.retry(seconds(8)).is_some());
-    assert!(repeat.retry(seconds(9)).is_none());
+    let later_retry = begun(Some(began_at - seconds(20)));
+    assert!(later_retry.retry(seconds(8)).is_some());
+    assert!(later_retry.retry(seconds(9)).is_none());
 }
