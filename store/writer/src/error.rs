@@ -3,7 +3,7 @@
 use store::InstallationId;
 use store::record::Unreadable;
 
-/// How often a write that lost a race is decided again. After so many losses in a row some process writes in
+/// How often a write that lost a race is decided again. After this many losses in a row some process writes in
 /// a loop.
 pub(crate) const MAX_SWAP_ATTEMPTS: usize = 16;
 

@@ -7,7 +7,7 @@
 //! | --- | --- | --- |
 //! | sent | `attempts`, without a response | the attempt ended |
 //! | answered | `attempts`, with a response | the store confirmed the commit |
-//! | confirmed | `kept` ([`confirmed`]) | see below |
+//! | confirmed | `kept` | see below |
 //!
 //! A confirmed response is retained, because a store can lose writes that it confirmed. It may restart
 //! without its last seconds, fail over to a master that never had them, or be restored from a backup. The

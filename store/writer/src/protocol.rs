@@ -4,8 +4,8 @@
 //! Nothing here reads a clock, a store or a network. Both backends, the tests and the model share these
 //! decisions.
 //!
-//! The fence is the token chain and not the lock. A commit is accepted if it spent the current link, whoever
-//! holds the lease by then. A paused holder may have the only valid token.
+//! The fence is the token chain and not the lock. A commit is accepted if it spent the current link,
+//! even if another broker holds the lease by then. A paused holder may have the only valid token.
 
 mod refresh;
 mod refusals;

@@ -275,7 +275,7 @@ pub enum FailureClass {
     Unknown,
     /// The location is inactive at GHL. The token is unspent.
     Paused,
-    /// GHL refuses this token. One refusal may be wrong: see [`refusals`](super::refusals).
+    /// GHL refuses this token. One refusal may be wrong: see the module `refusals`.
     Refused,
     /// GHL refuses this token and all others, so the refusal is probably wrong. The installation does not
     /// become invalid.
