@@ -152,8 +152,8 @@ pub enum Mismatch {
 
 /// Decides whether a broker may use a store whose identity is `found_mark`.
 ///
-/// A store with installations and without an id is an earlier state of this store, from before it had an id
-/// or without its last writes. It gets the id in the journal.
+/// A store with installations but no id is an earlier state of this store: it lost its last writes, or it is
+/// older than store ids. It gets the id in the journal.
 #[must_use]
 pub fn recognise(found_mark: Option<&StoreMark>, known: Known<'_>) -> Recognised {
     let Some(StoreMark { id, format }) = found_mark else {

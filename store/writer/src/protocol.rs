@@ -7,15 +7,18 @@
 //! The fence is the token chain and not the lock. A commit is accepted if it spent the current link,
 //! even if another broker holds the lease by then. A paused holder may have the only valid token.
 
+mod failure;
 mod refresh;
 mod refusals;
 mod registration;
 mod takeover;
 
-pub use refresh::{
-    Attempt, AttemptFailure, Begin, Commit, DEFAULT_GRACE, FailureClass, FailureDecision,
-    LATE_READER_TTL, Tokens, abandon, adopt, begin, commit, lost_response, record_failure,
+pub use failure::{
+    AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,
     record_late_reader, withdraw,
+};
+pub use refresh::{
+    Attempt, Begin, Commit, DEFAULT_GRACE, Tokens, adopt, begin, commit, lost_response,
 };
 pub use refusals::REFUSALS_TO_INVALID;
 pub use registration::{

@@ -1,5 +1,6 @@
 //! The store in a database file of one process, under the same key names as in Redis.
 
+mod reader;
 mod tables;
 
 use std::path::Path;
@@ -9,7 +10,6 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use redb::{ReadableTable, WriteTransaction};
 use store::clock::{Moment, StoreClock};
-use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
 use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
@@ -442,44 +442,6 @@ impl Backend for EmbeddedBackend {
     }
 }
 
-impl ReadBackend for EmbeddedBackend {
-    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(async move { self.hash(&keys::access(id)).map_err(read_unavailable) })
-    }
-
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        Box::pin(async move { self.string(&keys::location(name)).map_err(read_unavailable) })
-    }
-
-    fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(async move { self.hash(&keys::caller(key)).map_err(read_unavailable) })
-    }
-
-    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
-        Box::pin(async move {
-            Ok(!self
-                .hash(keys::CALLERS)
-                .map_err(read_unavailable)?
-                .is_empty())
-        })
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
-        Box::pin(async move { self.file.read().map(|_| ()).map_err(read_unavailable) })
-    }
-
-    fn invalidations(&self) -> broadcast::Receiver<Invalidation> {
-        let invalidations = self.invalidations.subscribe();
-        // Within one process announcements always arrive.
-        announce(&self.invalidations, Invalidation::ChannelRestored);
-        invalidations
-    }
-
-    fn now(&self) -> Timestamp {
-        now()
-    }
-}
-
 fn parse_mark(fields: &Fields) -> Option<StoreMark> {
     let text = |name| std::str::from_utf8(fields.bytes(name).ok()?).ok();
     Some(StoreMark {
@@ -501,8 +463,4 @@ fn announce(invalidations: &broadcast::Sender<Invalidation>, invalidation: Inval
 
 fn unavailable(error: redb::Error) -> WriteError {
     WriteError::Unavailable(Box::new(error))
-}
-
-fn read_unavailable(error: redb::Error) -> ReadError {
-    ReadError::Unavailable(Box::new(error))
 }

@@ -175,8 +175,8 @@ async fn warm_up(manager: &LockManager) {
     let _ = timeout(LOCK_TIMEOUT, once).await;
 }
 
-/// The nodes to lock over: the healthy ones, and as many unhealthy ones as are needed to make the quorum of
-/// the subset (`m / 2 + 1`) a majority of all nodes. Any two such quorums share a node.
+/// The nodes to lock over: the healthy ones, and unhealthy ones if too few are healthy. The quorum of the
+/// subset (`m / 2 + 1`) must be a majority of all nodes, so that any two quorums share a node.
 fn select_nodes(is_up: &[bool]) -> Vec<usize> {
     let needed = majority(is_up.len());
     let smallest = (1..=is_up.len())

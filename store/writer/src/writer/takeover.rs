@@ -11,9 +11,9 @@ use crate::protocol;
 const AT_ONCE: usize = 256;
 
 impl StoreWriter {
-    /// For a store of one process, before it refreshes anything: ends the attempts of the previous process,
-    /// and corrects records that were written while this machine's clock was ahead. Returns the number of
-    /// corrected records. `credentials` names the client id and secret.
+    /// Takes over a store of one process before it refreshes anything. Ends the attempts of the previous
+    /// process, and corrects records that were written while this machine's clock was ahead. Returns the
+    /// number of corrected records. `credentials` names the client id and secret.
     ///
     /// # Errors
     /// When the store fails.

@@ -1,4 +1,4 @@
-//! A model check of the refresh protocol in every reachable state: two brokers, one installation, two
+//! A model check of the refresh protocol in every reachable state. It has two brokers, one installation, two
 //! refreshes (three with `EVERGREEN_LONG=1`), and any two faults at any two times.
 //!
 //! `store_writer::protocol` makes the decisions, as in a broker. The model adds the environment: steps
