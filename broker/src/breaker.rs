@@ -110,7 +110,7 @@ impl Breaker {
     pub(crate) async fn look(&self) -> Result<Way, WriteError> {
         let (pause, doubt) = try_join!(
             self.writer.breaker(&self.credentials),
-            self.writer.distrust(&self.credentials)
+            self.writer.refused_credentials(&self.credentials)
         )?;
         metrics::breaker(doubt.is_some());
         let pause = pause.as_deref().map(Pause::of);
@@ -196,7 +196,11 @@ impl Breaker {
             state.pair_doubted.is_some()
         };
         if was_doubted {
-            match self.writer.trust_pair(&self.credentials).await {
+            match self
+                .writer
+                .record_accepted_credentials(&self.credentials)
+                .await
+            {
                 Ok(true) => info!("GHL takes the client id and secret again: refreshes go on"),
                 Ok(false) => {}
                 Err(error) => unshared(&error),
@@ -239,7 +243,11 @@ impl Breaker {
         // In this order: who sees the doubt without the pause would probe.
         let paused = self.open(Pause::Refused, PAUSE).await;
         let doubted = match paused {
-            Ok(_) => self.writer.distrust_pair(&self.credentials, reason).await,
+            Ok(_) => {
+                self.writer
+                    .record_refused_credentials(&self.credentials, reason)
+                    .await
+            }
             Err(error) => Err(error),
         };
         let is_news = doubted.unwrap_or_else(|error| {

@@ -38,7 +38,7 @@ impl Worker {
     }
 
     async fn bring_consent(&self, consent: &Consent) {
-        match self.writer.enrol_consent(consent).await {
+        match self.writer.register_consent(consent).await {
             Ok(id) => {
                 info!(installation = %id, "a consent that had been kept reached the store");
                 self.forget_consent(consent).await;

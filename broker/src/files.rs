@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use service::readiness::{Gate, Readiness};
 use service::shutdown::Shutdown;
-use store_writer::durable::{Durable, Health, NotReady};
+use store_writer::group_commit_db::{DbHealth, GroupCommitDb, NotReady};
 use store_writer::{Journal, StoreWriter};
 use tokio::time::timeout;
 use tracing::{error, info, warn};
@@ -43,7 +43,7 @@ enum Step {
 }
 
 /// Decides what follows from what is known about a file.
-fn decide(known: Option<&Health>, found: &Health) -> Step {
+fn decide(known: Option<&DbHealth>, found: &DbHealth) -> Step {
     match found {
         _ if known == Some(found) => Step::Nothing,
         Ok(()) => Step::Open,
@@ -52,7 +52,7 @@ fn decide(known: Option<&Health>, found: &Health) -> Step {
     }
 }
 
-async fn follow(name: &'static str, file: Durable, gate: Gate, shutdown: Shutdown) {
+async fn follow(name: &'static str, file: GroupCommitDb, gate: Gate, shutdown: Shutdown) {
     let mut health = file.health();
     let mut known = None;
     loop {

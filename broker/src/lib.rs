@@ -36,7 +36,7 @@ use ghl::webhook::Verifier;
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use store::TokenReader;
-use store_writer::durable::DurableError;
+use store_writer::group_commit_db::DbError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
 pub use config::{Config, DEFAULT_SCOPES};
@@ -78,7 +78,7 @@ pub enum StartError {
     #[error("TLS cannot be set up")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
     #[error("the journal cannot be read, and there may be answers of GHL in it")]
-    Journal(#[from] DurableError),
+    Journal(#[from] DbError),
 }
 
 impl Broker {

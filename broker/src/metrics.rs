@@ -228,7 +228,7 @@ pub(crate) async fn watch_lock_nodes(nodes: LockNodes, shutdown: Shutdown) {
 /// Looks at the whole stock now and then, until shutdown.
 pub(crate) async fn watch_stock(writer: StoreWriter, shutdown: Shutdown) {
     loop {
-        if let Ok(stock) = writer.stock().await {
+        if let Ok(stock) = writer.stats().await {
             let dead = stock.installations.saturating_sub(stock.refreshing);
             #[expect(
                 clippy::cast_precision_loss,

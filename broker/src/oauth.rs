@@ -16,7 +16,7 @@ use serde_json::json;
 use store::{InstallationId, Timestamp, UserType, consent_state};
 use store_writer::WriteError;
 use store_writer::consent::Consent;
-use store_writer::grant::Enrolment;
+use store_writer::grant::Registration;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
@@ -39,7 +39,7 @@ pub(crate) fn routes() -> Router<Broker> {
 
 async fn install(State(broker): State<Broker>) -> Response {
     let ring = &broker.0.writer.rings().access;
-    let state = consent_state::give(ring, broker.0.reader.now());
+    let state = consent_state::issue(ring, broker.0.reader.now());
     let link = broker.0.config.consent.link(&state);
     let mut response = Redirect::to(link.as_str()).into_response();
     no_store(&mut response);
@@ -81,7 +81,7 @@ async fn callback(
 /// What a customer's consent led to.
 struct Connected {
     id: InstallationId,
-    enrolment: Enrolment,
+    enrolment: Registration,
 }
 
 async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error> {
@@ -105,7 +105,7 @@ async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error
     let lifetime = answer.lifetime().clone();
     let consent = Consent::new(asked_at, Unverified { answer, asked_at }.verify()?);
     let id = store_at_last(broker, &consent).await?;
-    let enrolment = consent.enrolment;
+    let enrolment = consent.registration;
     line::lifetime(&id, &lifetime);
     info!(installation = %id, location = ?enrolment.location, company = ?enrolment.company,
         user_type = %enrolment.user_type, "installed");
@@ -132,8 +132,8 @@ async fn check_state(broker: &Broker, state: Option<&str>) -> Result<(), Error> 
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
     match state {
         Some(state)
-            if consent_state::is_ours(ring, state, now)
-                && broker.0.writer.is_first_use(state).await? =>
+            if consent_state::verify(ring, state, now)
+                && broker.0.writer.use_consent_state(state).await? =>
         {
             Ok(())
         }
@@ -159,7 +159,7 @@ struct Unverified {
 }
 
 impl Unverified {
-    fn verify(self) -> Result<Enrolment, Error> {
+    fn verify(self) -> Result<Registration, Error> {
         let Self { answer, asked_at } = self;
         let strange = |what: &str| {
             warn!(what, "GHL's answer to a code cannot be used");
@@ -202,7 +202,7 @@ impl Unverified {
         if answer.refresh_token.is_none() {
             return Err(strange("has no refresh token"));
         }
-        Ok(Enrolment {
+        Ok(Registration {
             access_token: answer.access_token,
             refresh_token: answer.refresh_token,
             expires_at: Some(asked_at + lifetime),
@@ -231,7 +231,7 @@ async fn store_at_last(broker: &Broker, consent: &Consent) -> Result<Installatio
     worker.keep_consent(consent).await;
     let mut pause = Duration::from_millis(50);
     for _ in 0..6 {
-        match broker.0.writer.enrol_consent(consent).await {
+        match broker.0.writer.register_consent(consent).await {
             Ok(id) => {
                 worker.forget_consent(consent).await;
                 return Ok(id);
@@ -328,7 +328,7 @@ mod tests {
 
     use super::*;
 
-    fn verify(body: &str) -> Result<Enrolment, Error> {
+    fn verify(body: &str) -> Result<Registration, Error> {
         Unverified {
             answer: Answer::parse(body.as_bytes()).unwrap(),
             asked_at: Timestamp::from_millis(1000),

@@ -9,8 +9,8 @@ use std::time::Duration;
 use ghl::Failure;
 use http::StatusCode;
 use store::{Generation, Status, Timestamp};
-use store_writer::installation::{LastError, Refused};
-use store_writer::protocol::{REFUSALS_TO_INVALID, Refusal, Verdict};
+use store_writer::installation::{LastError, RefusalCount};
+use store_writer::protocol::{AttemptFailure, FailureClass, REFUSALS_TO_INVALID};
 
 /// What came of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -135,7 +135,7 @@ pub(crate) struct Attempt<'a> {
     /// others were refreshed with it.
     pub refused_alone: u32,
     /// What GHL refused before of this token.
-    pub refused: Option<&'a Refused>,
+    pub refused: Option<&'a RefusalCount>,
     /// No new token is spent, and those in doubt tell when GHL is well again.
     pub is_outage: bool,
     /// GHL refuses whoever asks.
@@ -173,19 +173,27 @@ pub(crate) fn fate(failure: &Failure) -> Fate {
 
 /// Decides what a failure means for the installation, and when to try again.
 #[must_use]
-pub(crate) fn judge(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind, Verdict) {
+pub(crate) fn judge(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind, AttemptFailure) {
     let (kind, refusal, retry_in) = match failure {
-        Failure::NotSent(_) => (FailureKind::Transient, Refusal::Unspent, backoff(attempt)),
-        Failure::Lost(_) => (FailureKind::Ambiguous, Refusal::Unknown, repeat(attempt)),
+        Failure::NotSent(_) => (
+            FailureKind::Transient,
+            FailureClass::Unspent,
+            backoff(attempt),
+        ),
+        Failure::Lost(_) => (
+            FailureKind::Ambiguous,
+            FailureClass::Unknown,
+            repeat(attempt),
+        ),
         // The token may be spent, and GHL's next answer may be better.
         Failure::Unreadable { .. } => (
             FailureKind::UnreadableAnswer,
-            Refusal::Unknown,
+            FailureClass::Unknown,
             repeat(attempt),
         ),
         Failure::Foreign { .. } => (
             FailureKind::ForeignAnswer,
-            Refusal::Unknown,
+            FailureClass::Unknown,
             repeat(attempt),
         ),
         Failure::Unavailable {
@@ -195,52 +203,58 @@ pub(crate) fn judge(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind, Ve
             let wait = retry_after.map_or(Duration::ZERO, |wait| wait.min(LONGEST_BACKOFF));
             // A server that failed may have spent the token first; one that is overloaded said no.
             let refusal = if *status == StatusCode::TOO_MANY_REQUESTS {
-                Refusal::Unspent
+                FailureClass::Unspent
             } else {
-                Refusal::Unknown
+                FailureClass::Unknown
             };
             // One repeat belongs inside GHL's grace, in case the token is spent.
             let wait = match refusal {
-                Refusal::Unknown if attempt.failures < 2 => wait.min(INSIDE_GRACE),
-                Refusal::Unknown
-                | Refusal::Unspent
-                | Refusal::Paused
-                | Refusal::Refused
-                | Refusal::Doubted => wait,
+                FailureClass::Unknown if attempt.failures < 2 => wait.min(INSIDE_GRACE),
+                FailureClass::Unknown
+                | FailureClass::Unspent
+                | FailureClass::Paused
+                | FailureClass::Refused
+                | FailureClass::WidespreadRefusal => wait,
             };
             (FailureKind::Transient, refusal, backoff(attempt).max(wait))
         }
-        Failure::LocationInactive => (FailureKind::Paused, Refusal::Paused, pause(attempt)),
+        Failure::LocationInactive => (FailureKind::Paused, FailureClass::Paused, pause(attempt)),
         Failure::ClientRejected(_) if attempt.refused_alone >= PATIENCE_WITH_PAIR => {
-            (refused(attempt), Refusal::Refused, Duration::ZERO)
+            (refused(attempt), FailureClass::Refused, Duration::ZERO)
         }
         Failure::ClientRejected(_) => (
             FailureKind::ClientRejected,
-            Refusal::Unspent,
+            FailureClass::Unspent,
             backoff(attempt),
         ),
         // GHL refuses everybody: this refusal is probably wrong.
-        Failure::InvalidGrant(_) if is_doubtful(attempt) => {
-            (FailureKind::Suspect, Refusal::Doubted, Duration::ZERO)
-        }
-        Failure::InvalidGrant(_) => (refused(attempt), Refusal::Refused, Duration::ZERO),
-        Failure::BadRequest { .. } => (FailureKind::BadRequest, Refusal::Unspent, backoff(attempt)),
+        Failure::InvalidGrant(_) if is_doubtful(attempt) => (
+            FailureKind::Suspect,
+            FailureClass::WidespreadRefusal,
+            Duration::ZERO,
+        ),
+        Failure::InvalidGrant(_) => (refused(attempt), FailureClass::Refused, Duration::ZERO),
+        Failure::BadRequest { .. } => (
+            FailureKind::BadRequest,
+            FailureClass::Unspent,
+            backoff(attempt),
+        ),
     };
     let retry_in = match refusal {
         // The answer is asked for again before GHL forgets it, whatever it says now.
-        Refusal::Unspent | Refusal::Unknown if !attempt.grace_left.is_zero() => {
+        FailureClass::Unspent | FailureClass::Unknown if !attempt.grace_left.is_zero() => {
             retry_in.min(attempt.grace_left / 3).min(IN_DOUBT)
         }
         // Whoever is in doubt finds out when GHL is well again.
-        Refusal::Unknown if attempt.is_outage => retry_in.min(IN_OUTAGE),
-        Refusal::Unspent
-        | Refusal::Unknown
-        | Refusal::Paused
-        | Refusal::Refused
-        | Refusal::Doubted => retry_in,
+        FailureClass::Unknown if attempt.is_outage => retry_in.min(IN_OUTAGE),
+        FailureClass::Unspent
+        | FailureClass::Unknown
+        | FailureClass::Paused
+        | FailureClass::Refused
+        | FailureClass::WidespreadRefusal => retry_in,
     };
-    let verdict = Verdict {
-        refusal,
+    let verdict = AttemptFailure {
+        class: refusal,
         error: LastError {
             refused_alone: match kind {
                 FailureKind::ClientRejected => attempt.refused_alone,

@@ -7,7 +7,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use service::shutdown::Shutdown;
 use store_writer::WriteError;
-use store_writer::durable::DurableError;
+use store_writer::group_commit_db::DbError;
 use store_writer::journal::Entry;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
@@ -23,7 +23,7 @@ const SWEEP: Duration = Duration::from_secs(10);
 ///
 /// # Errors
 /// When the journal cannot be read: there may be answers in it.
-pub(crate) fn inherit(worker: &Worker) -> Result<Vec<Entry>, DurableError> {
+pub(crate) fn inherit(worker: &Worker) -> Result<Vec<Entry>, DbError> {
     let mut asked = Vec::new();
     for entry in worker.journal.unfinished()? {
         match entry {

@@ -11,7 +11,7 @@ use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::json;
-use store::{Generation, InstallationId, Status, Timestamp, refresh_pass};
+use store::{Generation, InstallationId, Status, Timestamp, refresh_request_mac};
 use store_writer::writer::Wanted;
 use tokio::time::{Instant, sleep};
 
@@ -46,7 +46,7 @@ async fn refresh(
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let ring = &broker.0.writer.rings().access;
-    if !refresh_pass::verify(ring, pass.unwrap_or_default(), &id, past) {
+    if !refresh_request_mac::verify(ring, pass.unwrap_or_default(), &id, past) {
         return Err(Error::unauthorized(
             "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for a refresh",
         ));

@@ -11,7 +11,7 @@ use futures_util::future::join_all;
 use service::shutdown::Shutdown;
 use store::Generation;
 use store_writer::WriteError;
-use store_writer::durable::DurableError;
+use store_writer::group_commit_db::DbError;
 use store_writer::journal::Entry;
 use store_writer::writer::{Begun, Committed};
 use tokio::time::{Instant, sleep};
@@ -33,7 +33,7 @@ enum Interrupted {
     #[error("the store went away")]
     Away(#[from] WriteError),
     #[error("the journal cannot be read")]
-    Journal(#[from] DurableError),
+    Journal(#[from] DbError),
     #[error("the store changed again")]
     Changed,
 }
@@ -107,7 +107,7 @@ impl Worker {
         let (mut tally, mut cursor) = (Tally::default(), None);
         let started = Instant::now();
         loop {
-            let page = self.journal.kept(cursor.as_ref(), PAGE)?;
+            let page = self.journal.confirmed(cursor.as_ref(), PAGE)?;
             let Some(last) = page.last() else { break };
             if cursor.is_none() {
                 info!(
@@ -172,7 +172,7 @@ impl Worker {
                     "the store had lost a token: it is written again");
                 Ok(Compared::Restored(generation))
             }
-            Ok(Some(Committed::Duplicate | Committed::Kept) | None) => Ok(Compared::There),
+            Ok(Some(Committed::Duplicate | Committed::NotCurrent) | None) => Ok(Compared::There),
             Err(WriteError::Unknown(_)) => Ok(Compared::Unknown),
             Err(error @ WriteError::Unreadable { .. }) => {
                 error!(installation = %id, error = &error as &dyn std::error::Error,
@@ -194,7 +194,7 @@ impl Worker {
         &self,
         begun: &Begun,
     ) -> Result<Option<Generation>, WriteError> {
-        let kept = match self.journal.kept_of(&begun.installation) {
+        let kept = match self.journal.confirmed_of(&begun.installation) {
             Ok(kept) => kept,
             Err(error) => {
                 self.journal_failed(&error);

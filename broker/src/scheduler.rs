@@ -12,7 +12,7 @@ use futures_util::future::try_join_all;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
 use store::{InstallationId, Timestamp};
-use store_writer::backend::{Schedule, Upcoming};
+use store_writer::backend::{DuePoll, Schedule};
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
 use tokio::time::{Instant, sleep};
@@ -121,9 +121,9 @@ struct Scheduler {
 struct Found {
     way: Way,
     /// Attempts that have ended, or should have, with an unknown outcome.
-    in_doubt: Upcoming,
+    in_doubt: DuePoll,
     /// Tokens to be refreshed.
-    due: Upcoming,
+    due: DuePoll,
     /// Whether no new token is spent.
     is_contained: bool,
     /// How many partitions did not answer.
@@ -146,14 +146,14 @@ impl Scheduler {
         if is_paused {
             return Ok(Found {
                 way,
-                in_doubt: Upcoming::default(),
-                due: Upcoming::default(),
+                in_doubt: DuePoll::default(),
+                due: DuePoll::default(),
                 is_contained: outages.is_contained(),
                 missing: 0,
             });
         }
-        let in_doubt = self.writer.upcoming(Schedule::InDoubt).await?;
-        let due = self.writer.upcoming(Schedule::Due).await?;
+        let in_doubt = self.writer.poll_due(Schedule::OpenIntent).await?;
+        let due = self.writer.poll_due(Schedule::Due).await?;
         Ok(Found {
             way,
             missing: in_doubt.missing.max(due.missing),
@@ -205,7 +205,7 @@ impl Scheduler {
             }
             let (now, later) = left.split_at(slots.len());
             left = later;
-            match self.claim(Schedule::InDoubt, now).await {
+            match self.claim(Schedule::OpenIntent, now).await {
                 Ok(claimed) => {
                     for (id, slot) in claimed.into_iter().zip(slots) {
                         self.start(id, slot, Kind::Refresh);
@@ -404,7 +404,7 @@ async fn settle(
     match outcome {
         // Sooner than the claim runs out, in case the holder is dead.
         Outcome::Busy(wait) => match writer.load(id).await? {
-            Some(snapshot) => writer.hasten(id, snapshot.now + wait).await,
+            Some(snapshot) => writer.reschedule_earlier(id, snapshot.now + wait).await,
             None => writer.unschedule(id).await,
         },
         Outcome::NotRefreshable(_) => writer.reschedule(id).await,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use service::shutdown::Shutdown;
 use store::UserType;
-use store_writer::grant::Enrolment;
+use store_writer::grant::Registration;
 use store_writer::{StoreWriter, WriteError};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -29,7 +29,7 @@ pub(crate) async fn enrol(tokens: Vec<StaticToken>, writer: StoreWriter, shutdow
 }
 
 async fn enrol_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), WriteError> {
-    let enrolment = Enrolment {
+    let enrolment = Registration {
         access_token: token.token.clone(),
         refresh_token: None,
         expires_at: None,
@@ -39,7 +39,7 @@ async fn enrol_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), Writ
         location: token.location.clone(),
         company: None,
     };
-    match writer.enrol_static(&enrolment).await? {
+    match writer.register_static_token(&enrolment).await? {
         (id, true) => info!(installation = %id, "static token enrolled: it is never refreshed"),
         (id, false) => warn!(
             installation = %id,

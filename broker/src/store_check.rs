@@ -7,7 +7,7 @@ use std::time::Duration;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
 use store_writer::StoreWriter;
-use store_writer::check::{Clocks, Finding, Reason, Severity};
+use store_writer::check::{ClockHistory, Finding, Reason, Severity};
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
@@ -60,7 +60,7 @@ impl StoreCheck {
     /// With what has to be changed.
     pub async fn at_start(self, writer: &StoreWriter) -> Result<(), UnsafeStore> {
         let Self::Enforce = self else { return Ok(()) };
-        let findings = writer.examine(&mut Clocks::default()).await;
+        let findings = writer.check_store(&mut ClockHistory::default()).await;
         let mut findings = findings.unwrap_or_default();
         findings.retain(|finding| {
             finding.severity == Severity::Unsafe && finding.reason.forbids_start()
@@ -78,9 +78,9 @@ pub(crate) async fn run(check: StoreCheck, writer: StoreWriter, gate: Gate, shut
     if check == StoreCheck::Warn {
         gate.open();
     }
-    let (mut clocks, mut known) = (Clocks::default(), Known::new());
+    let (mut clocks, mut known) = (ClockHistory::default(), Known::new());
     loop {
-        let wait = match writer.examine(&mut clocks).await {
+        let wait = match writer.check_store(&mut clocks).await {
             Ok(findings) => {
                 tell(&known, &findings);
                 metrics::store_findings(&findings);

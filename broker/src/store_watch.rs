@@ -38,7 +38,7 @@ use std::time::Duration;
 
 use service::shutdown::Shutdown;
 use store::Timestamp;
-use store_writer::durable::DurableError;
+use store_writer::group_commit_db::DbError;
 use store_writer::identity::{Known, Mismatch, Recognised, Servers, StoreId, recognise};
 use store_writer::{Journal, StoreWriter, WriteError};
 use tokio::sync::{Notify, watch};
@@ -69,7 +69,7 @@ pub(crate) enum Unverified {
     #[error(transparent)]
     Refused(#[from] Mismatch),
     #[error("the journal cannot be read or written")]
-    Journal(#[from] DurableError),
+    Journal(#[from] DbError),
     #[error("the store may have lost writes: brokers bring back what they keep")]
     Restoring(Duration),
 }
@@ -171,10 +171,10 @@ impl StoreWatch {
 
     /// Whether a token may be spent of which a record told that was read before this was asked.
     pub(crate) async fn clear(&self) -> Result<(), Unverified> {
-        if self.state().verified != Some(self.writer.encounters()) {
+        if self.state().verified != Some(self.writer.server_change_count()) {
             let mut tide = self.turn.lock().await;
             // Another one may have asked meanwhile.
-            if self.state().verified != Some(self.writer.encounters()) {
+            if self.state().verified != Some(self.writer.server_change_count()) {
                 self.ask(&mut tide).await?;
             }
         }
@@ -204,7 +204,7 @@ impl StoreWatch {
     }
 
     /// Notes that the store has all that is kept: a later start need not compare again.
-    pub(crate) async fn restored(&self) -> Result<(), DurableError> {
+    pub(crate) async fn restored(&self) -> Result<(), DbError> {
         match self.compared_servers() {
             Some(servers) if self.journal.servers()?.as_ref() != Some(&servers) => {
                 self.journal.set_servers(&servers).await
@@ -247,10 +247,10 @@ impl StoreWatch {
     async fn ask(&self, tide: &mut Tide) -> Result<(), Unverified> {
         let is_first = self.state().verified.is_none();
         if is_first {
-            self.writer.meet().await?;
+            self.writer.learn_servers().await?;
         }
         // Before the question: whoever is met later is asked again.
-        let encounters = self.writer.encounters();
+        let encounters = self.writer.server_change_count();
         let recognised = match self.recognise().await {
             // In a Cluster the part with the id may be away alone, and it was ours a moment ago.
             Err(Unverified::Away(_)) if !is_first => Ok(()),
@@ -262,7 +262,7 @@ impl StoreWatch {
         }
         recognised?;
         let number = tide.number();
-        let held = self.writer.tide(&self.name, number).await?;
+        let held = self.writer.write_canary(&self.name, number).await?;
         let told = self.writer.servers().await?;
         if is_first {
             let servers = self.journal.servers()?;
@@ -328,7 +328,7 @@ impl StoreWatch {
         if known(false, true) == Recognised::Same {
             return Ok(());
         }
-        let is_empty = self.writer.stock().await?.installations == 0;
+        let is_empty = self.writer.stats().await?.installations == 0;
         match known(is_empty, self.journal.holds_answers()?) {
             Recognised::Same => Ok(()),
             Recognised::Adopt(id) => self.adopt(&id).await,

@@ -41,7 +41,7 @@ async fn receive(
         return Ok(Json(json!({ "received": true, "ignored": "another app" })));
     }
     if let Some(id) = &event.webhook_id
-        && broker.0.writer.was_seen(id).await?
+        && broker.0.writer.is_webhook_processed(id).await?
     {
         return Ok(Json(json!({ "received": true, "duplicate": true })));
     }
@@ -57,7 +57,7 @@ async fn receive(
     }
     // Only now: what failed half way is sent again, and must not pass for a replay then.
     if let Some(id) = &event.webhook_id {
-        broker.0.writer.note_seen(id).await?;
+        broker.0.writer.record_webhook_processed(id).await?;
     }
     Ok(Json(json!({ "received": true })))
 }

@@ -25,7 +25,7 @@ use service::shutdown::Shutdown;
 use store::clock::Moment;
 use store::{InstallationId, Timestamp, TokenReader};
 use store_writer::journal::Entry;
-use store_writer::protocol::Refusal;
+use store_writer::protocol::FailureClass;
 use store_writer::writer::{Begin, Begun, Conditions, Wanted};
 use store_writer::{Escrow, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -97,7 +97,7 @@ impl Worker {
             timing: config.timing,
             breaker: Breaker::new(writer.clone(), endpoint.credentials(), config.timing.grace),
             outages: Outages::new(writer.clone(), reader),
-            watch: StoreWatch::new(&writer, &journal, escrow.is_kept(), shutdown),
+            watch: StoreWatch::new(&writer, &journal, escrow.is_enabled(), shutdown),
             writer,
             leases,
             journal,
@@ -289,7 +289,7 @@ impl Worker {
             holder: &self.name,
             window: self.timing.window,
             wanted,
-            is_settling,
+            is_after_outage: is_settling,
             may_spend_new: match risk {
                 Risk::Normal => !self.outages.is_contained(),
                 Risk::Probe => true,
@@ -307,7 +307,7 @@ impl Worker {
                     Err(error) => unavailable(id, &error),
                 };
             }
-            Ok(Begin::Held) => return Outcome::Held,
+            Ok(Begin::Deferred) => return Outcome::Held,
             Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
             Ok(Begin::Unknown) => return Outcome::Unknown,
             Err(error) => return unavailable(id, &error),
@@ -333,7 +333,7 @@ impl Worker {
                 Err(NotRescued::Unread(_)) if !begun.is_past_grace() => {}
                 Err(unknown) => {
                     return self
-                        .give_up(&begun, Refusal::Unknown, unknown.to_string())
+                        .give_up(&begun, FailureClass::Unknown, unknown.to_string())
                         .await;
                 }
             }
@@ -373,12 +373,12 @@ impl Worker {
         );
         if let Err(reason) = self.ready_to_spend() {
             let reason = reason.to_string();
-            return self.give_up(&begun, Refusal::Unspent, reason).await;
+            return self.give_up(&begun, FailureClass::Unspent, reason).await;
         }
         if let Err(error) = self.journal.note(&entry).await {
             self.journal_failed(&error);
             return self
-                .give_up(&begun, Refusal::Unspent, error.to_string())
+                .give_up(&begun, FailureClass::Unspent, error.to_string())
                 .await;
         }
         crash_point::reached(Step::IntentJournaled);
@@ -387,7 +387,7 @@ impl Worker {
         if left.min(lease.remaining()) < self.timing.call {
             let late = "there was no time left for the call";
             let outcome = self
-                .give_up(&begun, Refusal::Unspent, late.to_owned())
+                .give_up(&begun, FailureClass::Unspent, late.to_owned())
                 .await;
             self.forget(&entry).await;
             return outcome;

@@ -9,7 +9,7 @@ use sandbox::mint::{Consented, Mint};
 use service::config::Layered;
 use store::freshness::Lead;
 use store::{CompanyId, InstallationId, LocationId, Timestamp, UserType};
-use store_writer::grant::Enrolment;
+use store_writer::grant::Registration;
 use store_writer::{Rings, Store, StoreWriter, WriteError};
 use tokio::task::JoinSet;
 
@@ -42,7 +42,7 @@ async fn seed(source: &Layered, wanted: &Seed) -> Result<(), Failure> {
     let Store { writer, reader } =
         Store::redis(&redis, rings, lead).map_err(Failure::unavailable)?;
     reader.ping().await.map_err(Failure::unavailable)?;
-    let stock = writer.stock().await.map_err(Failure::unavailable)?;
+    let stock = writer.stats().await.map_err(Failure::unavailable)?;
     if stock.installations > 0 && !wanted.add {
         return Err(Failure::Refused(format!(
             "the store holds {} installations already, which may be somebody's: \
@@ -110,7 +110,7 @@ struct Fleet {
 
 impl Fleet {
     /// The `index`th to fall due, with the id that it is to have.
-    fn member(&self, index: u64) -> (InstallationId, Enrolment) {
+    fn member(&self, index: u64) -> (InstallationId, Registration) {
         let id = InstallationId::random();
         let number = self.first + index;
         let issued_at = self.issued_at(index, id.jitter_seed());
@@ -124,7 +124,7 @@ impl Fleet {
         let minted = self
             .mint
             .tokens(consented, self.lifetime, self.access_token_bytes);
-        let enrolment = Enrolment {
+        let enrolment = Registration {
             access_token: minted.access_token,
             refresh_token: Some(minted.refresh_token),
             expires_at: Some(issued_at + self.lifetime),
@@ -161,7 +161,7 @@ async fn fill(fleet: Fleet, writer: &StoreWriter) -> Result<(), WriteError> {
                     return Ok(());
                 }
                 let (id, enrolment) = fleet.member(index);
-                writer.enrol_as(id, &enrolment).await?;
+                writer.register_installation_as(id, &enrolment).await?;
             }
         });
     }

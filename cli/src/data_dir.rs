@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use service::config::Settings;
-use store_writer::durable::{is_in_memory, make_whole};
+use store_writer::group_commit_db::{create_atomically, is_in_memory};
 
 use crate::exit::Failure;
 use crate::rings;
@@ -102,7 +102,7 @@ pub(crate) fn mark(data_dir: &Path) -> Result<(), Failure> {
     if marker.exists() {
         return Ok(());
     }
-    let made = make_whole(&marker, |unfinished| File::create(unfinished)?.sync_all());
+    let made = create_atomically(&marker, |unfinished| File::create(unfinished)?.sync_all());
     made.map_err(|error| Failure::Unavailable(format!("{}: {error}", marker.display())))
 }
 

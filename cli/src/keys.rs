@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use service::config::Layered;
 use store::freshness::Lead;
 use store::{InstallationId, KeyHash, Quota, Scope, Timestamp};
-use store_writer::{OpenError, Rings, Store, StoreWriter};
+use store_writer::{OpenStoreError, Rings, Store, StoreWriter};
 use url::Url;
 
 use crate::args::Keys;
@@ -147,7 +147,7 @@ impl Keeper {
         }
         match Store::embedded(directory, no_rings(), Lead::Auto) {
             Ok(store) => Ok(Self::Direct(Box::new(store.writer))),
-            Err(OpenError::File(store_writer::durable::DurableError::InUse { .. })) => {
+            Err(OpenStoreError::File(store_writer::group_commit_db::DbError::InUse { .. })) => {
                 Ok(Self::Running(Admin::new(found.admin)?))
             }
             Err(error) => Err(Failure::unavailable(error)),

@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::Settings;
 use store::KeyRing;
 use store_writer::Rings;
-use store_writer::durable::make_whole;
+use store_writer::group_commit_db::create_atomically;
 
 use crate::exit::Failure;
 
@@ -76,7 +76,7 @@ pub(crate) fn missing(data_dir: &Path) -> Vec<&'static str> {
 }
 
 fn make_ring(path: &Path) -> io::Result<()> {
-    make_whole(path, |unfinished| {
+    create_atomically(path, |unfinished| {
         let mut file = OpenOptions::new()
             .write(true)
             .create_new(true)

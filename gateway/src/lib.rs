@@ -81,7 +81,7 @@ impl Gateway {
     #[must_use]
     pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
         // Before anything is read, so that every change of what is read is heard.
-        let changes = reader.changes();
+        let invalidations = reader.invalidations();
         let metrics = Arc::new(Metrics::new());
         let tokens = Tokens {
             reader: reader.clone(),
@@ -96,7 +96,7 @@ impl Gateway {
             callers: Arc::clone(&callers),
             coherent: metrics.coherent.clone(),
         };
-        shutdown.spawn(caches.run(reader.clone(), changes, shutdown.clone()));
+        shutdown.spawn(caches.run(reader.clone(), invalidations, shutdown.clone()));
 
         let (ghl, broker) = Upstream::both(&config);
         let concurrency = Concurrency::at_most(config.max_requests);

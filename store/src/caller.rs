@@ -1,4 +1,4 @@
-//! Callers of a gateway: who holds a key, and what it may do.
+//! Callers of a gateway: the owner of an API key and its permissions.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,11 +12,14 @@ use crate::quota::Quota;
 use crate::random;
 use crate::record::{Fields, Unreadable};
 
-/// SHA-256 of a caller's key: the key itself is shown once and stored nowhere.
+/// SHA-256 of a caller's key. The key itself is shown once and never stored.
+///
+/// As text: 64 lower-case hex digits. `Debug` shows the first 8 only.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct KeyHash([u8; 32]);
 
 impl KeyHash {
+    /// The hash of a key as the caller presents it.
     #[must_use]
     pub fn of(presented: &str) -> Self {
         let digest = digest::digest(&digest::SHA256, presented.as_bytes());
@@ -52,13 +55,13 @@ impl FromStr for KeyHash {
     }
 }
 
-/// A new caller's key: `evg_` and 256 random bits, easy to find by a secret scanner.
+/// A new key: `evg_` and 256 random bits in hex. The prefix lets secret scanners find leaked keys.
 #[must_use]
 pub fn new_key() -> SecretString {
     SecretString::from(format!("evg_{}", random::hex::<32>()))
 }
 
-/// What a caller may do.
+/// One permission of a caller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Scope {
     /// Call GHL through a gateway.
@@ -67,13 +70,15 @@ pub enum Scope {
     Tokens,
     /// Manage installations and keys.
     Admin,
-    /// Read metrics; every live key may.
+    /// Read metrics. Every live key has this permission.
     Metrics,
 }
 
 impl Scope {
+    /// Every scope.
     pub const ALL: [Self; 4] = [Self::Proxy, Self::Tokens, Self::Admin, Self::Metrics];
 
+    /// The name in records and on command lines.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -91,6 +96,7 @@ impl fmt::Display for Scope {
     }
 }
 
+/// The text names no [`Scope`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("a scope is `proxy`, `tokens`, `admin` or `metrics`")]
 pub struct UnknownScope;
@@ -104,28 +110,34 @@ impl FromStr for Scope {
     }
 }
 
-/// Whom a key was made for, and what it opens.
+/// The record of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
+    /// The name that the operator gave the key, for people.
     pub name: String,
+    /// What the key permits.
     pub scopes: Vec<Scope>,
-    /// `None`: all of them.
+    /// The installations that the key may use; `None`: all of them.
     pub installations: Option<Vec<InstallationId>>,
-    /// `None`: as many calls as it likes.
+    /// The rate limit of the key; `None`: no limit.
     pub quota: Option<Quota>,
+    /// When the key was created, in the store's time.
     pub created_at: Timestamp,
-    /// `None`: never.
+    /// When the key expires; `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// A revoked key stays on record, so that it is known that keys are in use.
+    /// When the key was revoked. The record stays, because authentication is required once any key was
+    /// created.
     pub revoked_at: Option<Timestamp>,
 }
 
 impl Caller {
+    /// Whether the key grants `scope`.
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {
         scope == Scope::Metrics || self.scopes.contains(&scope)
     }
 
+    /// Whether the key may use the installation.
     #[must_use]
     pub fn may_use(&self, id: &InstallationId) -> bool {
         match &self.installations {
@@ -134,7 +146,7 @@ impl Caller {
         }
     }
 
-    /// The installation that is meant where none is named.
+    /// The installation of a request that names none: the only one that the key may use.
     #[must_use]
     pub fn only_installation(&self) -> Option<&InstallationId> {
         match self.installations.as_deref() {
@@ -143,11 +155,13 @@ impl Caller {
         }
     }
 
+    /// Whether the key is neither revoked nor expired.
     #[must_use]
     pub fn is_live(&self, now: Timestamp) -> bool {
         self.revoked_at.is_none() && self.expires_at.is_none_or(|expiry| now < expiry)
     }
 
+    /// The record as stored fields.
     #[must_use]
     pub fn to_fields(&self) -> Fields {
         let mut fields = Fields::new();
@@ -162,6 +176,8 @@ impl Caller {
         fields
     }
 
+    /// Reads the stored fields.
+    ///
     /// # Errors
     /// When a field is missing, malformed or of a newer schema.
     pub fn from_fields(fields: &Fields) -> Result<Self, Unreadable> {
@@ -202,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_caller_round_trips() {
+    fn caller_round_trips_through_its_fields() {
         let caller = Caller {
             name: "crm sync".to_owned(),
             scopes: vec![Scope::Proxy, Scope::Tokens],
@@ -222,7 +238,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_was_made_before_there_were_quotas_has_none() {
+    fn record_without_quota_field_has_no_quota() {
         let mut made = Fields::new();
         made.set("name", "old");
         made.set("inst", "*");
@@ -234,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_restricted_to_nothing_opens_nothing() {
+    fn empty_installation_list_permits_nothing() {
         let caller = Caller {
             name: "x".to_owned(),
             scopes: vec![Scope::Proxy],
@@ -251,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_round_trips_and_does_not_show_itself_in_logs() {
+    fn hash_round_trips_and_debug_shows_a_prefix_only() {
         let hash = KeyHash::of("evg_1");
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert!(format!("{hash:?}").len() < 24);

@@ -1,37 +1,40 @@
-//! The store's time, carried between looks by this machine's monotonic clock.
+//! The store's time, extrapolated by this machine's monotonic clock between synchronizations.
 //!
-//! Expiries are written in the store's time and compared with it. Two machines' wall clocks are
-//! never compared, and a wall clock that jumps moves nothing here.
+//! Expiries are written in the store's time and compared with it. The wall clocks of two machines are
+//! never compared. A step of this machine's wall clock has no effect here.
 
 use std::fmt;
 use std::ops::{Add, Sub};
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::time::Duration;
 
-/// A moment in the store's time: milliseconds since the Unix epoch.
+/// A point in the store's time: milliseconds since the Unix epoch.
 #[derive(
     Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct Timestamp(i64);
 
 impl Timestamp {
+    /// From milliseconds since the Unix epoch.
     #[must_use]
     pub const fn from_millis(millis: i64) -> Self {
         Self(millis)
     }
 
+    /// Milliseconds since the Unix epoch.
     #[must_use]
     pub const fn as_millis(self) -> i64 {
         self.0
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this timestamp; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         Duration::from_millis(u64::try_from(self.0.saturating_sub(earlier.0)).unwrap_or(0))
     }
 
-    /// This machine's wall clock: the embedded store's time, and a first guess of a remote one's.
+    /// This machine's wall clock: the time of an embedded store, and the first estimate of a remote store's
+    /// time.
     #[must_use]
     pub fn of_this_machine() -> Self {
         #[cfg(feature = "simulation")]
@@ -40,7 +43,7 @@ impl Timestamp {
         }
         #[expect(
             clippy::disallowed_methods,
-            reason = "the one reading of the wall clock"
+            reason = "the only place that reads the wall clock"
         )]
         let now = std::time::SystemTime::now();
         let since_epoch = now
@@ -70,11 +73,11 @@ impl fmt::Debug for Timestamp {
     }
 }
 
-/// RFC 3339 in UTC, for people.
+/// RFC 3339 in UTC, for people. Values outside the years 1970 to 9999 are clamped.
 impl fmt::Display for Timestamp {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // What is written cannot be trusted to be a date that can be shown.
-        let shown = self.0.clamp(0, LAST_SHOWN);
+        // A stored value may be any number, and the formatter panics on dates that it cannot show.
+        let shown = self.0.clamp(0, MAX_SHOWN);
         let since_epoch = Duration::from_millis(u64::try_from(shown).unwrap_or(0));
         let moment = std::time::UNIX_EPOCH + since_epoch;
         humantime::format_rfc3339_seconds(moment).fmt(f)
@@ -82,19 +85,22 @@ impl fmt::Display for Timestamp {
 }
 
 /// The end of the year 9999: RFC 3339 has four digits for a year.
-const LAST_SHOWN: i64 = 253_402_300_799_999;
+const MAX_SHOWN: i64 = 253_402_300_799_999;
 
 fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A moment of this machine's clock that nobody can set and that goes on while the machine is
-/// suspended. [`std::time::Instant`] stands still then: a host that slept for an hour would take its
-/// tokens and leases for as fresh as before.
+/// A point in time of a clock that nobody can set and that runs while the machine is suspended
+/// (`CLOCK_BOOTTIME` on Linux).
+///
+/// [`std::time::Instant`] stops during a suspension. A host that slept for an hour would consider its tokens
+/// and leases as fresh as before.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
 impl Moment {
+    /// The current time.
     #[must_use]
     pub fn now() -> Self {
         #[cfg(feature = "simulation")]
@@ -104,12 +110,13 @@ impl Moment {
         Self(since_boot())
     }
 
+    /// The time since this moment.
     #[must_use]
     pub fn elapsed(self) -> Duration {
         Self::now().since(self)
     }
 
-    /// How long after `earlier` this is; zero if it is not after it.
+    /// The time from `earlier` to this moment; zero if `earlier` is later.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
@@ -130,7 +137,7 @@ fn since_boot() -> Duration {
     time.into()
 }
 
-/// As near as other systems come: it may stand still while the machine is suspended.
+/// The best substitute on other systems. It may stop while the machine is suspended.
 #[cfg(not(target_os = "linux"))]
 fn since_boot() -> Duration {
     use std::sync::OnceLock;
@@ -142,42 +149,43 @@ fn since_boot() -> Duration {
 /// A running copy of the store's clock.
 #[derive(Debug)]
 pub struct StoreClock {
-    started: Moment,
-    /// The store's time at `started`, in milliseconds.
+    started_at: Moment,
+    /// The store's time at `started_at`, in milliseconds.
     anchor: AtomicI64,
-    is_told: AtomicBool,
+    is_synchronized: AtomicBool,
 }
 
 impl StoreClock {
-    /// Starts from this machine's wall clock until the store has told its time.
+    /// Starts from this machine's wall clock, until [`StoreClock::set`] is called.
     #[must_use]
     pub fn new() -> Self {
         Self {
-            started: Moment::now(),
+            started_at: Moment::now(),
             anchor: AtomicI64::new(Timestamp::of_this_machine().0),
-            is_told: AtomicBool::new(false),
+            is_synchronized: AtomicBool::new(false),
         }
     }
 
-    /// Whether the store has told its time. Until then a token that has expired may seem to be
-    /// good.
+    /// Whether the store has reported its time. Until then an expired token may seem valid.
     #[must_use]
-    pub fn is_told(&self) -> bool {
-        self.is_told.load(Ordering::Acquire)
+    pub fn is_synchronized(&self) -> bool {
+        self.is_synchronized.load(Ordering::Acquire)
     }
 
+    /// The store's time now.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        Timestamp(self.anchor.load(Ordering::Relaxed)) + self.started.elapsed()
+        Timestamp(self.anchor.load(Ordering::Relaxed)) + self.started_at.elapsed()
     }
 
-    /// Takes over the time the store told in answer to a question sent at `asked`.
+    /// Sets the clock to `server_time`, which the store reported to a request sent at `sent_at`.
     ///
-    /// The answer is dated to the middle of the round trip, so that it is wrong by half of it at most.
-    pub fn set(&self, told: Timestamp, asked: Moment) {
-        let middle = asked.since(self.started) + asked.elapsed() / 2;
-        self.anchor.store((told - middle).0, Ordering::Relaxed);
-        self.is_told.store(true, Ordering::Release);
+    /// The reading is dated to the middle of the round trip. The error is at most half of the round trip.
+    pub fn set(&self, server_time: Timestamp, sent_at: Moment) {
+        let middle = sent_at.since(self.started_at) + sent_at.elapsed() / 2;
+        self.anchor
+            .store((server_time - middle).0, Ordering::Relaxed);
+        self.is_synchronized.store(true, Ordering::Release);
     }
 }
 
@@ -192,17 +200,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_clock_follows_the_store_whatever_this_machine_thinks() {
+    fn clock_follows_the_store_and_not_this_machine() {
         let clock = StoreClock::new();
         let an_hour_ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
-        assert!(!clock.is_told());
+        assert!(!clock.is_synchronized());
         clock.set(an_hour_ahead, Moment::now());
         assert!(clock.now().since(an_hour_ahead) < Duration::from_secs(5));
-        assert!(clock.now() >= an_hour_ahead && clock.is_told());
+        assert!(clock.now() >= an_hour_ahead && clock.is_synchronized());
     }
 
     #[test]
-    fn time_is_shown_in_utc_and_never_goes_below_zero() {
+    fn time_is_shown_in_utc_and_clamped_to_the_epoch() {
         let day = Timestamp::from_millis(86_400_000);
         assert_eq!(day.to_string(), "1970-01-02T00:00:00Z");
         assert_eq!(Timestamp::from_millis(0).since(day), Duration::ZERO);
@@ -211,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_date_that_is_too_far_away_is_shown_and_calculated_with_all_the_same() {
+    fn arithmetic_and_display_saturate_at_extreme_dates() {
         let day = Timestamp::from_millis(86_400_000);
         let end = day + Duration::MAX;
         assert_eq!(end, end + Duration::from_secs(1));

@@ -1,4 +1,4 @@
-//! How every connection to Redis is made: with timeouts on all of it, and to whoever is the master.
+//! Connections to Redis. Every command has a timeout and goes to the current master.
 
 mod address;
 mod cluster;
@@ -18,75 +18,79 @@ use tokio::time::timeout;
 
 pub use address::{Address, BadAddress, client};
 
-use cluster::Nodes;
-use sentinel::Followed;
+use cluster::ClusterClient;
+use sentinel::SentinelMaster;
 use server::{Server, address as address_of};
 
 /// How long a command may take: far above what Redis needs, far below what a caller waits.
 pub const COMMAND_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// After this long without an acknowledged byte the kernel gives a connection up, so that one
-/// whose other end vanished is replaced.
-const DEAD_AFTER: Duration = Duration::from_secs(5);
+/// The kernel closes a connection after this long without an acknowledged byte. A connection to a vanished
+/// host is replaced that way.
+const DEAD_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// What commands run on: it connects when first used and again whenever it breaks, and goes where
-/// the master goes. Cheap to clone.
+/// Runs commands against a store. It connects at first use, reconnects after an error, and follows the
+/// master. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct Link(Kind);
+pub struct RedisClient(Kind);
 
 #[derive(Clone, Debug)]
 enum Kind {
     Single(Box<Server>),
-    Sentinel(Followed),
-    Cluster(Nodes),
+    Sentinel(SentinelMaster),
+    Cluster(ClusterClient),
 }
 
-/// One connection, whatever the store is made of. A Cluster's sends every command to the master of
-/// its first key.
+/// One connection, for any kind of store. In a Cluster each command goes to the master of its first key.
 #[derive(Clone)]
 pub enum Connection {
+    /// To one server.
     Server(ConnectionManager),
-    Cluster(Nodes),
+    /// To all nodes of a Cluster.
+    Cluster(ClusterClient),
 }
 
-/// Why a command had no answer.
+/// Why a command has no answer.
 #[derive(Debug, thiserror::Error)]
 pub enum CommandError {
+    /// No answer came within [`COMMAND_TIMEOUT`]. The command may have taken effect.
     #[error("no answer within {} s", COMMAND_TIMEOUT.as_secs())]
     TimedOut,
-    /// It is a replica, or has too few of them; a moment later another server may be the master.
-    #[error("no master takes writes just now")]
+    /// The server is a replica or has too few replicas. Another server may become the master soon.
+    #[error("no master accepts writes now")]
     NoMaster(#[source] RedisError),
+    /// Redis or the connection failed.
     #[error(transparent)]
     Redis(#[from] RedisError),
 }
 
-impl Link {
-    /// A link to one server.
+impl RedisClient {
+    /// A client of one server.
     ///
     /// # Errors
     /// When the client's settings contradict each other.
-    pub fn new(client: Client) -> Result<Self, BadAddress> {
+    pub fn single(client: Client) -> Result<Self, BadAddress> {
         let server = Server::new(client).map_err(BadAddress::Single)?;
         Ok(Self(Kind::Single(Box::new(server))))
     }
 
-    /// A link to a store of any kind. Behind Sentinels the master is looked for from now on.
+    /// A client of any kind of store. Behind Sentinels or in a Cluster it starts a task that follows the
+    /// master.
     ///
     /// # Errors
     /// When the address' settings contradict each other.
-    pub fn to(address: Address) -> Result<Self, BadAddress> {
+    pub fn open(address: Address) -> Result<Self, BadAddress> {
         match address {
-            Address::Single(client) => Self::new(*client),
-            Address::Sentinel(client) => Ok(Self(Kind::Sentinel(Followed::start(*client)))),
-            Address::Cluster(nodes) => Ok(Self(Kind::Cluster(Nodes::start(nodes)))),
+            Address::Single(client) => Self::single(*client),
+            Address::Sentinel(client) => Ok(Self(Kind::Sentinel(SentinelMaster::start(*client)))),
+            Address::Cluster(nodes) => Ok(Self(Kind::Cluster(ClusterClient::start(nodes)))),
         }
     }
 
-    /// Runs a command on the connection as it is now.
+    /// Runs a command on the current connection.
     ///
     /// # Errors
-    /// When Redis refuses it, or does not answer in time.
+    /// When Redis refuses the command, or does not answer within [`COMMAND_TIMEOUT`].
     pub async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, CommandError>
     where
         F: Future<Output = RedisResult<T>>,
@@ -94,21 +98,21 @@ impl Link {
         let answered = timeout(COMMAND_TIMEOUT, async {
             match &self.0 {
                 Kind::Single(server) => server.run(command).await,
-                Kind::Sentinel(followed) => followed.server().await?.run(command).await,
-                Kind::Cluster(nodes) => command(Connection::Cluster(nodes.clone())).await,
+                Kind::Sentinel(sentinel) => sentinel.server().await?.run(command).await,
+                Kind::Cluster(cluster) => command(Connection::Cluster(cluster.clone())).await,
             }
         });
         let outcome = match answered.await {
             Ok(Ok(answer)) => return Ok(answer),
-            Ok(Err(error)) => self.judge(error),
+            Ok(Err(error)) => self.classify(error),
             Err(_) => CommandError::TimedOut,
         };
-        self.learn_from(&outcome);
+        self.handle_error(&outcome);
         Err(outcome)
     }
 
-    /// Runs a command at each server that takes writes: the only one, the master, or every master
-    /// of a Cluster. Each answer comes with the server's host and port.
+    /// Runs a command on each server that accepts writes: the single server, the master, or every master of a
+    /// Cluster. Returns each server's `host:port` with its answer.
     ///
     /// # Errors
     /// When no master is known.
@@ -122,12 +126,12 @@ impl Link {
         let found = timeout(COMMAND_TIMEOUT, self.masters()).await;
         let masters = found
             .map_err(|_| CommandError::TimedOut)?
-            .map_err(|error| self.judge(error))?;
+            .map_err(|error| self.classify(error))?;
         let command = &command;
         let answers = masters.into_iter().map(async |master| {
             let answer = timeout(COMMAND_TIMEOUT, master.run(command)).await;
             let answer = match answer {
-                Ok(answer) => answer.map_err(|error| self.judge(error)),
+                Ok(answer) => answer.map_err(|error| self.classify(error)),
                 Err(_) => Err(CommandError::TimedOut),
             };
             (address_of(master.client()), answer)
@@ -135,85 +139,85 @@ impl Link {
         Ok(join_all(answers).await)
     }
 
-    /// How often another server took the place of one. One that only restarts does not count.
+    /// How often another server became the master. A restart of the same server does not count.
     #[must_use]
     pub fn switches(&self) -> u64 {
         match &self.0 {
             Kind::Single(_) => 0,
-            Kind::Sentinel(followed) => followed.switches(),
-            Kind::Cluster(nodes) => nodes.switches(),
+            Kind::Sentinel(sentinel) => sentinel.switches(),
+            Kind::Cluster(cluster) => cluster.switches(),
         }
     }
 
     async fn masters(&self) -> RedisResult<Vec<Server>> {
         match &self.0 {
             Kind::Single(server) => Ok(vec![Server::clone(server)]),
-            Kind::Sentinel(followed) => Ok(vec![followed.server().await?]),
-            Kind::Cluster(nodes) => nodes.masters().await,
+            Kind::Sentinel(sentinel) => Ok(vec![sentinel.server().await?]),
+            Kind::Cluster(cluster) => cluster.masters().await,
         }
     }
 
-    /// Whether one pipeline must not touch more than one partition.
+    /// Whether the store is a Cluster. A pipeline may then touch one partition only.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
         matches!(self.0, Kind::Cluster(_))
     }
 
-    /// A server for a connection of one's own, which hears every announcement: the only one, the
-    /// master, or one node of a Cluster after the other.
+    /// The server for a dedicated connection that receives every announcement: the single server, the master,
+    /// or the next node of a Cluster in turn.
     ///
-    /// Waits where there is no master.
+    /// Waits while there is no master.
     pub async fn server(&self) -> Client {
         match &self.0 {
             Kind::Single(server) => server.client().clone(),
-            Kind::Sentinel(followed) => followed.master().await,
-            Kind::Cluster(nodes) => nodes.next(),
+            Kind::Sentinel(sentinel) => sentinel.master().await,
+            Kind::Cluster(cluster) => cluster.next(),
         }
     }
 
-    /// Returns once [`Link::server`] would be another one for a reason.
-    pub async fn moved_from(&self, server: &Client) {
+    /// Returns once the master is no longer `server`. Never returns for a single server or a Cluster.
+    pub async fn wait_until_moved(&self, server: &Client) {
         match &self.0 {
-            Kind::Sentinel(followed) => followed.moved_from(server).await,
+            Kind::Sentinel(sentinel) => sentinel.wait_until_moved(server).await,
             Kind::Single(_) | Kind::Cluster(_) => pending().await,
         }
     }
 
-    /// A link to the same store over connections of its own, for commands that hold theirs up.
+    /// A client of the same store over separate connections, for commands that block their connection.
     ///
     /// # Errors
-    /// As [`Link::new`].
-    pub fn apart(&self) -> Result<Self, BadAddress> {
+    /// As [`RedisClient::single`].
+    pub fn with_own_connections(&self) -> Result<Self, BadAddress> {
         match &self.0 {
-            Kind::Single(server) => Self::new(server.client().clone()),
-            Kind::Sentinel(followed) => Ok(Self(Kind::Sentinel(followed.apart()))),
-            Kind::Cluster(nodes) => Ok(Self(Kind::Cluster(nodes.apart()))),
+            Kind::Single(server) => Self::single(server.client().clone()),
+            Kind::Sentinel(sentinel) => Ok(Self(Kind::Sentinel(sentinel.with_own_connections()))),
+            Kind::Cluster(cluster) => Ok(Self(Kind::Cluster(cluster.with_own_connections()))),
         }
     }
 
-    fn judge(&self, error: RedisError) -> CommandError {
+    fn classify(&self, error: RedisError) -> CommandError {
         if error.is_timeout() {
             return CommandError::TimedOut;
         }
         let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
-        let is_lonely = error.code() == Some("NOREPLICAS");
+        let lacks_replicas = error.code() == Some("NOREPLICAS");
         match self.0 {
-            Kind::Sentinel(_) | Kind::Cluster(_) if is_replica || is_lonely => {
+            Kind::Sentinel(_) | Kind::Cluster(_) if is_replica || lacks_replicas => {
                 CommandError::NoMaster(error)
             }
-            Kind::Single(_) if is_lonely => CommandError::NoMaster(error),
+            Kind::Single(_) if lacks_replicas => CommandError::NoMaster(error),
             Kind::Single(_) | Kind::Sentinel(_) | Kind::Cluster(_) => CommandError::Redis(error),
         }
     }
 
-    fn learn_from(&self, error: &CommandError) {
+    fn handle_error(&self, error: &CommandError) {
         let is_lost = match error {
             CommandError::TimedOut | CommandError::NoMaster(_) => true,
             CommandError::Redis(error) => error.is_io_error() || error.is_cluster_error(),
         };
         match &self.0 {
-            Kind::Sentinel(followed) if is_lost => followed.doubt(),
-            Kind::Cluster(nodes) if is_lost => nodes.doubt(),
+            Kind::Sentinel(sentinel) if is_lost => sentinel.refresh_soon(),
+            Kind::Cluster(cluster) if is_lost => cluster.refresh_soon(),
             Kind::Single(_) | Kind::Sentinel(_) | Kind::Cluster(_) => {}
         }
     }
@@ -223,8 +227,8 @@ impl ConnectionLike for Connection {
     fn req_packed_command<'a>(&'a mut self, cmd: &'a Cmd) -> RedisFuture<'a, Value> {
         match self {
             Self::Server(connection) => connection.req_packed_command(cmd),
-            Self::Cluster(nodes) => Box::pin(async move {
-                let mut answers = nodes.send(&cluster::single(cmd), 0, 1).await?;
+            Self::Cluster(cluster) => Box::pin(async move {
+                let mut answers = cluster.send(&cluster::single(cmd), 0, 1).await?;
                 Ok(answers.pop().unwrap_or(Value::Nil))
             }),
         }
@@ -238,7 +242,7 @@ impl ConnectionLike for Connection {
     ) -> RedisFuture<'a, Vec<Value>> {
         match self {
             Self::Server(connection) => connection.req_packed_commands(pipeline, offset, count),
-            Self::Cluster(nodes) => Box::pin(nodes.send(pipeline, offset, count)),
+            Self::Cluster(cluster) => Box::pin(cluster.send(pipeline, offset, count)),
         }
     }
 

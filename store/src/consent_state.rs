@@ -1,6 +1,6 @@
-//! The `state` that a consent carries to GHL and back: proof that it began here, and when.
+//! The OAuth `state` parameter of a consent. It proves that the consent began here, and when.
 //!
-//! It is signed rather than stored, so that whoever asks for a million consents fills nothing.
+//! The state is signed instead of stored. A flood of consent requests therefore fills no memory.
 
 use std::time::Duration;
 
@@ -8,34 +8,34 @@ use crate::clock::Timestamp;
 use crate::random;
 use crate::seal::KeyRing;
 
-/// How long a consent may take.
-pub const GOOD_FOR: Duration = Duration::from_secs(10 * 60);
+/// How long a state is valid after it was issued.
+pub const VALID_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// A new state: the time, a nonce, and a signature over both.
+/// A new state: the time in milliseconds, a nonce, and a signature over both, separated by dots.
 #[must_use]
-pub fn give(ring: &KeyRing, now: Timestamp) -> String {
+pub fn issue(ring: &KeyRing, now: Timestamp) -> String {
     let body = format!("{}.{}", now.as_millis(), random::hex::<16>());
     let signature = ring.sign(&message(&body));
     format!("{body}.{signature}")
 }
 
-/// Whether the state was given out here within the last ten minutes. That it is used for the first
-/// time is for the store to say.
+/// Whether this ring issued the state within [`VALID_FOR`]. The store decides whether the state is used for
+/// the first time.
 #[must_use]
-pub fn is_ours(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
+pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
     let Some((body, signature)) = state.match_indices('.').nth(1).map(|(dot, _)| {
         let (body, signature) = state.split_at(dot);
         (body, &signature[1..])
     }) else {
         return false;
     };
-    let given = body
+    let issued = body
         .split('.')
         .next()
         .and_then(|millis| millis.parse().ok());
-    let is_fresh = given.is_some_and(|given| {
-        let given = Timestamp::from_millis(given);
-        now.since(given) < GOOD_FOR
+    let is_fresh = issued.is_some_and(|issued| {
+        let issued = Timestamp::from_millis(issued);
+        now.since(issued) < VALID_FOR
     });
     is_fresh && ring.verify(&message(body), signature)
 }
@@ -49,23 +49,23 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_state_is_good_for_ten_minutes_and_only_where_it_was_given() {
+    fn state_is_valid_for_ten_minutes_under_its_own_ring() {
         let (ring, stranger) = (KeyRing::generate("a.b"), KeyRing::generate("a"));
         let now = Timestamp::from_millis(1_000_000_000);
-        let state = give(&ring, now);
-        assert!(is_ours(&ring, &state, now));
-        assert!(is_ours(
+        let state = issue(&ring, now);
+        assert!(verify(&ring, &state, now));
+        assert!(verify(
             &ring,
             &state,
-            now + GOOD_FOR - Duration::from_millis(1)
+            now + VALID_FOR - Duration::from_millis(1)
         ));
-        assert!(!is_ours(&ring, &state, now + GOOD_FOR));
-        assert!(!is_ours(&stranger, &state, now));
+        assert!(!verify(&ring, &state, now + VALID_FOR));
+        assert!(!verify(&stranger, &state, now));
         let forged = state.replacen("1000000000", "1000000001", 1);
         assert_ne!(forged, state);
-        assert!(!is_ours(&ring, &forged, now));
+        assert!(!verify(&ring, &forged, now));
         for nonsense in ["", ".", "..", "1.2", "1.2.3"] {
-            assert!(!is_ours(&ring, nonsense, now), "{nonsense}");
+            assert!(!verify(&ring, nonsense, now), "{nonsense}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! When a token is refreshed, and when it is too old to hand out: pure functions of its lifetime.
+//! When a token is refreshed, and when it is too old to use: pure functions of its lifetime.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,28 +6,29 @@ use std::time::Duration;
 
 use crate::clock::Timestamp;
 
+/// The remaining lifetime below which a token is refreshed before use.
 const FLOOR: Duration = Duration::from_secs(5 * 60);
-/// A call takes this long at most from its gateway's decision until GHL looks at its token, unless
-/// something is amiss.
-const ON_ITS_WAY: Duration = Duration::from_secs(2);
-const LONGEST_AUTO_LEAD: Duration = Duration::from_secs(2 * 3600);
+/// The longest time from a gateway's decision until GHL checks the token, except in a fault.
+const TRANSIT_TIME: Duration = Duration::from_secs(2);
+/// The longest automatic lead.
+const MAX_AUTO_LEAD: Duration = Duration::from_secs(2 * 3600);
 
-/// How much life a token has left, in the words its users decide by.
+/// How much lifetime a token has left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Freshness {
-    /// At least the floor is left: hand it out.
+    /// At least [`floor`] is left: use it.
     Fresh,
-    /// It still works, but is refreshed before it is handed out.
+    /// It is still valid, but it is refreshed before it is used.
     BelowFloor,
-    /// Or so close to it that it would be when it arrives.
+    /// It has expired, or would expire in transit.
     Expired,
 }
 
-/// What is left of a token that dies at `expires_at` after `lifetime`, at `now`.
+/// The freshness at `now` of a token that expires at `expires_at` and lives for `lifetime`.
 #[must_use]
 pub fn of(expires_at: Timestamp, lifetime: Duration, now: Timestamp) -> Freshness {
     let left = expires_at.since(now);
-    if left <= ON_ITS_WAY.min(lifetime / 10) {
+    if left <= TRANSIT_TIME.min(lifetime / 10) {
         Freshness::Expired
     } else if left < floor(lifetime) {
         Freshness::BelowFloor
@@ -36,29 +37,30 @@ pub fn of(expires_at: Timestamp, lifetime: Duration, now: Timestamp) -> Freshnes
     }
 }
 
-/// The least life with which a token is handed out without a refresh first:
-/// 5 minutes, or a quarter of the lifetime where that is less.
+/// The least remaining lifetime of a token that is used without a refresh: 5 minutes, or a quarter of the
+/// lifetime if that is less.
 #[must_use]
 pub fn floor(lifetime: Duration) -> Duration {
     FLOOR.min(lifetime / 4)
 }
 
-/// How long before expiry a token is refreshed.
+/// How long before its expiry a token is refreshed. As text: `auto` or a duration with a unit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum Lead {
-    /// An eighth of the lifetime, at most 2 h: time to outlive an outage of GHL.
+    /// An eighth of the lifetime, at most 2 h. This survives a typical outage of GHL.
     #[default]
     Auto,
+    /// This long, within the bounds of [`Lead::of`].
     Fixed(Duration),
 }
 
 impl Lead {
-    /// The lead for a token of this lifetime: never under the floor, never more than half the
-    /// lifetime (or it would be refreshed again as soon as it arrived).
+    /// The lead for a token of this lifetime: at least [`floor`], at most half of the lifetime. A longer lead
+    /// would make a new token due at once.
     #[must_use]
     pub fn of(self, lifetime: Duration) -> Duration {
         let wanted = match self {
-            Self::Auto => (lifetime / 8).min(LONGEST_AUTO_LEAD),
+            Self::Auto => (lifetime / 8).min(MAX_AUTO_LEAD),
             Self::Fixed(lead) => lead,
         };
         wanted.max(floor(lifetime)).min(lifetime / 2)
@@ -66,8 +68,8 @@ impl Lead {
 
     /// When to refresh: the lead before expiry, earlier by a jitter of up to a tenth of the lead.
     ///
-    /// `seed` is the installation's own and does not change, so that installations made in one
-    /// hour do not refresh in one second, and one installation keeps its place.
+    /// `seed` is constant for an installation ([`jitter_seed`](crate::InstallationId::jitter_seed)).
+    /// Installations that were created together are refreshed at different times.
     #[must_use]
     pub fn due(self, expires_at: Timestamp, lifetime: Duration, seed: u8) -> Timestamp {
         let lead = self.of(lifetime);
@@ -105,13 +107,13 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn the_floor_is_five_minutes_or_a_quarter() {
+    fn floor_is_five_minutes_or_a_quarter_of_the_lifetime() {
         assert_eq!(floor(DAY), Duration::from_secs(300));
         assert_eq!(floor(SHORT), Duration::from_secs(5));
     }
 
     #[test]
-    fn the_lead_keeps_its_bounds() {
+    fn lead_stays_within_its_bounds() {
         assert_eq!(Lead::Auto.of(DAY), Duration::from_secs(7200));
         assert_eq!(Lead::Auto.of(HOUR), Duration::from_secs(450));
         assert_eq!(Lead::Auto.of(SHORT), Duration::from_secs(5));
@@ -122,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn jitter_only_ever_makes_it_earlier() {
+    fn jitter_only_makes_a_refresh_earlier() {
         let expires_at = Timestamp::from_millis(100_000_000_000);
         let latest = expires_at - Lead::Auto.of(DAY);
         for seed in 0..=255 {
@@ -132,7 +134,7 @@ mod tests {
     }
 
     #[test]
-    fn no_lifetime_is_too_long_to_calculate_with() {
+    fn longest_lifetime_does_not_overflow() {
         let lead = Lead::Fixed(Duration::MAX);
         for lifetime in [Duration::ZERO, DAY, Duration::MAX] {
             let due = lead.due(Timestamp::from_millis(i64::MAX), lifetime, 255);
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn freshness_turns_at_the_floor_and_where_it_would_expire_on_its_way() {
+    fn freshness_changes_at_the_floor_and_at_the_transit_time() {
         let expires_at = Timestamp::from_millis(1_000_000);
         let at = |left| of(expires_at, DAY, expires_at - Duration::from_millis(left));
         assert_eq!(at(300_000), Freshness::Fresh);
@@ -161,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lead_is_auto_or_a_duration_with_a_unit() {
+    fn lead_parses_auto_or_a_duration_with_a_unit() {
         assert_eq!("auto".parse::<Lead>().unwrap(), Lead::Auto);
         assert_eq!(
             "5m".parse::<Lead>().unwrap(),

@@ -1,4 +1,4 @@
-//! The names things have: installations, locations, companies, and a token's generation.
+//! Identifiers: installations, locations, companies, and the generation of a token.
 
 use std::borrow::Borrow;
 use std::fmt;
@@ -9,17 +9,17 @@ use serde::{Deserialize, Serialize};
 
 use crate::random;
 
-/// Text that is not the name it was taken for.
+/// The text is not a valid identifier. `Display` names the expected form.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{what} {expected}")]
-pub struct Malformed {
+pub struct ParseIdError {
     what: &'static str,
     expected: &'static str,
 }
 
-/// One installation of the app: `install_` and 24 hex digits.
+/// The id of one installation of the app: `install_` and 24 lower-case hex digits.
 ///
-/// Random, not derived from the location, so that knowing a location does not tell its id.
+/// The id is random and not derived from the location. Knowing a location does not reveal its id.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct InstallationId(Arc<str>);
@@ -28,24 +28,25 @@ impl InstallationId {
     const PREFIX: &str = "install_";
     const DIGITS: usize = 24;
 
-    /// A name that no installation had before.
+    /// A new random id: 96 bits.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("{}{}", Self::PREFIX, random::hex::<12>()).into())
     }
 
+    /// The text of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
     }
 
-    /// The partition, 0..256, that all of this installation's keys live in.
+    /// The partition (0 to 255) that holds all keys of this installation: the first byte of the id.
     #[must_use]
     pub fn partition(&self) -> u8 {
         self.byte(0)
     }
 
-    /// A number that is this installation's own and never changes, to spread refreshes by.
+    /// A constant number of this installation that spreads refreshes: the second byte of the id.
     #[must_use]
     pub fn jitter_seed(&self) -> u8 {
         self.byte(1)
@@ -59,15 +60,15 @@ impl InstallationId {
 }
 
 impl FromStr for InstallationId {
-    type Err = Malformed;
+    type Err = ParseIdError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
         match text.strip_prefix(Self::PREFIX) {
             Some(digits) if digits.len() == Self::DIGITS && digits.bytes().all(is_digit) => {
                 Ok(Self(text.into()))
             }
-            _ => Err(Malformed {
+            _ => Err(ParseIdError {
                 what: "an installation id",
                 expected: "is `install_` and 24 hex digits",
             }),
@@ -81,7 +82,7 @@ impl Borrow<str> for InstallationId {
     }
 }
 
-macro_rules! text_of {
+macro_rules! impl_text_traits {
     ($($name:ident),*) => {$(
         impl fmt::Display for $name {
             fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -94,8 +95,8 @@ macro_rules! text_of {
             }
         }
         impl TryFrom<String> for $name {
-            type Error = Malformed;
-            fn try_from(text: String) -> Result<Self, Malformed> {
+            type Error = ParseIdError;
+            fn try_from(text: String) -> Result<Self, ParseIdError> {
                 text.parse()
             }
         }
@@ -107,7 +108,7 @@ macro_rules! text_of {
     )*};
 }
 
-macro_rules! ghl_name {
+macro_rules! ghl_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {
         $(#[$doc])*
         #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
@@ -115,6 +116,7 @@ macro_rules! ghl_name {
         pub struct $name(Arc<str>);
 
         impl $name {
+            /// The id as GHL writes it.
             #[must_use]
             pub fn as_str(&self) -> &str {
                 &self.0
@@ -122,14 +124,14 @@ macro_rules! ghl_name {
         }
 
         impl FromStr for $name {
-            type Err = Malformed;
+            type Err = ParseIdError;
 
-            fn from_str(text: &str) -> Result<Self, Malformed> {
-                let is_fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-                if (1..=64).contains(&text.len()) && text.bytes().all(is_fine) {
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+                if (1..=64).contains(&text.len()) && text.bytes().all(is_allowed) {
                     Ok(Self(text.into()))
                 } else {
-                    Err(Malformed {
+                    Err(ParseIdError {
                         what: $what,
                         expected: "is 1 to 64 letters, digits, `-` or `_`",
                     })
@@ -139,22 +141,25 @@ macro_rules! ghl_name {
     };
 }
 
-ghl_name!(
-    /// A sub-account at GHL.
+ghl_id!(
+    /// A sub-account at GHL: 1 to 64 letters, digits, `-` or `_`.
     LocationId,
     "a location id"
 );
-ghl_name!(
-    /// An agency at GHL.
+ghl_id!(
+    /// An agency at GHL: 1 to 64 letters, digits, `-` or `_`.
     CompanyId,
     "a company id"
 );
-text_of!(InstallationId, LocationId, CompanyId);
+impl_text_traits!(InstallationId, LocationId, CompanyId);
 
-/// Whose token it is: GHL's `userType`. Both kinds of token carry a company id, so this is what tells them apart.
+/// The owner of a token: GHL's `userType`. Both kinds of token carry a company id, so only this field
+/// distinguishes them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub enum UserType {
+    /// The token is of an agency.
     Company,
+    /// The token is of a sub-account.
     Location,
 }
 
@@ -176,13 +181,13 @@ impl fmt::Display for UserType {
 }
 
 impl FromStr for UserType {
-    type Err = Malformed;
+    type Err = ParseIdError;
 
-    fn from_str(text: &str) -> Result<Self, Malformed> {
+    fn from_str(text: &str) -> Result<Self, ParseIdError> {
         match text {
             "Company" => Ok(Self::Company),
             "Location" => Ok(Self::Location),
-            _ => Err(Malformed {
+            _ => Err(ParseIdError {
                 what: "a user type",
                 expected: "is `Company` or `Location`",
             }),
@@ -190,13 +195,15 @@ impl FromStr for UserType {
     }
 }
 
-/// How many token pairs an installation has had: the fencing number of the token chain, from 1.
+/// The number of token pairs that an installation has had, from 1. It is the fencing number of the token
+/// chain.
 #[derive(
     Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Default, Serialize, Deserialize,
 )]
 pub struct Generation(u64);
 
 impl Generation {
+    /// The generation of the first token pair.
     pub const FIRST: Self = Self(1);
 
     /// The generation of the successor token.
@@ -225,7 +232,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_installation_id_round_trips_and_nothing_else_parses() {
+    fn installation_id_round_trips_and_rejects_other_text() {
         let id = InstallationId::random();
         assert_eq!(id.as_str().parse(), Ok(id.clone()));
         for wrong in [
@@ -241,7 +248,7 @@ mod tests {
     }
 
     #[test]
-    fn a_location_id_cannot_smuggle_a_key_separator() {
+    fn location_id_rejects_key_separators() {
         assert!("ve9EPM428h8vShlRW1KT".parse::<LocationId>().is_ok());
         for wrong in ["", "a:b", "a{b}", "a b", "a\r\nb", &"a".repeat(65)] {
             assert!(wrong.parse::<LocationId>().is_err(), "{wrong}");

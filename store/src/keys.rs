@@ -1,133 +1,130 @@
-//! Every key name in Redis. No other file spells one.
+//! Every key name in Redis. No other file contains one.
 //!
-//! All keys of one installation carry its partition as a Redis Cluster hash tag, so that one
-//! script can change them together. A key name holds no secret: `CLIENT TRACKING` shows names to
-//! users who may not read the keys.
+//! All keys of one installation carry its partition as a Redis Cluster hash tag. One script can therefore
+//! change them together. A key name contains no secret, because `CLIENT TRACKING` shows names to users who
+//! may not read the keys.
 
 use crate::caller::KeyHash;
 use crate::id::InstallationId;
 
-/// Partitions, and with them the hash tags, there are.
+/// The number of partitions and of hash tags.
 pub const PARTITIONS: u16 = 256;
 
-/// The channel of [`crate::Change`] messages.
-pub const CHANGES: &str = "ghl:inv";
+/// The channel of [`crate::Invalidation`] messages.
+pub const INVALIDATIONS: &str = "ghl:inv";
 
-/// A set of the hashes of all caller keys ever made.
+/// Set: the hashes of all caller keys ever created.
 pub const CALLERS: &str = "ghl:key:all";
 
-/// String: what brokers know together of the token endpoint: unknown outcomes in a row, and whether
-/// new tokens are spent.
+/// String: the brokers' shared view of an outage of the token endpoint. It holds the number of unknown
+/// outcomes in a row, and whether new tokens are spent.
 pub const OUTAGE: &str = "ghl:outage";
 
-/// The breaker of the brokers with the same client credentials: a string that lives while their
-/// refreshes pause.
+/// String: the circuit breaker of all brokers with these client credentials. It exists while refreshes pause.
 #[must_use]
 pub fn breaker(credentials: &str) -> String {
     format!("ghl:breaker:{credentials}")
 }
 
-/// A string that is there from when GHL refuses the client credentials until it takes them again.
+/// String: exists from when GHL refuses the client credentials until it accepts them again.
 #[must_use]
-pub fn distrust(credentials: &str) -> String {
+pub fn refused_credentials(credentials: &str) -> String {
     format!("ghl:distrust:{credentials}")
 }
 
-/// Hash: the store's own id, and the version of its format.
+/// Hash: the store's own id and the version of its format.
 pub const STORE: &str = "ghl:store";
 
-/// Hash: what gateways read of an installation.
+/// Hash: the part of an installation's record that gateways read.
 #[must_use]
 pub fn access(id: &InstallationId) -> String {
     format!("ghl:at:{{{:02x}}}:{id}", id.partition())
 }
 
-/// Hash: what only brokers read of an installation.
+/// Hash: the part of an installation's record that only brokers read.
 #[must_use]
 pub fn refresh(id: &InstallationId) -> String {
     format!("ghl:rt:{{{:02x}}}:{id}", id.partition())
 }
 
-/// Sorted set: installation ids by when their next refresh is due, in milliseconds.
+/// Sorted set: installation ids by the time of their next refresh, in milliseconds.
 #[must_use]
 pub fn due(partition: u8) -> String {
     format!("ghl:due:{{{partition:02x}}}")
 }
 
-/// Sorted set: installation ids with an attempt under way or an unknown outcome, by when somebody
-/// is to look at them, in milliseconds.
+/// Sorted set: ids of installations with an open intent, by the time of the next check, in milliseconds. An
+/// attempt is in progress, or its outcome is unknown.
 #[must_use]
-pub fn doubt(partition: u8) -> String {
+pub fn open_intents(partition: u8) -> String {
     format!("ghl:doubt:{{{partition:02x}}}")
 }
 
-/// Sorted set: installation ids by when their access token expires, in milliseconds.
+/// Sorted set: installation ids by the expiry of their access token, in milliseconds.
 #[must_use]
 pub fn expiry(partition: u8) -> String {
     format!("ghl:exp:{{{partition:02x}}}")
 }
 
-/// String: what is written last, so that replicas can be asked how far they have come.
+/// String: written after other writes, so that `WAIT` can confirm how far replicas are.
 #[must_use]
-pub fn sync(partition: u8) -> String {
+pub fn replication_marker(partition: u8) -> String {
     format!("ghl:sync:{{{partition:02x}}}")
 }
 
-/// String: written, read and deleted to prove that the store takes writes. Each proof has a key of
-/// its own.
+/// String: written, read and deleted to prove that the store accepts writes. Each probe uses its own key.
 #[must_use]
 pub fn probe(partition: u8, name: &str) -> String {
-    format!("{}:probe:{name}", sync(partition))
+    format!("{}:probe:{name}", replication_marker(partition))
 }
 
-/// String, for some minutes: a number that one process writes again and again, to see what a store
-/// has lost.
+/// String with a TTL of minutes: a growing number that one process writes, to detect lost writes.
 #[must_use]
-pub fn tide(partition: u8, process: &str) -> String {
+pub fn canary(partition: u8, process: &str) -> String {
     format!("ghl:tide:{{{partition:02x}}}:{process}")
 }
 
-/// String: the installation of a location or company.
+/// String: the installation id of a location or company.
 #[must_use]
 pub fn location(location_or_company: &str) -> String {
     format!("ghl:loc:{location_or_company}")
 }
 
-/// Hash: a caller, found by the hash of its key.
+/// Hash: the record of a caller's key, by the hash of the key.
 #[must_use]
 pub fn caller(key: &KeyHash) -> String {
     format!("ghl:key:{key}")
 }
 
-/// String: the state of a consent that was used; it is not good a second time.
+/// String: a consent state that was used. A state is valid once.
 #[must_use]
 pub fn consent(nonce: &str) -> String {
     format!("ghl:state:{nonce}")
 }
 
-/// String: a webhook that was seen.
+/// String: a webhook that was processed.
 #[must_use]
 pub fn webhook(id: &str) -> String {
     format!("ghl:hook:{id}")
 }
 
-/// Hash: GHL's sealed answers that the store may not have yet, by attempt, on the lock nodes.
+/// Hash on the lock nodes: GHL's sealed responses that the store may not have yet, by intent id.
 #[must_use]
 pub fn escrow(id: &InstallationId) -> String {
     format!("{ESCROW}{id}")
 }
 
-/// The installation that such a key is of.
+/// The installation of an [`escrow`] key; `None` for any other key.
 #[must_use]
-pub fn escrowed(key: &str) -> Option<InstallationId> {
+pub fn escrow_installation(key: &str) -> Option<InstallationId> {
     key.strip_prefix(ESCROW)?.parse().ok()
 }
 
 const ESCROW: &str = "ghl:escrow:";
-/// The pattern of all such keys.
-pub const ESCROWED: &str = "ghl:escrow:*";
+/// The pattern that matches every [`escrow`] key.
+pub const ESCROW_PATTERN: &str = "ghl:escrow:*";
 
-/// String: the Redlock of an installation, on the lock nodes.
+/// String on the lock nodes: the Redlock of an installation.
 #[must_use]
 pub fn lock(id: &InstallationId) -> String {
     format!("ghl:lock:{id}")

@@ -1,31 +1,33 @@
-//! What evergreen stores about an installation, and how it is read.
+//! The records of evergreen, and how they are read.
 //!
-//! The write half lives in `store-writer`, a package that a gateway does not depend on: with only
-//! this crate in reach a process can read access tokens and callers, and nothing else.
+//! The write half is `store-writer`, a package that gateways do not depend on. A process with this crate
+//! alone can read access tokens and callers, and nothing else.
+
+#![warn(missing_docs)]
 
 pub mod caller;
-pub mod change;
 pub mod clock;
+mod compress;
 pub mod connection;
 pub mod consent_state;
 pub mod freshness;
 pub mod id;
+pub mod invalidation;
 pub mod keys;
-mod pack;
 pub mod quota;
 pub mod random;
 pub mod reader;
 pub mod record;
-pub mod refresh_pass;
+pub mod refresh_request_mac;
 pub mod seal;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 
 pub use caller::{Caller, KeyHash, Scope};
-pub use change::Change;
 pub use clock::Timestamp;
 pub use freshness::Freshness;
 pub use id::{CompanyId, Generation, InstallationId, LocationId, UserType};
+pub use invalidation::Invalidation;
 pub use quota::Quota;
 pub use reader::{ReadError, TokenReader};
 pub use record::{AccessRecord, Status};

@@ -1,33 +1,35 @@
-//! How many calls a key is good for in an interval.
+//! The rate limit of a caller's key.
 
 use std::fmt;
 use std::str::FromStr;
 use std::time::Duration;
 
-/// What counts calls is a process's memory, which nobody should expect to last for longer.
-const LONGEST: Duration = Duration::from_secs(24 * 60 * 60);
+/// Calls are counted in a process's memory, which does not reliably outlive a day.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
 
-/// So many calls, at least one, in an interval from 1 ns to a day. As text `100/10s`.
+/// A number of calls, at least 1, per interval of 1 ns to 24 h. As text: `100/10s`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Quota {
     calls: u32,
     interval: Duration,
 }
 
-/// Text that is no quota.
+/// The text is no [`Quota`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error(
     "a quota is a number of calls, at least 1, per interval with its unit, at most a day, \
      such as 100/10s"
 )]
-pub struct NotAQuota;
+pub struct ParseQuotaError;
 
 impl Quota {
+    /// The number of calls per interval.
     #[must_use]
     pub fn calls(self) -> u32 {
         self.calls
     }
 
+    /// The length of the interval.
     #[must_use]
     pub fn interval(self) -> Duration {
         self.interval
@@ -36,21 +38,21 @@ impl Quota {
 
 impl fmt::Display for Quota {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Without the spaces of `1m 30s`: it is one word in lists and on command lines.
+        // Without the spaces of `1m 30s`, because lists and command lines treat it as one word.
         let interval = humantime::format_duration(self.interval).to_string();
         write!(f, "{}/{}", self.calls, interval.replace(' ', ""))
     }
 }
 
 impl FromStr for Quota {
-    type Err = NotAQuota;
+    type Err = ParseQuotaError;
 
-    fn from_str(text: &str) -> Result<Self, NotAQuota> {
-        let (calls, interval) = text.split_once('/').ok_or(NotAQuota)?;
-        let calls = calls.parse().map_err(|_| NotAQuota)?;
-        let interval = humantime::parse_duration(interval).map_err(|_| NotAQuota)?;
-        if calls == 0 || interval.is_zero() || interval > LONGEST {
-            return Err(NotAQuota);
+    fn from_str(text: &str) -> Result<Self, ParseQuotaError> {
+        let (calls, interval) = text.split_once('/').ok_or(ParseQuotaError)?;
+        let calls = calls.parse().map_err(|_| ParseQuotaError)?;
+        let interval = humantime::parse_duration(interval).map_err(|_| ParseQuotaError)?;
+        if calls == 0 || interval.is_zero() || interval > MAX_INTERVAL {
+            return Err(ParseQuotaError);
         }
         Ok(Self { calls, interval })
     }
@@ -61,7 +63,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_quota_round_trips_as_one_word() {
+    fn quota_round_trips_as_one_word() {
         for (text, shown) in [
             ("100/10s", "100/10s"),
             ("5/90s", "5/1m30s"),
@@ -75,11 +77,11 @@ mod tests {
     }
 
     #[test]
-    fn what_lets_nothing_or_everything_through_is_no_quota() {
+    fn zero_unlimited_and_malformed_quotas_are_rejected() {
         for text in [
             "", "5", "/", "5/", "/1s", "0/1s", "-1/1s", "x/1s", "5/0s", "5/1", "5/25h", "5/1s/1s",
         ] {
-            assert_eq!(text.parse::<Quota>(), Err(NotAQuota), "{text}");
+            assert_eq!(text.parse::<Quota>(), Err(ParseQuotaError), "{text}");
         }
     }
 }

@@ -5,7 +5,7 @@ use ring::rand::{SecureRandom, SystemRandom};
 /// `N` unpredictable bytes.
 ///
 /// # Panics
-/// When the operating system has no randomness to give: nothing that follows could be safe.
+/// When the operating system provides no randomness. Nothing that follows would be secure.
 #[must_use]
 pub fn bytes<const N: usize>() -> [u8; N] {
     let mut bytes = [0; N];

@@ -1,4 +1,4 @@
-//! The read half of the store: all that a gateway ever holds.
+//! The read half of the store. A gateway has nothing else.
 
 mod redis;
 
@@ -9,25 +9,32 @@ use secrecy::SecretString;
 use tokio::sync::broadcast;
 
 use crate::caller::{Caller, KeyHash};
-use crate::change::Change;
 use crate::clock::Timestamp;
-use crate::connection::{Address, BadAddress, Link};
+use crate::connection::{Address, BadAddress, RedisClient};
 use crate::id::{Generation, InstallationId};
+use crate::invalidation::Invalidation;
 use crate::record::{AccessRecord, Fields, StoredAccess, Unreadable};
-use crate::refresh_pass;
+use crate::refresh_request_mac;
 use crate::seal::KeyRing;
 
-/// Why the store gave no answer. "There is no such record" is an answer.
+/// Why the store gave no answer. A missing record is an answer, not an error.
 #[derive(Debug, thiserror::Error)]
 pub enum ReadError {
+    /// The store is unreachable or refuses reads.
     #[error("the store did not answer")]
     Unavailable(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The record is malformed, of a newer schema, or sealed with another ring.
     #[error("the record of {of} cannot be read")]
-    Unreadable { of: String, source: Unreadable },
+    Unreadable {
+        /// Names the record: an installation, a location or "a caller".
+        of: String,
+        /// Why it cannot be read.
+        source: Unreadable,
+    },
 }
 
 impl ReadError {
-    /// Whether the store may answer later, without anybody repairing anything.
+    /// Whether the store may answer later without a repair.
     #[must_use]
     pub fn is_unavailable(&self) -> bool {
         match self {
@@ -37,54 +44,68 @@ impl ReadError {
     }
 }
 
-/// What a backend can look up; sealed values stay sealed.
+/// Raw lookups of a backend. Sealed values stay sealed.
 ///
 /// The embedded backend implements this in `store-writer`, which owns its database.
-pub trait Reads: Send + Sync + 'static {
+pub trait ReadBackend: Send + Sync + 'static {
+    /// The access half of the record; empty if there is no such installation.
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>>;
+    /// The installation id of a location or company.
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>>;
+    /// The record of a caller's key; empty if there is no such key.
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>>;
+    /// Whether a caller's key was ever created.
     fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>>;
+    /// Whether the store answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>>;
-    fn changes(&self) -> broadcast::Receiver<Change>;
+    /// Announcements from now on.
+    fn invalidations(&self) -> broadcast::Receiver<Invalidation>;
+    /// The store's time.
     fn now(&self) -> Timestamp;
 }
 
-/// Reads access tokens and callers, and is told of changes. Cheap to clone.
+/// Reads access tokens and callers, and receives cache invalidations. Cheap to clone.
 #[derive(Clone)]
 pub struct TokenReader {
-    reads: Arc<dyn Reads>,
+    backend: Arc<dyn ReadBackend>,
     access_ring: Arc<KeyRing>,
 }
 
 impl TokenReader {
-    /// A reader of the store at a URL as [`Address::parse`] reads it. Connects in the background
-    /// and keeps trying.
+    /// A reader of the store at a URL of the form that [`Address::parse`] reads. Connects in the background
+    /// and retries forever.
     ///
     /// # Errors
     /// When the URL is malformed.
     pub fn redis(url: &SecretString, access_ring: Arc<KeyRing>) -> Result<Self, BadAddress> {
-        let link = Link::to(Address::parse(url)?)?;
-        Ok(Self::on(link, access_ring))
+        let client = RedisClient::open(Address::parse(url)?)?;
+        Ok(Self::from_client(client, access_ring))
     }
 
-    /// A reader of the store at the other end of a link.
+    /// A reader of the client's store.
     #[must_use]
-    pub fn on(link: Link, access_ring: Arc<KeyRing>) -> Self {
-        Self::over(Arc::new(redis::RedisReads::start(link)), access_ring)
+    pub fn from_client(client: RedisClient, access_ring: Arc<KeyRing>) -> Self {
+        Self::from_backend(
+            Arc::new(redis::RedisReadBackend::start(client)),
+            access_ring,
+        )
     }
 
+    /// A reader over any backend.
     #[must_use]
-    pub fn over(reads: Arc<dyn Reads>, access_ring: Arc<KeyRing>) -> Self {
-        Self { reads, access_ring }
+    pub fn from_backend(backend: Arc<dyn ReadBackend>, access_ring: Arc<KeyRing>) -> Self {
+        Self {
+            backend,
+            access_ring,
+        }
     }
 
-    /// The installation's access token; `None` where there is no such installation.
+    /// The installation's record with its access token; `None` if there is no such installation.
     ///
     /// # Errors
-    /// When the store is away or the record cannot be read.
+    /// When the store is unavailable or the record cannot be read.
     pub async fn access(&self, id: &InstallationId) -> Result<Option<AccessRecord>, ReadError> {
-        let fields = self.reads.access(id).await?;
+        let fields = self.backend.access(id).await?;
         if fields.is_empty() {
             return Ok(None);
         }
@@ -97,12 +118,12 @@ impl TokenReader {
     /// The installation of a location or a company.
     ///
     /// # Errors
-    /// When the store is away or the index holds something else than an id.
+    /// When the store is unavailable or the index entry is no id.
     pub async fn resolve(
         &self,
         location_or_company: &str,
     ) -> Result<Option<InstallationId>, ReadError> {
-        let found = self.reads.location(location_or_company).await?;
+        let found = self.backend.location(location_or_company).await?;
         found
             .map(|id| {
                 let malformed = |_| unreadable(location_or_company, Unreadable::Malformed("id"));
@@ -111,12 +132,12 @@ impl TokenReader {
             .transpose()
     }
 
-    /// The caller with this key; `None` where nobody has it.
+    /// The caller with this key; `None` if there is no such key.
     ///
     /// # Errors
-    /// When the store is away or the record cannot be read.
+    /// When the store is unavailable or the record cannot be read.
     pub async fn caller(&self, key: &KeyHash) -> Result<Option<Caller>, ReadError> {
-        let fields = self.reads.caller(key).await?;
+        let fields = self.backend.caller(key).await?;
         if fields.is_empty() {
             return Ok(None);
         }
@@ -125,36 +146,38 @@ impl TokenReader {
             .map_err(|source| unreadable("a caller", source))
     }
 
-    /// Whether a caller's key was ever made: from then on every call needs one.
+    /// Whether a caller's key was ever created. From then on every request needs a key.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn keys_in_use(&self) -> Result<bool, ReadError> {
-        self.reads.keys_in_use().await
+        self.backend.keys_in_use().await
     }
 
+    /// Checks that the store answers.
+    ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn ping(&self) -> Result<(), ReadError> {
-        self.reads.ping().await
+        self.backend.ping().await
     }
 
-    /// Announcements from now on. A receiver that lagged must take that for [`Change::Lost`].
+    /// Announcements from now on. A receiver that lagged must treat that as [`Invalidation::ChannelLost`].
     #[must_use]
-    pub fn changes(&self) -> broadcast::Receiver<Change> {
-        self.reads.changes()
+    pub fn invalidations(&self) -> broadcast::Receiver<Invalidation> {
+        self.backend.invalidations()
     }
 
-    /// The store's time: what expiries are compared with.
+    /// The store's time. Expiries are compared with it.
     #[must_use]
     pub fn now(&self) -> Timestamp {
-        self.reads.now()
+        self.backend.now()
     }
 
-    /// The `Authorization` with which a broker is asked for a refresh.
+    /// The `Authorization` value of a refresh request to a broker: see [`refresh_request_mac`].
     #[must_use]
-    pub fn sign_refresh(&self, id: &InstallationId, generation: Generation) -> String {
-        refresh_pass::sign(&self.access_ring, id, generation)
+    pub fn sign_refresh_request(&self, id: &InstallationId, generation: Generation) -> String {
+        refresh_request_mac::sign(&self.access_ring, id, generation)
     }
 }
 

@@ -1,8 +1,8 @@
-//! Records as they lie in the store: maps of named fields.
+//! Records as they are stored: maps of named fields.
 //!
-//! Replicas roll one at a time over one store, so a record survives older and newer readers:
-//! unknown fields are ignored, a writer sets only the fields it knows, and `min` names the schema that
-//! a reader must understand to make sense of the record; without it any does.
+//! Replicas are updated one at a time over one store, so older and newer builds read the same record. Unknown
+//! fields are ignored. A writer sets only the fields it knows. The field `min` names the schema that a reader
+//! must understand; without it every reader does.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -13,24 +13,28 @@ use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
 use crate::clock::Timestamp;
+use crate::compress;
 use crate::freshness::{self, Freshness};
 use crate::id::{CompanyId, Generation, InstallationId, LocationId, UserType};
-use crate::pack;
 use crate::seal::{KeyRing, Label, OpenError, Purpose, Sealed};
 
-/// The newest schema that this build reads. What it writes, every reader understands.
+/// The newest schema that this build reads. This build writes records that every reader understands.
 const SCHEMA: u32 = 1;
 
-/// A record that this build cannot make sense of.
+/// The record cannot be read by this build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Unreadable {
+    /// The named field is missing.
     #[error("field `{0}` is missing")]
     Missing(&'static str),
+    /// The named field does not parse.
     #[error("field `{0}` is malformed")]
     Malformed(&'static str),
+    /// The record needs a reader of this schema.
     #[error("the record needs a reader of schema {0}: update this replica")]
     TooNew(u32),
-    #[error("the token does not open")]
+    /// The token cannot be decrypted.
+    #[error("the token cannot be decrypted")]
     Sealed(#[from] OpenError),
 }
 
@@ -39,28 +43,32 @@ pub enum Unreadable {
 pub struct Fields(BTreeMap<String, Vec<u8>>);
 
 impl Fields {
-    /// No record.
+    /// No fields: no record.
     #[must_use]
     pub const fn new() -> Self {
         Self(BTreeMap::new())
     }
 
+    /// Sets the field to the value's text.
     pub fn set(&mut self, name: &str, value: impl fmt::Display) {
         self.set_bytes(name, value.to_string().into_bytes());
     }
 
-    /// Sets the field to the value's text, or to nothing: a stored empty field means "none".
+    /// Sets the field to the value's text. `None` is stored as an empty field.
     pub fn set_optional(&mut self, name: &str, value: Option<impl fmt::Display>) {
         let text = value.map(|value| value.to_string()).unwrap_or_default();
         self.set_bytes(name, text.into_bytes());
     }
 
+    /// Sets the field to bytes.
     pub fn set_bytes(&mut self, name: &str, value: Vec<u8>) {
         self.0.insert(name.to_owned(), value);
     }
 
+    /// Checks that this build can read the record.
+    ///
     /// # Errors
-    /// When the record demands a newer reader.
+    /// When the record needs a newer reader.
     pub fn check_schema(&self) -> Result<(), Unreadable> {
         match self.parse_optional("min")? {
             Some(needed) if needed > SCHEMA => Err(Unreadable::TooNew(needed)),
@@ -68,21 +76,23 @@ impl Fields {
         }
     }
 
-    /// Lifts a demand for a newer reader.
-    pub fn any_reader(&mut self) {
+    /// Clears the field `min`, so that every reader accepts the record.
+    pub fn clear_min_schema(&mut self) {
         self.set_bytes("min", Vec::new());
     }
 
+    /// The value of a required field.
+    ///
     /// # Errors
-    /// When the field is missing or does not parse.
+    /// When the field is missing, empty or does not parse.
     pub fn parse<T: FromStr>(&self, name: &'static str) -> Result<T, Unreadable> {
         self.parse_optional(name)?.ok_or(Unreadable::Missing(name))
     }
 
-    /// The value, or `None` where the field is absent or empty.
+    /// The value of an optional field; `None` if the field is absent or empty.
     ///
     /// # Errors
-    /// When the field is there and does not parse.
+    /// When the field is present and does not parse.
     pub fn parse_optional<T: FromStr>(&self, name: &'static str) -> Result<Option<T>, Unreadable> {
         match self.0.get(name) {
             None => Ok(None),
@@ -95,6 +105,8 @@ impl Fields {
         }
     }
 
+    /// The bytes of a required field.
+    ///
     /// # Errors
     /// When the field is missing.
     pub fn bytes(&self, name: &'static str) -> Result<&[u8], Unreadable> {
@@ -102,17 +114,19 @@ impl Fields {
         Ok(bytes)
     }
 
+    /// Whether there is no record.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
+    /// Whether the field is present.
     #[must_use]
     pub fn contains(&self, name: &str) -> bool {
         self.0.contains_key(name)
     }
 
-    /// The fields that `earlier` does not have, or has with another value.
+    /// The fields that are absent from `earlier` or have another value there.
     #[must_use]
     pub fn changed_from(mut self, earlier: &Self) -> Self {
         self.0
@@ -120,6 +134,7 @@ impl Fields {
         self
     }
 
+    /// Names and values, in the order of the names.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.0
             .iter()
@@ -133,30 +148,31 @@ impl FromIterator<(String, Vec<u8>)> for Fields {
     }
 }
 
-/// Names only: a field may hold a sealed token.
+/// Shows names only, because a field may hold a sealed token.
 impl fmt::Debug for Fields {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_set().entries(self.0.keys()).finish()
     }
 }
 
-/// What an installation can be expected to do.
+/// The state of an installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Status {
-    /// Its token is refreshed.
+    /// Its token is refreshed on schedule.
     Active,
-    /// GHL says that the location is not active (unpaid or paused): tried again now and then.
+    /// GHL reports that the location is inactive (unpaid or paused). It is retried at long intervals.
     Paused,
-    /// GHL refused the refresh token: the customer must connect again.
+    /// GHL refused the refresh token. The customer must consent again.
     Invalid,
-    /// The app was uninstalled, or an operator revoked it: the customer must connect again.
+    /// The app was uninstalled, or an operator revoked it. The customer must consent again.
     Revoked,
-    /// A token without a refresh token: a private integration token or a seed for smoke tests.
+    /// A token without a refresh token: a private integration token, or a fixed token for smoke tests.
     Static,
 }
 
 impl Status {
+    /// Every status.
     pub const ALL: [Self; 5] = [
         Self::Active,
         Self::Paused,
@@ -165,6 +181,7 @@ impl Status {
         Self::Static,
     ];
 
+    /// The name in records and in answers of the API.
     #[must_use]
     pub fn as_str(self) -> &'static str {
         match self {
@@ -192,29 +209,37 @@ impl FromStr for Status {
     }
 }
 
-/// The half of an installation that gateways read.
+/// The half of an installation's record that gateways read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access<Token> {
+    /// The access token, sealed or decrypted.
     pub token: Token,
-    /// `None`: never, it is static.
+    /// When the token expires, in the store's time; `None`: never (static tokens).
     pub expires_at: Option<Timestamp>,
+    /// The lifetime that GHL granted.
     pub lifetime: Duration,
+    /// The generation of the token.
     pub generation: Generation,
+    /// The installation's state.
     pub status: Status,
+    /// The sub-account, if GHL named one.
     pub location: Option<LocationId>,
+    /// The agency, if GHL named one.
     pub company: Option<CompanyId>,
+    /// The kind of token, from GHL's `userType`.
     pub user_type: UserType,
-    /// Space separated, as GHL told them.
+    /// The granted scopes, separated by spaces, as GHL sent them.
     pub scopes: String,
 }
 
-/// As it lies in the store.
+/// As stored: with a sealed token.
 pub type StoredAccess = Access<Sealed>;
 
-/// As it is used.
+/// As used: with a decrypted token.
 pub type AccessRecord = Access<SecretString>;
 
 impl StoredAccess {
+    /// The record as stored fields.
     #[must_use]
     pub fn to_fields(&self) -> Fields {
         let mut fields = Fields::new();
@@ -226,10 +251,12 @@ impl StoredAccess {
         fields.set_optional("loc", self.location.as_ref());
         fields.set_optional("com", self.company.as_ref());
         fields.set("ut", self.user_type);
-        fields.set_bytes("sc", pack::pack_text(&self.scopes));
+        fields.set_bytes("sc", compress::compress_text(&self.scopes));
         fields
     }
 
+    /// Reads the stored fields.
+    ///
     /// # Errors
     /// When a field is missing, malformed or of a newer schema.
     pub fn from_fields(fields: &Fields) -> Result<Self, Unreadable> {
@@ -243,10 +270,13 @@ impl StoredAccess {
             location: fields.parse_optional("loc")?,
             company: fields.parse_optional("com")?,
             user_type: fields.parse("ut")?,
-            scopes: pack::unpack_text(fields.bytes("sc")?).ok_or(Unreadable::Malformed("sc"))?,
+            scopes: compress::decompress_text(fields.bytes("sc")?)
+                .ok_or(Unreadable::Malformed("sc"))?,
         })
     }
 
+    /// Decrypts the token.
+    ///
     /// # Errors
     /// When the token was sealed with another ring or for another installation.
     pub fn open(self, id: &InstallationId, ring: &KeyRing) -> Result<AccessRecord, Unreadable> {
@@ -265,7 +295,7 @@ impl StoredAccess {
     }
 }
 
-/// How an access token is sealed.
+/// The label that an access token is sealed with.
 #[must_use]
 pub fn access_label(installation: &InstallationId, generation: Generation) -> Label<'_> {
     Label {
@@ -276,6 +306,7 @@ pub fn access_label(installation: &InstallationId, generation: Generation) -> La
 }
 
 impl AccessRecord {
+    /// The token's freshness at `now`. A static token is always fresh.
     #[must_use]
     pub fn freshness(&self, now: Timestamp) -> Freshness {
         match self.expires_at {
@@ -304,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_round_trips_with_all_and_with_no_optional_fields() {
+    fn record_round_trips_with_and_without_optional_fields() {
         let full = stored();
         assert_eq!(StoredAccess::from_fields(&full.to_fields()), Ok(full));
         let bare = StoredAccess {
@@ -318,7 +349,7 @@ mod tests {
     }
 
     #[test]
-    fn an_old_reader_survives_a_new_record_and_is_told_when_it_cannot() {
+    fn old_reader_ignores_new_fields_and_rejects_a_newer_schema() {
         let mut newer = stored().to_fields();
         newer.set("a_field_of_tomorrow", "x");
         assert_eq!(StoredAccess::from_fields(&newer), Ok(stored()));
@@ -330,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_damaged_record_names_its_field() {
+    fn error_names_the_damaged_field() {
         let mut fields = stored().to_fields();
         fields.set("gen", "many");
         assert_eq!(

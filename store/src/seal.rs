@@ -1,8 +1,8 @@
-//! Sealing: authenticated encryption of every token at rest, under a ring of keys.
+//! Sealing: authenticated encryption (AES-256-GCM) of every token at rest, under a ring of keys.
 //!
-//! The first key of a ring seals, all of them open, so a key is rotated by putting a new one in
-//! front. What a value is and whom it belongs to is bound in as associated data: a sealed token
-//! copied to another installation, or a refresh token put in an access token's place, does not open.
+//! The first key of a ring encrypts and every key decrypts. To rotate keys, put a new key in front. Purpose,
+//! installation and generation are bound in as associated data. A sealed token does not decrypt if it is
+//! copied to another installation or into another field.
 
 use std::fmt;
 
@@ -14,21 +14,24 @@ use secrecy::{ExposeSecret, SecretString};
 use zeroize::Zeroizing;
 
 use crate::id::{Generation, InstallationId};
-use crate::{pack, random};
+use crate::{compress, random};
 
+/// The first byte of a sealed value.
 const FORMAT: u8 = 1;
 const KEY_BYTES: usize = 32;
 
-/// What a sealed value is: bound into the seal.
+/// What a sealed value is. Bound into the seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
+    /// An access token.
     AccessToken,
+    /// A refresh token.
     RefreshToken,
-    /// A whole answer of the token endpoint, on its way to the store.
-    Answer,
-    /// An answer of the token endpoint as it arrived: it could not be read, or was somebody else's.
-    RawAnswer,
-    /// GHL's answer to a customer's code, on its way to the store.
+    /// A parsed response of the token endpoint, before the store has it.
+    TokenResponse,
+    /// A response body of the token endpoint that could not be parsed or belongs to another installation.
+    RawTokenResponse,
+    /// GHL's response to a code exchange, before the store has it.
     Consent,
 }
 
@@ -37,18 +40,21 @@ impl Purpose {
         match self {
             Self::AccessToken => "access",
             Self::RefreshToken => "refresh",
-            Self::Answer => "answer",
-            Self::RawAnswer => "raw answer",
+            Self::TokenResponse => "answer",
+            Self::RawTokenResponse => "raw answer",
             Self::Consent => "consent",
         }
     }
 }
 
-/// Whose value it is: bound into the seal.
+/// What the value is and whose it is. Bound into the seal.
 #[derive(Debug, Clone, Copy)]
 pub struct Label<'a> {
+    /// What the value is.
     pub purpose: Purpose,
+    /// The installation that it belongs to.
     pub installation: &'a InstallationId,
+    /// The generation that it belongs to.
     pub generation: Generation,
 }
 
@@ -65,16 +71,18 @@ impl Label<'_> {
     }
 }
 
-/// An encrypted value: format, key id, nonce, ciphertext and tag.
+/// An encrypted value: format (1 byte), length of the key id (1 byte), key id, nonce, ciphertext and tag.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Sealed(Vec<u8>);
 
 impl Sealed {
+    /// A value as it was stored.
     #[must_use]
     pub fn from_bytes(bytes: Vec<u8>) -> Self {
         Self(bytes)
     }
 
+    /// The stored form.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
@@ -87,31 +95,41 @@ impl fmt::Debug for Sealed {
     }
 }
 
+/// Why a sealed value cannot be decrypted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum OpenError {
+    /// The bytes are truncated, damaged or of a newer format.
     #[error("the sealed value is damaged or of a newer format")]
     Malformed,
+    /// The ring has no key of this id.
     #[error("no key `{0}` in the ring: add it after the first one until nothing is sealed with it")]
     UnknownKey(String),
+    /// Authentication failed: the value was changed, or the label or the key is another one.
     #[error("the sealed value was changed, or belongs to another record or key")]
     Forged,
 }
 
+/// Why a text is no [`KeyRing`]. The messages never contain a key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RingError {
+    /// The text has no key.
     #[error("a ring needs at least one key, written `id:base64 of 32 bytes`")]
     Empty,
+    /// The key at this position (from 1) has no `:`.
     #[error("key number {0} must be written `id:base64 of 32 bytes`")]
     Malformed(usize),
+    /// The key id has a wrong form.
     #[error("key id `{0}` must be 1 to 32 letters, digits, `-` or `_`")]
     BadId(String),
+    /// The key of this id is not 32 bytes in base64.
     #[error("key `{0}` must be 32 bytes in base64 (44 characters)")]
     BadKey(String),
-    #[error("key id `{0}` is there twice")]
+    /// Two keys have this id.
+    #[error("key id `{0}` is used twice")]
     Duplicate(String),
 }
 
-/// Keys by id; the first one seals.
+/// Keys by id. The first one encrypts.
 pub struct KeyRing {
     keys: Vec<Key>,
 }
@@ -123,10 +141,10 @@ struct Key {
 }
 
 impl KeyRing {
-    /// Reads `id:base64 of 32 bytes`, comma separated.
+    /// Parses `id:base64 of 32 bytes`, separated by commas.
     ///
     /// # Errors
-    /// Says which key is wrong and how it is written right; never repeats a key.
+    /// Names the wrong key and the right form, and never contains a key.
     pub fn parse(text: &SecretString) -> Result<Self, RingError> {
         let mut keys: Vec<Key> = Vec::new();
         let entries = text.expose_secret().split(',').map(str::trim);
@@ -134,8 +152,8 @@ impl KeyRing {
             let (id, encoded) = entry
                 .split_once(':')
                 .ok_or(RingError::Malformed(index + 1))?;
-            let is_fine = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            if !(1..=32).contains(&id.len()) || !id.bytes().all(is_fine) {
+            let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
+            if !(1..=32).contains(&id.len()) || !id.bytes().all(is_allowed) {
                 return Err(RingError::BadId(id.chars().take(40).collect()));
             }
             if keys.iter().any(|key| key.id == id) {
@@ -153,7 +171,7 @@ impl KeyRing {
         Ok(Self { keys })
     }
 
-    /// The text of a ring of one new random key, as [`KeyRing::parse`] reads it.
+    /// The text of a ring of one new random key, in the form that [`KeyRing::parse`] reads.
     #[must_use]
     pub fn generate_text(id: &str) -> SecretString {
         let key = Zeroizing::new(random::bytes::<KEY_BYTES>());
@@ -168,6 +186,7 @@ impl KeyRing {
         Self { keys: vec![key] }
     }
 
+    /// Encrypts `plain` with the first key and a random nonce.
     #[must_use]
     pub fn seal(&self, label: Label<'_>, plain: &[u8]) -> Sealed {
         let key = &self.keys[0];
@@ -189,9 +208,10 @@ impl KeyRing {
         Sealed(sealed)
     }
 
+    /// Decrypts a value.
+    ///
     /// # Errors
-    /// When the value was made with a key that the ring does not have, was changed, or belongs to
-    /// another label.
+    /// When the ring lacks the key, or the value was changed or belongs to another label.
     pub fn open(&self, label: Label<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (key_id, nonce, body) = split(&sealed.0).ok_or(OpenError::Malformed)?;
         let key = self
@@ -210,19 +230,19 @@ impl KeyRing {
         Ok(body)
     }
 
-    /// Like [`KeyRing::seal`], for a token: it takes fewer bytes.
+    /// Compresses and encrypts a token.
     #[must_use]
     pub fn seal_token(&self, label: Label<'_>, token: &SecretString) -> Sealed {
-        self.seal(label, &pack::pack(token.expose_secret()))
+        self.seal(label, &compress::compress_token(token.expose_secret()))
     }
 
-    /// Opens what [`KeyRing::seal_token`] made.
+    /// Decrypts a token that [`KeyRing::seal_token`] encrypted.
     ///
     /// # Errors
     /// As [`KeyRing::open`].
     pub fn open_token(&self, label: Label<'_>, sealed: &Sealed) -> Result<SecretString, OpenError> {
-        let packed = self.open(label, sealed)?;
-        let token = pack::unpack(&packed).ok_or(OpenError::Malformed)?;
+        let compressed = self.open(label, sealed)?;
+        let token = compress::decompress_token(&compressed).ok_or(OpenError::Malformed)?;
         Ok(SecretString::from(token.as_str()))
     }
 
@@ -249,7 +269,7 @@ impl KeyRing {
 impl Key {
     fn new(id: &str, bytes: &[u8]) -> Option<Self> {
         let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?);
-        // The MAC's key is derived, so that one secret never serves two algorithms.
+        // The key of the MAC is derived, so that no key serves two algorithms.
         let root = hmac::Key::new(hmac::HMAC_SHA256, bytes);
         let derived = hmac::sign(&root, b"evergreen refresh pass");
         Some(Self {
@@ -290,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn a_seal_opens_only_in_its_own_place() {
+    fn sealed_value_opens_only_under_its_own_label() {
         let ring = KeyRing::generate("one");
         let (mine, theirs) = (InstallationId::random(), InstallationId::random());
         let sealed = ring.seal(label(&mine), b"token");
@@ -315,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_noticed() {
+    fn every_flipped_bit_and_truncation_is_detected() {
         let ring = KeyRing::generate("one");
         let id = InstallationId::random();
         let sealed = ring.seal(label(&id), b"token");
@@ -331,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_rotated_by_putting_a_new_one_in_front() {
+    fn keys_rotate_by_putting_a_new_one_in_front() {
         let (old, new) = (KeyRing::generate_text("old"), KeyRing::generate_text("new"));
         let both = format!("{},{}", new.expose_secret(), old.expose_secret());
         let id = InstallationId::random();
@@ -348,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn a_bad_ring_is_named_and_its_keys_are_not() {
+    fn error_names_the_bad_key_id_and_never_the_key() {
         let parse = |text: &str| KeyRing::parse(&text.into()).map(|_| ()).unwrap_err();
         assert_eq!(parse(""), RingError::Empty);
         assert_eq!(parse("c2VjcmV0"), RingError::Malformed(1));

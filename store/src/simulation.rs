@@ -1,4 +1,4 @@
-//! Clocks and randomness of a thread on which a simulation runs. Other threads keep the real ones.
+//! Simulated clocks and randomness of one thread. Other threads keep the real ones.
 
 use std::cell::{Cell, RefCell};
 use std::time::Duration;
@@ -14,17 +14,17 @@ thread_local! {
 
 #[derive(Clone, Copy)]
 struct Clock {
-    /// The machine was started then, by tokio's clock.
+    /// When the simulated machine booted, on tokio's clock.
     boot: Instant,
     wall_at_boot: Timestamp,
 }
 
-/// A simulation on this thread, until it is dropped.
+/// The simulation on this thread. Ends when dropped.
 #[derive(Debug)]
-#[must_use = "dropped, the thread has its real clocks back"]
+#[must_use = "the thread gets its real clocks back when this is dropped"]
 pub struct Simulation(());
 
-/// Gives this thread the clock of its tokio runtime, and random bytes that follow from `seed`.
+/// Installs tokio's clock on this thread, and random bytes that follow from `seed`.
 pub fn install(seed: u64, wall: Timestamp) -> Simulation {
     let boot = Instant::now();
     CLOCK.set(Some(Clock {
@@ -54,7 +54,7 @@ pub(crate) fn wall() -> Option<Timestamp> {
         .map(|clock| clock.wall_at_boot + clock.boot.elapsed())
 }
 
-/// Fills `bytes` if this thread has a simulation.
+/// Fills `bytes` if this thread has a simulation. Returns whether it did.
 pub(crate) fn fill(bytes: &mut [u8]) -> bool {
     RANDOM.with_borrow_mut(|random| match random {
         None => false,
@@ -68,11 +68,12 @@ pub(crate) fn fill(bytes: &mut [u8]) -> bool {
     })
 }
 
-/// SplitMix64: evenly spread and fast. Its numbers are predictable, which is what it is for.
+/// SplitMix64: evenly distributed, fast, and predictable by design.
 #[derive(Debug, Clone)]
 pub struct Random(u64);
 
 impl Random {
+    /// A generator whose numbers follow from `seed`.
     #[must_use]
     pub fn new(seed: u64) -> Self {
         Self(seed)
@@ -80,8 +81,9 @@ impl Random {
 
     #[expect(
         clippy::should_implement_trait,
-        reason = "it never ends, so there is no Option to unwrap"
+        reason = "it never ends, so an Option would only be unwrapped"
     )]
+    /// The next number.
     pub fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut word = self.0;

@@ -91,7 +91,7 @@ async fn a_slot_that_moves_is_followed_while_it_does_and_after() {
         refresh: Arc::new(KeyRing::generate("r")),
     };
     let store = Store::redis(&deployed.broker_url, rings, Lead::Auto).unwrap();
-    assert!(store.writer.is_first_use("one").await.unwrap());
+    assert!(store.writer.use_consent_state("one").await.unwrap());
 
     let slot = cluster
         .run(0, &["CLUSTER", "KEYSLOT", &keys::consent("one")])
@@ -110,13 +110,13 @@ async fn a_slot_that_moves_is_followed_while_it_does_and_after() {
         .await;
     // What the former master has no more it says to ask the next one for.
     cluster.run(from, &["DEL", &keys::consent("one")]).await;
-    assert!(store.writer.is_first_use("one").await.unwrap());
-    assert!(!store.writer.is_first_use("one").await.unwrap());
+    assert!(store.writer.use_consent_state("one").await.unwrap());
+    assert!(!store.writer.use_consent_state("one").await.unwrap());
 
     for node in [to, from] {
         cluster
             .run(node, &["CLUSTER", "SETSLOT", &slot, "NODE", &ids[1]])
             .await;
     }
-    assert!(!store.writer.is_first_use("one").await.unwrap());
+    assert!(!store.writer.use_consent_state("one").await.unwrap());
 }

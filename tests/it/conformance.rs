@@ -14,14 +14,14 @@ use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use store::freshness::Lead;
 use store::{
-    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, Scope, Status, TokenReader,
+    Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Scope, Status, TokenReader,
     UserType,
 };
 use store_writer::backend::Schedule;
-use store_writer::grant::Enrolment;
+use store_writer::grant::Registration;
 use store_writer::installation::LastError;
-use store_writer::protocol::{DEFAULT_GRACE, REFUSALS_TO_INVALID, Refusal, Verdict};
-use store_writer::writer::{Begin, Begun, Committed, Conditions, GaveBack, Wanted};
+use store_writer::protocol::{AttemptFailure, DEFAULT_GRACE, FailureClass, REFUSALS_TO_INVALID};
+use store_writer::writer::{Begin, Begun, Committed, Conditions, FailureOutcome, Wanted};
 use store_writer::{Grant, Leases, Rings, Store, StoreWriter};
 use tests::cluster::Cluster;
 use tests::deployed::{Deployed, Topology};
@@ -73,8 +73,8 @@ fn rings() -> Rings {
 }
 
 /// A first token pair that lives for `lifetime` from now.
-fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Enrolment {
-    Enrolment {
+fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Registration {
+    Registration {
         access_token: format!("access of {location}").into(),
         refresh_token: Some(format!("refresh of {location}").into()),
         expires_at: Some(store.reader.now() + lifetime),
@@ -89,7 +89,7 @@ fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Enrolment {
 async fn enrolled(store: &Store, location: &str, lifetime: Duration) -> InstallationId {
     store
         .writer
-        .enrol(&enrolment(store, location, lifetime))
+        .register_installation(&enrolment(store, location, lifetime))
         .await
         .unwrap()
 }
@@ -111,7 +111,7 @@ async fn begin_within(
         holder: "broker",
         window,
         wanted,
-        is_settling: false,
+        is_after_outage: false,
         may_spend_new: true,
         grace: DEFAULT_GRACE,
     };
@@ -145,24 +145,24 @@ fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
     }
 }
 
-fn verdict(store: &Store, refusal: Refusal) -> Verdict {
-    Verdict {
-        refusal,
+fn verdict(store: &Store, refusal: FailureClass) -> AttemptFailure {
+    AttemptFailure {
+        class: refusal,
         error: LastError::new("test", "refused", store.reader.now()),
         retry_in: Duration::from_secs(60),
         late_reader: None,
     }
 }
 
-async fn announced(changes: &mut Receiver<Change>, wanted: &Change) {
+async fn announced(changes: &mut Receiver<Invalidation>, wanted: &Invalidation) {
     let heard = async { while changes.recv().await.unwrap() != *wanted {} };
     let in_time = tokio::time::timeout(SOON, heard).await;
     assert!(in_time.is_ok(), "{wanted:?} was not announced");
 }
 
 /// Announcements, once they surely arrive.
-async fn listening(store: &Store) -> Receiver<Change> {
-    let mut changes = store.reader.changes();
-    announced(&mut changes, &Change::Restored).await;
+async fn listening(store: &Store) -> Receiver<Invalidation> {
+    let mut changes = store.reader.invalidations();
+    announced(&mut changes, &Invalidation::ChannelRestored).await;
     changes
 }

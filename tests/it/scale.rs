@@ -118,5 +118,5 @@ async fn a_store_that_is_somebodys_is_not_seeded_by_mistake() {
 
     let added = bed.evergreen(&seed).args(&["--add"]).run().await;
     assert!(added.status.success(), "{added:?}");
-    assert_eq!(bed.writer().stock().await.unwrap().refreshing, 25);
+    assert_eq!(bed.writer().stats().await.unwrap().refreshing, 25);
 }

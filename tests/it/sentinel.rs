@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use store::InstallationId;
-use store::connection::{Address, Link};
+use store::connection::{Address, RedisClient};
 use store_writer::backend::redis::RedisBackend;
 use store_writer::backend::{Backend, Confirmation};
 use tests::client;
@@ -133,7 +133,7 @@ async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
 #[tokio::test(flavor = "multi_thread")]
 async fn what_a_master_does_not_have_is_not_confirmed_however_well_it_is_followed() {
     let deployed = Deployed::<Sentinel>::start_over(0).await;
-    let link = Link::to(Address::parse(&deployed.broker_url).unwrap()).unwrap();
+    let link = RedisClient::open(Address::parse(&deployed.broker_url).unwrap()).unwrap();
     let backend = RedisBackend::new(link, 1).unwrap();
     let id = InstallationId::random();
     let told = backend.confirm(&id, b"never written").await.unwrap();

@@ -17,8 +17,8 @@ fn attempt(failures: u32, is_repeat: bool) -> Attempt<'static> {
     }
 }
 
-fn refused_before(times: u32, after_lost_answer: bool) -> Refused {
-    Refused {
+fn refused_before(times: u32, after_lost_answer: bool) -> RefusalCount {
+    RefusalCount {
         generation: Generation::FIRST,
         times,
         since: Timestamp::from_millis(0),
@@ -60,7 +60,7 @@ fn an_answer_that_cannot_be_used_may_have_cost_the_token() {
         (foreign(), FailureKind::ForeignAnswer),
     ] {
         let (judged, verdict) = judge(&failure, attempt(0, false));
-        assert_eq!((judged, verdict.refusal), (kind, Refusal::Unknown));
+        assert_eq!((judged, verdict.class), (kind, FailureClass::Unknown));
         assert!(verdict.retry_in < Duration::from_secs(1), "{failure:?}");
         assert!(!verdict.error.message.contains("html"), "{failure:?}");
     }
@@ -83,7 +83,7 @@ fn only_a_refused_grant_ends_an_installation() {
     ];
     for failure in failures {
         let (_, verdict) = judge(&failure, attempt(50, true));
-        assert_ne!(verdict.refusal, Refusal::Refused, "{failure:?}");
+        assert_ne!(verdict.class, FailureClass::Refused, "{failure:?}");
     }
 }
 
@@ -96,7 +96,7 @@ fn the_third_refusal_in_a_row_fails_and_later_ones_are_quiet() {
             ..attempt(0, is_repeat)
         };
         let (kind, verdict) = judge(&Failure::InvalidGrant(String::new()), attempt);
-        assert_eq!(verdict.refusal, Refusal::Refused);
+        assert_eq!(verdict.class, FailureClass::Refused);
         kind
     };
     assert_eq!(kind(0, false, false), FailureKind::Suspect);
@@ -152,12 +152,12 @@ fn a_pair_that_works_for_others_and_never_for_one_is_that_ones_end() {
         judge(&refused, attempt).1
     };
     let last = judged(5);
-    assert_eq!(last.refusal, Refusal::Unspent);
+    assert_eq!(last.class, FailureClass::Unspent);
     assert_eq!(
         last.error.refused_alone, 5,
         "counted from attempt to attempt"
     );
-    assert_eq!(judged(6).refusal, Refusal::Refused);
+    assert_eq!(judged(6).class, FailureClass::Refused);
 }
 
 #[test]
@@ -188,14 +188,14 @@ fn a_lost_answer_is_asked_for_inside_the_grace_even_of_an_overloaded_server() {
 
 #[test]
 fn an_overloaded_server_spent_nothing_and_a_broken_one_may_have() {
-    let refusal = |failure| judge(&failure, attempt(0, false)).1.refusal;
-    assert_eq!(refusal(unavailable(429, None)), Refusal::Unspent);
-    assert_eq!(refusal(unavailable(502, None)), Refusal::Unknown);
+    let refusal = |failure| judge(&failure, attempt(0, false)).1.class;
+    assert_eq!(refusal(unavailable(429, None)), FailureClass::Unspent);
+    assert_eq!(refusal(unavailable(502, None)), FailureClass::Unknown);
 }
 
 #[test]
 fn nobody_whose_access_token_is_good_is_given_up_while_ghl_refuses_all() {
-    let refused = |times| Refused {
+    let refused = |times| RefusalCount {
         generation: Generation::FIRST,
         times,
         since: Timestamp::from_millis(0),
@@ -211,13 +211,13 @@ fn nobody_whose_access_token_is_good_is_given_up_while_ghl_refuses_all() {
             ..attempt(0, false)
         };
         let (kind, verdict) = judge(&failure, attempt);
-        (kind, verdict.refusal)
+        (kind, verdict.class)
     };
-    let given_up = (FailureKind::InvalidGrant, Refusal::Refused);
+    let given_up = (FailureKind::InvalidGrant, FailureClass::Refused);
     assert_eq!(judged(2, false, true), given_up);
     assert_eq!(judged(2, true, false), given_up);
-    let spared = (FailureKind::Suspect, Refusal::Doubted);
+    let spared = (FailureKind::Suspect, FailureClass::WidespreadRefusal);
     assert_eq!(judged(2, true, true), spared);
-    let invalid = (FailureKind::StillInvalid, Refusal::Refused);
+    let invalid = (FailureKind::StillInvalid, FailureClass::Refused);
     assert_eq!(judged(3, true, true), invalid, "nothing changes for it");
 }

@@ -5,8 +5,8 @@ use std::time::Duration;
 use ghl::{Answer, Failure, Owner};
 use store::clock::Moment;
 use store::{CompanyId, InstallationId, LocationId};
-use store_writer::durable::DurableError;
 use store_writer::escrow::NoMajority;
+use store_writer::group_commit_db::DbError;
 use store_writer::journal::{Entry, Standing};
 use store_writer::writer::{Begun, Committed};
 use store_writer::{Grant, IntentId, WriteError};
@@ -100,7 +100,7 @@ impl Worker {
     pub(super) async fn confirmed(&self, entry: &Entry, committed: &Committed) {
         let standing = match committed {
             Committed::Applied { .. } | Committed::Duplicate => Standing::Current,
-            Committed::Kept => Standing::Alternate,
+            Committed::NotCurrent => Standing::Alternate,
         };
         #[cfg(feature = "simulation")]
         if !self.rules.keep_answers {
@@ -109,7 +109,7 @@ impl Worker {
         if let Err(error) = self.journal.confirm(entry, standing).await {
             warn!(%error, "a finished attempt stays in the journal and is finished again at boot");
         }
-        if self.escrow.is_kept() {
+        if self.escrow.is_enabled() {
             lock(&self.fresh).push_back(Fresh::new(entry));
         }
     }
@@ -130,7 +130,7 @@ impl Worker {
                 self.escrow.forget(installation, intent);
                 continue;
             }
-            let is_there = match self.journal.kept_of(installation) {
+            let is_there = match self.journal.confirmed_of(installation) {
                 // Its successor is confirmed, or it was dropped for its age.
                 Ok(kept) => match kept.filter(|kept| kept.entry.intent == *intent) {
                     Some(kept) => self.look_after(&kept.entry).await.is_ok(),
@@ -244,7 +244,7 @@ impl Worker {
                     generation: grant.spent.generation.next(),
                 }
             }
-            Committed::Kept => {
+            Committed::NotCurrent => {
                 warn!(installation = %id, broker = self.name,
                     "the token chain moved on meanwhile: the granted token is kept as an alternate");
                 Outcome::Superseded
@@ -264,7 +264,7 @@ impl Worker {
 
     /// Without its journal a broker would spend tokens that a crash loses: it stops, and others go
     /// on.
-    pub(crate) fn journal_failed(&self, error: &DurableError) {
+    pub(crate) fn journal_failed(&self, error: &DbError) {
         error!(%error, "the journal cannot be written: this broker stops");
         self.shutdown.fail();
     }

@@ -64,7 +64,7 @@ impl Worker {
     pub(super) fn doubt(&self, begun: &Begun, since: Moment, failure: &Failure) {
         let id = &begun.installation;
         let again = may_be_spent(failure, begun.first_spent_at.is_some())
-            .then(|| begun.again(since.elapsed()))
+            .then(|| begun.retry(since.elapsed()))
             .flatten();
         let mut doubts = lock(&self.doubts);
         match again {
@@ -90,7 +90,7 @@ impl Worker {
     pub(super) async fn share_doubt(&self, id: &InstallationId) {
         let since = Moment::now();
         if let Ok(Some(known)) = self.writer.load(id).await
-            && let Ok(Some(begun)) = self.writer.doubted(&known, self.timing.grace)
+            && let Ok(Some(begun)) = self.writer.adopt_lost_response(&known, self.timing.grace)
         {
             self.put_back(begun, since);
         }
@@ -132,7 +132,7 @@ impl Worker {
             // All the more reason.
             Err(_) => {}
         }
-        let Some(again) = begun.again(since.elapsed()) else {
+        let Some(again) = begun.retry(since.elapsed()) else {
             return;
         };
         let entry = Entry::asked(

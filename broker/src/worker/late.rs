@@ -86,7 +86,7 @@ impl Worker {
     async fn tell_others(&self, begun: &Begun, is_reading: bool) {
         let told = self
             .writer
-            .note_late_reader(begun, &self.name, is_reading)
+            .record_late_reader(begun, &self.name, is_reading)
             .await;
         if let Err(error) = told {
             debug!(installation = %begun.installation, error = &error as &dyn std::error::Error,

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use store::InstallationId;
 use store::clock::Moment;
-use store_writer::grant::Link;
+use store_writer::grant::ChainLink;
 use store_writer::writer::Begun;
 
 /// How long before GHL's grace ends the token is sent once more.
@@ -35,7 +35,7 @@ pub(super) struct OpenCalls(Mutex<BTreeMap<InstallationId, OpenCall>>);
 /// All open calls with one token.
 #[derive(Debug, Clone)]
 struct OpenCall {
-    link: Link,
+    link: ChainLink,
     /// Before the first of them went out.
     since: Moment,
     /// For how long from then GHL repeats its answer.
@@ -53,7 +53,7 @@ impl OpenCalls {
     }
 
     /// The link whose calls are open.
-    pub(super) fn link(&self, id: &InstallationId) -> Option<Link> {
+    pub(super) fn link(&self, id: &InstallationId) -> Option<ChainLink> {
         self.all().get(id).map(|call| call.link.clone())
     }
 
@@ -98,7 +98,7 @@ impl OpenCalls {
     }
 
     /// The chain went past the token: what is still open of it matters no more.
-    pub(super) fn superseded(&self, id: &InstallationId, link: &Link) {
+    pub(super) fn superseded(&self, id: &InstallationId, link: &ChainLink) {
         let mut all = self.all();
         if all.get(id).is_some_and(|call| call.link == *link) {
             all.remove(id);

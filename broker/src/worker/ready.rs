@@ -1,6 +1,6 @@
 //! Whether GHL's answer could be stored, asked before a token or a code is spent.
 
-use store_writer::durable::NotReady;
+use store_writer::group_commit_db::NotReady;
 
 use super::Worker;
 

@@ -7,9 +7,9 @@ use store::InstallationId;
 use store_writer::WriteError;
 use store_writer::installation::LastError;
 use store_writer::journal::Entry;
-use store_writer::protocol::{Refusal, Verdict};
-use store_writer::raw_answer::RawAnswer;
-use store_writer::writer::{Begun, GaveBack};
+use store_writer::protocol::{AttemptFailure, FailureClass};
+use store_writer::raw_token_response::RawTokenResponse;
+use store_writer::writer::{Begun, FailureOutcome};
 use tracing::warn;
 
 use super::rescue::NotRescued;
@@ -48,22 +48,24 @@ impl Worker {
             verdict.error.message.push_str(&kept);
         }
         let id = &begun.installation;
-        let (kind, verdict) = match verdict.refusal {
+        let (kind, verdict) = match verdict.class {
             // Somebody may have a newer one than the one that was refused.
-            Refusal::Refused | Refusal::Doubted => match self.rescue(id).await {
-                Ok(Some(generation)) => return Outcome::Refreshed { generation },
-                Ok(None) => (kind, verdict),
-                Err(unknown) => undecided(&verdict, &unknown),
-            },
-            Refusal::Unspent | Refusal::Unknown | Refusal::Paused => (kind, verdict),
+            FailureClass::Refused | FailureClass::WidespreadRefusal => {
+                match self.rescue(id).await {
+                    Ok(Some(generation)) => return Outcome::Refreshed { generation },
+                    Ok(None) => (kind, verdict),
+                    Err(unknown) => undecided(&verdict, &unknown),
+                }
+            }
+            FailureClass::Unspent | FailureClass::Unknown | FailureClass::Paused => (kind, verdict),
         };
         self.breaker.failed(begun, failure, kind).await;
         let given_back = self
             .writer
-            .give_back(id, &begun.link, &begun.intent, &verdict)
+            .record_failure(id, &begun.link, &begun.intent, &verdict)
             .await;
         #[cfg(feature = "simulation")]
-        if !self.rules.suspects && verdict.refusal == Refusal::Refused {
+        if !self.rules.suspects && verdict.class == FailureClass::Refused {
             // For ever.
             let _ = self
                 .writer
@@ -71,13 +73,13 @@ impl Worker {
                 .await;
         }
         match given_back {
-            Ok(GaveBack::Noted { due, .. }) => {
+            Ok(FailureOutcome::Recorded { due, .. }) => {
                 let retry_in = due.map(|due| due.since(begun.began_at));
                 line::failed(begun, kind, &verdict.error, retry_in);
                 Outcome::Failed(kind)
             }
-            Ok(GaveBack::Superseded) => Outcome::Superseded,
-            Ok(GaveBack::Adopted) => {
+            Ok(FailureOutcome::Superseded) => Outcome::Superseded,
+            Ok(FailureOutcome::Adopted) => {
                 warn!(installation = %id, "a refused token was replaced by one that had been kept");
                 Outcome::Adopted
             }
@@ -97,10 +99,10 @@ impl Worker {
         let ring = &self.writer.rings().refresh;
         let aside = Entry {
             answer: Some(raw.seal(&entry.installation, entry.spent_generation, ring)),
-            is_set_aside: true,
+            is_quarantined: true,
             ..entry.clone()
         };
-        if let Err(error) = self.journal.set_aside(&aside).await {
+        if let Err(error) = self.journal.quarantine(&aside).await {
             self.journal_failed(&error);
         }
         self.keep_in_escrow(&aside).await;
@@ -128,9 +130,14 @@ impl Worker {
     }
 
     /// Ends an attempt in which nothing was sent.
-    pub(super) async fn give_up(&self, begun: &Begun, refusal: Refusal, reason: String) -> Outcome {
-        let verdict = Verdict {
-            refusal,
+    pub(super) async fn give_up(
+        &self,
+        begun: &Begun,
+        refusal: FailureClass,
+        reason: String,
+    ) -> Outcome {
+        let verdict = AttemptFailure {
+            class: refusal,
             error: LastError::new(
                 FailureKind::Transient.as_str(),
                 reason.clone(),
@@ -148,7 +155,7 @@ impl Worker {
         );
         match self
             .writer
-            .give_back(id, &begun.link, &begun.intent, &verdict)
+            .record_failure(id, &begun.link, &begun.intent, &verdict)
             .await
         {
             Ok(_) => Outcome::Unavailable(reason),
@@ -158,10 +165,10 @@ impl Worker {
 }
 
 /// What GHL answered, where a token may be in it.
-fn raw_answer(failure: &Failure) -> Option<RawAnswer> {
+fn raw_answer(failure: &Failure) -> Option<RawTokenResponse> {
     match failure {
-        Failure::Unreadable { body, .. } => Some(RawAnswer::new(body.clone())),
-        Failure::Foreign { answer, .. } => Some(RawAnswer::new(answer.raw().clone())),
+        Failure::Unreadable { body, .. } => Some(RawTokenResponse::new(body.clone())),
+        Failure::Foreign { answer, .. } => Some(RawTokenResponse::new(answer.raw().clone())),
         Failure::NotSent(_)
         | Failure::Lost(_)
         | Failure::Unavailable { .. }
@@ -173,10 +180,10 @@ fn raw_answer(failure: &Failure) -> Option<RawAnswer> {
 }
 
 /// GHL refused the token for good, but somebody may have its successor: it is asked again later.
-fn undecided(verdict: &Verdict, unknown: &NotRescued) -> (FailureKind, Verdict) {
+fn undecided(verdict: &AttemptFailure, unknown: &NotRescued) -> (FailureKind, AttemptFailure) {
     let kind = FailureKind::Ambiguous;
-    let verdict = Verdict {
-        refusal: Refusal::Unknown,
+    let verdict = AttemptFailure {
+        class: FailureClass::Unknown,
         error: LastError::new(
             kind.as_str(),
             format!("{}; {unknown}", verdict.error.message),

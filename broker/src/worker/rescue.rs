@@ -31,7 +31,7 @@ impl Worker {
         kept.sort_by_key(|entry| entry.spent_generation);
         let mut rescued = None;
         // What cannot be used is for a person to look at.
-        for entry in kept.into_iter().filter(|entry| !entry.is_set_aside) {
+        for entry in kept.into_iter().filter(|entry| !entry.is_quarantined) {
             match self.rescue_entry(&entry).await {
                 Ok(generation) => rescued = generation.or(rescued),
                 // Of another ring, or damaged: it must not hold the installation up.
@@ -57,7 +57,7 @@ impl Worker {
                 Ok(Some(generation))
             }
             // The store had it, has it among the alternates now, or has gone past it.
-            Committed::Duplicate | Committed::Kept => Ok(None),
+            Committed::Duplicate | Committed::NotCurrent => Ok(None),
         }
     }
 }

@@ -19,11 +19,11 @@ use serde_json::Value;
 use service::config::Settings;
 use service::listen::Handler as _;
 use service::shutdown::Shutdown;
-use store::reader::Reads;
+use store::reader::ReadBackend;
 use store::record::{Fields, StoredAccess, access_label};
 use store::{
-    Caller, Change, Generation, InstallationId, KeyHash, KeyRing, Quota, ReadError, Scope, Status,
-    Timestamp, TokenReader, UserType,
+    Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Quota, ReadError, Scope,
+    Status, Timestamp, TokenReader, UserType,
 };
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -65,7 +65,7 @@ impl World {
         let config = Config::read(&mut settings);
         let config = settings.finish(config).unwrap();
         let shutdown = Shutdown::new();
-        let reader = TokenReader::over(store.clone(), store.ring.clone());
+        let reader = TokenReader::from_backend(store.clone(), store.ring.clone());
         let gateway = Gateway::new(config, reader, &shutdown);
         let world = Self {
             store,
@@ -214,7 +214,7 @@ impl Server {
 
 pub(super) struct FakeStore {
     ring: Arc<KeyRing>,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<Invalidation>,
     records: Mutex<HashMap<InstallationId, StoredAccess>>,
     places: Mutex<HashMap<String, InstallationId>>,
     callers: Mutex<HashMap<KeyHash, Caller>>,
@@ -264,7 +264,7 @@ impl FakeStore {
             places.insert(location.to_string(), id.clone());
         }
         if !self.is_mute.load(Ordering::SeqCst) {
-            let _ = self.changes.send(Change::Installation {
+            let _ = self.changes.send(Invalidation::Installation {
                 id: id.clone(),
                 generation: record.generation,
             });
@@ -273,8 +273,8 @@ impl FakeStore {
 
     /// The announcements break off and come back.
     pub(super) fn interrupt(&self) {
-        let _ = self.changes.send(Change::Lost);
-        let _ = self.changes.send(Change::Restored);
+        let _ = self.changes.send(Invalidation::ChannelLost);
+        let _ = self.changes.send(Invalidation::ChannelRestored);
     }
 
     /// From now on nobody is told of anything.
@@ -309,27 +309,27 @@ impl FakeStore {
         };
         let hash = KeyHash::of(key);
         self.callers.lock().unwrap().insert(hash, caller);
-        let _ = self.changes.send(Change::Caller(hash));
+        let _ = self.changes.send(Invalidation::Caller(hash));
     }
 
     pub(super) fn put_quota(&self, key: &str, quota: Quota) {
         let hash = KeyHash::of(key);
         let mut callers = self.callers.lock().unwrap();
         callers.get_mut(&hash).unwrap().quota = Some(quota);
-        let _ = self.changes.send(Change::Caller(hash));
+        let _ = self.changes.send(Invalidation::Caller(hash));
     }
 
     pub(super) fn revoke_caller(&self, key: &str) {
         let hash = KeyHash::of(key);
         let mut callers = self.callers.lock().unwrap();
         callers.get_mut(&hash).unwrap().revoked_at = Some(self.now());
-        let _ = self.changes.send(Change::Caller(hash));
+        let _ = self.changes.send(Invalidation::Caller(hash));
     }
 
     /// From now on the store answers nothing, and everybody knows.
     pub(super) fn go_away(&self) {
         self.is_away.store(true, Ordering::SeqCst);
-        let _ = self.changes.send(Change::Lost);
+        let _ = self.changes.send(Invalidation::ChannelLost);
     }
 
     fn read<T: Send + 'static>(&self, value: T) -> BoxFuture<'_, Result<T, ReadError>> {
@@ -342,7 +342,7 @@ impl FakeStore {
     }
 }
 
-impl Reads for FakeStore {
+impl ReadBackend for FakeStore {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
         let record = self.records.lock().unwrap().get(id).cloned();
         self.read(record.map(|it| it.to_fields()).unwrap_or_default())
@@ -367,9 +367,9 @@ impl Reads for FakeStore {
         self.read(())
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
+    fn invalidations(&self) -> broadcast::Receiver<Invalidation> {
         let changes = self.changes.subscribe();
-        let _ = self.changes.send(Change::Restored);
+        let _ = self.changes.send(Invalidation::ChannelRestored);
         changes
     }
 

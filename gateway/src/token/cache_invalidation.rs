@@ -1,11 +1,11 @@
-//! Keeps the caches true: hears what changes in the store, and that it can no longer be heard.
+//! Cache invalidation: removes what was announced as changed, and notices when announcements are lost.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Gauge;
 use service::shutdown::Shutdown;
-use store::{Change, TokenReader};
+use store::{Invalidation, TokenReader};
 use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -26,24 +26,24 @@ pub(crate) struct Caches {
 impl Caches {
     /// Listens until the shutdown; what is still in flight then reads the store itself.
     ///
-    /// `changes` was subscribed to before anything was read.
+    /// `invalidations` was subscribed to before anything was read.
     pub(crate) async fn run(
         self,
         reader: TokenReader,
-        mut changes: Receiver<Change>,
+        mut invalidations: Receiver<Invalidation>,
         shutdown: Shutdown,
     ) {
         let mut sweep = interval(SWEEP_EVERY);
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                heard = changes.recv() => match heard {
-                    Ok(change) => self.hear(change),
+                heard = invalidations.recv() => match heard {
+                    Ok(change) => self.apply(change),
                     // Announcements were missed, perhaps even that of their own loss. A store
                     // tells whoever subscribes whether they arrive now.
                     Err(RecvError::Lagged(_)) => {
                         self.lost();
-                        changes = reader.changes();
+                        invalidations = reader.invalidations();
                     }
                     Err(RecvError::Closed) => break,
                 },
@@ -54,19 +54,19 @@ impl Caches {
         self.lost();
     }
 
-    fn hear(&self, change: Change) {
+    fn apply(&self, change: Invalidation) {
         match change {
             // One of the same generation may tell another status.
-            Change::Installation { id, generation } => {
+            Invalidation::Installation { id, generation } => {
                 self.tokens
                     .invalidate(&id, |held| held.generation <= generation);
             }
-            Change::Caller(key) => {
+            Invalidation::Caller(key) => {
                 self.callers.keys.invalidate(&key, |_| true);
                 self.callers.in_use.invalidate(&(), |_| true);
             }
-            Change::Lost => self.lost(),
-            Change::Restored => self.restored(),
+            Invalidation::ChannelLost => self.lost(),
+            Invalidation::ChannelRestored => self.restored(),
         }
     }
 

@@ -128,7 +128,7 @@ impl Refresher {
     ) -> Result<Request<()>, http::Error> {
         let path = format!("/v1/installations/{id}/refresh");
         let query = format!("generation={generation}");
-        let pass = HeaderValue::try_from(self.reader.sign_refresh(id, generation))?;
+        let pass = HeaderValue::try_from(self.reader.sign_refresh_request(id, generation))?;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;

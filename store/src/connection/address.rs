@@ -1,4 +1,4 @@
-//! Where a store is: one server, a master behind Sentinels, or a Cluster.
+//! The address of a store: one server, a master behind Sentinels, or a Cluster.
 
 use std::fmt;
 use std::time::Duration;
@@ -8,28 +8,32 @@ use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType}
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::DEAD_AFTER;
+use super::DEAD_CONNECTION_TIMEOUT;
 
-/// What a URL says of the store. Nothing is connected yet.
+/// A parsed URL of a store. Nothing is connected yet.
 pub enum Address {
+    /// One server.
     Single(Box<Client>),
-    /// Whoever is the master of this name.
+    /// The current master of this name, found through Sentinels.
     Sentinel(Box<SentinelClient>),
-    /// The nodes that the URL names; they know the others.
+    /// The nodes in the URL. They report the others.
     Cluster(Vec<Client>),
 }
 
-/// Why a URL is none of a store. Says what to write; never repeats the URL, which may hold a
+/// The URL is not a store's address. The message shows the right form and never the URL, which may contain a
 /// password.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAddress {
+    /// No address of a single server.
     #[error("not a Redis address: write redis://[user:password@]host:port or rediss://…")]
     Single(#[source] RedisError),
+    /// No address of Sentinels. Without a source the form of the URL is wrong.
     #[error(
         "not a Redis address: behind Sentinels write \
          redis-sentinel://[user:password@]host:port,host:port/master-name or rediss-sentinel://…"
     )]
     Sentinel(#[source] Option<RedisError>),
+    /// No address of a Cluster.
     #[error(
         "not a Redis address: for a Cluster write \
          redis-cluster://[user:password@]host:port,host:port or rediss-cluster://…"
@@ -61,7 +65,7 @@ impl Address {
         }
     }
 
-    /// Whether its master is fixed, as a lock node's must be.
+    /// Whether the address is of one fixed server, which a lock node's must be.
     #[must_use]
     pub fn is_single(&self) -> bool {
         matches!(self, Self::Single(_))
@@ -71,7 +75,7 @@ impl Address {
 /// A client for one server, `redis://` or `rediss://`. Nothing is connected yet.
 ///
 /// # Errors
-/// When the URL cannot be read; the URL, which may hold a password, is not repeated.
+/// When the URL cannot be parsed. The error never contains the URL, which may contain a password.
 pub fn client(url: &SecretString) -> Result<Client, BadAddress> {
     info(url.expose_secret())
         .and_then(Client::open)
@@ -137,7 +141,7 @@ fn cluster(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
     nodes.map(Address::Cluster).map_err(BadAddress::Cluster)
 }
 
-/// Tells `user:password@` from the hosts.
+/// Separates `user:password@` from the hosts.
 fn split_login(authority: &str) -> (&str, &str) {
     authority.split_at(authority.rfind('@').map_or(0, |at| at + 1))
 }
@@ -155,13 +159,13 @@ fn info(url: &str) -> Result<ConnectionInfo, RedisError> {
 
 fn tcp() -> TcpSettings {
     let keepalive = TcpKeepalive::new()
-        .with_time(DEAD_AFTER)
+        .with_time(DEAD_CONNECTION_TIMEOUT)
         .with_interval(Duration::from_secs(1))
         .with_retries(3);
     TcpSettings::default()
         .set_nodelay(true)
         .set_keepalive(keepalive)
-        .set_user_timeout(DEAD_AFTER)
+        .set_user_timeout(DEAD_CONNECTION_TIMEOUT)
 }
 
 #[cfg(test)]
@@ -197,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_are_for_every_host() {
+    fn credentials_apply_to_every_host() {
         let Ok(Address::Cluster(nodes)) = parse("redis-cluster://us%3Aer:p%40ss@a:1,b:2") else {
             panic!("a Cluster");
         };
@@ -210,7 +214,7 @@ mod tests {
     }
 
     #[test]
-    fn a_mistake_is_told_with_what_to_write_and_without_the_url() {
+    fn error_shows_the_right_form_and_never_the_url() {
         for (url, hint) in [
             ("", "redis://[user"),
             ("hunter2", "redis://[user"),
@@ -235,10 +239,10 @@ mod tests {
             let Err(error) = parse(url) else {
                 panic!("{url} is read");
             };
-            let told = error.to_string();
-            assert!(told.contains(hint), "{url}: {told}");
+            let message = error.to_string();
+            assert!(message.contains(hint), "{url}: {message}");
             assert!(
-                !format!("{error:?} {told}").contains("hunter2"),
+                !format!("{error:?} {message}").contains("hunter2"),
                 "{url}: {error:?}"
             );
         }

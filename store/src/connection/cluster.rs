@@ -1,12 +1,11 @@
-//! The nodes of a Redis Cluster: each key's commands go to the master of its slot.
+//! A client of a Redis Cluster. Each command goes to the master of its key's slot.
 //!
-//! The library has a Cluster connection of its own. While it finds out where slots have moved to,
-//! it answers nobody, and with a master gone it was seen to hang itself up. Here every node has a
-//! connection of its own, and the map is drawn beside them: one master's end is of no concern to
-//! the others.
+//! The Cluster connection of `redis` answers nobody while it looks for moved slots, and it was observed to
+//! hang after the loss of a master. Here each node has its own connection, and a separate task refreshes the
+//! slot map. The loss of one master does not affect the others.
 
-mod follow;
 mod slots;
+mod topology;
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,87 +18,92 @@ use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 
 use super::server::{Server, address};
-use follow::{Told, client_at};
-use slots::{Place, Redirect};
+use slots::{NodeAddress, Redirect};
+use topology::{ReportedMap, client_at};
 
-/// A question is sent on this often: more than a slot ever moves while it is under way.
+/// The most redirects that one request follows. A slot never moves this often during a request.
 const REDIRECTS: usize = 4;
 
-/// Cheap to clone.
+/// A client of all nodes. Cheap to clone.
 #[derive(Clone)]
-pub struct Nodes {
-    /// Those that the URL names. All nodes are logged in to like the first.
+pub struct ClusterClient {
+    /// The nodes in the URL. The login of the first applies to all nodes.
     named: Arc<[Client]>,
-    map: watch::Receiver<Option<Arc<Told>>>,
-    servers: Arc<Mutex<HashMap<Place, Server>>>,
-    doubt: Arc<Notify>,
-    turn: Arc<AtomicUsize>,
+    map: watch::Receiver<Option<Arc<ReportedMap>>>,
+    servers: Arc<Mutex<HashMap<NodeAddress, Server>>>,
+    refresh_now: Arc<Notify>,
+    next_index: Arc<AtomicUsize>,
     switches: Arc<AtomicU64>,
-    _follower: Arc<Follower>,
+    _task: Arc<BackgroundTask>,
 }
 
-struct Follower(JoinHandle<()>);
+struct BackgroundTask(JoinHandle<()>);
 
-impl Drop for Follower {
+impl Drop for BackgroundTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Nodes {
+impl ClusterClient {
     pub(super) fn start(named: Vec<Client>) -> Self {
         let named: Arc<[Client]> = named.into();
-        let (drawn, map) = watch::channel(None);
-        let doubt = Arc::new(Notify::new());
+        let (map_sender, map) = watch::channel(None);
+        let refresh_now = Arc::new(Notify::new());
         let switches: Arc<AtomicU64> = Arc::default();
-        let drawing = follow::draw(named.clone(), drawn, doubt.clone(), switches.clone());
-        let follower = tokio::spawn(drawing);
+        let watching = topology::watch_slot_map(
+            named.clone(),
+            map_sender,
+            refresh_now.clone(),
+            switches.clone(),
+        );
+        let task = tokio::spawn(watching);
         Self {
             named,
             map,
             servers: Arc::default(),
-            doubt,
-            turn: Arc::default(),
+            refresh_now,
+            next_index: Arc::default(),
             switches,
-            _follower: Arc::new(Follower(follower)),
+            _task: Arc::new(BackgroundTask(task)),
         }
     }
 
-    /// The same nodes, over other connections.
-    pub(super) fn apart(&self) -> Self {
+    /// The same nodes over separate connections.
+    pub(super) fn with_own_connections(&self) -> Self {
         Self {
             servers: Arc::default(),
             ..self.clone()
         }
     }
 
-    /// A command failed in a way that another map would explain: draws it at once.
-    pub(super) fn doubt(&self) {
-        self.doubt.notify_one();
+    /// Requests a new slot map at once, after an error that another map would explain.
+    pub(super) fn refresh_soon(&self) {
+        self.refresh_now.notify_one();
     }
 
-    /// How often slots had another master than before.
+    /// How often a slot got another master.
     pub(super) fn switches(&self) -> u64 {
         self.switches.load(Ordering::Acquire)
     }
 
-    /// One of the named nodes after the other.
+    /// The next node of the URL, in turn.
     pub(super) fn next(&self) -> Client {
-        let turn = self.turn.fetch_add(1, Ordering::Relaxed);
-        self.named[turn % self.named.len()].clone()
+        let next_index = self.next_index.fetch_add(1, Ordering::Relaxed);
+        self.named[next_index % self.named.len()].clone()
     }
 
-    /// Sends commands of one slot to its master, and on to where that sends them. All of them
-    /// again, if it is not the master of one.
+    /// Sends commands of one slot to its master and follows redirects. If one command is redirected, all are
+    /// sent again.
     pub(super) async fn send(
         &self,
         pipeline: &Pipeline,
         offset: usize,
         count: usize,
     ) -> RedisResult<Vec<Value>> {
-        let slot = pipeline.cmd_iter().find_map(slots::of_command);
+        let slot = pipeline.cmd_iter().find_map(slots::slot_of_command);
         let mut redirect = Redirect {
-            to: self.place_of(slot).await?,
+            to: self.address_of_slot(slot).await?,
             is_ask: false,
         };
         for _ in 0..REDIRECTS {
@@ -111,59 +115,68 @@ impl Nodes {
                 node.req_packed_commands(pipeline, offset, count).await
             };
             if let Err(error) = &answers {
-                server.learn_from(error);
+                server.handle_error(error);
             }
-            match elsewhere(&answers, &redirect.to.0) {
+            match redirect_of(&answers, &redirect.to.0) {
                 None => return answers,
                 Some(next) => redirect = next,
             }
             if !redirect.is_ask {
-                self.doubt();
+                self.refresh_soon();
             }
         }
-        Err(slots::unserved())
+        Err(slots::no_node_error())
     }
 
-    /// The master of a slot; for a command without a key the node that answered last.
-    async fn place_of(&self, slot: Option<u16>) -> RedisResult<Place> {
-        let told = self.told().await?;
+    /// The master of a slot. A command without a key goes to the node that reported the current map.
+    async fn address_of_slot(&self, slot: Option<u16>) -> RedisResult<NodeAddress> {
+        let reported = self.reported().await?;
         match slot {
-            Some(slot) => told.map.master(slot).cloned().ok_or_else(slots::unserved),
-            None => Ok(told.by.clone()),
+            Some(slot) => reported
+                .map
+                .master(slot)
+                .cloned()
+                .ok_or_else(slots::no_node_error),
+            None => Ok(reported.reporter.clone()),
         }
     }
 
-    /// Every master; waits for the first map.
+    /// Every master. Waits for the first map.
     pub(super) async fn masters(&self) -> RedisResult<Vec<Server>> {
-        let told = self.told().await?;
-        told.map
+        let reported = self.reported().await?;
+        reported
+            .map
             .masters()
             .iter()
-            .map(|place| self.server(place))
+            .map(|address| self.server(address))
             .collect()
     }
 
-    async fn told(&self) -> RedisResult<Arc<Told>> {
+    async fn reported(&self) -> RedisResult<Arc<ReportedMap>> {
         let mut map = self.map.clone();
-        let Ok(told) = map.wait_for(Option::is_some).await.map(|told| told.clone()) else {
-            // The follower ends with the runtime, and this with it.
+        let Ok(reported) = map
+            .wait_for(Option::is_some)
+            .await
+            .map(|reported| reported.clone())
+        else {
+            // The task ends with the runtime, and so does this call.
             return std::future::pending().await;
         };
-        told.ok_or_else(slots::unserved)
+        reported.ok_or_else(slots::no_node_error)
     }
 
-    fn server(&self, place: &Place) -> RedisResult<Server> {
+    fn server(&self, address: &NodeAddress) -> RedisResult<Server> {
         let mut servers = self.servers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(server) = servers.get(place) {
+        if let Some(server) = servers.get(address) {
             return Ok(server.clone());
         }
-        let server = Server::new(client_at(&self.named[0], place)?)?;
-        servers.insert(place.clone(), server.clone());
+        let server = Server::new(client_at(&self.named[0], address)?)?;
+        servers.insert(address.clone(), server.clone());
         Ok(server)
     }
 }
 
-impl fmt::Debug for Nodes {
+impl fmt::Debug for ClusterClient {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_list()
             .entries(self.named.iter().map(address))
@@ -171,8 +184,8 @@ impl fmt::Debug for Nodes {
     }
 }
 
-/// Where a node says that one of the commands belongs.
-fn elsewhere(answers: &RedisResult<Vec<Value>>, host: &str) -> Option<Redirect> {
+/// The redirect in an answer, if one command belongs to another node.
+fn redirect_of(answers: &RedisResult<Vec<Value>>, host: &str) -> Option<Redirect> {
     match answers {
         Ok(answers) => answers.iter().find_map(|answer| match answer {
             Value::ServerError(error) => Redirect::read(&RedisError::from(error.clone()), host),
@@ -182,7 +195,7 @@ fn elsewhere(answers: &RedisResult<Vec<Value>>, host: &str) -> Option<Redirect> 
     }
 }
 
-/// Sends commands to a node that their slot is still on its way to.
+/// Sends commands to a node that is importing their slot.
 async fn ask(node: &mut ConnectionManager, pipeline: &Pipeline) -> RedisResult<Vec<Value>> {
     let mut asking = redis::pipe();
     for command in pipeline.cmd_iter() {

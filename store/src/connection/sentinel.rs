@@ -1,4 +1,4 @@
-//! A master that Sentinels name, followed to wherever it moves.
+//! Follows a master that Sentinels name.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,66 +14,71 @@ use tracing::{info, warn};
 use super::server::address;
 use super::{COMMAND_TIMEOUT, Server};
 
-/// How often the Sentinels are asked while all is well.
-const EVERY: Duration = Duration::from_secs(1);
+/// How often the Sentinels are asked in normal operation.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
 /// How often they are asked while commands fail.
-const AT_MOST_EVERY: Duration = Duration::from_millis(100);
+const MIN_INTERVAL: Duration = Duration::from_millis(100);
 
 /// The master of one name. Cheap to clone.
 #[derive(Clone, Debug)]
-pub(super) struct Followed {
+pub(super) struct SentinelMaster {
     master: watch::Receiver<Option<Client>>,
-    /// What was last connected to.
+    /// The server of the last connection.
     server: Arc<Mutex<Option<Server>>>,
-    doubt: Arc<Notify>,
+    refresh_now: Arc<Notify>,
     switches: Arc<AtomicU64>,
-    _follower: Arc<Follower>,
+    _task: Arc<BackgroundTask>,
 }
 
 #[derive(Debug)]
-struct Follower(JoinHandle<()>);
+struct BackgroundTask(JoinHandle<()>);
 
-impl Drop for Follower {
+impl Drop for BackgroundTask {
     fn drop(&mut self) {
         self.0.abort();
     }
 }
 
-impl Followed {
+impl SentinelMaster {
     pub(super) fn start(sentinels: SentinelClient) -> Self {
         let (found, master) = watch::channel(None);
-        let doubt = Arc::new(Notify::new());
+        let refresh_now = Arc::new(Notify::new());
         let switches: Arc<AtomicU64> = Arc::default();
-        let switched = {
+        let on_switch = {
             let switches = switches.clone();
             move || {
                 switches.fetch_add(1, Ordering::AcqRel);
             }
         };
-        let follower = tokio::spawn(follow(sentinels, found, doubt.clone(), switched));
+        let task = tokio::spawn(watch_master(
+            sentinels,
+            found,
+            refresh_now.clone(),
+            on_switch,
+        ));
         Self {
             master,
             server: Arc::default(),
-            doubt,
+            refresh_now,
             switches,
-            _follower: Arc::new(Follower(follower)),
+            _task: Arc::new(BackgroundTask(task)),
         }
     }
 
-    /// The same master, over another connection.
-    pub(super) fn apart(&self) -> Self {
+    /// The same master over a separate connection.
+    pub(super) fn with_own_connections(&self) -> Self {
         Self {
             server: Arc::default(),
             ..self.clone()
         }
     }
 
-    /// The master as it is known now; waits for the first one.
+    /// The current master. Waits for the first one.
     pub(super) async fn master(&self) -> Client {
         self.find(|_| true).await
     }
 
-    /// The master, connected.
+    /// The current master, connected.
     pub(super) async fn server(&self) -> RedisResult<Server> {
         let master = self.master().await;
         let mut connected = self.server.lock().unwrap_or_else(PoisonError::into_inner);
@@ -83,29 +88,29 @@ impl Followed {
         }
     }
 
-    /// A command failed in a way that another master would explain: asks at once.
-    pub(super) fn doubt(&self) {
-        self.doubt.notify_one();
+    /// Requests a new lookup at once, after an error that another master would explain.
+    pub(super) fn refresh_soon(&self) {
+        self.refresh_now.notify_one();
     }
 
-    /// How often another master was named than before.
+    /// How often another master was named.
     pub(super) fn switches(&self) -> u64 {
         self.switches.load(Ordering::Acquire)
     }
 
     /// Returns once the master is another one.
-    pub(super) async fn moved_from(&self, former: &Client) {
-        self.find(|master| !is_same(master, former)).await;
+    pub(super) async fn wait_until_moved(&self, previous: &Client) {
+        self.find(|master| !is_same(master, previous)).await;
     }
 
-    async fn find(&self, is_it: impl Fn(&Client) -> bool) -> Client {
+    async fn find(&self, matches: impl Fn(&Client) -> bool) -> Client {
         let mut master = self.master.clone();
         let found = master
-            .wait_for(|known| known.as_ref().is_some_and(&is_it))
+            .wait_for(|known| known.as_ref().is_some_and(&matches))
             .await;
         match found.map(|found| found.clone()) {
             Ok(Some(master)) => master,
-            // The follower ends with the runtime, and this with it.
+            // The task ends with the runtime, and so does this call.
             Ok(None) | Err(_) => std::future::pending().await,
         }
     }
@@ -115,12 +120,12 @@ fn is_same(one: &Client, other: &Client) -> bool {
     one.get_connection_info().addr() == other.get_connection_info().addr()
 }
 
-/// Asks for the master again and again, at once when it is doubted.
-async fn follow(
+/// Asks for the master at intervals, and at once on request.
+async fn watch_master(
     mut sentinels: SentinelClient,
     master: watch::Sender<Option<Client>>,
-    doubt: Arc<Notify>,
-    switched: impl Fn(),
+    refresh_now: Arc<Notify>,
+    on_switch: impl Fn(),
 ) {
     let mut is_lost = false;
     loop {
@@ -129,23 +134,23 @@ async fn follow(
                 if std::mem::take(&mut is_lost) {
                     info!("the Sentinels name a master again");
                 }
-                switch(&master, found, &switched);
+                publish(&master, found, &on_switch);
             }
             Err(error) => {
                 if !std::mem::replace(&mut is_lost, true) {
-                    warn!(%error, "the Sentinels name no master that is one");
+                    warn!(%error, "the Sentinels name no server that is a master");
                 }
             }
         }
-        sleep(AT_MOST_EVERY).await;
-        // While there is none it is looked for as often as while it is doubted.
+        sleep(MIN_INTERVAL).await;
+        // Without a master, do not wait for the longer interval.
         if !is_lost {
-            let _ = timeout(EVERY, doubt.notified()).await;
+            let _ = timeout(POLL_INTERVAL, refresh_now.notified()).await;
         }
     }
 }
 
-/// The library takes nobody's word for it: it asks the master for its role.
+/// The library verifies the Sentinels' answer: it asks the server for its role.
 async fn find(sentinels: &mut SentinelClient) -> RedisResult<Client> {
     match timeout(COMMAND_TIMEOUT, sentinels.async_get_client()).await {
         Ok(found) => found,
@@ -153,12 +158,12 @@ async fn find(sentinels: &mut SentinelClient) -> RedisResult<Client> {
     }
 }
 
-fn switch(master: &watch::Sender<Option<Client>>, found: Client, switched: &impl Fn()) {
+fn publish(master: &watch::Sender<Option<Client>>, found: Client, on_switch: &impl Fn()) {
     let is_known = |known: &Client| is_same(known, &found);
     if !master.borrow().as_ref().is_some_and(is_known) {
-        info!(master = address(&found), "the store's master");
-        // First: no command reaches it before it counts.
-        switched();
+        info!(master = address(&found), "the store has a new master");
+        // Count first, so that no command reaches the new master before the count changes.
+        on_switch();
         master.send_replace(Some(found));
     }
 }

@@ -1,4 +1,4 @@
-//! One server.
+//! A reconnecting connection to one server.
 
 use std::fmt;
 use std::future::Future;
@@ -11,16 +11,16 @@ use redis::{Client, ErrorKind, RedisError, RedisResult, ServerErrorKind};
 use super::{COMMAND_TIMEOUT, Connection};
 use crate::clock::Moment;
 
-/// An answer that takes longer costs the connection. Before a command's own time is over, so that
-/// who waits for it learns which connection it was.
-const SILENCE: Duration = COMMAND_TIMEOUT.saturating_sub(Duration::from_millis(100));
+/// A response that takes longer costs the connection. It is below the timeout of a command, so that the
+/// command can still report which connection was unresponsive.
+const RESPONSE_TIMEOUT: Duration = COMMAND_TIMEOUT.saturating_sub(Duration::from_millis(100));
 
-/// A connection that connects when first used, and again whenever it breaks. Cheap to clone.
+/// A connection that is opened at first use and again after an error. Cheap to clone.
 ///
-/// It reconnects in tens of milliseconds: with the library's own defaults a command on a dead
-/// server took 9 s to fail. It logs in again where the library would remember a failed login for
-/// ever, so that a password that was put right needs no restart. And it leaves a connection that
-/// gives no answers, which the library would keep: behind a proxy the kernel sees no loss.
+/// It differs from the library's defaults in three ways. It reconnects within tens of milliseconds; by
+/// default a command to a dead server failed after 9 s. It logs in again after a failed login, which the
+/// library would cache forever; a corrected password needs no restart. It abandons an unresponsive
+/// connection, which the library would keep; behind a proxy the kernel detects no loss.
 #[derive(Clone)]
 pub(super) struct Server {
     client: Client,
@@ -51,7 +51,7 @@ impl Server {
     {
         let answer = command(Connection::Server(self.current())).await;
         if let Err(error) = &answer {
-            self.learn_from(error);
+            self.handle_error(error);
         }
         answer
     }
@@ -61,16 +61,16 @@ impl Server {
         current.manager.clone()
     }
 
-    pub(super) fn learn_from(&self, error: &RedisError) {
-        let may_be_of_the_login = match error.kind() {
+    pub(super) fn handle_error(&self, error: &RedisError) {
+        let may_be_login_error = match error.kind() {
             ErrorKind::AuthenticationFailed
             | ErrorKind::Server(ServerErrorKind::ResponseError | ServerErrorKind::NoPerm) => true,
             _ => matches!(error.code(), Some("NOAUTH" | "WRONGPASS")),
         };
         let mut current = self.current.write().unwrap_or_else(PoisonError::into_inner);
-        // One that is younger is not the one that was silent.
-        let is_silent = error.is_timeout() && current.since.elapsed() >= SILENCE;
-        if (may_be_of_the_login || is_silent)
+        // A younger connection is not the one that timed out.
+        let is_unresponsive = error.is_timeout() && current.since.elapsed() >= RESPONSE_TIMEOUT;
+        if (may_be_login_error || is_unresponsive)
             && let Ok(fresh) = Current::new(&self.client)
         {
             *current = fresh;
@@ -95,7 +95,7 @@ impl fmt::Debug for Server {
     }
 }
 
-/// Host and port: never the password.
+/// Host and port, never the password.
 pub(super) fn address(client: &Client) -> String {
     client.get_connection_info().addr().to_string()
 }
@@ -106,6 +106,6 @@ fn manager(client: &Client) -> RedisResult<ConnectionManager> {
         .set_min_delay(Duration::from_millis(10))
         .set_max_delay(Duration::from_millis(100))
         .set_connection_timeout(Some(Duration::from_secs(1)))
-        .set_response_timeout(Some(SILENCE));
+        .set_response_timeout(Some(RESPONSE_TIMEOUT));
     client.get_connection_manager_lazy(config)
 }

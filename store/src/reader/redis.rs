@@ -1,4 +1,4 @@
-//! Reading from Redis: one connection for commands, one for announcements.
+//! Reads from Redis: one connection for commands and one for announcements.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -16,40 +16,40 @@ use tokio::time::error::Elapsed;
 use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{info, warn};
 
-use super::{ReadError, Reads};
+use super::{ReadBackend, ReadError};
 use crate::caller::KeyHash;
-use crate::change::Change;
 use crate::clock::{Moment, StoreClock, Timestamp};
-use crate::connection::{COMMAND_TIMEOUT, CommandError, Connection, Link};
+use crate::connection::{COMMAND_TIMEOUT, CommandError, Connection, RedisClient};
 use crate::id::InstallationId;
+use crate::invalidation::Invalidation;
 use crate::keys;
 use crate::record::Fields;
 
-/// How often the channel is proven alive, and the store asked for its time. A store that hangs is
-/// noticed within this and the command timeout.
+/// How often the channel is checked and the clock is synchronized. A store that hangs is detected within this
+/// and the command timeout.
 const HEARTBEAT: Duration = Duration::from_secs(1);
 const RECONNECT_PAUSE: Duration = Duration::from_millis(100);
-/// More announcements than any reader falls behind by without being stuck.
+/// A reader that falls behind by more announcements is stuck.
 const BACKLOG: usize = 16 * 1024;
 
-pub(super) struct RedisReads {
-    commands: Link,
-    changes: broadcast::Sender<Change>,
+pub(super) struct RedisReadBackend {
+    client: RedisClient,
+    invalidations: broadcast::Sender<Invalidation>,
     clock: Arc<StoreClock>,
     tasks: [JoinHandle<()>; 2],
 }
 
-impl RedisReads {
-    pub(super) fn start(commands: Link) -> Self {
-        let (changes, _) = broadcast::channel(BACKLOG);
+impl RedisReadBackend {
+    pub(super) fn start(client: RedisClient) -> Self {
+        let (invalidations, _) = broadcast::channel(BACKLOG);
         let clock = Arc::new(StoreClock::new());
         let tasks = [
-            tokio::spawn(listen(commands.clone(), changes.clone())),
-            tokio::spawn(follow_clock(commands.clone(), clock.clone())),
+            tokio::spawn(listen(client.clone(), invalidations.clone())),
+            tokio::spawn(synchronize_clock_forever(client.clone(), clock.clone())),
         ];
         Self {
-            commands,
-            changes,
+            client,
+            invalidations,
             clock,
             tasks,
         }
@@ -59,7 +59,7 @@ impl RedisReads {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let answer = self.commands.run(command).await;
+        let answer = self.client.run(command).await;
         answer.map_err(|error| ReadError::Unavailable(Box::new(error)))
     }
 
@@ -71,19 +71,19 @@ impl RedisReads {
     }
 }
 
-impl Drop for RedisReads {
+impl Drop for RedisReadBackend {
     fn drop(&mut self) {
         self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-impl Reads for RedisReads {
+impl ReadBackend for RedisReadBackend {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
         Box::pin(async move {
-            // What is read is judged by this clock.
-            if !self.clock.is_told() {
-                let asked = ask_time(&self.commands, &self.clock).await;
-                asked.map_err(|error| ReadError::Unavailable(Box::new(error)))?;
+            // The caller compares the expiry with this clock.
+            if !self.clock.is_synchronized() {
+                let sent_at = synchronize_clock(&self.client, &self.clock).await;
+                sent_at.map_err(|error| ReadError::Unavailable(Box::new(error)))?;
             }
             self.hash(keys::access(id)).await
         })
@@ -106,8 +106,8 @@ impl Reads for RedisReads {
         Box::pin(self.run(|mut redis| async move { redis.ping().await }))
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        self.changes.subscribe()
+    fn invalidations(&self) -> broadcast::Receiver<Invalidation> {
+        self.invalidations.subscribe()
     }
 
     fn now(&self) -> Timestamp {
@@ -115,26 +115,26 @@ impl Reads for RedisReads {
     }
 }
 
-/// Passes announcements on for ever; says when they cannot be trusted, and when they can again.
-async fn listen(link: Link, changes: broadcast::Sender<Change>) {
-    let mut is_cut_off = false;
+/// Forwards announcements forever. Announces when the channel is lost and when it works again.
+async fn listen(client: RedisClient, invalidations: broadcast::Sender<Invalidation>) {
+    let mut is_disconnected = false;
     loop {
-        let server = link.server().await;
+        let server = client.server().await;
         let error = match subscribe(&server).await {
             Ok((sink, stream)) => {
-                if std::mem::take(&mut is_cut_off) {
-                    info!("announcements from the store arrive again");
+                if std::mem::take(&mut is_disconnected) {
+                    info!("receiving cache invalidations from the store again");
                 }
                 tokio::select! {
-                    error = relay(sink, stream, &changes) => error,
-                    () = link.moved_from(&server) => io::Error::other("the master moved").into(),
+                    error = relay(sink, stream, &invalidations) => error,
+                    () = client.wait_until_moved(&server) => io::Error::other("the master moved").into(),
                 }
             }
             Err(error) => error,
         };
-        announce(&changes, Change::Lost);
-        if !std::mem::replace(&mut is_cut_off, true) {
-            warn!(%error, "announcements from the store are cut off, trying again");
+        announce(&invalidations, Invalidation::ChannelLost);
+        if !std::mem::replace(&mut is_disconnected, true) {
+            warn!(%error, "lost the channel of cache invalidations, reconnecting");
         }
         tokio::time::sleep(RECONNECT_PAUSE).await;
     }
@@ -143,20 +143,20 @@ async fn listen(link: Link, changes: broadcast::Sender<Change>) {
 async fn subscribe(server: &Client) -> RedisResult<(PubSubSink, PubSubStream)> {
     let connected = async {
         let mut channel = server.get_async_pubsub().await?;
-        channel.subscribe(keys::CHANGES).await?;
+        channel.subscribe(keys::INVALIDATIONS).await?;
         Ok(channel.split())
     };
     flatten(timeout(COMMAND_TIMEOUT, connected).await)
 }
 
-/// Passes messages on until the channel breaks or goes silent, and returns why it did.
+/// Forwards messages until the channel breaks or stops answering, and returns the reason.
 ///
-/// [`Change::Restored`] is repeated with every heartbeat: a receiver that came late, or lagged,
-/// learns of it too.
+/// [`Invalidation::ChannelRestored`] is repeated with every heartbeat, for receivers that subscribed late or
+/// lagged.
 async fn relay(
     mut sink: PubSubSink,
     mut messages: PubSubStream,
-    changes: &broadcast::Sender<Change>,
+    invalidations: &broadcast::Sender<Invalidation>,
 ) -> RedisError {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
@@ -164,14 +164,14 @@ async fn relay(
         tokio::select! {
             message = messages.next() => match message {
                 Some(message) => match message.get_payload::<String>() {
-                    Ok(text) => announce(changes, Change::from_message(&text)),
+                    Ok(text) => announce(invalidations, Invalidation::from_message(&text)),
                     Err(error) => return error,
                 },
                 None => return RedisError::from(io::Error::from(io::ErrorKind::ConnectionReset)),
             },
             _ = heartbeat.tick() => {
                 match flatten(timeout(COMMAND_TIMEOUT, sink.ping::<Value>()).await) {
-                    Ok(_) => announce(changes, Change::Restored),
+                    Ok(_) => announce(invalidations, Invalidation::ChannelRestored),
                     Err(error) => return error,
                 }
             }
@@ -179,32 +179,32 @@ async fn relay(
     }
 }
 
-fn announce(changes: &broadcast::Sender<Change>, change: Change) {
-    // Nobody may be listening yet, and that is fine.
-    let _ = changes.send(change);
+fn announce(invalidations: &broadcast::Sender<Invalidation>, invalidation: Invalidation) {
+    // An error means that there is no receiver yet, which is fine.
+    let _ = invalidations.send(invalidation);
 }
 
 fn flatten<T>(outcome: Result<RedisResult<T>, Elapsed>) -> RedisResult<T> {
     outcome.unwrap_or_else(|_| Err(io::Error::from(io::ErrorKind::TimedOut).into()))
 }
 
-/// Keeps our copy of the store's clock true.
-async fn follow_clock(commands: Link, clock: Arc<StoreClock>) {
+/// Keeps the copy of the store's clock synchronized.
+async fn synchronize_clock_forever(client: RedisClient, clock: Arc<StoreClock>) {
     let mut heartbeat = tokio::time::interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         heartbeat.tick().await;
-        // It runs on by itself while the store is away.
-        let _ = ask_time(&commands, &clock).await;
+        // On an error the copy keeps running by itself.
+        let _ = synchronize_clock(&client, &clock).await;
     }
 }
 
-async fn ask_time(commands: &Link, clock: &StoreClock) -> Result<(), CommandError> {
-    let asked = Moment::now();
+async fn synchronize_clock(client: &RedisClient, clock: &StoreClock) -> Result<(), CommandError> {
+    let sent_at = Moment::now();
     let time =
         |mut redis: Connection| async move { redis::cmd("TIME").query_async(&mut redis).await };
-    let (seconds, micros): (i64, i64) = commands.run(time).await?;
-    let told = Timestamp::from_millis(seconds * 1000 + micros / 1000);
-    clock.set(told, asked);
+    let (seconds, micros): (i64, i64) = client.run(time).await?;
+    let server_time = Timestamp::from_millis(seconds * 1000 + micros / 1000);
+    clock.set(server_time, sent_at);
     Ok(())
 }

@@ -1,6 +1,6 @@
-//! What a store must be able to do. Two can: Redis, and a file of this process.
+//! The operations that a store must provide. Redis and an embedded database implement them.
 //!
-//! A backend moves fields and scores. It decides nothing.
+//! A backend moves fields and scores. It makes no decisions.
 
 pub mod embedded;
 pub mod redis;
@@ -12,85 +12,94 @@ use store::record::Fields;
 use store::{InstallationId, KeyHash, Timestamp, keys};
 
 use crate::check::{Facts, ProbeError};
-use crate::durable::Durable;
+use crate::error::WriteError;
+use crate::group_commit_db::GroupCommitDb;
 use crate::identity::{Servers, StoreMark};
-use crate::writer::WriteError;
 
-pub type Answer<'a, T> = BoxFuture<'a, Result<T, WriteError>>;
+/// The result of an operation, boxed so that the trait can be used as an object.
+pub type BackendFuture<'a, T> = BoxFuture<'a, Result<T, WriteError>>;
 
-/// Both halves of a record, read at one moment.
+/// Both halves of a record, read atomically.
 #[derive(Debug)]
 pub struct Loaded {
+    /// The half that gateways read; empty if there is no record.
     pub access: Fields,
+    /// The half that only brokers read; empty if there is no record.
     pub refresh: Fields,
     /// The store's time of the reading.
     pub now: Timestamp,
 }
 
 impl Loaded {
-    /// What a swap expects to find: the name of the last write, nothing where there is no record.
+    /// The revision that a swap must expect; empty if there is no record.
     #[must_use]
     pub fn revision(&self) -> Vec<u8> {
         revision_of(&self.refresh)
     }
 }
 
-/// The field that names the last write. Random, not a number: after a failover that lost writes a
-/// number would come again and mean something else.
+/// The field that holds the revision: a random name of the last write. A counter would repeat its values
+/// after a failover that lost writes.
 pub const REVISION: &str = "rev";
 
-/// One write: fields to set and remove, if the record is still at the expected revision.
+/// One write: fields to set and remove, on condition that the record still has the expected revision.
 #[derive(Debug)]
 pub struct Swap {
+    /// The installation that is written.
     pub id: InstallationId,
-    /// Empty: there must be no record yet.
+    /// The revision that the record must have; empty: there must be no record.
     pub expected: Vec<u8>,
+    /// Fields to set in the half that gateways read.
     pub access: Fields,
-    /// Includes the new revision.
+    /// Fields to set in the half that only brokers read. Includes the new revision.
     pub refresh: Fields,
+    /// Fields to remove from the half that only brokers read.
     pub removed: Vec<String>,
-    /// `None`: it leaves the schedule.
+    /// When the installation is due; `None`: it leaves its schedule.
     pub wake_at: Option<Timestamp>,
+    /// The schedule that it belongs to.
     pub schedule: Schedule,
-    /// `None`: never, or it does not matter any more.
+    /// When the access token expires; `None`: never, or the expiry is of no interest.
     pub expires_at: Option<Timestamp>,
-    /// What readers are told.
+    /// The message to publish to readers: see [`store::Invalidation::to_message`].
     pub announce: Option<String>,
 }
 
-/// Which schedule an installation is on. Those in doubt have one of their own: they are looked
-/// after first, and go on while no new token is spent.
+/// The schedule of an installation. Installations with an open intent have their own schedule. Brokers
+/// process it first, and also during an outage, when they spend no new tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
-    /// Its token is to be refreshed.
+    /// Its token is due for a refresh.
     Due,
-    /// An attempt is under way, or its outcome is unknown.
-    InDoubt,
+    /// An attempt is in progress, or its outcome is unknown.
+    OpenIntent,
 }
 
 impl Schedule {
-    pub const ALL: [Self; 2] = [Self::InDoubt, Self::Due];
+    /// Both schedules, in the order in which brokers process them.
+    pub const ALL: [Self; 2] = [Self::OpenIntent, Self::Due];
 
+    /// The key of the schedule's sorted set.
     #[must_use]
     pub fn key(self, partition: u8) -> String {
         match self {
             Self::Due => keys::due(partition),
-            Self::InDoubt => keys::doubt(partition),
+            Self::OpenIntent => keys::open_intents(partition),
         }
     }
 
-    /// The one that an installation is not on.
+    /// The other schedule.
     #[must_use]
     pub const fn other(self) -> Self {
         match self {
-            Self::Due => Self::InDoubt,
-            Self::InDoubt => Self::Due,
+            Self::Due => Self::OpenIntent,
+            Self::OpenIntent => Self::Due,
         }
     }
 }
 
 impl Swap {
-    /// The name of this write.
+    /// The revision of this write.
     #[must_use]
     pub fn revision(&self) -> Vec<u8> {
         revision_of(&self.refresh)
@@ -104,35 +113,37 @@ fn revision_of(refresh: &Fields) -> Vec<u8> {
         .unwrap_or_default()
 }
 
-/// Whether a write is where a failover does not lose it.
+/// Whether a write survives a failover.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Confirmation {
+    /// Enough replicas have the write.
     Confirmed,
-    /// It is not on enough replicas, or nobody can tell.
+    /// Too few replicas have the write, or none could be asked.
     Unconfirmed,
-    /// The record has another revision: somebody wrote on top of it, or a new master never had it.
+    /// The record has another revision. Another process wrote after it, or a new master never had the write.
     Overwritten,
 }
 
-/// What a part of the store held under a name; `None` where it does not answer.
-pub type Held = Option<Option<i64>>;
+/// The number that a part of the store held before the canary was written. The outer `None`: the part did not
+/// answer. The inner `None`: it held none.
+pub type CanaryReading = Option<Option<i64>>;
 
-/// How far into each partition a look goes.
-pub const DEPTH: usize = 4;
+/// How many entries of each partition a poll reads.
+pub const POLL_DEPTH: usize = 4;
 
-/// What lies ahead, as far as a look goes.
+/// The due installations, and when the next one is due, as far as one poll reads.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
-pub struct Upcoming {
-    /// What is due by now, the soonest first: for each installation its partition, and since when.
+pub struct DuePoll {
+    /// What is due by now, the earliest first: the partition of each installation, and since when it is due.
     pub due: Vec<(u8, Timestamp)>,
-    /// When the next thing after those is due; `None`: nothing is scheduled.
+    /// The time until the next entry after those is due; `None`: nothing more is scheduled.
     pub next_in: Option<Duration>,
-    /// How many partitions did not answer; more may be due there.
+    /// How many partitions did not answer. More may be due there.
     pub missing: usize,
 }
 
-impl Upcoming {
-    /// Of the first [`DEPTH`] times of every partition.
+impl DuePoll {
+    /// From the first [`POLL_DEPTH`] entries of every partition.
     #[must_use]
     pub fn of(scheduled: impl IntoIterator<Item = (u8, Timestamp)>, now: Timestamp) -> Self {
         let (mut due, later): (Vec<_>, Vec<_>) =
@@ -146,56 +157,62 @@ impl Upcoming {
     }
 }
 
-/// The whole stock at a glance.
+/// Counts over all installations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Stock {
+pub struct StoreStats {
+    /// All installations.
     pub installations: u64,
-    /// Those whose tokens are being refreshed.
+    /// Installations whose tokens are refreshed: those with an expiry.
     pub refreshing: u64,
-    /// Until the first of their access tokens expires; zero where one has.
+    /// The time until the first of their access tokens expires; zero if one has expired.
     pub nearest_expiry: Option<Duration>,
 }
 
+/// A store. Implementations must make each operation atomic.
 pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
-    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded>;
-    /// Whether it was swapped; false where somebody else wrote first.
-    fn swap(&self, swap: Swap) -> Answer<'_, bool>;
+    /// Reads both halves of a record.
+    fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded>;
+    /// Whether the write was applied; false if another process wrote first.
+    fn swap(&self, swap: Swap) -> BackendFuture<'_, bool>;
 
-    /// What the store says of itself; `None` where nobody has marked it.
-    fn mark(&self) -> Answer<'_, Option<StoreMark>>;
-    /// Marks the store, unless it is marked; what it says of itself then.
-    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark>;
-    /// The servers that hold the data, as far as they answer; `None` where they may not be asked.
-    fn servers(&self) -> Answer<'_, Option<Servers>>;
-    /// Writes a number under `name` for some minutes, in every part of the store that can lose writes
-    /// by itself. Each part tells the number that it held before, if it answers.
-    fn tide<'a>(&'a self, name: &'a str, number: i64) -> Answer<'a, Vec<Held>>;
-    /// A number that grows before anything is read that another server has, or the same one after a
-    /// restart. Asks nobody.
-    fn encounters(&self) -> u64;
-    /// The file of this process that holds the store; `None` where a server does.
-    fn file(&self) -> Option<&Durable> {
+    /// The store's own id and format; `None` if it has none yet.
+    fn mark(&self) -> BackendFuture<'_, Option<StoreMark>>;
+    /// Gives the store this id, unless it has one. Returns the id that it has then.
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark>;
+    /// The servers that hold the data, as far as they answer; `None` if this user may not ask.
+    fn servers(&self) -> BackendFuture<'_, Option<Servers>>;
+    /// Writes a number under `name`, with a TTL of minutes, in every part of the store that can lose writes
+    /// independently. Returns the previous number of each part. A broker detects lost writes with it.
+    fn write_canary<'a>(
+        &'a self,
+        name: &'a str,
+        number: i64,
+    ) -> BackendFuture<'a, Vec<CanaryReading>>;
+    /// A counter that grows before anything is read from another server, or from the same one after a
+    /// restart. Sends no request.
+    fn server_change_count(&self) -> u64;
+    /// The database file of this process; `None` if the store is a server.
+    fn file(&self) -> Option<&GroupCommitDb> {
         None
     }
 
-    /// What the servers that take writes tell about themselves; those that do not answer are left
-    /// out.
-    fn facts(&self) -> Answer<'_, Vec<Facts>>;
+    /// What the servers that accept writes report about themselves. Servers that do not answer are left out.
+    fn facts(&self) -> BackendFuture<'_, Vec<Facts>>;
     /// Writes a value into a partition, reads it back and deletes it.
     fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>>;
 
-    /// Whether another server may take this one's place, without its last writes.
+    /// Whether another server may become the master without having the last writes.
     fn can_fail_over(&self) -> bool;
 
-    /// Asks whether a write, named by its revision, is on as many replicas as it is to be.
+    /// Whether the write of this revision is on the required number of replicas.
     fn confirm<'a>(
         &'a self,
         id: &'a InstallationId,
         revision: &'a [u8],
-    ) -> Answer<'a, Confirmation>;
+    ) -> BackendFuture<'a, Confirmation>;
 
-    /// Takes up to `limit` ids that were due at `by`, and puts them off by `claim` from now in the
-    /// same step.
+    /// Takes up to `limit` ids that were due at `by`, and reschedules them to `claim` from now in the same
+    /// step.
     fn claim(
         &self,
         schedule: Schedule,
@@ -203,39 +220,58 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
         limit: usize,
         by: Timestamp,
         claim: Duration,
-    ) -> Answer<'_, Vec<InstallationId>>;
-    /// Looks at a scheduled id at `at`, unless it is scheduled sooner or not at all.
-    fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()>;
-    /// Takes an id without a record off the schedule.
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()>;
-    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming>;
-    fn stock(&self) -> Answer<'_, Stock>;
-    /// Bytes of memory that the store's data take; `None` where they are not in memory.
-    fn memory(&self) -> Answer<'_, Option<u64>>;
-    /// All ids of a partition, in order.
-    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>>;
+    ) -> BackendFuture<'_, Vec<InstallationId>>;
+    /// Reschedules an id to `at`, unless it is due earlier or not scheduled.
+    fn reschedule_earlier<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        at: Timestamp,
+    ) -> BackendFuture<'a, ()>;
+    /// Removes an id without a record from both schedules.
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()>;
+    /// Reads the first entries of every partition of a schedule.
+    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll>;
+    /// Counts all installations.
+    fn stats(&self) -> BackendFuture<'_, StoreStats>;
+    /// The memory that the store's data take, in bytes; `None` if they are not in memory.
+    fn memory(&self) -> BackendFuture<'_, Option<u64>>;
+    /// All ids of a partition, in ascending order.
+    fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>>;
 
-    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>>;
-    /// The id of a location or company: `id`, unless it has one already.
-    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String>;
+    /// The installation id of a location or company.
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>>;
+    /// The installation id of a location or company. Stores `id` if there is none.
+    fn get_or_insert_location<'a>(
+        &'a self,
+        name: &'a str,
+        id: &'a InstallationId,
+    ) -> BackendFuture<'a, String>;
 
-    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()>;
-    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>>;
+    /// Stores the record of a caller's key, and announces it to readers.
+    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()>;
+    /// The records of all callers' keys.
+    fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>>;
 
-    /// Keeps a short-lived value; false where there is one already.
-    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool>;
-    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>>;
-    /// Puts `next` in the place of `expected`, for `ttl`; `None` is no value. False: there is
-    /// another one, and nothing was changed.
-    fn replace<'a>(
+    /// Stores a value with a TTL; false if the key has a value already.
+    fn put_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a str,
+        ttl: Duration,
+    ) -> BackendFuture<'a, bool>;
+    /// The value of a key that [`Backend::put_if_absent`] or [`Backend::compare_and_set`] stored.
+    fn get<'a>(&'a self, key: &'a str) -> BackendFuture<'a, Option<String>>;
+    /// Replaces `expected` by `next` with a TTL; `None` stands for no value. False if the key has another
+    /// value; nothing is changed then.
+    fn compare_and_set<'a>(
         &'a self,
         key: &'a str,
         expected: Option<&'a str>,
         next: Option<&'a str>,
         ttl: Duration,
-    ) -> Answer<'a, bool>;
-    /// Drops a short-lived value; whether there was one.
-    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool>;
+    ) -> BackendFuture<'a, bool>;
+    /// Deletes a value with a TTL. Whether there was one.
+    fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool>;
 }
 
 #[cfg(test)]
@@ -243,7 +279,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_soonest_comes_first_whatever_its_partition() {
+    fn due_entries_of_all_partitions_are_sorted_by_time() {
         let at = Timestamp::from_millis;
         let scheduled = [
             (0, at(30)),
@@ -252,9 +288,9 @@ mod tests {
             (7, at(20)),
             (9, at(70)),
         ];
-        let upcoming = Upcoming::of(scheduled, at(50));
+        let upcoming = DuePoll::of(scheduled, at(50));
         assert_eq!(upcoming.due, [(7, at(10)), (7, at(20)), (0, at(30))]);
         assert_eq!(upcoming.next_in, Some(Duration::from_millis(20)));
-        assert_eq!(Upcoming::of([], at(50)), Upcoming::default());
+        assert_eq!(DuePoll::of([], at(50)), DuePoll::default());
     }
 }

@@ -1,116 +1,52 @@
-//! Whether the store keeps what is written to it: facts that servers tell, and what follows.
+//! Whether the store keeps what is written to it, judged by what its servers report.
 //!
-//! A store that evicts keys or writes nothing to a disk loses tokens without an error. This is
-//! found out beforehand, from what the servers tell about their settings.
+//! A store that evicts keys or writes nothing to a disk loses tokens without an error. The servers' settings
+//! show this in advance.
 
 mod clock;
 mod facts;
+mod finding;
 
-use std::fmt;
-
-pub use clock::Clocks;
+pub use clock::ClockHistory;
 pub use facts::{ClockReading, Config, Facts, Info};
+pub use finding::{Finding, Reason, Severity};
 
-use crate::writer::WriteError;
-
-/// How bad a finding is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Severity {
-    /// Less is safe than could be, or it cannot be known.
-    Degraded,
-    /// Tokens will be lost.
-    Unsafe,
-}
-
-/// What a finding is about.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Reason {
-    Eviction,
-    Persistence,
-    Replicas,
-    Scripts,
-    Writes,
-    Clock,
-}
-
-impl Reason {
-    pub const ALL: [Self; 6] = [
-        Self::Eviction,
-        Self::Persistence,
-        Self::Replicas,
-        Self::Scripts,
-        Self::Writes,
-        Self::Clock,
-    ];
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Eviction => "eviction",
-            Self::Persistence => "persistence",
-            Self::Replicas => "replicas",
-            Self::Scripts => "scripts",
-            Self::Writes => "writes",
-            Self::Clock => "clock",
-        }
-    }
-
-    /// Whether a process must not start over such a store if this is unsafe. The others end
-    /// without a restart of the store.
-    #[must_use]
-    pub const fn forbids_start(self) -> bool {
-        match self {
-            Self::Eviction | Self::Persistence => true,
-            Self::Replicas | Self::Scripts | Self::Writes | Self::Clock => false,
-        }
-    }
-}
-
-/// One thing that is not as it should be.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Finding {
-    pub reason: Reason,
-    pub severity: Severity,
-    /// What is wrong, and what to change.
-    pub text: String,
-}
-
-impl fmt::Display for Finding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
+use crate::error::WriteError;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
-/// Why the store did not prove that it takes writes.
+/// Why the store did not prove that it accepts writes.
 #[derive(Debug, thiserror::Error)]
 pub enum ProbeError {
+    /// The user may not run scripts.
     #[error("the store's user may not run scripts")]
     NoScripts(#[source] BoxError),
+    /// The server refuses writes.
     #[error("the store refuses writes")]
     NoWrites(#[source] BoxError),
+    /// The value was written and could not be read back.
     #[error("the store does not return what was written to it")]
-    Forgot,
+    ValueLost,
+    /// The store is unreachable.
     #[error(transparent)]
-    Away(WriteError),
+    Unavailable(WriteError),
 }
 
 impl ProbeError {
-    /// What follows; `None` where the store is away, which is no property of it.
+    /// The finding that follows; `None` if the store is unreachable, which is no property of the store.
     #[must_use]
     pub fn finding(&self) -> Option<Finding> {
         let (reason, text) = match self {
             Self::NoScripts(error) => (
                 Reason::Scripts,
                 format!(
-                    "the store's user may not run scripts: {error}; give it +eval and +evalsha, as \
+                    "the store's user may not run scripts: {error}; grant it +eval and +evalsha, as \
                      in deploy/users.acl"
                 ),
             ),
             Self::NoWrites(error) => (Reason::Writes, format!("the store refuses writes: {error}")),
-            Self::Forgot => (Reason::Writes, self.to_string()),
-            Self::Away(_) => return None,
+            Self::ValueLost => (Reason::Writes, self.to_string()),
+            Self::Unavailable(_) => return None,
         };
         Some(Finding {
             reason,
@@ -120,13 +56,13 @@ impl ProbeError {
     }
 }
 
-/// What the facts mean. Pure.
+/// The findings that follow from the reports of all servers. A pure function.
 #[must_use]
-pub fn judge(facts: &[Facts]) -> Vec<Finding> {
-    facts.iter().flat_map(judge_server).collect()
+pub fn evaluate(facts: &[Facts]) -> Vec<Finding> {
+    facts.iter().flat_map(evaluate_server).collect()
 }
 
-fn judge_server(facts: &Facts) -> Vec<Finding> {
+fn evaluate_server(facts: &Facts) -> Vec<Finding> {
     let Some(info) = &facts.info else {
         let text = format!(
             "{} does not tell whether it evicts keys and keeps them on a disk: give the store's \
@@ -156,7 +92,7 @@ fn judge_server(facts: &Facts) -> Vec<Finding> {
 fn eviction(info: &Info) -> Option<Finding> {
     let policy = info.policy.as_deref().filter(|it| *it != "noeviction")?;
     let fix = "set `maxmemory-policy noeviction` in redis.conf";
-    // Without a limit nothing is evicted; one may be set at any time.
+    // Without a memory limit nothing is evicted, but a limit may be set at any time.
     let (severity, text) = if info.maxmemory == Some(0) {
         let text = format!("would evict keys (maxmemory-policy {policy}) once maxmemory is set");
         (Severity::Degraded, text)

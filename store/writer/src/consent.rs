@@ -1,5 +1,5 @@
-//! What GHL answered to a customer's code, on its way into the store. A code is good once, so the
-//! answer is in the journal before anything else is done with it.
+//! GHL's response to a code exchange, before the store has it. A code is valid once, so the response is in
+//! the journal before anything else is done with it.
 
 use std::time::Duration;
 
@@ -10,36 +10,38 @@ use store::record::Unreadable;
 use store::seal::{KeyRing, Label, Purpose, Sealed};
 use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType};
 
-use crate::grant::Enrolment;
+use crate::grant::Registration;
 use crate::writer::{StoreWriter, WriteError};
 
 /// A consent that the store may not have yet.
 #[derive(Debug, Clone)]
 pub struct Consent {
-    /// The id that a new location or company gets. It also names the consent in the journal.
+    /// The id of a new location or company. It also names the consent in the journal.
     pub fresh: InstallationId,
-    /// Before the code was exchanged, in the store's time.
+    /// When the code exchange began, in the store's time.
     pub asked_at: Timestamp,
-    pub enrolment: Enrolment,
+    /// The first token pair.
+    pub registration: Registration,
 }
 
 impl Consent {
+    /// A consent with a new random id.
     #[must_use]
-    pub fn new(asked_at: Timestamp, enrolment: Enrolment) -> Self {
+    pub fn new(asked_at: Timestamp, registration: Registration) -> Self {
         Self {
             fresh: InstallationId::random(),
             asked_at,
-            enrolment,
+            registration,
         }
     }
 
-    /// Seals everything but the name.
+    /// Serializes and seals everything except the id.
     ///
     /// # Panics
-    /// Never: what is serialised is text and numbers.
+    /// Never. Text and numbers always serialize.
     #[must_use]
     pub fn seal(&self, refresh_ring: &KeyRing) -> Sealed {
-        let Enrolment {
+        let Registration {
             access_token,
             refresh_token,
             expires_at,
@@ -48,8 +50,8 @@ impl Consent {
             user_type,
             location,
             company,
-        } = &self.enrolment;
-        let bare = Bare {
+        } = &self.registration;
+        let plaintext = PlaintextRef {
             asked_at: self.asked_at,
             access_token: access_token.expose_secret(),
             refresh_token: refresh_token.as_ref().map(ExposeSecret::expose_secret),
@@ -60,12 +62,15 @@ impl Consent {
             location: location.as_ref(),
             company: company.as_ref(),
         };
-        let json = Zeroizing::new(serde_json::to_vec(&bare).expect("text and numbers serialise"));
+        let json =
+            Zeroizing::new(serde_json::to_vec(&plaintext).expect("text and numbers serialize"));
         refresh_ring.seal(label(&self.fresh), &json)
     }
 
+    /// Decrypts a consent that [`Consent::seal`] sealed.
+    ///
     /// # Errors
-    /// When it was sealed with another ring or under another name, or is of a newer version.
+    /// When it was sealed with another ring or under another id, or is of a newer version.
     pub fn open(
         fresh: &InstallationId,
         sealed: &Sealed,
@@ -73,35 +78,35 @@ impl Consent {
     ) -> Result<Self, Unreadable> {
         let json = refresh_ring.open(label(fresh), sealed)?;
         let malformed = Unreadable::Malformed("consent");
-        let opened: Opened = serde_json::from_slice(&json).map_err(|_| malformed.clone())?;
-        let user_type: UserType = opened.user_type.parse().map_err(|_| malformed)?;
+        let plaintext: Plaintext = serde_json::from_slice(&json).map_err(|_| malformed.clone())?;
+        let user_type: UserType = plaintext.user_type.parse().map_err(|_| malformed)?;
         Ok(Self {
             fresh: fresh.clone(),
-            asked_at: opened.asked_at,
-            enrolment: Enrolment {
-                access_token: opened.access_token,
-                refresh_token: opened.refresh_token,
-                expires_at: opened.expires_at,
-                lifetime: Duration::from_millis(opened.lifetime_ms),
-                scopes: opened.scopes,
+            asked_at: plaintext.asked_at,
+            registration: Registration {
+                access_token: plaintext.access_token,
+                refresh_token: plaintext.refresh_token,
+                expires_at: plaintext.expires_at,
+                lifetime: Duration::from_millis(plaintext.lifetime_ms),
+                scopes: plaintext.scopes,
                 user_type,
-                location: opened.location,
-                company: opened.company,
+                location: plaintext.location,
+                company: plaintext.company,
             },
         })
     }
 }
 
 impl StoreWriter {
-    /// Stores a consent that an earlier process or attempt may have stored already: one that is as
-    /// new or newer is left alone.
+    /// Stores a consent that an earlier process or attempt may have stored already. Does nothing if the store
+    /// has a consent of the same time or newer.
     ///
     /// # Errors
-    /// As [`StoreWriter::enrol`].
-    pub async fn enrol_consent(&self, consent: &Consent) -> Result<InstallationId, WriteError> {
-        let Enrolment {
+    /// As [`StoreWriter::register_installation`].
+    pub async fn register_consent(&self, consent: &Consent) -> Result<InstallationId, WriteError> {
+        let Registration {
             location, company, ..
-        } = &consent.enrolment;
+        } = &consent.registration;
         let name = location.as_ref().map(LocationId::as_str);
         if let Some(name) = name.or(company.as_ref().map(CompanyId::as_str))
             && let Some(id) = self.resolve(name).await?
@@ -110,12 +115,12 @@ impl StoreWriter {
                 Ok(Some(known)) if known.installation.consented_at >= consent.asked_at => {
                     return Ok(id);
                 }
-                // A consent replaces a record that cannot be read.
+                // A consent replaces an unreadable record.
                 Ok(_) | Err(WriteError::Unreadable { .. }) => {}
                 Err(error) => return Err(error),
             }
         }
-        self.enrol_as(consent.fresh.clone(), &consent.enrolment)
+        self.register_installation_as(consent.fresh.clone(), &consent.registration)
             .await
     }
 }
@@ -128,9 +133,9 @@ fn label(fresh: &InstallationId) -> Label<'_> {
     }
 }
 
-/// On its way into a seal.
+/// The plaintext before sealing.
 #[derive(Serialize)]
-struct Bare<'a> {
+struct PlaintextRef<'a> {
     asked_at: Timestamp,
     access_token: &'a str,
     refresh_token: Option<&'a str>,
@@ -142,9 +147,9 @@ struct Bare<'a> {
     company: Option<&'a CompanyId>,
 }
 
-/// On its way out of a seal.
+/// The plaintext after decryption.
 #[derive(Deserialize)]
-struct Opened {
+struct Plaintext {
     asked_at: Timestamp,
     access_token: SecretString,
     refresh_token: Option<SecretString>,
@@ -161,11 +166,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_consent_survives_its_seal_and_opens_under_its_own_name_alone() {
+    fn consent_opens_only_under_its_own_id() {
         let ring = KeyRing::generate("r");
         let consent = Consent::new(
             Timestamp::from_millis(5),
-            Enrolment {
+            Registration {
                 access_token: "a".into(),
                 refresh_token: Some("r".into()),
                 expires_at: Some(Timestamp::from_millis(9)),
@@ -177,9 +182,9 @@ mod tests {
             },
         );
         let sealed = consent.seal(&ring);
-        let opened = Consent::open(&consent.fresh, &sealed, &ring).unwrap();
-        assert_eq!(opened.asked_at, consent.asked_at);
-        let (left, right) = (opened.enrolment, consent.enrolment);
+        let plaintext = Consent::open(&consent.fresh, &sealed, &ring).unwrap();
+        assert_eq!(plaintext.asked_at, consent.asked_at);
+        let (left, right) = (plaintext.registration, consent.registration);
         assert_eq!(left.access_token.expose_secret(), "a");
         assert_eq!(left.refresh_token.unwrap().expose_secret(), "r");
         assert_eq!(

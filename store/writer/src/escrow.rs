@@ -1,7 +1,8 @@
-//! A second place for GHL's answers until the store has them: the lock nodes.
+//! Escrow: the lock nodes hold a second copy of GHL's responses until the store has them.
 //!
-//! The journal outlives its broker's process, the escrow its host: whoever takes an installation
-//! over finds the answer there, sealed. One entry an attempt, so that none replaces another.
+//! The journal survives the broker's process, and the escrow survives its host. A broker that takes over an
+//! installation finds the sealed response there. Each attempt has its own entry, so no entry replaces
+//! another.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -15,147 +16,144 @@ use tokio::time::timeout;
 use tracing::error;
 
 use crate::installation::IntentId;
-use crate::journal::Entry;
+pub use crate::lock_nodes::quorum::NoMajority;
+
+use crate::journal::entry::Entry;
 use crate::lock_nodes::LockNodes;
 
-/// Longer than anybody leaves all brokers off, shorter than a refresh token lives.
-const KEPT: Duration = Duration::from_secs(7 * 24 * 3600);
-/// How long a node that is slow is waited for. Its majority answers in a millisecond.
-const PATIENCE: Duration = Duration::from_millis(500);
+/// Longer than any planned downtime of all brokers, shorter than the lifetime of a refresh token.
+const TTL: Duration = Duration::from_secs(7 * 24 * 3600);
+/// How long to wait for slow nodes. A healthy majority answers within a millisecond.
+const NODE_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// Keeps answers. Cheap to clone.
+/// Stores GHL's responses in escrow. Cheap to clone.
 #[derive(Debug, Clone)]
-pub struct Escrow(Place);
+pub struct Escrow(Storage);
 
 #[derive(Debug, Clone)]
-enum Place {
+enum Storage {
     None,
     Nodes(LockNodes),
     #[cfg(feature = "simulation")]
-    Simulated(std::sync::Arc<dyn crate::simulation::Shelf>),
-}
-
-/// Fewer than a majority of the lock nodes answered.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{answered} of {nodes} lock nodes answered, {needed} are needed")]
-pub struct NoMajority {
-    pub answered: usize,
-    pub nodes: usize,
-    pub needed: usize,
+    Simulated(std::sync::Arc<dyn crate::simulation::SimulatedEscrow>),
 }
 
 impl Escrow {
+    /// Escrow on the lock nodes.
     #[must_use]
     pub fn over(nodes: LockNodes) -> Self {
-        Self(Place::Nodes(nodes))
+        Self(Storage::Nodes(nodes))
     }
 
-    /// Where there is no other place than the store: in one process, or without lock nodes.
+    /// No escrow: for a single process, or without lock nodes.
     #[must_use]
     pub fn none() -> Self {
-        Self(Place::None)
+        Self(Storage::None)
     }
 
-    /// On simulated lock nodes.
+    /// Escrow on simulated lock nodes.
     #[cfg(feature = "simulation")]
     #[must_use]
-    pub fn simulated(shelf: std::sync::Arc<dyn crate::simulation::Shelf>) -> Self {
-        Self(Place::Simulated(shelf))
+    pub fn simulated(simulated: std::sync::Arc<dyn crate::simulation::SimulatedEscrow>) -> Self {
+        Self(Storage::Simulated(simulated))
     }
 
-    /// Whether there is such a place.
+    /// Whether responses are stored anywhere.
     #[must_use]
-    pub fn is_kept(&self) -> bool {
+    pub fn is_enabled(&self) -> bool {
         match self.0 {
-            Place::None => false,
-            Place::Nodes(_) => true,
+            Storage::None => false,
+            Storage::Nodes(_) => true,
             #[cfg(feature = "simulation")]
-            Place::Simulated(_) => true,
+            Storage::Simulated(_) => true,
         }
     }
 
-    /// Keeps an answer. Returns once a majority has it; the others get it all the same.
+    /// Stores a response. Returns once a majority has it; the other nodes get it later.
     ///
     /// # Errors
-    /// When no majority took it.
+    /// When no majority stored it.
     pub async fn keep(&self, entry: &Entry) -> Result<(), NoMajority> {
         let nodes = match &self.0 {
-            Place::None => return Ok(()),
-            Place::Nodes(nodes) => nodes,
+            Storage::None => return Ok(()),
+            Storage::Nodes(nodes) => nodes,
             #[cfg(feature = "simulation")]
-            Place::Simulated(shelf) => return shelf.keep(entry).await,
+            Storage::Simulated(simulated) => return simulated.keep(entry).await,
         };
         let key = keys::escrow(&entry.installation);
         let mut keep = redis::pipe();
         keep.hset(&key, entry.intent.as_str(), entry.encode())
             .ignore();
-        let ttl = i64::try_from(KEPT.as_millis()).unwrap_or(i64::MAX);
+        let ttl = i64::try_from(TTL.as_millis()).unwrap_or(i64::MAX);
         keep.pexpire(&key, ttl).ignore();
         let ask = move |mut redis: Connection| {
             let keep = keep.clone();
             async move { keep.query_async::<()>(&mut redis).await }
         };
         let needed = nodes.majority();
-        answers(nodes, ask, needed).await.map(|_| ())
+        query_nodes(nodes, ask, needed).await.map(|_| ())
     }
 
-    /// What is kept of an installation, as far as any node that answers knows.
+    /// The responses of an installation, from every node that answers.
     ///
     /// # Errors
-    /// When no majority answered: there may be more.
+    /// When no majority answered. There may be more responses.
     pub async fn find(&self, id: &InstallationId) -> Result<Vec<Entry>, NoMajority> {
         let nodes = match &self.0 {
-            Place::None => return Ok(Vec::new()),
-            Place::Nodes(nodes) => nodes,
+            Storage::None => return Ok(Vec::new()),
+            Storage::Nodes(nodes) => nodes,
             #[cfg(feature = "simulation")]
-            Place::Simulated(shelf) => return shelf.find(id).await,
+            Storage::Simulated(simulated) => return simulated.find(id).await,
         };
         let get = redis::Cmd::hgetall(keys::escrow(id));
         let ask = move |mut redis: Connection| {
             let get = get.clone();
-            async move { get.query_async::<Kept>(&mut redis).await }
+            async move { get.query_async::<NodeEntries>(&mut redis).await }
         };
-        // Of all that answer: a node may have come back empty.
-        let everyone = nodes.nodes().len();
+        // From all nodes that answer, because one may have restarted empty.
+        let all = nodes.nodes().len();
         let mut found = BTreeMap::new();
-        for kept in answers(nodes, ask, everyone).await? {
-            found.extend(kept);
+        for entries in query_nodes(nodes, ask, all).await? {
+            found.extend(entries);
         }
         let entries = found.into_iter().filter_map(|(intent, value)| {
             let entry = Entry::decode(&intent, &value);
             if entry.is_none() {
-                error!(installation = %id, intent, "an answer in escrow cannot be read");
+                error!(installation = %id, intent, "a response in escrow cannot be read");
             }
             entry
         });
         Ok(entries.collect())
     }
 
-    /// The installations of which any node that answers keeps something.
+    /// The installations with a response on any node that answers.
     ///
     /// # Errors
-    /// When no majority answered: there may be more.
+    /// When no majority answered. There may be more installations.
     pub async fn installations(&self) -> Result<BTreeSet<InstallationId>, NoMajority> {
         let nodes = match &self.0 {
-            Place::None => return Ok(BTreeSet::new()),
-            Place::Nodes(nodes) => nodes,
+            Storage::None => return Ok(BTreeSet::new()),
+            Storage::Nodes(nodes) => nodes,
             #[cfg(feature = "simulation")]
-            Place::Simulated(shelf) => return shelf.installations().await,
+            Storage::Simulated(simulated) => return simulated.installations().await,
         };
-        let everyone = nodes.nodes().len();
-        let kept = answers(nodes, scan, everyone).await?;
-        let ids = kept.iter().flatten().filter_map(|key| keys::escrowed(key));
+        let all = nodes.nodes().len();
+        let keys = query_nodes(nodes, scan, all).await?;
+        let ids = keys
+            .iter()
+            .flatten()
+            .filter_map(|key| keys::escrow_installation(key));
         Ok(ids.collect())
     }
 
-    /// Forgets an answer that the store has. What a node misses of it runs out by itself, and
-    /// changes nothing when it is found before.
+    /// Deletes a response that the store has, in the background. A copy that a node keeps expires by itself.
+    /// Finding it before does no harm.
     pub fn forget(&self, id: &InstallationId, intent: &IntentId) {
         let nodes = match &self.0 {
-            Place::None => return,
-            Place::Nodes(nodes) => nodes.clone(),
+            Storage::None => return,
+            Storage::Nodes(nodes) => nodes.clone(),
             #[cfg(feature = "simulation")]
-            Place::Simulated(shelf) => return shelf.forget(id, intent),
+            Storage::Simulated(simulated) => return simulated.forget(id, intent),
         };
         let remove = redis::Cmd::hdel(keys::escrow(id), intent.as_str());
         tokio::spawn(async move {
@@ -163,20 +161,20 @@ impl Escrow {
                 let remove = remove.clone();
                 async move { remove.query_async::<()>(&mut redis).await }
             };
-            let everyone = nodes.nodes().len();
-            answers(&nodes, ask, everyone).await.map(|_| ())
+            let all = nodes.nodes().len();
+            query_nodes(&nodes, ask, all).await.map(|_| ())
         });
     }
 }
 
-/// The names of all that one node keeps: few, since most is forgotten within milliseconds.
+/// All escrow keys of one node. There are few, because most are deleted within milliseconds.
 async fn scan(mut redis: Connection) -> RedisResult<Vec<String>> {
     let (mut names, mut cursor) = (Vec::new(), 0_u64);
     loop {
         let mut page = redis::cmd("SCAN");
         page.arg(cursor)
             .arg("MATCH")
-            .arg(keys::ESCROWED)
+            .arg(keys::ESCROW_PATTERN)
             .arg("COUNT")
             .arg(1000);
         let (next, found): (u64, Vec<String>) = page.query_async(&mut redis).await?;
@@ -188,12 +186,12 @@ async fn scan(mut redis: Connection) -> RedisResult<Vec<String>> {
     }
 }
 
-/// What one node keeps of one installation, by attempt.
-type Kept = BTreeMap<String, Vec<u8>>;
+/// One node's responses of one installation, by intent id.
+type NodeEntries = BTreeMap<String, Vec<u8>>;
 
-/// Asks all nodes at once, and returns what they answered as soon as `enough` did, or all did, or
-/// patience ends. Whoever was asked is heard to the end.
-async fn answers<T, F>(
+/// Asks all nodes at once. Returns the answers once `enough` nodes or all nodes answered, or after
+/// [`NODE_TIMEOUT`]. The requests continue in the background.
+async fn query_nodes<T, F>(
     nodes: &LockNodes,
     ask: impl Fn(Connection) -> F + Clone + Send + 'static,
     enough: usize,
@@ -205,7 +203,7 @@ where
     let mut asked: FuturesUnordered<_> = (0..nodes.nodes().len())
         .map(|index| {
             let (nodes, ask) = (nodes.nodes().clone(), ask.clone());
-            tokio::spawn(async move { nodes[index].link.run(ask).await })
+            tokio::spawn(async move { nodes[index].client.run(ask).await })
         })
         .collect();
     let mut answered: Vec<T> = Vec::new();
@@ -217,7 +215,7 @@ where
             answered.extend(answer.ok().and_then(Result::ok));
         }
     };
-    let _ = timeout(PATIENCE, listen).await;
+    let _ = timeout(NODE_TIMEOUT, listen).await;
     if answered.len() < nodes.majority() {
         return Err(NoMajority {
             answered: answered.len(),

@@ -1,4 +1,4 @@
-//! A token pair that GHL granted, on its way into the store.
+//! A token pair that GHL granted, before the store has it.
 
 use std::fmt;
 use std::str::FromStr;
@@ -12,17 +12,19 @@ use store::record::Unreadable;
 use store::seal::{KeyRing, Label, Purpose, Sealed};
 use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType, random};
 
-/// The first half of a refresh token's SHA-256: names the token without telling it.
+/// Names a refresh token without revealing it: the first 16 bytes of its SHA-256, as 32 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct Fingerprint(String);
 
 impl Fingerprint {
+    /// The fingerprint of a refresh token.
     #[must_use]
     pub fn of(token: &SecretString) -> Self {
         let digest = digest::digest(&digest::SHA256, token.expose_secret().as_bytes());
         Self(random::to_hex(&digest.as_ref()[..16]))
     }
 
+    /// The hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -43,50 +45,57 @@ impl FromStr for Fingerprint {
     }
 }
 
-/// The place in a token chain: which link was, or is to be, spent.
+/// A link of a token chain: the refresh token that was or will be spent.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Link {
-    /// Which consent the chain began with. Chains of different consents are never mixed.
+pub struct ChainLink {
+    /// The name of the consent that started the chain. Chains of different consents are never mixed.
     pub consent: String,
+    /// The position in the chain.
     pub generation: Generation,
+    /// The fingerprint of the refresh token.
     pub fingerprint: Fingerprint,
 }
 
 /// A refreshed token pair, and the link that was spent for it.
 #[derive(Debug, Clone)]
 pub struct Grant {
+    /// The refreshed installation.
     pub installation: InstallationId,
-    pub spent: Link,
+    /// The link that was spent.
+    pub spent: ChainLink,
+    /// The new access token.
     pub access_token: SecretString,
-    /// The successor; the spent token itself where GHL sent none.
+    /// The new refresh token; the spent one if GHL sent none.
     pub refresh_token: SecretString,
-    /// Counted from before the request was sent.
+    /// When the access token expires, in the store's time. Counted from before the request was sent.
     pub expires_at: Timestamp,
+    /// The lifetime that GHL granted.
     pub lifetime: Duration,
-    /// Space separated; `None`: unchanged.
+    /// The granted scopes, separated by spaces; `None`: unchanged.
     pub scopes: Option<String>,
 }
 
 impl Grant {
+    /// The fingerprint of the new refresh token.
     #[must_use]
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.refresh_token)
     }
 
-    /// When the access token ends. It was granted before `now`: a later end was computed while the store's
-    /// clock was ahead.
+    /// When the access token expires. It was granted before `now`, so a later end than `now` plus the
+    /// lifetime comes from a clock that was ahead. Such an end is capped.
     #[must_use]
     pub fn ends_at(&self, now: Timestamp) -> Timestamp {
         self.expires_at.min(now + self.lifetime)
     }
 
-    /// The whole grant, sealed: what journals and alternates hold.
+    /// Serializes and seals the whole grant. Journals and alternates hold this form.
     ///
     /// # Panics
-    /// Never: a grant is text and numbers, which always serialise.
+    /// Never. Text and numbers always serialize.
     #[must_use]
     pub fn seal(&self, refresh_ring: &KeyRing) -> Sealed {
-        let bare = Bare {
+        let plaintext = PlaintextRef {
             spent: &self.spent,
             access_token: self.access_token.expose_secret(),
             refresh_token: self.refresh_token.expose_secret(),
@@ -94,11 +103,13 @@ impl Grant {
             lifetime_ms: u64::try_from(self.lifetime.as_millis()).unwrap_or(u64::MAX),
             scopes: self.scopes.as_deref(),
         };
-        let json = serde_json::to_vec(&bare).expect("text and numbers serialise");
+        let json = serde_json::to_vec(&plaintext).expect("text and numbers serialize");
         let json = Zeroizing::new(json);
         refresh_ring.seal(label(&self.installation, self.spent.generation), &json)
     }
 
+    /// Decrypts a grant that [`Grant::seal`] sealed.
+    ///
     /// # Errors
     /// When it was sealed with another ring, or for another installation or generation.
     pub fn open(
@@ -108,32 +119,32 @@ impl Grant {
         refresh_ring: &KeyRing,
     ) -> Result<Self, Unreadable> {
         let json = refresh_ring.open(label(installation, spent_generation), sealed)?;
-        let opened: Opened =
+        let plaintext: Plaintext =
             serde_json::from_slice(&json).map_err(|_| Unreadable::Malformed("answer"))?;
         Ok(Self {
             installation: installation.clone(),
-            spent: opened.spent,
-            access_token: opened.access_token,
-            refresh_token: opened.refresh_token,
-            expires_at: opened.expires_at,
-            lifetime: Duration::from_millis(opened.lifetime_ms),
-            scopes: opened.scopes,
+            spent: plaintext.spent,
+            access_token: plaintext.access_token,
+            refresh_token: plaintext.refresh_token,
+            expires_at: plaintext.expires_at,
+            lifetime: Duration::from_millis(plaintext.lifetime_ms),
+            scopes: plaintext.scopes,
         })
     }
 }
 
 fn label(installation: &InstallationId, generation: Generation) -> Label<'_> {
     Label {
-        purpose: Purpose::Answer,
+        purpose: Purpose::TokenResponse,
         installation,
         generation,
     }
 }
 
-/// A grant on its way into a seal.
+/// The plaintext of a grant, before sealing.
 #[derive(Serialize)]
-struct Bare<'a> {
-    spent: &'a Link,
+struct PlaintextRef<'a> {
+    spent: &'a ChainLink,
     access_token: &'a str,
     refresh_token: &'a str,
     expires_at: Timestamp,
@@ -141,10 +152,10 @@ struct Bare<'a> {
     scopes: Option<&'a str>,
 }
 
-/// A grant on its way out of a seal.
+/// The plaintext of a grant, after decryption.
 #[derive(Deserialize)]
-struct Opened {
-    spent: Link,
+struct Plaintext {
+    spent: ChainLink,
     access_token: SecretString,
     refresh_token: SecretString,
     expires_at: Timestamp,
@@ -152,17 +163,23 @@ struct Opened {
     scopes: Option<String>,
 }
 
-/// A first token pair: a customer has just consented, or an operator set a static token.
+/// A first token pair, from a customer's consent or from an operator's static token.
 #[derive(Debug, Clone)]
-pub struct Enrolment {
+pub struct Registration {
+    /// The access token.
     pub access_token: SecretString,
-    /// `None`: static, never refreshed.
+    /// The refresh token; `None`: static, never refreshed.
     pub refresh_token: Option<SecretString>,
-    /// `None`: never.
+    /// When the access token expires, in the store's time; `None`: never.
     pub expires_at: Option<Timestamp>,
+    /// The lifetime that GHL granted.
     pub lifetime: Duration,
+    /// The granted scopes, separated by spaces.
     pub scopes: String,
+    /// The kind of token, from GHL's `userType`.
     pub user_type: UserType,
+    /// The sub-account, if GHL named one.
     pub location: Option<LocationId>,
+    /// The agency, if GHL named one.
     pub company: Option<CompanyId>,
 }

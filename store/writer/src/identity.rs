@@ -1,33 +1,34 @@
-//! Which store this is, and which servers hold it.
+//! The identity of a store and of its servers.
 //!
-//! Two things are told apart:
-//!
-//! - **The store** has a random id and a format version (key `ghl:store`). A broker notes the id in its
-//!   journal and brings its answers to no other store.
-//! - **The servers** that hold it have a run id, new with every start, and a replication id, new with
-//!   every promotion. Other servers than before may lack what the former ones confirmed.
+//! - **The store** has a random id and a format version (key `ghl:store`). A broker records the id in its
+//!   journal, and commits the journal's responses to no other store.
+//! - **The servers** that hold the store have a run id, new with every start, and a replication id, new with
+//!   every promotion. New servers may lack writes that the previous ones confirmed.
 
 use std::collections::BTreeSet;
 use std::fmt;
 
-/// The version of what is stored. A store with a higher one is not touched.
+/// The version of the stored format. A store with a higher version is refused.
 pub const FORMAT: u32 = 1;
 
-/// The name of one store: random, and its own for ever.
+/// The permanent id of one store: `store_` and 24 random hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreId(String);
 
 impl StoreId {
+    /// A new random id.
     #[must_use]
     pub fn random() -> Self {
         Self(format!("store_{}", store::random::hex::<12>()))
     }
 
+    /// An id as it was stored.
     #[must_use]
     pub fn from_text(text: String) -> Self {
         Self(text)
     }
 
+    /// The text of the id.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -40,10 +41,12 @@ impl fmt::Display for StoreId {
     }
 }
 
-/// What a store says of itself.
+/// The identity that a store contains.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreMark {
+    /// The store's id.
     pub id: StoreId,
+    /// The version of its format.
     pub format: u32,
 }
 
@@ -58,12 +61,13 @@ impl Servers {
         Self(BTreeSet::from([format!("{run_id}/{replication_id}")]))
     }
 
+    /// Parses the form that `Display` writes: `run id/replication id`, separated by spaces.
     #[must_use]
     pub fn from_text(text: &str) -> Self {
         Self(text.split_whitespace().map(str::to_owned).collect())
     }
 
-    /// Whether one of them was not among `known`: it may lack what those had confirmed.
+    /// Whether one of them is not among `known`. It may lack writes that those confirmed.
     #[must_use]
     pub fn has_another_than(&self, known: &Self) -> bool {
         !self.0.is_subset(&known.0)
@@ -83,58 +87,76 @@ impl fmt::Display for Servers {
     }
 }
 
-/// What a broker knows when it asks a store for its id.
+/// What a broker knows before it asks a store for its id.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
-    /// The store that its journal is of; `None`: it never met one.
+    /// The store that the journal belongs to; `None`: no store yet.
     pub journal: Option<&'a StoreId>,
-    /// Whether answers of GHL are in the journal.
+    /// Whether the journal contains responses of GHL.
     pub holds_answers: bool,
-    /// Whether the store holds no installation.
+    /// Whether the store contains no installation.
     pub is_empty: bool,
 }
 
-/// Whether a broker may work with a store.
+/// Whether a broker may use a store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Recognised {
+    /// The store is the journal's.
     Same,
-    /// The store has no id: this one is written, unless another broker is faster.
+    /// The store has no id. Write this one, unless another broker is faster.
     Unmarked(StoreId),
-    /// The journal has no answers of another store, and becomes one of this store.
+    /// The journal contains no responses for another store. It becomes a journal of this store.
     Adopt(StoreId),
+    /// The broker must not use the store.
     Refused(Mismatch),
 }
 
-/// Why a broker does not work with a store.
+/// Why a broker refuses a store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Mismatch {
+    /// The journal contains responses for another store.
     #[error(
         "this journal holds answers of GHL for the store {journal}, but the store is {store}: \
          point EVERGREEN_REDIS_URL at the store {journal}, or, if those answers are of no use any \
          more, give this broker an empty EVERGREEN_DATA_DIR"
     )]
-    Another { journal: StoreId, store: StoreId },
+    Another {
+        /// The journal's store.
+        journal: StoreId,
+        /// The store that was found.
+        store: StoreId,
+    },
+    /// The journal contains responses, but the store is empty.
     #[error(
         "this journal holds answers of GHL for the store {journal}, but the store is empty: it is \
          another one, or it has lost everything. Put the store's data back, or point \
          EVERGREEN_REDIS_URL at the store {journal}; to begin anew, with the consents of all \
          customers, give this broker an empty EVERGREEN_DATA_DIR"
     )]
-    Empty { journal: StoreId },
+    Empty {
+        /// The journal's store.
+        journal: StoreId,
+    },
+    /// The store has a newer format than this build.
     #[error(
         "the store {store} has format {found}, and this build knows {FORMAT} at most: run a newer \
          build"
     )]
-    Newer { store: StoreId, found: u32 },
+    Newer {
+        /// The store that was found.
+        store: StoreId,
+        /// The version of its format.
+        found: u32,
+    },
 }
 
-/// Decides whether a broker may work with a store that tells `told` of itself.
+/// Decides whether a broker may use a store whose identity is `found_mark`.
 ///
-/// A store that has installations and no id is an earlier state of this store: one of before it had
-/// an id, or without its last writes. It is given the id that the journal knows.
+/// A store with installations but no id is an earlier state of this store: it lost its last writes, or it is
+/// older than store ids. It gets the id in the journal.
 #[must_use]
-pub fn recognise(told: Option<&StoreMark>, known: Known<'_>) -> Recognised {
-    let Some(StoreMark { id, format }) = told else {
+pub fn recognise(found_mark: Option<&StoreMark>, known: Known<'_>) -> Recognised {
+    let Some(StoreMark { id, format }) = found_mark else {
         return match known.journal {
             Some(journal) if known.holds_answers && known.is_empty => {
                 let journal = journal.clone();
@@ -184,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_with_answers_is_brought_to_its_own_store_only() {
+    fn journal_with_responses_is_used_with_its_own_store_only() {
         let (ours, theirs) = (id("ours"), mark("theirs", FORMAT));
         for is_empty in [true, false] {
             let found = recognise(Some(&theirs), known(Some(&ours), true, is_empty));
@@ -202,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn a_journal_without_answers_becomes_one_of_the_store_it_finds() {
+    fn journal_without_responses_adopts_the_store() {
         let ours = id("ours");
         for journal in [None, Some(&ours)] {
             let found = recognise(
@@ -214,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_without_an_id_is_given_the_one_that_the_journal_knows() {
+    fn store_without_id_gets_the_journals_id() {
         let ours = id("ours");
         for (holds_answers, is_empty) in [(true, false), (false, true), (false, false)] {
             let found = recognise(None, known(Some(&ours), holds_answers, is_empty));
@@ -225,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_that_lost_everything_is_not_written_to() {
+    fn empty_store_is_refused_if_the_journal_has_responses() {
         let ours = id("ours");
         let found = recognise(None, known(Some(&ours), true, true));
         let lost = Mismatch::Empty { journal: ours };
@@ -233,7 +255,7 @@ mod tests {
     }
 
     #[test]
-    fn a_store_of_a_newer_format_is_refused() {
+    fn store_of_a_newer_format_is_refused() {
         let ours = id("ours");
         let newer = mark("ours", FORMAT + 1);
         let found = recognise(Some(&newer), known(Some(&ours), false, false));
@@ -244,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn servers_that_were_not_there_before_are_noticed() {
+    fn new_servers_are_detected() {
         let (a, b) = (Servers::one("a", "1"), Servers::one("b", "1"));
         let both: Servers = [a.clone(), b.clone()].into_iter().collect();
         assert!(!a.has_another_than(&both), "one that is away is no change");

@@ -1,5 +1,4 @@
-//! The whole record of an installation: the half that gateways read, and the half that only
-//! brokers do.
+//! The whole record of an installation: the half that gateways read, and the half that only brokers read.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,18 +9,20 @@ use store::record::{Fields, StoredAccess, Unreadable};
 use store::seal::{Label, Purpose, Sealed};
 use store::{Generation, InstallationId, Status, Timestamp, random};
 
-use crate::grant::{Fingerprint, Link};
+use crate::grant::{ChainLink, Fingerprint};
 
-/// One attempt to refresh.
+/// The id of one attempt to refresh: 16 random hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct IntentId(String);
 
 impl IntentId {
+    /// A new random id.
     #[must_use]
     pub fn random() -> Self {
         Self(random::hex::<8>())
     }
 
+    /// The hex digits.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
@@ -42,74 +43,85 @@ impl fmt::Display for IntentId {
     }
 }
 
-/// Somebody is about to spend the refresh token, or died trying.
+/// The stored intent to spend the refresh token. It stays open if its broker dies.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Intent {
+    /// The id of the attempt.
     pub id: IntentId,
-    /// The broker.
+    /// The name of the broker that made the attempt.
     pub holder: String,
+    /// When the attempt began.
     pub opened_at: Timestamp,
-    /// After this the holder starts nothing any more, and the outcome is unknown.
+    /// The end of the attempt's window. Afterwards the holder sends nothing, and the outcome is unknown.
     pub until: Timestamp,
-    /// When this refresh token may first have been spent. Kept through takeovers: GHL's grace for
-    /// a repeated spend runs from it.
+    /// When this refresh token may first have been spent. A takeover keeps it, because GHL's grace period
+    /// starts with it.
     pub first_spent_at: Timestamp,
-    /// A broker still reads the answer of a call that it stopped waiting for.
+    /// A broker that still reads the response of a call that it stopped waiting for.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub late: Option<LateReader>,
 }
 
 impl Intent {
-    /// Whether the token may have been spent before this attempt.
+    /// Whether an earlier attempt may have spent the token.
     #[must_use]
-    pub fn is_repeat(&self) -> bool {
+    pub fn is_retry(&self) -> bool {
         self.first_spent_at < self.opened_at
     }
 }
 
-/// The broker that still reads a late answer. It renews the note every few seconds, so that a
-/// broker that died is not waited for.
+/// The broker that still reads a late response. It renews the entry every few seconds, so that others do not
+/// wait for a dead broker.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LateReader {
+    /// The name of the broker.
     pub broker: String,
+    /// When the entry expires, unless it is renewed.
     pub until: Timestamp,
 }
 
-/// GHL refused the current refresh token. One refusal may be wrong, so it is tried again.
+/// How often GHL refused the current refresh token. One refusal may be wrong, so the token is retried.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Refused {
-    /// Of the token that was refused. A count of another generation is out of date: older
-    /// programs do not remove it.
+pub struct RefusalCount {
+    /// The generation of the refused token. A count of another generation is outdated, because older builds
+    /// do not remove it.
     pub generation: Generation,
-    /// Times in a row.
+    /// The number of refusals in a row.
     pub times: u32,
-    /// The first time.
+    /// When the first refusal came.
     pub since: Timestamp,
-    /// Whether an answer of GHL for this token was lost before, so that its successor is gone.
+    /// Whether a response of GHL for this token was lost before, so that its successor is lost.
     pub after_lost_answer: bool,
 }
 
-/// The chain of refresh tokens: its current link, and the token itself.
+/// The chain of refresh tokens: its current link and the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Chain {
+pub struct TokenChain {
+    /// The name of the consent that started the chain.
     pub consent: String,
+    /// The fingerprint of the refresh token.
     pub fingerprint: Fingerprint,
+    /// The refresh token, sealed with [`refresh_label`].
     pub refresh_token: Sealed,
 }
 
-/// The last refusal, for people.
+/// The last failure, for people.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LastError {
+    /// The kind of failure, as in logs and metrics.
     pub kind: String,
+    /// The failure in words.
     pub message: String,
+    /// When it happened.
     pub at: Timestamp,
-    /// How often in a row GHL refused the client pair for this installation while others were
-    /// refreshed with it.
+    /// How often in a row GHL refused the client credentials for this installation, while other installations
+    /// were refreshed with them.
     #[serde(default)]
     pub refused_alone: u32,
 }
 
 impl LastError {
+    /// A failure without refused client credentials.
     pub fn new(kind: impl Into<String>, message: impl Into<String>, at: Timestamp) -> Self {
         Self {
             kind: kind.into(),
@@ -120,71 +132,78 @@ impl LastError {
     }
 }
 
-/// A token that GHL issued and that did not become the current one. Never thrown away: it may be
-/// the only one that works.
+/// A token pair that GHL issued and that did not become the current one. It is retained, because it may be
+/// the only valid one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Alternate {
     /// The generation whose token was spent for it.
     pub spent_generation: Generation,
-    /// The whole grant.
+    /// The whole grant, sealed with [`Grant::seal`](crate::Grant::seal).
     pub grant: Sealed,
 }
 
-/// Everything the store knows of one installation.
+/// The whole record of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
+    /// The installation's id.
     pub id: InstallationId,
-    /// Status, generation and identity live in this half.
+    /// The half that gateways read. It holds status, generation and the owner.
     pub access: StoredAccess,
-    /// `None`: static.
-    pub chain: Option<Chain>,
+    /// The chain of refresh tokens; `None`: static.
+    pub chain: Option<TokenChain>,
+    /// The open intent, if an attempt is in progress or its outcome is unknown.
     pub intent: Option<Intent>,
+    /// Token pairs that may replace the current one, by fingerprint.
     pub alternates: BTreeMap<Fingerprint, Alternate>,
-    /// Since the last success.
+    /// Failed attempts since the last success.
     pub failures: u32,
-    /// `Some` while GHL refuses the current refresh token: suspect at first, then invalid.
-    pub refused: Option<Refused>,
+    /// `Some` while GHL refuses the current refresh token. The installation is suspect at first, then
+    /// invalid.
+    pub refused: Option<RefusalCount>,
+    /// The last failure since the last success.
     pub last_error: Option<LastError>,
+    /// When the installation was first registered.
     pub installed_at: Timestamp,
+    /// When the token was last granted.
     pub refreshed_at: Option<Timestamp>,
     /// When the customer last consented.
     pub consented_at: Timestamp,
-    /// When a broker is to look at it next: for a refresh, or because an attempt that is under way
-    /// must have ended by then. `None`: never.
+    /// When a broker must process it next, for a refresh or because an attempt must have ended by then.
+    /// `None`: never.
     pub due: Option<Timestamp>,
 }
 
 impl Installation {
     /// Whether its chain began with the consent of this name.
     #[must_use]
-    pub fn is_of_consent(&self, name: &InstallationId) -> bool {
+    pub fn is_from_consent(&self, name: &InstallationId) -> bool {
         let chain = self.chain.as_ref();
         chain.is_some_and(|chain| chain.consent == name.as_str())
     }
 
-    /// The link that a refresh would spend now; `None` where nothing can be refreshed.
+    /// The link that a refresh would spend now; `None` if there is no refresh token.
     #[must_use]
-    pub fn link(&self) -> Option<Link> {
-        self.chain.as_ref().map(|chain| Link {
+    pub fn link(&self) -> Option<ChainLink> {
+        self.chain.as_ref().map(|chain| ChainLink {
             consent: chain.consent.clone(),
             generation: self.access.generation,
             fingerprint: chain.fingerprint.clone(),
         })
     }
 
-    /// Whether GHL refused the current refresh token, and it is not given up yet.
+    /// Whether GHL refused the current refresh token, but the installation is still active.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.refused.is_some() && self.access.status == Status::Active
     }
 
-    /// The brokers' half as fields. The other half is [`StoredAccess::to_fields`].
+    /// The brokers' half as stored fields. The other half is [`StoredAccess::to_fields`].
     ///
     /// # Panics
-    /// Never: what is serialised is text and numbers.
+    /// Never. Text and numbers always serialize.
     #[must_use]
     pub fn to_fields(&self) -> Fields {
-        let json = |value: serde_json::Result<String>| value.expect("text and numbers serialise");
+        let json = |value: serde_json::Result<String>| value.expect("text and numbers serialize");
         let mut fields = Fields::new();
         fields.set_optional("consent", self.chain.as_ref().map(|chain| &chain.consent));
         fields.set_optional("fp", self.chain.as_ref().map(|chain| &chain.fingerprint));
@@ -222,6 +241,8 @@ impl Installation {
         fields
     }
 
+    /// Reads the stored fields of both halves.
+    ///
     /// # Errors
     /// When a field of either half is missing, malformed or of a newer schema.
     pub fn from_fields(
@@ -232,14 +253,14 @@ impl Installation {
         refresh.check_schema()?;
         let chain = match refresh.parse_optional("fp")? {
             None => None,
-            Some(fingerprint) => Some(Chain {
+            Some(fingerprint) => Some(TokenChain {
                 consent: refresh.parse("consent")?,
                 fingerprint,
                 refresh_token: Sealed::from_bytes(refresh.bytes("rt")?.to_vec()),
             }),
         };
         let access = StoredAccess::from_fields(access)?;
-        let refused: Option<Refused> = parse_json(refresh, "refused")?;
+        let refused: Option<RefusalCount> = parse_json(refresh, "refused")?;
         Ok(Self {
             id,
             refused: refused.filter(|refused| refused.generation == access.generation),
@@ -257,7 +278,7 @@ impl Installation {
     }
 }
 
-/// How a refresh token is sealed.
+/// The label that a refresh token is sealed with.
 #[must_use]
 pub fn refresh_label(installation: &InstallationId, generation: Generation) -> Label<'_> {
     Label {
@@ -269,7 +290,7 @@ pub fn refresh_label(installation: &InstallationId, generation: Generation) -> L
 
 const ALTERNATE: &str = "alt:";
 
-/// Whether a field holds an alternate: the only fields that ever go away.
+/// Whether a field holds an alternate. Only these fields are ever removed.
 pub(crate) fn is_alternate(field: &str) -> bool {
     field.starts_with(ALTERNATE)
 }

@@ -1,21 +1,22 @@
-//! The broker's own notebook on its own disk: what it was about to spend, and what it got.
+//! The journal on the broker's own disk: the attempts that spend a refresh token, and GHL's responses.
 //!
-//! An answer is on this disk before anything else is done with it, so a store that is away, or a
-//! crash at any instruction, cannot lose it. An attempt is in one of three states:
+//! A response is on this disk before anything else is done with it. An unavailable store or a crash at any
+//! instruction cannot lose it. An attempt has one of three states:
 //!
 //! | state | where | until |
 //! | --- | --- | --- |
-//! | asked | `attempts`, without an answer | the attempt ended |
-//! | answered | `attempts`, with an answer | the store confirmed the commit |
-//! | confirmed | `kept` ([`kept`]) | see below |
+//! | sent | `attempts`, without a response | the attempt ended |
+//! | answered | `attempts`, with a response | the store confirmed the commit |
+//! | confirmed | `kept` | see below |
 //!
-//! A confirmed answer stays, because a store can lose writes that it confirmed: it restarts without
-//! its last seconds, another master takes over that never had them, or an old copy is put back. The
-//! answer stays until this broker confirms the next generation of its installation, or for
-//! [`KEPT_FOR`]. All kept answers together take at most `EVERGREEN_JOURNAL_MAX`; the oldest confirmed
-//! ones go first. Answers that are not confirmed are never dropped.
+//! A confirmed response is retained, because a store can lose writes that it confirmed. It may restart
+//! without its last seconds, fail over to a master that never had them, or be restored from a backup. The
+//! response is retained until this broker confirms the next generation of the installation, or for
+//! [`CONFIRMED_TTL`]. All confirmed responses together take at most `EVERGREEN_JOURNAL_MAX` bytes; the oldest
+//! are dropped first. Unconfirmed responses are never dropped.
 
-mod kept;
+mod confirmed;
+pub(crate) mod entry;
 mod meta;
 
 use std::path::Path;
@@ -23,83 +24,48 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redb::{ReadableTable, TableDefinition};
-use serde::{Deserialize, Serialize};
 use store::clock::{Moment, StoreClock};
 use store::seal::Sealed;
-use store::{Generation, InstallationId, Timestamp};
+use store::{InstallationId, Timestamp};
 
-pub use kept::{Cursor, Kept, Standing};
+pub use confirmed::{ConfirmedEntry, Cursor, Standing};
+pub use entry::Entry;
 
-use crate::durable::{Durable, DurableError, NotReady};
+use crate::group_commit_db::{DbError, GroupCommitDb, NotReady};
 use crate::identity::{Servers, StoreId};
 use crate::installation::IntentId;
-use crate::lease::LeaseValue;
 
-/// The name is from when it was the only table: a file of an earlier version is read as it is.
-const ENTRIES: TableDefinition<&str, &[u8]> = TableDefinition::new("attempts");
+/// Attempts by intent id. Files of earlier versions have the same table.
+const ATTEMPTS: TableDefinition<&str, &[u8]> = TableDefinition::new("attempts");
 
-/// GHL's answers to codes that the store may not have, by the id that a new installation gets.
+/// GHL's responses to code exchanges that the store may not have, by the id of the new installation.
 const CONSENTS: TableDefinition<&str, &[u8]> = TableDefinition::new("consents");
-/// Answers that cannot be used, by attempt: sealed as they came.
-const SET_ASIDE: TableDefinition<&str, &[u8]> = TableDefinition::new("set-aside");
+/// Sealed responses that cannot be used, by intent id.
+const QUARANTINE: TableDefinition<&str, &[u8]> = TableDefinition::new("set-aside");
 
-/// How long a confirmed answer is kept: GHL's access tokens live for a day, so every installation
-/// has been refreshed again by then.
-pub const KEPT_FOR: Duration = Duration::from_secs(24 * 3600);
+/// How long a confirmed response is retained. GHL's access tokens live for a day, so every installation has
+/// been refreshed again by then.
+pub const CONFIRMED_TTL: Duration = Duration::from_secs(24 * 3600);
 
-/// One attempt.
-#[derive(Debug, Clone)]
-pub struct Entry {
-    pub intent: IntentId,
-    pub installation: InstallationId,
-    pub spent_generation: Generation,
-    /// Whoever comes after a crash ends the lease by it.
-    pub lease: Option<LeaseValue>,
-    /// The sealed grant, if GHL's answer arrived.
-    pub answer: Option<Sealed>,
-    /// The answer could not be used: it is a sealed [`RawAnswer`](crate::raw_answer::RawAnswer), for
-    /// a person to look at.
-    pub is_set_aside: bool,
-}
-
-impl Entry {
-    /// An attempt that is about to go out.
-    #[must_use]
-    pub fn asked(
-        intent: IntentId,
-        installation: InstallationId,
-        spent_generation: Generation,
-        lease: Option<LeaseValue>,
-    ) -> Self {
-        Self {
-            intent,
-            installation,
-            spent_generation,
-            lease,
-            answer: None,
-            is_set_aside: false,
-        }
-    }
-}
-
+/// An open journal. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Journal {
-    file: Durable,
-    /// Bytes that kept answers may take.
+    file: GroupCommitDb,
+    /// The bytes that confirmed responses may take.
     limit: u64,
     clock: Arc<StoreClock>,
 }
 
 impl Journal {
-    /// Opens `journal.redb` in the directory, which must exist. Kept answers take up to `limit` bytes.
+    /// Opens `journal.redb` in an existing directory. Confirmed responses take up to `limit` bytes.
     ///
     /// # Errors
-    /// When another process has it open, or it cannot be opened.
-    pub fn open(directory: &Path, limit: u64) -> Result<Self, DurableError> {
+    /// When another process has the file open, or it cannot be opened.
+    pub fn open(directory: &Path, limit: u64) -> Result<Self, DbError> {
         let path = directory.join("journal.redb");
-        kept::compact(&path);
-        let file = Durable::open(&path)?;
-        let newest = kept::newest(&file.read()?)?;
+        confirmed::compact(&path);
+        let file = GroupCommitDb::open(&path)?;
+        let newest = confirmed::newest(&file.read()?)?;
         Ok(Self {
             clock: Arc::new(clock(newest)),
             file,
@@ -107,10 +73,10 @@ impl Journal {
         })
     }
 
-    /// The journal in a file of a simulated disk.
+    /// A journal on a simulated disk.
     #[cfg(feature = "simulation")]
     #[must_use]
-    pub fn simulated(file: Durable) -> Self {
+    pub fn simulated(file: GroupCommitDb) -> Self {
         Self {
             clock: Arc::new(clock(None)),
             file,
@@ -118,74 +84,74 @@ impl Journal {
         }
     }
 
-    /// The file it is in.
+    /// The journal's database file.
     #[must_use]
-    pub fn file(&self) -> &Durable {
+    pub fn file(&self) -> &GroupCommitDb {
         &self.file
     }
 
-    /// Whether GHL's next answer can be journaled. Ask before a refresh token is spent; cheap.
+    /// Whether GHL's next response can be stored. Check it before a refresh token is spent. Cheap.
     ///
     /// # Errors
-    /// With the reason why not.
+    /// The reason why not.
     pub fn ready_to_spend(&self) -> Result<(), NotReady> {
         self.file.ready_to_spend()
     }
 
-    /// Notes an attempt, or its answer. On the disk when this returns.
+    /// Writes an attempt or its response. Synced when this returns.
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn note(&self, entry: &Entry) -> Result<(), DurableError> {
+    pub async fn note(&self, entry: &Entry) -> Result<(), DbError> {
         let key = entry.intent.clone();
         let value = entry.encode();
         self.file
             .write(move |transaction| {
-                let mut entries = transaction.open_table(ENTRIES)?;
+                let mut entries = transaction.open_table(ATTEMPTS)?;
                 entries.insert(key.as_str(), value.as_slice())?;
                 Ok(())
             })
             .await
     }
 
-    /// Keeps an answer that the store has confirmed, in the place of its installation's former one.
-    /// An attempt without an answer is forgotten.
+    /// Moves a response that the store has confirmed to the confirmed ones, in place of the installation's
+    /// previous one. Deletes an attempt without a response.
     ///
-    /// One write: after a crash the answer is either unfinished or kept.
+    /// It is one write. After a crash the response is either unfinished or confirmed.
     ///
     /// # Errors
-    /// When the disk fails; the entry is then finished again at the next boot.
-    pub async fn confirm(&self, entry: &Entry, standing: Standing) -> Result<(), DurableError> {
+    /// When the disk fails. The entry is then processed again at the next start.
+    pub async fn confirm(&self, entry: &Entry, standing: Standing) -> Result<(), DbError> {
         let (entry, at, limit) = (entry.clone(), self.clock.now(), self.limit);
         self.file
             .write(move |transaction| {
-                let mut entries = transaction.open_table(ENTRIES)?;
+                let mut entries = transaction.open_table(ATTEMPTS)?;
                 entries.remove(entry.intent.as_str())?;
                 if entry.answer.is_some() {
-                    kept::keep(transaction, &entry, standing, at, limit)?;
+                    confirmed::insert(transaction, &entry, standing, at, limit)?;
                 }
                 Ok(())
             })
             .await
     }
 
-    /// Keeps an answer that cannot be used, for good.
+    /// Moves a response that cannot be used to the quarantine. It is never deleted.
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn set_aside(&self, entry: &Entry) -> Result<(), DurableError> {
+    pub async fn quarantine(&self, entry: &Entry) -> Result<(), DbError> {
         let (key, value) = (entry.intent.clone(), entry.encode());
         self.file
             .write(move |transaction| {
-                transaction.open_table(ENTRIES)?.remove(key.as_str())?;
-                let mut aside = transaction.open_table(SET_ASIDE)?;
+                transaction.open_table(ATTEMPTS)?.remove(key.as_str())?;
+                let mut aside = transaction.open_table(QUARANTINE)?;
                 aside.insert(key.as_str(), value.as_slice())?;
                 Ok(())
             })
             .await
     }
 
-    /// Notes GHL's answer to a code, under the id that a new installation gets.
+    /// Writes GHL's response to a code exchange, under the id of the new installation.
     ///
     /// # Errors
     /// When the disk fails.
@@ -193,7 +159,7 @@ impl Journal {
         &self,
         fresh: &InstallationId,
         sealed: &Sealed,
-    ) -> Result<(), DurableError> {
+    ) -> Result<(), DbError> {
         let (key, value) = (fresh.clone(), sealed.clone());
         self.file
             .write(move |transaction| {
@@ -204,11 +170,11 @@ impl Journal {
             .await
     }
 
-    /// Forgets a consent that the store has.
+    /// Deletes a consent that the store has.
     ///
     /// # Errors
-    /// When the disk fails; the consent is then looked at again.
-    pub async fn forget_consent(&self, fresh: &InstallationId) -> Result<(), DurableError> {
+    /// When the disk fails. The consent is then processed again at the next start.
+    pub async fn forget_consent(&self, fresh: &InstallationId) -> Result<(), DbError> {
         let key = fresh.clone();
         self.file
             .write(move |transaction| {
@@ -222,49 +188,49 @@ impl Journal {
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn consents(&self) -> Result<Vec<(InstallationId, Sealed)>, DurableError> {
+    pub fn consents(&self) -> Result<Vec<(InstallationId, Sealed)>, DbError> {
         let read = || -> Result<_, redb::Error> {
             let consents = match self.file.read()?.open_table(CONSENTS) {
                 Ok(consents) => consents,
                 Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
                 Err(error) => return Err(error.into()),
             };
-            let mut kept = Vec::new();
+            let mut unconfirmed = Vec::new();
             for consent in consents.iter()? {
                 let (key, value) = consent?;
                 if let Ok(id) = key.value().parse() {
-                    kept.push((id, Sealed::from_bytes(value.value().to_vec())));
+                    unconfirmed.push((id, Sealed::from_bytes(value.value().to_vec())));
                 }
             }
-            Ok(kept)
+            Ok(unconfirmed)
         };
-        read().map_err(DurableError::from)
+        read().map_err(DbError::from)
     }
 
-    /// Forgets an attempt that ended without an answer, or whose answer is of no use.
+    /// Deletes an attempt that ended without a response, or whose response is useless.
     ///
     /// # Errors
-    /// When the disk fails; the entry is then finished again at the next boot.
-    pub async fn forget(&self, intent: &IntentId) -> Result<(), DurableError> {
+    /// When the disk fails. The entry is then processed again at the next start.
+    pub async fn forget(&self, intent: &IntentId) -> Result<(), DbError> {
         let key = intent.clone();
         self.file
             .write(move |transaction| {
-                transaction.open_table(ENTRIES)?.remove(key.as_str())?;
+                transaction.open_table(ATTEMPTS)?.remove(key.as_str())?;
                 Ok(())
             })
             .await
     }
 
-    /// All attempts that are asked or answered. An entry that cannot be read is reported as its key.
+    /// All attempts that are sent or answered. An entry that cannot be read is returned as its key.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn unfinished(&self) -> Result<Vec<Result<Entry, String>>, DurableError> {
-        self.read().map_err(DurableError::from)
+    pub fn unfinished(&self) -> Result<Vec<Result<Entry, String>>, DbError> {
+        self.read().map_err(DbError::from)
     }
 
     fn read(&self) -> Result<Vec<Result<Entry, String>>, redb::Error> {
-        let entries = match self.file.read()?.open_table(ENTRIES) {
+        let entries = match self.file.read()?.open_table(ATTEMPTS) {
             Ok(entries) => entries,
             Err(redb::TableError::TableDoesNotExist(_)) => return Ok(Vec::new()),
             Err(error) => return Err(error.into()),
@@ -278,49 +244,53 @@ impl Journal {
         Ok(unfinished)
     }
 
-    /// Up to `limit` kept answers confirmed before `before`, the newest first.
+    /// A page of up to `limit` confirmed responses before the cursor, the newest first.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn kept(&self, before: Option<&Cursor>, limit: usize) -> Result<Vec<Kept>, DurableError> {
-        Ok(kept::page(&self.file.read()?, before, limit)?)
+    pub fn confirmed(
+        &self,
+        before: Option<&Cursor>,
+        limit: usize,
+    ) -> Result<Vec<ConfirmedEntry>, DbError> {
+        Ok(confirmed::page(&self.file.read()?, before, limit)?)
     }
 
-    /// The kept answer of one installation.
+    /// The confirmed response of one installation.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn kept_of(&self, id: &InstallationId) -> Result<Option<Kept>, DurableError> {
-        Ok(kept::of(&self.file.read()?, id)?)
+    pub fn confirmed_of(&self, id: &InstallationId) -> Result<Option<ConfirmedEntry>, DbError> {
+        Ok(confirmed::get(&self.file.read()?, id)?)
     }
 
-    /// The journal's time now: what kept answers are dated with.
+    /// The journal's time, which dates confirmed responses.
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.clock.now()
     }
 
-    /// Drops what has been kept for longer than [`KEPT_FOR`] at `now`, and the oldest beyond the limit.
+    /// Drops responses confirmed more than [`CONFIRMED_TTL`] before `now`, and the oldest above the limit.
     ///
     /// # Errors
     /// When the disk fails.
-    pub async fn prune(&self, now: Timestamp) -> Result<(), DurableError> {
-        let (oldest, limit) = (now - KEPT_FOR, self.limit);
-        // Others want to write in between.
+    pub async fn prune(&self, now: Timestamp) -> Result<(), DbError> {
+        let (oldest, limit) = (now - CONFIRMED_TTL, self.limit);
+        // Separate writes, so that others can write in between.
         while self
             .file
-            .write(move |transaction| kept::prune(transaction, oldest, limit))
+            .write(move |transaction| confirmed::prune(transaction, oldest, limit))
             .await?
         {}
         Ok(())
     }
 
-    /// Whether there is an answer in it, confirmed or not, or something that cannot be read.
+    /// Whether the journal contains a response, confirmed or not, or an entry that cannot be read.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn holds_answers(&self) -> Result<bool, DurableError> {
-        if kept::newest(&self.file.read()?)?.is_some() {
+    pub fn holds_answers(&self) -> Result<bool, DbError> {
+        if confirmed::newest(&self.file.read()?)?.is_some() {
             return Ok(true);
         }
         let unfinished = self.unfinished()?;
@@ -329,33 +299,37 @@ impl Journal {
             .any(|entry| entry.as_ref().map_or(true, |entry| entry.answer.is_some())))
     }
 
-    /// The store that its answers are for.
+    /// The store that the responses are for; `None`: no store yet.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn store_id(&self) -> Result<Option<StoreId>, DurableError> {
+    pub fn store_id(&self) -> Result<Option<StoreId>, DbError> {
         Ok(meta::get(&self.file.read()?, meta::STORE)?.map(StoreId::from_text))
     }
 
+    /// Sets the store that the responses are for.
+    ///
     /// # Errors
     /// When the disk fails.
-    pub async fn set_store_id(&self, id: &StoreId) -> Result<(), DurableError> {
+    pub async fn set_store_id(&self, id: &StoreId) -> Result<(), DbError> {
         let id = id.to_string();
         let write = self.file.write(move |to| meta::set(to, meta::STORE, &id));
         write.await
     }
 
-    /// The servers that were known to have all that is confirmed here.
+    /// The servers that were known to have everything that is confirmed here.
     ///
     /// # Errors
     /// When the disk fails.
-    pub fn servers(&self) -> Result<Option<Servers>, DurableError> {
+    pub fn servers(&self) -> Result<Option<Servers>, DbError> {
         Ok(meta::get(&self.file.read()?, meta::SERVERS)?.map(|text| Servers::from_text(&text)))
     }
 
+    /// Sets the servers that have everything that is confirmed here.
+    ///
     /// # Errors
     /// When the disk fails.
-    pub async fn set_servers(&self, servers: &Servers) -> Result<(), DurableError> {
+    pub async fn set_servers(&self, servers: &Servers) -> Result<(), DbError> {
         let text = servers.to_string();
         let write = self
             .file
@@ -364,66 +338,18 @@ impl Journal {
     }
 }
 
-/// The journal's clock: this machine's when the journal was opened, or the newest entry's if that is
-/// later, carried on by a clock that nobody can set.
+/// The journal's clock: this machine's time when the journal was opened, or the newest entry's if that is
+/// later, continued by a monotonic clock.
 ///
-/// The dates outlive the process, so they cannot be of a monotonic clock. The store's clock is no
-/// better: the store may be away, or another. A clock that is wrong when the process starts can drop
-/// confirmed answers early, and nothing else.
+/// The dates outlive the process, so a monotonic clock alone is not enough. The store's clock is no
+/// alternative, because the store may be unavailable or another one. A wrong clock at the start can only drop
+/// confirmed responses early.
 fn clock(newest: Option<Timestamp>) -> StoreClock {
     let clock = StoreClock::new();
     if let Some(newest) = newest.filter(|newest| *newest > clock.now()) {
         clock.set(newest, Moment::now());
     }
     clock
-}
-
-#[derive(Serialize, Deserialize)]
-struct Head {
-    installation: InstallationId,
-    spent_generation: Generation,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    lease: Option<LeaseValue>,
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    set_aside: bool,
-}
-
-/// In journals and in escrow: a line of JSON, then the sealed answer's bytes, if there are any.
-impl Entry {
-    pub(crate) fn encode(&self) -> Vec<u8> {
-        let head = Head {
-            installation: self.installation.clone(),
-            spent_generation: self.spent_generation,
-            lease: self.lease.clone(),
-            set_aside: self.is_set_aside,
-        };
-        let mut value = serde_json::to_vec(&head).expect("text and numbers serialise");
-        if let Some(answer) = &self.answer {
-            value.push(b'\n');
-            value.extend_from_slice(answer.as_bytes());
-        }
-        value
-    }
-
-    pub(crate) fn decode(key: &str, value: &[u8]) -> Option<Self> {
-        let (head, answer) = match value.iter().position(|byte| *byte == b'\n') {
-            Some(end) => (
-                &value[..end],
-                Some(Sealed::from_bytes(value[end + 1..].to_vec())),
-            ),
-            None => (value, None),
-        };
-        let head: Head = serde_json::from_slice(head).ok()?;
-        let Ok(intent) = key.parse();
-        Some(Self {
-            intent,
-            installation: head.installation,
-            spent_generation: head.spent_generation,
-            lease: head.lease,
-            answer,
-            is_set_aside: head.set_aside,
-        })
-    }
 }
 
 #[cfg(test)]

@@ -1,84 +1,58 @@
-//! The lease of one installation: who may start a refresh.
+//! The lease of one installation: the right to start a refresh.
 //!
-//! A lease keeps brokers out of each other's way. What keeps the token chain whole is the commit's
-//! fence, so a lease that ran out harms nothing: after losing it a broker *starts* no call, and an
-//! answer that comes late is kept.
+//! A lease only keeps brokers from working on the same installation. The fence of the commit protects the
+//! token chain, so an expired lease does no harm. After its lease has expired a broker starts no call, and it
+//! still commits a late response.
 
 mod local;
 mod redlock;
+pub(crate) mod value;
 
 use std::sync::Arc;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use store::InstallationId;
 use store::clock::Moment;
 
+pub use value::{LeaseValue, NotLeased};
+
 use crate::lock_nodes::LockNodes;
 
-/// Hands out leases. Cheap to clone.
+/// Grants leases. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Leases(Kind);
 
 #[derive(Debug, Clone)]
 enum Kind {
-    Local(Arc<local::Held>),
+    Local(Arc<local::LocalLocks>),
     Redlock(Arc<redlock::Redlock>),
     #[cfg(feature = "simulation")]
-    Simulated(Arc<dyn crate::simulation::Locks>),
+    Simulated(Arc<dyn crate::simulation::SimulatedLocks>),
 }
 
-/// Why there is no lease.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum NotLeased {
-    #[error("another broker holds the lease")]
-    Held,
-    #[error("{reachable} of {nodes} lock nodes answer, {needed} are needed")]
-    Unreachable {
-        reachable: usize,
-        nodes: usize,
-        needed: usize,
-    },
-    #[error("a lock node refuses: {0}")]
-    Misconfigured(String),
-}
-
-/// The right to start a refresh of one installation, until it runs out.
+/// The right to start a refresh of one installation, until it expires.
 ///
-/// [`Leases::release`] ends it; one that is dropped keeps others out for the rest of its time.
+/// [`Leases::release`] ends it. A lease that is dropped excludes others until it expires.
 #[derive(Debug)]
-#[must_use = "a lease that is dropped blocks its installation until it runs out"]
+#[must_use = "a dropped lease blocks its installation until it expires"]
 pub struct Lease {
     installation: InstallationId,
-    /// Taken before the lock was asked for.
+    /// Measured before the lock was requested.
     since: Moment,
     ttl: Duration,
     lock: Lock,
 }
 
-/// What a lease is held by on the lock nodes: a random value. It outlives the process that took the
-/// lease, and whoever has it can end the lease.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LeaseValue(Vec<u8>);
-
-#[cfg(feature = "simulation")]
-impl LeaseValue {
-    #[must_use]
-    pub fn random() -> Self {
-        Self(store::random::bytes::<20>().to_vec())
-    }
-}
-
 #[derive(Debug)]
 enum Lock {
-    Local(local::Ticket),
+    Local(local::LocalLock),
     Redlock(rslock::Lock),
     #[cfg(feature = "simulation")]
     Simulated(LeaseValue),
 }
 
 impl Leases {
-    /// Leases inside one process.
+    /// Leases within one process.
     #[must_use]
     pub fn local() -> Self {
         Self(Kind::Local(Arc::default()))
@@ -93,14 +67,14 @@ impl Leases {
     /// Leases on simulated lock nodes.
     #[cfg(feature = "simulation")]
     #[must_use]
-    pub fn simulated(locks: Arc<dyn crate::simulation::Locks>) -> Self {
+    pub fn simulated(locks: Arc<dyn crate::simulation::SimulatedLocks>) -> Self {
         Self(Kind::Simulated(locks))
     }
 
     /// Tries once to take the lease of an installation for `ttl`.
     ///
     /// # Errors
-    /// Tells contention, an outage and a wrong setting apart.
+    /// When another broker holds the lease, no majority answers, or a node is misconfigured.
     pub async fn take(
         &self,
         installation: &InstallationId,
@@ -121,30 +95,30 @@ impl Leases {
         })
     }
 
-    /// Gives a lease back, so that others need not wait for it to run out.
+    /// Releases a lease, so that others need not wait for its expiry.
     pub async fn release(&self, lease: Lease) {
         match (&self.0, lease.lock) {
-            (Kind::Local(held), Lock::Local(ticket)) => held.release(&lease.installation, ticket),
+            (Kind::Local(held), Lock::Local(lock)) => held.release(&lease.installation, lock),
             (Kind::Redlock(redlock), Lock::Redlock(lock)) => redlock.release(lock).await,
             #[cfg(feature = "simulation")]
             (Kind::Simulated(locks), Lock::Simulated(value)) => {
                 locks.end(&lease.installation, &value).await;
             }
             (Kind::Local(_), Lock::Redlock(_)) | (Kind::Redlock(_), Lock::Local(_)) => {
-                debug_assert!(false, "a lease is given back where it was taken");
+                debug_assert!(false, "a lease is released where it was taken");
             }
             #[cfg(feature = "simulation")]
             (Kind::Simulated(_), _) | (_, Lock::Simulated(_)) => {
-                debug_assert!(false, "a lease is given back where it was taken");
+                debug_assert!(false, "a lease is released where it was taken");
             }
         }
     }
 
-    /// Ends the lease of a process that is known to be dead, so that nobody need wait for it to run out.
-    /// One that was given back or has run out is nobody's, and another's is held by another value.
+    /// Ends the lease of a process that is known to be dead, so that others need not wait for its expiry. Has
+    /// no effect on a lease with another value.
     pub async fn end(&self, installation: &InstallationId, value: &LeaseValue) {
         match &self.0 {
-            // It died with its process.
+            // A local lease died with its process.
             Kind::Local(_) => {}
             Kind::Redlock(redlock) => redlock.end(installation, value).await,
             #[cfg(feature = "simulation")]
@@ -154,35 +128,36 @@ impl Leases {
 }
 
 impl Lease {
-    /// For [`Leases::end`], by a later process; `None` for a lease that does not outlive this one.
+    /// The value for [`Leases::end`] in a later process; `None` for a lease that does not outlive this one.
     #[must_use]
     pub fn value(&self) -> Option<LeaseValue> {
         match &self.lock {
             Lock::Local(_) => None,
-            Lock::Redlock(lock) => Some(LeaseValue(lock.val.clone())),
+            Lock::Redlock(lock) => Some(LeaseValue::from_bytes(lock.val.clone())),
             #[cfg(feature = "simulation")]
             Lock::Simulated(value) => Some(value.clone()),
         }
     }
 
+    /// The installation that the lease is for.
     #[must_use]
     pub fn installation(&self) -> &InstallationId {
         &self.installation
     }
 
-    /// Before it was asked for.
+    /// The time just before the lease was requested.
     #[must_use]
     pub fn since(&self) -> Moment {
         self.since
     }
 
-    /// Since before it was asked for.
+    /// The time since just before the lease was requested.
     #[must_use]
     pub fn held_for(&self) -> Duration {
         self.since.elapsed()
     }
 
-    /// What is surely left of it: the drift of the nodes' clocks is taken off.
+    /// How long the lease is certainly still held. The drift of the nodes' clocks is subtracted.
     #[must_use]
     pub fn remaining(&self) -> Duration {
         let drift = self.ttl / 100 + Duration::from_millis(2);

@@ -1,33 +1,39 @@
-//! The only verbs that change token state.
+//! The only code that changes token state.
 //!
-//! Every change of an installation has one shape: read the whole record, decide in a pure function
-//! ([`protocol`]) what it should become, and swap it in if nobody else wrote meanwhile. The two
-//! backends know how to read and to swap, and nothing of the protocol.
+//! Every change of an installation has the same shape. The writer reads the whole record, decides its next
+//! state in a pure function ([`protocol`]), and swaps it in unless another process has written meanwhile. The
+//! two backends can read and swap. They know nothing of the protocol.
+
+#![warn(missing_docs)]
 
 pub mod backend;
 pub mod check;
 pub mod consent;
-pub mod durable;
+mod error;
 pub mod escrow;
+pub mod factory;
 pub mod grant;
+pub mod group_commit_db;
 pub mod identity;
 pub mod installation;
 pub mod journal;
 pub mod lease;
 pub mod lock_nodes;
-pub mod open;
 pub mod protocol;
-pub mod raw_answer;
+pub mod raw_token_response;
+mod rings;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod writer;
 
+pub use error::WriteError;
 pub use escrow::Escrow;
+pub use factory::{OpenStoreError, Store};
 pub use grant::{Fingerprint, Grant};
 pub use installation::{Installation, IntentId};
 pub use journal::Journal;
 pub use lease::{Lease, LeaseValue, Leases, NotLeased};
 pub use lock_nodes::LockNodes;
-pub use open::{OpenError, Rings, Store};
-pub use raw_answer::RawAnswer;
-pub use writer::{StoreWriter, WriteError};
+pub use raw_token_response::RawTokenResponse;
+pub use rings::Rings;
+pub use writer::StoreWriter;

@@ -1,9 +1,11 @@
-//! The lock nodes: independent Redis masters that hold leases, and in escrow what GHL answered.
+//! The lock nodes: independent Redis masters that hold leases, and GHL's responses in escrow.
 //!
-//! All of them are examined all the time, by doing what a lock does, so that one that is sick is
-//! known before anybody waits for it, and so that held, away and misconfigured are told apart.
+//! A task checks the health of all nodes continuously, with the operation that a lock uses. An unhealthy node
+//! is known before a lock has to wait for it. The checks also distinguish held, unreachable and
+//! misconfigured.
 
 mod node;
+pub(crate) mod quorum;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -17,49 +19,50 @@ use tracing::{info, warn};
 
 pub use node::Health;
 pub(crate) use node::Node;
+pub(crate) use quorum::majority;
 
-/// A node that hangs slows every lock down by half a second until it is found out.
+/// Until it is detected, a hanging node slows down every lock by half a second.
 const EXAMINE_EVERY: Duration = Duration::from_millis(250);
 
-/// The lock nodes and how they are. Cheap to clone.
+/// The lock nodes and their health. Cheap to clone.
 #[derive(Clone)]
 pub struct LockNodes(Arc<Inner>);
 
 struct Inner {
     nodes: Arc<[Node]>,
     usable: watch::Receiver<Vec<bool>>,
-    look: Arc<Notify>,
+    wake: Arc<Notify>,
     examiner: JoinHandle<()>,
 }
 
 impl LockNodes {
-    /// Begins to watch 1, 3 or 5 nodes. `memory`: the longest that anything is locked; a node that
-    /// came back empty is not locked at for so long.
+    /// Starts to check 1, 3 or 5 nodes. `max_lock_ttl` is the longest TTL of any lock. A node that restarted
+    /// empty is not used for that long.
     ///
     /// # Errors
     /// When a URL is malformed.
     pub fn start(
         urls: &[SecretString],
         broker: &str,
-        memory: Duration,
+        max_lock_ttl: Duration,
     ) -> Result<Self, BadAddress> {
         let key = format!("ghl:lock:probe:{broker}:{}", store::random::hex::<4>());
         let nodes = urls
             .iter()
-            .map(|url| Node::new(connection::client(url)?, key.clone(), memory))
+            .map(|url| Node::new(connection::client(url)?, key.clone(), max_lock_ttl))
             .collect::<Result<Arc<[Node]>, _>>()?;
-        let (told, usable) = watch::channel(Vec::new());
-        let look = Arc::new(Notify::new());
-        let examiner = tokio::spawn(examine(nodes.clone(), told, look.clone()));
+        let (usable_sender, usable) = watch::channel(Vec::new());
+        let wake = Arc::new(Notify::new());
+        let examiner = tokio::spawn(examine(nodes.clone(), usable_sender, wake.clone()));
         Ok(Self(Arc::new(Inner {
             nodes,
             usable,
-            look,
+            wake,
             examiner,
         })))
     }
 
-    /// Host and port of every node, and how it is.
+    /// The `host:port` and the health of every node.
     #[must_use]
     pub fn health(&self) -> Vec<(String, Health)> {
         let nodes = self.0.nodes.iter();
@@ -70,20 +73,20 @@ impl LockNodes {
         &self.0.nodes
     }
 
-    /// Which nodes can be locked at, now and after every change; empty until they were looked at.
+    /// Which nodes are usable, now and after every change. Empty until the first check.
     pub(crate) fn usable(&self) -> watch::Receiver<Vec<bool>> {
         self.0.usable.clone()
     }
 
-    /// Waits until every node was looked at once.
-    pub(crate) async fn are_seen(&self) {
+    /// Waits until every node was checked once.
+    pub(crate) async fn wait_until_examined(&self) {
         let mut usable = self.usable();
-        // It ends only with the examiner, and then nobody looks any more.
+        // An error means that the task has ended, and no check follows.
         let _ = usable.wait_for(|known| !known.is_empty()).await;
     }
 
-    /// Whether a majority cannot be had without a node that may have forgotten a lock.
-    pub(crate) fn have_forgotten(&self) -> bool {
+    /// Whether a majority would need a node that may have lost a lock.
+    pub(crate) fn lacks_reliable_majority(&self) -> bool {
         let health: Vec<Health> = self.0.nodes.iter().map(Node::health).collect();
         let up = health.iter().filter(|node| node.is_usable()).count();
         up < self.majority()
@@ -92,9 +95,9 @@ impl LockNodes {
                 .any(|node| matches!(node, Health::Forgot { .. }))
     }
 
-    /// Something was slow: look at once.
-    pub(crate) fn look(&self) {
-        self.0.look.notify_one();
+    /// Requests a check at once, after a slow operation.
+    pub(crate) fn examine_now(&self) {
+        self.0.wake.notify_one();
     }
 
     pub(crate) fn majority(&self) -> usize {
@@ -115,12 +118,8 @@ impl std::fmt::Debug for LockNodes {
     }
 }
 
-pub(crate) fn majority(nodes: usize) -> usize {
-    nodes / 2 + 1
-}
-
-/// Watches the nodes for ever.
-async fn examine(nodes: Arc<[Node]>, told: watch::Sender<Vec<bool>>, look: Arc<Notify>) {
+/// Checks the nodes forever.
+async fn examine(nodes: Arc<[Node]>, usable_sender: watch::Sender<Vec<bool>>, wake: Arc<Notify>) {
     loop {
         let examined = nodes.iter().map(Node::examine);
         let changes = futures_util::future::join_all(examined).await;
@@ -130,25 +129,25 @@ async fn examine(nodes: Arc<[Node]>, told: watch::Sender<Vec<bool>>, look: Arc<N
             }
         }
         let usable: Vec<bool> = nodes.iter().map(|node| node.health().is_usable()).collect();
-        told.send_if_modified(|known| {
+        usable_sender.send_if_modified(|known| {
             let is_new = *known != usable;
             *known = usable;
             is_new
         });
-        // Early when somebody asks.
-        let _ = timeout(EXAMINE_EVERY, look.notified()).await;
+        // Earlier on request.
+        let _ = timeout(EXAMINE_EVERY, wake.notified()).await;
     }
 }
 
 fn report(address: &str, health: &Health) {
     match health {
-        Health::Up => info!(address, "lock node is well"),
-        Health::Away(reason) => warn!(address, reason, "lock node is away"),
-        Health::Refuses(reason) => warn!(address, reason, "lock node refuses"),
+        Health::Up => info!(address, "lock node is healthy"),
+        Health::Away(reason) => warn!(address, reason, "lock node is unreachable"),
+        Health::Refuses(reason) => warn!(address, reason, "lock node refuses commands"),
         Health::Forgot { .. } => warn!(
             address,
-            "lock node came back without its locks: nothing is locked there until those have \
-             run out. Give it `appendonly yes` and `appendfsync always`"
+            "lock node restarted without its locks, and is not used until those have expired. \
+             Give it `appendonly yes` and `appendfsync always`"
         ),
     }
 }

@@ -1,24 +1,30 @@
-//! The refresh protocol as pure functions: from what is stored, what happened and what time it is,
-//! to what is stored next.
+//! The refresh protocol as pure functions. Each takes the stored record, an event and the time, and returns
+//! the next record.
 //!
-//! Nothing here reads a clock, a store or a network, so both backends, the tests and the model
-//! share exactly these decisions.
+//! Nothing here reads a clock, a store or a network. Both backends, the tests and the model share these
+//! decisions.
 //!
-//! The fence is the token chain, not the lock: a commit is accepted because it spent the link that
-//! is current, whoever holds the lease by then. A paused holder may have the only valid token.
+//! The fence is the token chain and not the lock. A commit is accepted if it spent the current link,
+//! even if another broker holds the lease by then. A paused holder may have the only valid token.
 
-mod enrol;
+mod failure;
 mod refresh;
-mod refused;
+mod refusals;
+mod registration;
 mod takeover;
 
-pub use enrol::{Earlier, SealedTokens, enrol, generation_for, may_be_static, revoke};
-pub use refresh::{
-    Attempt, Begin, Commit, DEFAULT_GRACE, Give, LATE_NOTE, Refusal, Tokens, Verdict, abandon,
-    adopt, begin, commit, give_back, in_doubt, read_late, withdraw,
+pub use failure::{
+    AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,
+    record_late_reader, withdraw,
 };
-pub use refused::REFUSALS_TO_INVALID;
-pub use takeover::{TakenOver, take_over};
+pub use refresh::{
+    Attempt, Begin, Commit, DEFAULT_GRACE, Tokens, adopt, begin, commit, lost_response,
+};
+pub use refusals::REFUSALS_TO_INVALID;
+pub use registration::{
+    PreviousRecord, SealedTokens, generation_for, may_be_static, register, revoke,
+};
+pub use takeover::{Takeover, take_over};
 
 #[cfg(test)]
 mod tests;

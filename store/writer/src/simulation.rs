@@ -1,6 +1,6 @@
-//! What a simulation puts in the place of the lock nodes. The simulated disk is
-//! [`Durable::simulated`](crate::durable::Durable::simulated); the store is a
-//! [`Backend`](crate::backend::Backend) like any other.
+//! Interfaces that replace the lock nodes in a simulation. The simulated disk is
+//! [`GroupCommitDb::simulated`](crate::group_commit_db::GroupCommitDb::simulated). The simulated store
+//! implements [`Backend`](crate::backend::Backend).
 
 use std::collections::BTreeSet;
 use std::fmt::Debug;
@@ -9,13 +9,14 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use store::InstallationId;
 
-use crate::escrow::NoMajority;
 use crate::installation::IntentId;
-use crate::journal::Entry;
-use crate::lease::{LeaseValue, NotLeased};
+use crate::journal::entry::Entry;
+use crate::lease::value::{LeaseValue, NotLeased};
+use crate::lock_nodes::quorum::NoMajority;
 
-/// Leases, as [`Leases`](crate::Leases) has them of Redlock.
-pub trait Locks: Debug + Send + Sync + 'static {
+/// Leases: replaces the Redlock of [`Leases`](crate::Leases).
+pub trait SimulatedLocks: Debug + Send + Sync + 'static {
+    /// Tries once to take the lease for `ttl`.
     fn take<'a>(
         &'a self,
         installation: &'a InstallationId,
@@ -29,11 +30,14 @@ pub trait Locks: Debug + Send + Sync + 'static {
     ) -> BoxFuture<'a, ()>;
 }
 
-/// Answers in escrow, as [`Escrow`](crate::Escrow) keeps them.
-pub trait Shelf: Debug + Send + Sync + 'static {
+/// GHL's responses in escrow: replaces the lock nodes of [`Escrow`](crate::Escrow).
+pub trait SimulatedEscrow: Debug + Send + Sync + 'static {
+    /// Stores a response on a majority of the nodes.
     fn keep<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(), NoMajority>>;
+    /// The stored responses of an installation.
     fn find<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Vec<Entry>, NoMajority>>;
+    /// The installations with stored responses.
     fn installations(&self) -> BoxFuture<'_, Result<BTreeSet<InstallationId>, NoMajority>>;
-    /// Returns at once; nobody hears of what becomes of it.
+    /// Deletes a response in the background.
     fn forget(&self, id: &InstallationId, intent: &IntentId);
 }

@@ -23,7 +23,7 @@ async fn a_store_gets_one_id_however_many_brokers_propose_one() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_servers_of_a_store_are_the_same_while_nothing_happens() {
     on_all(|store| async move {
-        store.writer.meet().await.unwrap();
+        store.writer.learn_servers().await.unwrap();
         let before = store.writer.servers().await.unwrap();
         assert!(
             before
@@ -50,14 +50,14 @@ async fn a_restart_is_noticed_by_the_next_reading() {
         .unwrap()
     };
     read().await;
-    let (encounters, servers) = (store.writer.encounters(), store.writer.servers());
+    let (encounters, servers) = (store.writer.server_change_count(), store.writer.servers());
     let servers = servers.await.unwrap().unwrap();
     read().await;
-    assert_eq!(store.writer.encounters(), encounters);
+    assert_eq!(store.writer.server_change_count(), encounters);
     deployed.store.kill().await;
     deployed.store.resume_process().await;
     read().await;
-    assert_eq!(store.writer.encounters(), encounters + 1);
+    assert_eq!(store.writer.server_change_count(), encounters + 1);
     let restarted = store.writer.servers().await.unwrap().unwrap();
     assert!(restarted.has_another_than(&servers), "{restarted}");
 }
@@ -76,10 +76,10 @@ async fn servers_that_may_not_be_asked_are_not_known() {
 async fn each_part_of_a_store_tells_the_number_that_it_held() {
     on_all(|store| async move {
         for (number, held) in [(1, None), (2, Some(1)), (3, Some(2))] {
-            let told = store.writer.tide("process", number).await.unwrap();
+            let told = store.writer.write_canary("process", number).await.unwrap();
             assert!(told.iter().all(|told| *told == Some(held)), "{told:?}");
         }
-        let other = store.writer.tide("another", 9).await.unwrap();
+        let other = store.writer.write_canary("another", 9).await.unwrap();
         assert!(other.iter().all(|told| *told == Some(None)), "{other:?}");
     })
     .await;

@@ -38,7 +38,7 @@ async fn one_location_is_one_installation_however_many_consent_at_once() {
         let snapshot = store.writer.load(id).await.unwrap().unwrap();
         let generation = snapshot.installation.access.generation;
         assert_eq!(generation.to_string(), "16", "every consent counts");
-        assert_eq!(store.writer.stock().await.unwrap().installations, 1);
+        assert_eq!(store.writer.stats().await.unwrap().installations, 1);
     })
     .await;
 }
@@ -52,7 +52,7 @@ async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
         let generation = Generation::FIRST;
         announced(
             &mut changes,
-            &Change::Installation {
+            &Invalidation::Installation {
                 id: id.clone(),
                 generation,
             },
@@ -95,15 +95,19 @@ async fn pages_of_a_list_are_complete_and_in_order() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_static_token_is_never_due() {
     on_all(|store| async move {
-        let enrolment = Enrolment {
+        let enrolment = Registration {
             refresh_token: None,
             expires_at: None,
             ..enrolment(&store, "L1", Duration::ZERO)
         };
-        let id = store.writer.enrol(&enrolment).await.unwrap();
+        let id = store
+            .writer
+            .register_installation(&enrolment)
+            .await
+            .unwrap();
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!((record.status, record.expires_at), (Status::Static, None));
-        let upcoming = store.writer.upcoming(Schedule::Due).await.unwrap();
+        let upcoming = store.writer.poll_due(Schedule::Due).await.unwrap();
         assert!(upcoming.due.is_empty() && upcoming.next_in.is_none());
         let began = begin(&store.writer, &id, Wanted::Now).await;
         assert!(

@@ -39,7 +39,7 @@ async fn a_commit_is_applied_once_announced_and_read() {
         let generation = Generation::FIRST.next();
         announced(
             &mut changes,
-            &Change::Installation {
+            &Invalidation::Installation {
                 id: id.clone(),
                 generation,
             },
@@ -73,7 +73,7 @@ async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
         let outcomes = join_all(grants.iter().map(|grant| store.writer.commit(grant))).await;
         let kept = outcomes
             .iter()
-            .filter(|outcome| *outcome.as_ref().unwrap() == Committed::Kept);
+            .filter(|outcome| *outcome.as_ref().unwrap() == Committed::NotCurrent);
         assert_eq!(kept.count(), 7);
         let snapshot = store.writer.load(&id).await.unwrap().unwrap();
         assert_eq!(snapshot.installation.alternates.len(), 7);
@@ -97,36 +97,42 @@ async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
                 .await
                 .unwrap();
         }
-        let refused = verdict(&store, Refusal::Refused);
+        let refused = verdict(&store, FailureClass::Refused);
         let second = begun(&store.writer, &id).await;
-        let give_back = |begun: Begun, refused: Verdict| {
+        let give_back = |begun: Begun, refused: AttemptFailure| {
             let writer = store.writer.clone();
             async move {
                 let id = &begun.installation;
                 writer
-                    .give_back(id, &begun.link, &begun.intent, &refused)
+                    .record_failure(id, &begun.link, &begun.intent, &refused)
                     .await
                     .unwrap()
             }
         };
-        assert_eq!(give_back(second, refused.clone()).await, GaveBack::Adopted);
+        assert_eq!(
+            give_back(second, refused.clone()).await,
+            FailureOutcome::Adopted
+        );
         let third = begun(&store.writer, &id).await;
         assert_eq!(third.refresh_token.expose_secret(), "r2 too");
         let mut changes = listening(&store).await;
         let noted = give_back(third, refused.clone()).await;
         assert!(
-            matches!(noted, GaveBack::Noted { .. }),
+            matches!(noted, FailureOutcome::Recorded { .. }),
             "suspect: {noted:?}"
         );
         for _ in 1..REFUSALS_TO_INVALID {
             let again = begun(&store.writer, &id).await;
             let noted = give_back(again, refused.clone()).await;
-            assert!(matches!(noted, GaveBack::Noted { .. }), "{noted:?}");
+            assert!(
+                matches!(noted, FailureOutcome::Recorded { .. }),
+                "{noted:?}"
+            );
         }
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.status, Status::Invalid);
         let generation = record.generation;
-        announced(&mut changes, &Change::Installation { id, generation }).await;
+        announced(&mut changes, &Invalidation::Installation { id, generation }).await;
     })
     .await;
 }
@@ -143,7 +149,7 @@ async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up()
             // By the schedule, as another broker would.
             let claimed = writer
                 .claim(
-                    Schedule::InDoubt,
+                    Schedule::OpenIntent,
                     id.partition(),
                     8,
                     store.reader.now(),
@@ -173,14 +179,14 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
         }
         let all_is_due = async || {
             let partitions: BTreeSet<u8> = ids.iter().map(InstallationId::partition).collect();
-            let due = store.writer.upcoming(Schedule::Due).await.unwrap().due;
+            let due = store.writer.poll_due(Schedule::Due).await.unwrap().due;
             let due: BTreeSet<u8> = due.into_iter().map(|(partition, _)| partition).collect();
             holds(due == partitions, due)
         };
         until("all to be due", SOON, &all_is_due).await;
         let claim_all = async |claim: Duration| {
             let mut claimed = Vec::new();
-            for (partition, by) in store.writer.upcoming(Schedule::Due).await.unwrap().due {
+            for (partition, by) in store.writer.poll_due(Schedule::Due).await.unwrap().due {
                 let racers =
                     (0..3).map(|_| store.writer.claim(Schedule::Due, partition, 2, by, claim));
                 for racer in join_all(racers).await {
@@ -210,7 +216,7 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
         let next_in = async || {
             store
                 .writer
-                .upcoming(Schedule::Due)
+                .poll_due(Schedule::Due)
                 .await
                 .unwrap()
                 .next_in
@@ -221,7 +227,7 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
         let now = store.reader.now();
         store
             .writer
-            .hasten(&id, now + Duration::from_secs(9000))
+            .reschedule_earlier(&id, now + Duration::from_secs(9000))
             .await
             .unwrap();
         assert!(
@@ -230,7 +236,7 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
         );
         store
             .writer
-            .hasten(&id, now + Duration::from_secs(100))
+            .reschedule_earlier(&id, now + Duration::from_secs(100))
             .await
             .unwrap();
         assert!(next_in().await <= Duration::from_secs(100) + CLOCKS);
@@ -240,8 +246,8 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
             "back to what its record says"
         );
         revoke(&store, &id).await;
-        store.writer.hasten(&id, now).await.unwrap();
-        let upcoming = store.writer.upcoming(Schedule::Due).await.unwrap();
+        store.writer.reschedule_earlier(&id, now).await.unwrap();
+        let upcoming = store.writer.poll_due(Schedule::Due).await.unwrap();
         assert!(
             upcoming.due.is_empty() && upcoming.next_in.is_none(),
             "revoked means never"
@@ -253,10 +259,10 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
     on_all(|store| async move {
-        assert_eq!(store.writer.stock().await.unwrap().nearest_expiry, None);
+        assert_eq!(store.writer.stats().await.unwrap().nearest_expiry, None);
         let near = enrolled(&store, "near", Duration::from_secs(100)).await;
         enrolled(&store, "far", Duration::from_secs(5000)).await;
-        let stock = store.writer.stock().await.unwrap();
+        let stock = store.writer.stats().await.unwrap();
         assert_eq!((stock.installations, stock.refreshing), (2, 2));
         let left = stock.nearest_expiry.unwrap();
         assert!(
@@ -264,7 +270,7 @@ async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
             "{left:?}"
         );
         revoke(&store, &near).await;
-        let stock = store.writer.stock().await.unwrap();
+        let stock = store.writer.stats().await.unwrap();
         assert_eq!((stock.installations, stock.refreshing), (2, 1));
         assert!(stock.nearest_expiry.unwrap() > Duration::from_secs(4000));
     })

@@ -5,13 +5,13 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn the_state_of_a_consent_is_used_once() {
     on_all(|store| async move {
-        let users = join_all((0..8).map(|_| store.writer.is_first_use("state"))).await;
+        let users = join_all((0..8).map(|_| store.writer.use_consent_state("state"))).await;
         let first = users
             .into_iter()
             .filter(|first| *first.as_ref().unwrap())
             .count();
         assert_eq!(first, 1);
-        assert!(store.writer.is_first_use("another").await.unwrap());
+        assert!(store.writer.use_consent_state("another").await.unwrap());
     })
     .await;
 }
@@ -39,18 +39,28 @@ async fn a_doubted_client_pair_is_news_once_and_so_is_its_return() {
     on_all(|store| async move {
         let writer = &store.writer;
         writer.open_breaker(PAIR, "refused", SOON).await.unwrap();
-        assert!(writer.distrust_pair(PAIR, "refused").await.unwrap());
-        assert!(!writer.distrust_pair(PAIR, "refused again").await.unwrap());
-        let reason = writer.distrust(PAIR).await.unwrap();
+        assert!(
+            writer
+                .record_refused_credentials(PAIR, "refused")
+                .await
+                .unwrap()
+        );
+        assert!(
+            !writer
+                .record_refused_credentials(PAIR, "refused again")
+                .await
+                .unwrap()
+        );
+        let reason = writer.refused_credentials(PAIR).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
 
-        assert!(writer.trust_pair(PAIR).await.unwrap());
-        assert_eq!(writer.distrust(PAIR).await.unwrap(), None);
+        assert!(writer.record_accepted_credentials(PAIR).await.unwrap());
+        assert_eq!(writer.refused_credentials(PAIR).await.unwrap(), None);
         assert_eq!(writer.breaker(PAIR).await.unwrap(), None, "nobody waits on");
 
         // A pause for another reason goes on.
         writer.open_breaker(PAIR, "overloaded", SOON).await.unwrap();
-        assert!(!writer.trust_pair(PAIR).await.unwrap());
+        assert!(!writer.record_accepted_credentials(PAIR).await.unwrap());
         assert!(writer.breaker(PAIR).await.unwrap().is_some());
     })
     .await;
@@ -76,7 +86,7 @@ async fn a_callers_key_is_known_by_its_hash_until_it_is_revoked() {
         let mut changes = listening(&store).await;
         let now = store.reader.now();
         assert!(store.writer.revoke_caller(&hash, now).await.unwrap());
-        announced(&mut changes, &Change::Caller(hash)).await;
+        announced(&mut changes, &Invalidation::Caller(hash)).await;
         let revoked = store.reader.caller(&hash).await.unwrap().unwrap();
         assert!(!revoked.is_live(now));
         assert!(

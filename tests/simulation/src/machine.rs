@@ -10,7 +10,7 @@ use service::config::{Settings, Source};
 use service::simulation::Process;
 use store::freshness::Lead;
 use store::{InstallationId, TokenReader};
-use store_writer::durable::Durable;
+use store_writer::group_commit_db::GroupCommitDb;
 use store_writer::journal::Entry;
 use store_writer::{Escrow, Journal, Leases, Rings, StoreWriter};
 
@@ -49,7 +49,7 @@ impl Scene {
     }
 
     pub(super) fn reader(&self, machine: usize) -> TokenReader {
-        TokenReader::over(self.connection(machine), self.rings.access.clone())
+        TokenReader::from_backend(self.connection(machine), self.rings.access.clone())
     }
 }
 
@@ -62,14 +62,14 @@ pub(super) struct Machine {
 
 #[derive(Debug)]
 struct State {
-    disk: Durable,
+    disk: GroupCommitDb,
     running: Option<(Process, Broker)>,
 }
 
 impl Machine {
     pub(super) fn new(index: usize, scene: Scene) -> Self {
         let state = State {
-            disk: Durable::simulated(),
+            disk: GroupCommitDb::simulated(),
             running: None,
         };
         Self {
@@ -111,7 +111,7 @@ impl Machine {
     }
 
     pub(super) fn lose_disk(&self) {
-        lock(&self.state).disk = Durable::simulated();
+        lock(&self.state).disk = GroupCommitDb::simulated();
     }
 
     pub(super) fn stop(&self) {
@@ -137,7 +137,7 @@ impl Machine {
         let unfinished = journal.unfinished().unwrap_or_default();
         let mut entries: Vec<Entry> = unfinished.into_iter().filter_map(Result::ok).collect();
         entries.retain(|entry| entry.installation == *id);
-        let kept = journal.kept_of(id).ok().flatten();
+        let kept = journal.confirmed_of(id).ok().flatten();
         entries.extend(kept.map(|kept| kept.entry));
         entries
     }

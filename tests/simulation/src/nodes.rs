@@ -11,7 +11,7 @@ use store_writer::IntentId;
 use store_writer::escrow::NoMajority;
 use store_writer::journal::Entry;
 use store_writer::lease::{LeaseValue, NotLeased};
-use store_writer::simulation::{Locks, Shelf};
+use store_writer::simulation::{SimulatedEscrow, SimulatedLocks};
 
 use super::network::{Cable, Cuts, Peer};
 use super::world::{World, lock};
@@ -115,7 +115,7 @@ impl Reached {
     }
 }
 
-impl Locks for Reached {
+impl SimulatedLocks for Reached {
     fn take<'a>(
         &'a self,
         installation: &'a InstallationId,
@@ -179,7 +179,7 @@ fn no_majority(answered: usize) -> NoMajority {
     }
 }
 
-impl Shelf for Reached {
+impl SimulatedEscrow for Reached {
     fn keep<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(), NoMajority>> {
         Box::pin(async move {
             let entry = entry.clone();

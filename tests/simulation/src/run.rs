@@ -9,7 +9,7 @@ use futures_util::future::join_all;
 use store::freshness::Lead;
 use store::{InstallationId, KeyRing, UserType};
 use store_writer::Rings;
-use store_writer::grant::Enrolment;
+use store_writer::grant::Registration;
 use tokio::runtime::Builder;
 
 use super::audit::Auditor;
@@ -134,7 +134,7 @@ async fn install(plan: &Plan, scene: &Scene) -> Arc<[InstallationId]> {
     let enrolments = (0..plan.customers).map(|customer| {
         let ends = first_end(plan, &scene.world);
         let access = Ghl::access_token(customer, ends);
-        let enrolment = Enrolment {
+        let enrolment = Registration {
             access_token: access.into(),
             refresh_token: Some(scene.ghl.current(customer).to_string().into()),
             expires_at: Some(World::epoch() + ends),
@@ -145,7 +145,7 @@ async fn install(plan: &Plan, scene: &Scene) -> Arc<[InstallationId]> {
             company: None,
         };
         let writer = writer.clone();
-        async move { writer.enrol(&enrolment).await }
+        async move { writer.register_installation(&enrolment).await }
     });
     let enrolled = join_all(enrolments).await;
     let ids = enrolled.into_iter().collect::<Result<_, _>>();

@@ -8,11 +8,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
-use store::reader::{ReadError, Reads};
+use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
-use store::{Change, InstallationId, KeyHash, Timestamp};
+use store::{InstallationId, Invalidation, KeyHash, Timestamp};
 use store_writer::backend::{
-    Answer, Backend, Confirmation, Held, Loaded, Schedule, Stock, Swap, Upcoming,
+    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, Schedule, StoreStats,
+    Swap,
 };
 use store_writer::check::{Facts, ProbeError};
 use store_writer::identity::{Servers, StoreMark};
@@ -116,7 +117,7 @@ const TIDE: Duration = Duration::from_secs(600);
 pub(super) struct Connection {
     store: Arc<Store>,
     cable: Cable,
-    changes: broadcast::Sender<Change>,
+    changes: broadcast::Sender<Invalidation>,
     /// The servers that a record was read from.
     met: Arc<Mutex<BTreeSet<u64>>>,
 }
@@ -143,7 +144,7 @@ impl Connection {
     fn write<'a, T: Send + 'static>(
         &'a self,
         act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
-    ) -> Answer<'a, T> {
+    ) -> BackendFuture<'a, T> {
         let answer = self.ask(act);
         Box::pin(async move {
             answer
@@ -166,7 +167,7 @@ impl Connection {
 }
 
 impl Backend for Connection {
-    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
+    fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded> {
         let id = id.clone();
         let loaded = self.write(move |side, _, now| {
             let (access, refresh) = side.record(&id);
@@ -184,7 +185,7 @@ impl Backend for Connection {
         })
     }
 
-    fn swap(&self, swap: Swap) -> Answer<'_, bool> {
+    fn swap(&self, swap: Swap) -> BackendFuture<'_, bool> {
         let (world, machine) = (self.cable.world.clone(), self.cable.machine);
         self.write(move |side, at, _| {
             let is_swapped = side.swap(&swap, at);
@@ -194,20 +195,24 @@ impl Backend for Connection {
         })
     }
 
-    fn mark(&self) -> Answer<'_, Option<StoreMark>> {
+    fn mark(&self) -> BackendFuture<'_, Option<StoreMark>> {
         self.write(|side, _, _| side.mark())
     }
 
-    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark> {
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark> {
         let mark = mark.clone();
         self.write(move |side, _, _| side.make_mark(mark))
     }
 
-    fn servers(&self) -> Answer<'_, Option<Servers>> {
+    fn servers(&self) -> BackendFuture<'_, Option<Servers>> {
         self.write(|side, _, _| Some(side.servers()))
     }
 
-    fn tide<'a>(&'a self, name: &'a str, number: i64) -> Answer<'a, Vec<Held>> {
+    fn write_canary<'a>(
+        &'a self,
+        name: &'a str,
+        number: i64,
+    ) -> BackendFuture<'a, Vec<CanaryReading>> {
         let name = format!("tide {name}");
         self.write(move |side, at, now| {
             let held = side.recall(&name, now).and_then(|held| held.parse().ok());
@@ -218,12 +223,12 @@ impl Backend for Connection {
         })
     }
 
-    fn encounters(&self) -> u64 {
+    fn server_change_count(&self) -> u64 {
         lock(&self.met).len() as u64
     }
 
     /// A store whose settings are good says nothing of them here.
-    fn facts(&self) -> Answer<'_, Vec<Facts>> {
+    fn facts(&self) -> BackendFuture<'_, Vec<Facts>> {
         self.write(|_, _, _| Vec::new())
     }
 
@@ -239,7 +244,7 @@ impl Backend for Connection {
         &'a self,
         id: &'a InstallationId,
         revision: &'a [u8],
-    ) -> Answer<'a, Confirmation> {
+    ) -> BackendFuture<'a, Confirmation> {
         let (id, revision) = (id.clone(), revision.to_vec());
         self.write(move |side, _, _| {
             if side.revision(&id) == revision {
@@ -257,71 +262,84 @@ impl Backend for Connection {
         limit: usize,
         by: Timestamp,
         claim: Duration,
-    ) -> Answer<'_, Vec<InstallationId>> {
+    ) -> BackendFuture<'_, Vec<InstallationId>> {
         self.write(move |side, at, now| side.claim(schedule, partition, limit, by, now + claim, at))
     }
 
-    fn hasten<'a>(&'a self, id: &'a InstallationId, to: Timestamp) -> Answer<'a, ()> {
+    fn reschedule_earlier<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        to: Timestamp,
+    ) -> BackendFuture<'a, ()> {
         let id = id.clone();
-        self.write(move |side, at, _| side.hasten(&id, to, at))
+        self.write(move |side, at, _| side.reschedule_earlier(&id, to, at))
     }
 
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
         let id = id.clone();
         self.write(move |side, at, _| side.unschedule(&id, at))
     }
 
-    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming> {
-        self.write(move |side, _, now| side.upcoming(schedule, now))
+    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
+        self.write(move |side, _, now| side.poll_due(schedule, now))
     }
 
-    fn stock(&self) -> Answer<'_, Stock> {
-        self.write(|side, _, now| side.stock(now))
+    fn stats(&self) -> BackendFuture<'_, StoreStats> {
+        self.write(|side, _, now| side.stats(now))
     }
 
-    fn memory(&self) -> Answer<'_, Option<u64>> {
+    fn memory(&self) -> BackendFuture<'_, Option<u64>> {
         Box::pin(async { Ok(None) })
     }
 
-    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
+    fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>> {
         self.write(move |side, _, _| side.ids(partition))
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
         let name = name.to_owned();
         self.write(move |side, _, _| side.location(&name))
     }
 
-    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
+    fn get_or_insert_location<'a>(
+        &'a self,
+        name: &'a str,
+        id: &'a InstallationId,
+    ) -> BackendFuture<'a, String> {
         let (name, id) = (name.to_owned(), id.to_string());
         self.write(move |side, _, _| side.name_location(name, id))
     }
 
-    fn put_caller<'a>(&'a self, _: &'a KeyHash, _: Fields) -> Answer<'a, ()> {
+    fn put_caller<'a>(&'a self, _: &'a KeyHash, _: Fields) -> BackendFuture<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 
-    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
+    fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
+    fn put_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a str,
+        ttl: Duration,
+    ) -> BackendFuture<'a, bool> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.write(move |side, at, now| side.remember(key, value, now + ttl, now, at))
     }
 
-    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+    fn get<'a>(&'a self, key: &'a str) -> BackendFuture<'a, Option<String>> {
         let key = key.to_owned();
         self.write(move |side, _, now| side.recall(&key, now))
     }
 
-    fn replace<'a>(
+    fn compare_and_set<'a>(
         &'a self,
         key: &'a str,
         expected: Option<&'a str>,
         next: Option<&'a str>,
         ttl: Duration,
-    ) -> Answer<'a, bool> {
+    ) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
         let (expected, next) = (expected.map(str::to_owned), next.map(str::to_owned));
         self.write(move |side, at, now| {
@@ -330,13 +348,13 @@ impl Backend for Connection {
         })
     }
 
-    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
+    fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
         self.write(move |side, at, now| side.forget(&key, now, at))
     }
 }
 
-impl Reads for Connection {
+impl ReadBackend for Connection {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
         let id = id.clone();
         self.read(move |side, _, _| side.record(&id).0)
@@ -359,7 +377,7 @@ impl Reads for Connection {
         self.read(|_, _, _| ())
     }
 
-    fn changes(&self) -> broadcast::Receiver<Change> {
+    fn invalidations(&self) -> broadcast::Receiver<Invalidation> {
         self.changes.subscribe()
     }
 

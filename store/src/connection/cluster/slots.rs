@@ -7,15 +7,15 @@ use redis::{Arg, Cmd, ErrorKind, FromRedisValue, RedisError, ServerErrorKind, Va
 
 const SLOTS: u16 = 16_384;
 
-/// Where a node is: host and port.
-pub(super) type Place = (String, u16);
+/// A node's host and port.
+pub(super) type NodeAddress = (String, u16);
 
-/// A Cluster's slots as one of its nodes knows them.
+/// The slots of a Cluster, as one of its nodes reports them.
 #[derive(Debug, Default)]
-pub(super) struct SlotMap(Vec<(RangeInclusive<u16>, Vec<Place>)>);
+pub(super) struct SlotMap(Vec<(RangeInclusive<u16>, Vec<NodeAddress>)>);
 
 impl SlotMap {
-    /// Reads the answer to `CLUSTER SLOTS`, which a node at `host` gave.
+    /// Parses the answer to `CLUSTER SLOTS` from a node at `host`.
     pub(super) fn read(answer: Value, host: &str) -> Result<Self, RedisError> {
         let ranges: Vec<Vec<Value>> = FromRedisValue::from_redis_value(answer)?;
         let mut map = Vec::with_capacity(ranges.len());
@@ -28,28 +28,28 @@ impl SlotMap {
                 FromRedisValue::from_redis_value(first)?,
                 FromRedisValue::from_redis_value(last)?,
             );
-            let nodes = fields.filter_map(|node| place(node, host)).collect();
+            let nodes = fields.filter_map(|node| address(node, host)).collect();
             map.push((slots, nodes));
         }
         Ok(Self(map))
     }
 
     /// The master of a slot.
-    pub(super) fn master(&self, slot: u16) -> Option<&Place> {
+    pub(super) fn master(&self, slot: u16) -> Option<&NodeAddress> {
         let (_, nodes) = self.0.iter().find(|(slots, _)| slots.contains(&slot))?;
         nodes.first()
     }
 
-    /// The masters that have slots, each once.
-    pub(super) fn masters(&self) -> BTreeSet<Place> {
-        let first = |(_, nodes): &(_, Vec<Place>)| nodes.first().cloned();
+    /// The masters of all slots, each once.
+    pub(super) fn masters(&self) -> BTreeSet<NodeAddress> {
+        let first = |(_, nodes): &(_, Vec<NodeAddress>)| nodes.first().cloned();
         self.0.iter().filter_map(first).collect()
     }
 
-    /// Whether both name the same masters for the same slots.
+    /// Whether both maps name the same masters for the same slots.
     pub(super) fn has_masters_of(&self, other: &Self) -> bool {
         let masters = |map: &Self| -> Vec<_> {
-            let of = |(slots, nodes): &(RangeInclusive<u16>, Vec<Place>)| {
+            let of = |(slots, nodes): &(RangeInclusive<u16>, Vec<NodeAddress>)| {
                 (slots.clone(), nodes.first().cloned())
             };
             map.0.iter().map(of).collect()
@@ -57,15 +57,14 @@ impl SlotMap {
         masters(self) == masters(other)
     }
 
-    /// Each master once.
-    /// Masters and replicas, each as often as it is named.
-    pub(super) fn nodes(&self) -> impl Iterator<Item = &Place> {
+    /// Masters and replicas. A node appears once for each of its ranges.
+    pub(super) fn nodes(&self) -> impl Iterator<Item = &NodeAddress> {
         self.0.iter().flat_map(|(_, nodes)| nodes)
     }
 }
 
-/// A node without a host is to be found where the one that told of it is; `?` stands for unknown.
-fn place(node: Value, host: &str) -> Option<Place> {
+/// A node without a host has the host of the node that reported it. A host of `?` is unknown.
+fn address(node: Value, host: &str) -> Option<NodeAddress> {
     let Value::Array(fields) = node else {
         return None;
     };
@@ -80,19 +79,19 @@ fn place(node: Value, host: &str) -> Option<Place> {
     }
 }
 
-/// Where a node sends those who asked the wrong one.
+/// The node that a command must be sent to instead.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Redirect {
-    pub(super) to: Place,
-    /// For this one question: the slot is on its way there.
+    pub(super) to: NodeAddress,
+    /// An `ASK` redirect: it applies to this request only, because the slot is being migrated.
     pub(super) is_ask: bool,
 }
 
 impl Redirect {
-    /// Reads the refusal of a node at `host`.
+    /// Parses the error of a node at `host`.
     pub(super) fn read(error: &RedisError, host: &str) -> Option<Self> {
-        let (place, _) = error.redirect_node()?;
-        let (named, port) = place.rsplit_once(':')?;
+        let (address, _) = error.redirect_node()?;
+        let (named, port) = address.rsplit_once(':')?;
         let named = if named.is_empty() { host } else { named };
         Some(Self {
             to: (named.to_owned(), port.parse().ok()?),
@@ -101,8 +100,8 @@ impl Redirect {
     }
 }
 
-/// The slot of the first key that a command names.
-pub(super) fn of_command(command: &Cmd) -> Option<u16> {
+/// The slot of the first key of a command; `None` for commands without a key.
+pub(super) fn slot_of_command(command: &Cmd) -> Option<u16> {
     let mut words = command.args_iter().map(|arg| match arg {
         Arg::Simple(word) => word,
         _ => b"",
@@ -112,11 +111,11 @@ pub(super) fn of_command(command: &Cmd) -> Option<u16> {
         b"TIME" | b"PING" | b"PUBLISH" | b"WAIT" => return None,
         _ => words.next()?,
     };
-    Some(of_key(key))
+    Some(slot_of_key(key))
 }
 
-/// Of a key with a hash tag only the tag counts.
-fn of_key(key: &[u8]) -> u16 {
+/// The slot of a key. If the key has a hash tag, only the tag counts.
+fn slot_of_key(key: &[u8]) -> u16 {
     let tag = key.iter().position(|byte| *byte == b'{').and_then(|open| {
         let rest = &key[open + 1..];
         let close = rest.iter().position(|byte| *byte == b'}')?;
@@ -138,8 +137,8 @@ fn crc16(bytes: &[u8]) -> u16 {
     })
 }
 
-/// What a slot without a node answers with.
-pub(super) fn unserved() -> RedisError {
+/// The error for a slot without a known node.
+pub(super) fn no_node_error() -> RedisError {
     RedisError::from((
         ErrorKind::Server(ServerErrorKind::ClusterDown),
         "no node is known for the key",
@@ -159,17 +158,17 @@ mod tests {
     }
 
     #[test]
-    fn keys_are_where_redis_puts_them() {
-        // The vector of the specification, and what CLUSTER KEYSLOT says.
+    fn key_slots_match_redis() {
+        // The test vector of the Redis Cluster specification, and values of CLUSTER KEYSLOT.
         assert_eq!(crc16(b"123456789"), 0x31c3);
-        assert_eq!(of_key(b"foo"), 12182);
-        assert_eq!(of_key(b"ghl:at:{foo}:install_1"), 12182);
-        assert_eq!(of_key(b"foo{}{bar}"), of_key(b"foo{}{bar}"));
-        assert_ne!(of_key(b"{}foo"), of_key(b"foo"));
+        assert_eq!(slot_of_key(b"foo"), 12182);
+        assert_eq!(slot_of_key(b"ghl:at:{foo}:install_1"), 12182);
+        assert_eq!(slot_of_key(b"foo{}{bar}"), slot_of_key(b"foo{}{bar}"));
+        assert_ne!(slot_of_key(b"{}foo"), slot_of_key(b"foo"));
     }
 
     #[test]
-    fn a_command_goes_where_its_first_key_is() {
+    fn command_goes_to_the_slot_of_its_first_key() {
         let mut script = redis::cmd("EVALSHA");
         script
             .arg("hash")
@@ -179,13 +178,13 @@ mod tests {
             .arg("bar");
         let mut get = redis::cmd("GET");
         get.arg("foo");
-        assert_eq!(of_command(&script), Some(12182));
-        assert_eq!(of_command(&get), Some(12182));
-        assert_eq!(of_command(&redis::cmd("TIME")), None);
+        assert_eq!(slot_of_command(&script), Some(12182));
+        assert_eq!(slot_of_command(&get), Some(12182));
+        assert_eq!(slot_of_command(&redis::cmd("TIME")), None);
     }
 
     #[test]
-    fn a_map_names_the_master_of_each_slot() {
+    fn map_names_the_master_of_each_slot() {
         let range = |first, last, nodes: [Value; 2]| {
             let mut fields = vec![Value::Int(first), Value::Int(last)];
             fields.extend(nodes);

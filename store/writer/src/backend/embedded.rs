@@ -1,5 +1,6 @@
-//! The store in one file of one process, under the same key names as in Redis.
+//! The store in a database file of one process, under the same key names as in Redis.
 
+mod reader;
 mod tables;
 
 use std::path::Path;
@@ -9,33 +10,42 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use redb::{ReadableTable, WriteTransaction};
 use store::clock::{Moment, StoreClock};
-use store::reader::{ReadError, Reads};
 use store::record::Fields;
-use store::{Change, InstallationId, KeyHash, Timestamp, keys};
+use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
-use super::{Answer, Backend, Confirmation, DEPTH, Held, Loaded, Schedule, Stock, Swap, Upcoming};
+use super::{
+    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, POLL_DEPTH, Schedule,
+    StoreStats, Swap,
+};
 use crate::check::{ClockReading, Facts, Info, ProbeError};
-use crate::durable::{Durable, DurableError};
+use crate::error::WriteError;
+use crate::group_commit_db::{DbError, GroupCommitDb};
 use crate::identity::{Servers, StoreId, StoreMark};
-use crate::writer::WriteError;
 use tables::{HASHES, NEVER, SCORES, SORTED, STRINGS, read_hash, set_score, swap_in, table};
 
+/// A reader that falls behind by more announcements is stuck.
 const BACKLOG: usize = 16 * 1024;
 
+/// The store in one file.
 #[derive(Debug)]
-pub struct Embedded {
-    file: Durable,
-    changes: broadcast::Sender<Change>,
+pub struct EmbeddedBackend {
+    file: GroupCommitDb,
+    invalidations: broadcast::Sender<Invalidation>,
 }
 
-impl Embedded {
+impl EmbeddedBackend {
+    /// Opens the file, or creates it.
+    ///
     /// # Errors
     /// When another process has the file open, or it cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, DurableError> {
-        let file = Durable::open(path)?;
-        let (changes, _) = broadcast::channel(BACKLOG);
-        Ok(Self { file, changes })
+    pub fn open(path: &Path) -> Result<Self, DbError> {
+        let file = GroupCommitDb::open(path)?;
+        let (invalidations, _) = broadcast::channel(BACKLOG);
+        Ok(Self {
+            file,
+            invalidations,
+        })
     }
 
     async fn write<T: Send + 'static>(
@@ -51,7 +61,7 @@ impl Embedded {
         Ok(fields)
     }
 
-    /// Several hashes as they were at one moment.
+    /// Several hashes in one consistent read.
     fn hashes<const N: usize>(&self, keys: [&str; N]) -> Result<[Fields; N], redb::Error> {
         let mut read = [const { Fields::new() }; N];
         let Some(hashes) = table(self.file.read()?.open_table(HASHES))? else {
@@ -89,10 +99,10 @@ impl Embedded {
     }
 }
 
-impl Backend for Embedded {
-    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
+impl Backend for EmbeddedBackend {
+    fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded> {
         Box::pin(async move {
-            // At one moment: a half that is older than the other would be swapped in unnoticed.
+            // In one read, because a swap would not notice that one half is older than the other.
             let both = [&keys::access(id), &keys::refresh(id)];
             let [access, refresh] = self.hashes(both.map(String::as_str)).map_err(unavailable)?;
             Ok(Loaded {
@@ -103,25 +113,25 @@ impl Backend for Embedded {
         })
     }
 
-    fn swap(&self, swap: Swap) -> Answer<'_, bool> {
+    fn swap(&self, swap: Swap) -> BackendFuture<'_, bool> {
         Box::pin(async move {
-            let change = swap.announce.as_deref().map(Change::from_message);
+            let invalidation = swap.announce.as_deref().map(Invalidation::from_message);
             let is_swapped = self.write(move |store| swap_in(store, &swap)).await?;
-            if let (true, Some(change)) = (is_swapped, change) {
-                announce(&self.changes, change);
+            if let (true, Some(invalidation)) = (is_swapped, invalidation) {
+                announce(&self.invalidations, invalidation);
             }
             Ok(is_swapped)
         })
     }
 
-    fn mark(&self) -> Answer<'_, Option<StoreMark>> {
+    fn mark(&self) -> BackendFuture<'_, Option<StoreMark>> {
         Box::pin(async move {
             let fields = self.hash(keys::STORE).map_err(unavailable)?;
-            Ok(marked(&fields))
+            Ok(parse_mark(&fields))
         })
     }
 
-    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark> {
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark> {
         let mark = mark.clone();
         Box::pin(self.write(move |store| {
             let mut hashes = store.open_table(HASHES)?;
@@ -138,38 +148,38 @@ impl Backend for Embedded {
                     fields.set_bytes(name, value.value().to_vec());
                 }
             }
-            Ok(marked(&fields).unwrap_or(mark))
+            Ok(parse_mark(&fields).unwrap_or(mark))
         }))
     }
 
-    /// One file, which loses nothing that it confirmed.
-    fn servers(&self) -> Answer<'_, Option<Servers>> {
+    /// The file loses nothing that it confirmed, so the server never changes.
+    fn servers(&self) -> BackendFuture<'_, Option<Servers>> {
         Box::pin(async { Ok(Some(Servers::one("file", ""))) })
     }
 
-    /// A file loses nothing by itself, and the disk is left alone.
-    fn tide<'a>(&'a self, _: &'a str, _: i64) -> Answer<'a, Vec<Held>> {
+    /// A file loses no writes by itself. Writing a canary would only cause a sync.
+    fn write_canary<'a>(&'a self, _: &'a str, _: i64) -> BackendFuture<'a, Vec<CanaryReading>> {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn encounters(&self) -> u64 {
+    fn server_change_count(&self) -> u64 {
         0
     }
 
-    fn file(&self) -> Option<&Durable> {
+    fn file(&self) -> Option<&GroupCommitDb> {
         Some(&self.file)
     }
 
-    /// Its time is this machine's when the process began.
-    fn facts(&self) -> Answer<'_, Vec<Facts>> {
+    /// The store's time is this machine's time when the process started.
+    fn facts(&self) -> BackendFuture<'_, Vec<Facts>> {
         Box::pin(async {
             Ok(vec![Facts {
                 server: "store.redb".to_owned(),
                 info: Some(Info::default()),
                 config: None,
                 clock: ClockReading {
-                    told: now(),
-                    here: Timestamp::of_this_machine(),
+                    server_time: now(),
+                    local_time: Timestamp::of_this_machine(),
                     at: Moment::now(),
                 },
                 replicas_wanted: 0,
@@ -183,19 +193,23 @@ impl Backend for Embedded {
             let refused = |reason| ProbeError::NoWrites(Box::new(reason));
             self.file.ready_to_spend().map_err(refused)?;
             let ttl = Duration::from_secs(60);
-            let written = self.remember(&key, "1", ttl).await;
-            written.map_err(ProbeError::Away)?;
-            let is_there = self.forget(&key).await.map_err(ProbeError::Away)?;
-            is_there.then_some(()).ok_or(ProbeError::Forgot)
+            let written = self.put_if_absent(&key, "1", ttl).await;
+            written.map_err(ProbeError::Unavailable)?;
+            let is_there = self.delete(&key).await.map_err(ProbeError::Unavailable)?;
+            is_there.then_some(()).ok_or(ProbeError::ValueLost)
         })
     }
 
-    /// One file, one copy.
+    /// There is one copy.
     fn can_fail_over(&self) -> bool {
         false
     }
 
-    fn confirm<'a>(&'a self, _: &'a InstallationId, _: &'a [u8]) -> Answer<'a, Confirmation> {
+    fn confirm<'a>(
+        &'a self,
+        _: &'a InstallationId,
+        _: &'a [u8],
+    ) -> BackendFuture<'a, Confirmation> {
         Box::pin(async { Ok(Confirmation::Confirmed) })
     }
 
@@ -206,7 +220,7 @@ impl Backend for Embedded {
         limit: usize,
         by: Timestamp,
         claim: Duration,
-    ) -> Answer<'_, Vec<InstallationId>> {
+    ) -> BackendFuture<'_, Vec<InstallationId>> {
         Box::pin(async move {
             self.write(move |store| {
                 let key = schedule.key(partition);
@@ -230,7 +244,11 @@ impl Backend for Embedded {
         })
     }
 
-    fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
+    fn reschedule_earlier<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        at: Timestamp,
+    ) -> BackendFuture<'a, ()> {
         let id = id.clone();
         Box::pin(self.write(move |store| {
             for schedule in Schedule::ALL {
@@ -247,7 +265,7 @@ impl Backend for Embedded {
         }))
     }
 
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
         let id = id.clone();
         Box::pin(self.write(move |store| {
             for schedule in Schedule::ALL {
@@ -257,23 +275,23 @@ impl Backend for Embedded {
         }))
     }
 
-    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming> {
+    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
         Box::pin(async move {
             let mut scheduled = Vec::new();
             for partition in 0..=u8::MAX {
                 let heads = self
-                    .sorted(&schedule.key(partition), DEPTH)
+                    .sorted(&schedule.key(partition), POLL_DEPTH)
                     .map_err(unavailable)?;
                 let times = heads.iter().map(|(at, _)| Timestamp::from_millis(*at));
                 scheduled.extend(times.map(|at| (partition, at)));
             }
-            Ok(Upcoming::of(scheduled, now()))
+            Ok(DuePoll::of(scheduled, now()))
         })
     }
 
-    fn stock(&self) -> Answer<'_, Stock> {
+    fn stats(&self) -> BackendFuture<'_, StoreStats> {
         Box::pin(async move {
-            let mut stock = Stock::default();
+            let mut stock = StoreStats::default();
             for partition in 0..=u8::MAX {
                 let expiries = self
                     .sorted(&keys::expiry(partition), usize::MAX)
@@ -291,11 +309,11 @@ impl Backend for Embedded {
         })
     }
 
-    fn memory(&self) -> Answer<'_, Option<u64>> {
+    fn memory(&self) -> BackendFuture<'_, Option<u64>> {
         Box::pin(async { Ok(None) })
     }
 
-    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
+    fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let all = self
                 .sorted(&keys::expiry(partition), usize::MAX)
@@ -307,11 +325,15 @@ impl Backend for Embedded {
         })
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
         Box::pin(async move { self.string(&keys::location(name)).map_err(unavailable) })
     }
 
-    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
+    fn get_or_insert_location<'a>(
+        &'a self,
+        name: &'a str,
+        id: &'a InstallationId,
+    ) -> BackendFuture<'a, String> {
         let (key, id) = (keys::location(name), id.to_string());
         Box::pin(self.write(move |store| {
             let mut strings = store.open_table(STRINGS)?;
@@ -323,7 +345,7 @@ impl Backend for Embedded {
         }))
     }
 
-    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()> {
+    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {
         let hash = *key;
         Box::pin(async move {
             self.write(move |store| {
@@ -336,12 +358,12 @@ impl Backend for Embedded {
                 Ok(())
             })
             .await?;
-            announce(&self.changes, Change::Caller(hash));
+            announce(&self.invalidations, Invalidation::Caller(hash));
             Ok(())
         })
     }
 
-    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
+    fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>> {
         Box::pin(async move {
             let known = self.hash(keys::CALLERS).map_err(unavailable)?;
             let hashes = known.iter().filter_map(|(hash, _)| hash.parse().ok());
@@ -354,12 +376,17 @@ impl Backend for Embedded {
         })
     }
 
-    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
+    fn put_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a str,
+        ttl: Duration,
+    ) -> BackendFuture<'a, bool> {
         let (key, value) = (key.to_owned(), value.to_owned());
         Box::pin(self.write(move |store| {
             let mut strings = store.open_table(STRINGS)?;
             let now = now();
-            // Nothing else removes the expired ones, and there are few.
+            // Nothing else removes expired values, and there are few.
             strings.retain(|_, (_, expiry)| expiry > now.as_millis())?;
             if strings.get(key.as_str())?.is_some() {
                 return Ok(false);
@@ -369,17 +396,17 @@ impl Backend for Embedded {
         }))
     }
 
-    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+    fn get<'a>(&'a self, key: &'a str) -> BackendFuture<'a, Option<String>> {
         Box::pin(async move { self.string(key).map_err(unavailable) })
     }
 
-    fn replace<'a>(
+    fn compare_and_set<'a>(
         &'a self,
         key: &'a str,
         expected: Option<&'a str>,
         next: Option<&'a str>,
         ttl: Duration,
-    ) -> Answer<'a, bool> {
+    ) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
         let (expected, next) = (expected.map(str::to_owned), next.map(str::to_owned));
         Box::pin(self.write(move |store| {
@@ -387,8 +414,8 @@ impl Backend for Embedded {
             let now = now();
             let live = strings
                 .get(key.as_str())?
-                .filter(|held| held.value().1 > now.as_millis())
-                .map(|held| held.value().0.to_owned());
+                .filter(|stored| stored.value().1 > now.as_millis())
+                .map(|stored| stored.value().0.to_owned());
             if live != expected {
                 return Ok(false);
             }
@@ -405,50 +432,17 @@ impl Backend for Embedded {
         }))
     }
 
-    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
+    fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
         Box::pin(self.write(move |store| {
             let mut strings = store.open_table(STRINGS)?;
-            let forgotten = strings.remove(key.as_str())?;
-            Ok(forgotten.is_some_and(|held| held.value().1 > now().as_millis()))
+            let removed = strings.remove(key.as_str())?;
+            Ok(removed.is_some_and(|stored| stored.value().1 > now().as_millis()))
         }))
     }
 }
 
-impl Reads for Embedded {
-    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(async move { self.hash(&keys::access(id)).map_err(away) })
-    }
-
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        Box::pin(async move { self.string(&keys::location(name)).map_err(away) })
-    }
-
-    fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        Box::pin(async move { self.hash(&keys::caller(key)).map_err(away) })
-    }
-
-    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
-        Box::pin(async move { Ok(!self.hash(keys::CALLERS).map_err(away)?.is_empty()) })
-    }
-
-    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
-        Box::pin(async move { self.file.read().map(|_| ()).map_err(away) })
-    }
-
-    fn changes(&self) -> broadcast::Receiver<Change> {
-        let changes = self.changes.subscribe();
-        // In one process announcements always arrive.
-        announce(&self.changes, Change::Restored);
-        changes
-    }
-
-    fn now(&self) -> Timestamp {
-        now()
-    }
-}
-
-fn marked(fields: &Fields) -> Option<StoreMark> {
+fn parse_mark(fields: &Fields) -> Option<StoreMark> {
     let text = |name| std::str::from_utf8(fields.bytes(name).ok()?).ok();
     Some(StoreMark {
         id: StoreId::from_text(text("id")?.to_owned()),
@@ -456,21 +450,17 @@ fn marked(fields: &Fields) -> Option<StoreMark> {
     })
 }
 
-/// The store's time: this machine's when the process began, carried on by a clock that nobody sets.
+/// The store's time: this machine's time at the start of the process, continued by a monotonic clock.
 fn now() -> Timestamp {
     static CLOCK: LazyLock<StoreClock> = LazyLock::new(StoreClock::new);
     CLOCK.now()
 }
 
-fn announce(changes: &broadcast::Sender<Change>, change: Change) {
-    // Nobody may be listening, and that is fine.
-    let _ = changes.send(change);
+fn announce(invalidations: &broadcast::Sender<Invalidation>, invalidation: Invalidation) {
+    // An error means that there is no receiver, which is fine.
+    let _ = invalidations.send(invalidation);
 }
 
 fn unavailable(error: redb::Error) -> WriteError {
     WriteError::Unavailable(Box::new(error))
-}
-
-fn away(error: redb::Error) -> ReadError {
-    ReadError::Unavailable(Box::new(error))
 }

@@ -13,32 +13,37 @@ use std::time::Duration;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use redis::{AsyncCommands, Cmd, FromRedisValue, RedisResult};
-use store::connection::{BadAddress, CommandError, Connection, Link};
+use store::connection::{BadAddress, CommandError, Connection, RedisClient};
 use store::record::Fields;
-use store::{Change, InstallationId, KeyHash, Timestamp, keys};
+use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
 
 use super::{
-    Answer, Backend, Confirmation, DEPTH, Held, Loaded, REVISION, Schedule, Stock, Swap, Upcoming,
+    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, POLL_DEPTH, Schedule,
+    StoreStats, Swap,
 };
 use crate::check::{Facts, ProbeError};
+use crate::error::WriteError;
 use crate::identity::{Servers, StoreMark};
-use crate::writer::WriteError;
-use confirm::Confirmer;
-use reply::{Heads, all, at, classify, heads, look_ahead, millis, parse_ids, refused, timestamp};
+use confirm::ReplicationConfirmer;
+use reply::{
+    FirstEntries, all_or_error, classify, due_poll, first_entries, millis, parse_ids, probe_error,
+    score_time, timestamp,
+};
 use script::Script;
 use tokio::time::timeout;
 
-/// How long a Cluster's part of the whole is waited for where the other parts are of use without it.
-const GLANCE: Duration = Duration::from_millis(500);
+/// How long to wait for one partition of a Cluster, when the other partitions are useful without it.
+const PARTITION_TIMEOUT: Duration = Duration::from_millis(500);
 
-/// How long a probe's value stays where it could not be deleted.
-const PROBE: Duration = Duration::from_secs(60);
+/// The TTL of a probe's value, for the case that it cannot be deleted.
+const PROBE_TTL: Duration = Duration::from_secs(60);
 
+/// The store on one server, behind Sentinels, or in a Cluster.
 pub struct RedisBackend {
-    link: Link,
-    /// `None`: what the master has written is written.
-    confirmer: Option<Confirmer>,
-    /// How many replicas must have a write.
+    client: RedisClient,
+    /// `None`: a write needs no replica.
+    confirmer: Option<ReplicationConfirmer>,
+    /// The number of replicas that must have a write.
     replicas: usize,
     load: Script,
     swap: Script,
@@ -48,18 +53,20 @@ pub struct RedisBackend {
 }
 
 impl RedisBackend {
-    /// The store at the other end of the link. Writes that are to be confirmed have to be on
-    /// `replicas`.
+    /// The store that the client connects to. A confirmed write is on at least `replicas` replicas.
     ///
     /// # Errors
-    /// When the link cannot be doubled.
-    pub fn new(link: Link, replicas: usize) -> Result<Self, BadAddress> {
+    /// When no second client can be created for the confirmations.
+    pub fn new(client: RedisClient, replicas: usize) -> Result<Self, BadAddress> {
         let confirmer = match replicas {
             0 => None,
-            _ => Some(Confirmer::start(&link.apart()?, replicas)),
+            _ => Some(ReplicationConfirmer::start(
+                &client.with_own_connections()?,
+                replicas,
+            )),
         };
         Ok(Self {
-            link,
+            client,
             confirmer,
             replicas,
             load: Script::unique(include_str!("redis/load.lua")),
@@ -74,28 +81,28 @@ impl RedisBackend {
     where
         F: Future<Output = RedisResult<T>>,
     {
-        self.link.run(command).await.map_err(classify)
+        self.client.run(command).await.map_err(classify)
     }
 
-    /// The store's time. Nodes of a Cluster have clocks of their own: whichever answers is taken.
+    /// The store's time. The nodes of a Cluster have separate clocks; the time of any node is used.
     async fn time(&self) -> Result<Timestamp, WriteError> {
         let time = redis::cmd("TIME");
-        let told = self.run(async |mut redis: Connection| time.query_async(&mut redis).await);
-        told.await.map(timestamp)
+        let reported = self.run(async |mut redis: Connection| time.query_async(&mut redis).await);
+        reported.await.map(timestamp)
     }
 
-    /// Asks the same of every partition. One server answers for all in one go; of a Cluster each
-    /// is asked for itself, and those that do not answer are told.
-    async fn of_all_partitions<T: FromRedisValue + Send>(
+    /// Sends one command for every partition. A single server gets all commands in one pipeline. In a Cluster
+    /// each partition is queried separately, and the result contains the errors.
+    async fn query_all_partitions<T: FromRedisValue + Send>(
         &self,
         ask: impl Fn(u8) -> Cmd,
     ) -> Result<Vec<Result<T, WriteError>>, WriteError> {
-        if self.link.is_cluster() {
+        if self.client.is_cluster() {
             let questions = (0..=u8::MAX).map(|partition| {
                 let command = ask(partition);
                 let answer = self
                     .run(async move |mut redis: Connection| command.query_async(&mut redis).await);
-                timeout(GLANCE, answer)
+                timeout(PARTITION_TIMEOUT, answer)
                     .map(|answer| answer.unwrap_or_else(|_| Err(classify(CommandError::TimedOut))))
             });
             return Ok(join_all(questions).await);
@@ -112,10 +119,10 @@ impl RedisBackend {
 }
 
 impl Backend for RedisBackend {
-    fn load<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, Loaded> {
+    fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded> {
         type Hash = HashMap<String, Vec<u8>>;
         Box::pin(async move {
-            let call = self.load.on([keys::access(id), keys::refresh(id)]);
+            let call = self.load.call([keys::access(id), keys::refresh(id)]);
             let (access, refresh, now): (Hash, Hash, (i64, i64)) =
                 self.run(|redis| call.run(redis)).await?;
             Ok(Loaded {
@@ -126,10 +133,10 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn swap(&self, swap: Swap) -> Answer<'_, bool> {
+    fn swap(&self, swap: Swap) -> BackendFuture<'_, bool> {
         Box::pin(async move {
             let partition = swap.id.partition();
-            let mut call = self.swap.on([
+            let mut call = self.swap.call([
                 keys::access(&swap.id),
                 keys::refresh(&swap.id),
                 swap.schedule.key(partition),
@@ -147,7 +154,7 @@ impl Backend for RedisBackend {
                     swap.expires_at
                         .map_or("+inf".to_owned(), |at| at.as_millis().to_string()),
                 )
-                .arg(keys::CHANGES)
+                .arg(keys::INVALIDATIONS)
                 .arg(swap.announce.as_deref().unwrap_or_default());
             for fields in [&swap.access, &swap.refresh] {
                 call.arg(2 * fields.iter().count());
@@ -160,51 +167,56 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn mark(&self) -> Answer<'_, Option<StoreMark>> {
+    fn mark(&self) -> BackendFuture<'_, Option<StoreMark>> {
         Box::pin(identity::mark(self))
     }
 
-    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> Answer<'a, StoreMark> {
+    fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark> {
         Box::pin(identity::make_mark(self, mark))
     }
 
-    fn servers(&self) -> Answer<'_, Option<Servers>> {
-        Box::pin(identity::servers(&self.link))
+    fn servers(&self) -> BackendFuture<'_, Option<Servers>> {
+        Box::pin(identity::servers(&self.client))
     }
 
-    fn tide<'a>(&'a self, name: &'a str, number: i64) -> Answer<'a, Vec<Held>> {
+    fn write_canary<'a>(
+        &'a self,
+        name: &'a str,
+        number: i64,
+    ) -> BackendFuture<'a, Vec<CanaryReading>> {
         Box::pin(async move {
-            let write = |partition| identity::tide(partition, name, number);
-            if self.link.is_cluster() {
-                let held = self.of_all_partitions(write).await?;
-                return Ok(held.into_iter().map(Result::ok).collect());
+            let write = |partition| identity::write_canary(partition, name, number);
+            if self.client.is_cluster() {
+                let previous = self.query_all_partitions(write).await?;
+                return Ok(previous.into_iter().map(Result::ok).collect());
             }
             let write = write(0);
-            let held = self.run(async |mut redis: Connection| write.query_async(&mut redis).await);
-            Ok(vec![Some(held.await?)])
+            let previous =
+                self.run(async |mut redis: Connection| write.query_async(&mut redis).await);
+            Ok(vec![Some(previous.await?)])
         })
     }
 
-    fn encounters(&self) -> u64 {
-        self.load.unknown() + self.link.switches()
+    fn server_change_count(&self) -> u64 {
+        self.load.noscript_count() + self.client.switches()
     }
 
-    fn facts(&self) -> Answer<'_, Vec<Facts>> {
-        Box::pin(facts::of_masters(&self.link, self.replicas))
+    fn facts(&self) -> BackendFuture<'_, Vec<Facts>> {
+        Box::pin(facts::of_masters(&self.client, self.replicas))
     }
 
     fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>> {
         Box::pin(async move {
             let value = store::random::hex::<8>();
             let key = keys::probe(partition, &value);
-            let written = self.remember(&key, &value, PROBE).await;
-            written.map_err(|error| refused(error, ProbeError::NoWrites))?;
-            let call = self.take.on([key]);
+            let written = self.put_if_absent(&key, &value, PROBE_TTL).await;
+            written.map_err(|error| probe_error(error, ProbeError::NoWrites))?;
+            let call = self.take.call([key]);
             let taken: Result<Option<String>, _> = self.run(|redis| call.run(redis)).await;
-            let taken = taken.map_err(|error| refused(error, ProbeError::NoScripts))?;
+            let taken = taken.map_err(|error| probe_error(error, ProbeError::NoScripts))?;
             (taken == Some(value))
                 .then_some(())
-                .ok_or(ProbeError::Forgot)
+                .ok_or(ProbeError::ValueLost)
         })
     }
 
@@ -216,7 +228,7 @@ impl Backend for RedisBackend {
         &'a self,
         id: &'a InstallationId,
         revision: &'a [u8],
-    ) -> Answer<'a, Confirmation> {
+    ) -> BackendFuture<'a, Confirmation> {
         Box::pin(async move {
             match &self.confirmer {
                 Some(confirmer) => Ok(confirmer.confirm(id, revision).await),
@@ -232,16 +244,20 @@ impl Backend for RedisBackend {
         limit: usize,
         by: Timestamp,
         claim: Duration,
-    ) -> Answer<'_, Vec<InstallationId>> {
+    ) -> BackendFuture<'_, Vec<InstallationId>> {
         Box::pin(async move {
-            let mut call = self.claim.on([schedule.key(partition)]);
+            let mut call = self.claim.call([schedule.key(partition)]);
             call.arg(limit).arg(by.as_millis()).arg(millis(claim));
             let ids: Vec<String> = self.run(|redis| call.run(redis)).await?;
             Ok(parse_ids(&ids))
         })
     }
 
-    fn hasten<'a>(&'a self, id: &'a InstallationId, at: Timestamp) -> Answer<'a, ()> {
+    fn reschedule_earlier<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        at: Timestamp,
+    ) -> BackendFuture<'a, ()> {
         Box::pin(async move {
             let mut sooner = redis::pipe();
             for schedule in Schedule::ALL {
@@ -254,7 +270,7 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> Answer<'a, ()> {
+    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
         Box::pin(async move {
             let mut remove = redis::pipe();
             for schedule in Schedule::ALL {
@@ -266,15 +282,15 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn upcoming(&self, schedule: Schedule) -> Answer<'_, Upcoming> {
+    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
         Box::pin(async move {
             let now = self.time().await?;
-            let next = |partition| heads(&schedule.key(partition), DEPTH);
-            look_ahead(now, self.of_all_partitions(next).await?)
+            let next = |partition| first_entries(&schedule.key(partition), POLL_DEPTH);
+            due_poll(now, self.query_all_partitions(next).await?)
         })
     }
 
-    fn stock(&self) -> Answer<'_, Stock> {
+    fn stats(&self) -> BackendFuture<'_, StoreStats> {
         Box::pin(async move {
             let count = |partition| {
                 let mut command = redis::cmd("ZCARD");
@@ -290,12 +306,16 @@ impl Backend for RedisBackend {
                 command
             };
             let now = self.time().await?;
-            let nearest = |partition| heads(&keys::expiry(partition), 1);
-            let heads: Vec<Heads> = all(self.of_all_partitions(nearest).await?)?;
-            let installations: Vec<u64> = all(self.of_all_partitions(count).await?)?;
-            let refreshing: Vec<u64> = all(self.of_all_partitions(finite).await?)?;
-            let expiries = heads.iter().flatten().filter_map(|(_, score)| at(*score));
-            Ok(Stock {
+            let nearest = |partition| first_entries(&keys::expiry(partition), 1);
+            let first_entries: Vec<FirstEntries> =
+                all_or_error(self.query_all_partitions(nearest).await?)?;
+            let installations: Vec<u64> = all_or_error(self.query_all_partitions(count).await?)?;
+            let refreshing: Vec<u64> = all_or_error(self.query_all_partitions(finite).await?)?;
+            let expiries = first_entries
+                .iter()
+                .flatten()
+                .filter_map(|(_, score)| score_time(*score));
+            Ok(StoreStats {
                 installations: installations.iter().sum(),
                 refreshing: refreshing.iter().sum(),
                 nearest_expiry: expiries.min().map(|expiry| expiry.since(now)),
@@ -303,7 +323,7 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn memory(&self) -> Answer<'_, Option<u64>> {
+    fn memory(&self) -> BackendFuture<'_, Option<u64>> {
         Box::pin(async move {
             let mut command = redis::cmd("INFO");
             command.arg("memory");
@@ -317,7 +337,7 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn ids(&self, partition: u8) -> Answer<'_, Vec<InstallationId>> {
+    fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>> {
         Box::pin(async move {
             let ids: Vec<String> = self
                 .run(async |mut redis: Connection| {
@@ -330,14 +350,18 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> Answer<'a, Option<String>> {
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
         Box::pin(async move {
             self.run(async |mut redis: Connection| redis.get(keys::location(name)).await)
                 .await
         })
     }
 
-    fn name_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> Answer<'a, String> {
+    fn get_or_insert_location<'a>(
+        &'a self,
+        name: &'a str,
+        id: &'a InstallationId,
+    ) -> BackendFuture<'a, String> {
         Box::pin(async move {
             let mut command = redis::cmd("SET");
             command
@@ -352,9 +376,9 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> Answer<'a, ()> {
+    fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            // In this order: from the first step on every call needs a key.
+            // In this order: from the first step on every request needs a key.
             let hash = key.to_string();
             self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
                 .await?;
@@ -365,13 +389,15 @@ impl Backend for RedisBackend {
             }
             self.run::<(), _>(async |mut redis: Connection| set.query_async(&mut redis).await)
                 .await?;
-            let message = Change::Caller(*key).to_message().unwrap_or_default();
-            self.run(async |mut redis: Connection| redis.publish(keys::CHANGES, message).await)
-                .await
+            let message = Invalidation::Caller(*key).to_message().unwrap_or_default();
+            self.run(async |mut redis: Connection| {
+                redis.publish(keys::INVALIDATIONS, message).await
+            })
+            .await
         })
     }
 
-    fn callers(&self) -> Answer<'_, Vec<(KeyHash, Fields)>> {
+    fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>> {
         Box::pin(async move {
             let hashes: Vec<String> = self
                 .run(async |mut redis: Connection| redis.smembers(keys::CALLERS).await)
@@ -387,7 +413,12 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn remember<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> Answer<'a, bool> {
+    fn put_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a str,
+        ttl: Duration,
+    ) -> BackendFuture<'a, bool> {
         Box::pin(async move {
             let mut command = redis::cmd("SET");
             command
@@ -403,22 +434,22 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn recall<'a>(&'a self, key: &'a str) -> Answer<'a, Option<String>> {
+    fn get<'a>(&'a self, key: &'a str) -> BackendFuture<'a, Option<String>> {
         Box::pin(async move {
             self.run(async |mut redis: Connection| redis.get(key).await)
                 .await
         })
     }
 
-    fn replace<'a>(
+    fn compare_and_set<'a>(
         &'a self,
         key: &'a str,
         expected: Option<&'a str>,
         next: Option<&'a str>,
         ttl: Duration,
-    ) -> Answer<'a, bool> {
+    ) -> BackendFuture<'a, bool> {
         Box::pin(async move {
-            let mut call = self.replace.on([key.to_owned()]);
+            let mut call = self.replace.call([key.to_owned()]);
             call.arg(expected.unwrap_or_default())
                 .arg(next.unwrap_or_default())
                 .arg(millis(ttl));
@@ -426,7 +457,7 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn forget<'a>(&'a self, key: &'a str) -> Answer<'a, bool> {
+    fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool> {
         Box::pin(async move {
             self.run(async |mut redis: Connection| redis.del(key).await)
                 .await

@@ -1,4 +1,4 @@
-//! The servers' clocks, from one check to the next.
+//! The servers' clocks, compared between checks.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -6,49 +6,50 @@ use std::time::Duration;
 use store::Timestamp;
 use store::clock::Moment;
 
-use super::{Facts, Finding, Reason, Severity};
+use super::facts::Facts;
+use super::finding::{Finding, Reason, Severity};
 
-/// Differences of clocks below this are of no interest: expiries are compared in the store's time.
-const APART: Duration = Duration::from_secs(5 * 60);
-/// A clock that goes back by less was corrected, as time servers do.
-const STEP: Duration = Duration::from_secs(2);
+/// A smaller difference between clocks does not matter, because expiries are compared in the store's time.
+const MAX_DIFFERENCE: Duration = Duration::from_secs(5 * 60);
+/// A smaller step back is a correction by a time server.
+const MAX_STEP_BACK: Duration = Duration::from_secs(2);
 
-/// What each server's clock showed last, and when.
+/// The last reading of each server's clock.
 #[derive(Debug, Default)]
-pub struct Clocks(HashMap<String, (Timestamp, Moment)>);
+pub struct ClockHistory(HashMap<String, (Timestamp, Moment)>);
 
-impl Clocks {
-    /// Compares what the servers tell with what they told before, and with this machine's clock.
-    pub fn note(&mut self, facts: &[Facts]) -> Vec<Finding> {
+impl ClockHistory {
+    /// Compares the servers' clocks with their last readings and with this machine's clock.
+    pub fn compare(&mut self, facts: &[Facts]) -> Vec<Finding> {
         facts
             .iter()
-            .filter_map(|facts| self.note_one(facts))
+            .filter_map(|facts| self.compare_one(facts))
             .collect()
     }
 
-    fn note_one(&mut self, facts: &Facts) -> Option<Finding> {
+    fn compare_one(&mut self, facts: &Facts) -> Option<Finding> {
         let reading = facts.clock;
-        let former = self
+        let previous = self
             .0
-            .insert(facts.server.clone(), (reading.told, reading.at));
-        let expected = former.map(|(told, at)| told + reading.at.since(at));
-        let back = expected.map(|expected| expected.since(reading.told));
-        let apart = reading
-            .told
-            .since(reading.here)
-            .max(reading.here.since(reading.told));
-        let text = match back {
-            Some(back) if back > STEP => format!(
+            .insert(facts.server.clone(), (reading.server_time, reading.at));
+        let expected = previous.map(|(server_time, at)| server_time + reading.at.since(at));
+        let step_back = expected.map(|expected| expected.since(reading.server_time));
+        let difference = reading
+            .server_time
+            .since(reading.local_time)
+            .max(reading.local_time.since(reading.server_time));
+        let text = match step_back {
+            Some(step_back) if step_back > MAX_STEP_BACK => format!(
                 "the clock of {} went back by {}: tokens count as valid for longer than they are. \
                  Have a time server slew clocks and not step them",
                 facts.server,
-                seconds(back)
+                seconds(step_back)
             ),
-            Some(_) | None if apart > APART => format!(
+            Some(_) | None if difference > MAX_DIFFERENCE => format!(
                 "the clocks of {} and of this machine differ by {}: have both follow a time server. \
                  `evergreen up` takes its clock over when it starts",
                 facts.server,
-                seconds(apart)
+                seconds(difference)
             ),
             Some(_) | None => return None,
         };

@@ -1,54 +1,62 @@
-//! What servers tell about themselves.
+//! What servers report about themselves.
 
 use std::collections::HashMap;
 
 use store::Timestamp;
 use store::clock::Moment;
 
-/// What one server told.
+/// The report of one server.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
-    /// Host and port.
+    /// The server's `host:port`.
     pub server: String,
-    /// `None`: this user may not ask.
+    /// What `INFO` reports; `None`: this user may not ask.
     pub info: Option<Info>,
-    /// `None`: this user may not ask.
+    /// What `CONFIG GET` reports; `None`: this user may not ask.
     pub config: Option<Config>,
+    /// The server's clock.
     pub clock: ClockReading,
-    /// How many replicas must have a write.
+    /// The number of replicas that must have a write.
     pub replicas_wanted: usize,
 }
 
-/// What `INFO` tells. `None`: it does not say.
+/// What `INFO` reports. `None` in a field: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Info {
+    /// The memory limit in bytes; 0: none.
     pub maxmemory: Option<u64>,
+    /// The eviction policy, `maxmemory_policy`.
     pub policy: Option<String>,
     /// Whether writes are logged in an append-only file.
     pub aof: Option<bool>,
-    /// Replicas that are in step.
+    /// The number of replicas that are in sync.
     pub replicas: Option<usize>,
 }
 
-/// What `CONFIG GET` tells.
+/// What `CONFIG GET` reports. `None` in a field: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
+    /// The sync policy of the append-only file, `appendfsync`.
     pub fsync: Option<String>,
-    /// Whether the log is not synced while it is rewritten.
+    /// Whether the append-only file is not synced while it is rewritten.
     pub pauses_fsync: bool,
-    /// When snapshots are saved; empty: never.
+    /// The schedule of snapshots, `save`; empty: no snapshots.
     pub save: Option<String>,
 }
 
-/// A server's clock, and this machine's at the same moment.
+/// A server's clock and this machine's clock at the same time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct ClockReading {
-    pub told: Timestamp,
-    pub here: Timestamp,
+    /// The server's time.
+    pub server_time: Timestamp,
+    /// This machine's wall clock.
+    pub local_time: Timestamp,
+    /// When both were read.
     pub at: Moment,
 }
 
 impl Info {
+    /// Parses the answer to `INFO`.
     #[must_use]
     pub fn parse(text: &str) -> Self {
         let fields: HashMap<&str, &str> = text
@@ -70,13 +78,14 @@ impl Info {
     }
 }
 
-/// `slave0`, `slave1`, …
+/// A field of a replica: `slave0`, `slave1`, …
 fn is_replica(field: &str) -> bool {
     let number = field.strip_prefix("slave");
     number.is_some_and(|number| number.parse::<u32>().is_ok())
 }
 
 impl Config {
+    /// From the answers to `CONFIG GET`.
     #[must_use]
     pub fn of(settings: &HashMap<String, String>) -> Self {
         let get = |name: &str| settings.get(name).cloned();

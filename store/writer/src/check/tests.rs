@@ -27,17 +27,17 @@ fn safe() -> Facts {
         info: Some(Info::parse(INFO)),
         config: Some(config(&[("appendfsync", "always"), ("save", "")])),
         clock: ClockReading {
-            told: now,
-            here: now,
+            server_time: now,
+            local_time: now,
             at: Moment::now(),
         },
         replicas_wanted: 1,
     }
 }
 
-/// The only finding: what it is about, how bad it is, and the line of redis.conf that it names.
+/// The only finding: its reason, its severity, and the line of redis.conf that it names.
 fn only(facts: Facts) -> (Reason, Severity, String) {
-    let findings = judge(&[facts]);
+    let findings = evaluate(&[facts]);
     let [finding] = findings.as_slice() else {
         panic!("one finding, not {findings:?}");
     };
@@ -53,7 +53,7 @@ fn with_info(change: impl FnOnce(&mut Info)) -> Facts {
 }
 
 #[test]
-fn a_durable_store_has_no_findings() {
+fn durable_store_has_no_findings() {
     let info = Info {
         maxmemory: Some(1000),
         policy: Some("noeviction".to_owned()),
@@ -61,11 +61,11 @@ fn a_durable_store_has_no_findings() {
         replicas: Some(1),
     };
     assert_eq!(Info::parse(INFO), info);
-    assert_eq!(judge(&[safe()]), []);
+    assert_eq!(evaluate(&[safe()]), []);
 }
 
 #[test]
-fn an_evicting_store_is_unsafe_and_one_without_a_limit_would_be() {
+fn evicting_store_is_unsafe_and_one_without_limit_is_degraded() {
     let evicting = |policy: &str, maxmemory| {
         with_info(|info| {
             info.policy = Some(policy.to_owned());
@@ -89,7 +89,7 @@ fn an_evicting_store_is_unsafe_and_one_without_a_limit_would_be() {
 }
 
 #[test]
-fn a_store_that_writes_nothing_to_a_disk_is_unsafe() {
+fn store_without_persistence_is_unsafe() {
     let volatile = |config| Facts {
         config,
         ..with_info(|info| info.aof = Some(false))
@@ -106,7 +106,7 @@ fn a_store_that_writes_nothing_to_a_disk_is_unsafe() {
 }
 
 #[test]
-fn a_log_that_is_not_synced_at_once_is_degraded() {
+fn log_that_is_not_synced_at_once_is_degraded() {
     for (settings, line) in [
         (vec![("appendfsync", "everysec")], "appendfsync always"),
         (vec![("appendfsync", "no")], "appendfsync always"),
@@ -133,7 +133,7 @@ fn a_log_that_is_not_synced_at_once_is_degraded() {
 }
 
 #[test]
-fn missing_replicas_are_degraded_and_an_unknown_store_is_not_unsafe() {
+fn missing_replicas_and_unknown_settings_are_degraded() {
     let facts = Facts {
         replicas_wanted: 2,
         ..safe()
@@ -149,18 +149,18 @@ fn missing_replicas_are_degraded_and_an_unknown_store_is_not_unsafe() {
 }
 
 #[test]
-fn a_clock_that_steps_back_is_noticed_and_one_that_is_slewed_is_not() {
-    let mut clocks = Clocks::default();
+fn clock_step_back_is_reported_and_slewing_is_not() {
+    let mut clocks = ClockHistory::default();
     let first = safe();
     let after = |millis: i64, elapsed: u64| Facts {
         clock: ClockReading {
-            told: Timestamp::from_millis(first.clock.told.as_millis() + millis),
-            here: Timestamp::from_millis(first.clock.here.as_millis() + millis),
+            server_time: Timestamp::from_millis(first.clock.server_time.as_millis() + millis),
+            local_time: Timestamp::from_millis(first.clock.local_time.as_millis() + millis),
             at: first.clock.at + Duration::from_millis(elapsed),
         },
         ..first.clone()
     };
-    let note = |clocks: &mut Clocks, facts| clocks.note(&[facts]).len();
+    let note = |clocks: &mut ClockHistory, facts| clocks.compare(&[facts]).len();
     assert_eq!(note(&mut clocks, first.clone()), 0);
     assert_eq!(note(&mut clocks, after(59_000, 60_000)), 0, "slewed");
     assert_eq!(
@@ -172,10 +172,10 @@ fn a_clock_that_steps_back_is_noticed_and_one_that_is_slewed_is_not() {
 }
 
 #[test]
-fn clocks_that_are_minutes_apart_are_degraded() {
+fn clocks_minutes_apart_are_degraded() {
     let mut facts = safe();
-    facts.clock.here = facts.clock.told + Duration::from_secs(301);
-    let findings = Clocks::default().note(&[facts]);
+    facts.clock.local_time = facts.clock.server_time + Duration::from_secs(301);
+    let findings = ClockHistory::default().compare(&[facts]);
     assert_eq!(findings[0].reason, Reason::Clock);
     assert_eq!(findings[0].severity, Severity::Degraded);
 }

@@ -1,4 +1,4 @@
-//! What a journal knows of the store that its answers are for.
+//! The store that the journal's responses are for.
 
 use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 

@@ -1,4 +1,4 @@
-//! Leases inside one process.
+//! Leases within one process.
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -7,44 +7,41 @@ use std::time::Duration;
 use store::InstallationId;
 use store::clock::Moment;
 
-use super::NotLeased;
+use super::value::NotLeased;
 
-/// Who holds what, until when.
+/// The held locks and when they expire.
 #[derive(Debug, Default)]
-pub(super) struct Held(Mutex<HashMap<InstallationId, Ticket>>);
+pub(super) struct LocalLocks(Mutex<HashMap<InstallationId, LocalLock>>);
 
-/// Tells one holder from the next.
+/// One lock. The nonce distinguishes it from the next lock of the same installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Ticket {
+pub(super) struct LocalLock {
     until: Moment,
     nonce: [u8; 8],
 }
 
-impl Held {
+impl LocalLocks {
     pub(super) fn take(
         &self,
         installation: &InstallationId,
         ttl: Duration,
-    ) -> Result<Ticket, NotLeased> {
+    ) -> Result<LocalLock, NotLeased> {
         let now = Moment::now();
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held
-            .get(installation)
-            .is_some_and(|ticket| now < ticket.until)
-        {
+        if held.get(installation).is_some_and(|lock| now < lock.until) {
             return Err(NotLeased::Held);
         }
-        let ticket = Ticket {
+        let lock = LocalLock {
             until: now + ttl,
             nonce: store::random::bytes(),
         };
-        held.insert(installation.clone(), ticket);
-        Ok(ticket)
+        held.insert(installation.clone(), lock);
+        Ok(lock)
     }
 
-    pub(super) fn release(&self, installation: &InstallationId, ticket: Ticket) {
+    pub(super) fn release(&self, installation: &InstallationId, lock: LocalLock) {
         let mut held = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.get(installation) == Some(&ticket) {
+        if held.get(installation) == Some(&lock) {
             held.remove(installation);
         }
     }

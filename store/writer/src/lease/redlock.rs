@@ -1,9 +1,11 @@
-//! Redlock through `rslock`, with guard rails around what was measured of it.
+//! Redlock through `rslock`, with protection against its measured weaknesses.
 //!
-//! Its timeouts are built in (1 s to connect, 500 ms to answer), a node that hangs slows every
-//! lock down and makes cold ones queue for seconds, and "held" and "unreachable" are one error.
-//! So: one try under our own timeout, on warm connections, over the nodes that are well, with the
-//! reason for a failure taken from our own examination of the nodes.
+//! - Its timeouts are fixed: 1 s to connect, 500 ms to answer.
+//! - A hanging node slows down every lock, and cold connections queue for seconds.
+//! - "Held" and "unreachable" are the same error.
+//!
+//! This module therefore tries once under its own timeout, on warm connections, over the healthy nodes. It
+//! takes the reason for a failure from its own health checks.
 
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
@@ -14,13 +16,13 @@ use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
-use super::{LeaseValue, NotLeased};
+use super::value::{LeaseValue, NotLeased};
 use crate::lock_nodes::{Health, LockNodes, Node, majority};
 
-/// Above what `rslock` takes with a node that hangs.
-const PATIENCE: Duration = Duration::from_millis(1500);
-/// A lock on healthy nodes takes a millisecond: after this long one of them is sick.
-const SLOW: Duration = Duration::from_millis(50);
+/// Longer than `rslock` takes with a hanging node.
+const LOCK_TIMEOUT: Duration = Duration::from_millis(1500);
+/// A lock on healthy nodes takes a millisecond. After this long a node is considered unhealthy.
+const SLOW_LOCK: Duration = Duration::from_millis(50);
 
 pub(super) struct Redlock {
     nodes: LockNodes,
@@ -34,7 +36,7 @@ impl Redlock {
         let everyone: Vec<usize> = (0..nodes.nodes().len()).collect();
         let first = manager_over(nodes.nodes(), &everyone);
         let manager = Arc::new(RwLock::new(first));
-        let follower = tokio::spawn(follow(
+        let follower = tokio::spawn(follow_health(
             nodes.nodes().clone(),
             everyone,
             usable,
@@ -52,31 +54,31 @@ impl Redlock {
         installation: &InstallationId,
         ttl: Duration,
     ) -> Result<Lock, NotLeased> {
-        if self.nodes.have_forgotten() {
-            return Err(self.why_not());
+        if self.nodes.lacks_reliable_majority() {
+            return Err(self.failure_reason());
         }
         let manager = self.manager();
         let key = keys::lock(installation);
         let (answer, mut locked) = oneshot::channel();
-        // In a task of its own: a `lock` that is dropped half way leaves its keys until their TTL.
+        // In a separate task, because dropping `lock` half-way would leave its keys until their TTL.
         tokio::spawn(async move {
             let outcome = manager.lock(key.as_bytes(), ttl).await;
             if let Err(Ok(too_late)) = answer.send(outcome) {
                 too_late.release().await;
             }
         });
-        let outcome = match timeout(SLOW, &mut locked).await {
+        let outcome = match timeout(SLOW_LOCK, &mut locked).await {
             Ok(outcome) => Ok(outcome),
             Err(_) => {
-                self.nodes.look();
-                timeout(PATIENCE, locked).await
+                self.nodes.examine_now();
+                timeout(LOCK_TIMEOUT, locked).await
             }
         };
         match outcome {
             Ok(Ok(Ok(lock))) => Ok(lock),
             Ok(Ok(Err(_)) | Err(_)) | Err(_) => {
-                self.nodes.are_seen().await;
-                Err(self.why_not())
+                self.nodes.wait_until_examined().await;
+                Err(self.failure_reason())
             }
         }
     }
@@ -84,7 +86,7 @@ impl Redlock {
     pub(super) async fn end(&self, installation: &InstallationId, value: &LeaseValue) {
         let lock = Lock {
             resource: keys::lock(installation).into_bytes(),
-            val: value.0.clone(),
+            val: value.as_bytes().to_vec(),
             validity_time: 0,
             lock_manager: self.manager(),
         };
@@ -92,9 +94,9 @@ impl Redlock {
     }
 
     pub(super) async fn release(&self, lock: Lock) {
-        // In a task of its own as well: a node that hangs must not hold the worker up.
+        // In a separate task, because a hanging node must not delay the worker.
         let released = tokio::spawn(lock.release());
-        let _ = timeout(SLOW, released).await;
+        let _ = timeout(SLOW_LOCK, released).await;
     }
 
     fn manager(&self) -> LockManager {
@@ -102,7 +104,7 @@ impl Redlock {
         current.clone()
     }
 
-    fn why_not(&self) -> NotLeased {
+    fn failure_reason(&self) -> NotLeased {
         let health = self.nodes.health();
         let reachable = health.iter().filter(|(_, node)| *node == Health::Up);
         let (reachable, needed) = (reachable.count(), self.nodes.majority());
@@ -137,45 +139,45 @@ impl std::fmt::Debug for Redlock {
     }
 }
 
-/// Has locks taken over those nodes that are well, for ever.
-async fn follow(
+/// Uses the healthy nodes for locks from now on, whenever the health changes.
+async fn follow_health(
     nodes: Arc<[Node]>,
     mut members: Vec<usize>,
     mut usable: watch::Receiver<Vec<bool>>,
     manager: Arc<RwLock<LockManager>>,
 ) {
     while usable.changed().await.is_ok() {
-        let chosen = choose(&usable.borrow_and_update());
-        if chosen != members {
-            let fresh = manager_over(&nodes, &chosen);
-            warm(&fresh).await;
+        let selected = select_nodes(&usable.borrow_and_update());
+        if selected != members {
+            let fresh = manager_over(&nodes, &selected);
+            warm_up(&fresh).await;
             *manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;
-            members = chosen;
+            members = selected;
         }
     }
 }
 
 fn manager_over(nodes: &[Node], members: &[usize]) -> LockManager {
-    let clients = members.iter().map(|index| nodes[*index].client.clone());
+    let clients = members.iter().map(|index| nodes[*index].raw_client.clone());
     let mut manager = LockManager::from_clients(clients.collect());
     manager.set_retry(1, Duration::from_millis(1));
     manager
 }
 
-/// Opens a new manager's connections before anybody waits for them.
-async fn warm(manager: &LockManager) {
+/// Opens a new manager's connections in advance.
+async fn warm_up(manager: &LockManager) {
     let key = format!("ghl:lock:warm:{}", store::random::hex::<4>());
     let once = async {
         if let Ok(lock) = manager.lock(key.as_bytes(), Duration::from_secs(1)).await {
             lock.release().await;
         }
     };
-    let _ = timeout(PATIENCE, once).await;
+    let _ = timeout(LOCK_TIMEOUT, once).await;
 }
 
-/// The nodes to lock over: the healthy ones, and as many sick ones as it takes for the quorum of
-/// that subset (`m / 2 + 1`) to be a majority of all nodes. Any two such quorums share a node.
-fn choose(is_up: &[bool]) -> Vec<usize> {
+/// The nodes to lock over: the healthy ones, and unhealthy ones if too few are healthy. The quorum of the
+/// subset (`m / 2 + 1`) must be a majority of all nodes, so that any two quorums share a node.
+fn select_nodes(is_up: &[bool]) -> Vec<usize> {
     let needed = majority(is_up.len());
     let smallest = (1..=is_up.len())
         .find(|size| majority(*size) >= needed)
@@ -193,14 +195,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_sick_node_is_left_out_while_the_quorum_stays_a_majority_of_all() {
-        assert_eq!(choose(&[true]), [0]);
-        assert_eq!(choose(&[false]), [0]);
-        assert_eq!(choose(&[true, true, true]), [0, 1, 2]);
-        assert_eq!(choose(&[true, false, true]), [0, 2]);
-        assert_eq!(choose(&[false, false, true]), [0, 2]);
-        assert_eq!(choose(&[true, true, false, true, true]), [0, 1, 3, 4]);
-        assert_eq!(choose(&[true, false, false, true, true]), [0, 1, 3, 4]);
+    fn unhealthy_node_is_left_out_while_the_quorum_is_a_majority_of_all() {
+        assert_eq!(select_nodes(&[true]), [0]);
+        assert_eq!(select_nodes(&[false]), [0]);
+        assert_eq!(select_nodes(&[true, true, true]), [0, 1, 2]);
+        assert_eq!(select_nodes(&[true, false, true]), [0, 2]);
+        assert_eq!(select_nodes(&[false, false, true]), [0, 2]);
+        assert_eq!(select_nodes(&[true, true, false, true, true]), [0, 1, 3, 4]);
+        assert_eq!(
+            select_nodes(&[true, false, false, true, true]),
+            [0, 1, 3, 4]
+        );
     }
 
     #[test]
@@ -208,7 +213,7 @@ mod tests {
         for nodes in [1, 3, 5] {
             for health in 0..1_u32 << nodes {
                 let is_up: Vec<bool> = (0..nodes).map(|node| health >> node & 1 == 1).collect();
-                let quorum = majority(choose(&is_up).len());
+                let quorum = majority(select_nodes(&is_up).len());
                 assert!(2 * quorum > nodes, "{is_up:?}");
             }
         }

@@ -1,4 +1,4 @@
-//! One lock node, and its health as found by doing what a lock does.
+//! One lock node and its health, checked with the operation that a lock uses.
 
 use std::sync::Mutex;
 use std::sync::PoisonError;
@@ -6,24 +6,26 @@ use std::time::Duration;
 
 use redis::{Client, ErrorKind, RedisError};
 use store::clock::Moment;
-use store::connection::{BadAddress, CommandError, Connection, Link};
+use store::connection::{BadAddress, CommandError, Connection, RedisClient};
 use tokio::time::timeout;
 
-/// A node that answers slower than this would slow every lock down.
-const PATIENCE: Duration = Duration::from_millis(200);
-/// How long a node is to remember us: far longer than we are silent.
-const REMEMBERED: Duration = Duration::from_secs(600);
+/// A node that answers more slowly would slow down every lock.
+const PROBE_TIMEOUT: Duration = Duration::from_millis(200);
+/// The TTL of our key on a node: far longer than the interval of the checks.
+const PROBE_TTL: Duration = Duration::from_secs(600);
 
-/// How a lock node is.
+/// The health of a lock node.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Health {
+    /// The node can be used.
     Up,
-    /// Refused, silent, or cut off.
+    /// The node refuses connections, does not answer, or is unreachable.
     Away(String),
-    /// There, and says no: a wrong password, a missing right, a replica, no memory.
+    /// The node answers with an error: a wrong password, a missing permission, a replica, or no memory.
     Refuses(String),
-    /// Came back empty: it may have forgotten a lock that somebody relies on until then.
+    /// The node restarted empty. Until then it may lack a lock that a broker relies on.
     Forgot {
+        /// When every lock that it lost has expired.
         until: Moment,
     },
 }
@@ -39,7 +41,7 @@ impl Health {
         }
     }
 
-    /// The state in one word: up, away, refuses, forgot.
+    /// The state in one word, as in metrics: `up`, `away`, `refuses` or `forgot`.
     #[must_use]
     pub fn as_str(&self) -> &'static str {
         match self {
@@ -52,32 +54,36 @@ impl Health {
 }
 
 pub(crate) struct Node {
-    pub(crate) client: Client,
-    pub(crate) link: Link,
-    /// A key of this process, by which a node shows that it remembers.
+    pub(crate) raw_client: Client,
+    pub(crate) client: RedisClient,
+    /// A key of this process. Its loss shows that the node lost its data.
     key: String,
-    memory: Duration,
+    max_lock_ttl: Duration,
     state: Mutex<State>,
 }
 
 struct State {
     health: Health,
-    /// Whether the node has our key.
-    is_known: bool,
-    /// Until when it may have forgotten a lock.
+    /// Whether the node had our key.
+    has_our_key: bool,
+    /// Until when the node may lack a lock.
     suspect_until: Option<Moment>,
 }
 
 impl Node {
-    pub(super) fn new(client: Client, key: String, memory: Duration) -> Result<Self, BadAddress> {
+    pub(super) fn new(
+        raw_client: Client,
+        key: String,
+        max_lock_ttl: Duration,
+    ) -> Result<Self, BadAddress> {
         Ok(Self {
-            link: Link::new(client.clone())?,
-            client,
+            client: RedisClient::single(raw_client.clone())?,
+            raw_client,
             key,
-            memory,
+            max_lock_ttl,
             state: Mutex::new(State {
                 health: Health::Away("not seen yet".to_owned()),
-                is_known: false,
+                has_our_key: false,
                 suspect_until: None,
             }),
         })
@@ -88,33 +94,32 @@ impl Node {
         state.health.clone()
     }
 
-    /// Writes our key, and sees whether it was still there: a PING would pass on a replica, with
-    /// rights that do not suffice, and on a node that lost its memory. Returns the health if it is
-    /// another than before.
+    /// Writes our key and checks whether it was still there. A PING would also succeed on a replica, without
+    /// the needed permissions, and on a node that lost its data. Returns the health if it changed.
     pub(super) async fn examine(&self) -> Option<Health> {
         let mut command = redis::cmd("SET");
         command.arg(&self.key).arg("1");
-        command.arg("PX").arg(REMEMBERED.as_millis()).arg("GET");
+        command.arg("PX").arg(PROBE_TTL.as_millis()).arg("GET");
         let probe = self
-            .link
+            .client
             .run(async |mut redis: Connection| command.query_async(&mut redis).await);
-        let found: Result<Option<String>, Health> = match timeout(PATIENCE, probe).await {
+        let found: Result<Option<String>, Health> = match timeout(PROBE_TIMEOUT, probe).await {
             Ok(Ok(earlier)) => Ok(earlier),
             Ok(Err(CommandError::Redis(error) | CommandError::NoMaster(error))) => {
                 Err(classify(&error))
             }
             Ok(Err(CommandError::TimedOut)) | Err(_) => Err(Health::Away(format!(
                 "no answer within {} ms",
-                PATIENCE.as_millis()
+                PROBE_TIMEOUT.as_millis()
             ))),
         };
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
-        if matches!(found, Ok(None)) && state.is_known {
-            state.suspect_until = Some(Moment::now() + self.memory);
+        if matches!(found, Ok(None)) && state.has_our_key {
+            state.suspect_until = Some(Moment::now() + self.max_lock_ttl);
         }
-        state.is_known |= found.is_ok();
+        state.has_our_key |= found.is_ok();
         let now = match (found, state.suspect_until) {
-            (Err(sick), _) => sick,
+            (Err(unhealthy), _) => unhealthy,
             (Ok(_), Some(until)) if Moment::now() < until => Health::Forgot { until },
             (Ok(_), Some(_) | None) => Health::Up,
         };
@@ -123,14 +128,14 @@ impl Node {
         is_new.then_some(now)
     }
 
-    /// Host and port: never the password.
+    /// Host and port, never the password.
     pub(crate) fn address(&self) -> String {
-        self.client.get_connection_info().addr().to_string()
+        self.raw_client.get_connection_info().addr().to_string()
     }
 }
 
 fn classify(error: &RedisError) -> Health {
-    // What Redis itself said begins with a code, such as NOAUTH; the library has no kind for most.
+    // An error of Redis itself begins with a code such as NOAUTH. The library has no kind for most codes.
     if error.code().is_some() || error.kind() == ErrorKind::AuthenticationFailed {
         Health::Refuses(error.to_string())
     } else {

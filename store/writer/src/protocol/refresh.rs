@@ -1,4 +1,4 @@
-//! Begin, commit, give back: the three writes of a refresh.
+//! The writes of a refresh that lead to a token: begin, commit and adopt an alternate.
 
 use std::time::Duration;
 
@@ -6,60 +6,69 @@ use store::record::Status;
 use store::seal::Sealed;
 use store::{Generation, Timestamp};
 
-use crate::grant::{Fingerprint, Grant, Link};
-use crate::installation::{
-    Alternate, Chain, Installation, Intent, IntentId, LastError, LateReader,
-};
+use crate::grant::{ChainLink, Fingerprint, Grant};
+use crate::installation::{Alternate, Installation, Intent, LateReader, TokenChain};
 
-use super::refused;
+use super::failure::LATE_READER_TTL;
 
-/// For how long GHL answers a repeated spend with the same successor, unless a setting says
-/// otherwise.
+/// GHL's grace period: how long GHL answers a repeated refresh token with the same successor. A setting
+/// overrides it.
 pub const DEFAULT_GRACE: Duration = Duration::from_secs(30);
-/// For how long a broker that reads a late answer is believed to do so without saying so again.
-pub const LATE_NOTE: Duration = Duration::from_secs(30);
-/// How long an answer in somebody's journal is waited for at a time.
-const SETTLE: Duration = Duration::from_secs(1);
+/// How long to wait at a time for a response in another broker's journal.
+const JOURNAL_WAIT: Duration = Duration::from_secs(1);
 
-/// Whether a refresh may go out.
+/// Whether a refresh may be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Begin {
-    /// Yes, once this is stored.
-    Go { next: Box<Installation>, link: Link },
-    /// No: another broker is at it until then.
-    Busy { holder: String, until: Timestamp },
-    /// No, as above. The intent ends later than any intent of now could, since the store's clock
-    /// was set back: it ends sooner once this is stored.
-    Cap {
+    /// Yes, once `next` is stored.
+    Go {
+        /// The record to store.
         next: Box<Installation>,
+        /// The link to spend.
+        link: ChainLink,
+    },
+    /// No. Another broker holds the intent until then.
+    Busy {
+        /// The broker with the intent or with a late response.
+        holder: String,
+        /// When to try again.
         until: Timestamp,
     },
-    /// No: nobody has sent this token yet, and new tokens are not spent now.
-    Held,
-    /// No: the token that was asked to be replaced already is.
+    /// No. Another broker holds an intent that ends later than any intent of now could, because the store's
+    /// clock was set back. Storing `next` shortens the intent.
+    Cap {
+        /// The record to store.
+        next: Box<Installation>,
+        /// When the intent ends then.
+        until: Timestamp,
+    },
+    /// No. Nobody has sent this token yet, and no new tokens are spent now.
+    Deferred,
+    /// No. The generation that was to be replaced is already replaced.
     Superseded,
-    /// No: there is nothing to refresh with.
+    /// No. There is no refresh token, or the status excludes a refresh.
     NotRefreshable(Status),
 }
 
-/// What an attempt to refresh wants, and what it may do.
+/// An attempt to refresh and its permissions.
 #[derive(Debug, Clone)]
 pub struct Attempt {
+    /// The intent to store.
     pub intent: Intent,
-    /// Do nothing if the generation is already above it.
+    /// Do nothing if the current generation is above this one.
     pub unless_past: Option<Generation>,
-    /// The store has just come back, and whoever holds an answer for it in a journal is about to
-    /// commit it.
-    pub is_settling: bool,
-    /// Whether a token that nobody has sent yet may be spent now.
+    /// Whether the store has just come back. A broker with a response in its journal is then about to commit
+    /// it.
+    pub is_after_outage: bool,
+    /// Whether a token that nobody has sent yet may be spent.
     pub may_spend_new: bool,
-    /// Whether an installation that was given up is tried all the same.
+    /// Whether an installation with [`Status::Invalid`] may be tried.
     pub may_try_invalid: bool,
-    /// For how long GHL repeats an answer.
+    /// GHL's grace period.
     pub grace: Duration,
 }
 
-/// Decides whether the refresh token may be spent by the attempt now.
+/// Decides whether the attempt may spend the refresh token now.
 #[must_use]
 pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin {
     let intent = attempt.intent;
@@ -69,8 +78,8 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
     match current.access.status {
         Status::Active | Status::Paused => {}
         Status::Invalid if attempt.may_try_invalid => {}
-        dead @ (Status::Invalid | Status::Revoked | Status::Static) => {
-            return Begin::NotRefreshable(dead);
+        status @ (Status::Invalid | Status::Revoked | Status::Static) => {
+            return Begin::NotRefreshable(status);
         }
     }
     if attempt
@@ -81,9 +90,9 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
     }
     let longest = intent.until.since(intent.opened_at);
     let intent = match &current.intent {
-        None if !attempt.may_spend_new => return Begin::Held,
+        None if !attempt.may_spend_new => return Begin::Deferred,
         None => intent,
-        // Our own write, whose acknowledgement was lost.
+        // This is our own write, and its acknowledgement was lost.
         Some(open) if open.id == intent.id => open.clone(),
         Some(open) if open.until > now + longest => {
             let until = now + longest;
@@ -104,11 +113,11 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
                 until: open.until,
             };
         }
-        // GHL would not repeat its answer any more: better to wait for the one who may have it.
+        // GHL no longer repeats its response, so wait for a broker that may have it.
         Some(open) if now.since(open.first_spent_at) >= attempt.grace => {
-            let settles = attempt.is_settling && open.holder != intent.holder;
+            let awaits_holder = attempt.is_after_outage && open.holder != intent.holder;
             let reads_late = late_reader(open, &intent.holder, now);
-            match (settles, reads_late) {
+            match (awaits_holder, reads_late) {
                 (_, Some(late)) => {
                     return Begin::Busy {
                         holder: late.broker.clone(),
@@ -118,7 +127,7 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
                 (true, None) => {
                     return Begin::Busy {
                         holder: open.holder.clone(),
-                        until: now + SETTLE,
+                        until: now + JOURNAL_WAIT,
                     };
                 }
                 (false, None) => take_over(open, intent),
@@ -127,7 +136,7 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
         Some(unknown) => take_over(unknown, intent),
     };
     let mut next = current.clone();
-    // If nobody finishes what begins here, it is looked at again then.
+    // If nobody completes this attempt, check it again then.
     next.due = Some(intent.until);
     next.intent = Some(intent);
     Begin::Go {
@@ -136,7 +145,7 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
     }
 }
 
-/// The attempt that follows one whose outcome is unknown.
+/// The intent of an attempt that follows one with an unknown outcome.
 fn take_over(unknown: &Intent, intent: Intent) -> Intent {
     Intent {
         first_spent_at: unknown.first_spent_at,
@@ -145,41 +154,43 @@ fn take_over(unknown: &Intent, intent: Intent) -> Intent {
     }
 }
 
-/// Another broker that still reads a late answer for this intent. A note that ends later than any
-/// note of now could was written before the store's clock was set back.
+/// Another broker that still reads a late response for this intent. An entry that ends later than any entry
+/// of now could was written before the store's clock was set back.
 fn late_reader<'a>(open: &'a Intent, me: &str, now: Timestamp) -> Option<&'a LateReader> {
     open.late
         .as_ref()
-        .filter(|late| late.broker != me && late.until > now && late.until <= now + LATE_NOTE)
+        .filter(|late| late.broker != me && late.until > now && late.until <= now + LATE_READER_TTL)
 }
 
-/// What a granted token pair does to the record.
+/// The effect of a granted token pair on the record.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Commit {
     /// It becomes the current pair, once this is stored.
     Apply(Box<Installation>),
-    /// It already is the current pair: a replay.
+    /// It already is the current pair: the commit is a repetition.
     Duplicate,
-    /// The chain went another way. The pair is kept, once this is stored.
-    Keep(Box<Installation>),
-    /// As above, and it is kept already, or of no use any more: its own token, or a sibling of it,
-    /// was spent since, or the customer consented anew.
-    Kept,
+    /// The chain has moved on. The pair becomes an alternate, once this is stored.
+    AddAlternate(Box<Installation>),
+    /// The chain has moved on, and nothing changes. The pair is an alternate already, or it is useless: its
+    /// own token or a sibling was spent since, or the customer consented again.
+    Ignore,
 }
 
-/// A token pair, sealed for the generation it will have.
+/// A token pair, sealed for the generation that it gets.
 #[derive(Debug, Clone)]
 pub struct Tokens {
+    /// The access token.
     pub access: Sealed,
+    /// The refresh token.
     pub refresh: Sealed,
-    /// The whole grant, in case it must be kept as an alternate.
+    /// The whole grant, in case it becomes an alternate.
     pub grant: Sealed,
 }
 
-/// Decides what becomes of `grant`.
+/// Decides the effect of `grant`.
 ///
-/// A grant that is ahead of the store, of the same consent, is applied as well: the store lost its
-/// last writes in a failover, and the token it remembers is spent.
+/// A grant of the same consent that is ahead of the store is applied too. The store lost its last writes in a
+/// failover, and the refresh token that it has is spent.
 #[must_use]
 pub fn commit(
     current: &Installation,
@@ -190,11 +201,11 @@ pub fn commit(
 ) -> Commit {
     let fingerprint = grant.fingerprint();
     let Some(link) = current.link() else {
-        return Commit::Kept;
+        return Commit::Ignore;
     };
     if link.consent != grant.spent.consent {
-        // The customer connected again since: GHL ended the former chain with it.
-        return Commit::Kept;
+        // The customer consented again, and GHL ended the previous chain.
+        return Commit::Ignore;
     }
     let is_current = link == grant.spent;
     let is_ahead = grant.spent.generation > link.generation;
@@ -211,16 +222,16 @@ pub fn commit(
         if let Some(scopes) = &grant.scopes {
             next.access.scopes.clone_from(scopes);
         }
-        next.chain = Some(Chain {
+        next.chain = Some(TokenChain {
             consent: link.consent,
             fingerprint: fingerprint.clone(),
             refresh_token: tokens.refresh,
         });
         next.intent = None;
         next.refused = None;
-        // Siblings of links before the one that was just spent died with it.
-        next.alternates.retain(|kept, alternate| {
-            *kept != fingerprint && alternate.spent_generation >= link.generation
+        // GHL invalidates siblings of earlier links when this link is spent.
+        next.alternates.retain(|known, alternate| {
+            *known != fingerprint && alternate.spent_generation >= link.generation
         });
         next.failures = 0;
         next.last_error = None;
@@ -231,10 +242,10 @@ pub fn commit(
     if fingerprint == link.fingerprint {
         return Commit::Duplicate;
     }
-    // The chain went on past it: adopted, it would stand in the way of an answer that is ahead.
+    // As an alternate it could later be adopted in place of a newer response.
     let is_past = grant.spent.generation.next() < link.generation;
     if is_past || current.alternates.contains_key(&fingerprint) {
-        return Commit::Kept;
+        return Commit::Ignore;
     }
     let mut next = current.clone();
     let alternate = Alternate {
@@ -243,225 +254,35 @@ pub fn commit(
     };
     next.alternates.insert(fingerprint, alternate);
     if next.access.status == Status::Invalid {
-        // It was given up before this one could be tried.
+        // The installation became invalid before this token could be tried.
         next.access.status = Status::Active;
         next.refused = None;
         next.due = Some(now);
     }
-    Commit::Keep(Box::new(next))
+    Commit::AddAlternate(Box::new(next))
 }
 
-/// Why a refresh got no token, in the words the record is changed by.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub enum Refusal {
-    /// GHL did not spend the token: nothing was sent, or it said so.
-    Unspent,
-    /// The token may be spent; the same token is to be tried again inside GHL's grace.
-    Unknown,
-    /// The location is not active at GHL; the token is unspent.
-    Paused,
-    /// GHL refuses this token. A first refusal may be wrong: see [`refused`].
-    Refused,
-    /// GHL refuses this token as it refuses all others, so it is likely to be wrong: the installation
-    /// is not given up.
-    Doubted,
-}
-
-/// What went wrong, and when to try again.
-#[derive(Debug, Clone)]
-pub struct Verdict {
-    pub refusal: Refusal,
-    pub error: LastError,
-    /// From now; not looked at where the token is refused.
-    pub retry_in: Duration,
-    /// The broker that goes on reading the answer, if it may still come.
-    pub late_reader: Option<String>,
-}
-
-/// What a refusal does to the record.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Give {
-    Apply(Box<Installation>),
-    /// Somebody else has moved the chain on, or took the intent over: the refusal is old news.
-    Superseded,
-    /// The token is refused for good, but one that was kept is to be tried first.
-    Adopt(Fingerprint),
-}
-
-/// Decides what becomes of the record after the attempt `intent` on `link` got no token.
+/// The link whose response was lost, and when it may first have been spent. The attempt has ended without a
+/// known outcome, or it retries such an attempt.
 #[must_use]
-pub fn give_back(
-    current: &Installation,
-    link: &Link,
-    intent: &IntentId,
-    verdict: &Verdict,
-    now: Timestamp,
-) -> Give {
-    let ours = current.intent.as_ref().filter(|open| open.id == *intent);
-    let is_repeat = match ours {
-        Some(open) if current.link().as_ref() == Some(link) => open.is_repeat(),
-        Some(_) | None => return Give::Superseded,
-    };
-    let is_refused = matches!(verdict.refusal, Refusal::Refused | Refusal::Doubted);
-    if let (true, Some(kept)) = (is_refused, current.alternates.keys().next()) {
-        return Give::Adopt(kept.clone());
-    }
-    let mut next = current.clone();
-    next.failures = current.failures.saturating_add(1);
-    next.last_error = Some(verdict.error.clone());
-    next.due = Some(now + verdict.retry_in);
-    match verdict.refusal {
-        // An earlier attempt may have spent the token all the same.
-        Refusal::Unspent if is_repeat => close(&mut next, now),
-        Refusal::Unspent => next.intent = None,
-        Refusal::Unknown => {
-            close(&mut next, now);
-            note_late_reader(&mut next, verdict.late_reader.as_deref(), now);
-        }
-        Refusal::Paused => {
-            next.intent = None;
-            next.access.status = Status::Paused;
-        }
-        Refusal::Refused => {
-            let refused = refused::again(current, is_repeat, now);
-            next.intent = None;
-            next.access.status = refused::status(&refused);
-            next.due = refused::next_try(&refused, now);
-            next.refused = Some(refused);
-        }
-        Refusal::Doubted => {
-            let refused = refused::doubted(current, is_repeat, now);
-            next.intent = None;
-            next.access.status = refused::status(&refused);
-            next.due = Some(now + refused::DOUBTED);
-            next.refused = Some(refused);
-        }
-    }
-    Give::Apply(Box::new(next))
-}
-
-fn note_late_reader(next: &mut Installation, reader: Option<&str>, now: Timestamp) {
-    if let (Some(open), Some(broker)) = (&mut next.intent, reader) {
-        open.late = Some(LateReader {
-            broker: broker.to_owned(),
-            until: now + LATE_NOTE,
-        });
-    }
-}
-
-/// Notes that `broker` still reads a late answer for `link`, or has stopped to. `None` where that
-/// is old news.
-#[must_use]
-pub fn read_late(
-    current: &Installation,
-    link: &Link,
-    broker: &str,
-    is_reading: bool,
-    now: Timestamp,
-) -> Option<Installation> {
-    current.intent.as_ref()?;
-    if current.link().as_ref() != Some(link) {
-        return None;
-    }
-    let mut next = current.clone();
-    if is_reading {
-        note_late_reader(&mut next, Some(broker), now);
-    } else if let Some(open) = &mut next.intent {
-        open.late.take_if(|late| late.broker == broker)?;
-    }
-    Some(next)
-}
-
-/// Takes back the intent `intent`, for which nothing was sent, so that it is tried again after
-/// `pause`. `None` where it is not open any more.
-#[must_use]
-pub fn withdraw(
-    current: &Installation,
-    intent: &IntentId,
-    now: Timestamp,
-    pause: Duration,
-) -> Option<Installation> {
-    let open = current.intent.as_ref()?;
-    if open.id != *intent {
-        return None;
-    }
-    let mut next = current.clone();
-    if open.is_repeat() {
-        // An earlier attempt may have spent the token.
-        close(&mut next, now);
-    } else {
-        next.intent = None;
-    }
-    next.due = Some(now + pause);
-    Some(next)
-}
-
-/// Leaves the intent open and already over: whoever comes next knows that the token may be spent.
-fn close(next: &mut Installation, now: Timestamp) {
-    if let Some(open) = &mut next.intent {
-        open.until = now;
-    }
-}
-
-/// Ends the attempt `intent` of a process that is known to be dead: the next one need not wait for
-/// it. `None` where it is not open any more.
-///
-/// `spent`: the generation whose token it may have spent. Where that is still the current one and no
-/// intent is open, the store has lost it in a failover, and it is open again: what `holder` knows of it
-/// is all that anybody does.
-#[must_use]
-pub fn abandon(
-    current: &Installation,
-    intent: &IntentId,
-    spent: Generation,
-    holder: &str,
-    now: Timestamp,
-) -> Option<Installation> {
-    let mut next = current.clone();
-    match &current.intent {
-        Some(open) if open.id == *intent => close(&mut next, now),
-        Some(_) => return None,
-        None => {
-            current.link().filter(|link| link.generation == spent)?;
-            match current.access.status {
-                Status::Active | Status::Paused => {}
-                Status::Invalid | Status::Revoked | Status::Static => return None,
-            }
-            next.intent = Some(Intent {
-                id: intent.clone(),
-                holder: holder.to_owned(),
-                opened_at: now,
-                until: now,
-                first_spent_at: now - Duration::from_millis(1),
-                late: None,
-            });
-        }
-    }
-    next.due = Some(now);
-    Some(next)
-}
-
-/// The link that somebody spent, or may have, without anybody knowing what came of it, and when that may first
-/// have been: the attempt on it is over, or repeats another.
-#[must_use]
-pub fn in_doubt(current: &Installation, now: Timestamp) -> Option<(Link, Timestamp)> {
+pub fn lost_response(current: &Installation, now: Timestamp) -> Option<(ChainLink, Timestamp)> {
     let open = current.intent.as_ref()?;
     match current.access.status {
         Status::Active | Status::Paused => {}
         Status::Invalid | Status::Revoked | Status::Static => return None,
     }
-    let is_in_doubt = open.is_repeat() || open.until <= now;
+    let is_in_doubt = open.is_retry() || open.until <= now;
     let link = current.link().filter(|_| is_in_doubt)?;
     Some((link, open.first_spent_at))
 }
 
-/// Puts a kept token pair in the place of one that GHL refused.
+/// Replaces a token pair that GHL refused by an alternate.
 ///
-/// `None` where there is no such alternate any more, or somebody else moved the chain on.
+/// `None` if the alternate does not exist any more, or the chain has moved on.
 #[must_use]
 pub fn adopt(
     current: &Installation,
-    refused: &Link,
+    refused: &ChainLink,
     alternate: &Grant,
     tokens: Tokens,
     now: Timestamp,
@@ -476,7 +297,7 @@ pub fn adopt(
     next.access.generation = refused.generation.next();
     next.access.expires_at = Some(alternate.ends_at(now));
     next.access.lifetime = alternate.lifetime;
-    next.chain = Some(Chain {
+    next.chain = Some(TokenChain {
         consent: refused.consent.clone(),
         fingerprint,
         refresh_token: tokens.refresh,

@@ -1,9 +1,9 @@
-//! What the only process over a store finds when it starts: attempts of its dead predecessor, and
-//! records that were written while the clock was ahead.
+//! The takeover of a store by its only process at the start. It ends attempts of the previous process and
+//! corrects records that were written while the clock was ahead.
 //!
-//! Where the store's time is one machine's, that machine may have started with a wrong clock. After
-//! a start with the right one its records lie in the future: their tokens seem to be good for hours
-//! after they have expired, and nothing is due.
+//! The store's time is one machine's time, and that machine may have started with a wrong clock. After a
+//! start with the right clock such records lie in the future. Their tokens seem valid for hours after the
+//! expiry, and nothing is due.
 
 use std::time::Duration;
 
@@ -12,21 +12,22 @@ use store::record::Status;
 
 use crate::installation::{Installation, Intent};
 
-/// Clocks that are corrected by less do no harm.
+/// A smaller correction of the clock does no harm.
 const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// A record that a new process changes before it refreshes anything.
+/// A record that the new process changes before it refreshes anything.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TakenOver {
+pub struct Takeover {
+    /// The corrected record.
     pub next: Box<Installation>,
-    /// It was written in the future.
+    /// Whether the record was written in the future.
     pub was_ahead: bool,
 }
 
-/// Ends an attempt that nobody is making any more, and moves a record that was written in the
-/// future to now. Either is due at once. `None` where neither is the case.
+/// Ends an attempt of the previous process, and moves a record that was written in the future to now. In both
+/// cases the installation is due at once. `None` if neither applies.
 #[must_use]
-pub fn take_over(current: &Installation, now: Timestamp) -> Option<TakenOver> {
+pub fn take_over(current: &Installation, now: Timestamp) -> Option<Takeover> {
     let was_ahead = latest(current) > now + TOLERANCE;
     let is_open = current.intent.as_ref().is_some_and(|open| open.until > now);
     if !was_ahead && !is_open {
@@ -45,13 +46,13 @@ pub fn take_over(current: &Installation, now: Timestamp) -> Option<TakenOver> {
         Status::Active | Status::Paused => current.due.map(|_| now),
         Status::Invalid | Status::Revoked | Status::Static => current.due,
     };
-    Some(TakenOver {
+    Some(Takeover {
         next: Box::new(next),
         was_ahead,
     })
 }
 
-/// The last moment at which the record was written, as far as it tells.
+/// The latest time at which the record was written, as far as it shows.
 fn latest(current: &Installation) -> Timestamp {
     let issued = |at: Timestamp| at - current.access.lifetime;
     let moments = [
@@ -63,10 +64,9 @@ fn latest(current: &Installation) -> Timestamp {
     moments.fold(current.consented_at, Timestamp::max)
 }
 
-/// An attempt of a process that is gone: what came of it is unknown. Whether it repeats another one
-/// stays known.
+/// The intent of a process that is gone: its outcome is unknown. An intent that is a retry remains one.
 fn ended(open: Intent, now: Timestamp) -> Intent {
-    let first = if open.is_repeat() {
+    let first = if open.is_retry() {
         now - Duration::from_millis(1)
     } else {
         now
@@ -91,7 +91,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_from_the_future_is_due_now_and_its_token_lives_no_longer_than_a_new_one() {
+    fn record_from_the_future_is_due_now_and_its_expiry_is_capped() {
         let now = NOW - HOURS;
         let next = next(&installed(), now);
         assert_eq!(next.due, Some(now));
@@ -101,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_of_the_past_is_left_alone() {
+    fn record_from_the_past_is_unchanged() {
         let current = installed();
         for now in [NOW, NOW - TOLERANCE, NOW + HOURS] {
             assert_eq!(take_over(&current, now), None);
@@ -109,22 +109,22 @@ mod tests {
     }
 
     #[test]
-    fn an_attempt_from_the_future_is_over_and_a_repeat_stays_one() {
+    fn attempt_from_the_future_is_ended_and_stays_a_retry() {
         let now = NOW - HOURS;
         let mut current = installed();
         current.intent = Some(intent("up", NOW));
         let open = next(&current, now).intent.unwrap();
-        assert!(open.until <= now && !open.is_repeat());
+        assert!(open.until <= now && !open.is_retry());
         current.intent = Some(Intent {
             first_spent_at: NOW - WINDOW,
             ..intent("up", NOW)
         });
         let open = next(&current, now).intent.unwrap();
-        assert!(open.until <= now && open.is_repeat());
+        assert!(open.until <= now && open.is_retry());
     }
 
     #[test]
-    fn an_open_attempt_of_the_former_process_is_over_and_its_outcome_unknown() {
+    fn open_attempt_of_the_previous_process_is_ended_with_unknown_outcome() {
         let mut current = installed();
         current.intent = Some(intent("up", NOW));
         current.due = Some(NOW + WINDOW);
@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_that_is_not_refreshed_does_not_become_due() {
+    fn unrefreshed_installation_does_not_become_due() {
         let mut current = installed();
         current.access.status = Status::Invalid;
         current.due = None;

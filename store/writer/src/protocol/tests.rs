@@ -1,4 +1,4 @@
-mod refusals;
+mod failures;
 
 use std::time::Duration;
 
@@ -8,15 +8,15 @@ use store::seal::{KeyRing, Sealed};
 use store::{Generation, InstallationId, Timestamp, UserType};
 
 use super::*;
-use crate::grant::{Enrolment, Grant, Link};
-use crate::installation::{Installation, Intent, IntentId, LastError, Refused};
+use crate::grant::{ChainLink, Grant, Registration};
+use crate::installation::{Installation, Intent, IntentId, LastError, RefusalCount};
 
 pub(super) const NOW: Timestamp = Timestamp::from_millis(1_000_000);
 pub(super) const WINDOW: Duration = Duration::from_secs(13);
 pub(super) const LIFETIME: Duration = Duration::from_secs(3600);
 
 pub(super) fn installed() -> Installation {
-    let enrolment = Enrolment {
+    let registration = Registration {
         access_token: "a1".into(),
         refresh_token: Some("r1".into()),
         expires_at: Some(NOW + LIFETIME),
@@ -30,11 +30,11 @@ pub(super) fn installed() -> Installation {
         access: sealed("a1"),
         refresh: Some(sealed("r1")),
     };
-    enrol(
+    register(
         InstallationId::random(),
         InstallationId::random().as_str(),
         None,
-        &enrolment,
+        &registration,
         sealed,
         Some(NOW),
         NOW,
@@ -60,21 +60,21 @@ fn attempt(intent: Intent) -> Attempt {
     Attempt {
         intent,
         unless_past: None,
-        is_settling: false,
+        is_after_outage: false,
         may_spend_new: true,
         may_try_invalid: false,
         grace: DEFAULT_GRACE,
     }
 }
 
-fn begun(current: &Installation, intent: Intent, now: Timestamp) -> (Installation, Link) {
+fn begun(current: &Installation, intent: Intent, now: Timestamp) -> (Installation, ChainLink) {
     match begin(current, attempt(intent), now) {
         Begin::Go { next, link } => (*next, link),
         other => panic!("{other:?}"),
     }
 }
 
-fn grant(current: &Installation, spent: Link, successor: &str) -> Grant {
+fn grant(current: &Installation, spent: ChainLink, successor: &str) -> Grant {
     Grant {
         installation: current.id.clone(),
         spent,
@@ -105,19 +105,19 @@ fn applied(current: &Installation, grant: &Grant) -> Installation {
     }
 }
 
-fn verdict(refusal: Refusal) -> Verdict {
-    Verdict {
-        refusal,
+fn failure(class: FailureClass) -> AttemptFailure {
+    AttemptFailure {
+        class,
         error: LastError::new("test", "", NOW),
         retry_in: Duration::from_secs(1),
         late_reader: None,
     }
 }
 
-/// An installation that GHL refused so often that the next refusal is the last.
+/// An installation that becomes invalid at the next refusal.
 fn almost_invalid(installation: Installation) -> Installation {
     Installation {
-        refused: Some(Refused {
+        refused: Some(RefusalCount {
             generation: installation.access.generation,
             times: REFUSALS_TO_INVALID - 1,
             since: NOW,
@@ -128,7 +128,7 @@ fn almost_invalid(installation: Installation) -> Installation {
 }
 
 #[test]
-fn a_refresh_moves_the_chain_by_one_link_and_clears_what_it_opened() {
+fn refresh_advances_the_chain_and_clears_the_intent() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     assert_eq!(open.due, Some(NOW + WINDOW), "if the broker dies");
@@ -137,11 +137,15 @@ fn a_refresh_moves_the_chain_by_one_link_and_clears_what_it_opened() {
     assert_eq!(second.access.generation, Generation::FIRST.next());
     assert_eq!(second.intent, None);
     assert_eq!(second.due, Some(NOW + LIFETIME));
-    assert_eq!(committed(&second, &grant), Commit::Duplicate, "a replay");
+    assert_eq!(
+        committed(&second, &grant),
+        Commit::Duplicate,
+        "a retried commit"
+    );
 }
 
 #[test]
-fn another_broker_steps_aside_until_the_intent_is_over_and_then_takes_it_over() {
+fn other_broker_waits_for_the_intent_and_then_takes_it_over() {
     let first = installed();
     let (open, _) = begun(&first, intent("b1", NOW), NOW);
     let early = NOW + WINDOW - Duration::from_millis(1);
@@ -150,15 +154,15 @@ fn another_broker_steps_aside_until_the_intent_is_over_and_then_takes_it_over() 
     let late = NOW + WINDOW;
     let (taken, _) = begun(&open, intent("b2", late), late);
     let taken = taken.intent.unwrap();
-    assert!(taken.is_repeat(), "the token may be spent");
+    assert!(taken.is_retry(), "the token may be spent");
     assert_eq!(
         taken.first_spent_at, NOW,
-        "the grace runs from the first attempt"
+        "the grace period starts at the first attempt"
     );
 }
 
 #[test]
-fn an_intent_of_a_process_known_to_be_dead_is_not_waited_for() {
+fn intent_of_a_dead_process_is_not_waited_for() {
     let mine = intent("b1", NOW);
     let (open, _) = begun(&installed(), mine.clone(), NOW);
     let soon = NOW + Duration::from_secs(1);
@@ -167,22 +171,22 @@ fn an_intent_of_a_process_known_to_be_dead_is_not_waited_for() {
     };
     let spent = Generation::FIRST;
     let another = IntentId::random();
-    assert_eq!(ends(&open, &another, spent), None, "another's");
+    assert_eq!(ends(&open, &another, spent), None, "another attempt");
     let ended = ends(&open, &mine.id, spent).unwrap();
     assert_eq!(ended.due, Some(soon));
     let (taken, _) = begun(&ended, intent("b2", soon), soon);
-    assert!(taken.intent.unwrap().is_repeat());
+    assert!(taken.intent.unwrap().is_retry());
 }
 
 #[test]
-fn an_intent_that_a_failover_lost_is_open_again_while_its_token_is_the_current_one() {
+fn intent_lost_in_a_failover_is_opened_again_for_the_current_token() {
     let (first, mine) = (installed(), intent("b1", NOW));
     let soon = NOW + Duration::from_secs(1);
     let restored = abandon(&first, &mine.id, Generation::FIRST, "b1", soon).unwrap();
     assert_eq!(restored.due, Some(soon));
-    assert!(restored.intent.as_ref().unwrap().is_repeat());
+    assert!(restored.intent.as_ref().unwrap().is_retry());
     let (taken, _) = begun(&restored, intent("b2", soon), soon);
-    assert!(taken.intent.unwrap().is_repeat());
+    assert!(taken.intent.unwrap().is_retry());
 
     let link = first.link().unwrap();
     let second = applied(&first, &grant(&first, link, "r2"));
@@ -192,44 +196,44 @@ fn an_intent_that_a_failover_lost_is_open_again_while_its_token_is_the_current_o
     ] {
         assert_eq!(abandon(current, &mine.id, spent, "b1", soon), None);
     }
-    let mut dead = first;
-    dead.access.status = Status::Invalid;
+    let mut ended = first;
+    ended.access.status = Status::Invalid;
     assert_eq!(
-        abandon(&dead, &mine.id, Generation::FIRST, "b1", soon),
+        abandon(&ended, &mine.id, Generation::FIRST, "b1", soon),
         None
     );
 }
 
 #[test]
-fn an_intent_that_is_withdrawn_leaves_the_token_unspent_unless_it_may_have_been_before() {
+fn withdrawn_intent_leaves_the_token_unspent_unless_it_was_a_retry() {
     let (pause, soon) = (Duration::from_secs(1), NOW + Duration::from_secs(1));
     let first = intent("b1", NOW);
     let (open, _) = begun(&installed(), first.clone(), NOW);
     assert_eq!(
         withdraw(&open, &IntentId::random(), soon, pause),
         None,
-        "another's"
+        "another attempt"
     );
     let withdrawn = withdraw(&open, &first.id, soon, pause).unwrap();
     assert_eq!(withdrawn.due, Some(soon + pause));
     assert_eq!((withdrawn.intent, withdrawn.failures), (None, 0));
 
     let late = NOW + WINDOW;
-    let repeat = intent("b2", late);
-    let (taken, _) = begun(&open, repeat.clone(), late);
-    let withdrawn = withdraw(&taken, &repeat.id, late, pause).unwrap();
+    let retry = intent("b2", late);
+    let (taken, _) = begun(&open, retry.clone(), late);
+    let withdrawn = withdraw(&taken, &retry.id, late, pause).unwrap();
     let left = withdrawn.intent.unwrap();
     assert_eq!((left.until, left.first_spent_at), (late, NOW));
 }
 
 #[test]
-fn after_an_outage_whoever_may_hold_the_answer_comes_first() {
+fn after_an_outage_the_holder_of_the_intent_comes_first() {
     let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
     let at = |seconds| NOW + Duration::from_secs(seconds);
-    let begin_at = |holder, seconds, is_settling| {
+    let begin_at = |holder, seconds, is_after_outage| {
         let now = at(seconds);
         let attempt = Attempt {
-            is_settling,
+            is_after_outage,
             ..attempt(intent(holder, now))
         };
         begin(&open, attempt, now)
@@ -245,20 +249,20 @@ fn after_an_outage_whoever_may_hold_the_answer_comes_first() {
     );
     assert!(
         matches!(begin_at("b1", 40, true), Begin::Go { .. }),
-        "it knows its own journal"
+        "the holder knows its own journal"
     );
 }
 
 #[test]
-fn a_begin_whose_acknowledgement_was_lost_recognises_itself() {
+fn begin_after_a_lost_acknowledgement_recognises_its_own_intent() {
     let mine = intent("b1", NOW);
     let (open, _) = begun(&installed(), mine.clone(), NOW);
     let (again, _) = begun(&open, mine, NOW + Duration::from_millis(5));
-    assert!(!again.intent.unwrap().is_repeat());
+    assert!(!again.intent.unwrap().is_retry());
 }
 
 #[test]
-fn a_refresh_that_was_asked_for_twice_happens_once() {
+fn refresh_requested_twice_happens_once() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link, "r2"));
@@ -271,48 +275,49 @@ fn a_refresh_that_was_asked_for_twice_happens_once() {
 }
 
 #[test]
-fn the_dead_and_the_static_are_not_refreshed() {
+fn invalid_revoked_and_static_installations_are_not_refreshed() {
     for status in [Status::Invalid, Status::Revoked, Status::Static] {
-        let mut dead = installed();
-        dead.access.status = status;
-        let began = begin(&dead, attempt(intent("b1", NOW)), NOW);
-        assert_eq!(began, Begin::NotRefreshable(status));
+        let mut ended = installed();
+        ended.access.status = status;
+        let outcome = begin(&ended, attempt(intent("b1", NOW)), NOW);
+        assert_eq!(outcome, Begin::NotRefreshable(status));
     }
 }
 
 #[test]
-fn a_late_answer_is_kept_when_the_chain_went_another_way() {
+fn late_response_becomes_an_alternate_when_the_chain_moved_on() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
     let late = grant(&first, link, "r2-other");
-    let Commit::Keep(keeper) = committed(&second, &late) else {
-        panic!("a token that GHL issued was thrown away");
+    let Commit::AddAlternate(with_alternate) = committed(&second, &late) else {
+        panic!("a token that GHL issued was dropped");
     };
-    assert!(keeper.alternates.contains_key(&late.fingerprint()));
-    assert_eq!(committed(&keeper, &late), Commit::Kept, "once");
+    assert!(with_alternate.alternates.contains_key(&late.fingerprint()));
+    assert_eq!(committed(&with_alternate, &late), Commit::Ignore, "once");
 }
 
 #[test]
-fn an_answer_that_the_chain_went_past_is_not_kept_for_an_answer_that_is_ahead_to_stumble_over() {
+fn outdated_response_is_dropped_and_cannot_block_a_newer_one() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let late = grant(&first, link, "r2");
     let second = applied(&open, &late);
     let third = applied(&second, &grant(&second, second.link().unwrap(), "r3"));
-    assert_eq!(committed(&third, &late), Commit::Kept);
+    assert_eq!(committed(&third, &late), Commit::Ignore);
     let mine = intent("b1", NOW);
     let (open, link) = begun(&almost_invalid(third.clone()), mine.clone(), NOW);
-    let refused_again = verdict(Refusal::Refused);
-    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &refused_again, NOW) else {
-        panic!("a spent token was put in the place of a newer one");
+    let refused_again = failure(FailureClass::Refused);
+    let FailureDecision::Apply(ended) = record_failure(&open, &link, &mine.id, &refused_again, NOW)
+    else {
+        panic!("a spent token replaced a newer one");
     };
-    let revived = applied(&dead, &grant(&third, link, "r4"));
+    let revived = applied(&ended, &grant(&third, link, "r4"));
     assert_eq!(revived.access.status, Status::Active);
 }
 
 #[test]
-fn an_answer_that_is_ahead_of_a_store_that_rolled_back_is_applied() {
+fn response_ahead_of_a_rolled_back_store_is_applied() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link, "r2"));
@@ -323,7 +328,7 @@ fn an_answer_that_is_ahead_of_a_store_that_rolled_back_is_applied() {
 }
 
 #[test]
-fn an_answer_for_a_former_consent_never_replaces_the_new_one() {
+fn response_of_a_previous_consent_never_replaces_the_new_one() {
     let first = installed();
     let (_, link) = begun(&first, intent("b1", NOW), NOW);
     let again = Installation {
@@ -331,42 +336,40 @@ fn an_answer_for_a_former_consent_never_replaces_the_new_one() {
         ..installed()
     };
     let late = Grant {
-        spent: Link {
+        spent: ChainLink {
             generation: link.generation.next().next(),
             ..link
         },
         ..grant(&first, first.link().unwrap(), "r9")
     };
-    assert_eq!(committed(&again, &late), Commit::Kept);
+    assert_eq!(committed(&again, &late), Commit::Ignore);
 }
 
 #[test]
-fn an_answer_revives_an_installation_that_was_given_up_too_early() {
+fn late_response_revives_an_invalid_installation() {
     let first = almost_invalid(installed());
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
-    let Give::Apply(dead) = give_back(&open, &link, &mine.id, &verdict(Refusal::Refused), NOW)
+    let FailureDecision::Apply(ended) =
+        record_failure(&open, &link, &mine.id, &failure(FailureClass::Refused), NOW)
     else {
         panic!("not applied");
     };
-    assert_eq!(dead.access.status, Status::Invalid);
-    assert!(
-        dead.due > Some(NOW + Duration::from_secs(30)),
-        "tried again"
-    );
-    let revived = applied(&dead, &grant(&first, link, "r2"));
+    assert_eq!(ended.access.status, Status::Invalid);
+    assert!(ended.due > Some(NOW + Duration::from_secs(30)), "retried");
+    let revived = applied(&ended, &grant(&first, link, "r2"));
     assert_eq!(revived.access.status, Status::Active);
     assert_eq!(revived.refused, None);
 }
 
 #[test]
-fn an_uninstall_from_before_the_last_consent_is_old_news() {
+fn uninstall_from_before_the_last_consent_is_ignored() {
     let before = NOW - Duration::from_millis(1);
     assert_eq!(revoke(&installed(), "uninstalled", before, NOW), None);
 }
 
 #[test]
-fn a_static_token_never_ends_a_consent_that_lives() {
+fn static_token_never_replaces_a_live_consent() {
     let mut known = installed();
     assert!(!may_be_static(Some(&known)));
     known.access.status = Status::Invalid;
@@ -374,14 +377,15 @@ fn a_static_token_never_ends_a_consent_that_lives() {
 }
 
 #[test]
-fn a_record_round_trips_through_its_fields() {
+fn record_round_trips_through_its_fields() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let second = applied(&open, &grant(&first, link.clone(), "r2"));
-    let Commit::Keep(keeper) = committed(&second, &grant(&first, link, "r2-other")) else {
-        panic!("not kept");
+    let Commit::AddAlternate(with_alternate) = committed(&second, &grant(&first, link, "r2-other"))
+    else {
+        panic!("no alternate");
     };
-    for record in [first, open, *keeper] {
+    for record in [first, open, *with_alternate] {
         let (access, refresh) = (record.access.to_fields(), record.to_fields());
         let read = Installation::from_fields(record.id.clone(), &access, &refresh);
         assert_eq!(read, Ok(record));
@@ -389,8 +393,8 @@ fn a_record_round_trips_through_its_fields() {
 }
 
 #[test]
-fn a_new_token_is_held_back_in_an_outage_and_one_in_doubt_is_not() {
-    let held = |current: &Installation, now| {
+fn new_token_is_deferred_in_an_outage_and_a_retry_is_not() {
+    let deferred = |current: &Installation, now| {
         let attempt = Attempt {
             may_spend_new: false,
             ..attempt(intent("b2", now))
@@ -398,14 +402,14 @@ fn a_new_token_is_held_back_in_an_outage_and_one_in_doubt_is_not() {
         begin(current, attempt, now)
     };
     let first = installed();
-    assert_eq!(held(&first, NOW), Begin::Held);
+    assert_eq!(deferred(&first, NOW), Begin::Deferred);
     let (open, _) = begun(&first, intent("b1", NOW), NOW);
     let late = NOW + WINDOW;
-    assert!(matches!(held(&open, late), Begin::Go { .. }));
+    assert!(matches!(deferred(&open, late), Begin::Go { .. }));
 }
 
 #[test]
-fn an_intent_that_a_clock_set_back_put_far_ahead_ends_within_its_window() {
+fn intent_in_the_far_future_is_capped_to_its_window() {
     let (open, _) = begun(&installed(), intent("b1", NOW), NOW);
     let earlier = NOW - Duration::from_secs(3600);
     let outcome = begin(&open, attempt(intent("b2", earlier)), earlier);
@@ -419,34 +423,34 @@ fn an_intent_that_a_clock_set_back_put_far_ahead_ends_within_its_window() {
 }
 
 #[test]
-fn a_token_is_not_sent_after_the_grace_while_another_broker_reads_a_late_answer() {
+fn token_is_not_sent_after_the_grace_while_another_broker_reads_a_late_response() {
     let first = installed();
     let mine = intent("b1", NOW);
     let (open, link) = begun(&first, mine.clone(), NOW);
-    let late = Verdict {
+    let late = AttemptFailure {
         late_reader: Some("b1".to_owned()),
-        ..verdict(Refusal::Unknown)
+        ..failure(FailureClass::Unknown)
     };
-    let Give::Apply(unknown) = give_back(&open, &link, &mine.id, &late, NOW) else {
+    let FailureDecision::Apply(unknown) = record_failure(&open, &link, &mine.id, &late, NOW) else {
         panic!("not applied");
     };
     let inside = NOW + Duration::from_secs(20);
-    let (repeated, _) = begun(&unknown, intent("b2", inside), inside);
+    let (retried, _) = begun(&unknown, intent("b2", inside), inside);
     let after = NOW + Duration::from_secs(40);
-    let told = read_late(&repeated, &link, "b1", true, after).unwrap();
-    let busy = begin(&told, attempt(intent("b3", after)), after);
+    let recorded = record_late_reader(&retried, &link, "b1", true, after).unwrap();
+    let busy = begin(&recorded, attempt(intent("b3", after)), after);
     assert!(matches!(busy, Begin::Busy { .. }), "{busy:?}");
-    let silent = after + LATE_NOTE + Duration::from_millis(1);
-    let (taken, _) = begun(&told, intent("b3", silent), silent);
+    let silent = after + LATE_READER_TTL + Duration::from_millis(1);
+    let (taken, _) = begun(&recorded, intent("b3", silent), silent);
     assert_eq!(taken.intent.unwrap().first_spent_at, NOW);
-    let closed = read_late(&told, &link, "b1", false, after).unwrap();
+    let closed = record_late_reader(&recorded, &link, "b1", false, after).unwrap();
     assert_eq!(closed.intent.as_ref().unwrap().late, None);
-    let itself = begin(&told, attempt(intent("b1", after)), after);
+    let itself = begin(&recorded, attempt(intent("b1", after)), after);
     assert!(matches!(itself, Begin::Go { .. }), "after a restart");
 }
 
 #[test]
-fn a_token_that_was_granted_under_a_clock_that_was_ahead_ends_after_its_lifetime() {
+fn expiry_is_capped_to_the_lifetime_when_the_clock_was_ahead() {
     let first = installed();
     let (open, link) = begun(&first, intent("b1", NOW), NOW);
     let ahead = Grant {

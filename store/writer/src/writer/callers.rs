@@ -7,10 +7,10 @@ use store::{Caller, KeyHash};
 use super::{StoreWriter, WriteError};
 
 impl StoreWriter {
-    /// Makes a key for the caller. It is returned once; only its hash is stored.
+    /// Creates a key for the caller. The key is returned once, and only its hash is stored.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn create_caller(&self, caller: &Caller) -> Result<SecretString, WriteError> {
         let key = new_key();
         let hash = KeyHash::of(key.expose_secret());
@@ -18,10 +18,10 @@ impl StoreWriter {
         Ok(key)
     }
 
-    /// All callers that ever had a key, the newest first. One that cannot be read is left out.
+    /// All callers that ever had a key, the newest first. Leaves out unreadable ones.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn callers(&self) -> Result<Vec<(KeyHash, Caller)>, WriteError> {
         let stored = self.backend.callers().await?;
         let readable = stored.into_iter().filter_map(|(hash, fields)| {
@@ -33,10 +33,10 @@ impl StoreWriter {
         Ok(callers)
     }
 
-    /// Revokes a key. Gateways are told at once. Whether there was such a live key.
+    /// Revokes a key and announces it to gateways. Whether the key exists.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn revoke_caller(
         &self,
         key: &KeyHash,

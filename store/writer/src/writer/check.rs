@@ -1,29 +1,29 @@
-//! Whether the store keeps what is written to it, asked of the store.
+//! Checks whether the store keeps what is written to it.
 
 use futures_util::future::join_all;
 use store::random;
 
 use super::{StoreWriter, WriteError};
-use crate::check::{Clocks, Finding, ProbeError, judge};
+use crate::check::{ClockHistory, Finding, ProbeError, evaluate};
 
 impl StoreWriter {
-    /// Proves that the store takes a write now: writes a value, reads it back and deletes it.
+    /// Proves that the store accepts writes now: writes a value, reads it back and deletes it.
     ///
     /// # Errors
-    /// When it does not.
+    /// When the store does not.
     pub async fn prove_writable(&self) -> Result<(), ProbeError> {
         self.backend.probe(random::bytes::<1>()[0]).await
     }
 
-    /// What is not as it should be with the store.
+    /// Everything that is wrong with the store. `clocks` holds the readings of earlier checks.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn examine(&self, clocks: &mut Clocks) -> Result<Vec<Finding>, WriteError> {
+    /// When the store is unavailable.
+    pub async fn check_store(&self, clocks: &mut ClockHistory) -> Result<Vec<Finding>, WriteError> {
         let facts = self.backend.facts().await?;
-        let mut findings = judge(&facts);
-        findings.extend(clocks.note(&facts));
-        // One key proves one master.
+        let mut findings = evaluate(&facts);
+        findings.extend(clocks.compare(&facts));
+        // A probe of one key tests one master.
         let partitions = if facts.len() > 1 {
             (0..=u8::MAX).collect()
         } else {

@@ -1,43 +1,22 @@
-//! All installations, a page at a time.
+//! All installations, in pages.
 
 use store::InstallationId;
-use store::record::Unreadable;
 
-use super::{Snapshot, StoreWriter, WriteError};
-
-/// One of a list.
-#[derive(Debug, Clone)]
-pub enum Listed {
-    Readable(Box<Snapshot>),
-    Unreadable {
-        id: InstallationId,
-        source: Unreadable,
-    },
-}
-
-impl Listed {
-    #[must_use]
-    pub fn id(&self) -> &InstallationId {
-        match self {
-            Self::Readable(snapshot) => &snapshot.installation.id,
-            Self::Unreadable { id, .. } => id,
-        }
-    }
-}
+use super::{Listed, StoreWriter, WriteError};
 
 impl StoreWriter {
-    /// Up to `limit` installations after `after`, in the order of their ids. One that cannot be read
-    /// is listed as that: it must not hide the others, nor itself.
+    /// Up to `limit` installations after `after`, in the order of their ids. An unreadable record is listed
+    /// as such, so that it hides neither the others nor itself.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn list(
         &self,
         after: Option<&InstallationId>,
         limit: usize,
     ) -> Result<Vec<Listed>, WriteError> {
         let mut listed = Vec::new();
-        // The first byte of an id is its partition, so partitions in order are ids in order.
+        // The first byte of an id is its partition, so ids in order of partitions are in order.
         for partition in after.map_or(0, InstallationId::partition)..=u8::MAX {
             for id in self.backend.ids(partition).await? {
                 if listed.len() == limit {

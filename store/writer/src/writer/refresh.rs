@@ -1,204 +1,30 @@
-//! The verbs of a refresh: begin, commit, give back.
-
-#[cfg(test)]
-mod tests;
+//! The operations of a refresh: begin, commit and record a failure.
 
 use std::time::Duration;
 
-use secrecy::SecretString;
 use store::record::Unreadable;
-use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp, UserType};
+use store::{Generation, InstallationId, Timestamp};
 use tracing::warn;
 
-use super::{Decision, Snapshot, StoreWriter, WriteError};
-use crate::grant::{Fingerprint, Grant, Link};
-use crate::installation::{Installation, Intent, IntentId, LastError, Refused, refresh_label};
+use super::{
+    Begin, Begun, Committed, Conditions, Decision, FailureOutcome, Recovered, Snapshot,
+    StoreWriter, Wanted, WriteError,
+};
+use crate::grant::{ChainLink, Fingerprint, Grant};
+use crate::installation::{Installation, Intent, IntentId, refresh_label};
 use crate::lease::Lease;
-use crate::protocol::{self, Commit, Give, Tokens, Verdict};
+use crate::protocol::{self, AttemptFailure, Commit, FailureDecision, Tokens};
 
-/// What a request may take to GHL.
-const ON_ITS_WAY: Duration = Duration::from_secs(1);
-
-/// Permission to spend one refresh token once. The intent is stored.
-#[derive(Debug)]
-#[must_use = "an intent that is neither committed nor given back blocks the installation until it ends"]
-pub struct Begun {
-    pub installation: InstallationId,
-    pub intent: IntentId,
-    pub link: Link,
-    pub refresh_token: SecretString,
-    pub user_type: UserType,
-    pub location: Option<LocationId>,
-    /// Not known of every location.
-    pub company: Option<CompanyId>,
-    /// The store's time of the begin: what the new token's expiry is counted from.
-    pub began_at: Timestamp,
-    /// When this refresh token may first have been spent, where that was before this attempt.
-    pub first_spent_at: Option<Timestamp>,
-    /// For how long GHL repeats an answer.
-    pub grace: Duration,
-    /// What GHL refused before of this token.
-    pub refused: Option<Refused>,
-    /// Since the last success.
-    pub failures: u32,
-    /// What the last of them was.
-    pub last_error: Option<LastError>,
-    /// Of the access token that is being replaced.
-    pub expires_at: Option<Timestamp>,
-}
-
-impl Begun {
-    /// For how long GHL still repeats the answer that an earlier attempt did not get; zero where
-    /// there was none.
-    #[must_use]
-    pub fn grace_left(&self) -> Duration {
-        let first = self.first_spent_at;
-        first.map_or(Duration::ZERO, |first| {
-            (first + self.grace).since(self.began_at)
-        })
-    }
-
-    /// Whether GHL may have stopped repeating the answer that an earlier attempt did not get.
-    #[must_use]
-    pub fn is_past_grace(&self) -> bool {
-        let first = self.first_spent_at;
-        first.is_some_and(|first| self.began_at.since(first) >= self.grace)
-    }
-
-    /// Permission to ask for the same answer again, `elapsed` after this began, without the store's:
-    /// inside the grace it is no other than the one that was lost. `None` afterwards.
-    #[must_use]
-    pub fn again(&self, elapsed: Duration) -> Option<Self> {
-        let first = self.first_spent_at.unwrap_or(self.began_at);
-        if self.began_at.since(first) + elapsed + ON_ITS_WAY >= self.grace {
-            return None;
-        }
-        Some(Self {
-            installation: self.installation.clone(),
-            intent: IntentId::random(),
-            link: self.link.clone(),
-            refresh_token: self.refresh_token.clone(),
-            user_type: self.user_type,
-            location: self.location.clone(),
-            company: self.company.clone(),
-            began_at: self.began_at,
-            first_spent_at: Some(first),
-            grace: self.grace,
-            refused: self.refused.clone(),
-            failures: self.failures,
-            last_error: self.last_error.clone(),
-            expires_at: self.expires_at,
-        })
-    }
-}
-
-/// Whether a refresh may go out.
-#[derive(Debug)]
-pub enum Begin {
-    Go(Box<Begun>),
-    Busy {
-        holder: String,
-        until: Timestamp,
-    },
-    Superseded,
-    NotDue(Timestamp),
-    /// New tokens are not spent now, and this one is new.
-    Held,
-    NotRefreshable(Status),
-    Unknown,
-}
-
-/// Who begins an attempt, and under which conditions.
-#[derive(Debug, Clone, Copy)]
-pub struct Conditions<'a> {
-    /// The broker.
-    pub holder: &'a str,
-    /// How long the attempt may take to be sent.
-    pub window: Duration,
-    pub wanted: Wanted,
-    /// The store has just come back.
-    pub is_settling: bool,
-    /// Whether a token that nobody has sent yet may be spent now.
-    pub may_spend_new: bool,
-    /// For how long GHL repeats an answer.
-    pub grace: Duration,
-}
-
-/// What became of a granted token pair.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Committed {
-    Applied {
-        generation: Generation,
-        due: Timestamp,
-        /// What the installation was before, if GHL had refused its token.
-        recovered: Option<Recovered>,
-    },
-    Duplicate,
-    /// Not current, and kept.
-    Kept,
-}
-
-/// An installation whose token GHL had refused has a token again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Recovered {
-    Suspect,
-    Invalid,
-}
-
-impl Recovered {
-    fn of(earlier: &Installation) -> Option<Self> {
-        match earlier.access.status {
-            Status::Invalid => Some(Self::Invalid),
-            Status::Active | Status::Paused if earlier.refused.is_some() => Some(Self::Suspect),
-            Status::Active | Status::Paused | Status::Revoked | Status::Static => None,
-        }
-    }
-
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Suspect => "suspect",
-            Self::Invalid => "invalid",
-        }
-    }
-}
-
-/// What became of a refusal.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum GaveBack {
-    Noted {
-        /// When the next attempt is due.
-        due: Option<Timestamp>,
-        refused: Option<Refused>,
-    },
-    Superseded,
-    /// A token that had been kept was put in place of the refused one: try again now.
-    Adopted,
-}
-
-/// What a refresh is wanted for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Wanted {
-    /// It is due by the schedule.
-    Due,
-    /// Somebody found this generation unfit.
-    Past(Generation),
-    /// An operator asked.
-    Now,
-    /// An operator asked, even if the installation is invalid.
-    Forced,
-}
-
-/// When an attempt that was not made for want of replicas is made again.
-const WITHDRAWN: Duration = Duration::from_secs(1);
+/// When a withdrawn attempt is retried, if replicas did not have its intent.
+const WITHDRAWAL_PAUSE: Duration = Duration::from_secs(1);
 
 impl StoreWriter {
-    /// Writes the intent to spend the current refresh token within `window`, and with it proves
-    /// that the store can be written now, and that its replicas follow.
+    /// Writes the intent to spend the current refresh token within the window. The write proves that the
+    /// store accepts writes, and that its replicas follow.
     ///
     /// # Errors
-    /// When the store is away or refuses, the token cannot be opened, or replicas do not have the
-    /// intent, which is then withdrawn.
+    /// When the store is unavailable or refuses, the token cannot be decrypted, or too few replicas have the
+    /// intent. In the last case the intent is withdrawn.
     pub async fn begin(
         &self,
         lease: &Lease,
@@ -208,7 +34,7 @@ impl StoreWriter {
             holder,
             window,
             wanted,
-            is_settling,
+            is_after_outage,
             may_spend_new,
             grace,
         } = conditions;
@@ -225,7 +51,7 @@ impl StoreWriter {
                 Wanted::Past(generation) => Some(generation),
                 Wanted::Due | Wanted::Now | Wanted::Forced => None,
             };
-            // One that was given up is due now and then: it may have been refused wrongly.
+            // An invalid installation is due at intervals, because GHL may have refused it wrongly.
             let may_try_invalid = match wanted {
                 Wanted::Due | Wanted::Forced => true,
                 Wanted::Past(_) | Wanted::Now => false,
@@ -241,7 +67,7 @@ impl StoreWriter {
             let attempt = protocol::Attempt {
                 intent,
                 unless_past,
-                is_settling,
+                is_after_outage,
                 may_spend_new,
                 may_try_invalid,
                 grace,
@@ -254,7 +80,7 @@ impl StoreWriter {
                     let holder = holder.to_owned();
                     Decision::Write(next, Ok(Begin::Busy { holder, until }))
                 }
-                protocol::Begin::Held => Decision::Leave(Ok(Begin::Held)),
+                protocol::Begin::Deferred => Decision::Leave(Ok(Begin::Deferred)),
                 protocol::Begin::Superseded => Decision::Leave(Ok(Begin::Superseded)),
                 protocol::Begin::NotRefreshable(status) => {
                     Decision::Leave(Ok(Begin::NotRefreshable(status)))
@@ -283,14 +109,18 @@ impl StoreWriter {
         Ok(begin)
     }
 
-    /// Permission to ask for an answer that somebody else lost, without the store's and without a lease:
-    /// as [`Begun::again`]. `None` where nothing is in doubt, or the grace is over.
+    /// The permit to retry a call whose response another attempt lost, without a write to the store and
+    /// without a lease: see [`Begun::retry`]. `None` if no response is lost, or GHL's grace period is over.
     ///
     /// # Errors
-    /// When the token cannot be opened.
-    pub fn doubted(&self, known: &Snapshot, grace: Duration) -> Result<Option<Begun>, WriteError> {
+    /// When the token cannot be decrypted.
+    pub fn adopt_lost_response(
+        &self,
+        known: &Snapshot,
+        grace: Duration,
+    ) -> Result<Option<Begun>, WriteError> {
         let Snapshot { installation, now } = known;
-        let Some((link, first)) = protocol::in_doubt(installation, *now) else {
+        let Some((link, first)) = protocol::lost_response(installation, *now) else {
             return Ok(None);
         };
         let begun = self.begun(installation, link, grace, *now);
@@ -302,28 +132,28 @@ impl StoreWriter {
             first_spent_at: Some(first),
             ..begun
         };
-        Ok(begun.again(Duration::ZERO))
+        Ok(begun.retry(Duration::ZERO))
     }
 
-    /// Takes back an intent that nothing was sent for. One that cannot be runs out by itself.
+    /// Withdraws an intent for which nothing was sent. On an error the intent ends by itself.
     pub async fn withdraw(&self, begun: &Begun) {
         let id = &begun.installation;
         let withdrawn = self.decide_known(id, |current, now| {
-            match protocol::withdraw(current, &begun.intent, now, WITHDRAWN) {
+            match protocol::withdraw(current, &begun.intent, now, WITHDRAWAL_PAUSE) {
                 Some(next) => Decision::Write(Box::new(next), ()),
                 None => Decision::Leave(()),
             }
         });
         if let Err(error) = withdrawn.await {
             warn!(installation = %id, error = &error as &dyn std::error::Error,
-                "an intent stays until it ends");
+                "an intent cannot be withdrawn and blocks the installation until it ends");
         }
     }
 
     /// Stores a granted token pair. Idempotent: any broker may repeat it at any time.
     ///
     /// # Errors
-    /// When the store is away, or its replicas do not have the pair: the grant must be kept and
+    /// When the store is unavailable, or too few replicas have the pair. The grant must then be retained and
     /// committed again later.
     pub async fn commit(&self, grant: &Grant) -> Result<Committed, WriteError> {
         let id = &grant.installation;
@@ -342,8 +172,8 @@ impl StoreWriter {
                     Decision::Write(next, applied)
                 }
                 Commit::Duplicate => Decision::Leave(Committed::Duplicate),
-                Commit::Keep(next) => Decision::Write(next, Committed::Kept),
-                Commit::Kept => Decision::Leave(Committed::Kept),
+                Commit::AddAlternate(next) => Decision::Write(next, Committed::NotCurrent),
+                Commit::Ignore => Decision::Leave(Committed::NotCurrent),
             }
         });
         let (committed, revision) = decided.await?;
@@ -354,37 +184,39 @@ impl StoreWriter {
             due(now),
             now,
         ) {
-            Commit::Duplicate | Commit::Kept => true,
-            Commit::Apply(_) | Commit::Keep(_) => false,
+            Commit::Duplicate | Commit::Ignore => true,
+            Commit::Apply(_) | Commit::AddAlternate(_) => false,
         };
         self.confirm(id, revision, is_there).await?;
         Ok(committed)
     }
 
-    /// Notes that an attempt got no token. A terminal refusal first tries what was kept.
+    /// Records that an attempt got no token. Before a final refusal it adopts an alternate, if there is one.
     ///
     /// # Errors
-    /// When the store is away: the intent runs out by itself.
-    pub async fn give_back(
+    /// When the store is unavailable. The intent then ends by itself.
+    pub async fn record_failure(
         &self,
         id: &InstallationId,
-        link: &Link,
+        link: &ChainLink,
         intent: &IntentId,
-        verdict: &Verdict,
-    ) -> Result<GaveBack, WriteError> {
+        failure: &AttemptFailure,
+    ) -> Result<FailureOutcome, WriteError> {
         self.decide_known(id, |current, now| {
-            match protocol::give_back(current, link, intent, verdict, now) {
-                Give::Apply(next) => {
-                    let noted = GaveBack::Noted {
+            match protocol::record_failure(current, link, intent, failure, now) {
+                FailureDecision::Apply(next) => {
+                    let recorded = FailureOutcome::Recorded {
                         due: next.due,
                         refused: next.refused.clone(),
                     };
-                    Decision::Write(next, Ok(noted))
+                    Decision::Write(next, Ok(recorded))
                 }
-                Give::Superseded => Decision::Leave(Ok(GaveBack::Superseded)),
-                Give::Adopt(kept) => match self.adopt(current, link, &kept, now) {
-                    Ok(Some(next)) => Decision::Write(Box::new(next), Ok(GaveBack::Adopted)),
-                    Ok(None) => Decision::Leave(Ok(GaveBack::Superseded)),
+                FailureDecision::Superseded => Decision::Leave(Ok(FailureOutcome::Superseded)),
+                FailureDecision::Adopt(alternate) => match self
+                    .adopt(current, link, &alternate, now)
+                {
+                    Ok(Some(next)) => Decision::Write(Box::new(next), Ok(FailureOutcome::Adopted)),
+                    Ok(None) => Decision::Leave(Ok(FailureOutcome::Superseded)),
                     Err(source) => Decision::Leave(Err(WriteError::Unreadable {
                         id: id.clone(),
                         source,
@@ -395,11 +227,11 @@ impl StoreWriter {
         .await?
     }
 
-    /// Notes that `broker` still reads a late answer for `begun`, or has stopped to.
+    /// Records that `broker` still reads a late response for `begun`, or that it has stopped.
     ///
     /// # Errors
-    /// When the store is away: the note runs out by itself.
-    pub async fn note_late_reader(
+    /// When the store is unavailable. The entry then expires by itself.
+    pub async fn record_late_reader(
         &self,
         begun: &Begun,
         broker: &str,
@@ -407,8 +239,13 @@ impl StoreWriter {
     ) -> Result<(), WriteError> {
         self.decide_known(
             &begun.installation,
-            |current, now| match protocol::read_late(current, &begun.link, broker, is_reading, now)
-            {
+            |current, now| match protocol::record_late_reader(
+                current,
+                &begun.link,
+                broker,
+                is_reading,
+                now,
+            ) {
                 Some(next) => Decision::Write(Box::new(next), ()),
                 None => Decision::Leave(()),
             },
@@ -419,11 +256,11 @@ impl StoreWriter {
     fn adopt(
         &self,
         current: &Installation,
-        refused: &Link,
-        kept: &Fingerprint,
+        refused: &ChainLink,
+        fingerprint: &Fingerprint,
         now: Timestamp,
     ) -> Result<Option<Installation>, Unreadable> {
-        let Some(alternate) = current.alternates.get(kept) else {
+        let Some(alternate) = current.alternates.get(fingerprint) else {
             return Ok(None);
         };
         let ring = &self.rings.refresh;
@@ -436,7 +273,7 @@ impl StoreWriter {
     fn begun(
         &self,
         next: &Installation,
-        link: Link,
+        link: ChainLink,
         grace: Duration,
         now: Timestamp,
     ) -> Result<Begun, Unreadable> {
@@ -452,7 +289,7 @@ impl StoreWriter {
             location: next.access.location.clone(),
             company: next.access.company.clone(),
             began_at: now,
-            first_spent_at: intent.is_repeat().then_some(intent.first_spent_at),
+            first_spent_at: intent.is_retry().then_some(intent.first_spent_at),
             grace,
             refused: next.refused.clone(),
             failures: next.failures,
@@ -474,8 +311,8 @@ impl StoreWriter {
     }
 }
 
-/// When an attempt is due, where it is not: somebody else was faster, or a failed one is backing
-/// off, which no impatience of callers cuts short.
+/// When an attempt is due, if it is not due now. Another broker was faster, or a failed attempt backs off.
+/// Requests of callers do not shorten a backoff.
 fn not_due(current: &Installation, wanted: Wanted, now: Timestamp) -> Option<Timestamp> {
     let due = current.due.filter(|due| *due > now);
     let is_under_way = current.intent.as_ref().is_some_and(|open| open.until > now);

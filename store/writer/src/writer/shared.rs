@@ -1,5 +1,5 @@
-//! What all brokers must know of, besides installations and callers: consents and webhooks that were
-//! dealt with, and how GHL's token endpoint answers.
+//! State that all brokers share besides installations and callers: used consent states, processed webhooks,
+//! and the condition of GHL's token endpoint.
 
 use std::time::Duration;
 
@@ -7,50 +7,53 @@ use store::{consent_state, keys};
 
 use super::{StoreWriter, WriteError};
 
-/// Webhooks older than 5 minutes are refused anyway.
-const WEBHOOK: Duration = Duration::from_secs(15 * 60);
-/// So often the alarm about a client pair that stays refused is raised again.
-const DISTRUST: Duration = Duration::from_secs(3600);
-/// An outage that nobody hears of for so long is over: installations in doubt are asked for every
-/// few seconds as long as it lasts.
-const OUTAGE: Duration = Duration::from_secs(24 * 3600);
+/// Webhooks older than 5 minutes are rejected anyway.
+const WEBHOOK_TTL: Duration = Duration::from_secs(15 * 60);
+/// How often the alarm about refused client credentials is repeated.
+const REFUSED_CREDENTIALS_TTL: Duration = Duration::from_secs(3600);
+/// An outage that no broker reports for this long is over. During one, installations with a lost response are
+/// retried every few seconds.
+const OUTAGE_TTL: Duration = Duration::from_secs(24 * 3600);
 
 impl StoreWriter {
-    /// Whether the state of a consent is used for the first time.
+    /// Marks a consent state as used. Whether this is its first use.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn is_first_use(&self, state: &str) -> Result<bool, WriteError> {
+    /// When the store is unavailable.
+    pub async fn use_consent_state(&self, state: &str) -> Result<bool, WriteError> {
         let key = keys::consent(state);
-        // No state is good for longer than it is remembered.
+        // A state expires before the store forgets it.
         self.backend
-            .remember(&key, "used", consent_state::GOOD_FOR)
+            .put_if_absent(&key, "used", consent_state::VALID_FOR)
             .await
     }
 
-    /// Whether the webhook was dealt with before.
+    /// Whether the webhook was processed.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn was_seen(&self, webhook_id: &str) -> Result<bool, WriteError> {
-        let seen = self.backend.recall(&keys::webhook(webhook_id)).await?;
-        Ok(seen.is_some())
+    /// When the store is unavailable.
+    pub async fn is_webhook_processed(&self, webhook_id: &str) -> Result<bool, WriteError> {
+        let processed = self.backend.get(&keys::webhook(webhook_id)).await?;
+        Ok(processed.is_some())
     }
 
-    /// Notes that the webhook was dealt with.
+    /// Records that the webhook was processed.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn note_seen(&self, webhook_id: &str) -> Result<(), WriteError> {
+    /// When the store is unavailable.
+    pub async fn record_webhook_processed(&self, webhook_id: &str) -> Result<(), WriteError> {
         let key = keys::webhook(webhook_id);
-        self.backend.remember(&key, "1", WEBHOOK).await.map(|_| ())
+        self.backend
+            .put_if_absent(&key, "1", WEBHOOK_TTL)
+            .await
+            .map(|_| ())
     }
 
-    /// Stops all brokers with these client credentials from calling the token endpoint for a while;
-    /// false where they pause already, and go on doing so for as long as was said before.
+    /// Opens the circuit breaker: no broker with these client credentials calls the token endpoint for
+    /// `pause`. False if it is open already; its end does not change then.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn open_breaker(
         &self,
         credentials: &str,
@@ -58,64 +61,81 @@ impl StoreWriter {
         pause: Duration,
     ) -> Result<bool, WriteError> {
         let key = keys::breaker(credentials);
-        self.backend.remember(&key, reason, pause).await
+        self.backend.put_if_absent(&key, reason, pause).await
     }
 
-    /// Why no broker with these credentials may call the token endpoint now; `None`: they may.
+    /// Why the circuit breaker of these credentials is open; `None`: it is closed.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn breaker(&self, credentials: &str) -> Result<Option<String>, WriteError> {
-        self.backend.recall(&keys::breaker(credentials)).await
+        self.backend.get(&keys::breaker(credentials)).await
     }
 
-    /// Notes that GHL refuses the credentials; false where that is known.
+    /// Records that GHL refuses the credentials. False if that is recorded already.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn distrust_pair(&self, credentials: &str, reason: &str) -> Result<bool, WriteError> {
-        let key = keys::distrust(credentials);
-        self.backend.remember(&key, reason, DISTRUST).await
+    /// When the store is unavailable.
+    pub async fn record_refused_credentials(
+        &self,
+        credentials: &str,
+        reason: &str,
+    ) -> Result<bool, WriteError> {
+        let key = keys::refused_credentials(credentials);
+        self.backend
+            .put_if_absent(&key, reason, REFUSED_CREDENTIALS_TTL)
+            .await
     }
 
-    /// Why GHL refused the credentials, until somebody was refreshed with them since.
+    /// Why GHL refused the credentials; `None` once a refresh with them has succeeded.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn distrust(&self, credentials: &str) -> Result<Option<String>, WriteError> {
-        self.backend.recall(&keys::distrust(credentials)).await
+    /// When the store is unavailable.
+    pub async fn refused_credentials(
+        &self,
+        credentials: &str,
+    ) -> Result<Option<String>, WriteError> {
+        self.backend
+            .get(&keys::refused_credentials(credentials))
+            .await
     }
 
-    /// Notes that GHL takes the credentials, and ends the pause; false where nobody doubted them.
+    /// Records that GHL accepts the credentials, and closes the circuit breaker. False if no refusal was
+    /// recorded.
     ///
     /// # Errors
-    /// When the store is away.
-    pub async fn trust_pair(&self, credentials: &str) -> Result<bool, WriteError> {
-        let was_doubted = self.backend.forget(&keys::distrust(credentials)).await?;
-        if was_doubted {
-            self.backend.forget(&keys::breaker(credentials)).await?;
+    /// When the store is unavailable.
+    pub async fn record_accepted_credentials(&self, credentials: &str) -> Result<bool, WriteError> {
+        let was_refused = self
+            .backend
+            .delete(&keys::refused_credentials(credentials))
+            .await?;
+        if was_refused {
+            self.backend.delete(&keys::breaker(credentials)).await?;
         }
-        Ok(was_doubted)
+        Ok(was_refused)
     }
 
-    /// What brokers know together of the token endpoint, as text; `None`: nothing is wrong.
+    /// The brokers' shared view of an outage of the token endpoint, as text; `None`: no outage.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn outage(&self) -> Result<Option<String>, WriteError> {
-        self.backend.recall(keys::OUTAGE).await
+        self.backend.get(keys::OUTAGE).await
     }
 
-    /// Puts `next` in the place of what was read; false where somebody else wrote since.
+    /// Replaces the shared view that was read by `next`. False if another broker wrote since.
     ///
     /// # Errors
-    /// When the store is away.
+    /// When the store is unavailable.
     pub async fn replace_outage(
         &self,
         expected: Option<&str>,
         next: Option<&str>,
     ) -> Result<bool, WriteError> {
         let key = keys::OUTAGE;
-        self.backend.replace(key, expected, next, OUTAGE).await
+        self.backend
+            .compare_and_set(key, expected, next, OUTAGE_TTL)
+            .await
     }
 }

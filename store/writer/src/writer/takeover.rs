@@ -7,21 +7,24 @@ use tracing::error;
 use super::{Decision, StoreWriter, WriteError};
 use crate::protocol;
 
-/// Records that are read at once. Their writes share syncs.
+/// The number of concurrent reads. Their writes share syncs.
 const AT_ONCE: usize = 256;
 
 impl StoreWriter {
-    /// For a store of one process, before it refreshes anything: ends the attempts of its dead
-    /// predecessor, and puts records right that were written while this machine's clock was ahead.
-    /// Returns how many of those there were. `credentials` name the client id and secret.
+    /// Takes over a store of one process before it refreshes anything. Ends the attempts of the previous
+    /// process, and corrects records that were written while this machine's clock was ahead. Returns the
+    /// number of corrected records. `credentials` names the client id and secret.
     ///
     /// # Errors
     /// When the store fails.
     pub async fn take_over_all(&self, credentials: &str) -> Result<usize, WriteError> {
-        // A pause may lie in the future as well. Where it is still justified it begins anew.
-        let pauses = [keys::breaker(credentials), keys::distrust(credentials)];
+        // A pause may also end in the future. If its reason persists, it starts again.
+        let pauses = [
+            keys::breaker(credentials),
+            keys::refused_credentials(credentials),
+        ];
         for key in pauses.iter().map(String::as_str).chain([keys::OUTAGE]) {
-            self.backend.forget(key).await?;
+            self.backend.delete(key).await?;
         }
         let mut count = 0;
         for partition in 0..=u8::MAX {
@@ -45,7 +48,7 @@ impl StoreWriter {
         match decided.await {
             Err(error @ WriteError::Unreadable { .. }) => {
                 error!(installation = %id, error = &error as &dyn std::error::Error,
-                    "a record cannot be examined");
+                    "a record cannot be read, and its attempts cannot be ended");
                 Ok(false)
             }
             outcome => outcome,

@@ -2,25 +2,26 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use store::freshness::Lead;
-use store::record::Fields;
+use store::record::{Fields, Unreadable};
 use store::seal::KeyRing;
 use store::{Generation, InstallationId, UserType};
 
 use super::*;
 use crate::backend::Schedule;
-use crate::backend::embedded::Embedded;
+use crate::backend::embedded::EmbeddedBackend;
 use crate::consent::Consent;
+use crate::grant::Registration;
 
-/// A store in a file, and the way past its writer.
-struct Bench {
+/// A store in a file, and direct access to its backend.
+struct Fixture {
     writer: StoreWriter,
-    backend: Arc<Embedded>,
+    backend: Arc<EmbeddedBackend>,
 }
 
-impl Bench {
+impl Fixture {
     fn new() -> Self {
-        let path = crate::open::scratch_directory().join("store.redb");
-        let backend = Arc::new(Embedded::open(&path).unwrap());
+        let path = crate::factory::scratch_directory().join("store.redb");
+        let backend = Arc::new(EmbeddedBackend::open(&path).unwrap());
         let rings = Rings {
             access: Arc::new(KeyRing::generate("a")),
             refresh: Arc::new(KeyRing::generate("r")),
@@ -52,8 +53,8 @@ impl Bench {
     }
 }
 
-fn enrolment(location: &str) -> Enrolment {
-    Enrolment {
+fn registration(location: &str) -> Registration {
+    Registration {
         access_token: "a".into(),
         refresh_token: Some("r".into()),
         expires_at: Some(Timestamp::of_this_machine() + Duration::from_secs(60)),
@@ -66,9 +67,13 @@ fn enrolment(location: &str) -> Enrolment {
 }
 
 #[tokio::test]
-async fn a_consent_replaces_a_record_that_cannot_be_read() {
-    let bench = Bench::new();
-    let id = bench.writer.enrol(&enrolment("L")).await.unwrap();
+async fn consent_replaces_an_unreadable_record() {
+    let fixture = Fixture::new();
+    let id = fixture
+        .writer
+        .register_installation(&registration("L"))
+        .await
+        .unwrap();
     let nothing = ("ignored", "");
     let second = Generation::FIRST.next();
     for (access, refresh, generation) in [
@@ -76,17 +81,24 @@ async fn a_consent_replaces_a_record_that_cannot_be_read() {
         (nothing, ("made", "long ago"), second.next()),
         (("min", "99"), ("min", "99"), second.next().next()),
         (nothing, ("alt:x", "damaged"), second.next().next().next()),
-        // Nothing tells how far it was: the next after the first one.
+        // No readable generation: the next after the first.
         (("gen", "many"), ("intent", "{"), second),
     ] {
-        bench.damage(&id, access, refresh).await;
-        let unread = bench.writer.load(&id).await;
+        fixture.damage(&id, access, refresh).await;
+        let unread = fixture.writer.load(&id).await;
         assert!(
             matches!(unread, Err(WriteError::Unreadable { .. })),
             "{access:?} {refresh:?}"
         );
-        assert_eq!(bench.writer.enrol(&enrolment("L")).await.unwrap(), id);
-        let read = bench.writer.load(&id).await.unwrap().unwrap();
+        assert_eq!(
+            fixture
+                .writer
+                .register_installation(&registration("L"))
+                .await
+                .unwrap(),
+            id
+        );
+        let read = fixture.writer.load(&id).await.unwrap().unwrap();
         let installation = read.installation;
         assert_eq!(installation.access.generation, generation, "{access:?}");
         assert!(installation.alternates.is_empty() && installation.due.is_some());
@@ -94,52 +106,68 @@ async fn a_consent_replaces_a_record_that_cannot_be_read() {
 }
 
 #[tokio::test]
-async fn a_consent_that_is_stored_is_not_stored_again_even_if_the_broker_was_ahead() {
-    let bench = Bench::new();
+async fn stored_consent_is_not_stored_again_even_if_the_clock_was_ahead() {
+    let fixture = Fixture::new();
     let ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
-    let first = Consent::new(ahead, enrolment("L"));
+    let first = Consent::new(ahead, registration("L"));
     let generation = async |consent: &Consent| {
-        let id = bench.writer.enrol_consent(consent).await.unwrap();
-        let read = bench.writer.load(&id).await.unwrap().unwrap();
+        let id = fixture.writer.register_consent(consent).await.unwrap();
+        let read = fixture.writer.load(&id).await.unwrap().unwrap();
         read.installation.access.generation
     };
     assert_eq!(generation(&first).await, Generation::FIRST);
     // Its token may be spent since.
     assert_eq!(generation(&first).await, Generation::FIRST);
-    let second = Consent::new(ahead, enrolment("L"));
+    let second = Consent::new(ahead, registration("L"));
     assert_eq!(generation(&second).await, Generation::FIRST.next());
 }
 
 #[tokio::test]
-async fn a_list_shows_a_record_that_cannot_be_read_among_the_others() {
-    let bench = Bench::new();
+async fn list_shows_an_unreadable_record_among_the_others() {
+    let fixture = Fixture::new();
     let mut ids = Vec::new();
     for location in ["L", "M", "N"] {
-        ids.push(bench.writer.enrol(&enrolment(location)).await.unwrap());
+        ids.push(
+            fixture
+                .writer
+                .register_installation(&registration(location))
+                .await
+                .unwrap(),
+        );
     }
-    bench.damage(&ids[1], ("life", "-1"), ("ignored", "")).await;
-    let listed = bench.writer.list(None, 10).await.unwrap();
+    fixture
+        .damage(&ids[1], ("life", "-1"), ("ignored", ""))
+        .await;
+    let listed = fixture.writer.list(None, 10).await.unwrap();
     assert_eq!(listed.len(), 3);
     for one in &listed {
         let is_unreadable = matches!(one, Listed::Unreadable { .. });
         assert_eq!(is_unreadable, *one.id() == ids[1], "{one:?}");
     }
-    assert_eq!(bench.writer.stock().await.unwrap().installations, 3);
+    assert_eq!(fixture.writer.stats().await.unwrap().installations, 3);
 }
 
 #[tokio::test]
-async fn a_record_that_no_reader_could_read_is_not_written() {
-    let bench = Bench::new();
-    let endless = Enrolment {
+async fn record_that_could_not_be_read_back_is_not_written() {
+    let fixture = Fixture::new();
+    let endless = Registration {
         lifetime: Duration::MAX,
-        ..enrolment("L")
+        ..registration("L")
     };
-    let refused = bench.writer.enrol(&endless).await.unwrap_err();
+    let refused = fixture
+        .writer
+        .register_installation(&endless)
+        .await
+        .unwrap_err();
     let WriteError::Unwritable { id, source } = &refused else {
         panic!("{refused}");
     };
     assert_eq!(*source, Unreadable::Malformed("life"));
-    assert!(bench.writer.load(id).await.unwrap().is_none());
-    let id = bench.writer.enrol(&enrolment("L")).await.unwrap();
-    assert!(bench.writer.load(&id).await.unwrap().is_some());
+    assert!(fixture.writer.load(id).await.unwrap().is_none());
+    let id = fixture
+        .writer
+        .register_installation(&registration("L"))
+        .await
+        .unwrap();
+    assert!(fixture.writer.load(&id).await.unwrap().is_some());
 }

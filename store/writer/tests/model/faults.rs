@@ -1,49 +1,49 @@
-//! What goes wrong.
+//! Faults that a run may have.
 
-use store_writer::protocol::Refusal;
+use store_writer::protocol::FailureClass;
 
 use crate::ghl::Reply;
 use crate::system::{Broker, BrokerId, Call, Condition, Step, System};
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// Killed; its disk survives.
+    /// The broker is killed. Its disk survives.
     Crash(BrokerId),
-    /// Killed, and its disk is gone.
+    /// The broker is killed and its disk is lost.
     LoseHost(BrokerId),
-    /// Stopped, and continued later.
+    /// The broker is stopped, and continues later.
     Pause(BrokerId),
-    /// GHL is not reached, and the broker knows.
+    /// The request does not reach GHL, and the broker knows it.
     NotSent(BrokerId),
-    /// GHL is not reached, and the broker does not know.
+    /// The request does not reach GHL, and the broker does not know it.
     LoseRequest(BrokerId),
-    /// GHL spent the token, and nobody hears of it.
-    LoseAnswer(BrokerId),
-    /// GHL answers, and takes longer than the broker waits.
-    DelayAnswer(BrokerId),
-    /// GHL refuses a token that is good.
+    /// GHL spends the token, and the response is lost.
+    LoseResponse(BrokerId),
+    /// GHL's response takes longer than the broker waits.
+    DelayResponse(BrokerId),
+    /// GHL refuses a valid token.
     RefuseWrongly(BrokerId),
-    /// The replica takes over, without what was not confirmed.
+    /// The replica becomes the master, without the unconfirmed writes.
     FailOver,
-    /// The lock nodes restart without their leases. The escrow is on a majority's disks.
+    /// The lock nodes restart without their leases. The escrow is on the disks of a majority.
     LoseLease,
 }
 
-/// Which faults a run may have.
+/// The kind of faults in a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Kinds {
-    /// Machines die, and answers vanish.
+pub(crate) enum FaultKinds {
+    /// Machines fail, and responses are lost.
     Machines,
-    /// GHL is slow, and wrong.
+    /// GHL is slow or refuses wrongly.
     Ghl,
 }
 
 impl Fault {
-    /// Those that would change anything now.
-    pub(crate) fn possible(system: &System, kinds: Kinds) -> Vec<Self> {
+    /// The faults that would change anything now.
+    pub(crate) fn possible(system: &System, kinds: FaultKinds) -> Vec<Self> {
         match kinds {
-            Kinds::Machines => Self::of_machines(system),
-            Kinds::Ghl => Self::of_ghl(system),
+            FaultKinds::Machines => Self::of_machines(system),
+            FaultKinds::Ghl => Self::of_ghl(system),
         }
     }
 
@@ -51,7 +51,7 @@ impl Fault {
         let brokers = system.brokers.iter().enumerate();
         let calling = brokers.filter(|(_, broker)| is_calling(broker));
         calling
-            .flat_map(|(me, _)| [Self::DelayAnswer(me), Self::RefuseWrongly(me)])
+            .flat_map(|(me, _)| [Self::DelayResponse(me), Self::RefuseWrongly(me)])
             .collect()
     }
 
@@ -70,7 +70,7 @@ impl Fault {
                 let calls = [
                     Self::NotSent(me),
                     Self::LoseRequest(me),
-                    Self::LoseAnswer(me),
+                    Self::LoseResponse(me),
                 ];
                 possible.extend(calls);
             }
@@ -95,12 +95,12 @@ impl Fault {
             Self::Pause(me) => system.brokers[me].condition = Condition::Paused,
             Self::NotSent(me) => end_call(system, me, Call::NotSent),
             Self::LoseRequest(me) => end_call(system, me, Call::Lost),
-            Self::LoseAnswer(me) => {
-                answer_call(system, me);
+            Self::LoseResponse(me) => {
+                spend_for_call(system, me);
                 end_call(system, me, Call::Lost);
             }
-            Self::DelayAnswer(me) => {
-                if let Some(reply) = answer_call(system, me) {
+            Self::DelayResponse(me) => {
+                if let Some(reply) = spend_for_call(system, me) {
                     end_call(system, me, Call::Late(reply));
                 }
             }
@@ -116,17 +116,17 @@ fn crash(system: &mut System, me: BrokerId) {
     broker.condition = Condition::Down;
     broker.step = Step::Idle;
     broker.is_in_time = false;
-    broker.is_settling = false;
-    broker.doubt = None;
+    broker.is_after_outage = false;
+    broker.lost_call = None;
     broker.late.clear();
 }
 
-/// Whether its request goes out next.
+/// Whether the broker's next step is to send the request.
 fn is_calling(broker: &Broker) -> bool {
     broker.condition == Condition::Running && matches!(broker.step, Step::Cleared(_))
 }
 
-fn answer_call(system: &mut System, me: BrokerId) -> Option<Reply> {
+fn spend_for_call(system: &mut System, me: BrokerId) -> Option<Reply> {
     let Step::Cleared(attempt) = system.brokers[me].step else {
         return None;
     };
@@ -139,16 +139,16 @@ fn end_call(system: &mut System, me: BrokerId, call: Call) {
     }
 }
 
-/// Whoever waits for a confirmation does not get it.
+/// A failover. Pending confirmations fail.
 fn fail_over(system: &mut System) {
     system.store.clone_from(&system.replica);
     for broker in &mut system.brokers {
-        broker.is_settling = broker.condition != Condition::Down;
+        broker.is_after_outage = broker.condition != Condition::Down;
         broker.step = match broker.step {
-            Step::Begun(attempt) => Step::Failed(attempt, Refusal::Unspent),
-            Step::Found(attempt, why, _) => Step::Looking(attempt, why),
+            Step::Begun(attempt) => Step::Failed(attempt, FailureClass::Unspent),
+            Step::Found(attempt, why, _) => Step::SearchingEscrow(attempt, why),
             Step::Committed(committing) => Step::Safe(committing),
-            settled => settled,
+            unchanged => unchanged,
         };
     }
 }

@@ -1,26 +1,26 @@
-//! GHL's token endpoint: every refresh token is good once, and a repeat inside the grace gets the
+//! GHL's token endpoint. Every refresh token is valid once. A repetition within the grace period gets the
 //! same successor.
 
 use crate::record::{OLD, Token};
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Ghl {
-    /// Ticks since each token was first spent, oldest token first. The newest is not among them.
+    /// Ticks since each token was first spent, oldest token first. The newest token is not included.
     spent: Vec<u8>,
-    /// Ticks for which a repeat is answered.
+    /// GHL's grace period in ticks.
     grace: u8,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Reply {
     Granted(Token),
-    /// The successor, once more.
+    /// The successor, repeated.
     Repeated(Token),
     Refused,
 }
 
 impl Reply {
-    /// The token in it.
+    /// The token in the reply.
     pub(crate) fn token(self) -> Option<Token> {
         match self {
             Self::Granted(token) | Self::Repeated(token) => Some(token),
@@ -37,7 +37,7 @@ impl Ghl {
         }
     }
 
-    /// The one token that is good.
+    /// The one valid token.
     pub(crate) fn newest(&self) -> Token {
         Token::try_from(self.spent.len()).expect("a model refreshes a few times") + 1
     }

@@ -1,9 +1,8 @@
-//! The refresh protocol, checked in every state it can get into: two brokers, one installation,
-//! two refreshes (three with `EVERGREEN_LONG=1`), and any two faults at any two moments.
+//! A model check of the refresh protocol in every reachable state. It has two brokers, one installation, two
+//! refreshes (three with `EVERGREEN_LONG=1`), and any two faults at any two times.
 //!
-//! What the record becomes is decided by `store_writer::protocol`, here as in a broker. What the
-//! model adds is the world: steps between which a broker can die, a store that forgets, an answer
-//! that gets lost.
+//! `store_writer::protocol` makes the decisions, as in a broker. The model adds the environment: steps
+//! between which a broker can die, a store that loses writes, and lost responses.
 
 mod faults;
 mod ghl;
@@ -18,7 +17,7 @@ use std::time::Instant;
 
 use stateright::{Checker, HasDiscoveries, Model};
 
-use crate::faults::Kinds;
+use crate::faults::FaultKinds;
 use crate::properties::{
     FORWARD, GHL_ENDS_NONE, HAS_COPY, ONE_FAULT, REPAIRED, SPENT_ONCE, SPENT_TWICE,
 };
@@ -28,20 +27,20 @@ const PROTOCOL: Protocol = Protocol {
     refreshes: 3,
     faults: 2,
     grace: 2,
-    kinds: Kinds::Machines,
-    // The next refusal is the last.
+    kinds: FaultKinds::Machines,
+    // The installation becomes invalid at the next refusal.
     refusals_before: 2,
     flaw: None,
 };
 
-/// GHL is slow or wrong, up to two times.
-const BAD_HOURS: Protocol = Protocol {
-    kinds: Kinds::Ghl,
+/// GHL is slow or wrong, at most twice.
+const GHL_FAULTS: Protocol = Protocol {
+    kinds: FaultKinds::Ghl,
     refusals_before: 0,
     ..PROTOCOL
 };
 
-/// Every state of it is visited, so a third refresh takes six times as long.
+/// A check of every state. A third refresh takes six times as long.
 fn whole() -> Protocol {
     let is_long = std::env::var("EVERGREEN_LONG").is_ok_and(|long| long == "1");
     Protocol {
@@ -51,13 +50,13 @@ fn whole() -> Protocol {
 }
 
 #[test]
-fn the_protocol_keeps_its_promises() {
+fn protocol_keeps_its_promises() {
     let checker = check(whole(), HasDiscoveries::All);
     checker.assert_properties();
 }
 
 #[test]
-fn without_a_grace_the_store_forgets_nothing_and_goes_forward() {
+fn without_a_grace_period_the_store_keeps_every_token_and_moves_forward() {
     let strict = Protocol {
         grace: 0,
         ..whole()
@@ -69,67 +68,67 @@ fn without_a_grace_the_store_forgets_nothing_and_goes_forward() {
 }
 
 #[test]
-fn slow_answers_and_wrong_refusals_end_no_installation() {
-    let checker = check(BAD_HOURS, HasDiscoveries::All);
+fn slow_responses_and_wrong_refusals_end_no_installation() {
+    let checker = check(GHL_FAULTS, HasDiscoveries::All);
     checker.assert_properties();
 }
 
 #[test]
-fn a_broker_that_hangs_up_loses_what_comes_late() {
-    breaks_under(&BAD_HOURS, Flaw::HangsUp, GHL_ENDS_NONE);
+fn dropping_late_responses_loses_tokens() {
+    violates_under(&GHL_FAULTS, Flaw::DropsLateResponses, GHL_ENDS_NONE);
 }
 
 #[test]
-fn an_end_at_the_first_refusal_believes_a_wrong_one() {
+fn ending_at_the_first_refusal_believes_a_wrong_one() {
     let hasty = Protocol {
         refusals_before: 2,
-        ..BAD_HOURS
+        ..GHL_FAULTS
     };
     let checker = check(hasty, HasDiscoveries::AnyOf([GHL_ENDS_NONE].into()));
     checker.assert_any_discovery(GHL_ENDS_NONE);
 }
 
 #[test]
-fn a_call_without_an_intent_is_repeated_past_its_answer() {
-    breaks(Flaw::NoIntent, SPENT_ONCE);
+fn call_without_intent_is_retried_past_its_response() {
+    violates(Flaw::NoIntent, SPENT_ONCE);
 }
 
 #[test]
-fn a_call_without_an_intent_is_not_repeated_in_time() {
-    breaks(Flaw::NoIntent, SPENT_TWICE);
+fn call_without_intent_is_not_retried_in_time() {
+    violates(Flaw::NoIntent, SPENT_TWICE);
 }
 
 #[test]
-fn a_lease_is_no_fence_against_an_older_answer() {
-    breaks(Flaw::LeaseFence, FORWARD);
+fn lease_as_fence_admits_an_older_response() {
+    violates(Flaw::LeaseFence, FORWARD);
 }
 
 #[test]
-fn a_lease_that_ran_out_costs_the_only_good_token() {
-    breaks(Flaw::LeaseFence, HAS_COPY);
+fn lease_as_fence_loses_the_only_valid_token() {
+    violates(Flaw::LeaseFence, HAS_COPY);
 }
 
 #[test]
-fn an_answer_that_is_in_the_store_alone_is_lost_with_it() {
-    breaks(Flaw::NothingWritten, HAS_COPY);
+fn response_in_the_store_alone_is_lost_with_it() {
+    violates(Flaw::ResponseNotSaved, HAS_COPY);
 }
 
 #[test]
-fn an_answer_that_is_forgotten_before_it_is_confirmed_is_lost_with_one_fault() {
-    breaks(Flaw::Unconfirmed, ONE_FAULT);
+fn response_forgotten_before_confirmation_is_lost_with_one_fault() {
+    violates(Flaw::ForgottenBeforeConfirmed, ONE_FAULT);
 }
 
 #[test]
-fn a_repeat_without_the_store_is_not_for_after_the_grace() {
-    breaks(Flaw::EndlessDoubt, SPENT_TWICE);
+fn retry_without_the_store_after_the_grace_spends_a_token_twice() {
+    violates(Flaw::RetriesForever, SPENT_TWICE);
 }
 
-/// That the check would notice: a protocol with the flaw breaks the promise.
-fn breaks(flaw: Flaw, promise: &'static str) {
-    breaks_under(&PROTOCOL, flaw, promise);
+/// Checks that the model detects the flaw: a protocol with it violates the promise.
+fn violates(flaw: Flaw, promise: &'static str) {
+    violates_under(&PROTOCOL, flaw, promise);
 }
 
-fn breaks_under(protocol: &Protocol, flaw: Flaw, promise: &'static str) {
+fn violates_under(protocol: &Protocol, flaw: Flaw, promise: &'static str) {
     let flawed = Protocol {
         flaw: Some(flaw),
         ..protocol.clone()
@@ -154,7 +153,7 @@ fn check(protocol: Protocol, wanted: HasDiscoveries) -> impl Checker<Protocol> {
     for (name, path) in checker.discoveries() {
         let property = checker.model().property(name);
         if property.expectation.discovery_is_failure() {
-            println!("not so: {name}\n{}", trace::of(path));
+            println!("violated: {name}\n{}", trace::of(path));
         }
     }
     checker

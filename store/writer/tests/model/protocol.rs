@@ -1,8 +1,8 @@
-//! The refresh protocol as a state machine: who can do what next.
+//! The refresh protocol as a state machine: the actions that are possible in a state.
 
 use stateright::{Model, Property};
 
-use crate::faults::{Fault, Kinds};
+use crate::faults::{Fault, FaultKinds};
 use crate::properties;
 use crate::record::OLD;
 use crate::system::{BrokerId, Call, Condition, Step, System};
@@ -10,52 +10,52 @@ use crate::system::{BrokerId, Call, Condition, Step, System};
 /// The protocol under check.
 #[derive(Debug, Clone)]
 pub(crate) struct Protocol {
-    /// How many refreshes a run has.
+    /// The number of refreshes in a run.
     pub(crate) refreshes: u8,
-    /// How many faults may happen in a run, and which.
+    /// The most faults in a run.
     pub(crate) faults: u8,
-    pub(crate) kinds: Kinds,
-    /// Refusals that every token has behind it. Trying a suspect again multiplies the states.
+    pub(crate) kinds: FaultKinds,
+    /// Refusals that every token starts with. Retries of a suspect installation multiply the states.
     pub(crate) refusals_before: u8,
-    /// GHL's grace, in ticks.
+    /// GHL's grace period in ticks.
     pub(crate) grace: u8,
     pub(crate) flaw: Option<Flaw>,
 }
 
-/// What would be wrong with a worse protocol.
+/// A flaw that makes the protocol worse.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Flaw {
-    /// The call goes out with no intent in the store.
+    /// The call is sent without an intent in the store.
     NoIntent,
-    /// Whoever holds the lease may commit, and nobody else.
+    /// Only the holder of the lease may commit.
     LeaseFence,
-    /// The answer goes to the store alone.
-    NothingWritten,
-    /// An answer is forgotten as soon as it is committed, confirmed or not.
-    Unconfirmed,
-    /// What was lost is asked for again however long ago that was.
-    EndlessDoubt,
-    /// The broker hangs up when it stops to wait.
-    HangsUp,
+    /// The response goes to the store alone.
+    ResponseNotSaved,
+    /// A response is forgotten once it is committed, without a confirmation.
+    ForgottenBeforeConfirmed,
+    /// A lost response is requested again without a time limit.
+    RetriesForever,
+    /// The broker closes the connection when it stops waiting.
+    DropsLateResponses,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Action {
     Take(BrokerId),
-    AskAgain(BrokerId),
-    ShareDoubt(BrokerId),
-    ReadLate(BrokerId),
+    RetryCall(BrokerId),
+    AdoptLostResponse(BrokerId),
+    ReceiveLate(BrokerId),
     Advance(BrokerId),
-    NoteAnswer(BrokerId),
-    EscrowAnswer(BrokerId),
+    JournalResponse(BrokerId),
+    EscrowResponse(BrokerId),
     Replay(BrokerId),
     Sweep(BrokerId),
     Restart(BrokerId),
     Resume(BrokerId),
-    /// The replica catches up, with nobody waiting for it.
+    /// The replica catches up although nobody waits for it.
     Replicate,
-    /// Leases and intents run out, and everything else is older. Brokers are fast: it happens when
-    /// none that runs has anything to do.
+    /// Leases and intents expire, and everything gets older. Brokers are fast, so this happens only when no
+    /// running broker has anything to do.
     Tick,
     Fault(Fault),
 }
@@ -65,7 +65,7 @@ impl Model for Protocol {
     type Action = Action;
 
     fn init_states(&self) -> Vec<System> {
-        vec![System::enrolled(self.grace, self.refusals_before)]
+        vec![System::registered(self.grace, self.refusals_before)]
     }
 
     fn actions(&self, system: &System, actions: &mut Vec<Action>) {
@@ -84,14 +84,14 @@ impl Model for Protocol {
                         actions.push(Action::Take(me));
                     }
                     if !broker.late.is_empty() {
-                        actions.push(Action::ReadLate(me));
+                        actions.push(Action::ReceiveLate(me));
                     }
-                    if let Some((lost, _)) = broker.doubt {
-                        if !broker.leaves_open(lost.link, self.grace) {
-                            actions.push(Action::AskAgain(me));
+                    if let Some((lost, _)) = broker.lost_call {
+                        if !broker.must_not_retry(lost.link, self.grace) {
+                            actions.push(Action::RetryCall(me));
                         }
-                    } else if self.shared_doubt(system).is_some() {
-                        actions.push(Action::ShareDoubt(me));
+                    } else if self.adoptable_lost_response(system).is_some() {
+                        actions.push(Action::AdoptLostResponse(me));
                     }
                 }
                 (
@@ -103,18 +103,18 @@ impl Model for Protocol {
                     },
                 ) => {
                     if !is_noted {
-                        actions.push(Action::NoteAnswer(me));
+                        actions.push(Action::JournalResponse(me));
                     }
                     if !is_escrowed {
-                        actions.push(Action::EscrowAnswer(me));
+                        actions.push(Action::EscrowResponse(me));
                     }
                 }
-                // Until time passes.
+                // Waits for the next tick.
                 (Condition::Running, Step::Called(_, Call::Late(_))) => {}
                 (Condition::Running, _) => actions.push(Action::Advance(me)),
             }
         }
-        if !(0..system.brokers.len()).any(|me| self.is_pressed(system, me)) {
+        if !(0..system.brokers.len()).any(|me| self.must_act(system, me)) {
             actions.push(Action::Tick);
         }
         if system.store != system.replica {
@@ -133,17 +133,19 @@ impl Model for Protocol {
         let mut next = system.clone();
         match action {
             Action::Take(me) => Self::take(&mut next, me),
-            Action::AskAgain(me) => Self::ask_again(&mut next, me),
-            Action::ShareDoubt(me) => next.brokers[me].doubt = self.shared_doubt(system),
-            Action::ReadLate(me) => self.read_late(&mut next, me),
+            Action::RetryCall(me) => Self::retry_call(&mut next, me),
+            Action::AdoptLostResponse(me) => {
+                next.brokers[me].lost_call = self.adoptable_lost_response(system)
+            }
+            Action::ReceiveLate(me) => self.receive_late(&mut next, me),
             Action::Advance(me) => self.advance(&mut next, me),
-            Action::NoteAnswer(me) => Self::note_answer(&mut next, me),
-            Action::EscrowAnswer(me) => Self::escrow_answer(&mut next, me),
+            Action::JournalResponse(me) => Self::journal_response(&mut next, me),
+            Action::EscrowResponse(me) => Self::escrow_response(&mut next, me),
             Action::Replay(me) => Self::replay(&mut next, me),
             Action::Sweep(me) => Self::sweep(&mut next, me),
             Action::Restart(me) => {
                 next.brokers[me].condition = Condition::Running;
-                next.brokers[me].is_settling = true;
+                next.brokers[me].is_after_outage = true;
             }
             Action::Resume(me) => next.brokers[me].condition = Condition::Running,
             Action::Replicate => next.confirm(),
@@ -166,21 +168,21 @@ impl Protocol {
         system.ghl.tick();
         for (me, broker) in system.brokers.iter_mut().enumerate() {
             broker.is_in_time = false;
-            broker.is_settling = false;
+            broker.is_after_outage = false;
             for call in &mut broker.late {
                 call.age = OLD.min(call.age + 1);
-                // It says every few seconds that it still reads.
-                let told = system.store.read_late(call.attempt.link, me, true);
+                // The broker renews its entry every few seconds.
+                let told = system.store.record_late_reader(call.attempt.link, me, true);
                 system.store = told.unwrap_or_else(|| system.store.clone());
             }
             if broker.condition == Condition::Running {
                 self.stop_waiting(broker);
             }
-            if let Some((_, age)) = &mut broker.doubt {
+            if let Some((_, age)) = &mut broker.lost_call {
                 *age = OLD.min(*age + 1);
             }
-            if self.flaw != Some(Flaw::EndlessDoubt) {
-                broker.doubt.take_if(|(_, age)| *age >= self.grace);
+            if self.flaw != Some(Flaw::RetriesForever) {
+                broker.lost_call.take_if(|(_, age)| *age >= self.grace);
             }
         }
     }

@@ -1,7 +1,7 @@
-//! The installation's record in few bytes, and the real decisions on it.
+//! A compact form of the installation's record, and the real decisions on it.
 //!
-//! Every decision translates to an [`Installation`], asks `store_writer::protocol`, and translates
-//! back. Times are kept as ages, so that states which differ by the hour alone are one state.
+//! Every decision converts the record to an [`Installation`], calls `store_writer::protocol`, and converts
+//! the result back. Times are stored as ages, so that states which differ only by a shift in time are equal.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::LazyLock;
@@ -13,30 +13,32 @@ use store::seal::Sealed;
 use store::{Generation, InstallationId, Status, Timestamp, UserType};
 use store_writer::grant::{self, Fingerprint, Grant};
 use store_writer::installation::{
-    self, Alternate, Chain, Installation, IntentId, LastError, LateReader, Refused,
+    self, Alternate, Installation, IntentId, LastError, LateReader, RefusalCount, TokenChain,
 };
-use store_writer::protocol::{self, Begin, Commit, Give, Refusal, Tokens, Verdict};
+use store_writer::protocol::{
+    self, AttemptFailure, Begin, Commit, FailureClass, FailureDecision, Tokens,
+};
 
 use crate::system::{Attempt, AttemptId, BrokerId};
 
-/// A lease and an intent end within it; GHL's grace takes two.
+/// One step of time. Leases and intents end within it, and GHL's grace period takes two.
 pub(crate) const TICK: Duration = Duration::from_secs(15);
-/// Ages are not told apart from here on: longer than any grace.
+/// The largest age that is distinguished: longer than any grace period.
 pub(crate) const OLD: u8 = 2;
 
-/// A refresh token's number in GHL's chain. The access token beside it has the same.
+/// The number of a refresh token in GHL's chain. The access token of the pair has the same number.
 pub(crate) type Token = u8;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Link {
+pub(crate) struct ChainLink {
     pub(crate) generation: u8,
     pub(crate) token: Token,
 }
 
-/// What GHL answered to a spent link.
+/// GHL's response to a spent link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub(crate) struct Answer {
-    pub(crate) spent: Link,
+pub(crate) struct TokenResponse {
+    pub(crate) spent: ChainLink,
     pub(crate) token: Token,
 }
 
@@ -44,32 +46,32 @@ pub(crate) struct Answer {
 pub(crate) struct Intent {
     pub(crate) id: AttemptId,
     pub(crate) holder: BrokerId,
-    /// Whether its window is still open.
+    /// Whether its window is open.
     pub(crate) is_open: bool,
     /// Ticks since the token may first have been spent.
     pub(crate) age: u8,
-    pub(crate) is_repeat: bool,
-    /// The broker that still reads a late answer, and the ticks until its note expires.
+    pub(crate) is_retry: bool,
+    /// The broker that reads a late response, and the ticks until its entry expires.
     pub(crate) reader: Option<(BrokerId, u8)>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Record {
-    pub(crate) link: Link,
+    pub(crate) link: ChainLink,
     pub(crate) status: Status,
-    /// How often in a row GHL refused the link, beyond `before`.
+    /// The number of refusals in a row beyond `before`.
     pub(crate) refusals: u8,
-    /// Refusals that every link has behind it.
+    /// Refusals that every link starts with.
     pub(crate) before: u8,
     pub(crate) intent: Option<Intent>,
-    pub(crate) alternates: BTreeSet<Answer>,
+    pub(crate) alternates: BTreeSet<TokenResponse>,
 }
 
 impl Record {
-    /// As the customer's consent left it.
-    pub(crate) fn enrolled(before: u8) -> Self {
+    /// The record after the customer's consent.
+    pub(crate) fn registered(before: u8) -> Self {
         Self {
-            link: Link {
+            link: ChainLink {
                 generation: 1,
                 token: 1,
             },
@@ -81,12 +83,12 @@ impl Record {
         }
     }
 
-    /// The record with the intent in it, where `holder` may spend the current link now.
+    /// The record with the intent; `None` if `holder` may not spend the current link now.
     pub(crate) fn begin(
         &self,
         id: AttemptId,
         holder: BrokerId,
-        is_settling: bool,
+        is_after_outage: bool,
     ) -> Option<(Self, Intent)> {
         let intent = installation::Intent {
             id: intent_id(id),
@@ -99,7 +101,7 @@ impl Record {
         let attempt = protocol::Attempt {
             intent,
             unless_past: None,
-            is_settling,
+            is_after_outage,
             may_spend_new: true,
             may_try_invalid: false,
             grace: protocol::DEFAULT_GRACE,
@@ -109,77 +111,87 @@ impl Record {
                 let next = self.with(&next);
                 next.intent.map(|intent| (next, intent))
             }
-            Begin::Cap { .. } | Begin::Held => {
+            Begin::Cap { .. } | Begin::Deferred => {
                 unreachable!("clocks are right, and there is no outage")
             }
             Begin::Busy { .. } | Begin::Superseded | Begin::NotRefreshable(_) => None,
         }
     }
 
-    /// The record with the answer in it; `None` where it stays as it is.
-    pub(crate) fn commit(&self, answer: Answer) -> Option<Self> {
-        let grant = grant(answer);
-        let tokens = tokens(answer);
+    /// The record after a commit; `None` if it does not change.
+    pub(crate) fn commit(&self, response: TokenResponse) -> Option<Self> {
+        let grant = grant(response);
+        let tokens = tokens(response);
         match protocol::commit(&self.installation(), &grant, tokens, NOW, NOW) {
-            Commit::Apply(next) | Commit::Keep(next) => Some(self.with(&next)),
-            Commit::Duplicate | Commit::Kept => None,
+            Commit::Apply(next) | Commit::AddAlternate(next) => Some(self.with(&next)),
+            Commit::Duplicate | Commit::Ignore => None,
         }
     }
 
-    /// The record after the attempt `id` on `link` got no token; `None` where that is old news.
-    /// `reader`: who goes on reading its answer.
-    pub(crate) fn give_back(
+    /// The record after the attempt `id` on `link` failed; `None` if it does not change. `reader` goes on
+    /// reading the response.
+    pub(crate) fn record_failure(
         &self,
-        link: Link,
+        link: ChainLink,
         id: AttemptId,
-        refusal: Refusal,
+        class: FailureClass,
         reader: Option<BrokerId>,
     ) -> Option<Self> {
-        let verdict = Verdict {
-            refusal,
+        let failure = AttemptFailure {
+            class,
             error: LastError::new("", "", NOW),
             retry_in: Duration::ZERO,
             late_reader: reader.map(name),
         };
         let (current, link) = (self.installation(), real_link(link));
-        match protocol::give_back(&current, &link, &intent_id(id), &verdict, NOW) {
-            Give::Apply(next) => Some(self.with(&next)),
-            Give::Superseded => None,
-            Give::Adopt(kept) => {
-                let answer = answer(&current.alternates[&kept].grant);
-                protocol::adopt(&current, &link, &grant(answer), tokens(answer), NOW)
+        match protocol::record_failure(&current, &link, &intent_id(id), &failure, NOW) {
+            FailureDecision::Apply(next) => Some(self.with(&next)),
+            FailureDecision::Superseded => None,
+            FailureDecision::Adopt(kept) => {
+                let response = response(&current.alternates[&kept].grant);
+                protocol::adopt(&current, &link, &grant(response), tokens(response), NOW)
                     .map(|next| self.with(&next))
             }
         }
     }
 
-    /// The record after the process of the attempt `id` is known to have died.
-    pub(crate) fn abandon(&self, id: AttemptId, spent: Link, holder: BrokerId) -> Option<Self> {
+    /// The record after the process of the attempt `id` died.
+    pub(crate) fn abandon(
+        &self,
+        id: AttemptId,
+        spent: ChainLink,
+        holder: BrokerId,
+    ) -> Option<Self> {
         let (intent, spent) = (intent_id(id), generation(spent.generation));
         let current = self.installation();
         protocol::abandon(&current, &intent, spent, &name(holder), NOW).map(|next| self.with(&next))
     }
 
-    /// The record after `reader` said that it still reads a late answer of the link, or does not.
-    pub(crate) fn read_late(&self, link: Link, reader: BrokerId, is_reading: bool) -> Option<Self> {
+    /// The record after `reader` recorded that it reads a late response of the link, or that it stopped.
+    pub(crate) fn record_late_reader(
+        &self,
+        link: ChainLink,
+        reader: BrokerId,
+        is_reading: bool,
+    ) -> Option<Self> {
         let (current, link) = (self.installation(), real_link(link));
-        protocol::read_late(&current, &link, &name(reader), is_reading, NOW)
+        protocol::record_late_reader(&current, &link, &name(reader), is_reading, NOW)
             .map(|next| self.with(&next))
     }
 
-    /// The attempt of which nobody knows what came, and its age in ticks.
-    pub(crate) fn in_doubt(&self) -> Option<(Attempt, u8)> {
-        protocol::in_doubt(&self.installation(), NOW)?;
+    /// The attempt whose response is lost, and its age in ticks.
+    pub(crate) fn lost_response(&self) -> Option<(Attempt, u8)> {
+        protocol::lost_response(&self.installation(), NOW)?;
         let intent = self.intent?;
         let attempt = Attempt {
             id: intent.id,
             link: self.link,
-            is_repeat: true,
+            is_retry: true,
         };
         Some((attempt, intent.age))
     }
 
-    /// Time passes.
+    /// Lets one tick pass.
     pub(crate) fn tick(&mut self) {
         if let Some(intent) = &mut self.intent {
             intent.is_open = false;
@@ -211,7 +223,7 @@ impl Record {
                 user_type: UserType::Location,
                 scopes: String::new(),
             },
-            chain: Some(Chain {
+            chain: Some(TokenChain {
                 consent: CONSENT.to_owned(),
                 fingerprint: fingerprint(self.link.token),
                 refresh_token: Sealed::from_bytes(vec![self.link.token]),
@@ -219,7 +231,7 @@ impl Record {
             intent: self.intent.map(real_intent),
             alternates: alternates.collect::<BTreeMap<_, _>>(),
             failures: 0,
-            refused: Some(Refused {
+            refused: Some(RefusalCount {
                 generation: generation(self.link.generation),
                 times: u32::from(self.before + self.refusals),
                 since: NOW,
@@ -233,12 +245,12 @@ impl Record {
         }
     }
 
-    /// This record after a decision.
+    /// This record with the result of a decision.
     fn with(&self, installation: &Installation) -> Self {
         let chain = installation.chain.as_ref().expect("never static");
         let kept = installation.alternates.values();
         Self {
-            link: Link {
+            link: ChainLink {
                 generation: number(installation.access.generation),
                 token: chain.refresh_token.as_bytes()[0],
             },
@@ -249,14 +261,14 @@ impl Record {
             }),
             before: self.before,
             intent: installation.intent.as_ref().map(intent),
-            alternates: kept.map(|alternate| answer(&alternate.grant)).collect(),
+            alternates: kept.map(|alternate| response(&alternate.grant)).collect(),
         }
     }
 }
 
-/// Decisions are always made now.
+/// The time of all decisions.
 const NOW: Timestamp = Timestamp::from_millis(1_000_000);
-/// Two attempts in one tick are not at one moment.
+/// Separates the times of two attempts in one tick.
 const MOMENT: Duration = Duration::from_millis(1);
 const CONSENT: &str = "consent";
 
@@ -296,7 +308,7 @@ fn real_intent(intent: Intent) -> installation::Intent {
     installation::Intent {
         id: intent_id(intent.id),
         holder: name(intent.holder),
-        opened_at: match intent.is_repeat {
+        opened_at: match intent.is_retry {
             true => first_spent_at + MOMENT,
             false => first_spent_at,
         },
@@ -320,7 +332,7 @@ fn intent(real: &installation::Intent) -> Intent {
         holder: real.holder.parse().expect(made),
         is_open: NOW < real.until,
         age: u8::try_from(age).map_or(OLD, |age| age.min(OLD)),
-        is_repeat: real.is_repeat(),
+        is_retry: real.is_retry(),
         reader: real.late.as_ref().map(|late| {
             let left = late.until.since(NOW).as_secs() / TICK.as_secs();
             let reader = late.broker.parse().expect(made);
@@ -329,48 +341,48 @@ fn intent(real: &installation::Intent) -> Intent {
     }
 }
 
-fn real_link(link: Link) -> grant::Link {
-    grant::Link {
+fn real_link(link: ChainLink) -> grant::ChainLink {
+    grant::ChainLink {
         consent: CONSENT.to_owned(),
         generation: generation(link.generation),
         fingerprint: fingerprint(link.token),
     }
 }
 
-fn grant(answer: Answer) -> Grant {
+fn grant(response: TokenResponse) -> Grant {
     Grant {
         installation: ID.clone(),
-        spent: real_link(answer.spent),
-        access_token: secret(answer.token.into()),
-        refresh_token: secret(answer.token.into()),
+        spent: real_link(response.spent),
+        access_token: secret(response.token.into()),
+        refresh_token: secret(response.token.into()),
         expires_at: NOW,
         lifetime: TICK,
         scopes: None,
     }
 }
 
-fn tokens(answer: Answer) -> Tokens {
+fn tokens(response: TokenResponse) -> Tokens {
     Tokens {
-        access: Sealed::from_bytes(vec![answer.token]),
-        refresh: Sealed::from_bytes(vec![answer.token]),
-        grant: sealed(answer),
+        access: Sealed::from_bytes(vec![response.token]),
+        refresh: Sealed::from_bytes(vec![response.token]),
+        grant: sealed(response),
     }
 }
 
-fn sealed(answer: Answer) -> Sealed {
+fn sealed(response: TokenResponse) -> Sealed {
     Sealed::from_bytes(vec![
-        answer.spent.generation,
-        answer.spent.token,
-        answer.token,
+        response.spent.generation,
+        response.spent.token,
+        response.token,
     ])
 }
 
-fn answer(sealed: &Sealed) -> Answer {
+fn response(sealed: &Sealed) -> TokenResponse {
     let [generation, spent, token] = *sealed.as_bytes() else {
         unreachable!("sealed above")
     };
-    Answer {
-        spent: Link {
+    TokenResponse {
+        spent: ChainLink {
             generation,
             token: spent,
         },

@@ -1,12 +1,13 @@
-//! What a broker does next: a refresh, one crash point after another.
+//! The steps of a broker. A crash is possible between any two.
 
-use store_writer::protocol::Refusal;
+use store_writer::protocol::FailureClass;
 
 use crate::ghl::Reply;
 use crate::protocol::{Flaw, Protocol};
-use crate::record::{Answer, Record};
+use crate::record::{Record, TokenResponse};
 use crate::system::{
-    Attempt, Broker, BrokerId, Call, Committing, Condition, LateCall, Noted, Step, System, Why,
+    Attempt, Broker, BrokerId, Call, Committing, Condition, JournalEntry, LateCall, SearchReason,
+    Step, System,
 };
 
 impl Protocol {
@@ -18,12 +19,12 @@ impl Protocol {
             && broker.waiting().is_none()
             && system.lease.is_none()
             && self.is_wanted(system)
-            && !broker.leaves_open(system.store.link, self.grace)
-            && system.store.begin(0, me, broker.is_settling).is_some()
+            && !broker.must_not_retry(system.store.link, self.grace)
+            && system.store.begin(0, me, broker.is_after_outage).is_some()
     }
 
-    /// Whether the broker can and must do something before time passes.
-    pub(crate) fn is_pressed(&self, system: &System, me: BrokerId) -> bool {
+    /// Whether the broker can act and must do so before time passes.
+    pub(crate) fn must_act(&self, system: &System, me: BrokerId) -> bool {
         let broker = &system.brokers[me];
         let is_waiting = matches!(broker.step, Step::Called(_, Call::Late(_)));
         let is_under_way = broker.step != Step::Idle || !broker.journal.is_empty();
@@ -37,36 +38,36 @@ impl Protocol {
         system.brokers[me].step = Step::Leased;
     }
 
-    /// The doubt of whoever finds the lease taken.
-    pub(crate) fn shared_doubt(&self, system: &System) -> Option<(Attempt, u8)> {
+    /// The lost response that a broker adopts when it finds the lease taken.
+    pub(crate) fn adoptable_lost_response(&self, system: &System) -> Option<(Attempt, u8)> {
         system.lease?;
-        let (attempt, age) = system.store.in_doubt()?;
+        let (attempt, age) = system.store.lost_response()?;
         (age < self.grace).then_some((attempt, age))
     }
 
-    /// Asks again for what was lost, without the store or a lease: neither may be there.
-    pub(crate) fn ask_again(system: &mut System, me: BrokerId) {
+    /// Retries a call without the store or a lease, because neither may be available.
+    pub(crate) fn retry_call(system: &mut System, me: BrokerId) {
         let id = system.unused_id();
         let broker = &mut system.brokers[me];
-        if let Some((lost, _)) = broker.doubt {
+        if let Some((lost, _)) = broker.lost_call {
             broker.is_in_time = true;
             broker.step = Step::Resolved(Attempt {
                 id,
-                is_repeat: true,
+                is_retry: true,
                 ..lost
             });
         }
     }
 
-    /// Stops to wait for a call, and goes on reading.
+    /// Stops waiting for a call, and goes on reading.
     pub(crate) fn stop_waiting(&self, broker: &mut Broker) {
         let Step::Called(attempt, Call::Late(reply)) = broker.step else {
             return;
         };
-        if !attempt.is_repeat {
-            broker.doubt = Some((attempt, 1));
+        if !attempt.is_retry {
+            broker.lost_call = Some((attempt, 1));
         }
-        if self.flaw != Some(Flaw::HangsUp) {
+        if self.flaw != Some(Flaw::DropsLateResponses) {
             let age = 1;
             broker.late.push(LateCall {
                 attempt,
@@ -74,21 +75,23 @@ impl Protocol {
                 age,
             });
         }
-        broker.step = Step::Failed(attempt, Refusal::Unknown);
+        broker.step = Step::Failed(attempt, FailureClass::Unknown);
     }
 
-    /// A late answer arrives.
-    pub(crate) fn read_late(&self, system: &mut System, me: BrokerId) {
+    /// A late response arrives.
+    pub(crate) fn receive_late(&self, system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];
         if broker.late.is_empty() {
             return;
         }
         let call = broker.late.remove(0);
         if call.reply.token().is_some() {
-            broker.doubt = None;
+            broker.lost_call = None;
             broker.step = self.receive(call.attempt, Call::Answered(call.reply));
         } else {
-            let next = system.store.read_late(call.attempt.link, me, false);
+            let next = system
+                .store
+                .record_late_reader(call.attempt.link, me, false);
             system.write(next);
         }
     }
@@ -100,41 +103,41 @@ impl Protocol {
             Step::Leased => return self.begin(system, me),
             Step::Begun(attempt) => {
                 system.confirm();
-                match attempt.is_repeat {
-                    true => Step::Looking(attempt, Why::Takeover),
+                match attempt.is_retry {
+                    true => Step::SearchingEscrow(attempt, SearchReason::Takeover),
                     false => Step::Resolved(attempt),
                 }
             }
-            Step::Looking(attempt, why) => self.look(system, me, attempt, why),
+            Step::SearchingEscrow(attempt, why) => self.search_escrow(system, me, attempt, why),
             Step::Found(attempt, why, found) => {
                 system.confirm();
                 system.escrow.remove(&found);
-                Step::Looking(attempt, why)
+                Step::SearchingEscrow(attempt, why)
             }
             Step::Resolved(attempt) => {
-                let asked = Noted::Asked(attempt.link);
-                system.brokers[me].journal.insert(attempt.id, asked);
-                Step::Noted(attempt)
+                let sent = JournalEntry::Sent(attempt.link);
+                system.brokers[me].journal.insert(attempt.id, sent);
+                Step::Journaled(attempt)
             }
-            Step::Noted(attempt) if system.brokers[me].is_in_time => Step::Cleared(attempt),
-            Step::Noted(attempt) => Step::Failed(attempt, Refusal::Unspent),
+            Step::Journaled(attempt) if system.brokers[me].is_in_time => Step::Cleared(attempt),
+            Step::Journaled(attempt) => Step::Failed(attempt, FailureClass::Unspent),
             Step::Cleared(attempt) => {
                 Step::Called(attempt, Call::Answered(spend(system, me, attempt)))
             }
             Step::Called(attempt, call) => {
-                let doubt = &mut system.brokers[me].doubt;
+                let lost_call = &mut system.brokers[me].lost_call;
                 match call {
-                    Call::Lost if !attempt.is_repeat => *doubt = Some((attempt, 0)),
+                    Call::Lost if !attempt.is_retry => *lost_call = Some((attempt, 0)),
                     Call::Lost | Call::Late(_) | Call::NotSent => {}
-                    Call::Answered(_) => *doubt = None,
+                    Call::Answered(_) => *lost_call = None,
                 }
                 self.receive(attempt, call)
             }
-            // Written down by actions of their own, in either order.
+            // The journal and the escrow are separate actions, in either order.
             Step::Answered { .. } => return,
             Step::Safe(committing) => {
-                self.commit(system, me, committing.answer);
-                if self.flaw == Some(Flaw::Unconfirmed) {
+                self.commit(system, me, committing.response);
+                if self.flaw == Some(Flaw::ForgottenBeforeConfirmed) {
                     Step::Confirmed(committing.id)
                 } else {
                     Step::Committed(committing)
@@ -149,10 +152,10 @@ impl Protocol {
                 Step::Unescrowed(id)
             }
             Step::Failed(attempt, refusal) => {
-                give_back(system, me, attempt, refusal);
-                Step::GivenBack(attempt.id)
+                record_failure(system, me, attempt, refusal);
+                Step::FailureRecorded(attempt.id)
             }
-            Step::Unescrowed(id) | Step::GivenBack(id) => {
+            Step::Unescrowed(id) | Step::FailureRecorded(id) => {
                 system.brokers[me].journal.remove(&id);
                 release(system, me)
             }
@@ -160,55 +163,57 @@ impl Protocol {
         system.brokers[me].step = next;
     }
 
-    /// Notes the answer in the journal.
-    pub(crate) fn note_answer(system: &mut System, me: BrokerId) {
+    /// Writes the response to the journal.
+    pub(crate) fn journal_response(system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];
         if let Step::Answered {
             id,
-            answer,
+            response,
             is_noted,
             is_escrowed,
         } = &mut broker.step
         {
-            broker.journal.insert(*id, Noted::Answered(*answer));
+            broker
+                .journal
+                .insert(*id, JournalEntry::Answered(*response));
             *is_noted = true;
             if *is_escrowed {
-                broker.step = safe(*id, *answer);
+                broker.step = safe(*id, *response);
             }
         }
     }
 
-    /// Leaves the answer with the lock nodes.
-    pub(crate) fn escrow_answer(system: &mut System, me: BrokerId) {
+    /// Stores the response on the lock nodes.
+    pub(crate) fn escrow_response(system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];
         if let Step::Answered {
             id,
-            answer,
+            response,
             is_noted,
             is_escrowed,
         } = &mut broker.step
         {
-            system.escrow.insert(*id, *answer);
+            system.escrow.insert(*id, *response);
             *is_escrowed = true;
             if *is_noted {
-                broker.step = safe(*id, *answer);
+                broker.step = safe(*id, *response);
             }
         }
     }
 
-    /// Deals with what was left in the escrow, by whomever.
+    /// Commits what any broker left in the escrow.
     pub(crate) fn sweep(system: &mut System, me: BrokerId) {
-        if let Some((id, answer)) = system.escrow.iter().min_by_key(|(_, answer)| **answer) {
-            system.brokers[me].step = safe(*id, *answer);
+        if let Some((id, response)) = system.escrow.iter().min_by_key(|(_, response)| **response) {
+            system.brokers[me].step = safe(*id, *response);
         }
     }
 
-    /// Deals with what an earlier process left on the disk.
+    /// Processes what an earlier process left in the journal.
     pub(crate) fn replay(system: &mut System, me: BrokerId) {
         let broker = &mut system.brokers[me];
         if let Some(committing) = broker.waiting() {
             broker.step = Step::Safe(committing);
-        } else if let Some((id, spent)) = broker.asked() {
+        } else if let Some((id, spent)) = broker.sent() {
             broker.journal.remove(&id);
             release(system, me);
             system.write(system.store.abandon(id, spent, me));
@@ -223,14 +228,14 @@ impl Protocol {
 
     fn begin(&self, system: &mut System, me: BrokerId) {
         let id = system.unused_id();
-        let is_settling = system.brokers[me].is_settling;
-        let begun = system.store.begin(id, me, is_settling);
+        let is_after_outage = system.brokers[me].is_after_outage;
+        let begun = system.store.begin(id, me, is_after_outage);
         system.brokers[me].step = match begun.filter(|_| self.is_wanted(system)) {
             None => release(system, me),
             Some((_, intent)) if self.flaw == Some(Flaw::NoIntent) => Step::Resolved(Attempt {
                 id: intent.id,
                 link: system.store.link,
-                is_repeat: false,
+                is_retry: false,
             }),
             Some((next, intent)) => {
                 let link = next.link;
@@ -238,17 +243,23 @@ impl Protocol {
                 Step::Begun(Attempt {
                     id,
                     link,
-                    is_repeat: intent.is_repeat,
+                    is_retry: intent.is_retry,
                 })
             }
         };
     }
 
-    fn look(&self, system: &mut System, me: BrokerId, attempt: Attempt, why: Why) -> Step {
-        let oldest = system.escrow.iter().min_by_key(|(_, answer)| **answer);
-        if let Some((id, answer)) = oldest {
-            let (id, answer) = (*id, *answer);
-            self.commit(system, me, answer);
+    fn search_escrow(
+        &self,
+        system: &mut System,
+        me: BrokerId,
+        attempt: Attempt,
+        why: SearchReason,
+    ) -> Step {
+        let oldest = system.escrow.iter().min_by_key(|(_, response)| **response);
+        if let Some((id, response)) = oldest {
+            let (id, response) = (*id, *response);
+            self.commit(system, me, response);
             return Step::Found(attempt, why, id);
         }
         let is_ours = system
@@ -256,72 +267,73 @@ impl Protocol {
             .intent
             .is_some_and(|open| open.id == attempt.id);
         match why {
-            Why::Takeover if is_ours => Step::Resolved(attempt),
-            Why::Takeover => Step::GivenBack(attempt.id),
-            Why::Refused => Step::Failed(attempt, Refusal::Refused),
+            SearchReason::Takeover if is_ours => Step::Resolved(attempt),
+            SearchReason::Takeover => Step::FailureRecorded(attempt.id),
+            SearchReason::Refused => Step::Failed(attempt, FailureClass::Refused),
         }
     }
 
     fn receive(&self, attempt: Attempt, call: Call) -> Step {
         let token = match call {
             Call::Answered(Reply::Granted(token) | Reply::Repeated(token)) => token,
-            Call::Answered(Reply::Refused) => return Step::Looking(attempt, Why::Refused),
-            Call::Lost | Call::Late(_) => return Step::Failed(attempt, Refusal::Unknown),
-            Call::NotSent => return Step::Failed(attempt, Refusal::Unspent),
+            Call::Answered(Reply::Refused) => {
+                return Step::SearchingEscrow(attempt, SearchReason::Refused);
+            }
+            Call::Lost | Call::Late(_) => return Step::Failed(attempt, FailureClass::Unknown),
+            Call::NotSent => return Step::Failed(attempt, FailureClass::Unspent),
         };
-        let answer = Answer {
+        let response = TokenResponse {
             spent: attempt.link,
             token,
         };
-        if self.flaw == Some(Flaw::NothingWritten) {
-            return safe(attempt.id, answer);
+        if self.flaw == Some(Flaw::ResponseNotSaved) {
+            return safe(attempt.id, response);
         }
         Step::Answered {
             id: attempt.id,
-            answer,
+            response,
             is_noted: false,
             is_escrowed: false,
         }
     }
 
-    fn commit(&self, system: &mut System, me: BrokerId, answer: Answer) {
+    fn commit(&self, system: &mut System, me: BrokerId, response: TokenResponse) {
         let next = if self.flaw == Some(Flaw::LeaseFence) {
-            (system.lease == Some(me)).then(|| overwritten(&system.store, answer))
+            (system.lease == Some(me)).then(|| overwritten(&system.store, response))
         } else {
-            system.store.commit(answer)
+            system.store.commit(response)
         };
         system.write(next);
     }
 }
 
-/// Sends the request, and GHL answers.
+/// Sends the request and returns GHL's reply.
 fn spend(system: &mut System, me: BrokerId, attempt: Attempt) -> Reply {
     let reply = system.ghl.spend(attempt.link.token);
-    // A pause between the last look at the clock and the call is out of everybody's hands.
-    // A suspect's token is sent again to find out whether GHL was right.
+    // A pause between the last check of the clock and the call cannot be prevented.
+    // A suspect installation's token is sent again, to find out whether GHL was right.
     let is_suspect = system.store.refusals > 0;
     if reply == Reply::Refused && system.brokers[me].is_in_time && !is_suspect {
         let successor = attempt.link.token + 1;
-        // Nor is an answer that reached the store since the begin.
+        // Neither can a response that reached the store since the begin.
         let is_current = system.store.link == attempt.link;
         system.history.is_spent_twice = true;
-        system.history.is_spent_past_its_answer |=
-            is_current && system.is_left_lying(successor, me);
+        system.history.is_spent_past_response |= is_current && system.can_find(successor, me);
     }
     reply
 }
 
-fn give_back(system: &mut System, me: BrokerId, attempt: Attempt, refusal: Refusal) {
-    let was_given_up = system.is_given_up();
+fn record_failure(system: &mut System, me: BrokerId, attempt: Attempt, class: FailureClass) {
+    let was_invalid = system.is_invalid();
     let mut late = system.brokers[me].late.iter();
     let reader = late.any(|call| call.attempt == attempt).then_some(me);
     let next = system
         .store
-        .give_back(attempt.link, attempt.id, refusal, reader);
+        .record_failure(attempt.link, attempt.id, class, reader);
     system.write(next);
-    if system.is_given_up() && !was_given_up {
+    if system.is_invalid() && !was_invalid {
         let newest = system.ghl.newest();
-        system.history.is_given_up_too_early |= system.is_left_lying(newest, me);
+        system.history.is_invalid_too_early |= system.can_find(newest, me);
     }
 }
 
@@ -333,19 +345,19 @@ fn release(system: &mut System, me: BrokerId) -> Step {
     Step::Idle
 }
 
-fn safe(id: u8, answer: Answer) -> Step {
+fn safe(id: u8, response: TokenResponse) -> Step {
     Step::Safe(Committing {
         id,
-        answer,
+        response,
         is_from_journal: false,
     })
 }
 
-/// What the holder of a lease would write, if that were the fence.
-fn overwritten(current: &Record, answer: Answer) -> Record {
+/// The record that the holder of the lease would write if the lease were the fence.
+fn overwritten(current: &Record, response: TokenResponse) -> Record {
     let mut next = current.clone();
-    next.link.generation = answer.spent.generation + 1;
-    next.link.token = answer.token;
+    next.link.generation = response.spent.generation + 1;
+    next.link.token = response.token;
     next.status = store::Status::Active;
     next.refusals = 0;
     next.intent = None;

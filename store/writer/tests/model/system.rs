@@ -1,31 +1,31 @@
-//! What there is: a store with a replica, lock nodes, two brokers with a disk each, and GHL.
+//! The state: a store with a replica, lock nodes, two brokers with a disk each, and GHL.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use store::Status;
-use store_writer::protocol::Refusal;
+use store_writer::protocol::FailureClass;
 
 use crate::ghl::{Ghl, Reply};
-use crate::record::{Answer, Link, Record, Token};
+use crate::record::{ChainLink, Record, Token, TokenResponse};
 
 /// An index into [`System::brokers`].
 pub(crate) type BrokerId = usize;
-/// The smallest number that nobody remembers, so that two histories end in one state.
+/// The smallest unused number, so that different histories reach equal states.
 pub(crate) type AttemptId = u8;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct System {
     /// The record in the store.
     pub(crate) store: Record,
-    /// The record as confirmed writes left it: what a failover falls back to.
+    /// The record with all confirmed writes. A failover falls back to it.
     pub(crate) replica: Record,
-    /// Who holds the lease.
+    /// The holder of the lease.
     pub(crate) lease: Option<BrokerId>,
-    /// Answers on the lock nodes, one for each attempt.
-    pub(crate) escrow: BTreeMap<AttemptId, Answer>,
+    /// Responses on the lock nodes, one for each attempt.
+    pub(crate) escrow: BTreeMap<AttemptId, TokenResponse>,
     pub(crate) brokers: [Broker; 2],
     pub(crate) ghl: Ghl,
-    /// How many have happened.
+    /// The number of faults so far.
     pub(crate) faults: u8,
     pub(crate) history: History,
 }
@@ -34,16 +34,16 @@ pub(crate) struct System {
 pub(crate) struct Broker {
     pub(crate) condition: Condition,
     pub(crate) step: Step,
-    /// Whether there is time left for a call in the lease it took.
+    /// Whether its lease leaves time for a call.
     pub(crate) is_in_time: bool,
-    /// Whether it, or the store, has just come back.
-    pub(crate) is_settling: bool,
-    /// An attempt whose answer it did not get, and its age in ticks.
-    pub(crate) doubt: Option<(Attempt, u8)>,
-    /// Calls whose answers it still reads, oldest first.
+    /// Whether the broker or the store has just come back.
+    pub(crate) is_after_outage: bool,
+    /// An attempt whose response was lost, and its age in ticks.
+    pub(crate) lost_call: Option<(Attempt, u8)>,
+    /// Calls whose responses it still reads, oldest first.
     pub(crate) late: Vec<LateCall>,
-    /// Its disk: attempts that are not finished, with their answers.
-    pub(crate) journal: BTreeMap<AttemptId, Noted>,
+    /// Its disk: unfinished attempts with their responses.
+    pub(crate) journal: BTreeMap<AttemptId, JournalEntry>,
 }
 
 /// A call that took longer than the broker waited.
@@ -55,11 +55,11 @@ pub(crate) struct LateCall {
     pub(crate) age: u8,
 }
 
-/// What a disk knows of an attempt.
+/// An attempt on disk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Noted {
-    Asked(Link),
-    Answered(Answer),
+pub(crate) enum JournalEntry {
+    Sent(ChainLink),
+    Answered(TokenResponse),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -69,54 +69,54 @@ pub(crate) enum Condition {
     Down,
 }
 
-/// What a broker has just done. A crash forgets it.
+/// The last completed step of a broker. A crash forgets it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Step {
     Idle,
     Leased,
-    /// The intent is in the store, and may not be in the replica.
+    /// The intent is in the store, but perhaps not in the replica.
     Begun(Attempt),
-    /// Looks for answers in the escrow: somebody else's, before a call, or after a refusal.
-    Looking(Attempt, Why),
-    /// One of another attempt is committed, and may not be in the replica.
-    Found(Attempt, Why, AttemptId),
-    /// Nothing but the call is left to try.
+    /// Searches the escrow for responses of other attempts, before a call or after a refusal.
+    SearchingEscrow(Attempt, SearchReason),
+    /// A response of another attempt is committed, but perhaps not in the replica.
+    Found(Attempt, SearchReason, AttemptId),
+    /// Only the call is left.
     Resolved(Attempt),
     /// The intent is in the journal.
-    Noted(Attempt),
-    /// There is time for the call: it goes out next.
+    Journaled(Attempt),
+    /// There is time for the call, which is sent next.
     Cleared(Attempt),
     /// GHL's reply is on its way, or the request or the reply is lost.
     Called(Attempt, Call),
-    /// The answer is in memory, on its way to the disk and to the lock nodes.
+    /// The response is in memory, before the disk and the lock nodes have it.
     Answered {
         id: AttemptId,
-        answer: Answer,
+        response: TokenResponse,
         is_noted: bool,
         is_escrowed: bool,
     },
-    /// As far as it can be, the answer is safe.
+    /// The response is as safe as it can be.
     Safe(Committing),
-    /// Committed, and may not be in the replica.
+    /// Committed, but perhaps not in the replica.
     Committed(Committing),
-    /// Committed for good.
+    /// Committed and confirmed.
     Confirmed(AttemptId),
-    /// The escrow is empty again.
+    /// The escrow entry is deleted.
     Unescrowed(AttemptId),
-    Failed(Attempt, Refusal),
-    GivenBack(AttemptId),
+    Failed(Attempt, FailureClass),
+    FailureRecorded(AttemptId),
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Attempt {
     pub(crate) id: AttemptId,
-    pub(crate) link: Link,
-    /// Another attempt may have spent the token.
-    pub(crate) is_repeat: bool,
+    pub(crate) link: ChainLink,
+    /// Whether another attempt may have spent the token.
+    pub(crate) is_retry: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) enum Why {
+pub(crate) enum SearchReason {
     Takeover,
     Refused,
 }
@@ -126,44 +126,44 @@ pub(crate) enum Call {
     Answered(Reply),
     /// Nothing comes back, whatever GHL did.
     Lost,
-    /// It comes when the broker has stopped to wait.
+    /// The reply comes after the broker has stopped waiting.
     Late(Reply),
-    /// It is known that nothing was sent.
+    /// Nothing was sent, and the broker knows it.
     NotSent,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) struct Committing {
     pub(crate) id: AttemptId,
-    pub(crate) answer: Answer,
+    pub(crate) response: TokenResponse,
     pub(crate) is_from_journal: bool,
 }
 
-/// What must not happen, noted at the step at which it does, and what readers have seen.
+/// Violations, recorded at the step where they happen, and what readers have seen.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub(crate) struct History {
     /// The newest token that was ever in the store.
     pub(crate) published: Token,
     /// A spent token was sent again in time, and GHL refused it.
     pub(crate) is_spent_twice: bool,
-    /// As above, and its successor lay there to be found.
-    pub(crate) is_spent_past_its_answer: bool,
-    /// An installation was given up, and its token lay there to be found.
-    pub(crate) is_given_up_too_early: bool,
-    /// A write put an older link in the place of a newer one.
+    /// A spent token was sent again although its successor could be found.
+    pub(crate) is_spent_past_response: bool,
+    /// An installation became invalid although its token could be found.
+    pub(crate) is_invalid_too_early: bool,
+    /// A write replaced a newer link by an older one.
     pub(crate) is_set_back: bool,
 }
 
 impl System {
-    /// A customer has just consented.
-    pub(crate) fn enrolled(grace: u8, refusals_before: u8) -> Self {
-        let record = Record::enrolled(refusals_before);
+    /// The state after a customer's consent.
+    pub(crate) fn registered(grace: u8, refusals_before: u8) -> Self {
+        let record = Record::registered(refusals_before);
         let broker = Broker {
             condition: Condition::Running,
             step: Step::Idle,
             is_in_time: false,
-            is_settling: false,
-            doubt: None,
+            is_after_outage: false,
+            lost_call: None,
             late: Vec::new(),
             journal: BTreeMap::new(),
         };
@@ -182,7 +182,7 @@ impl System {
         }
     }
 
-    /// Swaps `next` in; `None` leaves the record as it is.
+    /// Stores `next`; `None` leaves the record unchanged.
     pub(crate) fn write(&mut self, next: Option<Record>) {
         let Some(next) = next else { return };
         let (former, link) = (self.store.link, next.link);
@@ -192,7 +192,7 @@ impl System {
         self.store = next;
     }
 
-    /// Waits until the replica has all that was written.
+    /// Waits until the replica has every write.
     pub(crate) fn confirm(&mut self) {
         self.replica.clone_from(&self.store);
     }
@@ -213,31 +213,37 @@ impl System {
             .expect("few are under way")
     }
 
-    /// Whether a copy of the token is anywhere at all.
+    /// Whether any copy of the token exists.
     pub(crate) fn has_copy(&self, token: Token) -> bool {
         let in_record = |record: &Record| {
             let kept = record.alternates.iter().any(|kept| kept.token == token);
             record.link.token == token || kept
         };
-        let in_escrow = self.escrow.values().any(|answer| answer.token == token);
+        let in_escrow = self.escrow.values().any(|response| response.token == token);
         let with_a_broker = self.brokers.iter().any(|broker| {
             broker.holds(token)
-                || broker.step.answer().is_some_and(|held| held.token == token)
-                || broker.waits_for(token)
+                || broker
+                    .step
+                    .response()
+                    .is_some_and(|held| held.token == token)
+                || broker.awaits_late(token)
         });
         in_record(&self.store) || in_record(&self.replica) || in_escrow || with_a_broker
     }
 
-    /// Whether `me` could find the token, and nobody else is bringing it to the store.
-    pub(crate) fn is_left_lying(&self, token: Token, me: BrokerId) -> bool {
-        let in_escrow = self.escrow.values().any(|answer| answer.token == token);
+    /// Whether `me` could find the token, and no other broker is committing it.
+    pub(crate) fn can_find(&self, token: Token, me: BrokerId) -> bool {
+        let in_escrow = self.escrow.values().any(|response| response.token == token);
         let other = &self.brokers[1 - me];
-        let is_brought =
-            other.step.answer().is_some_and(|held| held.token == token) || other.waits_for(token);
+        let is_brought = other
+            .step
+            .response()
+            .is_some_and(|held| held.token == token)
+            || other.awaits_late(token);
         !is_brought && (in_escrow || self.brokers[me].holds(token))
     }
 
-    /// Nothing is under way, and nothing is out of reach.
+    /// Whether nothing is in progress, and everything is reachable.
     pub(crate) fn is_quiet(&self) -> bool {
         let is_quiet = |broker: &Broker| {
             broker.condition == Condition::Running
@@ -248,7 +254,7 @@ impl System {
         self.escrow.is_empty() && self.store.intent.is_none() && self.brokers.iter().all(is_quiet)
     }
 
-    pub(crate) fn is_given_up(&self) -> bool {
+    pub(crate) fn is_invalid(&self) -> bool {
         self.store.status == Status::Invalid
     }
 }
@@ -257,18 +263,20 @@ impl Broker {
     /// Whether the token is on its disk.
     pub(crate) fn holds(&self, token: Token) -> bool {
         let mut noted = self.journal.values();
-        noted.any(|noted| matches!(noted, Noted::Answered(answer) if answer.token == token))
+        noted.any(
+            |noted| matches!(noted, JournalEntry::Answered(response) if response.token == token),
+        )
     }
 
-    /// Whether a late answer brings it the token.
-    pub(crate) fn waits_for(&self, token: Token) -> bool {
+    /// Whether a late response contains the token.
+    pub(crate) fn awaits_late(&self, token: Token) -> bool {
         let mut replies = self.late.iter().map(|call| call.reply);
         replies.any(|reply| reply.token() == Some(token))
     }
 
-    /// Whether a call with this link is open that it must not repeat. It may repeat one call, in the last
-    /// tick of the grace.
-    pub(crate) fn leaves_open(&self, link: Link, grace: u8) -> bool {
+    /// Whether a call with this link is open that it must not retry. It may retry one call, in the last tick
+    /// of the grace period.
+    pub(crate) fn must_not_retry(&self, link: ChainLink, grace: u8) -> bool {
         let mut open = self.late.iter().filter(|call| call.attempt.link == link);
         match (open.next(), open.next()) {
             (None, _) => false,
@@ -277,23 +285,23 @@ impl Broker {
         }
     }
 
-    /// An answer from an earlier life that the store has not confirmed.
+    /// A response of an earlier process that the store has not confirmed.
     pub(crate) fn waiting(&self) -> Option<Committing> {
         self.journal.iter().find_map(|(id, noted)| match noted {
-            Noted::Asked(_) => None,
-            Noted::Answered(answer) => Some(Committing {
+            JournalEntry::Sent(_) => None,
+            JournalEntry::Answered(response) => Some(Committing {
                 id: *id,
-                answer: *answer,
+                response: *response,
                 is_from_journal: true,
             }),
         })
     }
 
-    /// An attempt from an earlier life that got no answer.
-    pub(crate) fn asked(&self) -> Option<(AttemptId, Link)> {
+    /// An attempt of an earlier process that got no response.
+    pub(crate) fn sent(&self) -> Option<(AttemptId, ChainLink)> {
         self.journal.iter().find_map(|(id, noted)| match noted {
-            Noted::Asked(link) => Some((*id, *link)),
-            Noted::Answered(_) => None,
+            JournalEntry::Sent(link) => Some((*id, *link)),
+            JournalEntry::Answered(_) => None,
         })
     }
 }
@@ -303,39 +311,39 @@ impl Step {
         match self {
             Self::Idle | Self::Leased => None,
             Self::Begun(attempt)
-            | Self::Looking(attempt, _)
+            | Self::SearchingEscrow(attempt, _)
             | Self::Found(attempt, _, _)
             | Self::Resolved(attempt)
-            | Self::Noted(attempt)
+            | Self::Journaled(attempt)
             | Self::Cleared(attempt)
             | Self::Called(attempt, _)
             | Self::Failed(attempt, _) => Some(attempt.id),
             Self::Answered { id, .. }
             | Self::Confirmed(id)
             | Self::Unescrowed(id)
-            | Self::GivenBack(id) => Some(*id),
+            | Self::FailureRecorded(id) => Some(*id),
             Self::Safe(committing) | Self::Committed(committing) => Some(committing.id),
         }
     }
 
-    /// The answer in memory.
-    fn answer(&self) -> Option<Answer> {
+    /// The response in memory.
+    fn response(&self) -> Option<TokenResponse> {
         match self {
-            Self::Answered { answer, .. } => Some(*answer),
-            Self::Safe(committing) | Self::Committed(committing) => Some(committing.answer),
+            Self::Answered { response, .. } => Some(*response),
+            Self::Safe(committing) | Self::Committed(committing) => Some(committing.response),
             Self::Idle
             | Self::Leased
             | Self::Begun(_)
-            | Self::Looking(..)
+            | Self::SearchingEscrow(..)
             | Self::Found(..)
             | Self::Resolved(_)
-            | Self::Noted(_)
+            | Self::Journaled(_)
             | Self::Cleared(_)
             | Self::Called(..)
             | Self::Confirmed(_)
             | Self::Unescrowed(_)
             | Self::Failed(..)
-            | Self::GivenBack(_) => None,
+            | Self::FailureRecorded(_) => None,
         }
     }
 }

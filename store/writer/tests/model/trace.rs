@@ -1,4 +1,4 @@
-//! A counterexample, for people.
+//! Prints a counterexample for people.
 
 use std::fmt::Debug;
 
@@ -7,7 +7,7 @@ use stateright::Path;
 use crate::protocol::Action;
 use crate::system::System;
 
-/// One line for each action, and what it changed.
+/// One line for each action, and the changes that it made.
 pub(crate) fn of(path: Path<System, Action>) -> String {
     let mut text = String::new();
     let mut steps = path.into_vec().into_iter().peekable();

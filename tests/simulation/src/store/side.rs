@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use store::record::Fields;
 use store::{InstallationId, Timestamp};
-use store_writer::backend::{DEPTH, REVISION, Schedule, Stock, Swap, Upcoming};
+use store_writer::backend::{DuePoll, POLL_DEPTH, REVISION, Schedule, StoreStats, Swap};
 use store_writer::identity::{Servers, StoreMark};
 
 /// For how long it is known what was written.
@@ -150,7 +150,7 @@ impl Side {
         claimed
     }
 
-    pub(super) fn hasten(&mut self, id: &InstallationId, to: Timestamp, at: Duration) {
+    pub(super) fn reschedule_earlier(&mut self, id: &InstallationId, to: Timestamp, at: Duration) {
         let due = self.installations.get(id).and_then(|kept| kept.due);
         if let Some((schedule, due)) = due
             && to < due
@@ -165,16 +165,16 @@ impl Side {
         }
     }
 
-    pub(super) fn upcoming(&self, schedule: Schedule, now: Timestamp) -> Upcoming {
+    pub(super) fn poll_due(&self, schedule: Schedule, now: Timestamp) -> DuePoll {
         let scheduled = self.scheduled(schedule);
         let partitions = scheduled.chunk_by(|(one, ..), (other, ..)| one == other);
-        let heads = partitions.flat_map(|ids| ids.iter().take(DEPTH));
-        Upcoming::of(heads.map(|(partition, due, _)| (*partition, *due)), now)
+        let heads = partitions.flat_map(|ids| ids.iter().take(POLL_DEPTH));
+        DuePoll::of(heads.map(|(partition, due, _)| (*partition, *due)), now)
     }
 
-    pub(super) fn stock(&self, now: Timestamp) -> Stock {
+    pub(super) fn stats(&self, now: Timestamp) -> StoreStats {
         let expiries = self.installations.values().filter_map(|kept| kept.expiry);
-        Stock {
+        StoreStats {
             installations: self.installations.len() as u64,
             refreshing: expiries.clone().count() as u64,
             nearest_expiry: expiries.min().map(|first| first.since(now)),

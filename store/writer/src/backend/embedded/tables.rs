@@ -1,4 +1,4 @@
-//! The tables of the file, and what is done in them.
+//! The tables of the file, and operations on them.
 
 use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
 use store::record::Fields;
@@ -8,19 +8,21 @@ use crate::backend::{REVISION, Swap};
 
 /// `(key, field) → value`.
 pub(super) const HASHES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("hashes");
-/// `(key, score, member)`, and the way back from a member to its score.
+/// `(key, score, member)`: a sorted set, ordered by score.
 pub(super) const SORTED: TableDefinition<(&str, i64, &str), ()> = TableDefinition::new("sorted");
+/// `(key, member) → score`: finds the score of a member of a sorted set.
 pub(super) const SCORES: TableDefinition<(&str, &str), i64> = TableDefinition::new("scores");
 /// `key → (value, expiry in ms)`.
 pub(super) const STRINGS: TableDefinition<&str, (&str, i64)> = TableDefinition::new("strings");
 
+/// The score or expiry of something that never expires.
 pub(super) const NEVER: i64 = i64::MAX;
 
 pub(super) fn read_hash(
     hashes: &ReadOnlyTable<(&str, &str), &[u8]>,
     key: &str,
 ) -> Result<Fields, redb::Error> {
-    // A field name is never above the highest character.
+    // Every field name is below the highest character.
     let fields = hashes.range((key, "")..(key, "\u{10ffff}"))?;
     fields
         .map(|field| {
@@ -30,6 +32,7 @@ pub(super) fn read_hash(
         .collect()
 }
 
+/// Applies a write. False if the record has another revision than expected.
 pub(super) fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, redb::Error> {
     let (access, refresh) = (keys::access(&swap.id), keys::refresh(&swap.id));
     {
@@ -65,7 +68,7 @@ pub(super) fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, red
     Ok(true)
 }
 
-/// Puts a member at a score, or takes it out.
+/// Sets the score of a member; `None` removes the member.
 pub(super) fn set_score(
     store: &WriteTransaction,
     key: &str,
@@ -84,7 +87,7 @@ pub(super) fn set_score(
     Ok(())
 }
 
-/// The table, or nothing where it was never written.
+/// The table, or `None` if it was never written.
 pub(super) fn table<T>(opened: Result<T, redb::TableError>) -> Result<Option<T>, redb::Error> {
     match opened {
         Ok(table) => Ok(Some(table)),

@@ -1,19 +1,22 @@
-//! What servers tell about themselves, as far as this user may ask.
+//! What servers report about themselves, as far as this user may ask.
 
 use std::collections::HashMap;
 
 use redis::{ErrorKind, RedisResult};
 use store::Timestamp;
 use store::clock::Moment;
-use store::connection::{Connection, Link};
+use store::connection::{Connection, RedisClient};
 
 use super::{classify, timestamp};
 use crate::check::{ClockReading, Config, Facts, Info};
-use crate::writer::WriteError;
+use crate::error::WriteError;
 
-/// Asks every server that takes writes. Servers that do not answer are left out, unless none does.
-pub(super) async fn of_masters(link: &Link, replicas: usize) -> Result<Vec<Facts>, WriteError> {
-    let answers = link.run_on_masters(ask).await.map_err(classify)?;
+/// Asks every server that accepts writes. Leaves out servers that do not answer; an error if none answers.
+pub(super) async fn of_masters(
+    client: &RedisClient,
+    replicas: usize,
+) -> Result<Vec<Facts>, WriteError> {
+    let answers = client.run_on_masters(ask).await.map_err(classify)?;
     let (mut facts, mut failed) = (Vec::new(), None);
     for (server, answer) in answers {
         match answer {
@@ -34,30 +37,30 @@ pub(super) async fn of_masters(link: &Link, replicas: usize) -> Result<Vec<Facts
 }
 
 async fn ask(mut redis: Connection) -> RedisResult<(Option<Info>, Option<Config>, ClockReading)> {
-    let asked = Moment::now();
-    let (here, told) = (
+    let sent_at = Moment::now();
+    let (local_time, server_time) = (
         Timestamp::of_this_machine(),
         redis::cmd("TIME").query_async(&mut redis).await?,
     );
     let clock = ClockReading {
-        told: timestamp(told),
-        here,
-        at: asked,
+        server_time: timestamp(server_time),
+        local_time,
+        at: sent_at,
     };
     let info: RedisResult<String> = redis::cmd("INFO").query_async(&mut redis).await;
-    let info = permitted(info)?.map(|text| Info::parse(&text));
+    let info = unless_denied(info)?.map(|text| Info::parse(&text));
     let mut question = redis::pipe();
     for setting in ["appendfsync", "no-appendfsync-on-rewrite", "save"] {
         question.cmd("CONFIG").arg("GET").arg(setting);
     }
     let config: RedisResult<Vec<HashMap<String, String>>> = question.query_async(&mut redis).await;
-    let config = permitted(config)?;
+    let config = unless_denied(config)?;
     let config = config.map(|parts| Config::of(&parts.into_iter().flatten().collect()));
     Ok((info, config, clock))
 }
 
-/// `None` where the server does not let this user ask, or does not know the command.
-fn permitted<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
+/// `None` if this user may not ask, or the server does not know the command.
+fn unless_denied<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
     match answer {
         Ok(answer) => Ok(Some(answer)),
         Err(error) if matches!(error.kind(), ErrorKind::Server(_)) || error.code().is_some() => {

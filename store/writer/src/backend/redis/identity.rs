@@ -1,14 +1,14 @@
-//! Which store this is, and which servers hold it.
+//! The id of the store, and the servers that hold it.
 
 use std::collections::HashMap;
 
 use redis::{AsyncCommands, Cmd, ErrorKind, ServerErrorKind};
-use store::connection::{CommandError, Connection, Link};
+use store::connection::{CommandError, Connection, RedisClient};
 use store::keys;
 
 use super::{RedisBackend, classify};
+use crate::error::WriteError;
 use crate::identity::{FORMAT, Servers, StoreId, StoreMark};
-use crate::writer::WriteError;
 
 const ID: &str = "id";
 const VERSION: &str = "format";
@@ -20,7 +20,7 @@ pub(super) async fn mark(backend: &RedisBackend) -> Result<Option<StoreMark>, Wr
     let format = fields.get(VERSION).and_then(|format| format.parse().ok());
     Ok(fields.remove(ID).map(|id| StoreMark {
         id: StoreId::from_text(id),
-        // Whoever wrote the id ended before the format was there: it was the first one.
+        // The process that wrote the id ended before it wrote the format, and only the first format did so.
         format: format.unwrap_or(FORMAT),
     }))
 }
@@ -39,26 +39,26 @@ pub(super) async fn make_mark(
     Ok(made.unwrap_or_else(|| mark.clone()))
 }
 
-/// For longer than any outage that is worth measuring.
-const TIDE_KEPT_MS: u64 = 10 * 60 * 1000;
+/// Longer than any outage whose lost writes are worth measuring.
+const CANARY_TTL_MS: u64 = 10 * 60 * 1000;
 
-/// Writes a number, and asks for the former one.
-pub(super) fn tide(partition: u8, name: &str, number: i64) -> Cmd {
+/// Writes a number and returns the previous one.
+pub(super) fn write_canary(partition: u8, name: &str, number: i64) -> Cmd {
     let mut set = redis::cmd("SET");
-    set.arg(keys::tide(partition, name)).arg(number);
-    set.arg("GET").arg("PX").arg(TIDE_KEPT_MS);
+    set.arg(keys::canary(partition, name)).arg(number);
+    set.arg("GET").arg("PX").arg(CANARY_TTL_MS);
     set
 }
 
-/// Run id and replication id of every server that answers. Those that do not are away, and come back
-/// as themselves or as others.
-pub(super) async fn servers(link: &Link) -> Result<Option<Servers>, WriteError> {
+/// The run id and replication id of every server that answers. Other servers are unavailable now. They come
+/// back with the same ids or with new ones.
+pub(super) async fn servers(client: &RedisClient) -> Result<Option<Servers>, WriteError> {
     let mut ask = redis::pipe();
     for section in ["server", "replication"] {
         ask.cmd("INFO").arg(section);
     }
-    type Told = Result<(String, String), CommandError>;
-    let answers: Vec<(String, Told)> = link
+    type ServerInfo = Result<(String, String), CommandError>;
+    let answers: Vec<(String, ServerInfo)> = client
         .run_on_masters(|mut redis: Connection| {
             let ask = ask.clone();
             async move { ask.query_async(&mut redis).await }
@@ -96,7 +96,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_field_of_info_is_found_among_others() {
+    fn field_of_info_is_found_among_others() {
         let info = "# Server\r\nredis_version:7.0.15\r\nrun_id:abc\r\ntcp_port:1\r\n";
         assert_eq!(field(info, "run_id:"), "abc");
         assert_eq!(field(info, "master_replid:"), "");

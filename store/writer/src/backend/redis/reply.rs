@@ -6,35 +6,37 @@ use redis::{Cmd, ErrorKind, ServerErrorKind};
 use store::connection::CommandError;
 use store::{InstallationId, Timestamp};
 
-use crate::backend::Upcoming;
+use crate::backend::DuePoll;
 use crate::check::ProbeError;
-use crate::writer::WriteError;
+use crate::error::WriteError;
 
 /// The first entries of a sorted set and their scores.
-pub(super) type Heads = Vec<(String, f64)>;
+pub(super) type FirstEntries = Vec<(String, f64)>;
 
-/// Asks for the first entries of a sorted set, and their scores.
-pub(super) fn heads(key: &str, count: usize) -> Cmd {
+/// Reads the first entries of a sorted set and their scores.
+pub(super) fn first_entries(key: &str, count: usize) -> Cmd {
     let mut command = redis::cmd("ZRANGE");
     command.arg(key).arg(0).arg(count - 1).arg("WITHSCORES");
     command
 }
 
-pub(super) fn all<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, WriteError> {
+pub(super) fn all_or_error<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec<T>, WriteError> {
     answers.into_iter().collect()
 }
 
-/// The upcoming schedule of all partitions that answered. An error if none did.
-pub(super) fn look_ahead(
+/// The result of a poll from all partitions that answered. An error if none answered.
+pub(super) fn due_poll(
     now: Timestamp,
-    partitions: Vec<Result<Heads, WriteError>>,
-) -> Result<Upcoming, WriteError> {
+    partitions: Vec<Result<FirstEntries, WriteError>>,
+) -> Result<DuePoll, WriteError> {
     let (mut scheduled, mut failed, mut missing) = (Vec::new(), None, 0);
-    let asked = partitions.len();
-    for (partition, heads) in (0..=u8::MAX).zip(partitions) {
-        match heads {
-            Ok(heads) => {
-                let times = heads.iter().filter_map(|(_, score)| at(*score));
+    let partitions_asked = partitions.len();
+    for (partition, first_entries) in (0..=u8::MAX).zip(partitions) {
+        match first_entries {
+            Ok(first_entries) => {
+                let times = first_entries
+                    .iter()
+                    .filter_map(|(_, score)| score_time(*score));
                 scheduled.extend(times.map(|at| (partition, at)));
             }
             Err(error) => {
@@ -44,16 +46,16 @@ pub(super) fn look_ahead(
         }
     }
     match failed {
-        Some(error) if missing == asked => Err(error),
-        Some(_) | None => Ok(Upcoming {
+        Some(error) if missing == partitions_asked => Err(error),
+        Some(_) | None => Ok(DuePoll {
             missing,
-            ..Upcoming::of(scheduled, now)
+            ..DuePoll::of(scheduled, now)
         }),
     }
 }
 
-/// A score as a time: scores are whole milliseconds, far below 2^53, or infinite for "never".
-pub(super) fn at(score: f64) -> Option<Timestamp> {
+/// A score as a time. Scores are whole milliseconds far below 2^53, or infinite for "never".
+pub(super) fn score_time(score: f64) -> Option<Timestamp> {
     #[expect(clippy::cast_possible_truncation, reason = "a whole number below 2^53")]
     score
         .is_finite()
@@ -72,8 +74,8 @@ pub(super) fn parse_ids(ids: &[String]) -> Vec<InstallationId> {
     ids.iter().filter_map(|id| id.parse().ok()).collect()
 }
 
-/// A refusal as what it means for a probe.
-pub(super) fn refused(
+/// Converts an error of a probe; `meaning` applies if the server refused.
+pub(super) fn probe_error(
     error: WriteError,
     meaning: impl FnOnce(Box<dyn std::error::Error + Send + Sync>) -> ProbeError,
 ) -> ProbeError {
@@ -84,16 +86,16 @@ pub(super) fn refused(
         | WriteError::Unwritable { .. }
         | WriteError::Contended(_)
         | WriteError::Unknown(_)
-        | WriteError::Unconfirmed(_) => ProbeError::Away(error),
+        | WriteError::Unconfirmed(_) => ProbeError::Unavailable(error),
     }
 }
 
-/// Whether Redis is away, or there and unwilling.
+/// Distinguishes an unavailable server from one that refuses.
 pub(super) fn classify(error: CommandError) -> WriteError {
     let error = match error {
         CommandError::Redis(error) => error,
-        away @ (CommandError::TimedOut | CommandError::NoMaster(_)) => {
-            return WriteError::Unavailable(Box::new(away));
+        unavailable @ (CommandError::TimedOut | CommandError::NoMaster(_)) => {
+            return WriteError::Unavailable(Box::new(unavailable));
         }
     };
     let is_refusal = match error.kind() {
@@ -102,7 +104,7 @@ pub(super) fn classify(error: CommandError) -> WriteError {
             | ServerErrorKind::TryAgain
             | ServerErrorKind::ClusterDown
             | ServerErrorKind::MasterDown => false,
-            // READONLY, NOPERM, OOM, MISCONF and whatever else a server says no with.
+            // READONLY, NOPERM, OOM, MISCONF and any other refusal of a server.
             _ => true,
         },
         ErrorKind::AuthenticationFailed | ErrorKind::InvalidClientConfig => true,

@@ -1,4 +1,4 @@
-//! A script, sent by its name alone to whoever knows it.
+//! A Lua script, called by its hash. The source is sent to servers that do not know it.
 
 use std::borrow::Cow;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -9,7 +9,7 @@ use store::connection::Connection;
 pub(super) struct Script {
     source: Cow<'static, str>,
     hash: String,
-    unknown: AtomicU64,
+    noscript_count: AtomicU64,
 }
 
 /// A script with its keys and arguments.
@@ -24,29 +24,28 @@ impl Script {
         Self::named(source.into())
     }
 
-    /// A script that no other process has. A server knows it until it ends, and tells nobody of it,
-    /// neither its disk nor its replicas: one that does not know it has been started since, or has
-    /// become the master.
+    /// A script that no other process uses. A server keeps it in memory only, and neither its disk nor its
+    /// replicas have it. A server that does not know it has restarted, or has become the master.
     pub(super) fn unique(source: &str) -> Self {
         Self::named(format!("{source}-- {}\n", store::random::hex::<8>()).into())
     }
 
     fn named(source: Cow<'static, str>) -> Self {
         let hash = redis::Script::new(&source).get_hash().to_owned();
-        let unknown = AtomicU64::new(0);
+        let noscript_count = AtomicU64::new(0);
         Self {
             source,
             hash,
-            unknown,
+            noscript_count,
         }
     }
 
-    /// How often a server did not know it.
-    pub(super) fn unknown(&self) -> u64 {
-        self.unknown.load(Ordering::Acquire)
+    /// How often a server did not know the script.
+    pub(super) fn noscript_count(&self) -> u64 {
+        self.noscript_count.load(Ordering::Acquire)
     }
 
-    pub(super) fn on(&self, keys: impl IntoIterator<Item = String>) -> Call<'_> {
+    pub(super) fn call(&self, keys: impl IntoIterator<Item = String>) -> Call<'_> {
         Call {
             script: self,
             keys: keys.into_iter().collect(),
@@ -61,15 +60,16 @@ impl Call<'_> {
         self
     }
 
-    /// Runs it where its keys are. A server that does not know it is sent the whole of it: the
-    /// library would load it on every master of a Cluster, and fail while any of them is down.
+    /// Runs the script on the server of its keys. A server that does not know it gets the source. The
+    /// library's own fallback loads the script on every master of a Cluster, and fails while one of them is
+    /// down.
     pub(super) async fn run<T: FromRedisValue>(&self, mut redis: Connection) -> RedisResult<T> {
         let by_name = self.command("EVALSHA", &self.script.hash);
         match by_name.query_async(&mut redis).await {
             Err(error) if error.kind() == ErrorKind::Server(ServerErrorKind::NoScript) => {
-                self.script.unknown.fetch_add(1, Ordering::AcqRel);
-                let whole = self.command("EVAL", &self.script.source);
-                whole.query_async(&mut redis).await
+                self.script.noscript_count.fetch_add(1, Ordering::AcqRel);
+                let with_source = self.command("EVAL", &self.script.source);
+                with_source.query_async(&mut redis).await
             }
             answer => answer,
         }

@@ -177,7 +177,7 @@ async fn nothing_due(bed: &Bed) {
     let writer = bed.writer();
     until("the brokers to be up to date", BACKLOG_PATIENCE, || async {
         let upcoming = writer
-            .upcoming(Schedule::Due)
+            .poll_due(Schedule::Due)
             .await
             .expect("the store answers");
         holds(upcoming.due.is_empty(), upcoming.due.len())

@@ -1,8 +1,8 @@
-//! A database file in this process, with group commit: writes that arrive while the disk is busy
-//! share its next sync.
+//! A database file with group commit: writes that arrive during a sync share the next one.
 //!
-//! After an I/O error the database refuses everything, for ever. Its owner is told of the first
-//! one ([`Durable::health`]) and ends the process: a new one opens the file again.
+//! After an I/O error the database refuses every operation until the file is opened again. The owner learns
+//! of the first error from [`GroupCommitDb::health`] and ends the process. A new process opens the file
+//! again.
 
 mod disk;
 mod reserve;
@@ -18,42 +18,55 @@ use tokio::sync::{mpsc, oneshot, watch};
 
 use disk::{Disk, WatchedFile};
 
-pub use disk::{Health, NotReady};
+pub use disk::{DbHealth, NotReady};
 
-/// How much of a file is kept in memory.
+/// The memory for cached pages of a file.
 const CACHE_BYTES: usize = 8 * 1024 * 1024;
-/// Writes that share one sync at most.
+/// The most writes that share one sync.
 const BATCH: usize = 256;
-/// Half of what a write to a simulated disk takes.
+/// Half of the time that a write to a simulated disk takes.
 #[cfg(feature = "simulation")]
-const DISK: std::time::Duration = std::time::Duration::from_millis(1);
+const SIMULATED_LATENCY: std::time::Duration = std::time::Duration::from_millis(1);
 
+/// Why an operation on a database file failed.
 #[derive(Debug, Clone, thiserror::Error)]
-pub enum DurableError {
+pub enum DbError {
+    /// Another process has the file open.
     #[error(
         "{path} is in use by another process: stop it, or give this one a directory of its own"
     )]
-    InUse { path: PathBuf },
+    InUse {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The file cannot be opened or created.
     #[error("cannot open {path}: {reason}")]
-    Open { path: PathBuf, reason: String },
+    Open {
+        /// The file.
+        path: PathBuf,
+        /// The error in words.
+        reason: String,
+    },
+    /// A write, a sync or a read failed.
     #[error("the database failed: {0}")]
     Failed(String),
+    /// The thread of the database has ended.
     #[error("the database is closed")]
     Closed,
 }
 
-impl From<redb::Error> for DurableError {
+impl From<redb::Error> for DbError {
     fn from(error: redb::Error) -> Self {
         Self::Failed(error.to_string())
     }
 }
 
-type Finish = Box<dyn FnOnce(Result<(), DurableError>) + Send>;
+type Finish = Box<dyn FnOnce(Result<(), DbError>) + Send>;
 type Job = Box<dyn FnOnce(&WriteTransaction) -> Result<Finish, redb::Error> + Send>;
 
-/// An open file. Cheap to clone.
+/// An open database file. Cheap to clone.
 #[derive(Clone)]
-pub struct Durable {
+pub struct GroupCommitDb {
     database: Arc<Database>,
     writer: Writer,
 }
@@ -65,23 +78,23 @@ enum Writer {
         jobs: mpsc::UnboundedSender<Job>,
         disk: Arc<Disk>,
     },
-    /// The task that asks, on a disk that is only simulated.
+    /// The calling task, on a simulated disk.
     #[cfg(feature = "simulation")]
-    Inline(Arc<watch::Sender<Health>>),
+    Inline(Arc<watch::Sender<DbHealth>>),
 }
 
-impl Durable {
-    /// Opens the file, or makes it.
+impl GroupCommitDb {
+    /// Opens the file, or creates it.
     ///
     /// # Errors
     /// When another process has it open, or it cannot be opened.
-    pub fn open(path: &Path) -> Result<Self, DurableError> {
-        let open = |reason: String| DurableError::Open {
+    pub fn open(path: &Path) -> Result<Self, DbError> {
+        let open = |reason: String| DbError::Open {
             path: path.to_owned(),
             reason,
         };
         if !path.exists() {
-            make_whole(path, |unfinished| {
+            create_atomically(path, |unfinished| {
                 Database::create(unfinished)
                     .map(drop)
                     .map_err(io::Error::other)
@@ -94,18 +107,18 @@ impl Durable {
             .set_cache_size(CACHE_BYTES)
             .create_with_backend(file)
             .map_err(|error| match error {
-                redb::DatabaseError::DatabaseAlreadyOpen => DurableError::InUse {
+                redb::DatabaseError::DatabaseAlreadyOpen => DbError::InUse {
                     path: path.to_owned(),
                 },
                 other => open(other.to_string()),
             })?;
-        // Not before the database has locked the file: another process may be using it.
+        // Not before the database has locked the file, because another process may be using it.
         let _ = disk.ready_to_spend();
         let database = Arc::new(database);
         let (jobs, queue) = mpsc::unbounded_channel();
         let writer = (database.clone(), disk.clone());
         thread::Builder::new()
-            .name("durable".to_owned())
+            .name("group-commit".to_owned())
             .spawn(move || write_all(&writer.0, &writer.1, queue))
             .map_err(|error| open(error.to_string()))?;
         Ok(Self {
@@ -114,29 +127,28 @@ impl Durable {
         })
     }
 
-    /// A file on a simulated disk. It is there for as long as a clone of it is, and no thread but the
-    /// one that writes has a part in it.
+    /// A file on a simulated disk. It exists as long as a clone of it. Only the writing thread is involved.
     ///
     /// # Panics
-    /// Never: memory takes what is written.
+    /// Never. Memory accepts every write.
     #[cfg(feature = "simulation")]
     #[must_use]
     pub fn simulated() -> Self {
         let memory = redb::backends::InMemoryBackend::new();
         let database = Database::builder()
             .create_with_backend(memory)
-            .expect("memory takes what is written");
+            .expect("memory accepts every write");
         Self {
             database: Arc::new(database),
             writer: Writer::Inline(Arc::new(watch::Sender::new(Ok(())))),
         }
     }
 
-    /// Writes, and returns once it is on the disk.
+    /// Runs a write, and returns once it is synced.
     ///
     /// # Errors
-    /// When the disk or the file fails; then nothing was written.
-    pub async fn write<T, F>(&self, change: F) -> Result<T, DurableError>
+    /// When the disk or the file fails. Nothing is written then.
+    pub async fn write<T, F>(&self, change: F) -> Result<T, DbError>
     where
         T: Send + 'static,
         F: FnOnce(&WriteTransaction) -> Result<T, redb::Error> + Send + 'static,
@@ -144,29 +156,29 @@ impl Durable {
         let (answer, done) = oneshot::channel();
         let job: Job = Box::new(move |transaction| {
             let outcome = change(transaction)?;
-            Ok(Box::new(move |committed: Result<(), DurableError>| {
-                // Whoever asked may be gone: the write stands all the same.
+            Ok(Box::new(move |committed: Result<(), DbError>| {
+                // The caller may be gone; the write is done anyway.
                 let _ = answer.send(committed.map(|()| outcome));
             }))
         });
         match &self.writer {
-            Writer::Thread { jobs, .. } => jobs.send(job).map_err(|_| DurableError::Closed)?,
+            Writer::Thread { jobs, .. } => jobs.send(job).map_err(|_| DbError::Closed)?,
             #[cfg(feature = "simulation")]
             Writer::Inline(_) => {
-                // A crash comes before the write, or between it and its acknowledgement.
-                tokio::time::sleep(DISK).await;
+                // A simulated crash comes before the write, or between the write and its acknowledgement.
+                tokio::time::sleep(SIMULATED_LATENCY).await;
                 commit(&self.database, None, std::iter::once(job));
-                tokio::time::sleep(DISK).await;
+                tokio::time::sleep(SIMULATED_LATENCY).await;
             }
         }
-        done.await.map_err(|_| DurableError::Closed)?
+        done.await.map_err(|_| DbError::Closed)?
     }
 
-    /// Whether the file can take another answer of GHL: it has not failed, it is still the one
-    /// that its name stands for, and there is space. Cheap.
+    /// Whether the file can store another response of GHL. It has not failed, its path still names it, and
+    /// space is reserved. Cheap.
     ///
     /// # Errors
-    /// With the reason why not.
+    /// The reason why not.
     pub fn ready_to_spend(&self) -> Result<(), NotReady> {
         match &self.writer {
             Writer::Thread { disk, .. } => disk.ready_to_spend(),
@@ -175,9 +187,9 @@ impl Durable {
         }
     }
 
-    /// What is known about the file; changes with its first error.
+    /// The state of the file. Changes at the first error.
     #[must_use]
-    pub fn health(&self) -> watch::Receiver<Health> {
+    pub fn health(&self) -> watch::Receiver<DbHealth> {
         match &self.writer {
             Writer::Thread { disk, .. } => disk.health(),
             #[cfg(feature = "simulation")]
@@ -185,7 +197,7 @@ impl Durable {
         }
     }
 
-    /// A view of what is written by now.
+    /// A consistent view of all completed writes.
     ///
     /// # Errors
     /// When the file fails.
@@ -195,35 +207,38 @@ impl Durable {
     }
 }
 
-impl std::fmt::Debug for Durable {
+impl std::fmt::Debug for GroupCommitDb {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Durable").finish_non_exhaustive()
+        f.debug_struct("GroupCommitDb").finish_non_exhaustive()
     }
 }
 
-/// Makes a file that is there as a whole or not at all, whenever this process is killed: `write`
-/// makes it under another name first. What somebody else has made in the meantime stays.
+/// Creates a file atomically: it exists as a whole or not at all, even if this process is killed. `write`
+/// gets a temporary path. A file that another process created meanwhile stays.
 ///
 /// # Errors
-/// When `write` fails, or the directory.
-pub fn make_whole(path: &Path, write: impl FnOnce(&Path) -> io::Result<()>) -> io::Result<()> {
+/// When `write` or an operation on the directory fails.
+pub fn create_atomically(
+    path: &Path,
+    write: impl FnOnce(&Path) -> io::Result<()>,
+) -> io::Result<()> {
     let extension = format!("{}.new", store::random::hex::<4>());
     let unfinished = path.with_added_extension(extension);
     let made = write(&unfinished).and_then(|()| match fs::hard_link(&unfinished, path) {
         Err(error) if error.kind() != io::ErrorKind::AlreadyExists => Err(error),
         Ok(()) | Err(_) => Ok(()),
     });
-    // Left behind it would only be litter.
+    // An error leaves a useless file behind.
     let _ = fs::remove_file(&unfinished);
     made?;
-    // What is written into a file whose name is lost is lost as well.
+    // Without this sync a crash could lose the directory entry, and the file with it.
     match path.parent() {
         Some(directory) => File::open(directory)?.sync_all(),
         None => Ok(()),
     }
 }
 
-/// Whether what is written below this path is gone when the machine stops: on a tmpfs.
+/// Whether files below this path are lost when the machine stops: the path is on a tmpfs or ramfs.
 ///
 /// # Errors
 /// When neither the path nor a directory above it can be examined.
@@ -232,7 +247,7 @@ pub fn is_in_memory(path: &Path) -> io::Result<bool> {
     use nix::sys::statfs::{FsType, TMPFS_MAGIC, statfs};
     const RAMFS_MAGIC: FsType = FsType(0x8584_58f6);
     let path = std::path::absolute(path)?;
-    // It may not have been made yet.
+    // The path may not exist yet.
     let there = path.ancestors().find(|path| path.exists());
     let kind = statfs(there.unwrap_or(&path))?.filesystem_type();
     Ok(kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
@@ -254,12 +269,13 @@ fn write_all(database: &Database, disk: &Disk, mut queue: mpsc::UnboundedReceive
     }
 }
 
-/// One transaction for the whole batch: if one write fails, none happened and all are told.
+/// Commits one transaction for the whole batch. If one write fails, none is applied and all callers get the
+/// error.
 fn commit(database: &Database, disk: Option<&Disk>, batch: impl Iterator<Item = Job>) {
     let mut finishes = Vec::new();
     let outcome = (|| {
         let mut transaction = database.begin_write()?;
-        // A simulated disk is memory: there is nothing to sync.
+        // A simulated disk is memory, so there is nothing to sync.
         let durability = disk.map_or(Durability::None, |_| Durability::Immediate);
         transaction.set_durability(durability)?;
         for job in batch {
@@ -272,7 +288,7 @@ fn commit(database: &Database, disk: Option<&Disk>, batch: impl Iterator<Item = 
         if let Some(disk) = disk {
             disk.fail(&error);
         }
-        DurableError::from(error)
+        DbError::from(error)
     });
     for finish in finishes {
         finish(outcome.clone());
@@ -282,7 +298,7 @@ fn commit(database: &Database, disk: Option<&Disk>, batch: impl Iterator<Item = 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::open::scratch_directory;
+    use crate::factory::scratch_directory;
 
     fn names(directory: &Path) -> Vec<String> {
         let entries = fs::read_dir(directory).unwrap();
@@ -291,10 +307,10 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_whole_or_not_there() {
+    fn file_is_created_as_a_whole_or_not_at_all() {
         let directory = scratch_directory();
         let path = directory.join("store.redb");
-        let broken = make_whole(&path, |unfinished| {
+        let broken = create_atomically(&path, |unfinished| {
             fs::write(unfinished, "half")?;
             assert!(!path.exists());
             Err(io::Error::other("killed"))
@@ -302,7 +318,7 @@ mod tests {
         assert!(broken.is_err());
         assert!(names(&directory).is_empty());
         for content in ["first", "second"] {
-            make_whole(&path, |unfinished| fs::write(unfinished, content)).unwrap();
+            create_atomically(&path, |unfinished| fs::write(unfinished, content)).unwrap();
         }
         assert_eq!(fs::read_to_string(&path).unwrap(), "first");
         assert_eq!(names(&directory), ["store.redb"]);

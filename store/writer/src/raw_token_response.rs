@@ -1,23 +1,24 @@
-//! An answer of GHL as it arrived, kept because it could not be used: it could not be read, or was
-//! somebody else's. It may hold the only successor of a spent token, so it is sealed like one.
+//! The body of a token response that could not be used, because it could not be parsed or belongs to another
+//! installation. It may contain the only successor of a spent token, so it is sealed like a token.
 
 use secrecy::{ExposeSecret, SecretSlice};
 use store::record::Unreadable;
 use store::seal::{KeyRing, Label, Purpose, Sealed};
 use store::{Generation, InstallationId};
 
-/// The bytes of an answer's body.
+/// The bytes of a response body.
 #[derive(Debug, Clone)]
-pub struct RawAnswer(SecretSlice<u8>);
+pub struct RawTokenResponse(SecretSlice<u8>);
 
-impl RawAnswer {
+impl RawTokenResponse {
+    /// A response body as it arrived.
     #[must_use]
     pub fn new(body: SecretSlice<u8>) -> Self {
         Self(body)
     }
 
-    /// Sealed for the installation and the generation whose token was spent. What is sealed here
-    /// does not open as a grant, nor a grant here.
+    /// Seals the body for the installation and the generation whose token was spent. It does not decrypt as a
+    /// grant, and a grant does not decrypt as a body.
     #[must_use]
     pub fn seal(
         &self,
@@ -29,6 +30,8 @@ impl RawAnswer {
         refresh_ring.seal(label, self.0.expose_secret())
     }
 
+    /// Decrypts a body that [`RawTokenResponse::seal`] sealed.
+    ///
     /// # Errors
     /// When it was sealed with another ring, or for another installation or generation.
     pub fn open(
@@ -41,7 +44,7 @@ impl RawAnswer {
         Ok(Self(body.to_vec().into()))
     }
 
-    /// The body, for whoever can read it.
+    /// The body.
     #[must_use]
     pub fn body(&self) -> &SecretSlice<u8> {
         &self.0
@@ -50,7 +53,7 @@ impl RawAnswer {
 
 fn label(installation: &InstallationId, generation: Generation) -> Label<'_> {
     Label {
-        purpose: Purpose::RawAnswer,
+        purpose: Purpose::RawTokenResponse,
         installation,
         generation,
     }
@@ -62,16 +65,16 @@ mod tests {
     use crate::grant::Grant;
 
     #[test]
-    fn a_raw_answer_opens_only_as_what_it_is_and_where_it_belongs() {
+    fn raw_response_opens_only_under_its_own_label() {
         let (ring, id) = (KeyRing::generate("r"), InstallationId::random());
         let first = Generation::FIRST;
-        let raw = RawAnswer::new(b"\x1f\x8bsecret".to_vec().into());
+        let raw = RawTokenResponse::new(b"\x1f\x8bsecret".to_vec().into());
         let sealed = raw.seal(&id, first, &ring);
-        let opened = RawAnswer::open(&id, first, &sealed, &ring).unwrap();
-        assert_eq!(opened.body().expose_secret(), b"\x1f\x8bsecret");
-        assert!(!format!("{opened:?}").contains("secret"));
-        assert!(RawAnswer::open(&id, first.next(), &sealed, &ring).is_err());
-        assert!(RawAnswer::open(&InstallationId::random(), first, &sealed, &ring).is_err());
+        let plaintext = RawTokenResponse::open(&id, first, &sealed, &ring).unwrap();
+        assert_eq!(plaintext.body().expose_secret(), b"\x1f\x8bsecret");
+        assert!(!format!("{plaintext:?}").contains("secret"));
+        assert!(RawTokenResponse::open(&id, first.next(), &sealed, &ring).is_err());
+        assert!(RawTokenResponse::open(&InstallationId::random(), first, &sealed, &ring).is_err());
         assert!(Grant::open(&id, first, &sealed, &ring).is_err());
     }
 }

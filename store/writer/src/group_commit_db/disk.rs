@@ -1,5 +1,5 @@
-//! The file under a database. Its first error is reported to the process, and the space for one
-//! more answer of GHL is reserved before a refresh token is spent.
+//! The file under a database. It reports its first error, and it reserves space for one more response of GHL
+//! before a refresh token is spent.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -14,32 +14,45 @@ use tokio::sync::watch;
 
 use super::reserve::Reserve;
 
-/// Why no refresh token may be spent: what GHL answers might not be stored.
+/// Why no refresh token may be spent: GHL's response might not be stored.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum NotReady {
-    /// Final: only a new process opens the file again.
+    /// The file failed. This is final; only a new process opens it again.
     #[error("{} failed: {reason}", path.display())]
-    Failed { path: PathBuf, reason: String },
+    Failed {
+        /// The file.
+        path: PathBuf,
+        /// The first error in words.
+        reason: String,
+    },
+    /// The path names no file or another one.
     #[error(
         "{} was removed or replaced while it is in use: this process still has its content, and \
-         nobody else does; restore the file before you restart",
+         no other process does; restore the file before you restart",
         path.display()
     )]
-    Removed { path: PathBuf },
-    #[error("no space is left for an answer of GHL beside {}: free some", path.display())]
-    Full { path: PathBuf },
+    Removed {
+        /// The path of the file.
+        path: PathBuf,
+    },
+    /// No space can be reserved.
+    #[error("no space is left for a response of GHL beside {}: free some disk space", path.display())]
+    Full {
+        /// The file.
+        path: PathBuf,
+    },
 }
 
-/// What is known about the file.
-pub type Health = Result<(), NotReady>;
+/// The state of the file.
+pub type DbHealth = Result<(), NotReady>;
 
 #[derive(Debug)]
 pub(super) struct Disk {
     path: PathBuf,
-    /// Device and inode of the file that is open.
+    /// Device and inode of the open file.
     identity: (u64, u64),
     reserve: Reserve,
-    health: watch::Sender<Health>,
+    health: watch::Sender<DbHealth>,
 }
 
 impl Disk {
@@ -48,7 +61,7 @@ impl Disk {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
         let metadata = file.metadata()?;
         if metadata.len() == 0 {
-            // The database would take it for a new one.
+            // The database would initialize an empty file as a new one.
             let reason = "the file is empty: it was truncated";
             return Err(io::Error::new(io::ErrorKind::InvalidData, reason));
         }
@@ -61,25 +74,25 @@ impl Disk {
         Ok((Arc::new(disk), file))
     }
 
-    /// Whether another answer can be stored. Costs two calls of `stat`.
-    pub(super) fn ready_to_spend(&self) -> Health {
-        let found = self.look();
-        self.note(found);
+    /// Whether another response can be stored. Costs two calls of `stat`.
+    pub(super) fn ready_to_spend(&self) -> DbHealth {
+        let found = self.check();
+        self.set_health(found);
         self.health.borrow().clone()
     }
 
-    pub(super) fn health(&self) -> watch::Receiver<Health> {
+    pub(super) fn health(&self) -> watch::Receiver<DbHealth> {
         self.health.subscribe()
     }
 
     pub(super) fn fail(&self, reason: &impl std::fmt::Display) {
-        self.note(Err(NotReady::Failed {
+        self.set_health(Err(NotReady::Failed {
             path: self.path.clone(),
             reason: reason.to_string(),
         }));
     }
 
-    fn look(&self) -> Health {
+    fn check(&self) -> DbHealth {
         let path = || self.path.clone();
         let named = fs::metadata(&self.path);
         let is_there = named.is_ok_and(|named| (named.dev(), named.ino()) == self.identity);
@@ -92,27 +105,27 @@ impl Disk {
         Ok(())
     }
 
-    /// A file that has failed stays failed.
-    fn note(&self, found: Health) {
+    /// Changes the state. A file that has failed stays failed.
+    fn set_health(&self, found: DbHealth) {
         self.health.send_if_modified(|known| {
             let is_final = matches!(known, Err(NotReady::Failed { .. }));
-            let is_news = !is_final && *known != found;
-            if is_news {
+            let is_changed = !is_final && *known != found;
+            if is_changed {
                 *known = found;
             }
-            is_news
+            is_changed
         });
     }
 
-    /// Notes that the disk is full, and gives up the reserved space.
+    /// Records that the disk is full, and frees the reserved space.
     fn use_reserve(&self) {
-        self.note(Err(NotReady::Full {
+        self.set_health(Err(NotReady::Full {
             path: self.path.clone(),
         }));
         self.reserve.release();
     }
 
-    fn watch<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
+    fn record_error<T>(&self, outcome: io::Result<T>) -> io::Result<T> {
         if let Err(error) = &outcome {
             self.fail(error);
         }
@@ -120,7 +133,7 @@ impl Disk {
     }
 }
 
-/// The file as the database uses it.
+/// The file as the database accesses it.
 #[derive(Debug)]
 pub(super) struct WatchedFile {
     file: FileBackend,
@@ -133,7 +146,7 @@ impl WatchedFile {
         Ok(Self { file, disk })
     }
 
-    /// Runs `change` once more with the reserved space, if it fails because the disk is full.
+    /// Runs `change`. If it fails because the disk is full, frees the reserved space and runs it once more.
     fn with_reserve(&self, change: impl Fn(&FileBackend) -> io::Result<()>) -> io::Result<()> {
         let outcome = match change(&self.file) {
             Err(error) if is_full(&error) => {
@@ -142,7 +155,7 @@ impl WatchedFile {
             }
             outcome => outcome,
         };
-        self.disk.watch(outcome)
+        self.disk.record_error(outcome)
     }
 }
 
@@ -155,20 +168,20 @@ fn is_full(error: &io::Error) -> bool {
 
 impl StorageBackend for WatchedFile {
     fn len(&self) -> io::Result<u64> {
-        self.disk.watch(self.file.len())
+        self.disk.record_error(self.file.len())
     }
 
     fn read(&self, offset: u64, out: &mut [u8]) -> io::Result<()> {
-        self.disk.watch(self.file.read(offset, out))
+        self.disk.record_error(self.file.read(offset, out))
     }
 
     fn set_len(&self, len: u64) -> io::Result<()> {
         self.with_reserve(|file| file.set_len(len))
     }
 
-    /// Not tried again: after a failed sync the kernel may have dropped what it could not write.
+    /// No retry, because after a failed sync the kernel may have dropped the unwritten data.
     fn sync_data(&self) -> io::Result<()> {
-        self.disk.watch(self.file.sync_data())
+        self.disk.record_error(self.file.sync_data())
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> io::Result<()> {
@@ -213,7 +226,7 @@ mod tests {
     use std::cell::Cell;
 
     use super::*;
-    use crate::open::scratch_directory;
+    use crate::factory::scratch_directory;
 
     fn watched(directory: &Path) -> (Arc<Disk>, WatchedFile) {
         let path = directory.join("journal.redb");
@@ -229,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_full_disk_takes_one_more_answer_and_fails_after_that() {
+    fn full_disk_stores_one_more_response_and_then_fails() {
         let directory = scratch_directory();
         let (disk, file) = watched(&directory);
         let reserve = directory.join("journal.redb.reserve");
@@ -252,7 +265,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_not_about_space_is_final_at_once() {
+    fn error_other_than_full_disk_is_final() {
         let directory = scratch_directory();
         let (disk, file) = watched(&directory);
         let tries = Cell::new(0);
@@ -267,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_that_was_removed_or_replaced_is_not_ready() {
+    fn removed_or_replaced_file_is_not_ready() {
         let directory = scratch_directory();
         let (disk, _file) = watched(&directory);
         let (path, aside) = (directory.join("journal.redb"), directory.join("aside"));
@@ -282,7 +295,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_file_is_not_taken_for_a_new_one() {
+    fn empty_file_is_rejected() {
         let directory = scratch_directory();
         let path = directory.join("store.redb");
         fs::write(&path, "").unwrap();

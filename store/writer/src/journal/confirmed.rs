@@ -1,7 +1,7 @@
-//! Answers that the store has confirmed, kept in case it loses them.
+//! Responses that the store has confirmed, retained in case the store loses them.
 //!
-//! One for each installation, and an index by the time of the confirmation. Both are in the file, so
-//! that a broker's memory does not grow with the number of installations.
+//! There is one for each installation, and an index by the time of the confirmation. Both are in the file, so
+//! the broker's memory does not grow with the number of installations.
 
 use std::fs;
 use std::path::Path;
@@ -13,31 +13,33 @@ use redb::{
 use store::{InstallationId, Timestamp};
 use tracing::{info, warn};
 
-use super::Entry;
+use super::entry::Entry;
 
 /// `installation → (confirmed at, intent, entry)`.
-const KEPT: TableDefinition<&str, (i64, &str, &[u8])> = TableDefinition::new("kept");
-/// `(confirmed at, installation) → bytes`: the way to the oldest and the newest.
+const CONFIRMED: TableDefinition<&str, (i64, &str, &[u8])> = TableDefinition::new("kept");
+/// `(confirmed at, installation) → bytes`: finds the oldest and the newest.
 const BY_TIME: TableDefinition<(i64, &str), u64> = TableDefinition::new("kept-by-time");
 /// The sum of all bytes in `BY_TIME`.
 const BYTES: TableDefinition<(), u64> = TableDefinition::new("kept-bytes");
 
-/// How many are dropped in one write at most: others wait for the disk.
-const AT_ONCE: usize = 512;
-/// As above, where an answer is kept in the place of older ones.
-const FOR_ONE: usize = 8;
-/// A smaller file is never worth compacting.
-const SMALL: u64 = 64 * 1024 * 1024;
+/// The most entries that one write drops. Other writes wait for the disk meanwhile.
+const PRUNE_BATCH: usize = 512;
+/// The most entries that are dropped when one is added.
+const PRUNE_PER_WRITE: usize = 8;
+/// A smaller file is not worth compacting.
+const MIN_COMPACT_BYTES: u64 = 64 * 1024 * 1024;
 
-/// An answer, and when it was confirmed.
+/// A response, and when the store confirmed it.
 #[derive(Debug, Clone)]
-pub struct Kept {
+pub struct ConfirmedEntry {
+    /// The attempt with its response.
     pub entry: Entry,
+    /// When the store confirmed the commit, in the journal's time.
     pub confirmed_at: Timestamp,
 }
 
-impl Kept {
-    /// Where the next page begins.
+impl ConfirmedEntry {
+    /// The start of the next page.
     #[must_use]
     pub fn cursor(&self) -> Cursor {
         Cursor {
@@ -47,32 +49,32 @@ impl Kept {
     }
 }
 
-/// A place among the kept answers.
+/// A position among the confirmed responses.
 #[derive(Debug, Clone)]
 pub struct Cursor {
     at: Timestamp,
     installation: InstallationId,
 }
 
-/// What a confirmed answer is to the store.
+/// What a confirmed response became in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Its tokens became the current ones.
     Current,
-    /// The chain went another way.
+    /// Its tokens are an alternate, because the chain had moved on.
     Alternate,
 }
 
-/// Whether an answer takes the place of the one that is kept.
-fn supersedes(entry: &Entry, standing: Standing, known: &Entry) -> bool {
+/// Whether a response replaces the retained one.
+fn replaces(entry: &Entry, standing: Standing, known: &Entry) -> bool {
     match standing {
         Standing::Current => entry.spent_generation >= known.spent_generation,
         Standing::Alternate => entry.spent_generation > known.spent_generation,
     }
 }
 
-/// Keeps an answer, and drops what it supersedes and what is beyond the limit.
-pub(super) fn keep(
+/// Adds a response, and drops the one that it replaces and some above the limit.
+pub(super) fn insert(
     file: &WriteTransaction,
     entry: &Entry,
     standing: Standing,
@@ -80,21 +82,21 @@ pub(super) fn keep(
     limit: u64,
 ) -> Result<(), redb::Error> {
     let mut tables = Tables::open(file)?;
-    let known = tables.kept.get(entry.installation.as_str())?;
+    let known = tables.confirmed.get(entry.installation.as_str())?;
     let known = known.and_then(|known| {
         let (_, intent, value) = known.value();
         Entry::decode(intent, value)
     });
-    if known.is_some_and(|known| !supersedes(entry, standing, &known)) {
+    if known.is_some_and(|known| !replaces(entry, standing, &known)) {
         return Ok(());
     }
     tables.remove(entry.installation.as_str())?;
     tables.insert(entry, at)?;
-    tables.drop_oldest(FOR_ONE, |_, bytes| bytes > limit)?;
+    tables.drop_oldest(PRUNE_PER_WRITE, |_, bytes| bytes > limit)?;
     tables.close()
 }
 
-/// Drops some of what is older than `oldest`, or beyond the limit. Whether there may be more.
+/// Drops some responses older than `oldest` or above the limit. Whether there may be more.
 pub(super) fn prune(
     file: &WriteTransaction,
     oldest: Timestamp,
@@ -102,13 +104,13 @@ pub(super) fn prune(
 ) -> Result<bool, redb::Error> {
     let mut tables = Tables::open(file)?;
     let is_over = |at: i64, bytes| at < oldest.as_millis() || bytes > limit;
-    let dropped = tables.drop_oldest(AT_ONCE, is_over)?;
+    let dropped = tables.drop_oldest(PRUNE_BATCH, is_over)?;
     tables.close()?;
-    Ok(dropped == AT_ONCE)
+    Ok(dropped == PRUNE_BATCH)
 }
 
 struct Tables<'t> {
-    kept: Table<'t, &'static str, (i64, &'static str, &'static [u8])>,
+    confirmed: Table<'t, &'static str, (i64, &'static str, &'static [u8])>,
     by_time: Table<'t, (i64, &'static str), u64>,
     sum: Table<'t, (), u64>,
     bytes: u64,
@@ -119,7 +121,7 @@ impl<'t> Tables<'t> {
         let sum = file.open_table(BYTES)?;
         let bytes = sum.get(())?.map_or(0, |bytes| bytes.value());
         Ok(Self {
-            kept: file.open_table(KEPT)?,
+            confirmed: file.open_table(CONFIRMED)?,
             by_time: file.open_table(BY_TIME)?,
             sum,
             bytes,
@@ -130,14 +132,14 @@ impl<'t> Tables<'t> {
         let (id, value) = (entry.installation.as_str(), entry.encode());
         let size = footprint(value.len());
         let row = (at.as_millis(), entry.intent.as_str(), value.as_slice());
-        self.kept.insert(id, row)?;
+        self.confirmed.insert(id, row)?;
         self.by_time.insert((at.as_millis(), id), size)?;
         self.bytes += size;
         Ok(())
     }
 
     fn remove(&mut self, installation: &str) -> Result<(), redb::Error> {
-        let removed = self.kept.remove(installation)?;
+        let removed = self.confirmed.remove(installation)?;
         let at = removed.map(|removed| removed.value().0);
         if let Some(at) = at
             && let Some(size) = self.by_time.remove((at, installation))?
@@ -147,11 +149,11 @@ impl<'t> Tables<'t> {
         Ok(())
     }
 
-    /// Drops the oldest as long as they are to go, by their date and by what all take; how many.
+    /// Drops the oldest entries while `is_expired(date, total bytes)`, up to `limit`. Returns their number.
     fn drop_oldest(
         &mut self,
         limit: usize,
-        is_to_go: impl Fn(i64, u64) -> bool,
+        is_expired: impl Fn(i64, u64) -> bool,
     ) -> Result<usize, redb::Error> {
         for dropped in 0..limit {
             let oldest = self.by_time.first()?.map(|(key, _)| {
@@ -159,7 +161,7 @@ impl<'t> Tables<'t> {
                 (at, installation.to_owned())
             });
             match oldest {
-                Some((at, installation)) if is_to_go(at, self.bytes) => {
+                Some((at, installation)) if is_expired(at, self.bytes) => {
                     self.remove(&installation)?;
                 }
                 Some(_) | None => return Ok(dropped),
@@ -174,16 +176,16 @@ impl<'t> Tables<'t> {
     }
 }
 
-/// What an entry takes of the file. The limit is one of the disk, so an entry counts twice: pages of a
-/// B-tree that is written at random are filled by two thirds, and a page is written anew before its
-/// former self is free. Measured: 436 MB in 220,000 entries are a file of 1.14 GB, which does not grow
-/// when all are replaced. (`redb` doubles a file that grows, so it may be larger than the limit.)
+/// The bytes of the file that an entry is charged with: twice its size. Pages of a B-tree with random writes
+/// are two thirds full, and a page is written anew before the old one is free. Measured: 436 MB in 220,000
+/// entries make a file of 1.14 GB, which does not grow when all entries are replaced. `redb` doubles a
+/// growing file, so the file may exceed the limit.
 fn footprint(value: usize) -> u64 {
     const KEYS: u64 = 200;
     2 * (value as u64 + KEYS)
 }
 
-/// The table, or nothing where it was never written.
+/// The table, or `None` if it was never written.
 fn table<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     match opened {
         Ok(table) => Ok(Some(table)),
@@ -192,7 +194,7 @@ fn table<T>(opened: Result<T, TableError>) -> Result<Option<T>, redb::Error> {
     }
 }
 
-/// When the newest was confirmed; `None` where nothing is kept.
+/// When the newest response was confirmed; `None` if there is none.
 pub(super) fn newest(file: &ReadTransaction) -> Result<Option<Timestamp>, redb::Error> {
     let Some(by_time) = table(file.open_table(BY_TIME))? else {
         return Ok(None);
@@ -201,11 +203,14 @@ pub(super) fn newest(file: &ReadTransaction) -> Result<Option<Timestamp>, redb::
     Ok(last.map(|(key, _)| Timestamp::from_millis(key.value().0)))
 }
 
-pub(super) fn of(file: &ReadTransaction, id: &InstallationId) -> Result<Option<Kept>, redb::Error> {
-    let Some(kept) = table(file.open_table(KEPT))? else {
+pub(super) fn get(
+    file: &ReadTransaction,
+    id: &InstallationId,
+) -> Result<Option<ConfirmedEntry>, redb::Error> {
+    let Some(confirmed) = table(file.open_table(CONFIRMED))? else {
         return Ok(None);
     };
-    let row = kept.get(id.as_str())?;
+    let row = confirmed.get(id.as_str())?;
     Ok(row.and_then(|row| decode(id.as_str(), row.value())))
 }
 
@@ -213,9 +218,9 @@ pub(super) fn page(
     file: &ReadTransaction,
     before: Option<&Cursor>,
     limit: usize,
-) -> Result<Vec<Kept>, redb::Error> {
-    let (Some(kept), Some(by_time)) = (
-        table(file.open_table(KEPT))?,
+) -> Result<Vec<ConfirmedEntry>, redb::Error> {
+    let (Some(confirmed), Some(by_time)) = (
+        table(file.open_table(CONFIRMED))?,
         table(file.open_table(BY_TIME))?,
     ) else {
         return Ok(Vec::new());
@@ -224,38 +229,38 @@ pub(super) fn page(
         (cursor.at.as_millis(), cursor.installation.as_str())
     });
     let mut page = Vec::new();
-    for place in by_time.range((i64::MIN, "")..end)?.rev() {
+    for key in by_time.range((i64::MIN, "")..end)?.rev() {
         if page.len() == limit {
             break;
         }
-        let (key, _) = place?;
+        let (key, _) = key?;
         let (_, installation) = key.value();
-        let row = kept.get(installation)?;
+        let row = confirmed.get(installation)?;
         page.extend(row.and_then(|row| decode(installation, row.value())));
     }
     Ok(page)
 }
 
-fn decode(installation: &str, (at, intent, value): (i64, &str, &[u8])) -> Option<Kept> {
+fn decode(installation: &str, (at, intent, value): (i64, &str, &[u8])) -> Option<ConfirmedEntry> {
     let Some(entry) = Entry::decode(intent, value) else {
-        warn!(installation, "a kept answer cannot be read");
+        warn!(installation, "a confirmed response cannot be read");
         return None;
     };
     let confirmed_at = Timestamp::from_millis(at);
-    Some(Kept {
+    Some(ConfirmedEntry {
         entry,
         confirmed_at,
     })
 }
 
-/// Gives back to the disk what a file holds and does not use. `redb` uses freed pages again, and
-/// shrinks a file only on demand, while nobody else has it open: hence at start.
+/// Returns unused space of the file to the disk. `redb` reuses freed pages, but it shrinks a file only on
+/// request while nobody else has it open. This is therefore done at the start.
 ///
-/// Whatever fails here, the opening that follows reports.
+/// Errors are ignored here, because opening the file reports them.
 pub(super) fn compact(path: &Path) {
     let length = || fs::metadata(path).map_or(0, |file| file.len());
     let before = length();
-    if before < SMALL {
+    if before < MIN_COMPACT_BYTES {
         return;
     }
     let Ok(mut file) = Database::open(path) else {
@@ -265,7 +270,7 @@ pub(super) fn compact(path: &Path) {
         let sum = table(file.open_table(BYTES)).ok()??;
         Some(sum.get(()).ok()??.value())
     });
-    // Compacting takes a second for each 15 MB that are in use, and the process waits for it.
+    // Compaction takes a second for each 15 MB in use, and the process waits for it.
     if before / 8 < in_use.unwrap_or(0) {
         return;
     }

@@ -1,4 +1,4 @@
-//! How an installation begins and ends.
+//! The start and the end of an installation.
 
 use std::collections::BTreeMap;
 
@@ -6,17 +6,20 @@ use store::record::{Fields, Status, StoredAccess};
 use store::seal::Sealed;
 use store::{Generation, InstallationId, Timestamp};
 
-use crate::grant::{Enrolment, Fingerprint};
-use crate::installation::{Chain, Installation, LastError};
+use crate::grant::{Fingerprint, Registration};
+use crate::installation::{Installation, LastError, TokenChain};
 
-/// What an enrolment must know of the record whose place it takes.
+/// The facts that a registration needs of the record that it replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Earlier {
+pub struct PreviousRecord {
+    /// The generation of the record.
     pub generation: Generation,
+    /// When the installation was first registered.
     pub installed_at: Timestamp,
 }
 
-impl Earlier {
+impl PreviousRecord {
+    /// Of a readable record.
     #[must_use]
     pub fn of(known: &Installation) -> Self {
         Self {
@@ -25,7 +28,7 @@ impl Earlier {
         }
     }
 
-    /// As far as it can be told of a record that cannot be read as a whole.
+    /// Of a record that cannot be read as a whole, as far as its fields can be read.
     #[must_use]
     pub fn of_fields(access: &Fields, refresh: &Fields, now: Timestamp) -> Self {
         Self {
@@ -38,27 +41,28 @@ impl Earlier {
     }
 }
 
-/// The generation that an enrolment would have: the next one, so that every cached copy is older.
+/// The generation of a new registration: the next one, so that every cached copy is stale.
 #[must_use]
-pub fn generation_for(earlier: Option<Earlier>) -> Generation {
+pub fn generation_for(earlier: Option<PreviousRecord>) -> Generation {
     earlier.map_or(Generation::FIRST, |known| known.generation.next())
 }
 
-/// A customer consented: a new chain named `consent` begins, whatever was before.
+/// Starts a new chain named `consent` after a customer's consent, whatever the record was before.
 ///
-/// An intent or alternate of the former chain is dropped: GHL revoked that chain with the consent.
+/// An intent or an alternate of the previous chain is dropped, because GHL revoked that chain with the
+/// consent.
 #[must_use]
-pub fn enrol(
+pub fn register(
     id: InstallationId,
     consent: &str,
-    earlier: Option<Earlier>,
-    enrolment: &Enrolment,
+    earlier: Option<PreviousRecord>,
+    registration: &Registration,
     sealed: SealedTokens,
     due: Option<Timestamp>,
     now: Timestamp,
 ) -> Installation {
-    let chain = match (&enrolment.refresh_token, sealed.refresh) {
-        (Some(token), Some(sealed)) => Some(Chain {
+    let chain = match (&registration.refresh_token, sealed.refresh) {
+        (Some(token), Some(sealed)) => Some(TokenChain {
             consent: consent.to_owned(),
             fingerprint: Fingerprint::of(token),
             refresh_token: sealed,
@@ -73,14 +77,14 @@ pub fn enrol(
         id,
         access: StoredAccess {
             token: sealed.access,
-            expires_at: enrolment.expires_at,
-            lifetime: enrolment.lifetime,
+            expires_at: registration.expires_at,
+            lifetime: registration.lifetime,
             generation: generation_for(earlier),
             status,
-            location: enrolment.location.clone(),
-            company: enrolment.company.clone(),
-            user_type: enrolment.user_type,
-            scopes: enrolment.scopes.clone(),
+            location: registration.location.clone(),
+            company: registration.company.clone(),
+            user_type: registration.user_type,
+            scopes: registration.scopes.clone(),
         },
         chain,
         intent: None,
@@ -95,7 +99,7 @@ pub fn enrol(
     }
 }
 
-/// Whether a static token may take an installation's place: never that of a consent that lives.
+/// Whether a static token may replace the record. It never replaces a live consent.
 #[must_use]
 pub fn may_be_static(current: Option<&Installation>) -> bool {
     let lives = |known: &Installation| match known.access.status {
@@ -105,16 +109,19 @@ pub fn may_be_static(current: Option<&Installation>) -> bool {
     !current.is_some_and(lives)
 }
 
-/// The tokens of an enrolment, sealed for the generation they will have.
+/// The tokens of a registration, sealed for the generation that they get.
 #[derive(Debug)]
 pub struct SealedTokens {
+    /// The access token.
     pub access: Sealed,
+    /// The refresh token; `None`: static.
     pub refresh: Option<Sealed>,
 }
 
-/// The app was uninstalled, or an operator ended it. A consent revives it.
+/// Revokes an installation, because the app was uninstalled or an operator ended it. A new consent revives
+/// it.
 ///
-/// `told_at`: when that was said. News from before the last consent are old: `None`.
+/// `told_at` is the time of the event. `None` if the customer consented after it.
 #[must_use]
 pub fn revoke(
     current: &Installation,

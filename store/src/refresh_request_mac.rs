@@ -1,20 +1,20 @@
-//! How a gateway shows a broker that it may ask for a refresh, without one more secret to hand out.
+//! Authentication of a gateway's refresh requests to a broker, without a further secret.
 //!
-//! Both hold the access ring. The pass is a MAC over the installation and the generation: whoever
-//! records it can only ask once more for a refresh that has already happened.
+//! Both sides have the access ring. The request carries a MAC over the installation and the generation. A
+//! recorded request can only repeat a refresh that has already happened.
 
 use crate::id::{Generation, InstallationId};
 use crate::seal::KeyRing;
 
 const SCHEME: &str = "Evergreen ";
 
-/// The `Authorization` value of a request to refresh `id` unless it is already past `generation`.
+/// The `Authorization` value of a request to refresh `id` unless its generation is above `generation`.
 #[must_use]
 pub fn sign(ring: &KeyRing, id: &InstallationId, generation: Generation) -> String {
     format!("{SCHEME}{}", ring.sign(&message(id, generation)))
 }
 
-/// Whether `authorization` was made by [`sign`] with a key of this ring.
+/// Whether [`sign`] made `authorization` with a key of this ring.
 #[must_use]
 pub fn verify(
     ring: &KeyRing,
@@ -36,7 +36,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_pass_opens_one_door() {
+    fn mac_is_valid_for_one_ring_installation_and_generation() {
         let ring = KeyRing::generate("a");
         let id = InstallationId::random();
         let pass = sign(&ring, &id, Generation::FIRST);

@@ -1,5 +1,5 @@
-//! Space that is kept free for answers of GHL: a file of its own, whose blocks are given back when
-//! the disk is full.
+//! Disk space that is reserved for responses of GHL. A separate file holds it and is deleted when the disk is
+//! full.
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
@@ -7,11 +7,11 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-/// An answer is a few kilobytes; a commit writes it and the pages of the tree above it. This is
-/// enough for the answers of all refreshes that are in flight when the disk fills up.
-const BYTES: u32 = 256 * 1024;
-/// How often it is tried to reserve again.
-const RETRY: Duration = Duration::from_millis(500);
+/// A response is a few kilobytes, and a commit writes it and the tree pages above it. This is enough for the
+/// responses of all refreshes in flight when the disk fills up.
+const RESERVE_BYTES: u32 = 256 * 1024;
+/// How often a failed reservation is retried.
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 #[derive(Debug)]
 pub(super) struct Reserve {
@@ -22,7 +22,7 @@ pub(super) struct Reserve {
 #[derive(Debug, Clone, Copy)]
 enum State {
     Held,
-    /// Not held; when it was last tried.
+    /// Not reserved; the time of the last attempt.
     Missing(Option<Instant>),
 }
 
@@ -34,7 +34,7 @@ impl Reserve {
         }
     }
 
-    /// Whether the space is reserved; reserves it if it is not.
+    /// Whether the space is reserved. Tries to reserve it if not.
     pub(super) fn hold(&self) -> bool {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         let tried = match *state {
@@ -42,14 +42,14 @@ impl Reserve {
             State::Held => None,
             State::Missing(tried) => tried,
         };
-        if tried.is_some_and(|tried| tried.elapsed() < RETRY) {
+        if tried.is_some_and(|tried| tried.elapsed() < RETRY_INTERVAL) {
             return false;
         }
-        // While the disk is full a try would take what the last answers need.
+        // On a full disk an attempt would take the space of the last responses.
         let may_try = self.path.exists() || has_room(&self.path);
         let is_held = may_try && allocate(&self.path).is_ok();
         if may_try && !is_held {
-            // A part of it would be of use to nobody.
+            // A partial reservation is useless.
             let _ = fs::remove_file(&self.path);
         }
         *state = if is_held {
@@ -60,8 +60,8 @@ impl Reserve {
         is_held
     }
 
-    /// Gives the space up, if there is any. It also takes what an earlier process has left: the
-    /// disk may be full while the database is opened.
+    /// Frees the space. This includes the reserve of an earlier process, because the disk may be full while
+    /// the database is opened.
     pub(super) fn release(&self) {
         let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
         *state = State::Missing(Some(Instant::now()));
@@ -69,14 +69,14 @@ impl Reserve {
     }
 }
 
-/// Whether the space could be reserved with as much left.
+/// Whether as much space would be left after the reservation.
 #[cfg(target_os = "linux")]
 fn has_room(path: &Path) -> bool {
     let directory = path.parent().unwrap_or(path);
-    // Where nothing is known, allocating tells.
+    // If the free space is unknown, the allocation decides.
     nix::sys::statfs::statfs(directory).map_or(true, |found| {
         let block = u64::try_from(found.block_size()).unwrap_or(1);
-        found.blocks_available().saturating_mul(block) >= 2 * u64::from(BYTES)
+        found.blocks_available().saturating_mul(block) >= 2 * u64::from(RESERVE_BYTES)
     })
 }
 
@@ -88,14 +88,14 @@ fn has_room(_: &Path) -> bool {
 #[cfg(target_os = "linux")]
 fn allocate(path: &Path) -> io::Result<()> {
     let file = reserve_file(path)?;
-    nix::fcntl::posix_fallocate(&file, 0, i64::from(BYTES))?;
+    nix::fcntl::posix_fallocate(&file, 0, i64::from(RESERVE_BYTES))?;
     Ok(())
 }
 
 #[cfg(not(target_os = "linux"))]
 fn allocate(path: &Path) -> io::Result<()> {
     use std::io::Write;
-    let zeros = vec![0; usize::try_from(BYTES).unwrap_or_default()];
+    let zeros = vec![0; usize::try_from(RESERVE_BYTES).unwrap_or_default()];
     let mut file = reserve_file(path)?;
     file.write_all(&zeros)?;
     file.sync_all()

@@ -1,0 +1,51 @@
+//! The read half of the store in a file.
+
+use futures_util::future::BoxFuture;
+use store::reader::{ReadBackend, ReadError};
+use store::record::Fields;
+use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
+use tokio::sync::broadcast;
+
+use super::{EmbeddedBackend, announce, now};
+
+impl ReadBackend for EmbeddedBackend {
+    fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(async move { self.hash(&keys::access(id)).map_err(read_unavailable) })
+    }
+
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
+        Box::pin(async move { self.string(&keys::location(name)).map_err(read_unavailable) })
+    }
+
+    fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(async move { self.hash(&keys::caller(key)).map_err(read_unavailable) })
+    }
+
+    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
+        Box::pin(async move {
+            Ok(!self
+                .hash(keys::CALLERS)
+                .map_err(read_unavailable)?
+                .is_empty())
+        })
+    }
+
+    fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
+        Box::pin(async move { self.file.read().map(|_| ()).map_err(read_unavailable) })
+    }
+
+    fn invalidations(&self) -> broadcast::Receiver<Invalidation> {
+        let invalidations = self.invalidations.subscribe();
+        // Within one process announcements always arrive.
+        announce(&self.invalidations, Invalidation::ChannelRestored);
+        invalidations
+    }
+
+    fn now(&self) -> Timestamp {
+        now()
+    }
+}
+
+fn read_unavailable(error: redb::Error) -> ReadError {
+    ReadError::Unavailable(Box::new(error))
+}
