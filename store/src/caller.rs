@@ -43,7 +43,7 @@ impl FromStr for KeyHash {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        if text.len() != 64 || !text.is_ascii() {
+        if text.len() != 64 || !text.bytes().all(|byte| byte.is_ascii_hexdigit()) {
             return Err(());
         }
         let mut bytes = [0; 32];
@@ -272,5 +272,9 @@ mod tests {
         assert_eq!(hash.to_string().parse(), Ok(hash));
         assert!(format!("{hash:?}").len() < 24);
         assert!("é".repeat(32).parse::<KeyHash>().is_err());
+        assert!(
+            "+f".repeat(32).parse::<KeyHash>().is_err(),
+            "one hash has one text"
+        );
     }
 }
