@@ -60,7 +60,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
 
     let process = Process::start(&all.telemetry, &source)?;
-    let credentials = all.broker.endpoint.credentials();
+    let credentials = all.broker.endpoint.credentials_fingerprint();
     let ahead = store.writer.take_over_all(&credentials).await;
     match ahead.map_err(Failure::unavailable)? {
         0 => {}

@@ -71,7 +71,7 @@ impl Gateway {
         if freshness != Freshness::Fresh {
             let machine = &self.machines[self.pick(self.machines.len())];
             if let Some(broker) = machine.broker() {
-                broker::simulation::ask(&broker, id.clone(), record.generation);
+                broker::simulation::request_refresh(&broker, id.clone(), record.generation);
             }
         }
         let is_handed_out = freshness != Freshness::Expired;

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghl::Failure;
-use ghl::token_endpoint::{Posted, Response, Transport};
+use ghl::token_endpoint::{HttpResponse, PendingResponse, Transport};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use url::Url;
@@ -137,7 +137,7 @@ struct Reply {
 }
 
 enum Came {
-    Answer(Response),
+    Answer(HttpResponse),
     Reset,
     Nothing,
 }
@@ -329,7 +329,7 @@ impl Ghl {
         token: Token,
         now: Duration,
         shape: Option<Shape>,
-    ) -> Response {
+    ) -> HttpResponse {
         if token.link == customer.link {
             customer.link += 1;
             customer.spent.push(now);
@@ -374,7 +374,7 @@ impl Drop for Call {
 }
 
 impl Transport for Wire {
-    fn post(&self, _: &Url, form: &[(&str, &str)]) -> Posted {
+    fn post(&self, _: &Url, form: &[(&str, &str)]) -> PendingResponse {
         let token = form.iter().find(|(name, _)| *name == "refresh_token");
         let token = token.and_then(|(_, token)| Token::parse(token));
         let Self { ghl, machine } = self.clone();

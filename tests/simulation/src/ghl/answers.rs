@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use ghl::token_endpoint::Response;
+use ghl::token_endpoint::HttpResponse;
 use http::header::RETRY_AFTER;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::{Value, json};
@@ -39,7 +39,7 @@ pub(super) fn granted(
     refresh: Token,
     lifetime: Duration,
     shape: Option<Shape>,
-) -> Response {
+) -> HttpResponse {
     let (access_name, refresh_name, lifetime_name) = match shape {
         Some(Shape::CamelCase) => ("accessToken", "refreshToken", "expiresIn"),
         Some(_) | None => ("access_token", "refresh_token", "expires_in"),
@@ -81,12 +81,12 @@ pub(in super::super) fn location(customer: usize) -> String {
     format!("location{customer}")
 }
 
-pub(super) fn refusal() -> Response {
+pub(super) fn refusal() -> HttpResponse {
     let body = json!({ "statusCode": 400, "message": "Invalid grant: refresh token is invalid" });
     response(StatusCode::BAD_REQUEST, bytes(&body))
 }
 
-pub(super) fn failure(status: u16, retry_after: Option<u64>) -> Response {
+pub(super) fn failure(status: u16, retry_after: Option<u64>) -> HttpResponse {
     let status = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
     let mut response = response(status, b"<html>".to_vec());
     if let Some(seconds) = retry_after {
@@ -100,8 +100,8 @@ fn bytes(body: &Value) -> Vec<u8> {
     body.to_string().into_bytes()
 }
 
-fn response(status: StatusCode, body: Vec<u8>) -> Response {
-    Response {
+fn response(status: StatusCode, body: Vec<u8>) -> HttpResponse {
+    HttpResponse {
         status,
         headers: HeaderMap::new(),
         body,
