@@ -1,4 +1,4 @@
-//! No port without authentication beyond loopback: there `/metrics` asks for a caller's key.
+//! Authentication for `/metrics` beyond loopback.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,8 +11,8 @@ use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use store::{KeyHash, TokenReader};
 
-/// Lets requests with a live key through to `routes`; `/livez` and `/readyz` need none.
-pub(crate) fn behind_a_key(routes: Router, reader: TokenReader) -> Router {
+/// Requires a live caller key for `routes`, except for `/livez` and `/readyz`.
+pub(crate) fn require_key(routes: Router, reader: TokenReader) -> Router {
     let guard = Guard {
         reader,
         known: Arc::default(),
@@ -23,7 +23,8 @@ pub(crate) fn behind_a_key(routes: Router, reader: TokenReader) -> Router {
 #[derive(Clone)]
 struct Guard {
     reader: TokenReader,
-    /// Keys that were live when last asked for: metrics matter most while the store is away.
+    /// Keys that were live at their last check. They stay valid while the store is unreachable, when metrics
+    /// matter most.
     known: Arc<Mutex<HashSet<KeyHash>>>,
 }
 

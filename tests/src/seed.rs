@@ -1,4 +1,5 @@
-//! `evergreen bench`: what measurements begin with.
+//! Fills a store with the installations of a fleet that has run for long: one falls due after the other, evenly.
+//! Their tokens are those that the sandbox accepts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -6,82 +7,104 @@ use std::time::{Duration, Instant};
 
 use broker::DEFAULT_SCOPES;
 use sandbox::mint::{Consented, Mint};
-use service::config::Layered;
+use secrecy::SecretString;
 use store::freshness::Lead;
+use store::reader::ReadError;
 use store::{CompanyId, InstallationId, LocationId, Timestamp, UserType};
 use store_writer::grant::Enrolment;
-use store_writer::{Rings, Store, StoreWriter, WriteError};
+use store_writer::{OpenError, Rings, Store, StoreWriter, WriteError};
 use tokio::task::JoinSet;
 
-use crate::args::{Bench, Seed};
-use crate::exit::Failure;
-use crate::process::read;
-use crate::rings;
-use crate::run::{lead, redis_url};
-
-/// Enrolments under way at once: enough for many to share one sync of the store's disk.
+/// Concurrent writes: enough for many to share one sync of the store's disk.
 const CONCURRENCY: usize = 256;
-const REPORT_EVERY: Duration = Duration::from_secs(5);
+const REPORT_INTERVAL: Duration = Duration::from_secs(5);
 
-/// `evergreen bench …`.
-pub(crate) async fn act(source: &Layered, what: Bench) -> Result<(), Failure> {
-    match what {
-        Bench::Seed(wanted) => seed(source, &wanted).await,
-    }
+/// The size of a usual access token, in bytes.
+pub const ACCESS_TOKEN_BYTES: usize = 1024;
+
+/// The installations to create.
+#[derive(Debug, Clone)]
+pub struct Seed {
+    /// How many.
+    pub installations: u64,
+    /// How long an access token lives.
+    pub lifetime: Duration,
+    /// The fleet looks as if no token was refreshed for this long.
+    pub overdue: Duration,
+    /// The size of an access token.
+    pub access_token_bytes: usize,
+    /// Whether to add to a store that holds installations already.
+    pub add: bool,
+    /// How long before its expiry a token falls due.
+    pub lead: Lead,
 }
 
-async fn seed(source: &Layered, wanted: &Seed) -> Result<(), Failure> {
-    let (redis, rings, lead, sandbox) = read(source, |settings| {
-        let rings = Rings {
-            access: rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
-            refresh: rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
+/// Why a store was not filled.
+#[derive(Debug, thiserror::Error)]
+pub enum SeedError {
+    /// The store may belong to somebody, and [`Seed::add`] is not set.
+    #[error("the store holds {0} installations already: `--add` creates more beside them")]
+    NotEmpty(u64),
+    /// The URL or the connection cannot be set up.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The store cannot be read.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// The store does not take writes.
+    #[error(transparent)]
+    Write(#[from] WriteError),
+}
+
+impl Seed {
+    /// Fills the store. Returns a summary in one line.
+    ///
+    /// # Errors
+    /// If the store is not empty, is unreachable, or does not take writes.
+    pub async fn fill(
+        &self,
+        redis: &SecretString,
+        rings: Rings,
+        sandbox: &sandbox::Config,
+    ) -> Result<String, SeedError> {
+        let Store { writer, reader } = Store::redis(redis, rings, self.lead)?;
+        reader.ping().await?;
+        let stock = writer.stock().await?;
+        if stock.installations > 0 && !self.add {
+            return Err(SeedError::NotEmpty(stock.installations));
+        }
+        let before = memory(&writer).await;
+        let fleet = SeedFleet {
+            mint: Mint::new(sandbox),
+            count: self.installations,
+            first: stock.installations + 1,
+            lifetime: self.lifetime,
+            access_token_bytes: self.access_token_bytes,
+            lead: self.lead,
+            as_of: reader.now() - self.overdue,
         };
-        let sandbox = sandbox::Config::read(settings);
-        (redis_url(settings), rings, lead(settings), sandbox)
-    })?;
-    let Store { writer, reader } =
-        Store::redis(&redis, rings, lead).map_err(Failure::unavailable)?;
-    reader.ping().await.map_err(Failure::unavailable)?;
-    let stock = writer.stock().await.map_err(Failure::unavailable)?;
-    if stock.installations > 0 && !wanted.add {
-        return Err(Failure::Refused(format!(
-            "the store holds {} installations already, which may be somebody's: \
-             --add puts more beside them",
-            stock.installations
-        )));
+        let started = Instant::now();
+        fill(fleet, &writer).await?;
+        let elapsed = started.elapsed();
+        let after = memory(&writer).await;
+        Ok(summary(self.installations, elapsed, before, after))
     }
-    let before = memory(&writer).await;
-    let fleet = Fleet {
-        mint: Mint::new(&sandbox),
-        count: wanted.installations,
-        first: stock.installations + 1,
-        lifetime: wanted.lifetime,
-        access_token_bytes: wanted.access_token_bytes,
-        lead,
-        as_of: reader.now() - wanted.overdue,
-    };
-    let started = Instant::now();
-    fill(fleet, &writer).await.map_err(Failure::unavailable)?;
-    let took = started.elapsed();
-    let after = memory(&writer).await;
-    println!("{}", summary(wanted.installations, took, before, after));
-    Ok(())
 }
 
-/// Bytes that the store uses; `None` where its user may not ask.
+/// The memory of the store in bytes. `None` if its user may not read it.
 async fn memory(writer: &StoreWriter) -> Option<u64> {
     writer.memory().await.ok().flatten()
 }
 
-fn summary(count: u64, took: Duration, before: Option<u64>, after: Option<u64>) -> String {
-    let rate = per_second(count, took);
-    let took = took.as_secs_f64();
+fn summary(count: u64, elapsed: Duration, before: Option<u64>, after: Option<u64>) -> String {
+    let rate = per_second(count, elapsed);
+    let elapsed = elapsed.as_secs_f64();
     let size = before
         .zip(after)
         .and_then(|(before, after)| after.saturating_sub(before).checked_div(count))
         .map_or("unknown".to_owned(), |bytes| bytes.to_string());
     format!(
-        "{count} installations in {took:.1} s: {rate:.0} a second; \
+        "{count} installations in {elapsed:.1} s: {rate:.0} a second; \
          {size} bytes of the store's memory each"
     )
 }
@@ -90,13 +113,13 @@ fn summary(count: u64, took: Duration, before: Option<u64>, after: Option<u64>) 
     clippy::cast_precision_loss,
     reason = "far fewer than 2^52 installations"
 )]
-fn per_second(count: u64, took: Duration) -> f64 {
-    count as f64 / took.as_secs_f64()
+fn per_second(count: u64, elapsed: Duration) -> f64 {
+    count as f64 / elapsed.as_secs_f64()
 }
 
-/// Installations as a fleet has them that has run for long: one is due after the other, evenly.
+/// The installations, evenly spread over their lifetime.
 #[derive(Debug)]
-struct Fleet {
+struct SeedFleet {
     mint: Mint,
     count: u64,
     /// The number of the first one.
@@ -104,12 +127,12 @@ struct Fleet {
     lifetime: Duration,
     access_token_bytes: usize,
     lead: Lead,
-    /// When the last refresh of any of them was.
+    /// The time of the last refresh of any of them.
     as_of: Timestamp,
 }
 
-impl Fleet {
-    /// The `index`th to fall due, with the id that it is to have.
+impl SeedFleet {
+    /// The installation that falls due as number `index`, with its id.
     fn member(&self, index: u64) -> (InstallationId, Enrolment) {
         let id = InstallationId::random();
         let number = self.first + index;
@@ -137,7 +160,7 @@ impl Fleet {
         (id, enrolment)
     }
 
-    /// A token is refreshed at one age, `period`; at any moment all younger ages are as frequent.
+    /// The time of issue. A token is refreshed at the age `period`, and all younger ages are equally frequent.
     fn issued_at(&self, index: u64, jitter_seed: u8) -> Timestamp {
         let expires_at = self.as_of + self.lifetime;
         let due = self.lead.due(expires_at, self.lifetime, jitter_seed);
@@ -148,8 +171,8 @@ impl Fleet {
     }
 }
 
-/// Enrols all of them, and reports now and then.
-async fn fill(fleet: Fleet, writer: &StoreWriter) -> Result<(), WriteError> {
+/// Writes all installations, and reports the progress.
+async fn fill(fleet: SeedFleet, writer: &StoreWriter) -> Result<(), WriteError> {
     let (fleet, next) = (Arc::new(fleet), Arc::new(AtomicU64::new(0)));
     let mut workers = JoinSet::new();
     for _ in 0..CONCURRENCY {
@@ -166,7 +189,7 @@ async fn fill(fleet: Fleet, writer: &StoreWriter) -> Result<(), WriteError> {
         });
     }
     let started = Instant::now();
-    let mut reports = tokio::time::interval(REPORT_EVERY);
+    let mut reports = tokio::time::interval(REPORT_INTERVAL);
     reports.reset();
     loop {
         tokio::select! {
@@ -188,9 +211,9 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_falls_due_after_the_other_and_the_last_when_its_token_is_new() {
+    fn installations_fall_due_one_after_the_other() {
         let now = Timestamp::from_millis(1_700_000_000_000);
-        let fleet = Fleet {
+        let fleet = SeedFleet {
             mint: Mint::new(&sandbox::Config::default()),
             count: 1000,
             first: 1,

@@ -1,4 +1,4 @@
-//! `evergreen broker` and `evergreen gateway`: many processes over Redis.
+//! `evergreen broker` and `evergreen gateway`: any number of processes over Redis.
 
 use std::fs;
 
@@ -15,8 +15,8 @@ use tracing::info;
 
 use crate::data_dir;
 use crate::exit::Failure;
+use crate::key_rings;
 use crate::process::{Process, bind, read};
-use crate::rings;
 use crate::settings::Common;
 
 /// `evergreen broker`.
@@ -26,7 +26,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         broker: broker::Config,
         redis: SecretString,
         replicas: usize,
-        /// `None`: locks are in the store.
+        /// The lock nodes. `None` if locks are in the store.
         locks: Option<Vec<SecretString>>,
         rings: Rings,
         lead: Lead,
@@ -43,8 +43,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
             replicas: replicas(settings, &redis),
             redis,
             rings: Rings {
-                access: rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
-                refresh: rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
+                access: key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+                refresh: key_rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
             },
             lead: lead(settings),
             telemetry: telemetry::Config::read(settings, "evergreen-broker"),
@@ -67,7 +67,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         .as_deref()
         .unwrap_or(std::slice::from_ref(&all.redis));
     let lock_nodes = LockNodes::start(urls, &name, lease).map_err(Failure::unavailable)?;
-    // In the store itself an answer would be lost with the store.
+    // Escrow in the store itself would be lost together with the store.
     let escrow = match &all.locks {
         Some(_) => Escrow::over(lock_nodes.clone()),
         None => Escrow::none(),
@@ -107,7 +107,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
             Common::read(settings, 8080, 9080),
             gateway::Config::read(settings),
             redis_url(settings),
-            rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+            key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
             telemetry::Config::read(settings, "evergreen-gateway"),
         )
     })?;
@@ -121,13 +121,13 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     }
     wait_for_store(&process, reader.clone());
     let ops = process.ops(common.internal_listen, reader);
-    process.serve_by_workers(listener, gateway.clone())?;
+    process.serve_on_workers(listener, gateway.clone())?;
     process.serve(internal, gateway.internal().merge(ops));
     info!(listen = %common.listen, "the gateway serves");
     process.run(common.shutdown_timeout).await
 }
 
-/// Ready once the store has answered; from then on cached tokens serve without it.
+/// Opens the readiness gate once the store has responded. From then on cached tokens work without it.
 fn wait_for_store(process: &Process, reader: TokenReader) {
     let gate = process.readiness.gate("the store");
     let shutdown = process.shutdown.clone();
@@ -143,7 +143,7 @@ fn wait_for_store(process: &Process, reader: TokenReader) {
     });
 }
 
-pub(crate) fn redis_url(settings: &mut Settings<'_>) -> SecretString {
+fn redis_url(settings: &mut Settings<'_>) -> SecretString {
     let url = settings.secret("EVERGREEN_REDIS_URL");
     let Some(url) = url else {
         settings.mistake(
@@ -159,7 +159,7 @@ pub(crate) fn redis_url(settings: &mut Settings<'_>) -> SecretString {
     url
 }
 
-/// How many replicas must have a write: where the master can change, at least one.
+/// How many replicas must have a write. At least one if the master can change.
 fn replicas(settings: &mut Settings<'_>, store: &SecretString) -> usize {
     let can_fail_over = Address::parse(store).is_ok_and(|address| !address.is_single());
     let replicas = settings.parse(
@@ -176,7 +176,7 @@ fn replicas(settings: &mut Settings<'_>, store: &SecretString) -> usize {
     replicas
 }
 
-/// The lock nodes, where any are named.
+/// The lock nodes. `None` if none are named.
 fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Option<Vec<SecretString>> {
     let Some(list) = settings.secret("EVERGREEN_LOCK_URLS") else {
         if Address::parse(store).is_ok_and(|address| !address.is_single()) {
@@ -210,7 +210,8 @@ fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Option<Vec<Se
     Some(urls)
 }
 
-pub(crate) fn lead(settings: &mut Settings<'_>) -> Lead {
+/// How long before its expiry a token is refreshed.
+pub(super) fn lead(settings: &mut Settings<'_>) -> Lead {
     settings.parse(
         "EVERGREEN_REFRESH_LEAD",
         Lead::Auto,

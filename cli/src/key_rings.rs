@@ -1,4 +1,4 @@
-//! The sealing rings: from the settings, or made once and kept in the data directory.
+//! The key rings that seal tokens: from the settings, or created once in the data directory.
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, Write};
@@ -14,23 +14,23 @@ use store_writer::durable::make_whole;
 
 use crate::exit::Failure;
 
-const HOW: &str = "`id:base64 of 32 bytes`, comma separated, the first one seals; \
-                   `echo \"k1:$(head -c 32 /dev/urandom | base64)\"` makes one";
+const FORMAT_HELP: &str = "`id:base64 of 32 bytes`, comma separated, the first one seals; \
+                   `echo \"k1:$(head -c 32 /dev/urandom | base64)\"` creates one";
 
-/// A ring that must be set.
+/// A key ring that must be set.
 pub(crate) fn required(settings: &mut Settings<'_>, key: &'static str) -> Arc<KeyRing> {
     let ring = match settings.secret(key) {
         Some(text) => parse(settings, key, &text),
         None => {
-            settings.mistake(key, format!("is missing: {HOW}"));
+            settings.mistake(key, format!("is missing: {FORMAT_HELP}"));
             None
         }
     };
-    // Never used where it was made up: the mistake keeps the process from starting.
+    // The placeholder is never used: the mistake prevents the process from starting.
     ring.unwrap_or_else(|| Arc::new(KeyRing::generate("none")))
 }
 
-/// A ring that may be set.
+/// A key ring that may be set.
 pub(crate) fn optional(settings: &mut Settings<'_>, key: &'static str) -> Option<Arc<KeyRing>> {
     let text = settings.secret(key)?;
     parse(settings, key, &text)
@@ -43,39 +43,41 @@ fn parse(
 ) -> Option<Arc<KeyRing>> {
     KeyRing::parse(text)
         .map(Arc::new)
-        .map_err(|error| settings.mistake(key, format!("is no ring: {error} ({HOW})")))
+        .map_err(|error| {
+            settings.mistake(key, format!("is not a key ring: {error} ({FORMAT_HELP})"))
+        })
         .ok()
 }
 
 const ACCESS: &str = "access.keys";
 const REFRESH: &str = "refresh.keys";
 
-/// The rings in the data directory.
-pub(crate) fn kept(data_dir: &Path) -> Result<Rings, Failure> {
+/// Loads the key rings from the data directory.
+pub(crate) fn load(data_dir: &Path) -> Result<Rings, Failure> {
     Ok(Rings {
-        access: kept_ring(&data_dir.join(ACCESS))?,
-        refresh: kept_ring(&data_dir.join(REFRESH))?,
+        access: load_ring(&data_dir.join(ACCESS))?,
+        refresh: load_ring(&data_dir.join(REFRESH))?,
     })
 }
 
-/// Makes the files of both rings, for their owner alone. What is there already stays.
-pub(crate) fn make(data_dir: &Path) -> Result<(), Failure> {
+/// Creates the missing files of both key rings, with access only for their owner.
+pub(crate) fn create(data_dir: &Path) -> Result<(), Failure> {
     for name in [ACCESS, REFRESH] {
         let path = data_dir.join(name);
         if !path.exists() {
-            make_ring(&path).map_err(|error| failed(&path, &error))?;
+            create_ring(&path).map_err(|error| failed(&path, &error))?;
         }
     }
     Ok(())
 }
 
-/// The files of rings that are not in the data directory.
+/// The key ring files that are missing in the data directory.
 pub(crate) fn missing(data_dir: &Path) -> Vec<&'static str> {
     let names = [ACCESS, REFRESH].into_iter();
     names.filter(|name| !data_dir.join(name).exists()).collect()
 }
 
-fn make_ring(path: &Path) -> io::Result<()> {
+fn create_ring(path: &Path) -> io::Result<()> {
     make_whole(path, |unfinished| {
         let mut file = OpenOptions::new()
             .write(true)
@@ -84,12 +86,12 @@ fn make_ring(path: &Path) -> io::Result<()> {
             .open(unfinished)?;
         let made = KeyRing::generate_text("local");
         file.write_all(made.expose_secret().as_bytes())?;
-        // What it seals must not outlive it.
+        // Sync it, because the tokens that it seals must not survive it.
         file.sync_all()
     })
 }
 
-fn kept_ring(path: &Path) -> Result<Arc<KeyRing>, Failure> {
+fn load_ring(path: &Path) -> Result<Arc<KeyRing>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| failed(path, &error))?;
     KeyRing::parse(&SecretString::from(text.trim()))
         .map(Arc::new)
