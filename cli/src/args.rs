@@ -8,8 +8,7 @@ use clap::{Args as Flags, Parser, Subcommand};
 
 /// Keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 ///
-/// Settings come from flags, then the environment, then a TOML file. The README has the table.
-/// `evergreen up` needs none of them.
+/// Settings come from flags, then the environment, then a TOML file. The README lists them.
 #[derive(Debug, Parser)]
 #[command(
     name = "evergreen",
@@ -116,31 +115,6 @@ pub(crate) enum Keys {
     List,
     /// Revoke a key, by its id or its name
     Revoke { key: String },
-}
-
-#[derive(Debug, Subcommand)]
-pub(crate) enum Bench {
-    /// Installations whose tokens the sandbox honours, of all ages as in a fleet that has run for long
-    Seed(Seed),
-}
-
-#[derive(Debug, Flags)]
-pub(crate) struct Seed {
-    /// How many
-    #[arg(long, value_name = "N", default_value_t = 1_000_000)]
-    pub installations: u64,
-    /// How long an access token lives
-    #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
-    pub lifetime: Duration,
-    /// The picture after no token was refreshed for so long
-    #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
-    pub overdue: Duration,
-    /// Size of an access token
-    #[arg(long, value_name = "BYTES", default_value_t = 1024)]
-    pub access_token_bytes: usize,
-    /// More, in a store that holds installations already
-    #[arg(long)]
-    pub add: bool,
 }
 
 impl Args {

@@ -122,7 +122,7 @@ async fn report(worker: &Worker, entry: &Entry, outcome: Result<(), WriteError>)
         }
         Err(error) => {
             warn!(installation = %entry.installation, error = &error as &dyn std::error::Error,
-                "a journal entry waits for the store");
+                "a journal entry could not be committed and is tried again");
             false
         }
     }

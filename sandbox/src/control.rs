@@ -1,4 +1,4 @@
-//! `/_sandbox`: what a test or a person can see and turn that GHL's customers cannot.
+//! `/_sandbox`: the control API for tests and developers, which GHL does not have.
 
 use std::sync::Arc;
 
@@ -14,14 +14,14 @@ use serde_json::{Value, json};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::faults::{Armed, Faults};
+use crate::faults::{ActiveRule, Faults};
 use crate::fields::Fields;
 use crate::ledger::{Snapshot, Totals};
 use crate::settings::Live;
 use crate::subject::{Subject, is_id};
 use crate::webhooks::{Event, Kind};
 
-/// `GET /_sandbox/ledger`, with `?detail=1` every grant's tokens too.
+/// `GET /_sandbox/ledger`, with the tokens of every grant if `?detail=1`.
 pub(crate) async fn ledger(State(app): State<Arc<App>>, query: Fields) -> Response {
     let detail = query.get("detail") == Some("1");
     let (totals, snapshots) = {
@@ -51,7 +51,7 @@ pub(crate) async fn ledger_of(
     Ok(Json(json!({"id": id, "installations": installations})))
 }
 
-/// Naming hundreds of thousands of tokens takes a while: it is done aside.
+/// Serializes grants on a blocking thread, because hashing hundreds of thousands of tokens takes a while.
 async fn written(app: Arc<App>, snapshots: Vec<Snapshot>) -> Value {
     let entries = tokio::task::spawn_blocking(move || {
         let entries: Vec<_> = snapshots
@@ -63,7 +63,7 @@ async fn written(app: Arc<App>, snapshots: Vec<Snapshot>) -> Value {
     entries.await.unwrap_or_default()
 }
 
-pub(crate) async fn faults(State(app): State<Arc<App>>) -> Json<Vec<Armed>> {
+pub(crate) async fn faults(State(app): State<Arc<App>>) -> Json<Vec<ActiveRule>> {
     Json(app.world().faults.shown())
 }
 
@@ -71,7 +71,7 @@ pub(crate) async fn faults(State(app): State<Arc<App>>) -> Json<Vec<Armed>> {
 pub(crate) async fn put_faults(
     State(app): State<Arc<App>>,
     body: Bytes,
-) -> Result<Json<Vec<Armed>>, ApiError> {
+) -> Result<Json<Vec<ActiveRule>>, ApiError> {
     let faults = Faults::parse(&body).map_err(ApiError::invalid)?;
     let shown = faults.shown();
     app.world().faults = faults;
@@ -166,7 +166,7 @@ struct Webhook {
     timestamp: Option<String>,
 }
 
-/// Sends a webhook and answers what was sent and how it was received.
+/// Sends a webhook. Responds with its body and with the status that the receiver returned.
 pub(crate) async fn send_webhook(
     State(app): State<Arc<App>>,
     body: Bytes,

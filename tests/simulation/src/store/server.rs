@@ -1,4 +1,4 @@
-//! The data of one server, and what they were a moment ago.
+//! The data of one server, with a history to undo recent writes.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
@@ -8,11 +8,11 @@ use store::{InstallationId, Timestamp};
 use store_writer::backend::{DEPTH, REVISION, Schedule, Stock, Swap, Upcoming};
 use store_writer::identity::{Servers, StoreMark};
 
-/// For how long it is known what was written.
+/// How long writes are kept in the history.
 const HISTORY: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Default, Clone)]
-pub(super) struct Side {
+pub(super) struct Server {
     /// New with every start and every promotion.
     run: u64,
     mark: Option<StoreMark>,
@@ -23,7 +23,7 @@ pub(super) struct Side {
     history: VecDeque<(Duration, Replaced)>,
 }
 
-/// All of one installation.
+/// The data of one installation.
 #[derive(Debug, Default, Clone)]
 struct Kept {
     access: Fields,
@@ -38,8 +38,8 @@ enum Replaced {
     Value(String, Option<(String, Timestamp)>),
 }
 
-impl Side {
-    /// Takes back what was written since then.
+impl Server {
+    /// Undoes the writes since then.
     pub(super) fn lose_since(&mut self, since: Duration) {
         while let Some((_, replaced)) = self.history.pop_back_if(|(at, _)| *at >= since) {
             match replaced {
@@ -51,7 +51,7 @@ impl Side {
         }
     }
 
-    /// It is another server from now on.
+    /// Changes the identity of the server, as a restart does.
     pub(super) fn restart(&mut self) {
         self.run += 1;
     }
@@ -72,7 +72,7 @@ impl Side {
         self.mark.get_or_insert(mark).clone()
     }
 
-    /// An installation that is about to be written at `at`.
+    /// The installation, to be changed at `at`. Records its earlier state in the history.
     fn change(&mut self, id: &InstallationId, at: Duration) -> &mut Kept {
         let earlier = self.installations.get(id).cloned();
         self.replaced(at, Replaced::Installation(id.clone(), earlier));
@@ -120,7 +120,7 @@ impl Side {
         true
     }
 
-    /// The ids on a schedule in the order of partitions, and within one the soonest first.
+    /// The ids on a schedule, ordered by partition and then by time.
     fn scheduled(&self, schedule: Schedule) -> Vec<(u8, Timestamp, &InstallationId)> {
         let due = self.installations.iter().filter_map(|(id, kept)| {
             let (on, at) = kept.due?;

@@ -1,4 +1,4 @@
-//! What an agency's token is good for: tokens for its locations, and where the app is installed.
+//! The endpoints for agencies: tokens for their locations, and the locations with the app.
 
 use std::sync::Arc;
 
@@ -8,19 +8,19 @@ use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
 use serde_json::{Map, Value, json};
 
-use super::answer;
-use crate::api::Caller;
+use super::Caller;
 use crate::app::{App, World};
 use crate::clock::iso;
 use crate::directory::Location;
 use crate::error::ApiError;
 use crate::fields::Fields;
+use crate::oauth::token_response;
 use crate::subject::Subject;
 use crate::token::{Claims, Use};
 
-/// `POST /oauth/locationToken`. The token belongs to the agency's grant and dies with it; there
-/// is no refresh token of its own, which GHL's document of this version does not have either.
-pub(crate) async fn location_token(
+/// `POST /oauth/locationToken`. The token belongs to the agency's grant and ends with it. It has no refresh token
+/// of its own.
+pub(super) async fn location_token(
     State(app): State<Arc<App>>,
     caller: Caller,
     headers: HeaderMap,
@@ -55,13 +55,13 @@ pub(crate) async fn location_token(
         };
         (claims, world.settings.token_bytes)
     };
-    let mut answer = answer::access(&app, &claims, token_bytes);
-    answer.insert("locationId".to_owned(), json!(location_id));
-    Ok(Json(answer))
+    let mut response = token_response::access(&app, &claims, token_bytes);
+    response.insert("locationId".to_owned(), json!(location_id));
+    Ok(Json(response))
 }
 
 /// `GET /oauth/installedLocations`.
-pub(crate) async fn installed_locations(
+pub(super) async fn installed_locations(
     State(app): State<Arc<App>>,
     caller: Caller,
     query: Fields,
@@ -112,7 +112,7 @@ pub(crate) async fn installed_locations(
     })))
 }
 
-/// Since when the app is installed on a location: by itself, or with its agency.
+/// Since when the app is installed on a location, by itself or with its agency.
 fn installed_ms(world: &World, location: &Location) -> Option<u64> {
     [&location.id, &location.company]
         .into_iter()

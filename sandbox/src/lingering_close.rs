@@ -1,9 +1,8 @@
-//! What is left of a request that is answered before its end.
+//! Lingering close: reads the rest of a request body after an early response.
 //!
-//! A connection that is closed with bytes of its caller unread is reset, and a reset takes the
-//! answer with it where the caller has not read that yet: who uploads a file with a wrong key
-//! would see a broken connection, and not the 401. So what nobody wants is read all the same, for
-//! a while, and thrown away.
+//! Closing a connection with unread bytes resets it. The reset discards a response that the client has not read
+//! yet: a client that uploads a file with a wrong token would see a broken connection instead of the 401. So the
+//! rest of the body is read and discarded for a while.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -16,16 +15,15 @@ use hyper::body::{Frame, Incoming, SizeHint};
 use tokio::runtime::Handle;
 use tokio::time::timeout;
 
-/// As long as an answer may take to reach a caller that goes on sending.
+/// How long the rest of a body is read: enough for the response to reach a client that is still sending.
 const PATIENCE: Duration = Duration::from_secs(5);
 
-/// A request whose body is read to its end even if its handler does not.
-pub(crate) fn until_its_end(request: Request<Incoming>) -> Request<Body> {
+/// The request with a body that is read to its end, even if its handler does not read it.
+pub(crate) fn drain_body(request: Request<Incoming>) -> Request<Body> {
     if request.body().is_end_stream() {
         return request.map(|_| Body::empty());
     }
-    // Who waits for a 100 before sending is still waiting when the answer comes, and then sends
-    // nothing.
+    // A client that waits for `100 Continue` sends no body after a final response.
     let is_coming = !request.headers().contains_key(header::EXPECT);
     request.map(|body| {
         Body::new(Lingering {
@@ -36,7 +34,7 @@ pub(crate) fn until_its_end(request: Request<Incoming>) -> Request<Body> {
 }
 
 struct Lingering {
-    /// `None` once it is over.
+    /// `None` once the body has ended.
     body: Option<Incoming>,
     is_coming: bool,
 }
@@ -84,7 +82,7 @@ impl Drop for Lingering {
         let rest = async move {
             while let Some(Ok(_)) = poll_fn(|cx| Pin::new(&mut body).poll_frame(cx)).await {}
         };
-        // Where the runtime is gone, so is the connection.
+        // Without a runtime, the connection is gone, too.
         if let Ok(runtime) = Handle::try_current() {
             runtime.spawn(timeout(PATIENCE, rest));
         }

@@ -1,4 +1,4 @@
-//! Answers with tokens in them.
+//! Responses that contain tokens.
 
 use ring::digest;
 use serde_json::{Map, Value, json};
@@ -18,7 +18,7 @@ const CAMEL: [(&str, &str); 4] = [
     ("refresh_token", "refreshToken"),
 ];
 
-/// The answer of the token endpoint. Which fields there are depends on the user type.
+/// The response of the token endpoint. Its fields depend on the user type.
 pub(super) fn tokens(
     app: &App,
     issue: &Issue,
@@ -56,7 +56,7 @@ pub(super) fn tokens(
             add("locationId", json!(**location));
             add("isBulkInstallation", json!(false));
         }
-        // It does not name the locations, even where somebody chose some.
+        // GHL does not name the chosen locations.
         Subject::Company { .. } => {
             add("isBulkInstallation", json!(true));
             add("approveAllLocations", json!(true));
@@ -69,8 +69,8 @@ pub(super) fn tokens(
     }
 }
 
-/// What every answer with an access token has.
-pub(super) fn access(app: &App, claims: &Claims, token_bytes: usize) -> Map<String, Value> {
+/// The fields of every response with an access token.
+pub(crate) fn access(app: &App, claims: &Claims, token_bytes: usize) -> Map<String, Value> {
     let lifetime_s = claims.expires_ms.saturating_sub(claims.issued_ms) / 1000;
     let mut answer = Map::new();
     for (name, value) in [
@@ -85,7 +85,7 @@ pub(super) fn access(app: &App, claims: &Claims, token_bytes: usize) -> Map<Stri
     answer
 }
 
-/// Whoever consented, in the length of GHL's ids.
+/// The user who consented, with the length of GHL's ids.
 fn user_id(grant: GrantId) -> String {
     format!("user{:016x}", grant.0)
 }

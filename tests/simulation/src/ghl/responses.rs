@@ -1,4 +1,4 @@
-//! What simulated GHL sends.
+//! The responses of simulated GHL.
 
 use std::time::Duration;
 
@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 
 use super::Token;
 
-/// How an answer with a token in it may look.
+/// The shape of a token response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in super::super) enum Shape {
     ScopeIsArray,
@@ -18,7 +18,7 @@ pub(in super::super) enum Shape {
     CamelCase,
     Wrapped,
     LifetimeIsFloat,
-    /// Cut short: the token is spent and nobody can read its successor.
+    /// Truncated: the token is spent and its successor cannot be read.
     Unreadable,
 }
 
