@@ -12,7 +12,8 @@ use store_writer::protocol::DEFAULT_GRACE;
 
 use crate::health::store_check::StoreCheck;
 
-/// The OAuth scopes that the app requests by default, separated by spaces. The gateway's own routes need them.
+/// The OAuth scopes that the app requests by default, separated by spaces. The gateway's own routes need
+/// them.
 pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
                               medias.readonly medias.write locations.readonly";
 /// Far above GHL's documented grace period of 30 s.

@@ -42,8 +42,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Disables transparent huge pages for this process. With them, each thread's first allocation of a size class
-/// makes 2 MB resident: an upload of 25 MB grew the process by 10 MB.
+/// Disables transparent huge pages for this process. With them, each thread's first allocation of a size
+/// class makes 2 MB resident: an upload of 25 MB grew the process by 10 MB.
 fn disable_huge_pages() {
     #[cfg(target_os = "linux")]
     // A failure costs memory only.

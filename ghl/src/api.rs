@@ -15,8 +15,8 @@ pub const USER_AGENT: &str = concat!("evergreen/", env!("CARGO_PKG_VERSION"));
 pub enum Unauthorized {
     /// The token is expired or unknown. A retry with a fresh token can succeed.
     Expired,
-    /// The version header, the scope, the user type or the class of the token is wrong. A fresh token would be
-    /// refused as well.
+    /// The version header, the scope, the user type or the class of the token is wrong. A fresh token would
+    /// be refused as well.
     NotCuredByRefresh,
 }
 

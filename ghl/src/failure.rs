@@ -107,8 +107,8 @@ impl Failure {
     }
 }
 
-/// An error body in one of GHL's shapes: `{statusCode, message}`, `{error, error_description}`, or that of API
-/// v3, `{error: {code, message, details, resolution}}`.
+/// An error body in one of GHL's shapes: `{statusCode, message}`, `{error, error_description}`, or that of
+/// API v3, `{error: {code, message, details, resolution}}`.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct ErrorBody {
     /// In lower case, because API v3 has its codes in capitals.

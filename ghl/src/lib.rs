@@ -1,7 +1,7 @@
 //! How GoHighLevel (GHL) behaves: its token endpoint, its errors, its API conventions, its webhooks.
 //!
-//! Facts about GHL are in this crate and nowhere else. Their sources are GHL's OpenAPI documents and changelog,
-//! and reports of people who run integrations.
+//! Facts about GHL are in this crate and nowhere else. Their sources are GHL's OpenAPI documents and
+//! changelog, and reports of people who run integrations.
 
 #![warn(missing_docs)]
 

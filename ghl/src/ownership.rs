@@ -32,8 +32,8 @@ impl Owner<'_> {
     /// The longest part of an unexpected value that is shown.
     const SHOWN: usize = 64;
 
-    /// Compares a response with the known owner. A field that is missing on either side matches: most fields of
-    /// a response may be missing, and the company of an installation may be unknown.
+    /// Compares a response with the known owner. A field that is missing on either side matches: most
+    /// fields of a response may be missing, and the company of an installation may be unknown.
     ///
     /// # Errors
     /// The first field that names another owner.

@@ -1,4 +1,5 @@
-//! The sandbox's own clock. The sandbox stands in for a remote service, so it shares no clock with the broker.
+//! The sandbox's own clock. The sandbox stands in for a remote service, so it shares no clock with the
+//! broker.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 

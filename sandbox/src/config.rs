@@ -14,13 +14,13 @@ const WHOLE_NUMBER: &str = "a whole number";
 pub struct Config {
     /// The client id of the only app.
     pub client_id: String,
-    /// The client secret. All tokens are signed with it, so a restarted sandbox with the same secret accepts its
-    /// earlier tokens.
+    /// The client secret. All tokens are signed with it, so a restarted sandbox with the same secret
+    /// accepts its earlier tokens.
     pub client_secret: SecretString,
     /// The lifetime of an access token, sent in whole seconds as `expires_in`.
     pub token_lifetime: Duration,
-    /// How long after its use a refresh token still gets the same successor. Zero for strict single use. GHL's
-    /// changelog says 30 s.
+    /// How long after its use a refresh token still gets the same successor. Zero for strict single use.
+    /// GHL's changelog says 30 s.
     pub replay_grace: Duration,
     /// Whether such a replay also returns the same access token. GHL does not document it.
     pub replay_same_access_token: bool,

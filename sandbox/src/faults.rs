@@ -1,6 +1,7 @@
 //! Fault injection.
 //!
-//! Rules are tried in order, and the first that matches a call applies. [`Rule`] describes the JSON of a rule.
+//! Rules are tried in order, and the first that matches a call applies. [`Rule`] describes the JSON of a
+//! rule.
 
 mod effect;
 mod oddity;

@@ -13,8 +13,8 @@ use url::form_urlencoded;
 
 use crate::error::ApiError;
 
-/// Names with their values: a query, a form, or a flat JSON object. The last value of a repeated name counts. An
-/// empty value counts as absent.
+/// Names with their values: a query, a form, or a flat JSON object. The last value of a repeated name
+/// counts. An empty value counts as absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(HashMap<String, String>);
 

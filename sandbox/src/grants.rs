@@ -1,5 +1,5 @@
-//! The grants of customers and their tokens: GHL's side of the refresh protocol, as a state machine without I/O.
-//! The current time is a parameter.
+//! The grants of customers and their tokens: GHL's side of the refresh protocol, as a state machine without
+//! I/O. The current time is a parameter.
 
 mod chain;
 mod codes;
@@ -105,8 +105,8 @@ impl Grants {
         self.codes.peek(code, now_ms)
     }
 
-    /// Exchanges a code for the first tokens of the new grant `grant`. `serial` is that of the access token, here
-    /// and below.
+    /// Exchanges a code for the first tokens of the new grant `grant`. `serial` is that of the access
+    /// token, here and below.
     pub(crate) fn exchange(
         &mut self,
         code: &str,
@@ -259,8 +259,8 @@ impl Grants {
         self.expired_up_to.insert(id.to_owned(), serial);
     }
 
-    /// Pauses a location or company: refreshes fail with "Location is not active" and consume nothing. Pausing a
-    /// company also pauses its locations.
+    /// Pauses a location or company: refreshes fail with "Location is not active" and consume nothing.
+    /// Pausing a company also pauses its locations.
     pub(crate) fn pause(&mut self, id: &str) {
         self.paused.insert(id.to_owned());
     }
@@ -300,8 +300,8 @@ impl Grants {
             .any(|id| self.paused.contains(&**id))
     }
 
-    /// Restores a grant from before a restart at the presented token. The token counts as unspent, because its
-    /// history is lost.
+    /// Restores a grant from before a restart at the presented token. The token counts as unspent, because
+    /// its history is lost.
     fn remember(&mut self, presented: &Claims, token: Position) {
         let scope: Arc<str> = presented.scope.as_str().into();
         let unknown = Stamp {

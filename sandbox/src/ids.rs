@@ -12,8 +12,8 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// The clock sets the upper bits of the counter. A restarted sandbox repeats no id unless it created more than
-    /// a million per millisecond.
+    /// The clock sets the upper bits of the counter. A restarted sandbox repeats no id unless it created
+    /// more than a million per millisecond.
     pub(crate) fn new(secret: &[u8], now_ms: u64) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),

@@ -194,7 +194,8 @@ impl Snapshot {
         }
     }
 
-    /// The JSON of the grant. It signs every token again to compute its fingerprint, so call it without the lock.
+    /// The JSON of the grant. It signs every token again to compute its fingerprint, so call it without the
+    /// lock.
     pub(crate) fn entry(&self, signer: &Signer) -> GrantEntry {
         let mut tokens: Vec<_> = self
             .chain

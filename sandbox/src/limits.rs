@@ -1,7 +1,7 @@
 //! GHL's rate limits: requests per interval and per day, for each location or company.
 //!
-//! GHL does not document three choices that are made here: an interval starts with a location's first call in it,
-//! a day starts at midnight UTC, and refused calls do not count.
+//! GHL does not document three choices that are made here: an interval starts with a location's first call
+//! in it, a day starts at midnight UTC, and refused calls do not count.
 
 use std::collections::HashMap;
 use std::sync::Arc;

@@ -1,8 +1,8 @@
 //! Lingering close: reads the rest of a request body after an early response.
 //!
-//! Closing a connection with unread bytes resets it. The reset discards a response that the client has not read
-//! yet: a client that uploads a file with a wrong token would see a broken connection instead of the 401. So the
-//! rest of the body is read and discarded for a while.
+//! Closing a connection with unread bytes resets it. The reset discards a response that the client has not
+//! read yet: a client that uploads a file with a wrong token would see a broken connection instead of the
+//! 401. So the rest of the body is read and discarded for a while.
 
 use std::future::poll_fn;
 use std::pin::Pin;

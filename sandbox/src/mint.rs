@@ -1,7 +1,7 @@
 //! Creates tokens without a running sandbox.
 //!
-//! A sandbox verifies tokens only by their signature, and restores a grant from its refresh token. So a test with
-//! the app's secret can create a whole fleet in advance.
+//! A sandbox verifies tokens only by their signature, and restores a grant from its refresh token. So a
+//! test with the app's secret can create a whole fleet in advance.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -1,6 +1,7 @@
 //! Accepts connections, and closes one without a response if a fault requires it.
 //!
-//! HTTP is hyper's here, so that the HTTP of the gateway and the broker is tested against another implementation.
+//! HTTP is hyper's here, so that the HTTP of the gateway and the broker is tested against another
+//! implementation.
 
 use std::convert::Infallible;
 use std::fmt;

@@ -1,8 +1,8 @@
 //! Tokens: JWTs signed by the sandbox.
 //!
-//! A token contains everything about itself, protected by the signature. So the sandbox keeps no table of access
-//! tokens, and a restarted sandbox with the same secret recognises its earlier ones. It always distinguishes an
-//! expired token from one that it never issued.
+//! A token contains everything about itself, protected by the signature. So the sandbox keeps no table of
+//! access tokens, and a restarted sandbox with the same secret recognises its earlier ones. It always
+//! distinguishes an expired token from one that it never issued.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -48,8 +48,8 @@ pub(crate) struct Claims {
 }
 
 impl Claims {
-    /// The claims of a refresh token. They depend only on the arguments, so a repeat within the grace period gets
-    /// the same token without a stored copy.
+    /// The claims of a refresh token. They depend only on the arguments, so a repeat within the grace
+    /// period gets the same token without a stored copy.
     pub(crate) fn refresh(
         grant: GrantId,
         subject: Subject,
@@ -84,8 +84,8 @@ impl Signer {
         }
     }
 
-    /// Signs a token of at least about `bytes` bytes. The signature is lengthened as needed, because a signature
-    /// does not compress, like GHL's 256-byte signatures.
+    /// Signs a token of at least about `bytes` bytes. The signature is lengthened as needed, because a
+    /// signature does not compress, like GHL's 256-byte signatures.
     pub(crate) fn sign(&self, claims: &Claims, bytes: usize) -> String {
         let payload = Payload::new(claims, &self.client_id);
         let json = serde_json::to_string(&payload).unwrap_or_default();

@@ -1,4 +1,5 @@
-//! Brokers at work on a large seeded fleet ([`crate::seed`]): a store, lock nodes, and a sandbox without latency.
+//! Brokers at work on a large seeded fleet ([`crate::seed`]): a store, lock nodes, and a sandbox without
+//! latency.
 
 use std::sync::Arc;
 use std::time::Duration;

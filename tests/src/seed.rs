@@ -1,5 +1,5 @@
-//! Fills a store with the installations of a fleet that has run for long: one falls due after the other, evenly.
-//! Their tokens are those that the sandbox accepts.
+//! Fills a store with the installations of a fleet that has run for long: one falls due after the other,
+//! evenly. Their tokens are those that the sandbox accepts.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -160,7 +160,8 @@ impl SeedFleet {
         (id, enrolment)
     }
 
-    /// The time of issue. A token is refreshed at the age `period`, and all younger ages are equally frequent.
+    /// The time of issue. A token is refreshed at the age `period`, and all younger ages are equally
+    /// frequent.
     fn issued_at(&self, index: u64, jitter_seed: u8) -> Timestamp {
         let expires_at = self.as_of + self.lifetime;
         let due = self.lead.due(expires_at, self.lifetime, jitter_seed);

@@ -1,5 +1,5 @@
-//! The broker's errors as HTTP responses. They have the shape of GHL's errors, so that clients of GHL can read
-//! them.
+//! The broker's errors as HTTP responses. They have the shape of GHL's errors, so that clients of GHL can
+//! read them.
 
 use std::time::Duration;
 

@@ -235,8 +235,8 @@ fn id<T: FromStr>(what: &str, named: Option<&str>) -> Option<T> {
     id
 }
 
-/// Stores the tokens of a consent. The code is spent by now, so a failed write is retried, first here and then
-/// from the journal.
+/// Stores the tokens of a consent. The code is spent by now, so a failed write is retried, first here and
+/// then from the journal.
 async fn store_consent(broker: &Broker, consent: &Consent) -> Result<InstallationId, Error> {
     let worker = &broker.0.worker;
     worker.keep_consent(consent).await;

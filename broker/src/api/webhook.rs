@@ -105,7 +105,8 @@ async fn uninstall(
     };
     let event_at = match event_at {
         Some(event_at) => event_at,
-        // It may be of any age, and the customer may have installed the app again. GHL's token endpoint knows.
+        // It may be of any age, and the customer may have installed the app again. GHL's token endpoint
+        // knows.
         None if is_alive(broker, &id).await => {
             info!(installation = %id, "an UNINSTALL without a date was ignored: the token still works");
             return Ok(());

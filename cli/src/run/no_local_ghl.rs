@@ -15,8 +15,8 @@ const MARKER: &str = "(no app)";
 pub(super) enum LocalGhl {}
 
 impl LocalGhl {
-    /// If there is no app at GHL, the marker for [`LocalGhl::read`]. The placeholders prevent a second message
-    /// about the same settings.
+    /// If there is no app at GHL, the marker for [`LocalGhl::read`]. The placeholders prevent a second
+    /// message about the same settings.
     pub(super) fn overrides(source: &Layered) -> HashMap<&'static str, String> {
         if source.get("GHL_CLIENT_ID").is_some() {
             return HashMap::new();

@@ -119,7 +119,8 @@ fn read_all(settings: &mut Settings<'_>) -> All {
             None
         }
     };
-    // The gateway's settings are read again once the port of the broker is known. This reports their mistakes.
+    // The gateway's settings are read again once the port of the broker is known. This reports their
+    // mistakes.
     let _ = gateway::Config::read(settings);
     let common = Common::read(settings, 8080, 9080);
     data_dir::check_disk(settings, &common.data_dir);

@@ -18,8 +18,8 @@ use crate::oauth::token_response;
 use crate::subject::Subject;
 use crate::token::{Claims, Use};
 
-/// `POST /oauth/locationToken`. The token belongs to the agency's grant and ends with it. It has no refresh token
-/// of its own.
+/// `POST /oauth/locationToken`. The token belongs to the agency's grant and ends with it. It has no refresh
+/// token of its own.
 pub(super) async fn location_token(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -1,4 +1,5 @@
-//! The checks before every API call: injected faults, the bearer token, the `Version` header and the rate limit.
+//! The checks before every API call: injected faults, the bearer token, the `Version` header and the rate
+//! limit.
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -20,8 +20,8 @@ use crate::fields::Fields;
 /// GHL's documents: "maximum allowed is 25 MB".
 const FILE_LIMIT: u64 = 25 * 1024 * 1024;
 
-/// The most bytes that are read of a body. It exceeds the file limit, so that a caller with a larger file gets a
-/// response instead of a broken connection.
+/// The most bytes that are read of a body. It exceeds the file limit, so that a caller with a larger file
+/// gets a response instead of a broken connection.
 const BODY_LIMIT: u64 = 4 * FILE_LIMIT;
 
 const TEXT_LIMIT: u64 = 16 * 1024;

@@ -1,4 +1,5 @@
-//! Valid token responses in undocumented shapes. Integrators report each of them of GHL or a similar provider.
+//! Valid token responses in undocumented shapes. Integrators report each of them of GHL or a similar
+//! provider.
 
 use std::io::Write;
 

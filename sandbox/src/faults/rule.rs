@@ -13,8 +13,8 @@ use super::{Alteration, Call, Fault, FixedResponse};
 const HTML: &str =
     "<html><head><title>Error</title></head><body><h1>The origin is unwell</h1></body></html>";
 
-/// One rule. `on` and `kind` are required, and either `next` (the number of calls it applies to) or `share` (the
-/// fraction of calls, 0 to 1, drawn with `seed`).
+/// One rule. `on` and `kind` are required, and either `next` (the number of calls it applies to) or `share`
+/// (the fraction of calls, 0 to 1, drawn with `seed`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {

@@ -47,8 +47,8 @@ pub(super) enum Exchange {
     Unknown,
 }
 
-/// Identifies a refresh token of a chain. The time is part of it, because a restarted sandbox may restore a chain
-/// at an earlier generation than it had reached.
+/// Identifies a refresh token of a chain. The time is part of it, because a restarted sandbox may restore a
+/// chain at an earlier generation than it had reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) generation: u64,
@@ -101,8 +101,8 @@ impl Chain {
         }
     }
 
-    /// Decides about a presented refresh token, and spends it if it is valid. `stamp` is the access token for its
-    /// successor.
+    /// Decides about a presented refresh token, and spends it if it is valid. `stamp` is the access token
+    /// for its successor.
     pub(super) fn present(
         &mut self,
         token: Position,

@@ -10,8 +10,8 @@ use crate::fields::Fields;
 use crate::ledger::TokenOutcome;
 use crate::subject::UserType;
 
-/// The spelling of fields: `client_id`, or `clientId` with `Version: v3`. Requests are read in either spelling,
-/// responses use one.
+/// The spelling of fields: `client_id`, or `clientId` with `Version: v3`. Requests are read in either
+/// spelling, responses use one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     Snake,

@@ -41,8 +41,8 @@ const fn may(name: &'static str, kind: Kind) -> Field {
     }
 }
 
-// oauth.json: GetAccessCodeSuccessfulResponseDto. Only `userId` is required there, but a response without tokens
-// is useless.
+// oauth.json: GetAccessCodeSuccessfulResponseDto. Only `userId` is required there, but a response without
+// tokens is useless.
 const TOKENS: &[Field] = &[
     must("access_token", Text),
     must("refresh_token", Text),

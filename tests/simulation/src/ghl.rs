@@ -1,4 +1,5 @@
-//! Simulated GHL: single-use refresh tokens, the grace period in which it replays a response, and its failures.
+//! Simulated GHL: single-use refresh tokens, the grace period in which it replays a response, and its
+//! failures.
 
 mod responses;
 

@@ -1,5 +1,5 @@
-//! A deterministic simulation: the scheduler and worker of real brokers on one thread with tokio's paused clock.
-//! GHL, the store, the lock nodes, the disks and the clocks are simulated.
+//! A deterministic simulation: the scheduler and worker of real brokers on one thread with tokio's paused
+//! clock. GHL, the store, the lock nodes, the disks and the clocks are simulated.
 //!
 //! A seed determines a run completely: the faults, network delays, ids, nonces and jitter. So the code under
 //! simulation must not use threads, maps with random order, or a `select!` that is not `biased`.

@@ -1,5 +1,5 @@
-//! Requests and replies between a broker and the store or a lock node. Either may be lost. A request in flight
-//! arrives even if its broker has died.
+//! Requests and replies between a broker and the store or a lock node. Either may be lost. A request in
+//! flight arrives even if its broker has died.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -65,7 +65,8 @@ impl NetworkPath {
         Duration::from_millis(self.world.below(DELAY_LIMIT))
     }
 
-    /// Runs `act` at the peer and returns its reply. `None` if the peer refuses, or if no reply arrives in time.
+    /// Runs `act` at the peer and returns its reply. `None` if the peer refuses, or if no reply arrives in
+    /// time.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         act: impl FnOnce() -> Option<T> + Send + 'static,

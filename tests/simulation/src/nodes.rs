@@ -1,5 +1,5 @@
-//! Simulated lock nodes: leases, and responses in escrow. A node can be down, be partitioned from some machines,
-//! and restart empty.
+//! Simulated lock nodes: leases, and responses in escrow. A node can be down, be partitioned from some
+//! machines, and restart empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};

@@ -170,7 +170,8 @@ impl Plan {
         }
     }
 
-    /// Whether a fault sets the store's clock, so that tokens may expire earlier or later than the store says.
+    /// Whether a fault sets the store's clock, so that tokens may expire earlier or later than the store
+    /// says.
     pub(super) fn sets_a_clock(&self) -> bool {
         let mut faults = self.faults.iter();
         faults.any(|fault| matches!(fault.kind, FaultKind::ClockStep { .. }))

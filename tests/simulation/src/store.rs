@@ -1,5 +1,5 @@
-//! The simulated store: Redis as brokers see it. It can be unreachable, lose its last seconds, have two masters,
-//! and step its clock.
+//! The simulated store: Redis as brokers see it. It can be unreachable, lose its last seconds, have two
+//! masters, and step its clock.
 
 mod server;
 

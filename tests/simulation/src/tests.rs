@@ -18,8 +18,8 @@ fn seed_determines_the_run() {
     }
 }
 
-/// The events of a run, without the log lines of brokers. Other threads of this process influence which lines are
-/// logged.
+/// The events of a run, without the log lines of brokers. Other threads of this process influence which
+/// lines are logged.
 fn events(report: &Report) -> Vec<&String> {
     let is_comment = |line: &&String| line.chars().skip(9).take(5).all(|c| c == ' ');
     report.log.iter().filter(|line| !is_comment(line)).collect()

@@ -11,7 +11,8 @@ use store_writer::writer::Begun;
 use tokio::time::{Instant, interval_at, sleep_until};
 use tracing::{debug, info, warn};
 
-use super::{Worker, check_owner};
+use super::Worker;
+use super::commit::check_owner;
 use crate::metrics;
 use crate::refresh::outcome::Outcome;
 

@@ -20,7 +20,8 @@ use store_writer::writer::{Begun, Snapshot};
 use tokio::time::sleep;
 use tracing::warn;
 
-use super::{CallOutcome, InProgressGuard, SendPermission, Worker, late_failure, lock};
+use super::spend::{CallOutcome, late_failure};
+use super::{InProgressGuard, SendPermission, Worker, lock};
 use crate::refresh::outcome::Outcome;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
