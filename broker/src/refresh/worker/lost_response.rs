@@ -171,7 +171,7 @@ impl Worker {
         }
     }
 
-    /// Puts a lost response back, unless a newer one is queued.
+    /// Puts a lost response back, unless the installation has one already.
     fn requeue(&self, begun: Begun, since: Moment) {
         let last_try = Moment::now();
         let mut lost_responses = lock(&self.lost_responses);
