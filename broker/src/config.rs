@@ -10,54 +10,64 @@ use service::config::{Settings, Size};
 use store::LocationId;
 use store_writer::protocol::DEFAULT_GRACE;
 
-use crate::store_check::StoreCheck;
+use crate::health::store_check::StoreCheck;
 
-/// What the app asks for where nothing else is set: what the gateway's own routes need.
+/// The OAuth scopes that the app requests by default, separated by spaces. The gateway's own routes need
+/// them.
 pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
                               medias.readonly medias.write locations.readonly";
-/// Far above what GHL is known to do.
+/// Far above GHL's documented grace period of 30 s.
 const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
-/// A claim lasts until the attempt has begun, and is short enough for one that could not begin to be
-/// tried again many times inside GHL's grace.
+/// A claim lasts until the attempt has begun. It is short, so that an attempt that could not begin is tried
+/// again many times inside GHL's grace period.
 const CLAIM: Duration = Duration::from_secs(2);
 const DEFAULT_JOURNAL_MAX: Size = Size::of_bytes(1_000_000_000);
 const LEAST_JOURNAL_MAX: Size = Size::of_bytes(1_000_000);
 const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 
+/// All settings of a broker.
 #[derive(Debug, Clone)]
 pub struct Config {
-    /// Names this process among the brokers.
+    /// The name of this process among the brokers (`EVERGREEN_BROKER_NAME`).
     pub name: String,
+    /// GHL's token endpoint and the client credentials.
     pub endpoint: token_endpoint::Config,
+    /// GHL's consent page and the scopes to request.
     pub consent: Consent,
-    /// Whether a callback must carry the state of a consent that began here. GHL's marketplace
-    /// starts installations without one.
+    /// Whether a callback must carry the state of a consent that began here. Installations that begin in
+    /// GHL's marketplace have none.
     pub is_state_required: bool,
+    /// Checks the signatures of webhooks.
     pub verifier: Verifier,
+    /// The timeouts of a refresh.
     pub timing: Timing,
+    /// The limits of the scheduler.
     pub scheduler: SchedulerConfig,
-    /// Bytes of disk that answers take which the store has confirmed.
+    /// The most bytes that confirmed responses take in the journal.
     pub journal_max: u64,
+    /// Access tokens without a refresh token.
     pub static_tokens: Vec<StaticToken>,
+    /// What follows from an unsafe store.
     pub store_check: StoreCheck,
 }
 
-/// How long the steps of a refresh may take. All follow from how long GHL may.
+/// The timeouts of a refresh. All follow from the timeout of the token endpoint.
 #[derive(Debug, Clone, Copy)]
 pub struct Timing {
-    /// One call of the token endpoint.
+    /// The timeout of one call of the token endpoint (`EVERGREEN_TOKEN_TIMEOUT`).
     pub call: Duration,
-    /// From the begin until the outcome counts as unknown.
+    /// From the begin of an attempt until its outcome counts as unknown.
     pub window: Duration,
-    /// The lease. It outlasts the window, and is short enough for another broker to repeat the
-    /// call of one that died within GHL's grace of 30 s.
+    /// The lifetime of a lease. It outlasts the window. It is short enough that another broker can retry for
+    /// a dead one within GHL's grace period of 30 s.
     pub lease: Duration,
-    /// For how long GHL answers a token that was sent again as it did the first time. Zero: a token
-    /// is never sent twice to get a lost answer.
+    /// How long GHL replays its response to a token that is sent again (`EVERGREEN_REPLAY_GRACE`). If zero, a
+    /// token is never sent again for a lost response.
     pub grace: Duration,
 }
 
 impl Timing {
+    /// The timeouts for a call of the token endpoint and GHL's grace period.
     #[must_use]
     pub fn of(call: Duration, grace: Duration) -> Self {
         Self {
@@ -69,25 +79,28 @@ impl Timing {
     }
 }
 
+/// The limits of the scheduler.
 #[derive(Debug, Clone)]
 pub struct SchedulerConfig {
-    /// Refreshes under way at once.
+    /// The most refreshes in flight (`EVERGREEN_REFRESH_CONCURRENCY`).
     pub concurrency: usize,
-    /// Refreshes started per second at most.
+    /// The most refreshes started per second (`EVERGREEN_REFRESH_RATE`).
     pub rate: u32,
-    /// For how long claimed work is put off.
+    /// How long a claimed installation is hidden from other brokers.
     pub claim: Duration,
 }
 
-/// A token without a refresh token.
+/// An access token without a refresh token.
 #[derive(Debug, Clone)]
 pub struct StaticToken {
+    /// The access token (`GHL_ACCESS_TOKEN`).
     pub token: SecretString,
+    /// The location of the token, if known (`GHL_LOCATION_ID`).
     pub location: Option<LocationId>,
 }
 
 impl Config {
-    /// Reads the settings; mistakes are collected there.
+    /// Reads the settings. Mistakes are collected in `settings`.
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let api_url = settings.url("GHL_API_URL", api::DEFAULT_BASE_URL);
         let redirect_uri = settings.url("GHL_REDIRECT_URI", DEFAULT_REDIRECT_URI);
@@ -100,7 +113,7 @@ impl Config {
             settings.mistake(
                 "GHL_CLIENT_SECRET",
                 "is missing: the client secret of your app, or GHL_CLIENT_SECRET_FILE with its path; \
-                 several, separated by commas, while it is changed",
+                 list several, separated by commas, while you rotate it",
             );
         }
         let default_name = format!("broker-{}", store::random::hex::<4>());
@@ -111,14 +124,14 @@ impl Config {
         if call < Duration::from_millis(500) || call > Duration::from_secs(18) {
             settings.mistake(
                 "EVERGREEN_TOKEN_TIMEOUT",
-                "must be from 500ms to 18s: a lost answer is asked for again within GHL's 30 s",
+                "must be from 500ms to 18s: a lost response is retried within GHL's grace period of 30 s",
             );
         }
         let grace = settings.duration("EVERGREEN_REPLAY_GRACE", DEFAULT_GRACE);
         if grace > LONGEST_GRACE {
             settings.mistake(
                 "EVERGREEN_REPLAY_GRACE",
-                "must be at most 10m: GHL repeats its answer to a refresh token for 30 s",
+                "must be at most 10m: GHL replays its response to a refresh token for 30 s",
             );
         }
         let timing = Timing::of(call, grace);
@@ -142,8 +155,8 @@ impl Config {
         if journal_max < LEAST_JOURNAL_MAX {
             settings.mistake(
                 "EVERGREEN_JOURNAL_MAX",
-                "must be at least 1MB: it holds the answers that a store which loses writes is given \
-                 back",
+                "must be at least 1MB: it holds the responses that are restored to a store that loses \
+                 writes",
             );
         }
         Self {
@@ -187,7 +200,7 @@ impl Config {
     }
 }
 
-/// The first one is used, the next one is tried where GHL refuses it.
+/// Splits the list of client secrets. The first is used, and the next is tried if GHL refuses it.
 fn client_secrets(list: Option<SecretString>) -> Vec<SecretString> {
     let list = list.unwrap_or_default();
     let secrets = list.expose_secret().split(',').map(str::trim);

@@ -1,4 +1,4 @@
-//! The broker's metrics: all of them are named here.
+//! The broker's metrics. All of their names are in this file.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use store_writer::writer::Recovered;
 use store_writer::{LockNodes, StoreWriter};
 use tokio::time::sleep;
 
-use crate::outcome::{FailureKind, Outcome};
+use crate::refresh::outcome::{FailureKind, Outcome};
 
 const REFRESHES: &str = "evergreen_refresh_total";
 const DURATION: &str = "evergreen_refresh_duration_seconds";
 const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
 const INSTALLATIONS: &str = "evergreen_installations";
-/// New tokens that may be in flight at once: see [`crate::window`].
+/// New tokens that may be in flight at once: see [`crate::refresh::window`].
 pub(crate) const WINDOW: &str = "evergreen_refresh_window";
 const CONTAINED: &str = "evergreen_refresh_contained";
-/// Whether GHL refuses whoever asks.
-const REFUSES_ALL: &str = "evergreen_refresh_refused_for_all";
+/// Whether GHL refuses every installation.
+const REFUSED_FOR_ALL: &str = "evergreen_refresh_refused_for_all";
 const LATE_ANSWERS: &str = "evergreen_late_answers_total";
 const RECOVERED: &str = "evergreen_refresh_recovered_total";
 const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
@@ -34,8 +34,8 @@ const STORE_UNSAFE: &str = "evergreen_store_unsafe";
 const STORE_DEGRADED: &str = "evergreen_store_degraded";
 const LOCK_NODES: &str = "evergreen_lock_nodes";
 
-/// Every value of the label `outcome`, so that each series exists before its first event and an
-/// alert on its increase sees that one.
+/// Every value of the label `outcome`. Each series exists before its first event, so that an alert on its
+/// increase sees that event.
 const OUTCOMES: [&str; 13] = [
     "refreshed",
     "superseded",
@@ -52,17 +52,18 @@ const OUTCOMES: [&str; 13] = [
     FailureKind::BadRequest.as_str(),
 ];
 
+/// Registers every metric with its description and its initial value.
 pub(crate) fn describe() {
-    describe_counter!(REFRESHES, "Attempts to refresh, by what came of them");
+    describe_counter!(REFRESHES, "Refresh attempts, by outcome");
     describe_histogram!(
         DURATION,
         Unit::Seconds,
-        "From the lease to the commit of a refresh"
+        "Duration of a refresh from the lease to the commit"
     );
     describe_gauge!(
         NEAREST_EXPIRY,
         Unit::Seconds,
-        "Until the first live access token expires; 0: one has"
+        "Time until the first live access token expires; 0 if one has expired"
     );
     describe_gauge!(
         INSTALLATIONS,
@@ -75,37 +76,34 @@ pub(crate) fn describe() {
     describe_gauge!(WINDOW, "New refresh tokens that may be in flight at once");
     describe_gauge!(
         CONTAINED,
-        "1 while no new refresh token is spent because GHL leaves open whether it spends them"
+        "1 while no new refresh token is spent because the outcome of refreshes at GHL is unknown"
     );
     describe_gauge!(
-        REFUSES_ALL,
-        "1 while GHL refuses the refresh tokens of everybody in a row"
+        REFUSED_FOR_ALL,
+        "1 while GHL refuses the refresh tokens of all installations in a row"
     );
     describe_counter!(
         LATE_ANSWERS,
-        "Answers of GHL that came after the broker had stopped to wait"
+        "Responses of GHL that arrived after the timeout of their attempt"
     );
     describe_counter!(
         RECOVERED,
-        "Installations that have a token again after GHL had refused theirs"
+        "Installations that got a token after GHL had refused theirs"
     );
     counter!(LATE_ANSWERS).absolute(0);
     for from in [Recovered::Suspect, Recovered::Invalid] {
         counter!(RECOVERED, "was" => from.as_str()).absolute(0);
     }
     gauge!(CONTAINED).set(0.0);
-    gauge!(REFUSES_ALL).set(0.0);
-    describe_counter!(
-        STORE_ERRORS,
-        "Times the store gave no answer, by what was asked"
-    );
+    gauge!(REFUSED_FOR_ALL).set(0.0);
+    describe_counter!(STORE_ERRORS, "Failed requests to the store, by operation");
     describe_counter!(
         ESCROW_MISSED,
-        "Answers of GHL that no majority of the lock nodes took into escrow"
+        "Responses of GHL that no majority of the lock nodes took into escrow"
     );
     describe_counter!(
         RESTORED,
-        "Tokens that the store had confirmed and lost, and that this broker wrote again"
+        "Tokens that the store had confirmed and lost, and that this broker restored"
     );
     describe_gauge!(
         STORE_UNSAFE,
@@ -118,9 +116,9 @@ pub(crate) fn describe() {
     store_findings(&[]);
     describe_gauge!(
         FILE_READY,
-        "1 while the file can take another answer of GHL"
+        "1 while the file can take another response of GHL"
     );
-    describe_gauge!(LOCK_NODES, "Lock nodes, by how they are");
+    describe_gauge!(LOCK_NODES, "Lock nodes, by state");
     counter!(ESCROW_MISSED).absolute(0);
     counter!(RESTORED).absolute(0);
     for state in Health::STATES {
@@ -135,10 +133,11 @@ pub(crate) fn describe() {
     gauge!(BREAKER).set(0.0);
 }
 
-pub(crate) fn record(outcome: &Outcome, took: Duration) {
+/// Counts an attempt, and records the duration of a successful one.
+pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
     let label = match outcome {
         Outcome::Refreshed { .. } => {
-            histogram!(DURATION).record(took.as_secs_f64());
+            histogram!(DURATION).record(duration.as_secs_f64());
             "refreshed"
         }
         Outcome::Superseded | Outcome::Adopted => "superseded",
@@ -150,18 +149,18 @@ pub(crate) fn record(outcome: &Outcome, took: Duration) {
         // Nothing was attempted.
         Outcome::Busy(_)
         | Outcome::NotDue(_)
-        | Outcome::Held
+        | Outcome::Contained
         | Outcome::NotRefreshable(_)
-        | Outcome::Unknown => return,
+        | Outcome::UnknownInstallation => return,
     };
     counter!(REFRESHES, "outcome" => label).increment(1);
 }
 
-pub(crate) fn refuses_all(refuses_all: bool) {
-    gauge!(REFUSES_ALL).set(if refuses_all { 1.0 } else { 0.0 });
+pub(crate) fn refused_for_all(is_refusing_all: bool) {
+    gauge!(REFUSED_FOR_ALL).set(if is_refusing_all { 1.0 } else { 0.0 });
 }
 
-pub(crate) fn contained(is_contained: bool) {
+pub(crate) fn containment(is_contained: bool) {
     gauge!(CONTAINED).set(if is_contained { 1.0 } else { 0.0 });
 }
 
@@ -181,7 +180,7 @@ pub(crate) fn store_error(operation: &'static str) {
     counter!(STORE_ERRORS, "operation" => operation).increment(1);
 }
 
-/// Shows what the last check of the store found.
+/// Sets the gauges for the findings of the last check of the store.
 pub(crate) fn store_findings(findings: &[Finding]) {
     for reason in Reason::ALL {
         for (name, severity) in [
@@ -208,7 +207,7 @@ pub(crate) fn restored() {
     counter!(RESTORED).increment(1);
 }
 
-/// Shows how the lock nodes are, until shutdown.
+/// Reports the state of the lock nodes every second until shutdown.
 pub(crate) async fn watch_lock_nodes(nodes: LockNodes, shutdown: Shutdown) {
     loop {
         let health = nodes.health();
@@ -225,8 +224,8 @@ pub(crate) async fn watch_lock_nodes(nodes: LockNodes, shutdown: Shutdown) {
     }
 }
 
-/// Looks at the whole stock now and then, until shutdown.
-pub(crate) async fn watch_stock(writer: StoreWriter, shutdown: Shutdown) {
+/// Reports the number of installations and the nearest expiry every 15 s until shutdown.
+pub(crate) async fn watch_installations(writer: StoreWriter, shutdown: Shutdown) {
     loop {
         if let Ok(stock) = writer.stats().await {
             let dead = stock.installations.saturating_sub(stock.refreshing);
@@ -238,7 +237,7 @@ pub(crate) async fn watch_stock(writer: StoreWriter, shutdown: Shutdown) {
                 gauge!(INSTALLATIONS, "refreshing" => "yes").set(stock.refreshing as f64);
                 gauge!(INSTALLATIONS, "refreshing" => "no").set(dead as f64);
             }
-            // Without any token there is none that expires: far away says so without a gap.
+            // Without a token, report infinity instead of a gap in the series.
             let nearest = stock
                 .nearest_expiry
                 .map_or(f64::INFINITY, |left| left.as_secs_f64());

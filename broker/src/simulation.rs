@@ -1,4 +1,4 @@
-//! A broker within a simulation: the real scheduler and worker, over a GHL that is simulated.
+//! Runs a broker inside a simulation: the real scheduler and worker over a simulated GHL.
 
 use std::sync::Arc;
 
@@ -10,35 +10,15 @@ use service::simulation::Process;
 use store::{Generation, InstallationId};
 use store_writer::writer::Wanted;
 
-use crate::refresh_api;
+pub use crate::refresh::rules::Rules;
+
+use crate::api::refresh_api;
 use crate::{Broker, Config, Parts, StartError};
 
-/// Rules that a simulation can take away, to show that it notices.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rules {
-    /// An answer that comes after the timeout is read.
-    pub late_answers: bool,
-    /// In an outage at GHL no new token is spent, and few refreshes are in flight before it.
-    pub containment: bool,
-    /// Answers are kept until they are superseded, and brought back to a store that lost them.
-    pub keep_answers: bool,
-    /// A refusal is not the end: the token is tried again.
-    pub suspects: bool,
-}
-
-impl Rules {
-    pub const ALL: Self = Self {
-        late_answers: true,
-        containment: true,
-        keep_answers: true,
-        suspects: true,
-    };
-}
-
-/// Starts a broker as a part of `process`.
+/// Starts a broker whose tasks belong to `process`.
 ///
 /// # Errors
-/// When the journal cannot be read.
+/// [`StartError::Journal`] if the journal cannot be read.
 pub fn start(
     process: Process,
     transport: Arc<dyn Transport>,
@@ -46,18 +26,19 @@ pub fn start(
     parts: Parts,
     rules: Rules,
 ) -> Result<Broker, StartError> {
-    let endpoint = TokenEndpoint::over(transport, config.endpoint.clone());
+    let endpoint = TokenEndpoint::with_transport(transport, config.endpoint.clone());
     let (readiness, shutdown) = (Readiness::new(), Shutdown::of(process));
-    Broker::start_over(endpoint, config, parts, &readiness, &shutdown, |worker| {
-        worker.under(rules)
+    Broker::start_with(endpoint, config, parts, &readiness, &shutdown, |worker| {
+        worker.with_rules(rules)
     })
 }
 
-/// A gateway asks for a token after `past`. What comes of it is in the store.
-pub fn ask(broker: &Broker, id: InstallationId, past: Generation) {
-    let asked = broker.clone();
+/// Requests a refresh as a gateway does: a token of a later generation than `past`. The result is in the
+/// store.
+pub fn request_refresh(broker: &Broker, id: InstallationId, past: Generation) {
+    let requested = broker.clone();
     broker.0.shutdown.spawn(async move {
-        // The gateway reads the store, whatever the answer says.
-        drop(refresh_api::now(&asked, &id, Wanted::Past(past)).await);
+        // The gateway reads the store and ignores this response.
+        drop(refresh_api::now(&requested, &id, Wanted::Past(past)).await);
     });
 }

@@ -1,17 +1,17 @@
-//! The data directory: where it may be, and what of it must be there before `up` starts.
+//! The data directory: where it may be, and what it must contain before `up` starts.
 //!
-//! The first start makes the sealing keys, then the store, then a marker. A start that finds the
-//! marker knows that there was a store: one that is gone was lost, and not yet to be made.
+//! The first start creates the sealing keys, then the store, then a marker. If a later start finds the marker
+//! without the store, the store was lost.
 
 use std::fs::{self, File, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use service::config::Settings;
-use store_writer::group_commit_db::{create_atomically, is_in_memory};
+use store_writer::group_commit_db::{is_in_memory, create_atomically};
 
 use crate::exit::Failure;
-use crate::rings;
+use crate::key_rings;
 
 const STORE: &str = "store.redb";
 const MARKER: &str = "store.made";
@@ -24,31 +24,30 @@ pub(crate) fn check_disk(settings: &mut Settings<'_>, data_dir: &Path) {
         settings.mistake(
             "EVERGREEN_DATA_DIR",
             format!(
-                "is {directory}, on a tmpfs: what is written there is gone when the machine stops, \
-                 and tokens with it. Name a directory on a disk, or set \
-                 EVERGREEN_ALLOW_TMPFS=true to accept the loss"
+                "is {directory}, on a tmpfs: its files, and the tokens in them, are lost when the machine \
+                 stops. Name a directory on a disk, or set EVERGREEN_ALLOW_TMPFS=true to accept the loss"
             ),
         );
     }
 }
 
-/// What is in the data directory of `up`.
+/// The contents of the data directory of `up`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Found<'a> {
-    /// Key files that are not there; none where keys are settings.
+    /// The missing key files. Empty if the keys are in the settings.
     missing_keys: &'a [&'static str],
     has_store: bool,
-    /// Whether an earlier start got as far as making the store.
+    /// Whether an earlier start created the store.
     has_marker: bool,
 }
 
-/// What a start is to do first.
+/// What a start must do first.
 #[derive(Debug, PartialEq, Eq)]
 enum Start {
-    /// Everything is there.
+    /// Nothing: everything is present.
     Open,
-    /// This is the first start, or the first one was cut short.
-    Make,
+    /// Create the directory: this is the first start, or the first one was interrupted.
+    Create,
     KeysLost,
     StoreLost,
 }
@@ -56,19 +55,18 @@ enum Start {
 fn decide(found: Found<'_>) -> Start {
     match (found.has_store, found.missing_keys, found.has_marker) {
         (true, [], _) => Start::Open,
-        // The store is made after the keys.
+        // The store is created after the keys, so the keys were lost.
         (true, _, _) => Start::KeysLost,
         (false, _, true) => Start::StoreLost,
-        (false, _, false) => Start::Make,
+        (false, _, false) => Start::Create,
     }
 }
 
-/// Makes the directory and its keys at the first start of `up`, and refuses to start where a part
-/// of it was lost.
+/// Creates the directory and its keys at the first start of `up`. Refuses to start if a part of it was lost.
 pub(crate) fn prepare(data_dir: &Path, keeps_keys: bool) -> Result<(), Failure> {
-    make_private(data_dir)?;
+    create_private(data_dir)?;
     let missing_keys = if keeps_keys {
-        rings::missing(data_dir)
+        key_rings::missing(data_dir)
     } else {
         Vec::new()
     };
@@ -80,23 +78,23 @@ pub(crate) fn prepare(data_dir: &Path, keeps_keys: bool) -> Result<(), Failure> 
     let directory = data_dir.display();
     match decide(found) {
         Start::Open => Ok(()),
-        Start::Make if keeps_keys => rings::make(data_dir),
-        Start::Make => Ok(()),
+        Start::Create if keeps_keys => key_rings::create(data_dir),
+        Start::Create => Ok(()),
         Start::KeysLost => Err(Failure::Unavailable(format!(
             "{} is missing in {directory} beside {STORE}, and no token in the store can be read \
              without it. Restore the file from your backup. Without one, move {directory} away: \
-             the next start makes an empty store, and every customer has to connect again",
+             the next start creates an empty store, and every customer has to connect again",
             missing_keys.join(" and ")
         ))),
         Start::StoreLost => Err(Failure::Unavailable(format!(
-            "{STORE} is missing in {directory}, and there was one: it holds all tokens. Restore \
-             the file if it was moved. If it is lost, move {directory} away: the next start makes \
+            "{STORE} is missing in {directory}, where an earlier start created it: it holds all tokens. \
+             Restore the file if it was moved. If it is lost, move {directory} away: the next start creates \
              an empty store, and every customer has to connect again"
         ))),
     }
 }
 
-/// Notes that the store was made: from now on it must be there.
+/// Writes the marker: from now on the store must exist.
 pub(crate) fn mark(data_dir: &Path) -> Result<(), Failure> {
     let marker = data_dir.join(MARKER);
     if marker.exists() {
@@ -106,8 +104,8 @@ pub(crate) fn mark(data_dir: &Path) -> Result<(), Failure> {
     made.map_err(|error| Failure::Unavailable(format!("{}: {error}", marker.display())))
 }
 
-/// The data directory, for its owner alone: it holds the sealing keys.
-fn make_private(directory: &Path) -> Result<(), Failure> {
+/// Creates the data directory with access only for its owner, because it holds the sealing keys.
+fn create_private(directory: &Path) -> Result<(), Failure> {
     let failed =
         |error: std::io::Error| Failure::Unavailable(format!("{}: {error}", directory.display()));
     if !directory.exists() {
@@ -122,7 +120,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_start_that_was_cut_short_goes_on_and_a_loss_is_refused() {
+    fn interrupted_first_start_continues_and_a_loss_is_refused() {
         let both = ["access.keys", "refresh.keys"];
         let found = |missing_keys, has_store, has_marker| {
             decide(Found {
@@ -132,7 +130,7 @@ mod tests {
             })
         };
         for missing in [&both[..], &both[1..], &[]] {
-            assert_eq!(found(missing, false, false), Start::Make);
+            assert_eq!(found(missing, false, false), Start::Create);
             assert_eq!(found(missing, false, true), Start::StoreLost);
         }
         for has_marker in [false, true] {

@@ -1,4 +1,4 @@
-//! How the process ends: each kind of failure has a code of its own.
+//! The exit codes of the process, one for each kind of failure.
 
 use std::error::Error;
 use std::fmt;
@@ -8,16 +8,16 @@ use std::process::ExitCode;
 use gateway::Exposed;
 use service::config::Mistakes;
 
-/// Why the process ends without having done what it was asked for.
+/// Why the process ends with an error.
 #[derive(Debug)]
 pub(crate) enum Failure {
     /// 64: the settings are wrong. Nothing was bound or opened.
     Settings(String),
-    /// 69: an address or a file could not be had.
+    /// 69: an address or a file was not available.
     Unavailable(String),
-    /// 70: work was left when the deadline of the shutdown came.
+    /// 70: work was unfinished at the deadline of the shutdown.
     Unfinished,
-    /// 74: something broke while it served, as the log says, that only a new process can mend.
+    /// 74: an error while serving that only a restart can repair. The log has the details.
     Broken,
     /// 1: the request was refused.
     Refused(String),
@@ -34,7 +34,7 @@ impl Failure {
         })
     }
 
-    /// An error and its causes, as something that could not be had.
+    /// [`Failure::Unavailable`] with an error and its causes.
     pub(crate) fn unavailable(error: impl Error) -> Self {
         Self::Unavailable(chain(&error))
     }
@@ -64,17 +64,19 @@ impl fmt::Display for Failure {
         match self {
             Self::Settings(mistakes) => write!(
                 f,
-                "evergreen did not start, its settings need you:\n{mistakes}"
+                "evergreen did not start, because its settings are wrong:\n{mistakes}"
             ),
             Self::Unavailable(what) => write!(f, "evergreen did not start: {what}"),
-            Self::Unfinished => f.write_str("stopped with work left: the shutdown's deadline came"),
-            Self::Broken => f.write_str("stopped because something broke: the log says what"),
+            Self::Unfinished => {
+                f.write_str("stopped with unfinished work: the shutdown timeout has expired")
+            }
+            Self::Broken => f.write_str("stopped after an error: the log has the details"),
             Self::Refused(why) => f.write_str(why),
         }
     }
 }
 
-/// An error and what caused it, in one line.
+/// An error and its causes in one line.
 pub(crate) fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -1,5 +1,5 @@
-//! `evergreen keys`: in Redis where that is the store, else through the running process, else in
-//! the file.
+//! `evergreen keys`: acts on Redis if that is the store, otherwise on the running process, otherwise on the
+//! file.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::settings::Common;
 
 /// `evergreen keys …`.
 pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
-    let keeper = Keeper::open(source)?;
+    let keys = KeyStore::open(source)?;
     match what {
         Keys::Create {
             name,
@@ -29,8 +29,8 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
             expires_in,
             quota,
         } => {
-            let made = keeper
-                .create(wish(name, installation, &scope, expires_in, quota))
+            let made = keys
+                .create(new_key(name, installation, &scope, expires_in, quota))
                 .await?;
             eprintln!("Keep this key: it is shown only now. From now on every call needs one.");
             println!("{}", made["key"].as_str().unwrap_or_default());
@@ -40,20 +40,20 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
                 "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} INSTALLATIONS",
                 "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA"
             );
-            for key in keeper.list().await? {
+            for key in keys.list().await? {
                 print_key(&key);
             }
         }
         Keys::Revoke { key } => {
-            let id = find(&keeper.list().await?, &key)?;
-            keeper.revoke(&id).await?;
+            let id = find(&keys.list().await?, &key)?;
+            keys.revoke(&id).await?;
             println!("revoked");
         }
     }
     Ok(())
 }
 
-fn wish(
+fn new_key(
     name: String,
     installations: Vec<InstallationId>,
     scopes: &[Scope],
@@ -91,7 +91,7 @@ fn print_key(key: &Value) {
     );
 }
 
-/// The id of the one live key that is meant: by its name, or how its id begins.
+/// The id of the one live key with this name, or whose id begins with it (at least 8 characters).
 fn find(keys: &[Value], wanted: &str) -> Result<String, Failure> {
     let matches: Vec<&str> = keys
         .iter()
@@ -114,25 +114,25 @@ fn find(keys: &[Value], wanted: &str) -> Result<String, Failure> {
     }
 }
 
-/// Where the keys are.
-enum Keeper {
+/// Where the keys are stored.
+enum KeyStore {
     Direct(Box<StoreWriter>),
     Running(Admin),
 }
 
-impl Keeper {
+impl KeyStore {
     fn open(source: &Layered) -> Result<Self, Failure> {
-        struct Where {
+        struct Found {
             redis: Option<SecretString>,
             common: Common,
             admin: (Url, Option<SecretString>),
         }
-        let found = read(source, |settings| Where {
+        let found = read(source, |settings| Found {
             redis: settings.secret("EVERGREEN_REDIS_URL"),
             common: Common::read(settings, 8080, 9080),
             admin: Admin::read(settings),
         })?;
-        // Callers are not sealed, so any ring will do.
+        // Callers are not sealed, so any key ring works.
         let no_rings = || Rings {
             access: std::sync::Arc::new(store::KeyRing::generate("unused")),
             refresh: std::sync::Arc::new(store::KeyRing::generate("unused")),
@@ -154,18 +154,18 @@ impl Keeper {
         }
     }
 
-    async fn create(&self, wish: NewKey) -> Result<Value, Failure> {
+    async fn create(&self, request: NewKey) -> Result<Value, Failure> {
         match self {
             Self::Direct(writer) => {
                 let now = Timestamp::of_this_machine();
-                let caller = wish.into_caller(now).map_err(Failure::Refused)?;
+                let caller = request.into_caller(now).map_err(Failure::Refused)?;
                 let key = writer
                     .create_caller(&caller)
                     .await
                     .map_err(Failure::unavailable)?;
                 Ok(json!({ "key": key.expose_secret() }))
             }
-            Self::Running(admin) => admin.post("/v1/keys", Some(&json!(wish))).await,
+            Self::Running(admin) => admin.post("/v1/keys", Some(&json!(request))).await,
         }
     }
 

@@ -1,14 +1,15 @@
 //! `evergreen`: keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 
+#![warn(missing_docs)]
+
 mod args;
-mod bench;
 mod data_dir;
 mod exit;
-mod guard;
+mod key_rings;
 mod keys;
+mod metrics_auth;
 mod operate;
 mod process;
-mod rings;
 mod run;
 mod settings;
 
@@ -24,8 +25,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 fn main() -> ExitCode {
     let args = Args::parse();
-    refuse_huge_pages();
-    // A second installation could only be refused, and nobody else installs one.
+    disable_huge_pages();
+    // This fails only if a provider is installed already, and nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
@@ -41,11 +42,11 @@ fn main() -> ExitCode {
     }
 }
 
-/// Where the kernel gives huge pages to everybody, each thread's first use of a size would make
-/// 2 MB resident: an upload of 25 MB grew the process by 10.
-fn refuse_huge_pages() {
+/// Disables transparent huge pages for this process. With them, each thread's first allocation of a size
+/// class makes 2 MB resident: an upload of 25 MB grew the process by 10 MB.
+fn disable_huge_pages() {
     #[cfg(target_os = "linux")]
-    // A kernel that cannot be told costs memory, and nothing else.
+    // A failure costs memory only.
     let _ = nix::sys::prctl::set_thp_disable(true);
 }
 
@@ -55,9 +56,9 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Up(_) => run::up(&source).await,
         Command::Broker(_) => run::broker(&source).await,
         Command::Gateway(_) => run::gateway(&source).await,
+        #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Installations(what) => operate::installations(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
-        Command::Bench(what) => bench::act(&source, what).await,
     }
 }

@@ -1,4 +1,4 @@
-//! `evergreen installations`: through the administration of a running broker.
+//! `evergreen installations`: calls the administration API of a running broker.
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
@@ -10,7 +10,7 @@ use crate::args::Installations;
 use crate::exit::Failure;
 use crate::process::read;
 
-/// Talks to the internal listener of `evergreen up` or `evergreen broker`.
+/// A client of the internal listener of `evergreen up` or `evergreen broker`.
 pub(crate) struct Admin {
     base: Url,
     key: Option<SecretString>,
@@ -60,7 +60,7 @@ impl Admin {
         }
         let response = request.send().await.map_err(|error| {
             Failure::Refused(format!(
-                "no broker answers at {}: {}. Is it running? EVERGREEN_ADMIN_URL names the \
+                "no broker responds at {}: {}. Is it running? EVERGREEN_ADMIN_URL names the \
                  internal listener of `evergreen up` or `evergreen broker`",
                 self.base,
                 crate::exit::chain(&error.without_url())

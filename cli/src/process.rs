@@ -1,4 +1,4 @@
-//! A serving process from bind to drain.
+//! A serving process, from its start to its shutdown.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -17,9 +17,9 @@ use tokio::net::TcpListener;
 use tracing::{info, warn};
 
 use crate::exit::Failure;
-use crate::{guard, settings};
+use crate::{metrics_auth, settings};
 
-/// What every serving process has.
+/// The parts that every serving process has.
 pub(crate) struct Process {
     pub shutdown: Shutdown,
     pub readiness: Readiness,
@@ -34,7 +34,7 @@ impl Process {
     ) -> Result<Self, Failure> {
         let telemetry = Telemetry::start(telemetry).map_err(Failure::unavailable)?;
         for key in settings::unknown(source) {
-            warn!(key, "there is no such setting: is it misspelled?");
+            warn!(key, "this setting does not exist: is it misspelled?");
         }
         let shutdown = Shutdown::new();
         shutdown.on_signals();
@@ -52,8 +52,8 @@ impl Process {
             .spawn(listen::serve(listener, router, shutdown));
     }
 
-    /// As [`Process::serve`], on all cores, each for itself: what most requests are for.
-    pub(crate) fn serve_by_workers(
+    /// Serves the gateway until shutdown, with one worker thread per core.
+    pub(crate) fn serve_on_workers(
         &self,
         listener: TcpListener,
         gateway: Gateway,
@@ -65,17 +65,17 @@ impl Process {
         Ok(())
     }
 
-    /// Health and metrics; beyond loopback behind a key.
+    /// The routes for health and metrics. Beyond loopback, metrics need a caller key.
     pub(crate) fn ops(&self, address: SocketAddr, reader: TokenReader) -> Router {
         let routes = ops::router(self.telemetry.metrics(), self.readiness.clone());
         if address.ip().is_loopback() {
             routes
         } else {
-            guard::behind_a_key(routes, reader)
+            metrics_auth::require_key(routes, reader)
         }
     }
 
-    /// Waits for the shutdown, then for what is in flight.
+    /// Waits for shutdown, then for work in progress until `deadline`.
     pub(crate) async fn run(self, deadline: Duration) -> Result<(), Failure> {
         self.shutdown.started().await;
         let is_finished = self.shutdown.finished(deadline).await;
@@ -83,7 +83,7 @@ impl Process {
         if is_finished {
             info!("stopped");
         }
-        // Blocks for seconds if the collector is gone, and nothing else runs any more.
+        // Flushing blocks for seconds if the collector is unreachable.
         let flushed = tokio::task::spawn_blocking(move || self.telemetry.flush());
         let _ = flushed.await;
         match (has_failed, is_finished) {
@@ -99,7 +99,7 @@ pub(crate) async fn bind(address: SocketAddr) -> Result<TcpListener, Failure> {
     listen::bind(address).await.map_err(Failure::unavailable)
 }
 
-/// Reads all settings in one go: every mistake is told, and nothing is bound before there is none.
+/// Reads all settings at once. Every mistake is reported, and nothing is bound before all are correct.
 pub(crate) fn read<T>(
     source: &dyn Source,
     read: impl FnOnce(&mut Settings<'_>) -> T,

@@ -1,4 +1,4 @@
-//! Where this process's settings come from, and which there are.
+//! The sources of the settings, and the list of known settings.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,7 +8,7 @@ use service::config::{Environment, Layered, Settings, Source, TomlFile};
 use crate::args::Args;
 use crate::exit::Failure;
 
-/// Every setting there is; `*_FILE` goes with the secrets.
+/// Every setting. Secrets also have a variant with the suffix `_FILE`.
 pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_ACCESS_KEYS",
     "EVERGREEN_ADMIN_KEY",
@@ -58,7 +58,7 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_TOTAL_TIMEOUT",
 ];
 
-/// Flags, then the environment, then the file.
+/// The layers of settings: flags, then the environment, then the file.
 pub(crate) fn source(args: &Args) -> Result<Layered, Failure> {
     let mut layers: Vec<Box<dyn Source>> = vec![Box::new(args.flags()), Box::new(Environment)];
     if let Some(path) = &args.config {
@@ -69,7 +69,7 @@ pub(crate) fn source(args: &Args) -> Result<Layered, Failure> {
     Ok(Layered(layers))
 }
 
-/// Settings that look like ours and are none: most likely misspelled.
+/// The keys with our prefix that are not known settings, probably misspelled.
 pub(crate) fn unknown(source: &dyn Source) -> Vec<String> {
     let is_known = |key: &str| KNOWN.contains(&key.strip_suffix("_FILE").unwrap_or(key));
     let mut keys = source.keys();
@@ -77,7 +77,7 @@ pub(crate) fn unknown(source: &dyn Source) -> Vec<String> {
     keys
 }
 
-/// What every serving process is told.
+/// The settings of every serving process.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
     pub listen: std::net::SocketAddr,
@@ -114,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_misspelled_setting_is_noticed() {
+    fn misspelled_setting_is_reported() {
         let source = HashMap::from([
             ("EVERGREEN_REFERSH_LEAD".to_owned(), "5m".to_owned()),
             ("EVERGREEN_REDIS_URL_FILE".to_owned(), "x".to_owned()),

@@ -1,28 +1,28 @@
 //! Conventions of GHL's API.
 
-/// Where GHL's API lives.
+/// The base URL of GHL's API.
 pub const DEFAULT_BASE_URL: &str = "https://services.leadconnectorhq.com";
 
-/// The `Version` header that most operations want.
+/// The `Version` header that most operations require, by GHL's documents.
 pub const DEFAULT_VERSION: &str = "2021-07-28";
 
-/// Sent where the caller sent none: GHL's edge refuses the default agents of some libraries with
-/// 403 "Error 1010".
+/// The `User-Agent` header if the caller sends none. GHL's edge refuses the default agents of some libraries
+/// with 403 "Error 1010", as integrators report.
 pub const USER_AGENT: &str = concat!("evergreen/", env!("CARGO_PKG_VERSION"));
 
-/// What a 401 of GHL's API means. Not every one is an expired token.
+/// The meaning of a 401 from GHL's API. Not every 401 is an expired token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unauthorized {
-    /// The token is expired or unknown: a fresh one cures it.
+    /// The token is expired or unknown. A retry with a fresh token can succeed.
     Expired,
-    /// A missing or wrong version header, scope, user type or class of token: a fresh token would
+    /// The version header, the scope, the user type or the class of the token is wrong. A fresh token would
     /// be refused as well.
     NotCuredByRefresh,
 }
 
 impl Unauthorized {
-    /// What GHL says when a fresh token would not help, as integrators report it.
-    const INCURABLE: [&str; 5] = [
+    /// GHL's messages when a fresh token does not help, as integrators report them.
+    const NOT_CURED: [&str; 5] = [
         "version header",
         "not authorized for this scope",
         "user type mismatch",
@@ -30,12 +30,12 @@ impl Unauthorized {
         "does not have access to this location",
     ];
 
-    /// Tells by the body's text. An unknown text counts as expired: one refresh too many costs
-    /// little, and an authentication failure that a refresh would have cured is a broken promise.
+    /// Classifies by the text of the body. An unknown text counts as expired: an unnecessary refresh costs
+    /// little, but a missing one fails the caller's request.
     #[must_use]
     pub fn classify(body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-        if Self::INCURABLE.iter().any(|known| text.contains(known)) {
+        if Self::NOT_CURED.iter().any(|known| text.contains(known)) {
             Self::NotCuredByRefresh
         } else {
             Self::Expired
@@ -48,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_a_stale_token_asks_for_a_fresh_one() {
+    fn only_an_expired_token_is_cured_by_a_refresh() {
         let body = |message: &str| format!(r#"{{"statusCode":401,"message":"{message}"}}"#);
         for stale in ["Invalid JWT", "Invalid token: access token is invalid"] {
             let meaning = Unauthorized::classify(body(stale).as_bytes());

@@ -1,17 +1,19 @@
-//! The page on which a customer lets the app in.
+//! GHL's consent page, on which a customer installs the app.
 
 use std::str::FromStr;
 
 use url::Url;
 
-/// GHL's consent page; white-label agencies use another host, older texts another path.
+/// The URL of GHL's consent page. White-label agencies use another host, older documents another path.
 pub const DEFAULT_URL: &str = "https://marketplace.gohighlevel.com/v2/oauth/chooselocation";
 
-/// Where GHL shows the login: its own window, unless told to use the same one.
+/// The window in which GHL shows its login.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LoginWindow {
+    /// A window of its own. GHL's default.
     #[default]
     New,
+    /// The same window (`loginWindowOpenMode=self`).
     Same,
 }
 
@@ -27,19 +29,23 @@ impl FromStr for LoginWindow {
     }
 }
 
-/// The app as the consent page knows it.
+/// The parameters of the consent page.
 #[derive(Debug, Clone)]
 pub struct Consent {
+    /// The URL of the page. Its query is kept.
     pub url: Url,
+    /// The client id of the app.
     pub client_id: String,
+    /// The callback, as registered for the app.
     pub redirect_uri: Url,
-    /// Space separated.
+    /// The scopes, separated by spaces.
     pub scopes: String,
+    /// The window for GHL's login.
     pub login_window: LoginWindow,
 }
 
 impl Consent {
-    /// The link that starts an installation; GHL hands `state` back to the callback.
+    /// The link that starts an installation. GHL passes `state` to the callback.
     #[must_use]
     pub fn link(&self, state: &str) -> Url {
         let mut link = self.url.clone();
@@ -66,7 +72,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_link_carries_everything_and_keeps_the_urls_own_query() {
+    fn link_has_all_parameters_and_keeps_the_query_of_the_url() {
         let consent = Consent {
             url: Url::parse("https://white.label/v2/oauth/chooselocation?version=1").unwrap(),
             client_id: "id".to_owned(),

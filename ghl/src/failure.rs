@@ -1,4 +1,4 @@
-//! What the token endpoint's refusals mean: one exhaustive classification.
+//! The failures of the token endpoint, in one exhaustive classification.
 
 use std::time::{Duration, SystemTime};
 
@@ -6,59 +6,71 @@ use http::StatusCode;
 use secrecy::SecretSlice;
 use serde_json::{Map, Value};
 
-use crate::answer::{Answer, Unintelligible, plain};
 use crate::ownership::Mismatch;
+use crate::token_response::{ParseError, TokenResponse, lossy_text};
 
-/// Why a call of the token endpoint granted nothing, in the words its caller decides by.
+/// Why a call of the token endpoint granted no usable token. The variant decides what the caller does.
 ///
-/// The text of each variant may come from GHL, but never holds a token.
+/// The text of a variant may come from GHL, but it never contains a token.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
-    /// GHL never saw the request: the refresh token is unspent.
+    /// The request was not sent. The refresh token is unspent.
     #[error("no connection to GHL")]
     NotSent(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// GHL may have spent the token: the request went out and no whole answer came back.
-    #[error("the request was sent to GHL, but no whole answer came back")]
+    /// The request was sent and no complete response arrived. The refresh token may be spent.
+    #[error("the request was sent to GHL, but no complete response arrived")]
     Lost(#[source] Box<dyn std::error::Error + Send + Sync>),
-    /// GHL granted something, and no access token can be read from its answer. The refresh token
-    /// may be spent, so the answer is kept: a person, or a later version, may read it.
-    #[error("GHL granted a token, but its answer cannot be read")]
+    /// GHL granted a token, but its response cannot be parsed. The refresh token may be spent, so the
+    /// response is kept: an operator, or a later version, may be able to read it.
+    #[error("GHL granted a token, but its response cannot be read")]
     Unreadable {
+        /// Why it cannot be parsed.
         #[source]
-        reason: Unintelligible,
+        reason: ParseError,
         /// The body as it arrived.
         body: SecretSlice<u8>,
     },
-    /// GHL granted a token of somebody else. It must not be filed under this installation. The
-    /// refresh token may be spent.
-    #[error("GHL answered with somebody else's token")]
+    /// GHL granted the token of another installation. It must not be stored under this one. The refresh
+    /// token may be spent.
+    #[error("GHL responded with the token of another installation")]
     Foreign {
+        /// The field that names another owner.
         #[source]
         mismatch: Mismatch,
-        answer: Box<Answer>,
+        /// The whole response.
+        response: Box<TokenResponse>,
     },
-    /// GHL answered that it cannot serve now: 429 or 5xx.
+    /// GHL responded with 429 or 5xx. After a 5xx the refresh token may be spent.
     #[error("GHL answered {status}")]
     Unavailable {
+        /// The status.
         status: StatusCode,
+        /// `Retry-After`, if present.
         retry_after: Option<Duration>,
     },
-    /// The account is unpaid or paused. The refresh token is unspent and works again later.
+    /// The account is unpaid or paused (400 `Location is not active`). The refresh token is unspent and works
+    /// again after reactivation.
     #[error("the location is not active at GHL")]
     LocationInactive,
-    /// GHL does not know this client id and secret, or not for this token.
+    /// GHL does not accept the client credentials, or not for this token. It responds the same for a revoked
+    /// grant.
     #[error("GHL refused the client id and secret: {0}")]
     ClientRejected(String),
-    /// GHL refused the code or refresh token: invalid, expired, revoked or already used.
+    /// GHL refused the code or the refresh token: invalid, expired, revoked or already used.
     #[error("GHL refused the grant: {0}")]
     InvalidGrant(String),
-    /// GHL did not understand the request: a fault of the settings or of this program.
+    /// GHL did not understand the request. The cause is a setting or a bug of this program.
     #[error("GHL answered {status}: {message}")]
-    BadRequest { status: StatusCode, message: String },
+    BadRequest {
+        /// The status.
+        status: StatusCode,
+        /// GHL's message, at most 300 characters.
+        message: String,
+    },
 }
 
 impl Failure {
-    /// Classifies an answer that is not a success.
+    /// Classifies a response with an error status.
     #[must_use]
     pub fn of(status: StatusCode, retry_after: Option<&str>, body: &[u8]) -> Self {
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
@@ -67,51 +79,51 @@ impl Failure {
                 retry_after: retry_after.and_then(parse_retry_after),
             };
         }
-        let said = Said::parse(body);
-        let lower = said.message.to_ascii_lowercase();
+        let parsed = ErrorBody::parse(body);
+        let lower = parsed.message.to_ascii_lowercase();
         let has = |part: &str| lower.contains(part);
         if has("location is not active") || has("location is inactive") {
             Self::LocationInactive
         } else if has("client credentials")
             || has("client_id")
             || has("client secret")
-            || said.error == "invalid_client"
+            || parsed.error == "invalid_client"
         {
-            Self::ClientRejected(said.message)
+            Self::ClientRejected(parsed.message)
         } else if has("invalid grant")
             || has("invalid refresh token")
             || has("refresh token is invalid")
             || has("code is invalid")
             || has("code has expired")
-            || said.error == "invalid_grant"
+            || parsed.error == "invalid_grant"
         {
-            Self::InvalidGrant(said.message)
+            Self::InvalidGrant(parsed.message)
         } else {
             Self::BadRequest {
                 status,
-                message: said.message,
+                message: parsed.message,
             }
         }
     }
 }
 
-/// What an error body says, in any of GHL's shapes: `{statusCode, message}`,
-/// `{error, error_description}`, and that of API v3, `{error: {code, message, details, resolution}}`.
+/// An error body in one of GHL's shapes: `{statusCode, message}`, `{error, error_description}`, or that of
+/// API v3, `{error: {code, message, details, resolution}}`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct Said {
-    /// In lower case: API v3 has its codes in capitals.
+struct ErrorBody {
+    /// In lower case, because API v3 has its codes in capitals.
     error: String,
     message: String,
 }
 
-impl Said {
-    const LONGEST: usize = 300;
+impl ErrorBody {
+    const MAX_CHARS: usize = 300;
 
     fn parse(body: &[u8]) -> Self {
-        let Ok(body) = serde_json::from_str::<Map<String, Value>>(&plain(body)) else {
+        let Ok(body) = serde_json::from_str::<Map<String, Value>>(&lossy_text(body)) else {
             return Self {
                 error: String::new(),
-                message: "an answer that is not GHL's JSON".to_owned(),
+                message: "a response that is not GHL's JSON".to_owned(),
             };
         };
         let (code, inner) = match body.get("error") {
@@ -125,12 +137,12 @@ impl Said {
             .unwrap_or_else(|| code.clone());
         Self {
             error: code.to_ascii_lowercase(),
-            message: message.chars().take(Self::LONGEST).collect(),
+            message: message.chars().take(Self::MAX_CHARS).collect(),
         }
     }
 }
 
-/// A text, or several. `None` where there is none.
+/// A string, or an array of strings joined by `; `. `None` for anything else.
 fn words(value: &Value) -> Option<String> {
     match value {
         Value::String(text) => Some(text.clone()),
@@ -142,7 +154,7 @@ fn words(value: &Value) -> Option<String> {
     }
 }
 
-/// Seconds, or a date. A date is taken relative to this machine's clock: GHL sends no better one.
+/// Parses seconds or a date. A date is relative to this machine's clock, because GHL's clock is unknown.
 fn parse_retry_after(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
@@ -177,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn every_documented_answer_has_its_meaning() {
+    fn documented_errors_are_classified() {
         let cases = [
             (
                 400,
@@ -250,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_clear_refusal_of_the_grant_is_terminal() {
+    fn unknown_errors_are_bad_requests() {
         let bodies = [
             (400, "{}"),
             (400, "not json"),
@@ -264,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn retry_after_is_seconds_or_a_date() {
+    fn retry_after_may_be_seconds_or_a_date() {
         let wait = |text| match Failure::of(StatusCode::TOO_MANY_REQUESTS, Some(text), b"") {
             Failure::Unavailable { retry_after, .. } => retry_after,
             _ => None,
@@ -275,8 +287,11 @@ mod tests {
     }
 
     #[test]
-    fn a_long_message_is_cut() {
+    fn long_message_is_truncated() {
         let body = format!(r#"{{"message":"{}"}}"#, "é".repeat(1000));
-        assert_eq!(Said::parse(body.as_bytes()).message.chars().count(), 300);
+        assert_eq!(
+            ErrorBody::parse(body.as_bytes()).message.chars().count(),
+            300
+        );
     }
 }

@@ -1,16 +1,19 @@
-//! GoHighLevel's wire: its token endpoint, its errors, its API's conventions, its webhooks.
+//! How GoHighLevel (GHL) behaves: its token endpoint, its errors, its API conventions, its webhooks.
 //!
-//! Facts about GHL are in this crate and nowhere else.
+//! Facts about GHL are in this crate and nowhere else. Their sources are GHL's OpenAPI documents and
+//! changelog, and reports of people who run integrations.
 
-pub mod answer;
+#![warn(missing_docs)]
+
 pub mod api;
 pub mod consent;
 pub mod failure;
 pub mod ownership;
 pub mod token_endpoint;
+pub mod token_response;
 pub mod webhook;
 
-pub use answer::Answer;
 pub use failure::Failure;
 pub use ownership::Owner;
 pub use token_endpoint::TokenEndpoint;
+pub use token_response::TokenResponse;

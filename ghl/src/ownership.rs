@@ -1,53 +1,56 @@
-//! Whose token an answer holds. GHL, or something between it and us, may mix answers up: a token of
-//! somebody else, filed under an installation, shows one customer the data of another.
+//! Checks the owner of a token. GHL, or a proxy in between, may mix up responses. A token stored under the
+//! wrong installation would show one customer the data of another.
 
-use crate::answer::Answer;
+use crate::token_response::TokenResponse;
 
-/// Whom an installation belongs to, as far as that is known.
+/// The owner of an installation, as far as it is known.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owner<'a> {
+    /// The id of the location.
     pub location: Option<&'a str>,
+    /// The id of the company.
     pub company: Option<&'a str>,
     /// `Company` or `Location`.
     pub user_type: &'a str,
 }
 
-/// What of an answer tells that it is for somebody else.
+/// The field of a response that names another owner.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("its {field} is {named:?} instead of {expected:?}")]
 pub struct Mismatch {
+    /// `user type`, `location` or `company`.
     pub field: &'static str,
-    /// What the answer says.
+    /// The value in the response, at most 64 characters.
     pub named: String,
-    /// What is known of the installation.
+    /// The known value of the installation.
     pub expected: String,
 }
 
 impl Owner<'_> {
     const COMPANY: &'static str = "Company";
     const LOCATION: &'static str = "Location";
-    /// No more of a strange value is shown.
+    /// The longest part of an unexpected value that is shown.
     const SHOWN: usize = 64;
 
-    /// Compares what the answer names with what is known. What either does not say matches: most
-    /// fields of an answer may be missing, and an installation's company may not be known.
+    /// Compares a response with the known owner. A field that is missing on either side matches: most
+    /// fields of a response may be missing, and the company of an installation may be unknown.
     ///
     /// # Errors
-    /// When the answer is for somebody else.
-    pub fn check(&self, answer: &Answer) -> Result<(), Mismatch> {
-        // A user type that GHL does not have says nothing about whose the token is.
-        let user_type = answer.user_type.as_deref().and_then(Self::user_type);
+    /// The first field that names another owner.
+    pub fn check(&self, response: &TokenResponse) -> Result<(), Mismatch> {
+        // An unknown user type says nothing about the owner.
+        let user_type = response.user_type.as_deref().and_then(Self::user_type);
         Self::compare("user type", user_type, Some(self.user_type))?;
         Self::compare(
             "location",
-            answer.location_id.as_deref(),
-            // An agency's token may name any of its locations.
+            response.location_id.as_deref(),
+            // Unknown for a company's token, which may name any of its locations.
             self.location,
         )?;
-        Self::compare("company", answer.company_id.as_deref(), self.company)
+        Self::compare("company", response.company_id.as_deref(), self.company)
     }
 
-    /// A user type in GHL's spelling; `None` for any other word.
+    /// The user type in GHL's spelling. `None` for any other word.
     #[must_use]
     pub fn user_type(told: &str) -> Option<&'static str> {
         let known = [Self::COMPANY, Self::LOCATION];
@@ -89,12 +92,12 @@ mod tests {
 
     fn check(owner: Owner<'_>, fields: &str) -> Option<&'static str> {
         let body = format!(r#"{{"access_token":"a"{fields}}}"#);
-        let answer = Answer::parse(body.as_bytes()).unwrap();
-        owner.check(&answer).err().map(|mismatch| mismatch.field)
+        let response = TokenResponse::parse(body.as_bytes()).unwrap();
+        owner.check(&response).err().map(|mismatch| mismatch.field)
     }
 
     #[test]
-    fn an_answer_that_names_the_installation_or_nothing_matches() {
+    fn response_that_names_the_owner_or_nobody_matches() {
         let whole = r#","userType":"Location","locationId":"L","companyId":"C""#;
         for fields in [
             "",
@@ -114,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_names_somebody_else_is_foreign() {
+    fn response_that_names_another_owner_is_refused() {
         let foreign = [
             (r#","locationId":"M","companyId":"C""#, "location"),
             (r#","locationId":"L","companyId":"D""#, "company"),
@@ -129,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn an_installation_whose_company_is_unknown_matches_any() {
+    fn unknown_company_matches_any_company() {
         let unknown = Owner {
             company: None,
             ..PLACE
@@ -138,7 +141,7 @@ mod tests {
     }
 
     #[test]
-    fn strange_fields_count_as_absent() {
+    fn malformed_fields_count_as_absent() {
         for fields in [
             r#","userType":"Robot""#,
             r#","userType":{"a":1},"locationId":[],"companyId":null"#,

@@ -1,4 +1,4 @@
-//! The token endpoint's client.
+//! The client of GHL's OAuth token endpoint.
 
 use std::fmt;
 use std::pin::Pin;
@@ -15,36 +15,38 @@ use tokio::time::timeout;
 use tracing::warn;
 use url::Url;
 
-use crate::answer::Answer;
 use crate::api::USER_AGENT;
 use crate::failure::Failure;
+use crate::token_response::TokenResponse;
 
-/// Far above any answer, and small enough that a strange one cannot fill the memory.
-const LARGEST_ANSWER: usize = 1024 * 1024;
-const IDLE: Duration = Duration::from_secs(5);
+/// Far above any real response, and small enough that an unexpected one cannot exhaust the memory.
+const MAX_RESPONSE_BYTES: usize = 1024 * 1024;
+const IDLE_TIMEOUT: Duration = Duration::from_secs(5);
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
-/// How long the other end may acknowledge nothing before it counts as gone.
-const SILENCE: Duration = Duration::from_secs(10);
-/// The least time there is to read an answer that has arrived.
-const LAST_LOOK: Duration = Duration::from_millis(250);
+/// How long the peer may acknowledge nothing before its connection is closed.
+const UNACKNOWLEDGED_TIMEOUT: Duration = Duration::from_secs(10);
+/// The second part of the wait for a response, see [`wait_for`].
+const FINAL_READ: Duration = Duration::from_millis(250);
 
-/// The app's account at GHL, and the endpoint that knows it.
+/// The token endpoint and the client credentials of the app.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// `{base}/oauth/token`.
     pub url: Url,
+    /// The client id, `<app id>-<suffix>`.
     pub client_id: String,
-    /// At least one. The first is used; the next one is tried where GHL refuses it.
+    /// At least one. The first is used, and the next is tried if GHL refuses it.
     pub client_secrets: Vec<SecretString>,
+    /// The callback, as registered for the app. GHL expects it with refreshes, too.
     pub redirect_uri: Url,
-    /// How long callers wait for an answer.
+    /// How long callers wait for a response.
     pub timeout: Duration,
 }
 
 impl Config {
-    /// Names the client id and secrets without telling them: the first half of a hash.
+    /// A fingerprint of the client credentials: 32 hex digits of a SHA-256.
     #[must_use]
-    pub fn credentials(&self) -> String {
+    pub fn credentials_fingerprint(&self) -> String {
         let mut hash = digest::Context::new(&digest::SHA256);
         let secrets = self
             .client_secrets
@@ -52,7 +54,7 @@ impl Config {
             .map(|secret| secret.expose_secret());
         for part in [self.client_id.as_str()].into_iter().chain(secrets) {
             hash.update(part.as_bytes());
-            // No two lists of parts are one text.
+            // A separator, so that different parts never hash the same text.
             hash.update(&[0]);
         }
         let hash = hash.finish();
@@ -63,34 +65,38 @@ impl Config {
     }
 }
 
-/// A call under way. It owns all that it needs: whoever stops waiting may have it read on.
-pub type Posted = Pin<Box<dyn Future<Output = Result<Response, Failure>> + Send>>;
+/// An HTTP response in progress. It borrows nothing, so it can be read in the background after a timeout.
+pub type PendingResponse = Pin<Box<dyn Future<Output = Result<HttpResponse, Failure>> + Send>>;
 
-/// Carries a form to the token endpoint and brings what comes back.
+/// Sends a form to the token endpoint and returns the response.
 pub trait Transport: fmt::Debug + Send + Sync + 'static {
-    fn post(&self, url: &Url, form: &[(&str, &str)]) -> Posted;
+    /// Posts a form. Fails with [`Failure::NotSent`] or [`Failure::Lost`].
+    fn post(&self, url: &Url, form: &[(&str, &str)]) -> PendingResponse;
 }
 
-/// A whole answer of the token endpoint. Its body may hold tokens.
-pub struct Response {
+/// A complete HTTP response of the token endpoint. Its body may contain tokens, so `Debug` omits it.
+pub struct HttpResponse {
+    /// The status.
     pub status: StatusCode,
+    /// The headers.
     pub headers: HeaderMap,
+    /// The body, at most 1 MiB.
     pub body: Vec<u8>,
 }
 
-impl fmt::Debug for Response {
+impl fmt::Debug for HttpResponse {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut shown = f.debug_struct("Response");
+        let mut shown = f.debug_struct("HttpResponse");
         shown.field("status", &self.status).finish_non_exhaustive()
     }
 }
 
 impl Transport for reqwest::Client {
-    fn post(&self, url: &Url, form: &[(&str, &str)]) -> Posted {
+    fn post(&self, url: &Url, form: &[(&str, &str)]) -> PendingResponse {
         let request = reqwest::Client::post(self, url.clone()).form(form);
         Box::pin(async move {
             let response = request.send().await.map_err(|error| {
-                // The URL holds no secret, but says nothing new either.
+                // The URL adds nothing to the error.
                 let error = error.without_url();
                 if error.is_connect() || error.is_builder() {
                     Failure::NotSent(error.into())
@@ -98,7 +104,7 @@ impl Transport for reqwest::Client {
                     Failure::Lost(error.into())
                 }
             })?;
-            Ok(Response {
+            Ok(HttpResponse {
                 status: response.status(),
                 headers: response.headers().clone(),
                 body: read(response).await?,
@@ -107,56 +113,61 @@ impl Transport for reqwest::Client {
     }
 }
 
-/// An answer that is on its way. Nothing bounds how long it takes: see [`within`].
-pub type Call = Pin<Box<dyn Future<Output = Result<Answer, Failure>> + Send>>;
+/// A token response in progress. It has no timeout of its own, see [`wait_for`].
+pub type PendingCall = Pin<Box<dyn Future<Output = Result<TokenResponse, Failure>> + Send>>;
 
-/// Waits for an answer for `patience`; `None`: it has not come yet, and may be waited for again.
+/// Waits for a response for at most `timeout_after`. `None` if it has not arrived. The call can be awaited
+/// again.
 ///
-/// The time is counted in two parts, so that a process that was stopped meanwhile still reads what
-/// has arrived for it before it takes the answer for late.
-pub async fn within(patience: Duration, call: &mut Call) -> Option<Result<Answer, Failure>> {
-    for part in [patience.saturating_sub(LAST_LOOK), LAST_LOOK] {
-        if let Ok(answer) = timeout(part, &mut *call).await {
-            return Some(answer);
+/// The wait has two parts. A process that was paused during the first part still reads a response that has
+/// arrived, instead of a timeout.
+pub async fn wait_for(
+    timeout_after: Duration,
+    call: &mut PendingCall,
+) -> Option<Result<TokenResponse, Failure>> {
+    for part in [timeout_after.saturating_sub(FINAL_READ), FINAL_READ] {
+        if let Ok(response) = timeout(part, &mut *call).await {
+            return Some(response);
         }
     }
     None
 }
 
-/// Calls the token endpoint. Cheap to clone.
+/// The client of the token endpoint. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct TokenEndpoint {
     config: Arc<Config>,
     transport: Arc<dyn Transport>,
-    /// Which of the client secrets GHL took last.
+    /// The index of the client secret that GHL accepted last.
     preferred: Arc<AtomicUsize>,
 }
 
 impl TokenEndpoint {
+    /// A client over HTTPS.
+    ///
     /// # Errors
-    /// When this machine's TLS cannot be set up.
+    /// If TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, reqwest::Error> {
         let http = reqwest::Client::builder()
             .user_agent(USER_AGENT)
             .connect_timeout(CONNECT_TIMEOUT.min(config.timeout / 2))
             .redirect(Policy::none())
-            // A connection whose other end fell silent must not be used again for the repeat that
-            // GHL's grace allows: over HTTP/1 one that timed out is closed, and an idle one is not
-            // kept for longer than any call takes.
+            // A silent connection must not be reused for the retry within GHL's grace period. HTTP/1
+            // closes a connection that timed out, and idle ones are dropped early.
             .http1_only()
-            .pool_idle_timeout(IDLE)
-            // A call is read for minutes. A host that is gone is told from one that is slow by what
-            // TCP acknowledges.
-            .tcp_keepalive(SILENCE / 2)
-            .tcp_keepalive_interval(SILENCE / 4)
+            .pool_idle_timeout(IDLE_TIMEOUT)
+            // A late call is read for minutes. TCP acknowledgements distinguish a slow host from a dead one.
+            .tcp_keepalive(UNACKNOWLEDGED_TIMEOUT / 2)
+            .tcp_keepalive_interval(UNACKNOWLEDGED_TIMEOUT / 4)
             .tcp_keepalive_retries(2_u32);
         #[cfg(target_os = "linux")]
-        let http = http.tcp_user_timeout(SILENCE);
-        Ok(Self::over(Arc::new(http.build()?), config))
+        let http = http.tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
+        Ok(Self::with_transport(Arc::new(http.build()?), config))
     }
 
+    /// A client over another transport, such as a simulation.
     #[must_use]
-    pub fn over(transport: Arc<dyn Transport>, config: Config) -> Self {
+    pub fn with_transport(transport: Arc<dyn Transport>, config: Config) -> Self {
         Self {
             config: Arc::new(config),
             transport,
@@ -164,15 +175,15 @@ impl TokenEndpoint {
         }
     }
 
-    /// Names the client id and secrets without telling them.
+    /// See [`Config::credentials_fingerprint`].
     #[must_use]
-    pub fn credentials(&self) -> String {
-        self.config.credentials()
+    pub fn credentials_fingerprint(&self) -> String {
+        self.config.credentials_fingerprint()
     }
 
-    /// Exchanges the code of a callback. Fails where GHL grants nothing.
+    /// Exchanges the authorization code of a callback for tokens.
     #[must_use]
-    pub fn exchange(&self, code: &SecretString) -> Call {
+    pub fn exchange(&self, code: &SecretString) -> PendingCall {
         self.call(vec![
             ("grant_type", "authorization_code".into()),
             ("code", code.clone()),
@@ -180,12 +191,11 @@ impl TokenEndpoint {
         ])
     }
 
-    /// Spends a refresh token. `user_type` repeats that of the first exchange.
+    /// Spends a refresh token. `user_type` must be that of the first exchange.
     ///
-    /// Fails where GHL grants nothing that can be read. [`Failure::Lost`], [`Failure::Unreadable`] and
-    /// a 5xx mean that the token may be spent.
+    /// After [`Failure::Lost`], [`Failure::Unreadable`] and a 5xx the token may be spent.
     #[must_use]
-    pub fn refresh(&self, refresh_token: &SecretString, user_type: &str) -> Call {
+    pub fn refresh(&self, refresh_token: &SecretString, user_type: &str) -> PendingCall {
         self.call(vec![
             ("grant_type", "refresh_token".into()),
             ("refresh_token", refresh_token.clone()),
@@ -194,9 +204,8 @@ impl TokenEndpoint {
         ])
     }
 
-    /// Tries the secret that GHL took last, and the others where GHL refuses it: a refused secret
-    /// spends nothing.
-    fn call(&self, grant: Vec<(&'static str, SecretString)>) -> Call {
+    /// Tries the secret that GHL accepted last, then the others. A refused secret spends no token.
+    fn call(&self, grant: Vec<(&'static str, SecretString)>) -> PendingCall {
         let endpoint = self.clone();
         Box::pin(async move {
             let secrets = endpoint.config.client_secrets.len();
@@ -205,9 +214,9 @@ impl TokenEndpoint {
             for index in (0..secrets).map(|offset| (first + offset) % secrets) {
                 match endpoint.call_with(index, &grant).await {
                     Err(Failure::ClientRejected(reason)) => refused = reason,
-                    Ok(answer) => {
+                    Ok(response) => {
                         endpoint.prefer(index);
-                        return Ok(answer);
+                        return Ok(response);
                     }
                     Err(failure) => return Err(failure),
                 }
@@ -220,8 +229,8 @@ impl TokenEndpoint {
         if self.preferred.swap(index, Ordering::Relaxed) != index {
             warn!(
                 secret = index + 1,
-                "GHL refuses the client secret that was used until now and takes another one of \
-                 GHL_CLIENT_SECRET: that one is used from now on"
+                "GHL refuses the client secret that was used so far and accepts another one of \
+                 GHL_CLIENT_SECRET, which is used from now on"
             );
         }
     }
@@ -230,7 +239,7 @@ impl TokenEndpoint {
         &self,
         secret: usize,
         grant: &[(&str, SecretString)],
-    ) -> Result<Answer, Failure> {
+    ) -> Result<TokenResponse, Failure> {
         let secret = &self.config.client_secrets[secret];
         let mut form = vec![
             ("client_id", self.config.client_id.as_str()),
@@ -243,7 +252,7 @@ impl TokenEndpoint {
         );
         let response = self.transport.post(&self.config.url, &form).await?;
         if response.status.is_success() {
-            Answer::parse(&response.body).map_err(|reason| Failure::Unreadable {
+            TokenResponse::parse(&response.body).map_err(|reason| Failure::Unreadable {
                 reason,
                 body: response.body.into(),
             })
@@ -259,8 +268,8 @@ async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {
-            Ok(Some(chunk)) if body.len() + chunk.len() > LARGEST_ANSWER => {
-                return Err(Failure::Lost("the answer is larger than 1 MiB".into()));
+            Ok(Some(chunk)) if body.len() + chunk.len() > MAX_RESPONSE_BYTES => {
+                return Err(Failure::Lost("the response is larger than 1 MiB".into()));
             }
             Ok(Some(chunk)) => body.extend_from_slice(&chunk),
             Ok(None) => return Ok(body),

@@ -1,4 +1,4 @@
-//! Webhooks: what GHL tells the app, and how it proves that it is GHL.
+//! GHL's webhooks: their signatures and their events.
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -7,26 +7,31 @@ use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
 use serde::Deserialize;
 use spki::SubjectPublicKeyInfoRef;
 
-/// GHL's keys of today. Settings may replace them: GHL rotates them.
+/// GHL's current Ed25519 key, from GHL's documents. A setting can replace it, because GHL rotates its keys.
 pub const ED25519_KEY: &str = include_str!("../keys/webhook-ed25519.pem");
+/// GHL's current RSA key for the older signature header. A setting can replace it.
 pub const RSA_KEY: &str = include_str!("../keys/webhook-rsa.pem");
 
 const ED25519_HEADER: &str = "x-ghl-signature";
 const RSA_HEADER: &str = "x-wh-signature";
 
+/// The text is not a PEM public key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a public key in PEM (`-----BEGIN PUBLIC KEY-----`)")]
 pub struct BadKey;
 
+/// Why a webhook is not accepted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadSignature {
+    /// The request has no signature header.
     #[error("the request carries neither `x-ghl-signature` nor `x-wh-signature`")]
     Missing,
+    /// The signature is malformed, or is of another body or key.
     #[error("the signature does not match the body")]
     Wrong,
 }
 
-/// The public keys webhooks are checked with.
+/// Checks the signatures of webhooks.
 #[derive(Debug, Clone)]
 pub struct Verifier {
     ed25519: UnparsedPublicKey<Vec<u8>>,
@@ -34,8 +39,10 @@ pub struct Verifier {
 }
 
 impl Verifier {
+    /// A verifier for two PEM public keys.
+    ///
     /// # Errors
-    /// When one of the keys is not a PEM public key.
+    /// If one of them is not a PEM public key.
     pub fn new(ed25519_pem: &str, rsa_pem: &str) -> Result<Self, BadKey> {
         Ok(Self {
             ed25519: UnparsedPublicKey::new(&ED25519, key_bits(ed25519_pem)?),
@@ -43,11 +50,11 @@ impl Verifier {
         })
     }
 
-    /// Checks the signature over the raw body. Where the newer header is there the older one
-    /// counts for nothing, or an attacker could choose the weaker check.
+    /// Checks the signature of the raw body. If the newer header is present, the older one is ignored.
+    /// Otherwise an attacker could choose the weaker check.
     ///
     /// # Errors
-    /// When there is no signature, or it is of other bytes or another key.
+    /// [`BadSignature::Missing`] without a header, [`BadSignature::Wrong`] if the signature does not match.
     pub fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), BadSignature> {
         let (key, signature) = match (headers.get(ED25519_HEADER), headers.get(RSA_HEADER)) {
             (Some(signature), _) => (&self.ed25519, signature),
@@ -68,22 +75,26 @@ fn key_bits(pem: &str) -> Result<Vec<u8>, BadKey> {
     Ok(info.subject_public_key.as_bytes().ok_or(BadKey)?.to_vec())
 }
 
-/// The part of a webhook that evergreen acts on.
+/// The fields of a webhook that evergreen uses.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Event {
+    /// The type, such as `INSTALL` or `UNINSTALL`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// The app's id: the part of the client id before its `-`.
+    /// The app's id: the part of the client id before its `-`. GHL signs for all apps with the same key.
     #[serde(default)]
     pub app_id: Option<String>,
+    /// The location, absent for an agency.
     #[serde(default)]
     pub location_id: Option<String>,
+    /// The company.
     #[serde(default)]
     pub company_id: Option<String>,
+    /// The id that repeats of this webhook share.
     #[serde(default)]
     pub webhook_id: Option<String>,
-    /// RFC 3339.
+    /// The time of the event in RFC 3339.
     #[serde(default)]
     pub timestamp: Option<String>,
 }
@@ -103,7 +114,7 @@ mod tests {
     }
 
     #[test]
-    fn the_raw_body_is_what_was_signed() {
+    fn signature_covers_the_raw_body() {
         let (verifier, key) = verifier_and_key();
         let body = br#"{"type":"UNINSTALL"}"#;
         let signature = BASE64_STANDARD.encode(key.sign(body));
@@ -116,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn the_older_header_does_not_rescue_a_wrong_newer_one() {
+    fn valid_older_header_does_not_replace_a_wrong_newer_one() {
         let (verifier, key) = verifier_and_key();
         let signature = BASE64_STANDARD.encode(key.sign(b"x"));
         let mut headers = HeaderMap::new();
@@ -126,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_none_is_refused() {
+    fn malformed_key_is_refused() {
         assert_eq!(Verifier::new("nonsense", RSA_KEY).unwrap_err(), BadKey);
     }
 }

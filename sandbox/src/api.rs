@@ -1,5 +1,6 @@
-//! GHL's API, as far as it is played: everything that asks for an access token.
+//! The part of GHL's API that the sandbox implements: the routes that require an access token.
 
+mod agency;
 mod caller;
 mod companies;
 mod contacts;
@@ -20,7 +21,6 @@ use axum::routing::{MethodRouter, any, delete, get, post};
 pub(crate) use caller::Caller;
 
 use crate::app::App;
-use crate::oauth;
 
 pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     let echo = any(echo::echo);
@@ -47,8 +47,11 @@ pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
             "/marketplace/app/{app}/installations",
             delete(marketplace::uninstall),
         ),
-        ("/oauth/locationToken", post(oauth::location_token)),
-        ("/oauth/installedLocations", get(oauth::installed_locations)),
+        ("/oauth/locationToken", post(agency::location_token)),
+        (
+            "/oauth/installedLocations",
+            get(agency::installed_locations),
+        ),
     ];
     with_or_without_slash
         .into_iter()

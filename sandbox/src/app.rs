@@ -1,4 +1,4 @@
-//! What every handler shares.
+//! The state that all handlers share.
 
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -26,7 +26,7 @@ pub(crate) struct App {
     world: Mutex<World>,
 }
 
-/// All that changes. Sections under its lock are short and never wait.
+/// The mutable state. Its lock is held for short sections without waiting.
 #[derive(Debug)]
 pub(crate) struct World {
     pub(crate) settings: Live,
@@ -58,8 +58,7 @@ impl App {
         })
     }
 
-    /// Everything under the lock is changed in steps that cannot fail half way, so that a
-    /// poisoned lock is no reason to stop.
+    /// Locks the state. A poisoned lock is ignored, because no change can fail half way.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
         self.world.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -1,8 +1,9 @@
-//! The sandbox's own clock. It plays a foreign service, so it shares no clock with the broker.
+//! The sandbox's own clock. The sandbox stands in for a remote service, so it shares no clock with the
+//! broker.
 
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-/// Wall time read once and carried on by a monotonic clock: it never jumps.
+/// The wall clock at the start, advanced by a monotonic clock. It never jumps.
 #[derive(Debug)]
 pub(crate) struct Clock {
     started: Instant,
@@ -12,7 +13,7 @@ pub(crate) struct Clock {
 impl Clock {
     #[expect(
         clippy::disallowed_methods,
-        reason = "a stand-in for a foreign service has a clock of its own"
+        reason = "a stand-in for a remote service has a clock of its own"
     )]
     pub(crate) fn start() -> Self {
         let since_epoch = SystemTime::now()
@@ -35,7 +36,7 @@ pub(crate) fn millis(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// The moment as GHL writes it: `2026-01-02T03:04:05.678Z`.
+/// A time as GHL formats it: `2026-01-02T03:04:05.678Z`.
 pub(crate) fn iso(epoch_ms: u64) -> String {
     humantime::format_rfc3339_millis(UNIX_EPOCH + Duration::from_millis(epoch_ms)).to_string()
 }
@@ -45,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn iso_is_what_ghl_writes() {
+    fn iso_has_ghls_format() {
         assert_eq!(iso(1_700_000_000_123), "2023-11-14T22:13:20.123Z");
     }
 }

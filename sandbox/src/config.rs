@@ -1,4 +1,4 @@
-//! What the sandbox is started with.
+//! The initial settings of a sandbox.
 
 use std::time::Duration;
 
@@ -8,33 +8,33 @@ use url::Url;
 
 const WHOLE_NUMBER: &str = "a whole number";
 
-/// The sandbox's settings. All but the client pair and the webhook URL can be changed while it
-/// runs, at `PUT /_sandbox/settings`.
+/// The settings of a sandbox. `PUT /_sandbox/settings` changes them at run time, except for the client
+/// credentials and the webhook URL.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The one app that is known here.
+    /// The client id of the only app.
     pub client_id: String,
-    /// Its secret. All tokens are signed with keys derived from it, so that a sandbox started
-    /// again with the same secret goes on accepting the tokens it handed out before.
+    /// The client secret. All tokens are signed with it, so a restarted sandbox with the same secret
+    /// accepts its earlier tokens.
     pub client_secret: SecretString,
-    /// How long an access token is good; answered in whole seconds as `expires_in`.
+    /// The lifetime of an access token, sent in whole seconds as `expires_in`.
     pub token_lifetime: Duration,
-    /// How long after it was spent a refresh token still answers the same successor. Zero is
-    /// strict single use.
+    /// How long after its use a refresh token still gets the same successor. Zero for strict single use.
+    /// GHL's changelog says 30 s.
     pub replay_grace: Duration,
-    /// Whether such a repeat also answers the same access token. GHL does not document it.
+    /// Whether such a replay also returns the same access token. GHL does not document it.
     pub replay_same_access_token: bool,
     /// Artificial latency of every API call.
     pub latency: Duration,
-    /// Requests per location and [`rate_interval`](Self::rate_interval); 0 is no limit.
+    /// Requests per location and [`rate_interval`](Self::rate_interval). 0 for no limit.
     pub rate_limit: u32,
-    /// What [`rate_limit`](Self::rate_limit) counts over.
+    /// The interval of [`rate_limit`](Self::rate_limit).
     pub rate_interval: Duration,
-    /// Requests per location and day; 0 is no limit.
+    /// Requests per location and day. 0 for no limit.
     pub daily_limit: u32,
-    /// Size of an access token, in bytes: what is shorter is padded.
+    /// The size of an access token in bytes. Shorter ones are padded.
     pub token_bytes: usize,
-    /// Where INSTALL and UNINSTALL webhooks go; none are sent without it.
+    /// The receiver of INSTALL and UNINSTALL webhooks. `None` to send none.
     pub webhook_url: Option<Url>,
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_the_default() {
+    fn unset_settings_have_defaults() {
         let config = read(&[]).unwrap();
         assert_eq!(config.client_id, "sandbox-client");
         assert_eq!(config.client_secret.expose_secret(), "sandbox-secret");

@@ -1,6 +1,7 @@
-//! The consent page: where a customer chooses what the app is installed on.
+//! The consent page, where a customer chooses where to install the app.
 
 mod page;
+mod request;
 
 use std::sync::Arc;
 
@@ -11,6 +12,8 @@ use http::header::{ACCEPT, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
+use request::AuthorizationRequest;
+
 use crate::app::App;
 use crate::directory::COMPANY;
 use crate::error::ApiError;
@@ -20,10 +23,6 @@ use crate::html;
 use crate::subject::{Subject, is_id};
 use crate::webhooks::{Event, Kind};
 
-/// What an app gets whose URL names no scopes.
-const DEFAULT_SCOPE: &str = "contacts.readonly contacts.write locations.readonly medias.readonly \
-                             medias.write oauth.readonly oauth.write products.readonly products.write";
-
 const CODE_DIGITS: usize = 40;
 
 /// `GET …/chooselocation`: the page.
@@ -32,13 +31,13 @@ pub(crate) async fn show(
     headers: HeaderMap,
     query: Fields,
 ) -> Response {
-    match Asked::read(&app, &query) {
-        Ok(asked) => page::render(&app, &asked, &query),
+    match AuthorizationRequest::read(&app, &query) {
+        Ok(request) => page::render(&app, &request, &query),
         Err(problem) => refuse(&headers, problem),
     }
 }
 
-/// `POST …/chooselocation`: somebody chose. Fields come from the form or the query.
+/// `POST …/chooselocation`: the customer's choice. Fields come from the form or the query.
 pub(crate) async fn choose(
     State(app): State<Arc<App>>,
     headers: HeaderMap,
@@ -54,39 +53,12 @@ pub(crate) async fn choose(
     }
 }
 
-/// What the app asks for.
-pub(super) struct Asked {
-    redirect_uri: Url,
-    scope: String,
-}
-
-impl Asked {
-    /// Checks the app's part, or says what is wrong with it.
-    fn read(app: &App, fields: &Fields) -> Result<Self, &'static str> {
-        if fields.get("response_type") != Some("code") {
-            return Err("response_type must be code");
-        }
-        if fields.get("client_id") != Some(&app.config.client_id) {
-            return Err("client_id is not that of an app known here");
-        }
-        let redirect_uri = fields
-            .get("redirect_uri")
-            .and_then(|uri| Url::parse(uri).ok())
-            .filter(|uri| matches!(uri.scheme(), "http" | "https"))
-            .ok_or("redirect_uri must be an http or https URL")?;
-        Ok(Self {
-            redirect_uri,
-            scope: fields.get("scope").unwrap_or(DEFAULT_SCOPE).to_owned(),
-        })
-    }
-}
-
-/// Where the browser goes next.
+/// The redirect after the customer's choice.
 fn decide(app: &Arc<App>, fields: &Fields) -> Result<Url, &'static str> {
-    let Asked {
+    let AuthorizationRequest {
         mut redirect_uri,
         scope,
-    } = Asked::read(app, fields)?;
+    } = AuthorizationRequest::read(app, fields)?;
     let (name, value) = if fields.get("deny") == Some("1") {
         ("error", "access_denied".to_owned())
     } else {
@@ -94,7 +66,7 @@ fn decide(app: &Arc<App>, fields: &Fields) -> Result<Url, &'static str> {
             subject: subject(fields)?,
             scope,
             client_id: app.config.client_id.clone(),
-            // As the app wrote it: this is what it will repeat.
+            // As the app wrote it, because the app repeats it in the exchange.
             redirect_uri: fields.get("redirect_uri").unwrap_or_default().to_owned(),
         };
         ("code", grant(app, consent))
@@ -108,7 +80,7 @@ fn decide(app: &Arc<App>, fields: &Fields) -> Result<Url, &'static str> {
     Ok(redirect_uri)
 }
 
-/// Any id will do: what is not there yet is made.
+/// The chosen location or company. Any valid id is accepted, and unknown ones are created.
 fn subject(fields: &Fields) -> Result<Subject, &'static str> {
     let company = fields.get("companyId");
     if !company.is_none_or(is_id) {
@@ -127,17 +99,17 @@ fn subject(fields: &Fields) -> Result<Subject, &'static str> {
     }
 }
 
-/// Answers the code. The app hears of the installation at once, which can be before it has
-/// exchanged the code: so it is with GHL.
+/// Grants the consent and returns the code. The INSTALL webhook is sent at once, so it can arrive before the
+/// code is exchanged, as it does with GHL.
 fn grant(app: &Arc<App>, mut consent: Consent) -> String {
     let code = app.ids.hex(CODE_DIGITS);
     let now_ms = app.clock.now_ms();
     let event = {
         let mut world = app.world();
         if let Subject::Location { location, company } = &mut consent.subject {
-            // A location that is there already stays with its company.
-            let place = world.directory.open(location, company);
-            *company = place.company.clone();
+            // An existing location stays with its company.
+            let existing = world.directory.open(location, company);
+            *company = existing.company.clone();
         }
         let event = Event::new(Kind::Install, consent.subject.clone());
         world.grants.consent(code.clone(), consent, now_ms);
@@ -147,7 +119,7 @@ fn grant(app: &Arc<App>, mut consent: Consent) -> String {
     code
 }
 
-/// A page for a person, JSON for a script.
+/// An error as a page for a browser, as JSON for a script.
 fn refuse(headers: &HeaderMap, problem: &str) -> Response {
     let wants_html = headers
         .get(ACCEPT)

@@ -1,22 +1,22 @@
-//! The agency, its locations, and what is in them.
+//! The agency, its locations, and their records.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
-/// The agency every location belongs to unless the installer says otherwise.
+/// The company of every location, unless the customer names another.
 pub(crate) const COMPANY: &str = "sandboxNorthwindHQ01";
 
-/// The locations that are there from the start: id, name, city.
+/// The initial locations: id, name, city.
 pub(crate) const LOCATIONS: [(&str, &str, &str); 3] = [
     ("sandboxHarborDental1", "Harbor Dental", "Portland"),
     ("sandboxMapleYoga0002", "Maple Street Yoga", "Burlington"),
     ("sandboxOakEmberCafe3", "Oak & Ember Kitchen", "Asheville"),
 ];
 
-/// How many records of a kind a location keeps; the oldest go first.
-const RECORDS_KEPT: usize = 10_000;
+/// How many records of a kind a location keeps. The oldest are dropped first.
+const MAX_RECORDS: usize = 10_000;
 
 #[derive(Debug)]
 pub(crate) struct Directory {
@@ -29,16 +29,16 @@ pub(crate) struct Location {
     pub(crate) company: Arc<str>,
     pub(crate) name: String,
     pub(crate) city: &'static str,
-    pub(crate) products: Shelf,
-    pub(crate) medias: Shelf,
-    pub(crate) contacts: Shelf,
-    /// Email addresses and phone numbers in use, and whose.
+    pub(crate) products: RecordStore,
+    pub(crate) medias: RecordStore,
+    pub(crate) contacts: RecordStore,
+    /// The email addresses and phone numbers in use, with the ids of their contacts.
     pub(crate) contact_ids: HashMap<String, String>,
 }
 
-/// Records in the order of their ids, which is that of their making.
+/// Records in the order of their ids, which is the order of their creation.
 #[derive(Debug, Default)]
-pub(crate) struct Shelf(BTreeMap<String, Map<String, Value>>);
+pub(crate) struct RecordStore(BTreeMap<String, Map<String, Value>>);
 
 impl Directory {
     pub(crate) fn new() -> Self {
@@ -54,7 +54,7 @@ impl Directory {
         }
     }
 
-    /// The location, made if it was not there.
+    /// The location. Creates it if it is unknown.
     pub(crate) fn open(&mut self, id: &str, company: &Arc<str>) -> &mut Location {
         self.locations
             .entry(id.into())
@@ -80,14 +80,14 @@ impl Location {
             company,
             name: format!("Location {id}"),
             city: "Springfield",
-            products: Shelf::default(),
-            medias: Shelf::default(),
-            contacts: Shelf::default(),
+            products: RecordStore::default(),
+            medias: RecordStore::default(),
+            contacts: RecordStore::default(),
             contact_ids: HashMap::new(),
         }
     }
 
-    /// As in `GET /locations/{id}`.
+    /// The JSON of `GET /locations/{id}`.
     pub(crate) fn describe(&self) -> Value {
         json!({
             "id": *self.id,
@@ -106,15 +106,15 @@ impl Location {
     }
 }
 
-impl Shelf {
-    /// Answers the record that had to go for it.
+impl RecordStore {
+    /// Adds a record. Returns the record that was dropped for it.
     pub(crate) fn put(
         &mut self,
         id: String,
         record: Map<String, Value>,
     ) -> Option<Map<String, Value>> {
         self.0.insert(id, record);
-        if self.0.len() > RECORDS_KEPT {
+        if self.0.len() > MAX_RECORDS {
             return self.0.pop_first().map(|(_, record)| record);
         }
         None
@@ -137,7 +137,7 @@ impl Shelf {
         self.0.values()
     }
 
-    /// Newest first, from before this record on.
+    /// The records before this id, newest first.
     pub(crate) fn before(&self, id: &str) -> impl Iterator<Item = &Map<String, Value>> {
         self.0
             .range(..id.to_owned())
@@ -152,7 +152,7 @@ mod tests {
     use crate::subject::is_id;
 
     #[test]
-    fn what_is_there_from_the_start_has_ids_like_ghl() {
+    fn initial_ids_have_ghls_format() {
         for id in LOCATIONS.map(|(id, ..)| id).into_iter().chain([COMPANY]) {
             assert!(is_id(id) && id.len() == 20, "{id}");
         }
@@ -160,15 +160,15 @@ mod tests {
     }
 
     #[test]
-    fn a_shelf_lets_the_oldest_go() {
-        let mut shelf = Shelf::default();
-        for number in 0..=RECORDS_KEPT {
+    fn oldest_record_is_dropped() {
+        let mut records = RecordStore::default();
+        for number in 0..=MAX_RECORDS {
             let mut record = Map::new();
             record.insert("n".to_owned(), number.into());
-            let gone = shelf.put(format!("{number:08}"), record);
-            assert_eq!(gone.is_some(), number == RECORDS_KEPT);
+            let gone = records.put(format!("{number:08}"), record);
+            assert_eq!(gone.is_some(), number == MAX_RECORDS);
         }
-        assert_eq!(shelf.iter().count(), RECORDS_KEPT);
-        assert!(shelf.get("00000000").is_none());
+        assert_eq!(records.iter().count(), MAX_RECORDS);
+        assert!(records.get("00000000").is_none());
     }
 }

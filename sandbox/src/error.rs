@@ -1,11 +1,11 @@
-//! Errors in GHL's shapes.
+//! Error responses in GHL's shapes.
 
 use axum::Json;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde_json::{Map, Value, json};
 
-/// An error answer: GHL's status and body.
+/// An error response: GHL's status and body.
 #[derive(Clone, Debug)]
 pub(crate) struct ApiError {
     status: StatusCode,
@@ -13,8 +13,7 @@ pub(crate) struct ApiError {
 }
 
 impl ApiError {
-    /// `{statusCode, message}`, and `error` with the status in words but for 400, as GHL's
-    /// documents have it.
+    /// `{statusCode, message}`, plus `error` with the reason phrase except for 400, as in GHL's documents.
     pub(crate) fn new(status: StatusCode, message: &str) -> Self {
         let mut error = Self {
             status,
@@ -40,13 +39,13 @@ impl ApiError {
         Self::new(StatusCode::NOT_FOUND, message)
     }
 
-    /// 422: every rule that a field breaks is a message.
+    /// 422 with one message for every violated rule.
     pub(crate) fn invalid<M: Into<String>>(messages: impl IntoIterator<Item = M>) -> Self {
         let messages: Vec<String> = messages.into_iter().map(Into::into).collect();
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "").with("message", messages)
     }
 
-    /// The token endpoint's other shape, in OAuth's words.
+    /// 401 in the other shape of the token endpoint: `{error, error_description}`.
     pub(crate) fn oauth(description: &str) -> Self {
         Self {
             status: StatusCode::UNAUTHORIZED,
@@ -77,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_shape_is_as_documented() {
+    fn errors_have_the_documented_shapes() {
         let body = |error: ApiError| Value::Object(error.body);
         assert_eq!(
             body(ApiError::bad_request("Location is not active")),

@@ -1,7 +1,7 @@
-//! Faults on order: what GHL does on a bad day.
+//! Fault injection.
 //!
-//! Rules are tried in their order; the first that applies to a call strikes it. The JSON of a
-//! rule is described at [`Rule`].
+//! Rules are tried in order, and the first that matches a call applies. [`Rule`] describes the JSON of a
+//! rule.
 
 mod effect;
 mod oddity;
@@ -17,43 +17,44 @@ pub(crate) use effect::around;
 use oddity::Oddity;
 pub(crate) use rule::{Endpoint, GrantType, Rule};
 
-/// What is known of a call before it is processed.
+/// A call before it is processed.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Call<'a> {
     pub(crate) on: Endpoint,
-    /// The location or company whose token or code it presents.
+    /// The location or company of its token or code.
     pub(crate) subject: Option<&'a str>,
     pub(crate) grant: Option<GrantType>,
 }
 
-/// What happens to a call.
+/// The effect on a call.
 #[derive(Clone, Debug)]
 pub(crate) enum Fault {
-    /// It is not processed and gets this answer.
-    Answer(Canned),
-    /// It is processed and its answer changed.
+    /// It gets this response without being processed.
+    Respond(FixedResponse),
+    /// It is processed, and its response is changed.
     Alter(Alteration),
-    /// It waits before it is processed. A caller who has left by then is not processed.
+    /// It waits before it is processed. It is dropped if its caller disconnects meanwhile.
     Hang(Duration),
-    /// The connection closes before it is processed.
+    /// The connection closes before the call is processed.
     ResetBefore,
-    /// The connection closes after it was processed.
+    /// The connection closes after the call was processed.
     ProcessThenLose,
-    /// It is processed, and the answer's body takes this long.
+    /// It is processed, and the body of the response takes this long.
     SlowBody(Duration),
 }
 
 impl Fault {
     pub(crate) fn is_processed(&self) -> bool {
         match self {
-            Self::Answer(_) | Self::ResetBefore => false,
+            Self::Respond(_) | Self::ResetBefore => false,
             Self::Alter(_) | Self::Hang(_) | Self::ProcessThenLose | Self::SlowBody(_) => true,
         }
     }
 }
 
+/// A fixed response.
 #[derive(Clone, Debug)]
-pub(crate) struct Canned {
+pub(crate) struct FixedResponse {
     status: StatusCode,
     content_type: &'static str,
     retry_after_s: Option<u64>,
@@ -64,27 +65,27 @@ pub(crate) struct Canned {
 pub(crate) enum Alteration {
     /// The body ends in the middle.
     Truncate,
-    /// Of a token answer only the two tokens are left.
+    /// A token response keeps only its two tokens.
     OnlyTokens,
-    /// A token answer names no refresh token, and the presented one stays good.
+    /// A token response has no refresh token, and the presented one stays valid.
     WithoutRefreshToken,
-    /// A token answer in a form that GHL does not document.
+    /// A token response in an undocumented shape.
     Odd {
         oddity: Oddity,
         value: Option<Value>,
     },
 }
 
-/// The rules in force.
+/// The active rules.
 #[derive(Debug, Default)]
-pub(crate) struct Faults(Vec<Armed>);
+pub(crate) struct Faults(Vec<ActiveRule>);
 
-/// A rule as it is shown, with what became of it.
+/// An active rule with its counter.
 #[derive(Clone, Debug, Serialize)]
-pub(crate) struct Armed {
+pub(crate) struct ActiveRule {
     #[serde(flatten)]
     rule: Rule,
-    /// How many calls it has struck.
+    /// How many calls it was applied to.
     fired: u64,
     #[serde(skip)]
     fault: Fault,
@@ -93,15 +94,18 @@ pub(crate) struct Armed {
 }
 
 impl Faults {
-    /// The rules, checked. Each mistake is a message that names the rule by its position.
+    /// Parses and checks a list of rules.
+    ///
+    /// # Errors
+    /// One message for each invalid rule, with its position.
     pub(crate) fn parse(json: &[u8]) -> Result<Self, Vec<String>> {
         let rules: Vec<Rule> = serde_json::from_slice(json)
             .map_err(|mistake| vec![format!("not a list of rules: {mistake}")])?;
-        let mut armed = Vec::new();
+        let mut active = Vec::new();
         let mut mistakes = Vec::new();
         for (position, rule) in rules.into_iter().enumerate() {
             match rule.fault() {
-                Ok(fault) => armed.push(Armed {
+                Ok(fault) => active.push(ActiveRule {
                     fault,
                     fired: 0,
                     random: rule.seed(),
@@ -111,43 +115,43 @@ impl Faults {
             }
         }
         if mistakes.is_empty() {
-            Ok(Self(armed))
+            Ok(Self(active))
         } else {
             Err(mistakes)
         }
     }
 
-    /// The fault that strikes this call, if one does.
-    pub(crate) fn strike(&mut self, call: Call<'_>) -> Option<Fault> {
-        let armed = self.0.iter_mut().find_map(|armed| armed.strikes(call))?;
-        armed.fired += 1;
-        Some(armed.fault.clone())
+    /// The fault for this call, if a rule applies.
+    pub(crate) fn next_fault(&mut self, call: Call<'_>) -> Option<Fault> {
+        let active = self.0.iter_mut().find_map(|active| active.applies(call))?;
+        active.fired += 1;
+        Some(active.fault.clone())
     }
 
-    pub(crate) fn shown(&self) -> Vec<Armed> {
+    pub(crate) fn shown(&self) -> Vec<ActiveRule> {
         self.0.clone()
     }
 }
 
-impl Armed {
-    fn strikes(&mut self, call: Call<'_>) -> Option<&mut Self> {
-        let strikes = self.rule.applies_to(call)
+impl ActiveRule {
+    fn applies(&mut self, call: Call<'_>) -> Option<&mut Self> {
+        let applies = self.rule.applies_to(call)
             && match (self.rule.next, self.rule.share) {
                 (Some(next), _) => self.fired < next,
                 (None, Some(share)) => self.draw() < share,
                 (None, None) => false,
             };
-        strikes.then_some(self)
+        applies.then_some(self)
     }
 
-    /// A number from 0 up to 1, the same ones in every run: SplitMix64.
+    /// A random number in 0..1 by SplitMix64. The sequence depends only on the seed.
     fn draw(&mut self) -> f64 {
         self.random = self.random.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut bits = self.random;
         bits = (bits ^ (bits >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         bits = (bits ^ (bits >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
         bits ^= bits >> 31;
-        // A double holds 53 bits exactly.
+        // A double represents 53 bits exactly.
         (bits >> 11) as f64 / (1_u64 << 53) as f64
     }
 }
@@ -169,44 +173,44 @@ mod tests {
     }
 
     #[test]
-    fn next_strikes_so_often() {
+    fn next_limits_the_number_of_calls() {
         let mut faults = faults(r#"[{"on":"token","kind":"status","status":500,"next":2}]"#);
-        assert!(faults.strike(call("a")).is_some());
-        assert!(faults.strike(call("b")).is_some());
-        assert!(faults.strike(call("c")).is_none());
+        assert!(faults.next_fault(call("a")).is_some());
+        assert!(faults.next_fault(call("b")).is_some());
+        assert!(faults.next_fault(call("c")).is_none());
         assert_eq!(faults.shown()[0].fired, 2);
     }
 
     #[test]
-    fn a_share_strikes_so_many_and_the_same_with_the_same_seed() {
+    fn share_is_deterministic_for_a_seed() {
         let rule = r#"[{"on":"token","kind":"reset_before","share":0.25,"seed":7}]"#;
         let run = || {
             let mut faults = faults(rule);
             (0..4000)
-                .map(|_| faults.strike(call("a")).is_some())
+                .map(|_| faults.next_fault(call("a")).is_some())
                 .collect::<Vec<_>>()
         };
-        let struck = run().iter().filter(|struck| **struck).count();
-        assert!((900..1100).contains(&struck), "{struck} of 4000");
+        let affected = run().iter().filter(|affected| **affected).count();
+        assert!((900..1100).contains(&affected), "{affected} of 4000");
         assert_eq!(run(), run());
     }
 
     #[test]
-    fn a_share_of_one_always_strikes_and_of_zero_never() {
+    fn share_of_one_always_applies_and_of_zero_never() {
         for (share, expected) in [("1.0", 100), ("0.0", 0)] {
             let json = format!(r#"[{{"on":"token","kind":"reset_before","share":{share}}}]"#);
             let mut faults = faults(&json);
-            let struck = (0..100).filter(|_| faults.strike(call("a")).is_some());
-            assert_eq!(struck.count(), expected);
+            let affected = (0..100).filter(|_| faults.next_fault(call("a")).is_some());
+            assert_eq!(affected.count(), expected);
         }
     }
 
     #[test]
-    fn a_rule_can_be_for_one_location_endpoint_and_grant() {
+    fn rule_can_be_limited_to_location_endpoint_and_grant() {
         let mut faults = faults(
             r#"[{"on":"token","kind":"invalid_grant","next":9,"locationId":"a","grant":"refresh_token"}]"#,
         );
-        assert!(faults.strike(call("b")).is_none());
+        assert!(faults.next_fault(call("b")).is_none());
         let others = [
             Call {
                 on: Endpoint::Api,
@@ -222,24 +226,27 @@ mod tests {
             },
         ];
         for other in others {
-            assert!(faults.strike(other).is_none(), "{other:?}");
+            assert!(faults.next_fault(other).is_none(), "{other:?}");
         }
-        assert!(faults.strike(call("a")).is_some());
+        assert!(faults.next_fault(call("a")).is_some());
     }
 
     #[test]
-    fn the_first_rule_that_applies_strikes() {
+    fn first_matching_rule_applies() {
         let mut faults = faults(
             r#"[{"on":"token","kind":"hang","ms":5,"next":1},
                 {"on":"token","kind":"reset_before","next":1}]"#,
         );
-        assert!(matches!(faults.strike(call("a")), Some(Fault::Hang(_))));
-        assert!(matches!(faults.strike(call("a")), Some(Fault::ResetBefore)));
-        assert!(faults.strike(call("a")).is_none());
+        assert!(matches!(faults.next_fault(call("a")), Some(Fault::Hang(_))));
+        assert!(matches!(
+            faults.next_fault(call("a")),
+            Some(Fault::ResetBefore)
+        ));
+        assert!(faults.next_fault(call("a")).is_none());
     }
 
     #[test]
-    fn a_rule_is_shown_as_it_was_given() {
+    fn rule_is_shown_as_it_was_given() {
         let given =
             r#"{"on":"api","kind":"status","status":503,"retry_after":2,"body":"html","next":1"#;
         let shown = serde_json::to_string(&faults(&format!("[{given}}}]")).shown()).unwrap();
@@ -247,7 +254,7 @@ mod tests {
     }
 
     #[test]
-    fn bad_rules_are_named() {
+    fn invalid_rules_are_reported() {
         for (rule, part) in [
             (r#"{"on":"moon","kind":"hang"}"#, "unknown variant"),
             (

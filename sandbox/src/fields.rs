@@ -1,4 +1,4 @@
-//! Reading what callers send, with refusals in GHL's shape.
+//! Extractors for queries, forms and JSON, with errors in GHL's shape.
 
 use std::collections::HashMap;
 use std::convert::Infallible;
@@ -13,8 +13,8 @@ use url::form_urlencoded;
 
 use crate::error::ApiError;
 
-/// Names with their values: a query, a form, or a flat JSON object. Of a name that comes twice
-/// the last counts; an empty value counts as absent.
+/// Names with their values: a query, a form, or a flat JSON object. The last value of a repeated name
+/// counts. An empty value counts as absent.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Fields(HashMap<String, String>);
 
@@ -27,7 +27,7 @@ impl Fields {
         Self(form_urlencoded::parse(text).into_owned().collect())
     }
 
-    /// A body, by its content type: JSON if it says so, a form otherwise.
+    /// Parses a body: JSON by its content type, otherwise a form.
     pub(crate) fn body(headers: &HeaderMap, body: &[u8]) -> Result<Self, ApiError> {
         if !is_json(headers) {
             return Ok(Self::urlencoded(body));
@@ -53,12 +53,12 @@ impl Fields {
             .filter(|value| !value.is_empty())
     }
 
-    /// A field that must be there.
+    /// A required field.
     pub(crate) fn required(&self, name: &str) -> Result<&str, ApiError> {
         self.get(name).ok_or_else(|| missing(name))
     }
 
-    /// A number, `default` where there is none.
+    /// A number, or `default` if the field is absent.
     pub(crate) fn number(&self, name: &str, default: usize) -> Result<usize, ApiError> {
         self.get(name).map_or(Ok(default), |text| {
             text.parse()
@@ -66,7 +66,7 @@ impl Fields {
         })
     }
 
-    /// These fields, and of those not among them the others'.
+    /// These fields, completed by `others`.
     pub(crate) fn or(mut self, others: Self) -> Self {
         for (name, value) in others.0 {
             self.0.entry(name).or_insert(value);
@@ -84,7 +84,7 @@ impl Fields {
 impl<S: Sync> FromRequestParts<S> for Fields {
     type Rejection = Infallible;
 
-    /// The query.
+    /// Extracts the query.
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, Infallible> {
         let query = parts.uri.query().unwrap_or_default();
         Ok(Self::urlencoded(query.as_bytes()))
@@ -111,7 +111,7 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
     }
 }
 
-/// What GHL says of a field that is not there.
+/// GHL's error for a missing field.
 pub(crate) fn missing(name: &str) -> ApiError {
     ApiError::invalid([
         format!("{name} must be a string"),

@@ -1,5 +1,5 @@
-//! What customers have granted, and the tokens that come of it: GHL's side of the refresh
-//! protocol as a state machine that is told the time and does no I/O.
+//! The grants of customers and their tokens: GHL's side of the refresh protocol, as a state machine without
+//! I/O. The current time is a parameter.
 
 mod chain;
 mod codes;
@@ -7,7 +7,7 @@ mod codes;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use chain::Verdict;
+use chain::Exchange;
 pub(crate) use chain::{Chain, Position, Record, Repeat, Stamp, Tally};
 use codes::Codes;
 pub(crate) use codes::Consent;
@@ -15,11 +15,11 @@ pub(crate) use codes::Consent;
 use crate::subject::{Subject, UserType};
 use crate::token::{Claims, GrantId};
 
-/// How many refresh tokens are kept in detail, over all grants. Beyond it a grant forgets its
-/// oldest whenever it gets a new one.
-const TOKENS_KEPT: usize = 400_000;
+/// How many refresh tokens are kept in detail, over all grants. Beyond this, a grant drops its oldest one for
+/// every new one.
+const MAX_TOKENS: usize = 400_000;
 
-/// The settings that the state machine goes by.
+/// The settings of the state machine.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) lifetime_ms: u64,
@@ -31,7 +31,7 @@ pub(crate) struct Rules {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Rotation {
     Rotate,
-    /// The answer names no refresh token: the presented one stays good.
+    /// The response has no refresh token, and the presented one stays valid.
     Keep,
 }
 
@@ -44,7 +44,7 @@ pub(crate) struct Grant {
     pub(crate) chain: Chain,
 }
 
-/// Tokens to be handed out.
+/// The tokens to issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issue {
     pub(crate) grant: GrantId,
@@ -55,16 +55,16 @@ pub(crate) struct Issue {
     pub(crate) replayed: bool,
 }
 
-/// Why there are no tokens.
+/// Why no tokens are issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
     /// Never issued, expired, used, or another client's.
     BadCode,
     OtherRedirectUri,
     OtherUserType,
-    /// The location is paused; nothing was consumed.
+    /// The location is paused. Nothing was consumed.
     Inactive,
-    /// Used, and its grace is over.
+    /// Used, and its grace period is over.
     Spent,
     /// A year old.
     Expired,
@@ -72,7 +72,7 @@ pub(crate) enum Refusal {
     Unknown,
 }
 
-/// What an access token of ours is worth.
+/// The state of an access token of this sandbox.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Access {
     Live,
@@ -96,7 +96,7 @@ pub(crate) struct Grants {
 }
 
 impl Grants {
-    /// Keeps what was consented to until the code is exchanged.
+    /// Keeps a consent until its code is exchanged.
     pub(crate) fn consent(&mut self, code: String, consent: Consent, now_ms: u64) {
         self.codes.keep(code, consent, now_ms);
     }
@@ -105,8 +105,8 @@ impl Grants {
         self.codes.peek(code, now_ms)
     }
 
-    /// Exchanges a code for the first tokens of a new grant called `grant`. `serial` is that of
-    /// the access token, here and below.
+    /// Exchanges a code for the first tokens of the new grant `grant`. `serial` is that of the access
+    /// token, here and below.
     pub(crate) fn exchange(
         &mut self,
         code: &str,
@@ -148,7 +148,7 @@ impl Grants {
         })
     }
 
-    /// Exchanges a refresh token that bears our signature.
+    /// Exchanges a refresh token with a valid signature.
     pub(crate) fn refresh(
         &mut self,
         presented: &Claims,
@@ -197,19 +197,19 @@ impl Grants {
             self.tally.refreshed_without_rotation += 1;
             return Ok(issue(None, access, false, grant));
         }
-        let verdict = grant.chain.present(token, access, now_ms, rules.grace_ms);
-        self.tally.add(verdict);
-        match verdict {
-            Verdict::Rotated { successor } => {
+        let exchange = grant.chain.present(token, access, now_ms, rules.grace_ms);
+        self.tally.add(exchange);
+        match exchange {
+            Exchange::Rotated { successor } => {
                 self.tokens_kept += 1;
-                if self.tokens_kept > TOKENS_KEPT
+                if self.tokens_kept > MAX_TOKENS
                     && grant.chain.forget_oldest(now_ms, rules.grace_ms)
                 {
                     self.tokens_kept -= 1;
                 }
                 Ok(issue(Some(successor), access, false, grant))
             }
-            Verdict::Replayed { successor } => {
+            Exchange::Replayed { successor } => {
                 let access = rules
                     .replay_same_access_token
                     .then(|| grant.chain.answered_with(successor))
@@ -217,12 +217,12 @@ impl Grants {
                     .unwrap_or(access);
                 Ok(issue(Some(successor), access, true, grant))
             }
-            Verdict::Spent => Err(Refusal::Spent),
-            Verdict::Unknown => Err(Refusal::Unknown),
+            Exchange::Spent => Err(Refusal::Spent),
+            Exchange::Unknown => Err(Refusal::Unknown),
         }
     }
 
-    /// What an access token that bears our signature is worth.
+    /// The state of an access token with a valid signature.
     pub(crate) fn access(&self, claims: &Claims, now_ms: u64) -> Access {
         let id: &str = claims.subject.id();
         let up_to = |serials: &HashMap<String, u64>| {
@@ -238,7 +238,7 @@ impl Grants {
         }
     }
 
-    /// Ends every grant of a location or company, for good. Answers how many there were.
+    /// Revokes every grant of a location or company. Returns their number.
     pub(crate) fn revoke(&mut self, id: &str, serial: u64) -> usize {
         self.revoked_up_to.insert(id.to_owned(), serial);
         let mut ended = 0;
@@ -254,13 +254,13 @@ impl Grants {
         ended
     }
 
-    /// Makes the access tokens of a location or company that exist by now expire at once.
+    /// Expires all existing access tokens of a location or company.
     pub(crate) fn expire(&mut self, id: &str, serial: u64) {
         self.expired_up_to.insert(id.to_owned(), serial);
     }
 
-    /// While paused, refreshes answer "Location is not active" and consume nothing. A paused
-    /// company takes its locations with it.
+    /// Pauses a location or company: refreshes fail with "Location is not active" and consume nothing.
+    /// Pausing a company also pauses its locations.
     pub(crate) fn pause(&mut self, id: &str) {
         self.paused.insert(id.to_owned());
     }
@@ -300,8 +300,8 @@ impl Grants {
             .any(|id| self.paused.contains(&**id))
     }
 
-    /// Picks up a grant from before a restart at the token that is presented. It is taken for
-    /// unspent: what the sandbox knew of it is gone.
+    /// Restores a grant from before a restart at the presented token. The token counts as unspent, because
+    /// its history is lost.
     fn remember(&mut self, presented: &Claims, token: Position) {
         let scope: Arc<str> = presented.scope.as_str().into();
         let unknown = Stamp {

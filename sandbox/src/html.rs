@@ -1,4 +1,4 @@
-//! HTML by hand: a page's frame, and escaping.
+//! HTML: the page layout, and escaping.
 
 use axum::response::{Html, IntoResponse, Response};
 use http::header::CONTENT_SECURITY_POLICY;
@@ -26,7 +26,7 @@ button.plain{background:transparent;color:var(--leaf)}
 :focus-visible{outline:3px solid var(--leaf);outline-offset:2px}
 ";
 
-/// A whole page. `title` is escaped here, `body` is HTML.
+/// A page. `title` is escaped here, `body` is HTML.
 pub(crate) fn page(title: &str, body: &str) -> Response {
     let title = escape(title);
     let html = format!(
@@ -40,7 +40,7 @@ pub(crate) fn page(title: &str, body: &str) -> Response {
     ([(CONTENT_SECURITY_POLICY, policy)], Html(html)).into_response()
 }
 
-/// Text as it may stand in HTML, in quoted attributes too.
+/// Escapes text for HTML, also for quoted attributes.
 pub(crate) fn escape(text: &str) -> String {
     let mut escaped = String::with_capacity(text.len());
     for letter in text.chars() {
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn nothing_gets_out_of_an_attribute() {
+    fn attribute_values_are_escaped() {
         assert_eq!(
             escape(r#""><script>'&"#),
             "&quot;&gt;&lt;script&gt;&#39;&amp;"

@@ -1,10 +1,10 @@
-//! Fresh ids, unguessable to whoever does not know the app's secret, and unique across restarts.
+//! New ids: unique across restarts, and unpredictable without the app's secret.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use ring::hmac;
 
-/// Turns a counter into ids, so that making one can neither fail nor wait for the system.
+/// Derives ids from a counter, so that creating one can neither fail nor block.
 #[derive(Debug)]
 pub(crate) struct Ids {
     key: hmac::Key,
@@ -12,8 +12,8 @@ pub(crate) struct Ids {
 }
 
 impl Ids {
-    /// The clock goes into the counter's upper bits: a sandbox that is started again does not
-    /// repeat itself unless it made more than a million ids a millisecond before.
+    /// The clock sets the upper bits of the counter. A restarted sandbox repeats no id unless it created
+    /// more than a million per millisecond.
     pub(crate) fn new(secret: &[u8], now_ms: u64) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, secret),
@@ -21,7 +21,7 @@ impl Ids {
         }
     }
 
-    /// Higher than every serial before it.
+    /// A serial that is higher than every earlier one.
     pub(crate) fn serial(&self) -> u64 {
         self.next.fetch_add(1, Ordering::Relaxed)
     }
@@ -34,8 +34,7 @@ impl Ids {
         text
     }
 
-    /// 20 to 32 hexadecimal digits that sort in the order of their making, as the ids of GHL's
-    /// records do.
+    /// 20 to 32 hexadecimal digits that sort by creation time, as the ids of GHL's records do.
     pub(crate) fn record(&self, length: usize) -> String {
         let mut text = format!("{:016x}", self.serial());
         text.push_str(&self.hex(length.saturating_sub(text.len())));
@@ -79,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_differ_and_have_their_shape() {
+    fn ids_differ_and_have_the_right_format() {
         let ids = Ids::new(b"secret", 5);
         assert_ne!(ids.hex(24), ids.hex(24));
         assert_eq!(ids.hex(24).len(), 24);

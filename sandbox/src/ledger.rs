@@ -1,7 +1,7 @@
-//! What happened: the judge of whoever refreshes tokens against this sandbox.
+//! The ledger: what happened to every token. Tests check the refresh protocol against it.
 //!
-//! The counts are exact for as long as the sandbox runs. Details are kept of some 400,000 refresh
-//! tokens; each is named by the first 12 hex digits of its SHA-256.
+//! The counts are exact while the sandbox runs. Details are kept for about 400,000 refresh tokens. Each is
+//! identified by the first 12 hex digits of its SHA-256.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ use crate::grants::{Chain, Grant, Grants, Record, Repeat, Tally};
 use crate::subject::{Subject, UserType};
 use crate::token::{Claims, GrantId, Signer, fingerprint};
 
-/// Calls of the token endpoint by what came of them.
+/// Calls of the token endpoint, by outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct TokenCalls {
     pub(crate) code_exchanged: u64,
@@ -21,28 +21,28 @@ pub(crate) struct TokenCalls {
     pub(crate) invalid_client: u64,
     pub(crate) location_inactive: u64,
     pub(crate) invalid_request: u64,
-    /// Struck by a fault, and not processed.
+    /// Not processed because of a fault.
     pub(crate) faulted: u64,
-    /// Processed, and counted above as well, but the connection was closed by a fault.
+    /// Processed and counted above, but a fault closed the connection.
     pub(crate) answers_lost: u64,
 }
 
-/// API calls by what came of them.
+/// API calls, by outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 pub(crate) struct ApiCalls {
     pub(crate) ok: u64,
     pub(crate) expired_access_token: u64,
-    /// No bearer, or one that was never ours.
+    /// No bearer token, or one that this sandbox never issued.
     pub(crate) unknown_access_token: u64,
     pub(crate) revoked_access_token: u64,
     /// 403.
     pub(crate) forbidden: u64,
     pub(crate) rate_limited: u64,
-    /// Any other error of the caller's.
+    /// Any other error of the caller.
     pub(crate) rejected: u64,
-    /// Struck by a fault, and not processed.
+    /// Not processed because of a fault.
     pub(crate) faulted: u64,
-    /// Processed, and counted above as well, but the connection was closed by a fault.
+    /// Processed and counted above, but a fault closed the connection.
     pub(crate) answers_lost: u64,
 }
 
@@ -52,7 +52,7 @@ pub(crate) struct Calls {
     pub(crate) api: ApiCalls,
 }
 
-/// How the token endpoint answered a call.
+/// The outcome of a call of the token endpoint.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum TokenOutcome {
     CodeExchanged,
@@ -65,7 +65,7 @@ pub(crate) enum TokenOutcome {
     Faulted,
 }
 
-/// How an API call was answered.
+/// The outcome of an API call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum ApiOutcome {
     Ok,
@@ -139,7 +139,7 @@ impl Totals {
     }
 }
 
-/// A grant as it was at one moment, copied so that it can be written down without the lock.
+/// A copy of a grant, so that it can be serialized without the lock.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
     id: GrantId,
@@ -150,7 +150,7 @@ pub(crate) struct Snapshot {
     chain: Chain,
 }
 
-/// One grant, and its refresh tokens in their order.
+/// One grant and its refresh tokens in order.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct GrantEntry {
@@ -173,7 +173,7 @@ struct TokenEntry {
     generation: u64,
     issued_ms: u64,
     spent_ms: Option<u64>,
-    /// How often it was presented while the grant was good: the spending and all repeats.
+    /// How often it was presented while the grant was valid, including the first time.
     spent: u32,
     replays_in_grace: u32,
     spent_outside_grace: u32,
@@ -194,7 +194,8 @@ impl Snapshot {
         }
     }
 
-    /// Makes every token once more to name it: for outside the lock.
+    /// The JSON of the grant. It signs every token again to compute its fingerprint, so call it without the
+    /// lock.
     pub(crate) fn entry(&self, signer: &Signer) -> GrantEntry {
         let mut tokens: Vec<_> = self
             .chain

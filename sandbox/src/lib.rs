@@ -1,16 +1,16 @@
-//! A faithful local GHL, in memory: what a newcomer installs against without credentials, and the
-//! judge of the refresh protocol in tests.
+//! The sandbox: a local GHL in memory. It lets a newcomer try an app without credentials, and tests check the
+//! refresh protocol against its ledger.
 //!
-//! # What it plays
+//! # GHL's routes
 //! `GET|POST [/v2]/oauth/chooselocation` (consent) · `POST /oauth/token` · `POST
 //! /oauth/locationToken` · `GET /oauth/installedLocations` · `GET|POST /products` · `GET|DELETE
 //! /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `GET /contacts/{id}` · `GET
 //! /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` · `POST
 //! /medias/upload-file` · `GET /medias/files` · `DELETE /marketplace/app/{appId}/installations`;
-//! all but the first two ask for a bearer and a `Version` header.
+//! all but the first two require a bearer token and a `Version` header.
 //!
 //! # The ledger
-//! `GET /_sandbox/ledger` answers exact counts since the start:
+//! `GET /_sandbox/ledger` returns exact counts since the start:
 //! ```json
 //! {
 //!   "refresh_tokens_issued": 3, "refresh_tokens_spent": 2,
@@ -26,8 +26,8 @@
 //!   "grants": 1, "grants_revoked": 0
 //! }
 //! ```
-//! `?detail=1` adds `installations`, a list of grants; `GET /_sandbox/ledger/{id}` answers `{id,
-//! installations}` with those of one location or company, oldest first:
+//! `?detail=1` adds `installations`, a list of grants. `GET /_sandbox/ledger/{id}` returns `{id,
+//! installations}` with the grants of one location or company, oldest first:
 //! ```json
 //! {
 //!   "grant": "00c0ffee00c0ffee", "userType": "Location", "locationId": "…", "companyId": "…",
@@ -47,7 +47,7 @@
 //! `token` and `successor` are the first 12 hex digits of the SHA-256 of the refresh token.
 //!
 //! # Faults
-//! `PUT /_sandbox/faults` takes a list of rules, `GET` shows them with `fired`, `DELETE` clears:
+//! `PUT /_sandbox/faults` sets a list of rules, `GET` returns them with `fired`, `DELETE` removes them:
 //! ```json
 //! [
 //!   {"on": "token", "kind": "status", "status": 429, "retry_after": 2, "next": 3},
@@ -60,24 +60,28 @@
 //! ```
 //! Kinds: `status`, `hang` and `slow_body` (with `ms`), `reset_before`, `process_then_lose`, and
 //! for the token endpoint `invalid_grant`, `invalid_client`, `location_inactive`, `odd_answer`.
-//! Oddities of `odd_answer`, which is processed first: `scope_array`, `booleans_as_text`,
+//! `odd_answer` is processed first, then its response is changed. Oddities: `scope_array`, `booleans_as_text`,
 //! `camel_case`, `byte_order_mark`, `wrapped`, `gzip`, `expires_in` (with any `value`),
 //! `unreadable`, `foreign`. Bodies of
 //! `status`: `html`, `truncated_json`, and with 200 for the token endpoint `missing_fields`,
-//! `missing_refresh_token`. An error status or an `html` body comes in place of processing; 200
-//! with another body is processed first.
+//! `missing_refresh_token`. With an error status or an `html` body the call is not processed. With 200 and
+//! another body it is processed first.
 //!
-//! # Steering
+//! # Control
 //! `POST /_sandbox/revoke`, `pause`, `resume`, `expire` with `{"locationId"}` or `{"companyId"}` ·
 //! `GET|PUT /_sandbox/settings` · `POST /_sandbox/webhooks` with `{"type", "locationId" or
 //! "companyId", "webhookId"?, "timestamp"?}` · `GET /_sandbox/webhook-key.pem` · `ANY
-//! /_sandbox/echo/…` (an API call that answers what arrived).
+//! /_sandbox/echo/…` (an API call that returns the request as it arrived).
 
+#![warn(missing_docs)]
+
+mod announce;
 mod api;
 mod app;
 mod clock;
 mod config;
 mod consent;
+mod control;
 mod directory;
 mod error;
 mod faults;
@@ -87,13 +91,13 @@ mod html;
 mod ids;
 mod ledger;
 mod limits;
-mod linger;
+mod lingering_close;
 pub mod mint;
 mod oauth;
 mod router;
 mod server;
 mod settings;
-mod steering;
+
 mod subject;
 mod token;
 mod webhooks;
@@ -105,11 +109,10 @@ use tokio::net::TcpListener;
 
 pub use config::Config;
 
-/// Serves a sandbox of its own on `listener` until `shutdown`, then lets calls in flight finish
-/// for two seconds.
+/// Serves a new sandbox on `listener` until `shutdown`, then waits two seconds for calls in flight.
 ///
 /// # Errors
-/// If it cannot be started: the system gives no random numbers, or no TLS for webhooks.
+/// If the system has no random numbers, or if the TLS client for webhooks cannot be built.
 pub async fn serve(
     listener: TcpListener,
     config: Config,

@@ -1,7 +1,7 @@
-//! GHL's rate limits: so many requests an interval and a day, per location or company.
+//! GHL's rate limits: requests per interval and per day, for each location or company.
 //!
-//! What GHL does not document and is a choice here: an interval starts with a location's first
-//! call in it, the day at midnight UTC, and calls that are turned away do not count.
+//! GHL does not document three choices that are made here: an interval starts with a location's first call
+//! in it, a day starts at midnight UTC, and refused calls do not count.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -16,7 +16,7 @@ const INTERVAL: HeaderName = HeaderName::from_static("x-ratelimit-interval-milli
 const MAX: HeaderName = HeaderName::from_static("x-ratelimit-max");
 const REMAINING: HeaderName = HeaderName::from_static("x-ratelimit-remaining");
 
-/// 0 is no limit, and its headers are left out.
+/// The limits. 0 means no limit, and its headers are then omitted.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) per_interval: u32,
@@ -24,7 +24,7 @@ pub(crate) struct Rules {
     pub(crate) per_day: u32,
 }
 
-/// What one call was told of the limits.
+/// The state of the limits after a call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Quota {
     pub(crate) admitted: bool,
@@ -49,7 +49,7 @@ struct Window {
 }
 
 impl Limits {
-    /// Counts a call of this location or company, if there is room for it.
+    /// Counts a call of this location or company if the limits admit it.
     pub(crate) fn take(&mut self, id: &Arc<str>, rules: Rules, now_ms: u64) -> Quota {
         let window = match self.windows.get_mut(id) {
             Some(window) => window,
@@ -117,7 +117,7 @@ mod tests {
     }
 
     #[test]
-    fn an_interval_and_a_day_have_room_for_so_many() {
+    fn calls_are_limited_per_interval_and_per_day() {
         let mut limits = Limits::default();
         let noon = 20_000 * DAY_MS + DAY_MS / 2;
         assert!(admitted(&mut limits, "a", noon));
@@ -133,7 +133,7 @@ mod tests {
     }
 
     #[test]
-    fn headers_tell_what_is_left() {
+    fn headers_show_the_remaining_calls() {
         let quota = Limits::default().take(&"a".into(), RULES, DAY_MS);
         let mut headers = HeaderMap::new();
         quota.describe(&mut headers);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_no_limit() {
+    fn zero_means_no_limit() {
         let rules = Rules {
             per_interval: 0,
             per_day: 0,

@@ -1,7 +1,7 @@
-//! Tokens made without a sandbox that runs.
+//! Creates tokens without a running sandbox.
 //!
-//! A sandbox vouches for tokens by their signature alone, and picks a grant up from its refresh
-//! token. Whoever holds the app's secret can therefore make a whole fleet beforehand.
+//! A sandbox verifies tokens only by their signature, and restores a grant from its refresh token. So a
+//! test with the app's secret can create a whole fleet in advance.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,32 +14,37 @@ use crate::ids::Ids;
 use crate::subject::Subject;
 use crate::token::{Claims, GrantId, Signer, Use};
 
-/// Makes tokens that a sandbox with the same client pair honours.
+/// Creates tokens that a sandbox with the same client credentials accepts.
 #[derive(Debug)]
 pub struct Mint {
     signer: Signer,
     ids: Ids,
 }
 
-/// The first tokens of a grant of its own.
+/// The first tokens of a new grant.
 #[derive(Debug)]
 pub struct Minted {
+    /// The access token, a JWT.
     pub access_token: SecretString,
+    /// The refresh token of generation 1.
     pub refresh_token: SecretString,
 }
 
-/// What a location granted.
+/// The consent of a location.
 #[derive(Debug, Clone)]
 pub struct Consented {
+    /// The id of the location.
     pub location: Arc<str>,
+    /// The id of its company.
     pub company: Arc<str>,
-    /// Space separated.
+    /// The scopes, separated by spaces.
     pub scope: String,
     /// When the tokens were issued, in milliseconds since the Unix epoch.
     pub issued_ms: u64,
 }
 
 impl Mint {
+    /// A mint for the client credentials of `config`.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let secret = config.client_secret.expose_secret().as_bytes();
@@ -49,7 +54,7 @@ impl Mint {
         }
     }
 
-    /// An access token of about `bytes` that lives for `lifetime`, and its refresh token.
+    /// An access token of about `bytes` bytes with this lifetime, and its refresh token.
     #[must_use]
     pub fn tokens(&self, consented: Consented, lifetime: Duration, bytes: usize) -> Minted {
         let Consented {
@@ -84,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_minted_is_read_by_a_sandbox_of_the_same_secret() {
+    fn minted_tokens_are_valid_for_a_sandbox_with_the_same_secret() {
         let config = Config::default();
         let mint = Mint::new(&config);
         let tokens = |location: &str| {

@@ -1,8 +1,7 @@
-//! `/oauth`: the token endpoint, and what agencies may ask about their locations.
+//! `/oauth`: the token endpoint, and the endpoints for agencies.
 
-mod answer;
-mod locations;
 mod request;
+pub(crate) mod token_response;
 
 use std::sync::Arc;
 
@@ -12,8 +11,6 @@ use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use http::HeaderMap;
 use http::header::{CACHE_CONTROL, HeaderValue};
-
-pub(crate) use locations::{installed_locations, location_token};
 
 use crate::app::App;
 use crate::error::ApiError;
@@ -31,12 +28,12 @@ pub(crate) async fn token(
 ) -> Response {
     let spelling = Spelling::of(&headers);
     let request = TokenRequest::read(&app.config, &headers, &body, spelling);
-    // The signature is checked outside the lock.
+    // Check the signature without the lock.
     let claims = match request.as_ref().map(|request| &request.presented) {
         Ok(Presented::RefreshToken(token)) => app.signer.read(token, Use::Refresh),
         Ok(Presented::Code { .. }) | Err(_) => None,
     };
-    let fault = strike(&app, request.as_ref().ok(), claims.as_ref());
+    let fault = find_fault(&app, request.as_ref().ok(), claims.as_ref());
     let rotation = match &fault {
         Some(Fault::Alter(Alteration::WithoutRefreshToken)) => Rotation::Keep,
         Some(_) | None => Rotation::Rotate,
@@ -45,7 +42,7 @@ pub(crate) async fn token(
         let result = request.and_then(|request| exchange(&app, request, claims, rotation));
         match result {
             Ok((issue, token_bytes)) => {
-                let json = answer::tokens(&app, &issue, token_bytes, spelling);
+                let json = token_response::tokens(&app, &issue, token_bytes, spelling);
                 let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
                 (no_store, Json(json)).into_response()
             }
@@ -58,7 +55,7 @@ pub(crate) async fn token(
     faults::around(fault, process).await
 }
 
-fn strike(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>) -> Option<Fault> {
+fn find_fault(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>) -> Option<Fault> {
     let now_ms = app.clock.now_ms();
     let mut world = app.world();
     let world = &mut *world;
@@ -81,7 +78,7 @@ fn strike(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>) ->
         subject: subject.map(|subject| &**subject.id()),
         grant,
     };
-    let fault = world.faults.strike(call);
+    let fault = world.faults.next_fault(call);
     match &fault {
         Some(fault) if !fault.is_processed() => world.calls.token.count(TokenOutcome::Faulted),
         Some(Fault::ProcessThenLose) => world.calls.token.answers_lost += 1,
@@ -90,7 +87,7 @@ fn strike(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>) ->
     fault
 }
 
-/// Issues the tokens and counts them; answers also how large access tokens are to be.
+/// Issues and counts the tokens. Also returns the size of access tokens.
 fn exchange(
     app: &App,
     request: TokenRequest,

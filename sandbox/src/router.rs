@@ -10,7 +10,7 @@ use http::Method;
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::{api, consent, html, oauth, steering};
+use crate::{api, consent, control, html, oauth};
 
 const INDEX: &str = include_str!("index.html");
 
@@ -22,24 +22,24 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/v2/oauth/chooselocation", consent)
         .route("/oauth/token", post(oauth::token))
         .route("/oauth/token/", post(oauth::token))
-        .route("/_sandbox/ledger", get(steering::ledger))
-        .route("/_sandbox/ledger/{id}", get(steering::ledger_of))
+        .route("/_sandbox/ledger", get(control::ledger))
+        .route("/_sandbox/ledger/{id}", get(control::ledger_of))
         .route(
             "/_sandbox/faults",
-            get(steering::faults)
-                .put(steering::put_faults)
-                .delete(steering::delete_faults),
+            get(control::faults)
+                .put(control::put_faults)
+                .delete(control::delete_faults),
         )
         .route(
             "/_sandbox/settings",
-            get(steering::settings).put(steering::put_settings),
+            get(control::settings).put(control::put_settings),
         )
-        .route("/_sandbox/revoke", post(steering::revoke))
-        .route("/_sandbox/pause", post(steering::pause))
-        .route("/_sandbox/resume", post(steering::resume))
-        .route("/_sandbox/expire", post(steering::expire))
-        .route("/_sandbox/webhooks", post(steering::send_webhook))
-        .route("/_sandbox/webhook-key.pem", get(steering::webhook_key))
+        .route("/_sandbox/revoke", post(control::revoke))
+        .route("/_sandbox/pause", post(control::pause))
+        .route("/_sandbox/resume", post(control::resume))
+        .route("/_sandbox/expire", post(control::expire))
+        .route("/_sandbox/webhooks", post(control::send_webhook))
+        .route("/_sandbox/webhook-key.pem", get(control::webhook_key))
         .merge(api::router(&app))
         .fallback(nothing_here)
         .method_not_allowed_fallback(nothing_here)
@@ -50,7 +50,7 @@ async fn index() -> Response {
     html::page("A GoHighLevel of your own", INDEX)
 }
 
-/// GHL says so of an unknown path and of a method that a path does not have.
+/// GHL's error for an unknown path or method.
 async fn nothing_here(method: Method, OriginalUri(uri): OriginalUri) -> ApiError {
     ApiError::not_found(&format!("Cannot {method} {}", uri.path()))
 }

@@ -1,7 +1,7 @@
-//! Accepting connections, and closing one without an answer where a fault wants it.
+//! Accepts connections, and closes one without a response if a fault requires it.
 //!
-//! HTTP is hyper's here, so that what the gateway and the broker make of it is tried against what
-//! others do.
+//! HTTP is hyper's here, so that the HTTP of the gateway and the broker is tested against another
+//! implementation.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -22,13 +22,12 @@ use tokio::task::JoinSet;
 use tower::ServiceExt;
 use tracing::debug;
 
-use crate::linger;
+use crate::lingering_close;
 
-/// How long calls in flight may take once the sandbox is to stop. A fault can keep one for
-/// hours.
+/// How long calls in flight may take after shutdown begins. A fault can hold one for hours.
 const DRAIN: Duration = Duration::from_secs(2);
 
-/// A pause after a failure to accept, which is mostly a lack of file descriptors.
+/// The pause after a failure to accept, which usually is a lack of file descriptors.
 const BACK_OFF: Duration = Duration::from_millis(50);
 
 /// Serves HTTP/1.1 and HTTP/2 until `shutdown`, then lets calls in flight finish for a moment.
@@ -56,7 +55,7 @@ pub(crate) async fn serve(
         }
     }
     drop(listener);
-    // Dropping the tasks ends what is not finished by then.
+    // Dropping the tasks aborts the remaining ones.
     let _ = tokio::time::timeout(DRAIN, connections.shutdown()).await;
     Ok(())
 }
@@ -66,10 +65,10 @@ fn connection(
     router: Router,
     connections: &GracefulShutdown,
 ) -> impl Future<Output = ()> + Send + 'static + use<> {
-    // Fails only on a connection that is gone already.
+    // This fails only if the connection is already closed.
     let _ = stream.set_nodelay(true);
     let service = service_fn(move |request: Request<Incoming>| {
-        let answer = router.clone().oneshot(linger::until_its_end(request));
+        let answer = router.clone().oneshot(lingering_close::drain_body(request));
         async move {
             let response: Result<Response, Infallible> = answer.await;
             match response {
@@ -92,20 +91,20 @@ fn connection(
     }
 }
 
-/// An answer that is never sent: the connection is closed in its stead.
+/// A response that is never sent: the connection is closed instead.
 pub(crate) fn closes_connection() -> Response {
     let mut response = Response::default();
     response.extensions_mut().insert(Closes);
     response
 }
 
-/// Marks such an answer, and is the error by which hyper lets go of the connection.
+/// Marks such a response. It is also the error that makes hyper close the connection.
 #[derive(Clone, Copy, Debug)]
 struct Closes;
 
 impl fmt::Display for Closes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.write_str("closed without an answer, as a fault has it")
+        formatter.write_str("closed without a response because of a fault")
     }
 }
 

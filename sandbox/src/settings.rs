@@ -1,4 +1,4 @@
-//! What can be changed while the sandbox runs.
+//! The settings that can be changed at run time.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,7 +18,7 @@ pub(crate) struct Live {
     pub(crate) token_bytes: usize,
 }
 
-/// `PUT /_sandbox/settings`: what is not named stays.
+/// `PUT /_sandbox/settings`: missing fields keep their value.
 #[derive(Clone, Copy, Debug, Default, Deserialize)]
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Change {

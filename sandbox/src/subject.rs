@@ -1,4 +1,4 @@
-//! Whom a token speaks for.
+//! The owner of a token: a location or a company.
 
 use std::sync::Arc;
 
@@ -11,7 +11,7 @@ pub(crate) enum UserType {
     Location,
 }
 
-/// One location, or the agency as a whole.
+/// One location, or a whole agency.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Subject {
     Company {
@@ -31,7 +31,7 @@ impl Subject {
         }
     }
 
-    /// The id it is known by: of the location if it is one, of the company otherwise.
+    /// The id of the location, or of the company for an agency.
     pub(crate) fn id(&self) -> &Arc<str> {
         match self {
             Self::Company { company } => company,
@@ -53,7 +53,7 @@ impl Subject {
     }
 }
 
-/// Whether this could be the id of a location or a company.
+/// Whether this is a valid id of a location or a company.
 pub(crate) fn is_id(text: &str) -> bool {
     (1..=64).contains(&text.len())
         && text

@@ -1,9 +1,8 @@
-//! Tokens in the shape of a JWT, signed by the sandbox.
+//! Tokens: JWTs signed by the sandbox.
 //!
-//! All that must be known of a token is inside it and vouched for by the signature: the sandbox
-//! keeps no table of access tokens, however many it hands out, and one that is started again
-//! with the same secret recognises its earlier ones. "Expired" and "never ours" stay apart for
-//! ever.
+//! A token contains everything about itself, protected by the signature. So the sandbox keeps no table of
+//! access tokens, and a restarted sandbox with the same secret recognises its earlier ones. It always
+//! distinguishes an expired token from one that it never issued.
 
 use std::borrow::Cow;
 use std::time::Duration;
@@ -17,12 +16,12 @@ use crate::clock::millis;
 use crate::ids;
 use crate::subject::{Subject, UserType};
 
-/// Unused, a refresh token lives a year.
+/// The lifetime of an unused refresh token, by GHL's documents.
 pub(crate) const REFRESH_LIFETIME: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
 const HEADER: &str = r#"{"alg":"HS256","typ":"JWT"}"#;
 
-/// Bytes of one block of a signature.
+/// The bytes of one block of a signature.
 const BLOCK: usize = digest::SHA256_OUTPUT_LEN;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -35,22 +34,22 @@ pub(crate) enum Use {
     Refresh,
 }
 
-/// What a token says.
+/// The contents of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claims {
     pub(crate) token_use: Use,
     pub(crate) grant: GrantId,
     pub(crate) subject: Subject,
     pub(crate) scope: String,
-    /// The serial of an access token; the generation of a refresh token within its grant.
+    /// The serial of an access token, or the generation of a refresh token within its grant.
     pub(crate) number: u64,
     pub(crate) issued_ms: u64,
     pub(crate) expires_ms: u64,
 }
 
 impl Claims {
-    /// A refresh token follows from these alone, so that a repeat within the grace can answer
-    /// the same one without its having been kept.
+    /// The claims of a refresh token. They depend only on the arguments, so a repeat within the grace
+    /// period gets the same token without a stored copy.
     pub(crate) fn refresh(
         grant: GrantId,
         subject: Subject,
@@ -70,7 +69,7 @@ impl Claims {
     }
 }
 
-/// Signs tokens and reads back its own.
+/// Signs and verifies tokens.
 #[derive(Debug)]
 pub(crate) struct Signer {
     key: hmac::Key,
@@ -85,8 +84,8 @@ impl Signer {
         }
     }
 
-    /// The token. It has about `bytes`, if it is not longer without: its signature is made as long
-    /// as that takes, for a signature does not compress, as GHL's of 256 bytes do not.
+    /// Signs a token of at least about `bytes` bytes. The signature is lengthened as needed, because a
+    /// signature does not compress, like GHL's 256-byte signatures.
     pub(crate) fn sign(&self, claims: &Claims, bytes: usize) -> String {
         let payload = Payload::new(claims, &self.client_id);
         let json = serde_json::to_string(&payload).unwrap_or_default();
@@ -101,7 +100,8 @@ impl Signer {
         token
     }
 
-    /// Blocks, of which the first vouches for the text, and each other one for that before it.
+    /// A signature of `length` bytes in blocks. The first block signs the text, and each further one its
+    /// predecessor.
     fn signature(&self, signed: &str, length: usize) -> Vec<u8> {
         let mut block = hmac::sign(&self.key, signed.as_bytes());
         let mut signature = block.as_ref().to_vec();
@@ -113,8 +113,7 @@ impl Signer {
         signature
     }
 
-    /// What the token says, if it is one of this sandbox's and of this use; whether it has
-    /// expired is for the caller to judge.
+    /// The claims of a token of this sandbox and of this use. Does not check the expiry.
     pub(crate) fn read(&self, token: &str, token_use: Use) -> Option<Claims> {
         let (signed, signature) = token.rsplit_once('.')?;
         let signature = URL_SAFE_NO_PAD.decode(signature).ok()?;
@@ -128,12 +127,12 @@ impl Signer {
     }
 }
 
-/// What a token is called where it must not be shown: the start of its SHA-256, 12 hex digits.
+/// The fingerprint of a token: the first 12 hex digits of its SHA-256.
 pub(crate) fn fingerprint(token: &str) -> String {
     ids::hex(&digest::digest(&digest::SHA256, token.as_bytes()).as_ref()[..6])
 }
 
-/// The names are those in GHL's tokens; what only the sandbox needs is under `sandbox`.
+/// The payload, with the names of GHL's tokens. The sandbox's own claims are under `sandbox`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Payload<'a> {
@@ -220,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn a_token_says_what_was_signed() {
+    fn signed_claims_survive_a_round_trip() {
         let signer = Signer::new("client", b"secret");
         let token = signer.sign(&claims(), 0);
         assert_eq!(token.split('.').count(), 3);
@@ -229,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn other_keys_uses_and_texts_are_refused() {
+    fn tokens_of_other_keys_or_uses_are_refused() {
         let signer = Signer::new("client", b"secret");
         let token = signer.sign(&claims(), 0);
         assert_eq!(signer.read(&token, Use::Access), None);
@@ -241,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn tokens_are_padded_to_the_size_asked_for() {
+    fn tokens_are_padded_to_the_requested_size() {
         let signer = Signer::new("client", b"secret");
         for bytes in [1024, 8192, 20_000] {
             let length = signer.sign(&claims(), bytes).len();

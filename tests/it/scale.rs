@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tests::bed::Bed;
 use tests::client;
+use tests::seed::SeedError;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -107,16 +108,15 @@ async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_somebodys_is_not_seeded_by_mistake() {
+async fn seeding_refuses_a_store_that_is_not_empty() {
     let bed = Bed::start(0, "24h").await;
     bed.seed(20, "0s").await;
-    let seed = ["bench", "seed", "--installations", "5"];
-    let refused = bed.evergreen(&seed).run().await;
-    let said = String::from_utf8_lossy(&refused.stderr).into_owned();
-    assert_eq!(refused.status.code(), Some(1), "{said}");
-    assert!(said.contains("holds 20 installations"), "{said}");
+    let refused = bed.try_seed(5, "0s", false).await;
+    assert!(
+        matches!(refused, Err(SeedError::NotEmpty(20))),
+        "{refused:?}"
+    );
 
-    let added = bed.evergreen(&seed).args(&["--add"]).run().await;
-    assert!(added.status.success(), "{added:?}");
+    bed.try_seed(5, "0s", true).await.expect("more are added");
     assert_eq!(bed.writer().stats().await.unwrap().refreshing, 25);
 }

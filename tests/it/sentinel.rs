@@ -190,7 +190,7 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
     asked.await.unwrap();
     until("the answer to be in its successor", PATIENCE, || async {
         let log = fleet.brokers[0].log();
-        let is_written = |line: &String| line.contains("an answer that had been kept reached");
+        let is_written = |line: &String| line.contains("a kept response reached");
         holds(log.iter().any(is_written), log.last())
     })
     .await;

@@ -1,5 +1,5 @@
-//! Brokers at work on a large fleet that `evergreen bench seed` has made: a store, lock nodes, and a
-//! sandbox without latency.
+//! Brokers at work on a large seeded fleet ([`crate::seed`]): a store, lock nodes, and a sandbox without
+//! latency.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,6 +9,7 @@ use crate::program::Start;
 use crate::redis::Redis;
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
+use crate::seed::{ACCESS_TOKEN_BYTES, Seed, SeedError};
 use secrecy::{ExposeSecret, SecretString};
 use store::freshness::Lead;
 use store::{InstallationId, KeyRing};
@@ -50,18 +51,45 @@ impl Bed {
         }
     }
 
-    /// `evergreen bench seed`; returns its summary.
+    /// Fills the empty store with installations that are `overdue`, such as `24h`. Returns a summary.
     ///
     /// # Panics
     /// When it fails.
     pub async fn seed(&self, installations: u64, overdue: &str) -> String {
-        let seeding = self
-            .evergreen(&["bench", "seed"])
-            .args(&["--installations", &installations.to_string()])
-            .args(&["--lifetime", &self.lifetime, "--overdue", overdue]);
-        let output = seeding.run_within(SEED_PATIENCE).await;
-        assert!(output.status.success(), "{output:?}");
-        String::from_utf8_lossy(&output.stdout).trim().to_owned()
+        let seeding = self.try_seed(installations, overdue, false);
+        let seeded = tokio::time::timeout(SEED_PATIENCE, seeding).await;
+        seeded.expect("in time").expect("the store is filled")
+    }
+
+    /// As [`Bed::seed`]. With `add`, the store may hold installations already.
+    ///
+    /// # Errors
+    /// When the store is not empty, or fails.
+    ///
+    /// # Panics
+    /// When a duration is none.
+    pub async fn try_seed(
+        &self,
+        installations: u64,
+        overdue: &str,
+        add: bool,
+    ) -> Result<String, SeedError> {
+        let duration = |text| humantime::parse_duration(text).expect("a duration");
+        let ring = |keys| Arc::new(KeyRing::parse(keys).expect("keys"));
+        let seed = Seed {
+            installations,
+            lifetime: duration(&self.lifetime),
+            overdue: duration(overdue),
+            access_token_bytes: ACCESS_TOKEN_BYTES,
+            add,
+            lead: Lead::Auto,
+        };
+        let rings = Rings {
+            access: ring(&self.access_keys),
+            refresh: ring(&self.refresh_keys),
+        };
+        let redis = self.store.url().into();
+        seed.fill(&redis, rings, &sandbox::Config::default()).await
     }
 
     /// Another broker, with these settings.

@@ -17,6 +17,7 @@ pub mod redis;
 pub mod relay;
 pub mod sandbox;
 pub mod scratch;
+pub mod seed;
 pub mod sentinel;
 pub mod small_disk;
 pub mod split_store;

@@ -1,4 +1,4 @@
-//! Who calls, and what they may touch.
+//! The authenticated caller of an API request, and what it may access.
 
 use axum::extract::FromRequestParts;
 use http::StatusCode;
@@ -16,7 +16,7 @@ pub(crate) struct Caller {
     pub(crate) claims: Claims,
 }
 
-/// Whether an agency's token is good for a call on one of its locations.
+/// Whether an agency's token may be used for a call on one of its locations.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Agency {
     Admitted,
@@ -32,7 +32,7 @@ impl Caller {
         &self.claims.subject
     }
 
-    /// The location that a call names, if its bearer may touch it.
+    /// The location that a call names, if the caller may access it.
     pub(super) fn location<'w>(
         &self,
         world: &'w mut World,
@@ -57,7 +57,7 @@ impl Caller {
         }
     }
 
-    /// The bearer's own location.
+    /// The caller's own location.
     pub(super) fn own_location<'w>(
         &self,
         world: &'w mut World,
@@ -66,7 +66,7 @@ impl Caller {
         self.location(world, location, Agency::Refused)
     }
 
-    /// For what only an agency may do: its company.
+    /// The company of an agency, for calls that only agencies may make.
     pub(crate) fn agency(&self) -> Result<&str, ApiError> {
         match self.subject() {
             Subject::Company { company } => Ok(company),

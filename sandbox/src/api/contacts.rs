@@ -15,8 +15,8 @@ use crate::directory::Location;
 use crate::error::ApiError;
 use crate::fields::{Fields, JsonObject, missing};
 
-/// By what GHL tells that two contacts are the same.
-const MATCHING: [&str; 2] = ["email", "phone"];
+/// The fields by which GHL recognises duplicate contacts.
+const DUPLICATE_FIELDS: [&str; 2] = ["email", "phone"];
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -40,7 +40,7 @@ pub(super) async fn list(
     let mut world = app.world();
     let location = caller.location(&mut world, id, Agency::Refused)?;
     let count = location.contacts.iter().filter(wanted).count();
-    // No id comes after a tilde.
+    // Every id sorts before a tilde.
     let start = query.get("startAfterId").unwrap_or("~");
     let contacts: Vec<_> = location
         .contacts
@@ -113,10 +113,12 @@ pub(super) async fn show(
     Ok(Json(json!({"contact": contact})))
 }
 
-/// The contact this one would double, and by which field.
+/// The contact that `body` would duplicate, and the matching field.
 fn duplicate(location: &Location, body: &JsonObject) -> Option<(String, &'static str)> {
-    MATCHING.into_iter().find_map(|field| {
-        let contact = location.contact_ids.get(&mark(field, body.text(field)?))?;
+    DUPLICATE_FIELDS.into_iter().find_map(|field| {
+        let contact = location
+            .contact_ids
+            .get(&match_key(field, body.text(field)?))?;
         Some((contact.clone(), field))
     })
 }
@@ -133,12 +135,12 @@ fn add(location: &mut Location, id: String, body: JsonObject, now: &str) -> Map<
     for (name, value) in [("tags", json!([])), ("customFields", json!([]))] {
         contact.entry(name).or_insert(value);
     }
-    for mark in marks(&contact) {
-        location.contact_ids.insert(mark, id.clone());
+    for key in match_keys(&contact) {
+        location.contact_ids.insert(key, id.clone());
     }
     if let Some(gone) = location.contacts.put(id, contact.clone()) {
-        for mark in marks(&gone) {
-            location.contact_ids.remove(&mark);
+        for key in match_keys(&gone) {
+            location.contact_ids.remove(&key);
         }
     }
     contact
@@ -148,25 +150,25 @@ fn change(location: &mut Location, id: &str, body: JsonObject, now: String) -> M
     let Some(contact) = location.contacts.get_mut(id) else {
         return Map::new();
     };
-    for mark in marks(contact) {
-        location.contact_ids.remove(&mark);
+    for key in match_keys(contact) {
+        location.contact_ids.remove(&key);
     }
     contact.extend(body.0);
     contact.insert("id".to_owned(), json!(id));
     contact.insert("dateUpdated".to_owned(), Value::String(now));
-    for mark in marks(contact) {
-        location.contact_ids.insert(mark, id.to_owned());
+    for key in match_keys(contact) {
+        location.contact_ids.insert(key, id.to_owned());
     }
     contact.clone()
 }
 
-fn marks(contact: &Map<String, Value>) -> Vec<String> {
-    MATCHING
+fn match_keys(contact: &Map<String, Value>) -> Vec<String> {
+    DUPLICATE_FIELDS
         .into_iter()
-        .filter_map(|field| Some(mark(field, contact.get(field)?.as_str()?)))
+        .filter_map(|field| Some(match_key(field, contact.get(field)?.as_str()?)))
         .collect()
 }
 
-fn mark(field: &str, value: &str) -> String {
+fn match_key(field: &str, value: &str) -> String {
     format!("{field}:{}", value.to_lowercase())
 }

@@ -1,4 +1,4 @@
-//! `/_sandbox/echo`: what arrived, for tests of whatever forwards calls.
+//! `/_sandbox/echo`: responds with the request as it arrived, for tests of proxies.
 
 use axum::Json;
 use axum::body::Body;
@@ -13,7 +13,7 @@ use super::Caller;
 use crate::error::ApiError;
 use crate::ids;
 
-/// Reads the body as it comes and keeps nothing of it.
+/// Hashes the body while it streams, without storing it.
 pub(super) async fn echo(
     caller: Caller,
     method: Method,
@@ -44,7 +44,7 @@ pub(super) async fn echo(
     })))
 }
 
-/// Headers that come several times are joined by a comma; the bearer's value is left out.
+/// The headers as JSON. Repeated headers are joined by a comma, and the bearer token is omitted.
 fn shown(headers: &HeaderMap) -> Map<String, Value> {
     let mut shown = Map::new();
     for name in headers.keys() {

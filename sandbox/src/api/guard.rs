@@ -1,5 +1,5 @@
-//! What every API call passes before it is processed: faults on order, the bearer, the
-//! `Version` header and the rate limit.
+//! The checks before every API call: injected faults, the bearer token, the `Version` header and the rate
+//! limit.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -52,7 +52,7 @@ pub(crate) async fn guard(
     faults::around(arrival.fault, process).await
 }
 
-/// What was decided when the call came in.
+/// The decisions at the arrival of a call.
 struct Arrival {
     fault: Option<Fault>,
     latency: Duration,
@@ -66,7 +66,7 @@ impl Arrival {
         let mut world = app.world();
         let world = &mut *world;
         let mut arrival = Self {
-            fault: world.faults.strike(Call {
+            fault: world.faults.next_fault(Call {
                 on: Endpoint::Api,
                 subject: claims.map(|claims| &**claims.subject.id()),
                 grant: None,

@@ -14,7 +14,7 @@ use crate::fields::{Fields, JsonObject};
 use crate::subject::Subject;
 use crate::webhooks::{Event, Kind};
 
-/// Ends the grants of the location or company that the body names, and tells the app.
+/// Revokes the grants of the location or company that the body names, and sends a webhook.
 pub(super) async fn uninstall(
     State(app): State<Arc<App>>,
     caller: Caller,

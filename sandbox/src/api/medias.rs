@@ -20,13 +20,13 @@ use crate::fields::Fields;
 /// GHL's documents: "maximum allowed is 25 MB".
 const FILE_LIMIT: u64 = 25 * 1024 * 1024;
 
-/// What is read of a body in all, so that a caller with a file that is too large still gets the
-/// answer instead of a broken connection.
+/// The most bytes that are read of a body. It exceeds the file limit, so that a caller with a larger file
+/// gets a response instead of a broken connection.
 const BODY_LIMIT: u64 = 4 * FILE_LIMIT;
 
 const TEXT_LIMIT: u64 = 16 * 1024;
 
-/// Reads the form as it comes; of a file nothing but its size is kept.
+/// Reads the form while it streams. Only the size of a file is kept.
 pub(super) async fn upload(
     State(app): State<Arc<App>>,
     caller: Caller,

@@ -16,8 +16,8 @@ use crate::fields::{Fields, JsonObject};
 
 const TYPES: [&str; 4] = ["DIGITAL", "PHYSICAL", "SERVICE", "PHYSICAL/DIGITAL"];
 
-/// A page where the caller names no size.
-const PAGE: usize = 100;
+/// The page size if the caller names none.
+const DEFAULT_LIMIT: usize = 100;
 
 pub(super) async fn list(
     State(app): State<Arc<App>>,
@@ -27,7 +27,7 @@ pub(super) async fn list(
     let id = query.required("locationId")?;
     let offset = query.number("offset", 0)?;
     let limit = match query.number("limit", 0)? {
-        0 => PAGE,
+        0 => DEFAULT_LIMIT,
         limit => limit,
     };
     let search = query.get("search").map(str::to_lowercase);

@@ -1,26 +1,26 @@
-//! The page itself: forms and no scripts.
+//! The HTML of the consent page: forms and no scripts.
 
 use std::fmt::Write;
 
 use axum::response::Response;
 
-use super::Asked;
+use super::request::AuthorizationRequest;
 use crate::app::App;
 use crate::directory::{COMPANY, LOCATIONS};
 use crate::fields::Fields;
 use crate::html::{escape, page};
 
-/// What the forms themselves say, so that it is not repeated from the query.
+/// The fields that the forms set themselves. They are not repeated from the query.
 const CHOICES: [&str; 3] = ["locationId", "companyId", "deny"];
 
-pub(super) fn render(app: &App, asked: &Asked, query: &Fields) -> Response {
+pub(super) fn render(app: &App, request: &AuthorizationRequest, query: &Fields) -> Response {
     let app_name = escape(&app.config.client_id);
-    let back = escape(asked.redirect_uri.as_str());
+    let back = escape(request.redirect_uri.as_str());
     let kept = kept(query);
     let mut body = format!(
         "<p><strong>{app_name}</strong> asks for access. \
          Choose what it is installed on; you then go back to <code>{back}</code>.</p>\
-         <p class=\"quiet\">This is a sandbox that plays GoHighLevel: nothing here is real.</p>\
+         <p class=\"quiet\">This is a sandbox in place of GoHighLevel: nothing here is real.</p>\
          <h2 id=\"locations\">Locations</h2><ul class=\"cards\" aria-labelledby=\"locations\">"
     );
     for (id, name, city) in LOCATIONS {
@@ -41,7 +41,7 @@ pub(super) fn render(app: &App, asked: &Asked, query: &Fields) -> Response {
          pattern=\"[A-Za-z0-9_\\-]+\" autocomplete=\"off\"></label>\
          <button>Install</button></form></div><h2>What the app may do</h2><ul>"
     );
-    for scope in asked.scope.split_whitespace() {
+    for scope in request.scope.split_whitespace() {
         let _ = write!(body, "<li><code>{}</code></li>", escape(scope));
     }
     let _ = write!(
@@ -63,7 +63,7 @@ fn card(body: &mut String, kept: &str, (field, id): (&str, &str), name: &str, pl
     );
 }
 
-/// The query's fields, to be sent along with the choice.
+/// The fields of the query as hidden inputs.
 fn kept(query: &Fields) -> String {
     let mut pairs: Vec<_> = query
         .iter()

@@ -1,4 +1,4 @@
-//! Carrying a fault out.
+//! Applies a fault to a call.
 
 use std::time::Duration;
 
@@ -11,20 +11,20 @@ use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::{Map, Value};
 
 use super::oddity::distort;
-use super::{Alteration, Canned, Fault};
+use super::{Alteration, Fault, FixedResponse};
 use crate::server;
 
-/// In how many pieces a slow body arrives.
+/// The number of pieces of a slow body.
 const PIECES: usize = 10;
 
-/// The answer to a call that `process` would answer, as the fault has it.
+/// Runs `process` for a call, changed by the fault.
 pub(crate) async fn around(
     fault: Option<Fault>,
     process: impl Future<Output = Response>,
 ) -> Response {
     match fault {
         None => process.await,
-        Some(Fault::Answer(canned)) => canned.into_response(),
+        Some(Fault::Respond(canned)) => canned.into_response(),
         Some(Fault::Alter(alteration)) => alter(process.await, alteration).await,
         Some(Fault::Hang(duration)) => {
             tokio::time::sleep(duration).await;
@@ -39,7 +39,7 @@ pub(crate) async fn around(
     }
 }
 
-impl IntoResponse for Canned {
+impl IntoResponse for FixedResponse {
     fn into_response(self) -> Response {
         let mut response = (self.status, self.body).into_response();
         let headers = response.headers_mut();
@@ -55,7 +55,7 @@ async fn alter(response: Response, alteration: Alteration) -> Response {
     match alteration {
         Alteration::Truncate => with_body(response, |body| body.slice(..body.len() / 2)).await,
         Alteration::OnlyTokens => with_body(response, |body| only_tokens(&body)).await,
-        // The token endpoint has left it out already.
+        // The token endpoint has already omitted it.
         Alteration::WithoutRefreshToken => response,
         Alteration::Odd { oddity, value } => {
             with_body(response, |body| distort(&body, oddity, value.as_ref())).await
@@ -101,7 +101,7 @@ async fn slow_down(response: Response, duration: Duration) -> Response {
     Response::from_parts(head, Body::from_stream(pieces))
 }
 
-/// The answers here are made in memory, so that reading them does not fail.
+/// Collects a body. It is in memory, so reading it does not fail.
 async fn collect(body: Body) -> Bytes {
     body::to_bytes(body, usize::MAX).await.unwrap_or_default()
 }

@@ -1,4 +1,5 @@
-//! Good token answers in a form that GHL does not document. They were all seen of some provider.
+//! Valid token responses in undocumented shapes. Integrators report each of them of GHL or a similar
+//! provider.
 
 use std::io::Write;
 
@@ -8,7 +9,7 @@ use flate2::write::GzEncoder;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
-/// What is odd about a token answer.
+/// The unusual shape of a token response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub(crate) enum Oddity {
@@ -23,13 +24,13 @@ pub(crate) enum Oddity {
     Gzip,
     /// `expires_in` is the rule's `value`.
     ExpiresIn,
-    /// A page in the place of the answer. The refresh token is spent.
+    /// An HTML page instead of the response. The refresh token is spent.
     Unreadable,
-    /// It names another location, or company.
+    /// It names another location or company.
     Foreign,
 }
 
-/// The answer's body with the oddity. One without tokens stays as it is.
+/// The body with the unusual shape. A body without tokens is not changed.
 pub(super) fn distort(body: &Bytes, oddity: Oddity, value: Option<&Value>) -> Bytes {
     let Ok(mut fields) = serde_json::from_slice::<Map<String, Value>>(body) else {
         return body.clone();
@@ -102,7 +103,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_answers_with_tokens_are_distorted() {
+    fn responses_without_tokens_are_not_changed() {
         let error = Bytes::from_static(br#"{"statusCode":400,"message":"no"}"#);
         assert_eq!(distort(&error, Oddity::Wrapped, None), error);
     }

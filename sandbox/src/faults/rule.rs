@@ -1,4 +1,4 @@
-//! Rules as they are written, and what they mean.
+//! The JSON of rules, and the faults that they describe.
 
 use std::time::Duration;
 
@@ -8,23 +8,23 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::oddity::Oddity;
-use super::{Alteration, Call, Canned, Fault};
+use super::{Alteration, Call, Fault, FixedResponse};
 
 const HTML: &str =
     "<html><head><title>Error</title></head><body><h1>The origin is unwell</h1></body></html>";
 
-/// One rule. `on` and `kind` are always there, and either `next` (how many calls it strikes) or
-/// `share` (which part of the calls, 0 to 1, drawn with `seed`).
+/// One rule. `on` and `kind` are required, and either `next` (the number of calls it applies to) or `share`
+/// (the fraction of calls, 0 to 1, drawn with `seed`).
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Rule {
     on: Endpoint,
     kind: Kind,
-    /// For `status`. From 400 on, the call is not processed; 200 goes with a `body` that says
-    /// what is wrong with the answer.
+    /// For `status`. From 400, the call is not processed. 200 needs a `body` that says what is wrong with the
+    /// response.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
-    /// For `status`: seconds, sent as `Retry-After`.
+    /// For `status`: `Retry-After` in seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     retry_after: Option<u64>,
     /// For `status`.
@@ -33,10 +33,10 @@ pub(crate) struct Rule {
     /// For `odd_answer`.
     #[serde(skip_serializing_if = "Option::is_none")]
     oddity: Option<Oddity>,
-    /// For the oddity `expires_in`: what stands there.
+    /// For the oddity `expires_in`: the value of that field.
     #[serde(skip_serializing_if = "Option::is_none")]
     value: Option<Value>,
-    /// For `hang` and `slow_body`: how long.
+    /// For `hang` and `slow_body`: the delay in milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     ms: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -45,7 +45,7 @@ pub(crate) struct Rule {
     pub(super) share: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
     seed: Option<u64>,
-    /// Only calls of this location, or company.
+    /// Only calls of this location or company.
     #[serde(rename = "locationId", skip_serializing_if = "Option::is_none")]
     location_id: Option<String>,
     /// Only token calls of this `grant_type`.
@@ -84,8 +84,7 @@ enum Kind {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 enum Body {
-    /// A page instead of JSON, as an edge in front of GHL would answer; with 200 too the call
-    /// is not processed.
+    /// An HTML page, as from an edge proxy in front of GHL. The call is not processed, even with 200.
     Html,
     TruncatedJson,
     MissingFields,
@@ -106,7 +105,10 @@ impl Rule {
                 .is_none_or(|location| Some(location) == call.subject)
     }
 
-    /// What it does, or what is wrong with it.
+    /// The fault that the rule describes.
+    ///
+    /// # Errors
+    /// What is wrong with the rule.
     pub(super) fn fault(&self) -> Result<Fault, String> {
         self.check_how_often()?;
         if self.grant.is_some() && self.on != Endpoint::Token {
@@ -220,7 +222,7 @@ impl Rule {
     }
 
     fn canned(&self, status: u16, content_type: &'static str, body: Bytes) -> Fault {
-        Fault::Answer(Canned {
+        Fault::Respond(FixedResponse {
             status: StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR),
             content_type,
             retry_after_s: self.retry_after,

@@ -1,61 +1,61 @@
-//! One grant's refresh tokens, each the successor of the one before.
+//! The refresh tokens of one grant, each the successor of the previous one.
 
 use std::collections::VecDeque;
 
 use serde::Serialize;
 
-/// How many repeats of one token are kept with their times; all of them are counted.
-const REPEATS_KEPT: usize = 16;
+/// How many repeats of one token are kept with their times. All are counted.
+const MAX_REPEATS: usize = 16;
 
 /// Counts over refresh tokens.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub(crate) struct Tally {
-    /// Refresh tokens handed out.
+    /// Refresh tokens that were issued.
     pub(crate) refresh_tokens_issued: u64,
     /// Refresh tokens that were exchanged for their successor.
     pub(crate) refresh_tokens_spent: u64,
-    /// Repeats that were answered with the successor once more.
+    /// Repeats that got the same successor again.
     pub(crate) replays_in_grace: u64,
-    /// Repeats that were refused because the grace was over.
+    /// Repeats that were refused because the grace period was over.
     pub(crate) spent_outside_grace: u64,
     /// Attempts on a grant that had been revoked.
     pub(crate) spent_after_revocation: u64,
-    /// Answers without a new refresh token: the presented one stayed good.
+    /// Responses without a new refresh token. The presented one stayed valid.
     pub(crate) refreshed_without_rotation: u64,
 }
 
 impl Tally {
-    pub(super) fn add(&mut self, verdict: Verdict) {
-        match verdict {
-            Verdict::Rotated { .. } => {
+    pub(super) fn add(&mut self, exchange: Exchange) {
+        match exchange {
+            Exchange::Rotated { .. } => {
                 self.refresh_tokens_spent += 1;
                 self.refresh_tokens_issued += 1;
             }
-            Verdict::Replayed { .. } => self.replays_in_grace += 1,
-            Verdict::Spent => self.spent_outside_grace += 1,
-            Verdict::Unknown => {}
+            Exchange::Replayed { .. } => self.replays_in_grace += 1,
+            Exchange::Spent => self.spent_outside_grace += 1,
+            Exchange::Unknown => {}
         }
     }
 }
 
-/// What becomes of a presented refresh token. `successor` is the position of the new one.
+/// The outcome for a presented refresh token. `successor` is the position of the new one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(super) enum Exchange {
     Rotated { successor: Position },
     Replayed { successor: Position },
     Spent,
     Unknown,
 }
 
-/// Which refresh token of a chain. The time is part of it: a sandbox that was started again can
-/// have picked the chain up at an earlier generation than the one it had reached.
+/// Identifies a refresh token of a chain. The time is part of it, because a restarted sandbox may restore a
+/// chain at an earlier generation than it had reached.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Position {
     pub(crate) generation: u64,
     pub(crate) issued_ms: u64,
 }
 
-/// An access token, as far as it differs from others of the same grant.
+/// The part of an access token that differs from others of the same grant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct Stamp {
     pub(crate) serial: u64,
@@ -63,7 +63,7 @@ pub(crate) struct Stamp {
     pub(crate) expires_ms: u64,
 }
 
-/// What happened to one refresh token.
+/// The history of one refresh token.
 #[derive(Clone, Debug)]
 pub(crate) struct Record {
     pub(crate) issued_ms: u64,
@@ -72,7 +72,7 @@ pub(crate) struct Record {
     pub(crate) spent_outside_grace: u32,
     /// The first repeats, oldest first.
     pub(crate) repeats: Vec<Repeat>,
-    /// The access token that was answered together with this refresh token.
+    /// The access token that was issued together with this refresh token.
     pub(super) answered: Stamp,
 }
 
@@ -86,13 +86,13 @@ pub(crate) struct Repeat {
 pub(crate) struct Chain {
     /// The generation of the first record that is kept.
     first: u64,
-    /// Never empty: the last one is the token that is still good.
+    /// Never empty. The last one is the valid token.
     records: VecDeque<Record>,
     pub(crate) tally: Tally,
 }
 
 impl Chain {
-    /// A chain whose next good token is the one at `start`.
+    /// A chain whose valid token is the one at `start`.
     pub(super) fn new(start: Position, answered: Stamp) -> Self {
         Self {
             first: start.generation,
@@ -101,37 +101,37 @@ impl Chain {
         }
     }
 
-    /// Judges a presented refresh token and, if it is good, spends it. `stamp` is the access
-    /// token that would go with its successor.
+    /// Decides about a presented refresh token, and spends it if it is valid. `stamp` is the access token
+    /// for its successor.
     pub(super) fn present(
         &mut self,
         token: Position,
         stamp: Stamp,
         now_ms: u64,
         grace_ms: u64,
-    ) -> Verdict {
-        let verdict = self.judge(token, stamp, now_ms, grace_ms);
-        self.tally.add(verdict);
-        verdict
+    ) -> Exchange {
+        let exchange = self.decide(token, stamp, now_ms, grace_ms);
+        self.tally.add(exchange);
+        exchange
     }
 
-    fn judge(&mut self, token: Position, stamp: Stamp, now_ms: u64, grace_ms: u64) -> Verdict {
+    fn decide(&mut self, token: Position, stamp: Stamp, now_ms: u64, grace_ms: u64) -> Exchange {
         let Some(index) = token.generation.checked_sub(self.first) else {
-            // Forgotten, which happens only to tokens whose grace is over.
-            return Verdict::Spent;
+            // Dropped, which happens only after the grace period.
+            return Exchange::Spent;
         };
         let record = usize::try_from(index)
             .ok()
             .and_then(|index| self.records.get_mut(index));
         let Some(record) = record.filter(|record| record.issued_ms == token.issued_ms) else {
-            return Verdict::Unknown;
+            return Exchange::Unknown;
         };
         let generation = token.generation + 1;
         match record.spent_ms {
             None => {
                 record.spent_ms = Some(now_ms);
                 self.records.push_back(Record::new(now_ms, stamp));
-                Verdict::Rotated {
+                Exchange::Rotated {
                     successor: Position {
                         generation,
                         issued_ms: now_ms,
@@ -144,34 +144,34 @@ impl Chain {
                 if in_grace {
                     // The successor was issued at the moment this one was spent.
                     let issued_ms = spent_ms;
-                    Verdict::Replayed {
+                    Exchange::Replayed {
                         successor: Position {
                             generation,
                             issued_ms,
                         },
                     }
                 } else {
-                    Verdict::Spent
+                    Exchange::Spent
                 }
             }
         }
     }
 
-    /// Whether this is the token that is still good.
+    /// Whether this is the valid token.
     pub(super) fn is_current(&self, token: Position) -> bool {
         let last = self.records.back();
         token.generation + 1 == self.first + self.records.len() as u64
             && last.is_some_and(|record| record.issued_ms == token.issued_ms)
     }
 
-    /// The access token that was answered together with this refresh token.
+    /// The access token that was issued together with this refresh token.
     pub(super) fn answered_with(&self, token: Position) -> Option<Stamp> {
         let index = token.generation.checked_sub(self.first)?;
         let record = self.records.get(usize::try_from(index).ok()?)?;
         Some(record.answered)
     }
 
-    /// Forgets the oldest token's details if its grace is over; it stays in the tally.
+    /// Drops the details of the oldest token if its grace period is over. It stays in the counts.
     pub(super) fn forget_oldest(&mut self, now_ms: u64, grace_ms: u64) -> bool {
         let over = |record: &Record| {
             record
@@ -210,7 +210,7 @@ impl Record {
         } else {
             self.spent_outside_grace += 1;
         }
-        if self.repeats.len() < REPEATS_KEPT {
+        if self.repeats.len() < MAX_REPEATS {
             self.repeats.push(Repeat { at_ms, in_grace });
         }
     }

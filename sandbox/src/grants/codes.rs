@@ -1,4 +1,4 @@
-//! Authorization codes: good once, for ten minutes.
+//! Authorization codes. They are valid once and for ten minutes.
 
 use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use crate::subject::Subject;
 
 const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
-/// What somebody consented to.
+/// A customer's consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consent {
     pub(crate) subject: Subject,
@@ -20,7 +20,7 @@ pub(crate) struct Consent {
 #[derive(Debug, Default)]
 pub(super) struct Codes {
     waiting: HashMap<String, (Consent, u64)>,
-    /// In the order in which they expire.
+    /// The codes in the order of their expiry.
     order: VecDeque<(u64, String)>,
 }
 
@@ -34,7 +34,7 @@ impl Codes {
         self.waiting.insert(code, (consent, expires_ms));
     }
 
-    /// What a code stands for, as long as it is good.
+    /// The consent of a valid code.
     pub(super) fn peek(&self, code: &str, now_ms: u64) -> Option<&Consent> {
         self.waiting
             .get(code)

@@ -74,7 +74,7 @@ fn refresh(
 }
 
 #[test]
-fn a_code_is_good_once() {
+fn code_is_valid_once() {
     let mut grants = consented();
     assert!(exchange(&mut grants, START).is_ok());
     assert_eq!(exchange(&mut grants, START), Err(Refusal::BadCode));
@@ -82,14 +82,14 @@ fn a_code_is_good_once() {
 }
 
 #[test]
-fn a_code_is_good_for_ten_minutes() {
+fn code_is_valid_for_ten_minutes() {
     let end = START + 10 * 60 * 1000;
     assert!(exchange(&mut consented(), end - 1).is_ok());
     assert_eq!(exchange(&mut consented(), end), Err(Refusal::BadCode));
 }
 
 #[test]
-fn a_code_is_bound_to_client_and_redirect_uri() {
+fn code_is_bound_to_client_and_redirect_uri() {
     let mut grants = consented();
     let ids = (GrantId(1), 1);
     let stranger = grants.exchange("code", "stranger", None, ids, RULES, START);
@@ -100,7 +100,7 @@ fn a_code_is_bound_to_client_and_redirect_uri() {
 }
 
 #[test]
-fn a_refresh_token_is_good_once() {
+fn refresh_token_is_valid_once() {
     let (mut grants, first) = installed();
     let second = refresh(&mut grants, &first, STRICT, START + 1).unwrap();
     assert!(!second.replayed);
@@ -118,7 +118,7 @@ fn a_refresh_token_is_good_once() {
 }
 
 #[test]
-fn a_repeat_within_the_grace_answers_the_same_successor() {
+fn replay_in_the_grace_period_returns_the_same_successor() {
     let (mut grants, first) = installed();
     let issue = refresh(&mut grants, &first, RULES, START + 5).unwrap();
     let repeat = refresh(&mut grants, &first, RULES, START + 5 + 29_999).unwrap();
@@ -140,7 +140,7 @@ fn a_repeat_within_the_grace_answers_the_same_successor() {
 }
 
 #[test]
-fn a_repeat_can_answer_the_same_access_token() {
+fn replay_can_return_the_same_access_token() {
     let (mut grants, first) = installed();
     let rules = Rules {
         replay_same_access_token: true,
@@ -152,7 +152,7 @@ fn a_repeat_can_answer_the_same_access_token() {
 }
 
 #[test]
-fn the_grace_outlasts_the_successor_being_spent() {
+fn grace_period_continues_after_the_successor_is_spent() {
     let (mut grants, first) = installed();
     let second = refresh(&mut grants, &first, RULES, START + 5).unwrap();
     refresh(&mut grants, &refresh_claims(&second), RULES, START + 6).unwrap();
@@ -161,7 +161,7 @@ fn the_grace_outlasts_the_successor_being_spent() {
 }
 
 #[test]
-fn an_answer_without_rotation_leaves_the_token_good() {
+fn token_stays_valid_without_rotation() {
     let (mut grants, first) = installed();
     let kept = grants
         .refresh(&first, None, Rotation::Keep, 9, RULES, START + 1)
@@ -173,7 +173,7 @@ fn an_answer_without_rotation_leaves_the_token_good() {
 }
 
 #[test]
-fn a_paused_location_consumes_nothing() {
+fn paused_location_consumes_nothing() {
     for paused in ["loc", "comp"] {
         let (mut grants, first) = installed();
         grants.pause(paused);
@@ -187,7 +187,7 @@ fn a_paused_location_consumes_nothing() {
 }
 
 #[test]
-fn revocation_kills_the_whole_chain() {
+fn revocation_ends_the_whole_chain() {
     let (mut grants, first) = installed();
     let second = refresh(&mut grants, &first, RULES, START + 1).unwrap();
     assert_eq!(
@@ -211,7 +211,7 @@ fn revocation_kills_the_whole_chain() {
 }
 
 #[test]
-fn consenting_again_after_a_revocation_starts_a_new_chain() {
+fn consent_after_a_revocation_starts_a_new_chain() {
     let (mut grants, _) = installed();
     grants.revoke("loc", START);
     let consent = Consent {
@@ -237,7 +237,7 @@ fn consenting_again_after_a_revocation_starts_a_new_chain() {
 }
 
 #[test]
-fn access_tokens_expire_by_time_and_by_order() {
+fn access_tokens_expire_by_time_and_on_request() {
     let (mut grants, first) = installed();
     let second = refresh(&mut grants, &first, RULES, START).unwrap();
     let token = access_claims(&second);
@@ -253,7 +253,7 @@ fn access_tokens_expire_by_time_and_by_order() {
 }
 
 #[test]
-fn the_user_type_must_be_repeated() {
+fn user_type_must_match() {
     let (mut grants, first) = installed();
     let other = Some(UserType::Company);
     let refused = grants.refresh(&first, other, Rotation::Rotate, 1, STRICT, START);
@@ -267,7 +267,7 @@ fn the_user_type_must_be_repeated() {
 }
 
 #[test]
-fn a_refresh_token_lives_a_year() {
+fn refresh_token_expires_after_a_year() {
     let (mut grants, first) = installed();
     let refused = refresh(&mut grants, &first, RULES, first.expires_ms);
     assert_eq!(refused, Err(Refusal::Expired));
@@ -275,7 +275,7 @@ fn a_refresh_token_lives_a_year() {
 }
 
 #[test]
-fn a_restarted_sandbox_picks_up_a_chain_where_it_is_presented() {
+fn restarted_sandbox_restores_a_chain_at_the_presented_token() {
     let (mut before, first) = installed();
     let second = refresh_claims(&refresh(&mut before, &first, RULES, START + 1).unwrap());
     let mut after = Grants::default();
@@ -300,7 +300,7 @@ fn a_restarted_sandbox_picks_up_a_chain_where_it_is_presented() {
 }
 
 #[test]
-fn details_are_forgotten_only_after_the_grace() {
+fn details_are_dropped_only_after_the_grace_period() {
     let (mut grants, first) = installed();
     refresh(&mut grants, &first, RULES, START).unwrap();
     let grant = grants.grants.get_mut(&GrantId(1)).unwrap();

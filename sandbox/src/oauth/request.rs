@@ -1,4 +1,4 @@
-//! What a call of the token endpoint asks for.
+//! Parses the requests of the token endpoint.
 
 use http::HeaderMap;
 use secrecy::ExposeSecret;
@@ -10,8 +10,8 @@ use crate::fields::Fields;
 use crate::ledger::TokenOutcome;
 use crate::subject::UserType;
 
-/// How fields are spelt: `client_id`, or with `Version: v3` `clientId`. Requests are read in
-/// either spelling, answers keep to one.
+/// The spelling of fields: `client_id`, or `clientId` with `Version: v3`. Requests are read in either
+/// spelling, responses use one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Spelling {
     Snake,
@@ -44,7 +44,7 @@ pub(super) enum Presented {
 }
 
 impl TokenRequest {
-    /// Reads it and checks the client pair.
+    /// Parses the request and checks the client credentials.
     pub(super) fn read(
         config: &Config,
         headers: &HeaderMap,
@@ -94,7 +94,7 @@ fn grant_type(fields: &Fields, spelling: Spelling) -> Result<GrantType, ApiError
     match (either(fields, "grant_type", "grantType"), spelling) {
         (Some("authorization_code"), _) => Ok(GrantType::AuthorizationCode),
         (Some("refresh_token"), _) => Ok(GrantType::RefreshToken),
-        // In GHL's list, but not for apps of this kind.
+        // In GHL's documents, but not for this kind of app.
         (Some("client_credentials"), _) | (Some(_), Spelling::Camel) => {
             Err(ApiError::bad_request("Invalid parameter: grantType"))
         }

@@ -1,4 +1,4 @@
-//! The API: who may call, and what is refused.
+//! The API: authentication, and errors.
 
 use reqwest::Method;
 use ring::digest;
@@ -11,12 +11,14 @@ fn invalid_jwt() -> Value {
 }
 
 #[tokio::test]
-async fn stale_unknown_and_missing_tokens_are_told_alike_and_counted_apart() {
+async fn invalid_tokens_get_one_response_and_separate_counts() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let call = |token: &str| sandbox.call(Method::GET, "/locations/loc1", token);
     assert_eq!(answer(call(&access)).await.0, 200);
-    sandbox.steer("expire", json!({"locationId": "loc1"})).await;
+    sandbox
+        .control("expire", json!({"locationId": "loc1"}))
+        .await;
     for request in [
         call(&access),
         call("never-ours"),
@@ -32,7 +34,7 @@ async fn stale_unknown_and_missing_tokens_are_told_alike_and_counted_apart() {
 }
 
 #[tokio::test]
-async fn tokens_expire_by_themselves() {
+async fn tokens_expire() {
     let sandbox = Sandbox::start().await;
     sandbox.set(json!({"token_lifetime_ms": 0})).await;
     let access = sandbox.install("loc1").await.access;
@@ -42,7 +44,7 @@ async fn tokens_expire_by_themselves() {
 }
 
 #[tokio::test]
-async fn the_version_header_is_asked_for() {
+async fn version_header_is_required() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let request = || sandbox.get("/locations/loc1").bearer_auth(&access);
@@ -60,7 +62,7 @@ async fn the_version_header_is_asked_for() {
 }
 
 #[tokio::test]
-async fn a_token_is_good_for_its_own_location() {
+async fn token_is_valid_only_for_its_location() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let product = json!({"name": "x", "locationId": "loc2", "productType": "DIGITAL"});
@@ -87,7 +89,7 @@ async fn a_token_is_good_for_its_own_location() {
 }
 
 #[tokio::test]
-async fn products_are_made_listed_shown_and_deleted() {
+async fn products_can_be_created_listed_shown_and_deleted() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let call = |method, path: &str| sandbox.call(method, path, &access);
@@ -119,7 +121,7 @@ async fn products_are_made_listed_shown_and_deleted() {
 }
 
 #[tokio::test]
-async fn a_bad_product_is_told_every_mistake() {
+async fn invalid_product_gets_every_error() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let call = sandbox
@@ -144,7 +146,7 @@ async fn a_bad_product_is_told_every_mistake() {
 }
 
 #[tokio::test]
-async fn contacts_are_not_doubled() {
+async fn duplicate_contacts_are_refused() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let call = |method, path: &str| sandbox.call(method, path, &access);
@@ -193,7 +195,7 @@ async fn contacts_are_not_doubled() {
 }
 
 #[tokio::test]
-async fn agencies_see_their_company_and_search_its_locations() {
+async fn agency_sees_its_company_and_searches_locations() {
     let sandbox = Sandbox::start().await;
     let company = "sandboxNorthwindHQ01";
     let agency = sandbox.install_agency(company).await.access;
@@ -224,7 +226,7 @@ async fn agencies_see_their_company_and_search_its_locations() {
 }
 
 #[tokio::test]
-async fn unknown_paths_and_methods_are_told_as_ghl_does() {
+async fn unknown_paths_and_methods_get_ghls_error() {
     let sandbox = Sandbox::start().await;
     for (method, path) in [
         (Method::GET, "/no/such/path"),
@@ -237,7 +239,7 @@ async fn unknown_paths_and_methods_are_told_as_ghl_does() {
 }
 
 #[tokio::test]
-async fn echo_answers_what_arrived() {
+async fn echo_returns_the_request() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let body = vec![7_u8; 300_000];

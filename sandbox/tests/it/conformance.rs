@@ -1,4 +1,4 @@
-//! The main answers against the required fields and types of GHL's OpenAPI documents.
+//! Checks the main responses against the required fields and types of GHL's OpenAPI documents.
 
 use reqwest::Method;
 use reqwest::multipart::Form;
@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use crate::harness::{Sandbox, answer};
 
-/// What a document says of a field.
+/// A field in a document.
 #[derive(Clone, Copy, Debug)]
 enum Kind {
     Text,
@@ -41,8 +41,8 @@ const fn may(name: &'static str, kind: Kind) -> Field {
     }
 }
 
-// oauth.json: GetAccessCodeSuccessfulResponseDto. Only `userId` is required there; the tokens
-// are what the answer is for.
+// oauth.json: GetAccessCodeSuccessfulResponseDto. Only `userId` is required there, but a response without
+// tokens is useless.
 const TOKENS: &[Field] = &[
     must("access_token", Text),
     must("refresh_token", Text),
@@ -163,7 +163,7 @@ const COMPANY: &str = "sandboxNorthwindHQ01";
 const HARBOR: &str = "sandboxHarborDental1";
 
 #[tokio::test]
-async fn token_answers_have_the_documented_fields() {
+async fn token_responses_have_the_documented_fields() {
     let sandbox = Sandbox::start().await;
     for choice in [("locationId", HARBOR), ("companyId", COMPANY)] {
         let code = sandbox.code(&[choice]).await;
@@ -184,7 +184,7 @@ async fn token_answers_have_the_documented_fields() {
 }
 
 #[tokio::test]
-async fn api_answers_have_the_documented_fields() {
+async fn api_responses_have_the_documented_fields() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install(HARBOR).await.access;
     let get = |path: String| sandbox.call(Method::GET, &path, &access);

@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{Sandbox, answer, consent_query, parameter, send};
 
 #[tokio::test]
-async fn the_page_offers_the_locations_and_the_agency() {
+async fn page_offers_the_locations_and_the_agency() {
     let sandbox = Sandbox::start().await;
     for path in ["/v2/oauth/chooselocation", "/oauth/chooselocation"] {
         let response = send(sandbox.get(path).query(&consent_query())).await;
@@ -30,7 +30,7 @@ async fn the_page_offers_the_locations_and_the_agency() {
 }
 
 #[tokio::test]
-async fn choosing_sends_back_with_code_and_state() {
+async fn choice_redirects_with_code_and_state() {
     let sandbox = Sandbox::start().await;
     let url = sandbox.consent(&[("locationId", "anything-goes_1")]).await;
     assert_eq!(url.path(), "/callback");
@@ -41,7 +41,7 @@ async fn choosing_sends_back_with_code_and_state() {
 }
 
 #[tokio::test]
-async fn a_script_can_put_everything_into_the_form_or_the_query() {
+async fn choice_may_be_in_the_form_or_the_query() {
     let sandbox = Sandbox::start().await;
     let mut fields = consent_query().to_vec();
     fields.push(("locationId", "somewhere"));
@@ -55,7 +55,7 @@ async fn a_script_can_put_everything_into_the_form_or_the_query() {
 }
 
 #[tokio::test]
-async fn denying_sends_back_an_error() {
+async fn denial_redirects_with_an_error() {
     let sandbox = Sandbox::start().await;
     let url = sandbox.consent(&[("deny", "1")]).await;
     assert_eq!(parameter(&url, "error").as_deref(), Some("access_denied"));
@@ -64,7 +64,7 @@ async fn denying_sends_back_an_error() {
 }
 
 #[tokio::test]
-async fn wrong_links_are_refused_as_page_or_json() {
+async fn invalid_links_are_refused_as_page_or_json() {
     let sandbox = Sandbox::start().await;
     let path = "/v2/oauth/chooselocation";
     for (name, value, word) in [
@@ -100,7 +100,7 @@ async fn wrong_links_are_refused_as_page_or_json() {
 }
 
 #[tokio::test]
-async fn the_index_tells_what_there_is() {
+async fn index_lists_the_routes() {
     let sandbox = Sandbox::start().await;
     let page = send(sandbox.get("/")).await.text().await.unwrap();
     assert!(page.contains("/_sandbox/ledger"));

@@ -1,4 +1,4 @@
-//! Faults on order.
+//! Fault injection.
 
 use std::time::{Duration, Instant};
 
@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use crate::harness::{Sandbox, answer, send, tokens};
 
 #[tokio::test]
-async fn a_reset_comes_before_processing() {
+async fn reset_before_does_not_process_the_call() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     sandbox
@@ -27,7 +27,7 @@ async fn a_reset_comes_before_processing() {
 }
 
 #[tokio::test]
-async fn a_lost_answer_was_processed() {
+async fn process_then_lose_processes_the_call() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     let rule = json!([{"on": "token", "kind": "process_then_lose", "next": 1}]);
@@ -60,7 +60,7 @@ async fn a_lost_answer_was_processed() {
 }
 
 #[tokio::test]
-async fn the_api_resets_and_loses_too() {
+async fn connection_faults_also_apply_to_the_api() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let product = json!({"name": "x", "locationId": "loc1", "productType": "DIGITAL"});
@@ -76,7 +76,7 @@ async fn the_api_resets_and_loses_too() {
 }
 
 #[tokio::test]
-async fn canned_answers_come_as_ordered_and_process_nothing() {
+async fn error_statuses_do_not_process_the_call() {
     let sandbox = Sandbox::start().await;
     sandbox.set(json!({"replay_grace_ms": 0})).await;
     let first = sandbox.install("loc1").await;
@@ -113,7 +113,7 @@ async fn canned_answers_come_as_ordered_and_process_nothing() {
 }
 
 #[tokio::test]
-async fn retry_after_html_and_broken_json() {
+async fn status_fault_can_set_retry_after_html_and_broken_json() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     sandbox
@@ -138,7 +138,7 @@ async fn retry_after_html_and_broken_json() {
 }
 
 #[tokio::test]
-async fn good_answers_can_be_spoilt_after_processing() {
+async fn successful_responses_can_be_broken() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     let rule = |body: &str| json!([{"on": "token", "kind": "status", "status": 200, "body": body, "next": 1}]);
@@ -170,7 +170,7 @@ async fn good_answers_can_be_spoilt_after_processing() {
 }
 
 #[tokio::test]
-async fn good_answers_can_be_odd_after_processing() {
+async fn successful_responses_can_have_undocumented_shapes() {
     let sandbox = Sandbox::start().await;
     let refresh = sandbox.install("loc1").await.refresh;
     let odd = async |rule: Value| {
@@ -207,7 +207,7 @@ async fn good_answers_can_be_odd_after_processing() {
 }
 
 #[tokio::test]
-async fn hangs_and_slow_bodies_take_their_time() {
+async fn hang_and_slow_body_delay_the_response() {
     let sandbox = Sandbox::start().await;
     let refresh = sandbox.install("loc1").await.refresh;
     for kind in ["hang", "slow_body"] {
@@ -221,7 +221,7 @@ async fn hangs_and_slow_bodies_take_their_time() {
 }
 
 #[tokio::test]
-async fn a_caller_who_leaves_during_a_hang_is_not_processed() {
+async fn disconnecting_during_a_hang_cancels_the_call() {
     let sandbox = Sandbox::start().await;
     let refresh = sandbox.install("loc1").await.refresh;
     sandbox
@@ -231,13 +231,13 @@ async fn a_caller_who_leaves_during_a_hang_is_not_processed() {
         .refresh_request(&refresh)
         .timeout(Duration::from_millis(50));
     assert!(impatient.send().await.unwrap_err().is_timeout());
-    // This one hangs as long and comes later: by its end the first one would have been processed.
+    // This call hangs as long and starts later. At its end the first one would have been processed.
     sandbox.refresh_request("never-ours").send().await.unwrap();
     assert_eq!(sandbox.ledger().await["refresh_tokens_spent"], 0);
 }
 
 #[tokio::test]
-async fn a_rule_can_be_for_one_location() {
+async fn rule_can_be_limited_to_one_location() {
     let sandbox = Sandbox::start().await;
     let one = sandbox.install("loc1").await;
     let two = sandbox.install("loc2").await;
@@ -265,7 +265,7 @@ async fn a_rule_can_be_for_one_location() {
 }
 
 #[tokio::test]
-async fn bad_rules_are_refused_and_the_old_ones_stay() {
+async fn invalid_rules_are_refused_and_the_old_ones_stay() {
     let sandbox = Sandbox::start().await;
     sandbox
         .faults(json!([{"on": "api", "kind": "reset_before", "next": 1}]))
@@ -284,7 +284,7 @@ async fn bad_rules_are_refused_and_the_old_ones_stay() {
 }
 
 #[tokio::test]
-async fn stopping_does_not_wait_for_what_hangs() {
+async fn shutdown_does_not_wait_for_hanging_calls() {
     let sandbox = Sandbox::start().await;
     let refresh = sandbox.install("loc1").await.refresh;
     sandbox

@@ -1,4 +1,4 @@
-//! A sandbox on a port of its own, and a client that knows its way around.
+//! A sandbox on a free port, and a client for it.
 
 use std::time::Duration;
 
@@ -48,7 +48,7 @@ impl Sandbox {
         }
     }
 
-    /// Stops it and waits until it is gone.
+    /// Stops it and waits for its end.
     pub(crate) async fn stop(mut self) {
         drop(self.stop.take());
         self.task.await.unwrap().unwrap();
@@ -70,14 +70,14 @@ impl Sandbox {
         self.request(Method::PUT, path)
     }
 
-    /// An API call with a bearer and the usual version.
+    /// An API call with a bearer token and the usual version.
     pub(crate) fn call(&self, method: Method, path: &str, access: &str) -> RequestBuilder {
         self.request(method, path)
             .bearer_auth(access)
             .header("Version", "2021-07-28")
     }
 
-    /// Consents as a script and answers where the browser is sent.
+    /// Consents without a browser. Returns the URL of the redirect.
     pub(crate) async fn consent(&self, choice: &[(&str, &str)]) -> Url {
         let response = self
             .post("/v2/oauth/chooselocation")
@@ -116,7 +116,7 @@ impl Sandbox {
         body
     }
 
-    /// A call of the token endpoint with the right client pair.
+    /// A call of the token endpoint with the correct client credentials.
     pub(crate) fn token(&self, fields: &[(&str, &str)]) -> RequestBuilder {
         let pair = [
             ("client_id", "sandbox-client"),
@@ -134,8 +134,8 @@ impl Sandbox {
         answer(self.refresh_request(refresh)).await
     }
 
-    /// Steers the sandbox; `path` is below `/_sandbox/`.
-    pub(crate) async fn steer(&self, path: &str, body: Value) -> Value {
+    /// Calls the control API. `path` is below `/_sandbox/`.
+    pub(crate) async fn control(&self, path: &str, body: Value) -> Value {
         let (status, answer) = answer(self.post(&format!("/_sandbox/{path}")).json(&body)).await;
         assert_eq!(status, 200, "{path}: {answer}");
         answer
@@ -157,7 +157,7 @@ impl Sandbox {
 }
 
 pub(crate) fn client() -> Client {
-    // Another test may have been first.
+    // Another test may have installed the provider.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(Policy::none())

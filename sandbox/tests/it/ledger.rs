@@ -13,7 +13,7 @@ fn fingerprint(token: &str) -> String {
 }
 
 #[tokio::test]
-async fn a_chain_is_told_token_by_token() {
+async fn ledger_lists_every_token_of_a_chain() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     let second = tokens(sandbox.refresh(&first.refresh).await.1);

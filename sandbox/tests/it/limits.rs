@@ -6,7 +6,7 @@ use serde_json::json;
 use crate::harness::{Sandbox, answer, send};
 
 #[tokio::test]
-async fn the_limit_is_per_location_and_told_in_every_answer() {
+async fn limit_is_per_location_and_shown_in_every_response() {
     let sandbox = Sandbox::start().await;
     sandbox
         .set(json!({"rate_limit": 2, "rate_interval_ms": 60_000}))
@@ -37,7 +37,7 @@ async fn the_limit_is_per_location_and_told_in_every_answer() {
 }
 
 #[tokio::test]
-async fn the_day_has_a_limit_too() {
+async fn daily_limit_is_enforced() {
     let sandbox = Sandbox::start().await;
     sandbox.set(json!({"daily_limit": 1})).await;
     let access = sandbox.install("loc1").await.access;
@@ -47,7 +47,7 @@ async fn the_day_has_a_limit_too() {
 }
 
 #[tokio::test]
-async fn settings_are_shown_and_misspelt_ones_refused() {
+async fn settings_are_shown_and_unknown_ones_refused() {
     let sandbox = Sandbox::start().await;
     let (_, shown) = answer(sandbox.get("/_sandbox/settings")).await;
     assert_eq!(shown["token_lifetime_ms"], 86_399_000);

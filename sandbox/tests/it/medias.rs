@@ -10,7 +10,7 @@ use crate::harness::{Sandbox, answer};
 
 const MIB: usize = 1024 * 1024;
 
-/// A file that is sent in pieces and never held.
+/// A file that is streamed.
 fn file(bytes: usize) -> Part {
     let piece = Bytes::from(vec![b'x'; 64 * 1024]);
     let pieces = (0..bytes.div_ceil(piece.len())).map(move |position| {
@@ -21,7 +21,7 @@ fn file(bytes: usize) -> Part {
 }
 
 #[tokio::test]
-async fn a_file_of_25_mb_is_taken_and_one_byte_more_is_not() {
+async fn upload_limit_is_25_mb() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let upload = |bytes| {
@@ -53,7 +53,7 @@ async fn a_file_of_25_mb_is_taken_and_one_byte_more_is_not() {
 }
 
 #[tokio::test]
-async fn a_hosted_file_needs_its_url() {
+async fn hosted_file_needs_a_url() {
     let sandbox = Sandbox::start().await;
     let access = sandbox.install("loc1").await.access;
     let upload = |form| {

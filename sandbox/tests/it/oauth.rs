@@ -1,4 +1,4 @@
-//! The token endpoint, and what agencies may ask.
+//! The token endpoint, and the endpoints for agencies.
 
 use base64::Engine;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
@@ -13,7 +13,7 @@ fn invalid_grant() -> Value {
 }
 
 #[tokio::test]
-async fn a_location_gets_tokens_in_ghls_fields() {
+async fn location_gets_tokens_with_ghls_fields() {
     let sandbox = Sandbox::start().await;
     let code = sandbox.code(&[("locationId", "loc1")]).await;
     let body = sandbox.exchange(&code).await;
@@ -28,7 +28,7 @@ async fn a_location_gets_tokens_in_ghls_fields() {
 }
 
 #[tokio::test]
-async fn a_company_gets_no_location() {
+async fn company_token_has_no_location() {
     let sandbox = Sandbox::start().await;
     let code = sandbox.code(&[("companyId", "comp1")]).await;
     let body = sandbox.exchange(&code).await;
@@ -45,7 +45,7 @@ async fn a_company_gets_no_location() {
 }
 
 #[tokio::test]
-async fn access_tokens_are_jwts_of_the_size_asked_for() {
+async fn access_tokens_are_jwts_of_the_configured_size() {
     for bytes in [1024, 10_000] {
         let sandbox = Sandbox::with(Config {
             token_bytes: bytes,
@@ -67,7 +67,7 @@ async fn access_tokens_are_jwts_of_the_size_asked_for() {
 }
 
 #[tokio::test]
-async fn a_code_is_good_once_and_for_its_redirect_uri() {
+async fn code_is_valid_once_and_for_its_redirect_uri() {
     let sandbox = Sandbox::start().await;
     let code = sandbox.code(&[("locationId", "loc1")]).await;
     let (status, body) = answer(sandbox.token(&[
@@ -89,7 +89,7 @@ async fn a_code_is_good_once_and_for_its_redirect_uri() {
 }
 
 #[tokio::test]
-async fn a_repeat_in_the_grace_answers_the_same_refresh_token() {
+async fn replay_in_the_grace_period_returns_the_same_refresh_token() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     let one = tokens(sandbox.refresh(&first.refresh).await.1);
@@ -103,7 +103,7 @@ async fn a_repeat_in_the_grace_answers_the_same_refresh_token() {
 }
 
 #[tokio::test]
-async fn without_grace_a_refresh_token_is_good_once() {
+async fn without_a_grace_period_a_refresh_token_is_valid_once() {
     let sandbox = Sandbox::start().await;
     sandbox.set(json!({"replay_grace_ms": 0})).await;
     let first = sandbox.install("loc1").await;
@@ -114,7 +114,7 @@ async fn without_grace_a_refresh_token_is_good_once() {
 }
 
 #[tokio::test]
-async fn each_mistake_has_its_documented_answer() {
+async fn errors_are_as_documented() {
     let sandbox = Sandbox::start().await;
     let refresh = sandbox.install("loc1").await.refresh;
     let post = |fields: &[(&str, &str)]| sandbox.post("/oauth/token").form(fields);
@@ -175,7 +175,7 @@ async fn each_mistake_has_its_documented_answer() {
 }
 
 #[tokio::test]
-async fn json_and_version_3_are_understood() {
+async fn json_and_version_3_are_accepted() {
     let sandbox = Sandbox::start().await;
     let code = sandbox.code(&[("locationId", "loc1")]).await;
     let (status, body) = answer(sandbox.post("/oauth/token").header("Version", "v3").json(
@@ -196,23 +196,29 @@ async fn json_and_version_3_are_understood() {
 }
 
 #[tokio::test]
-async fn a_paused_location_says_so_and_consumes_nothing() {
+async fn paused_location_refuses_and_consumes_nothing() {
     let sandbox = Sandbox::start().await;
     sandbox.set(json!({"replay_grace_ms": 0})).await;
     let first = sandbox.install("loc1").await;
-    sandbox.steer("pause", json!({"locationId": "loc1"})).await;
+    sandbox
+        .control("pause", json!({"locationId": "loc1"}))
+        .await;
     let (status, body) = sandbox.refresh(&first.refresh).await;
     assert_eq!(status, 400);
     assert_eq!(body["message"], "Location is not active");
-    sandbox.steer("resume", json!({"locationId": "loc1"})).await;
+    sandbox
+        .control("resume", json!({"locationId": "loc1"}))
+        .await;
     assert_eq!(sandbox.refresh(&first.refresh).await.0, 200);
 }
 
 #[tokio::test]
-async fn a_revoked_grant_is_dead_until_somebody_consents_again() {
+async fn revoked_grant_stays_refused_until_a_new_consent() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
-    sandbox.steer("revoke", json!({"locationId": "loc1"})).await;
+    sandbox
+        .control("revoke", json!({"locationId": "loc1"}))
+        .await;
     let (status, body) = sandbox.refresh(&first.refresh).await;
     assert_eq!((status.as_u16(), body), (400, invalid_grant()));
     let call = sandbox.call(Method::GET, "/locations/loc1", &first.access);
@@ -230,7 +236,7 @@ async fn a_revoked_grant_is_dead_until_somebody_consents_again() {
 }
 
 #[tokio::test]
-async fn tokens_outlive_a_restart() {
+async fn tokens_survive_a_restart() {
     let sandbox = Sandbox::start().await;
     let first = sandbox.install("loc1").await;
     sandbox.stop().await;
@@ -242,7 +248,7 @@ async fn tokens_outlive_a_restart() {
 }
 
 #[tokio::test]
-async fn an_agency_gets_tokens_for_its_locations() {
+async fn agency_gets_tokens_for_its_locations() {
     let sandbox = Sandbox::start().await;
     let agency = sandbox.install_agency("sandboxNorthwindHQ01").await;
     let form = [
@@ -264,12 +270,12 @@ async fn an_agency_gets_tokens_for_its_locations() {
     assert_eq!(answer(call(token)).await.0, 401, "not an agency's");
 
     let company = json!({"companyId": "sandboxNorthwindHQ01"});
-    sandbox.steer("revoke", company).await;
+    sandbox.control("revoke", company).await;
     assert_eq!(answer(sandbox.call(Method::GET, path, token)).await.0, 401);
 }
 
 #[tokio::test]
-async fn an_agency_sees_where_the_app_is_installed() {
+async fn agency_sees_where_the_app_is_installed() {
     let sandbox = Sandbox::start().await;
     sandbox
         .consent(&[("locationId", "elsewhere"), ("companyId", "comp2")])

@@ -1,4 +1,4 @@
-//! Webhooks, as the app receives them.
+//! Webhooks as the app receives them.
 
 use std::time::Duration;
 
@@ -20,7 +20,7 @@ use crate::harness::{Sandbox, answer, send};
 
 type Delivery = (HeaderMap, Bytes);
 
-/// An app that passes on what it is told.
+/// An app that forwards the webhooks that it receives.
 async fn app() -> (String, mpsc::UnboundedReceiver<Delivery>) {
     let (sender, receiver) = mpsc::unbounded_channel();
     let receive = |State(sender): State<mpsc::UnboundedSender<Delivery>>,
@@ -47,7 +47,7 @@ async fn next(deliveries: &mut mpsc::UnboundedReceiver<Delivery>) -> (HeaderMap,
 }
 
 #[tokio::test]
-async fn installs_and_uninstalls_are_announced_and_signed() {
+async fn installs_and_uninstalls_send_signed_webhooks() {
     let (url, mut deliveries) = app().await;
     let sandbox = Sandbox::with(Config {
         webhook_url: Some(url.parse().unwrap()),
@@ -83,7 +83,7 @@ async fn installs_and_uninstalls_are_announced_and_signed() {
 
     let order = json!({"type": "UNINSTALL", "companyId": "comp1", "webhookId": "twice",
         "timestamp": "2020-01-01T00:00:00.000Z"});
-    let sent = sandbox.steer("webhooks", order).await;
+    let sent = sandbox.control("webhooks", order).await;
     assert_eq!(sent["status"], 200);
     let (_, _, ordered) = next(&mut deliveries).await;
     assert_eq!(sent["sent"], ordered);
@@ -93,7 +93,7 @@ async fn installs_and_uninstalls_are_announced_and_signed() {
 }
 
 #[tokio::test]
-async fn without_a_url_an_order_says_so() {
+async fn sending_a_webhook_without_a_url_is_an_error() {
     let sandbox = Sandbox::start().await;
     let order = sandbox
         .post("/_sandbox/webhooks")

@@ -32,7 +32,7 @@ async fn an_answer_that_comes_late_is_used_and_the_token_is_sent_once() {
     let asked = up.command(&["installations", "refresh", &id]).run().await;
     assert!(!asked.status.success(), "{asked:?}");
     up.program
-        .wait_for_line(&["an answer of GHL came late", &id], PATIENCE)
+        .wait_for_line(&["a response of GHL came late", &id], PATIENCE)
         .await;
     let late = gauge(&up.client, &up.internal, "evergreen_late_answers_total").await;
     assert_eq!(late.as_deref(), Some("1"));
@@ -142,7 +142,7 @@ async fn the_next_client_secret_is_tried_where_ghl_refuses_one() {
     let asked = up.command(&["installations", "refresh", &id]).run().await;
     assert!(asked.status.success(), "{asked:?}");
     assert_eq!(
-        lines(&up.program, "takes another one of GHL_CLIENT_SECRET").len(),
+        lines(&up.program, "accepts another one of GHL_CLIENT_SECRET").len(),
         1
     );
 }

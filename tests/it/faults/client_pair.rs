@@ -170,7 +170,7 @@ async fn a_wrong_client_secret_costs_a_fleet_one_call_per_pause() {
     })
     .await;
     all_show("0").await;
-    assert_eq!(said("takes the client id and secret again"), 1);
+    assert_eq!(said("accepts the client id and secret again"), 1);
     assert_eq!(said(ALARM), 1);
     for id in installations {
         let url = format!(

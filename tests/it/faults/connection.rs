@@ -25,7 +25,7 @@ async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
         ("shut", Door::Shut, "transient", "Connection refused", 0),
         ("plain", Door::Plain, "transient", "", 0),
         ("stranger", Door::Stranger, "transient", "certificate", 0),
-        ("dripping", drip, "ambiguous", "has not answered yet", 0),
+        ("dripping", drip, "ambiguous", "has not responded yet", 0),
     ];
     let mut installed = Vec::new();
     for (name, ..) in cases {

@@ -68,7 +68,7 @@ async fn is_kept(up: &Up, location: &str) {
         .filter(|line| !line.contains("no time left for the call"))
         .collect();
     assert!(failed.is_empty(), "{location}: {failed:#?}");
-    let replaced = up.program.line(&["cannot be right", &id]);
+    let replaced = up.program.line(&["is implausible", &id]);
     let is_odd = ["largest", "date", "words", "negative"]
         .iter()
         .any(|odd| location.contains(odd));

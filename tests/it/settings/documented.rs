@@ -111,8 +111,9 @@ fn the_deployment_sets_only_what_is_read() {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         set.extend(words.filter(|word| is_setting(word)).map(str::to_owned));
     }
-    // HAProxy's, and where compose publishes it.
-    set.retain(|name| !name.starts_with("EVERGREEN_LB_") && name != "EVERGREEN_PUBLISH");
+    // HAProxy's, where compose publishes it, and what the build of the image reads.
+    let others = ["EVERGREEN_PUBLISH", "EVERGREEN_COMMIT"];
+    set.retain(|name| !name.starts_with("EVERGREEN_LB_") && !others.contains(&name.as_str()));
     assert!(set.contains("GHL_CLIENT_SECRET_FILE"), "{set:?}");
     let unknown = set.iter().filter(|name| {
         let plain = name.strip_suffix("_FILE").unwrap_or(name);

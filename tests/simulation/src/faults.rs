@@ -1,99 +1,97 @@
-//! Carries out the faults of a plan.
+//! Applies the faults of a plan.
 
 use std::time::Duration;
 
-use super::machine::{Machine, Scene};
+use super::machine::{Environment, Machine};
 use super::network::Peer;
-use super::plan::{Fault, Plan, What};
+use super::plan::{Fault, FaultKind, Plan};
 
-/// Begin or end of a fault.
+/// The begin or the end of a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Edge {
     Begin,
     End,
 }
 
-/// What was under way when a fault began.
+/// The calls in flight at the begin of a fault.
 #[derive(Debug, Clone, Copy, Default)]
-pub(super) struct Began {
-    /// Calls of GHL by all brokers.
+pub(super) struct AtBegin {
+    /// Calls to GHL by all brokers.
     pub(super) open: usize,
-    /// Calls of GHL by the machine that the fault is about.
+    /// Calls to GHL by the affected machine.
     pub(super) own: usize,
-    /// How many refreshes all brokers dared to have in flight.
+    /// The sum of the refresh windows of all brokers.
     pub(super) window: usize,
 }
 
-/// What a broker has in flight at once before GHL has proved well.
+/// The initial refresh window of a broker.
 const START: usize = 4;
 
-/// Until all faults have ended.
-pub(super) async fn carry_out(plan: &Plan, scene: &Scene, machines: &[Machine]) -> Vec<Began> {
+/// Applies all faults, and returns after the last one has ended.
+pub(super) async fn apply(plan: &Plan, env: &Environment, machines: &[Machine]) -> Vec<AtBegin> {
     let mut edges: Vec<(Duration, Edge, usize)> = Vec::new();
     for (index, fault) in plan.faults.iter().enumerate() {
         edges.push((fault.at, Edge::Begin, index));
         edges.push((fault.at + fault.lasts, Edge::End, index));
     }
     edges.sort_unstable();
-    let mut began = vec![Began::default(); plan.faults.len()];
+    let mut at_begin = vec![AtBegin::default(); plan.faults.len()];
     for (at, edge, index) in edges {
-        scene.world.sleep_until(at).await;
+        env.world.sleep_until(at).await;
         let fault = &plan.faults[index];
         match edge {
             Edge::Begin => {
-                began[index] = under_way(fault, plan, scene);
-                scene.world.log(format_args!(
+                at_begin[index] = at_begin_of(fault, plan, env);
+                env.world.log(format_args!(
                     "fault: {:?} for {} s, {} calls open, a window of {}",
-                    fault.what,
+                    fault.kind,
                     fault.lasts.as_secs(),
-                    began[index].open,
-                    began[index].window
+                    at_begin[index].open,
+                    at_begin[index].window
                 ));
-                begin(fault, scene, machines);
+                begin(fault, env, machines);
             }
             Edge::End => {
-                scene
-                    .world
-                    .log(format_args!("fault ends: {:?}", fault.what));
-                end(fault, scene, machines);
+                env.world.log(format_args!("fault ends: {:?}", fault.kind));
+                end(fault, env, machines);
             }
         }
     }
-    began
+    at_begin
 }
 
-fn under_way(fault: &Fault, plan: &Plan, scene: &Scene) -> Began {
-    let own = match &fault.what {
-        What::Crash { machine, .. } | What::Pause { machine } => scene.ghl.open(Some(*machine)),
-        What::Ghl(_)
-        | What::StoreDown
-        | What::StoreForgets { .. }
-        | What::Partition { .. }
-        | What::Split { .. }
-        | What::ClockStep { .. }
-        | What::NodeDown { .. }
-        | What::NodeForgets { .. }
-        | What::NodeCut { .. } => 0,
+fn at_begin_of(fault: &Fault, plan: &Plan, env: &Environment) -> AtBegin {
+    let own = match &fault.kind {
+        FaultKind::Crash { machine, .. } | FaultKind::Pause { machine } => {
+            env.ghl.open(Some(*machine))
+        }
+        FaultKind::Ghl(_)
+        | FaultKind::StoreDown
+        | FaultKind::StoreForgets { .. }
+        | FaultKind::Partition { .. }
+        | FaultKind::Split { .. }
+        | FaultKind::ClockStep { .. }
+        | FaultKind::NodeDown { .. }
+        | FaultKind::NodeForgets { .. }
+        | FaultKind::NodeCut { .. } => 0,
     };
-    Began {
-        open: scene.ghl.open(None),
+    AtBegin {
+        open: env.ghl.open(None),
         own,
-        window: (0..plan.brokers)
-            .map(|machine| window(machine, scene))
-            .sum(),
+        window: (0..plan.brokers).map(|machine| window(machine, env)).sum(),
     }
 }
 
-/// A window grows while at least half of it is used.
-fn window(machine: usize, scene: &Scene) -> usize {
-    let peak = scene.ghl.peak(machine);
+/// An estimate of a broker's window, which grows while at least half of it is used.
+fn window(machine: usize, env: &Environment) -> usize {
+    let peak = env.ghl.peak(machine);
     START.max(peak + peak / 2)
 }
 
-fn begin(fault: &Fault, scene: &Scene, machines: &[Machine]) {
-    match &fault.what {
-        What::Ghl(mood) => scene.ghl.begin(*mood),
-        What::Crash {
+fn begin(fault: &Fault, env: &Environment, machines: &[Machine]) {
+    match &fault.kind {
+        FaultKind::Ghl(failure) => env.ghl.begin(*failure),
+        FaultKind::Crash {
             machine,
             is_disk_lost,
         } => {
@@ -102,50 +100,50 @@ fn begin(fault: &Fault, scene: &Scene, machines: &[Machine]) {
                 machines[*machine].lose_disk();
             }
         }
-        What::Pause { machine } => machines[*machine].stop(),
-        What::StoreDown => scene.store.set_down(true),
-        What::StoreForgets { last } => {
-            scene.store.set_down(true);
-            scene.store.forget(*last);
+        FaultKind::Pause { machine } => machines[*machine].pause(),
+        FaultKind::StoreDown => env.store.set_down(true),
+        FaultKind::StoreForgets { last } => {
+            env.store.set_down(true);
+            env.store.forget(*last);
         }
-        What::Partition { machines } => {
+        FaultKind::Partition { machines } => {
             for machine in machines {
-                scene.cuts.cut(*machine, Peer::Store);
+                env.partitions.cut(*machine, Peer::Store);
             }
         }
-        What::Split { machines } => scene.store.split(machines.clone()),
-        What::ClockStep { millis } => scene.store.step_clock(*millis),
-        What::NodeDown { node } => scene.nodes.set_down(*node, true),
-        What::NodeForgets { node } => {
-            scene.nodes.wipe(*node);
-            scene.nodes.set_down(*node, true);
+        FaultKind::Split { machines } => env.store.split(machines.clone()),
+        FaultKind::ClockStep { millis } => env.store.step_clock(*millis),
+        FaultKind::NodeDown { node } => env.nodes.set_down(*node, true),
+        FaultKind::NodeForgets { node } => {
+            env.nodes.wipe(*node);
+            env.nodes.set_down(*node, true);
         }
-        What::NodeCut { machine, node } => scene.cuts.cut(*machine, Peer::Node(*node)),
+        FaultKind::NodeCut { machine, node } => env.partitions.cut(*machine, Peer::Node(*node)),
     }
 }
 
-fn end(fault: &Fault, scene: &Scene, machines: &[Machine]) {
-    match &fault.what {
-        What::Ghl(mood) => scene.ghl.end(*mood),
-        What::Crash { machine, .. } => {
-            // A fault beside this one may have killed it again.
+fn end(fault: &Fault, env: &Environment, machines: &[Machine]) {
+    match &fault.kind {
+        FaultKind::Ghl(failure) => env.ghl.end(*failure),
+        FaultKind::Crash { machine, .. } => {
+            // A concurrent fault may have started it again.
             machines[*machine].kill();
             machines[*machine].start();
         }
-        What::Pause { machine } => machines[*machine].cont(),
-        What::StoreDown | What::StoreForgets { .. } => scene.store.set_down(false),
-        What::Partition { machines } => {
+        FaultKind::Pause { machine } => machines[*machine].resume(),
+        FaultKind::StoreDown | FaultKind::StoreForgets { .. } => env.store.set_down(false),
+        FaultKind::Partition { machines } => {
             for machine in machines {
-                scene.cuts.mend(*machine, Peer::Store);
+                env.partitions.mend(*machine, Peer::Store);
             }
         }
-        What::Split { .. } => scene.store.join(),
-        What::ClockStep { .. } => {}
-        What::NodeDown { node } => scene.nodes.set_down(*node, false),
-        What::NodeForgets { node } => {
-            // Its memory of locks ends now, not when it went.
-            scene.nodes.wipe(*node);
+        FaultKind::Split { .. } => env.store.join(),
+        FaultKind::ClockStep { .. } => {}
+        FaultKind::NodeDown { node } => env.nodes.set_down(*node, false),
+        FaultKind::NodeForgets { node } => {
+            // It loses its locks now, not when it went down.
+            env.nodes.wipe(*node);
         }
-        What::NodeCut { machine, node } => scene.cuts.mend(*machine, Peer::Node(*node)),
+        FaultKind::NodeCut { machine, node } => env.partitions.mend(*machine, Peer::Node(*node)),
     }
 }

@@ -1,5 +1,4 @@
-//! A gateway as far as tokens go: it reads them, hands out those that are still good, and asks a
-//! broker to replace those that are not.
+//! A simulated gateway: it reads tokens, uses valid ones, and requests a refresh of the others.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -14,8 +13,8 @@ use super::ghl::Ghl;
 use super::machine::Machine;
 use super::world::World;
 
-const EVERY: Duration = Duration::from_secs(1);
-/// Calls at a time.
+const CALL_INTERVAL: Duration = Duration::from_secs(1);
+/// Calls per interval.
 const CALLS: usize = 4;
 
 pub(super) struct Gateway {
@@ -23,7 +22,7 @@ pub(super) struct Gateway {
     reader: TokenReader,
     ids: Arc<[InstallationId]>,
     machines: Arc<[Machine]>,
-    /// When a token ends by this process's own clock, as it was first told.
+    /// The expiry of each token by this process's clock, as first computed.
     ends: BTreeMap<InstallationId, (Generation, Moment)>,
 }
 
@@ -45,12 +44,12 @@ impl Gateway {
 
     /// Runs for ever.
     pub(super) async fn run(mut self) {
-        // Each has called before the faults begin.
+        // Call for every installation once before the faults begin.
         for index in 0..self.ids.len() {
             self.call(index).await;
         }
         loop {
-            sleep(EVERY).await;
+            sleep(CALL_INTERVAL).await;
             for _ in 0..CALLS {
                 let index = self.pick(self.ids.len());
                 self.call(index).await;
@@ -60,7 +59,7 @@ impl Gateway {
 
     async fn call(&mut self, index: usize) {
         let id = self.ids[index].clone();
-        // While the store is away, nothing is read.
+        // The store may be unreachable.
         let Ok(Some(record)) = self.reader.access(&id).await else {
             return;
         };
@@ -71,7 +70,7 @@ impl Gateway {
         if freshness != Freshness::Fresh {
             let machine = &self.machines[self.pick(self.machines.len())];
             if let Some(broker) = machine.broker() {
-                broker::simulation::ask(&broker, id.clone(), record.generation);
+                broker::simulation::request_refresh(&broker, id.clone(), record.generation);
             }
         }
         let is_handed_out = freshness != Freshness::Expired;
@@ -82,7 +81,7 @@ impl Gateway {
         }
     }
 
-    /// By the store's clock, and by this machine's, which nobody sets.
+    /// The freshness by the store's clock and by this machine's monotonic clock.
     fn freshness(&mut self, id: &InstallationId, record: &AccessRecord) -> Freshness {
         let told = self.reader.now();
         let Some(expires_at) = record.expires_at else {

@@ -1,7 +1,7 @@
-//! Simulated GHL: refresh tokens that are good once, the grace in which it repeats an answer, and its
-//! bad hours.
+//! Simulated GHL: single-use refresh tokens, the grace period in which it replays a response, and its
+//! failures.
 
-mod answers;
+mod responses;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -9,50 +9,50 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use ghl::Failure;
-use ghl::token_endpoint::{Posted, Response, Transport};
+use ghl::token_endpoint::{HttpResponse, PendingResponse, Transport};
 use tokio::sync::oneshot;
 use tokio::time::sleep;
 use url::Url;
 
 use super::world::{World, lock};
-pub(super) use answers::{Shape, location};
+pub(super) use responses::{Shape, location};
 
-/// How long a refresh takes at GHL when all is well.
-const QUICK: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
-/// One way between a broker and GHL.
-const WIRE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(60));
+/// The range of GHL's response times when it is healthy.
+const SERVICE_TIME: (Duration, Duration) = (Duration::from_millis(50), Duration::from_millis(400));
+/// The range of the network delay between a broker and GHL, in one direction.
+const ONE_WAY: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(60));
 
-/// One of GHL's bad hours.
+/// A failure mode of GHL.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Mood {
-    /// Answers correctly, after this long.
+pub(super) enum GhlFailure {
+    /// It responds correctly after this long.
     Slow(Duration),
-    /// A server error, before or after it spent the token.
+    /// It responds with a server error, before or after it spent the token.
     Fails {
         status: u16,
         is_spent: bool,
     },
-    /// The connection breaks after the request went out.
+    /// The connection breaks after the request was sent.
     Resets {
         is_spent: bool,
     },
-    /// Spends the token, and the connection falls silent.
+    /// It spends the token, and no response follows.
     Hangs,
-    /// Refuses so many times a token that is good.
+    /// It refuses a valid token this many times.
     Refuses(u32),
-    /// Refuses every token.
+    /// It refuses every token.
     RefusesAll,
-    /// Grants, in a shape that has been seen in the wild.
+    /// It grants in an undocumented shape that integrators have seen.
     Odd(Shape),
     Overloaded {
         retry_after: Option<u64>,
     },
-    /// Nothing is sent.
+    /// No request can be sent.
     Unreachable,
 }
 
-impl Mood {
-    /// Whether an answer can be lost for good by it, were there no grace.
+impl GhlFailure {
+    /// Whether it can lose a response for good, without a grace period.
     pub(super) fn loses_answers(self) -> bool {
         match self {
             Self::Fails { is_spent, .. } | Self::Resets { is_spent } => is_spent,
@@ -67,7 +67,7 @@ impl Mood {
     }
 }
 
-/// A refresh token: whose, and the how-manieth.
+/// A refresh token: the customer, and its position in the chain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Token {
     pub(super) customer: usize,
@@ -100,44 +100,44 @@ pub(super) struct Ghl {
 
 #[derive(Debug, Default)]
 struct State {
-    moods: Vec<Mood>,
+    failures: Vec<GhlFailure>,
     customers: Vec<Customer>,
-    /// Calls that brokers have under way.
+    /// Calls in progress.
     open: BTreeMap<u64, Open>,
     calls: u64,
-    /// The most calls that each machine has had open at once.
+    /// The most concurrent calls of each machine.
     peaks: BTreeMap<usize, usize>,
 }
 
 #[derive(Debug, Default)]
 struct Customer {
-    /// Of the one refresh token that is good.
+    /// The position of the valid refresh token.
     link: u32,
-    /// When each link before was spent.
+    /// When each earlier token was spent.
     spent: Vec<Duration>,
-    /// How often a good token was refused in this mood.
+    /// How often a valid token was refused during this failure.
     refused: u32,
 }
 
-/// A call under way, from when it is sent until its broker has dropped it or has its answer.
+/// A call in progress, until its broker drops it or has its response.
 #[derive(Debug, Clone, Copy)]
 struct Open {
     machine: usize,
     token: Token,
     sent_at: Duration,
     is_repeated: bool,
-    /// Nothing will come back.
+    /// No response will arrive.
     is_hopeless: bool,
 }
 
-/// What comes back of a request, and when.
+/// The reply to a request, and its delay.
 struct Reply {
     after: Duration,
-    what: Came,
+    kind: ReplyKind,
 }
 
-enum Came {
-    Answer(Response),
+enum ReplyKind {
+    Response(HttpResponse),
     Reset,
     Nothing,
 }
@@ -161,33 +161,33 @@ impl Ghl {
         Token { customer, link }
     }
 
-    /// An access token carries its end, so that anybody can see whether GHL would take it.
+    /// An access token contains its expiry, so that every part can check whether GHL would accept it.
     pub(super) fn access_token(customer: usize, ends: Duration) -> String {
         format!("a-{customer}-{}", ends.as_millis())
     }
 
-    /// When GHL stops taking an access token.
+    /// When GHL stops accepting an access token.
     pub(super) fn end_of(access_token: &str) -> Option<Duration> {
         let (_, ends) = access_token.rsplit_once('-')?;
         ends.parse().ok().map(Duration::from_millis)
     }
 
-    pub(super) fn begin(&self, mood: Mood) {
+    pub(super) fn begin(&self, failure: GhlFailure) {
         let mut state = lock(&self.state);
-        state.moods.push(mood);
+        state.failures.push(failure);
         for customer in &mut state.customers {
             customer.refused = 0;
         }
     }
 
-    pub(super) fn end(&self, mood: Mood) {
+    pub(super) fn end(&self, failure: GhlFailure) {
         let mut state = lock(&self.state);
-        if let Some(at) = state.moods.iter().position(|other| *other == mood) {
-            state.moods.remove(at);
+        if let Some(at) = state.failures.iter().position(|other| *other == failure) {
+            state.failures.remove(at);
         }
     }
 
-    /// How many calls `machine`, or anybody, has under way.
+    /// The calls in progress of `machine`, or of all machines.
     pub(super) fn open(&self, machine: Option<usize>) -> usize {
         let state = lock(&self.state);
         let open = state.open.values();
@@ -195,13 +195,13 @@ impl Ghl {
             .count()
     }
 
-    /// The most calls that a machine has had open at once.
+    /// The most concurrent calls of a machine.
     pub(super) fn peak(&self, machine: usize) -> usize {
         let state = lock(&self.state);
         state.peaks.get(&machine).copied().unwrap_or_default()
     }
 
-    /// Whether a call under way may still bring `successor`, or be repeated for it.
+    /// Whether a call in progress may still return `successor`, or a retry may.
     pub(super) fn is_on_its_way(&self, successor: Token) -> bool {
         let now = self.world.now();
         let state = lock(&self.state);
@@ -214,11 +214,11 @@ impl Ghl {
         is_open || spent.is_some_and(|at| now < *at + self.grace)
     }
 
-    /// A broker sends a token; `None` where nothing leaves it.
+    /// A broker sends a token. `None` if GHL is unreachable.
     fn send(&self, machine: usize, token: Token) -> Option<u64> {
         let now = self.world.now();
         let mut state = lock(&self.state);
-        if state.moods.contains(&Mood::Unreachable) {
+        if state.failures.contains(&GhlFailure::Unreachable) {
             return None;
         }
         let mut repeats = None;
@@ -260,60 +260,70 @@ impl Ghl {
         Some(call)
     }
 
-    /// A token has arrived.
+    /// A token arrives at GHL.
     fn receive(&self, token: Token) -> Reply {
         let now = self.world.now();
-        let quick = self.world.between(QUICK.0, QUICK.1);
+        let service_time = self.world.between(SERVICE_TIME.0, SERVICE_TIME.1);
         let mut state = lock(&self.state);
         let State {
-            moods, customers, ..
+            failures,
+            customers,
+            ..
         } = &mut *state;
         let customer = &mut customers[token.customer];
-        let mood = moods.first().copied();
+        let failure = failures.first().copied();
         let is_good = token.link == customer.link;
-        let (after, what) = match mood {
-            Some(Mood::Slow(after)) => {
-                (after, Came::Answer(self.grant(customer, token, now, None)))
-            }
-            Some(Mood::Fails { status, is_spent }) => {
+        let (after, kind) = match failure {
+            Some(GhlFailure::Slow(after)) => (
+                after,
+                ReplyKind::Response(self.grant(customer, token, now, None)),
+            ),
+            Some(GhlFailure::Fails { status, is_spent }) => {
                 if is_spent {
                     self.grant(customer, token, now, None);
                 }
-                (quick, Came::Answer(answers::failure(status, None)))
+                (
+                    service_time,
+                    ReplyKind::Response(responses::failure(status, None)),
+                )
             }
-            Some(Mood::Resets { is_spent }) => {
+            Some(GhlFailure::Resets { is_spent }) => {
                 if is_spent {
                     self.grant(customer, token, now, None);
                 }
-                (quick, Came::Reset)
+                (service_time, ReplyKind::Reset)
             }
-            Some(Mood::Hangs) => {
+            Some(GhlFailure::Hangs) => {
                 self.grant(customer, token, now, None);
-                (quick, Came::Nothing)
+                (service_time, ReplyKind::Nothing)
             }
-            Some(Mood::Refuses(times)) if is_good && customer.refused < times => {
+            Some(GhlFailure::Refuses(times)) if is_good && customer.refused < times => {
                 customer.refused += 1;
-                (quick, Came::Answer(answers::refusal()))
+                (service_time, ReplyKind::Response(responses::refusal()))
             }
-            Some(Mood::RefusesAll) => (quick, Came::Answer(answers::refusal())),
-            Some(Mood::Odd(shape)) => {
+            Some(GhlFailure::RefusesAll) => {
+                (service_time, ReplyKind::Response(responses::refusal()))
+            }
+            Some(GhlFailure::Odd(shape)) => {
                 let answer = self.grant(customer, token, now, Some(shape));
-                (quick, Came::Answer(answer))
+                (service_time, ReplyKind::Response(answer))
             }
-            Some(Mood::Overloaded { retry_after }) => {
-                (quick, Came::Answer(answers::failure(429, retry_after)))
-            }
-            // What had left before it became so arrives.
-            Some(Mood::Refuses(_) | Mood::Unreachable) | None => {
-                (quick, Came::Answer(self.grant(customer, token, now, None)))
-            }
+            Some(GhlFailure::Overloaded { retry_after }) => (
+                service_time,
+                ReplyKind::Response(responses::failure(429, retry_after)),
+            ),
+            // Requests that were sent before GHL became unreachable still arrive.
+            Some(GhlFailure::Refuses(_) | GhlFailure::Unreachable) | None => (
+                service_time,
+                ReplyKind::Response(self.grant(customer, token, now, None)),
+            ),
         };
         drop(state);
         self.world.log(format_args!(
             "ghl: {token} arrives{}",
             if is_good { "" } else { ", spent before" }
         ));
-        Reply { after, what }
+        Reply { after, kind }
     }
 
     fn hangs(&self, call: u64) {
@@ -322,21 +332,21 @@ impl Ghl {
         }
     }
 
-    /// Spends the token or repeats its answer, or refuses it.
+    /// Spends the token, replays its response, or refuses it.
     fn grant(
         &self,
         customer: &mut Customer,
         token: Token,
         now: Duration,
         shape: Option<Shape>,
-    ) -> Response {
+    ) -> HttpResponse {
         if token.link == customer.link {
             customer.link += 1;
             customer.spent.push(now);
         } else {
             let spent = customer.spent.get(token.link as usize);
             if spent.is_none_or(|at| now >= *at + self.grace) {
-                return answers::refusal();
+                return responses::refusal();
             }
         }
         let successor = Token {
@@ -344,18 +354,18 @@ impl Ghl {
             ..token
         };
         let access = Self::access_token(token.customer, now + self.lifetime);
-        answers::granted(&access, successor, self.lifetime, shape)
+        responses::granted(&access, successor, self.lifetime, shape)
     }
 }
 
-/// GHL as one machine reaches it.
+/// The connection of one machine to GHL.
 #[derive(Debug, Clone)]
-pub(super) struct Wire {
+pub(super) struct GhlConnection {
     ghl: Arc<Ghl>,
     machine: usize,
 }
 
-impl Wire {
+impl GhlConnection {
     pub(super) fn new(ghl: Arc<Ghl>, machine: usize) -> Self {
         Self { ghl, machine }
     }
@@ -373,14 +383,14 @@ impl Drop for Call {
     }
 }
 
-impl Transport for Wire {
-    fn post(&self, _: &Url, form: &[(&str, &str)]) -> Posted {
+impl Transport for GhlConnection {
+    fn post(&self, _: &Url, form: &[(&str, &str)]) -> PendingResponse {
         let token = form.iter().find(|(name, _)| *name == "refresh_token");
         let token = token.and_then(|(_, token)| Token::parse(token));
         let Self { ghl, machine } = self.clone();
         Box::pin(async move {
             let Some(token) = token else {
-                return Ok(answers::refusal());
+                return Ok(responses::refusal());
             };
             let Some(number) = ghl.send(machine, token) else {
                 return Err(Failure::NotSent("connection refused".into()));
@@ -390,19 +400,19 @@ impl Transport for Wire {
                 number,
             };
             let (there, back) = (
-                ghl.world.between(WIRE.0, WIRE.1),
-                ghl.world.between(WIRE.0, WIRE.1),
+                ghl.world.between(ONE_WAY.0, ONE_WAY.1),
+                ghl.world.between(ONE_WAY.0, ONE_WAY.1),
             );
             let (answer, answered) = oneshot::channel();
             tokio::spawn(async move {
                 sleep(there).await;
-                let Reply { after, what } = ghl.receive(token);
+                let Reply { after, kind } = ghl.receive(token);
                 sleep(after + back).await;
-                let came = match what {
-                    Came::Answer(response) => Ok(response),
-                    Came::Reset => Err(Failure::Lost("connection reset".into())),
-                    // Until the machine gives up.
-                    Came::Nothing => {
+                let came = match kind {
+                    ReplyKind::Response(response) => Ok(response),
+                    ReplyKind::Reset => Err(Failure::Lost("connection reset".into())),
+                    // Waits until the broker drops the call.
+                    ReplyKind::Nothing => {
                         ghl.hangs(number);
                         std::future::pending().await
                     }

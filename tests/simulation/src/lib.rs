@@ -1,9 +1,8 @@
-//! A deterministic simulation: the scheduler and worker of real brokers on one thread, with tokio's
-//! paused clock, over a GHL, a store, lock nodes, disks and clocks that are simulated.
+//! A deterministic simulation: the scheduler and worker of real brokers on one thread with tokio's paused
+//! clock. GHL, the store, the lock nodes, the disks and the clocks are simulated.
 //!
-//! A seed gives exactly one run. It plans the faults, and decides everything random: delays on the
-//! network, ids, nonces and jitter. Nothing else may: no thread, no map with random order, and no
-//! `select!` that is not `biased`.
+//! A seed determines a run completely: the faults, network delays, ids, nonces and jitter. So the code under
+//! simulation must not use threads, maps with random order, or a `select!` that is not `biased`.
 
 mod audit;
 mod faults;

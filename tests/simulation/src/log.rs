@@ -1,4 +1,4 @@
-//! What happened in a run, as lines for people and as a hash that tells two runs apart.
+//! The log of a run: lines for people, and a hash that distinguishes two runs.
 
 use std::fmt::{self, Write};
 use std::time::Duration;
@@ -7,7 +7,7 @@ use std::time::Duration;
 pub(super) struct Log {
     hash: u64,
     line: String,
-    /// Kept only where somebody is going to read them.
+    /// Kept only on request.
     lines: Option<Vec<String>>,
 }
 
@@ -23,7 +23,7 @@ impl Log {
 
     pub(super) fn add(&mut self, at: Duration, event: fmt::Arguments<'_>) {
         self.line.clear();
-        // A String takes everything.
+        // Writing to a String does not fail.
         let _ = write!(self.line, "{:>9.3} {event}", at.as_secs_f64());
         for byte in self.line.bytes() {
             self.hash = (self.hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3);
@@ -33,7 +33,7 @@ impl Log {
         }
     }
 
-    /// A line for people that is no part of the hash.
+    /// A line for people that is not part of the hash.
     pub(super) fn comment(&mut self, at: Duration, text: &str) {
         if let Some(lines) = &mut self.lines {
             lines.push(format!("{:>9.3}     {text}", at.as_secs_f64()));

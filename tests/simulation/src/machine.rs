@@ -14,34 +14,34 @@ use store_writer::group_commit_db::GroupCommitDb;
 use store_writer::journal::Entry;
 use store_writer::{Escrow, Journal, Leases, Rings, StoreWriter};
 
-use super::ghl::{Ghl, Wire};
-use super::network::{Cable, Cuts, Peer};
-use super::nodes::{Nodes, Reached};
+use super::ghl::{Ghl, GhlConnection};
+use super::network::{NetworkPath, Partitions, Peer};
+use super::nodes::{NodeConnection, Nodes};
 use super::store::{Connection, Store};
 use super::world::{World, lock};
 
-/// What all machines are connected to.
+/// The simulated environment that all machines share.
 #[derive(Debug, Clone)]
-pub(super) struct Scene {
+pub(super) struct Environment {
     pub(super) world: World,
     pub(super) ghl: Arc<Ghl>,
     pub(super) store: Arc<Store>,
     pub(super) nodes: Arc<Nodes>,
-    pub(super) cuts: Cuts,
+    pub(super) partitions: Partitions,
     pub(super) rings: Rings,
     pub(super) grace: Duration,
     pub(super) rules: Rules,
 }
 
-impl Scene {
+impl Environment {
     pub(super) fn connection(&self, machine: usize) -> Arc<Connection> {
-        let cable = Cable {
+        let path = NetworkPath {
             world: self.world.clone(),
-            cuts: self.cuts.clone(),
+            partitions: self.partitions.clone(),
             machine,
             peer: Peer::Store,
         };
-        Arc::new(Connection::new(self.store.clone(), cable))
+        Arc::new(Connection::new(self.store.clone(), path))
     }
 
     pub(super) fn writer(&self, machine: usize) -> StoreWriter {
@@ -56,7 +56,7 @@ impl Scene {
 #[derive(Debug)]
 pub(super) struct Machine {
     index: usize,
-    scene: Scene,
+    env: Environment,
     state: Mutex<State>,
 }
 
@@ -67,38 +67,46 @@ struct State {
 }
 
 impl Machine {
-    pub(super) fn new(index: usize, scene: Scene) -> Self {
+    pub(super) fn new(index: usize, env: Environment) -> Self {
         let state = State {
             disk: GroupCommitDb::simulated(),
             running: None,
         };
         Self {
             index,
-            scene,
+            env,
             state: Mutex::new(state),
         }
     }
 
     pub(super) fn start(&self) {
-        let scene = &self.scene;
+        let env = &self.env;
         let mut state = lock(&self.state);
-        let reached = Reached::new(scene.nodes.clone(), scene.cuts.clone(), self.index);
-        let reached = Arc::new(reached);
+        let nodes = NodeConnection::new(env.nodes.clone(), env.partitions.clone(), self.index);
+        let nodes = Arc::new(nodes);
         let parts = Parts {
-            writer: scene.writer(self.index),
-            reader: scene.reader(self.index),
-            leases: Leases::simulated(reached.clone()),
+            writer: env.writer(self.index),
+            reader: env.reader(self.index),
+            leases: Leases::simulated(nodes.clone()),
             journal: Journal::simulated(state.disk.clone()),
-            escrow: Escrow::simulated(reached),
+            escrow: Escrow::simulated(nodes),
             lock_nodes: None,
         };
-        let (process, wire) = (Process::default(), Wire::new(scene.ghl.clone(), self.index));
-        let config = config(self.index, scene.grace);
-        let started =
-            broker::simulation::start(process.clone(), Arc::new(wire), config, parts, scene.rules);
+        let (process, connection) = (
+            Process::default(),
+            GhlConnection::new(env.ghl.clone(), self.index),
+        );
+        let config = config(self.index, env.grace);
+        let started = broker::simulation::start(
+            process.clone(),
+            Arc::new(connection),
+            config,
+            parts,
+            env.rules,
+        );
         match started {
             Ok(broker) => state.running = Some((process, broker)),
-            Err(error) => scene
+            Err(error) => env
                 .world
                 .violation(format!("broker {} does not start: {error}", self.index)),
         }
@@ -114,13 +122,13 @@ impl Machine {
         lock(&self.state).disk = GroupCommitDb::simulated();
     }
 
-    pub(super) fn stop(&self) {
+    pub(super) fn pause(&self) {
         if let Some((process, _)) = &lock(&self.state).running {
             process.stop();
         }
     }
 
-    pub(super) fn cont(&self) {
+    pub(super) fn resume(&self) {
         if let Some((process, _)) = &lock(&self.state).running {
             process.cont();
         }
@@ -131,8 +139,8 @@ impl Machine {
         state.running.as_ref().map(|(_, broker)| broker.clone())
     }
 
-    /// What is in the journal of an installation.
-    pub(super) fn journaled(&self, id: &InstallationId) -> Vec<Entry> {
+    /// The journal entries of an installation.
+    pub(super) fn journal_entries(&self, id: &InstallationId) -> Vec<Entry> {
         let journal = Journal::simulated(lock(&self.state).disk.clone());
         let unfinished = journal.unfinished().unwrap_or_default();
         let mut entries: Vec<Entry> = unfinished.into_iter().filter_map(Result::ok).collect();
@@ -143,10 +151,10 @@ impl Machine {
     }
 }
 
-/// The settings of an operator.
-struct Written(BTreeMap<&'static str, String>);
+/// The settings of a broker.
+struct OperatorSettings(BTreeMap<&'static str, String>);
 
-impl Source for Written {
+impl Source for OperatorSettings {
     fn get(&self, key: &str) -> Option<String> {
         self.0.get(key).cloned()
     }
@@ -157,7 +165,7 @@ impl Source for Written {
 }
 
 fn config(machine: usize, grace: Duration) -> Config {
-    let written = Written(BTreeMap::from([
+    let source = OperatorSettings(BTreeMap::from([
         ("GHL_CLIENT_ID", "client".to_owned()),
         ("GHL_CLIENT_SECRET", "secret".to_owned()),
         ("EVERGREEN_BROKER_NAME", format!("broker-{machine}")),
@@ -166,7 +174,7 @@ fn config(machine: usize, grace: Duration) -> Config {
             humantime::format_duration(grace).to_string(),
         ),
     ]));
-    let mut settings = Settings::new(&written);
+    let mut settings = Settings::new(&source);
     let config = Config::read(&mut settings);
     settings.finish(config).expect("the settings are good")
 }

@@ -1,5 +1,5 @@
-//! Questions and answers between a broker and what it depends on. Either may be lost, and what is on
-//! its way arrives whatever has become of the broker that sent it.
+//! Requests and replies between a broker and the store or a lock node. Either may be lost. A request in
+//! flight arrives even if its broker has died.
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -11,22 +11,22 @@ use tokio::time::{sleep, timeout};
 use super::world::{World, lock};
 
 /// How long a broker waits for the store or a lock node.
-const PATIENCE: Duration = Duration::from_secs(2);
-/// One way.
-const SLOWEST: u64 = 4;
+const TIMEOUT: Duration = Duration::from_secs(2);
+/// The limit of the delay in one direction, in milliseconds.
+const DELAY_LIMIT: u64 = 4;
 
-/// The other end of a cable.
+/// The other end of a network path.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Peer {
     Store,
     Node(usize),
 }
 
-/// Which machines do not reach which peers now.
+/// Which machines currently cannot reach which peers.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Cuts(Arc<Mutex<BTreeSet<(usize, Peer)>>>);
+pub(super) struct Partitions(Arc<Mutex<BTreeSet<(usize, Peer)>>>);
 
-impl Cuts {
+impl Partitions {
     pub(super) fn cut(&self, machine: usize, peer: Peer) {
         lock(&self.0).insert((machine, peer));
     }
@@ -40,49 +40,49 @@ impl Cuts {
     }
 }
 
-/// A timer for nothing would cost as much as one for something.
+/// Sleeps, without a timer for a zero duration.
 async fn pass(time: Duration) {
     if !time.is_zero() {
         sleep(time).await;
     }
 }
 
-/// From one machine to one peer.
+/// The network path from one machine to one peer.
 #[derive(Debug, Clone)]
-pub(super) struct Cable {
+pub(super) struct NetworkPath {
     pub(super) world: World,
-    pub(super) cuts: Cuts,
+    pub(super) partitions: Partitions,
     pub(super) machine: usize,
     pub(super) peer: Peer,
 }
 
-impl Cable {
+impl NetworkPath {
     fn is_cut(&self) -> bool {
-        self.cuts.is_cut(self.machine, self.peer)
+        self.partitions.is_cut(self.machine, self.peer)
     }
 
     fn delay(&self) -> Duration {
-        Duration::from_millis(self.world.below(SLOWEST))
+        Duration::from_millis(self.world.below(DELAY_LIMIT))
     }
 
-    /// Has `act` done at the other end, and brings its answer; `None` where it refuses, or nothing
-    /// came back in time.
+    /// Runs `act` at the peer and returns its reply. `None` if the peer refuses, or if no reply arrives in
+    /// time.
     pub(super) async fn ask<T: Send + 'static>(
         &self,
         act: impl FnOnce() -> Option<T> + Send + 'static,
     ) -> Option<T> {
         let (answer, answered) = oneshot::channel();
-        let cable = self.clone();
+        let path = self.clone();
         let (there, back) = (self.delay(), self.delay());
         tokio::spawn(async move {
             pass(there).await;
-            if cable.is_cut() {
+            if path.is_cut() {
                 return;
             }
             let outcome = act();
             pass(back).await;
-            if !cable.is_cut() {
-                // Whoever asked may be gone.
+            if !path.is_cut() {
+                // The broker may be gone.
                 let _ = answer.send(outcome);
             }
         });
@@ -92,6 +92,6 @@ impl Cable {
                 Err(_) => std::future::pending().await,
             }
         };
-        timeout(PATIENCE, silence).await.ok().flatten()
+        timeout(TIMEOUT, silence).await.ok().flatten()
     }
 }

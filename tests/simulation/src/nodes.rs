@@ -1,5 +1,5 @@
-//! Simulated lock nodes: leases, and answers in escrow. A node can be away, be cut off from some, and
-//! come back empty.
+//! Simulated lock nodes: leases, and responses in escrow. A node can be down, be partitioned from some
+//! machines, and restart empty.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use store_writer::IntentId;
 use store_writer::escrow::NoMajority;
 use store_writer::journal::Entry;
 use store_writer::lease::{LeaseValue, NotLeased};
-use store_writer::simulation::{SimulatedEscrow, SimulatedLocks};
+use store_writer::simulation::{SimulatedLocks, SimulatedEscrow};
 
-use super::network::{Cable, Cuts, Peer};
+use super::network::{NetworkPath, Partitions, Peer};
 use super::world::{World, lock};
 
 pub(super) const NODES: usize = 3;
 const MAJORITY: usize = NODES / 2 + 1;
-/// The longest lease: a node that came back empty is not locked at for so long.
+/// The longest lease. A node that restarted empty takes no locks for this long.
 const MEMORY: Duration = Duration::from_secs(27);
 
 #[derive(Debug)]
@@ -30,18 +30,18 @@ pub(super) struct Nodes {
 #[derive(Debug, Default)]
 struct Node {
     is_down: bool,
-    /// Until when it may have forgotten a lock.
+    /// Until when it may have lost a lock.
     suspect_until: Duration,
     locks: BTreeMap<InstallationId, (LeaseValue, Duration)>,
     shelf: BTreeMap<InstallationId, BTreeMap<String, Entry>>,
 }
 
-/// What one node says to a request for a lock.
-enum Said {
-    Yes,
+/// The reply of one node to a lock request.
+enum LockReply {
+    Granted,
     Held,
-    /// It is there, and may have forgotten a lock.
-    Forgot,
+    /// The node responds, but may have lost a lock.
+    MayHaveForgotten,
 }
 
 impl Nodes {
@@ -56,7 +56,7 @@ impl Nodes {
         lock(&self.nodes)[node].is_down = is_down;
     }
 
-    /// The node comes back without its memory.
+    /// Clears the node, as a restart does.
     pub(super) fn wipe(&self, node: usize) {
         let suspect_until = self.world.now() + MEMORY;
         lock(&self.nodes)[node] = Node {
@@ -65,7 +65,7 @@ impl Nodes {
         };
     }
 
-    /// All that any node keeps of an installation.
+    /// The responses of an installation on any node.
     pub(super) fn kept(&self, id: &InstallationId) -> Vec<Entry> {
         let nodes = lock(&self.nodes);
         let shelves = nodes.iter().filter_map(|node| node.shelf.get(id));
@@ -79,43 +79,43 @@ impl Nodes {
     }
 }
 
-/// The nodes as one machine reaches them.
+/// The connection of one machine to the nodes.
 #[derive(Debug, Clone)]
-pub(super) struct Reached {
+pub(super) struct NodeConnection {
     nodes: Arc<Nodes>,
-    cuts: Cuts,
+    partitions: Partitions,
     machine: usize,
 }
 
-impl Reached {
-    pub(super) fn new(nodes: Arc<Nodes>, cuts: Cuts, machine: usize) -> Self {
+impl NodeConnection {
+    pub(super) fn new(nodes: Arc<Nodes>, partitions: Partitions, machine: usize) -> Self {
         Self {
             nodes,
-            cuts,
+            partitions,
             machine,
         }
     }
 
-    /// Has all nodes do the same; the answers of those that gave one.
+    /// Runs `act` on all nodes. Returns the replies that arrived.
     async fn all<T: Send + 'static>(
         &self,
         act: impl Fn(&mut Node, Duration) -> T + Clone + Send + 'static,
     ) -> Vec<T> {
         let answers = (0..NODES).map(|index| {
-            let cable = Cable {
+            let path = NetworkPath {
                 world: self.nodes.world.clone(),
-                cuts: self.cuts.clone(),
+                partitions: self.partitions.clone(),
                 machine: self.machine,
                 peer: Peer::Node(index),
             };
             let (nodes, act) = (self.nodes.clone(), act.clone());
-            async move { cable.ask(move || nodes.act(index, act)).await }
+            async move { path.ask(move || nodes.act(index, act)).await }
         });
         join_all(answers).await.into_iter().flatten().collect()
     }
 }
 
-impl SimulatedLocks for Reached {
+impl SimulatedLocks for NodeConnection {
     fn take<'a>(
         &'a self,
         installation: &'a InstallationId,
@@ -124,24 +124,25 @@ impl SimulatedLocks for Reached {
         Box::pin(async move {
             let (id, value) = (installation.clone(), LeaseValue::random());
             let wanted = value.clone();
-            let said = self.all(move |node, now| {
+            let replies = self.all(move |node, now| {
                 if now < node.suspect_until {
-                    return Said::Forgot;
+                    return LockReply::MayHaveForgotten;
                 }
                 if node.locks.get(&id).is_some_and(|(_, until)| now < *until) {
-                    return Said::Held;
+                    return LockReply::Held;
                 }
                 node.locks.insert(id.clone(), (wanted.clone(), now + ttl));
-                Said::Yes
+                LockReply::Granted
             });
-            let said = said.await;
-            let count = |of: fn(&Said) -> bool| said.iter().filter(|said| of(said)).count();
-            let yes = count(|said| matches!(said, Said::Yes));
-            if yes >= MAJORITY {
+            let replies = replies.await;
+            let count =
+                |of: fn(&LockReply) -> bool| replies.iter().filter(|reply| of(reply)).count();
+            let granted = count(|reply| matches!(reply, LockReply::Granted));
+            if granted >= MAJORITY {
                 return Ok(value);
             }
             self.end(installation, &value).await;
-            let reachable = yes + count(|said| matches!(said, Said::Held));
+            let reachable = granted + count(|reply| matches!(reply, LockReply::Held));
             Err(if reachable >= MAJORITY {
                 NotLeased::Held
             } else {
@@ -179,7 +180,7 @@ fn no_majority(answered: usize) -> NoMajority {
     }
 }
 
-impl SimulatedEscrow for Reached {
+impl SimulatedEscrow for NodeConnection {
     fn keep<'a>(&'a self, entry: &'a Entry) -> BoxFuture<'a, Result<(), NoMajority>> {
         Box::pin(async move {
             let entry = entry.clone();
@@ -222,10 +223,10 @@ impl SimulatedEscrow for Reached {
     }
 
     fn forget(&self, id: &InstallationId, intent: &IntentId) {
-        let (reached, id, intent) = (self.clone(), id.clone(), intent.clone());
-        // On the network already: the death of the broker does not stop it.
+        let (connection, id, intent) = (self.clone(), id.clone(), intent.clone());
+        // The request is in flight, so the death of the broker does not stop it.
         tokio::spawn(async move {
-            let forgotten = reached.all(move |node, _| {
+            let forgotten = connection.all(move |node, _| {
                 if let Some(shelf) = node.shelf.get_mut(&id) {
                     shelf.remove(intent.as_str());
                 }

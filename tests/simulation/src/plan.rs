@@ -1,10 +1,10 @@
-//! What a seed decides beforehand: the fleet, and the faults.
+//! The plan of a run, which a seed determines: the fleet and the faults.
 
 use std::time::Duration;
 
 use store::simulation::Random;
 
-use super::ghl::{Mood, Shape};
+use super::ghl::{GhlFailure, Shape};
 use super::nodes::NODES;
 
 /// Everything that is decided before a run begins.
@@ -13,9 +13,9 @@ pub struct Plan {
     pub(super) seed: u64,
     pub(super) brokers: usize,
     pub(super) customers: usize,
-    /// Of an access token.
+    /// The lifetime of an access token.
     pub(super) lifetime: Duration,
-    /// For how long GHL repeats an answer.
+    /// How long GHL replays a response.
     pub(super) grace: Duration,
     pub(super) arrival: Arrival,
     pub(super) faults: Vec<Fault>,
@@ -36,13 +36,13 @@ pub(super) enum Arrival {
 pub(super) struct Fault {
     pub(super) at: Duration,
     pub(super) lasts: Duration,
-    pub(super) what: What,
+    pub(super) kind: FaultKind,
 }
 
 #[derive(Debug, Clone)]
-pub(super) enum What {
-    Ghl(Mood),
-    /// Killed, and started again when the fault ends.
+pub(super) enum FaultKind {
+    Ghl(GhlFailure),
+    /// The broker is killed, and restarted when the fault ends.
     Crash {
         machine: usize,
         is_disk_lost: bool,
@@ -51,15 +51,15 @@ pub(super) enum What {
         machine: usize,
     },
     StoreDown,
-    /// Down, and back without what was written last.
+    /// The store goes down, and restarts without its last writes.
     StoreForgets {
         last: Duration,
     },
-    /// These do not reach the store.
+    /// These machines cannot reach the store.
     Partition {
         machines: Vec<usize>,
     },
-    /// These write to a former master, which loses it all when the fault ends.
+    /// These machines write to a former master, whose writes are lost when the fault ends.
     Split {
         machines: Vec<usize>,
     },
@@ -69,30 +69,30 @@ pub(super) enum What {
     NodeDown {
         node: usize,
     },
-    /// Down, and back without its memory.
+    /// The node goes down, and restarts empty.
     NodeForgets {
         node: usize,
     },
-    /// This one does not reach this node.
+    /// This machine cannot reach this node.
     NodeCut {
         machine: usize,
         node: usize,
     },
 }
 
-/// Which runs a plan is of.
+/// The class of a plan.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// One fault of GHL and nothing else.
+    /// One failure of GHL.
     GhlAlone,
-    /// One fault of something else.
+    /// One fault of another kind.
     Other,
-    /// Two faults of any kind, one beside the other.
+    /// Two concurrent faults of any kind.
     Two,
 }
 
 impl Plan {
-    /// How many installations a run has.
+    /// The number of installations in a run.
     pub const CUSTOMERS: usize = 200;
 
     /// The plan of a seed.
@@ -106,37 +106,37 @@ impl Plan {
         Self::of_class(seed, class)
     }
 
-    /// The plan of a seed among those of one class.
+    /// The plan of a seed within one class.
     #[must_use]
     pub fn of_class(seed: u64, class: Class) -> Self {
-        let mut dice = Dice::new(seed);
-        let brokers = 2 + dice.below(2);
+        let mut random = PlanRandom::new(seed);
+        let brokers = 2 + random.below(2);
         let first = match class {
-            Class::GhlAlone => dice.ghl(),
-            Class::Other => dice.other(brokers),
-            Class::Two if dice.below(2) == 0 => dice.ghl(),
-            Class::Two => dice.other(brokers),
+            Class::GhlAlone => random.ghl(),
+            Class::Other => random.other(brokers),
+            Class::Two if random.below(2) == 0 => random.ghl(),
+            Class::Two => random.other(brokers),
         };
         let mut faults = vec![first];
         if class == Class::Two {
-            let mut second = dice.other(brokers);
+            let mut second = random.other(brokers);
             let early = faults[0].at.saturating_sub(seconds(20));
-            second.at = early + dice.between(0, 60);
+            second.at = early + random.between(0, 60);
             faults.push(second);
         }
-        let arrival = if dice.below(2) == 0 {
+        let arrival = if random.below(2) == 0 {
             Arrival::Even
         } else {
-            let at = faults[0].at.saturating_sub(dice.between(0, 15));
-            let width = dice.between(10, 60);
+            let at = faults[0].at.saturating_sub(random.between(0, 15));
+            let width = random.between(10, 60);
             Arrival::Burst { at, width }
         };
         Self {
             seed,
             brokers,
             customers: Self::CUSTOMERS,
-            lifetime: dice.between(600, 1200),
-            grace: if dice.below(3) == 0 {
+            lifetime: random.between(600, 1200),
+            grace: if random.below(3) == 0 {
                 Duration::ZERO
             } else {
                 seconds(30)
@@ -149,7 +149,7 @@ impl Plan {
     /// GHL spends tokens and answers 502 for a minute while all installations are due.
     #[must_use]
     pub fn lossy_outage(seed: u64, customers: usize) -> Self {
-        let fails = Mood::Fails {
+        let fails = GhlFailure::Fails {
             status: 502,
             is_spent: true,
         };
@@ -164,24 +164,25 @@ impl Plan {
             faults: vec![Fault {
                 at: seconds(60),
                 lasts: seconds(60),
-                what: What::Ghl(fails),
+                kind: FaultKind::Ghl(fails),
             }],
             ..Self::of(seed)
         }
     }
 
-    /// Whether tokens may end at another time than the store says.
+    /// Whether a fault sets the store's clock, so that tokens may expire earlier or later than the store
+    /// says.
     pub(super) fn sets_a_clock(&self) -> bool {
         let mut faults = self.faults.iter();
-        faults.any(|fault| matches!(fault.what, What::ClockStep { .. }))
+        faults.any(|fault| matches!(fault.kind, FaultKind::ClockStep { .. }))
     }
 }
 
-struct Dice(Random);
+struct PlanRandom(Random);
 
-impl Dice {
+impl PlanRandom {
     fn new(seed: u64) -> Self {
-        // Not the numbers that the run itself goes by.
+        // Another sequence than the one of the run.
         Self(Random::new(!seed))
     }
 
@@ -190,7 +191,7 @@ impl Dice {
         usize::try_from(self.0.next() % limit).unwrap_or_default()
     }
 
-    /// In seconds, `to` included.
+    /// A duration in whole seconds, including `to`.
     fn between(&mut self, from: u64, to: u64) -> Duration {
         seconds(from + self.0.next() % (to - from + 1))
     }
@@ -201,34 +202,37 @@ impl Dice {
 
     fn ghl(&mut self) -> Fault {
         let is_spent = self.below(3) > 0;
-        let (mood, lasts) = match self.below(9) {
-            0 => (Mood::Slow(self.between(2, 9)), self.between(20, 90)),
-            1 | 2 => (Mood::Slow(self.between(11, 40)), self.between(20, 90)),
+        let (failure, lasts) = match self.below(9) {
+            0 => (GhlFailure::Slow(self.between(2, 9)), self.between(20, 90)),
+            1 | 2 => (GhlFailure::Slow(self.between(11, 40)), self.between(20, 90)),
             3 | 4 => {
                 let status = self.one_of(&[500, 502, 503, 504, 520]);
-                (Mood::Fails { status, is_spent }, self.between(5, 90))
+                (GhlFailure::Fails { status, is_spent }, self.between(5, 90))
             }
-            5 => (Mood::Resets { is_spent }, self.between(5, 90)),
-            6 if self.below(3) == 0 => (Mood::RefusesAll, self.between(20, 90)),
+            5 => (GhlFailure::Resets { is_spent }, self.between(5, 90)),
+            6 if self.below(3) == 0 => (GhlFailure::RefusesAll, self.between(20, 90)),
             6 => {
                 let times = self.one_of(&[1, 1, 2]);
-                (Mood::Refuses(times), self.between(5, 50))
+                (GhlFailure::Refuses(times), self.between(5, 50))
             }
-            7 => (Mood::Odd(self.one_of(&Shape::ALL)), self.between(20, 90)),
+            7 => (
+                GhlFailure::Odd(self.one_of(&Shape::ALL)),
+                self.between(20, 90),
+            ),
             _ => {
                 let retry_after = self.one_of(&[None, Some(1), Some(20)]);
-                let mood = [
-                    Mood::Overloaded { retry_after },
-                    Mood::Unreachable,
-                    Mood::Hangs,
+                let failure = [
+                    GhlFailure::Overloaded { retry_after },
+                    GhlFailure::Unreachable,
+                    GhlFailure::Hangs,
                 ];
-                (self.one_of(&mood), self.between(5, 90))
+                (self.one_of(&failure), self.between(5, 90))
             }
         };
         Fault {
             at: self.between(20, 60),
             lasts,
-            what: What::Ghl(mood),
+            kind: FaultKind::Ghl(failure),
         }
     }
 
@@ -238,53 +242,53 @@ impl Dice {
             0 => (0..brokers).collect(),
             _ => vec![machine],
         };
-        let (what, lasts) = match self.below(11) {
+        let (kind, lasts) = match self.below(11) {
             0 => (
-                What::Crash {
+                FaultKind::Crash {
                     machine,
                     is_disk_lost: false,
                 },
                 self.between(1, 60),
             ),
             1 => (
-                What::Crash {
+                FaultKind::Crash {
                     machine,
                     is_disk_lost: true,
                 },
                 self.between(1, 60),
             ),
-            2 => (What::Pause { machine }, self.between(2, 90)),
-            3 => (What::StoreDown, self.between(1, 90)),
+            2 => (FaultKind::Pause { machine }, self.between(2, 90)),
+            3 => (FaultKind::StoreDown, self.between(1, 90)),
             4 => {
                 let last = Duration::from_millis(200) * u32::try_from(self.below(20)).unwrap_or(0);
-                (What::StoreForgets { last }, self.between(1, 10))
+                (FaultKind::StoreForgets { last }, self.between(1, 10))
             }
-            5 => (What::Partition { machines }, self.between(3, 90)),
+            5 => (FaultKind::Partition { machines }, self.between(3, 90)),
             6 | 7 => {
                 let machines = vec![machine];
-                (What::Split { machines }, self.between(5, 60))
+                (FaultKind::Split { machines }, self.between(5, 60))
             }
             8 => {
                 let millis = self.one_of(&[-600_000, -30_000, -2_000, 2_000, 30_000]);
-                (What::ClockStep { millis }, Duration::ZERO)
+                (FaultKind::ClockStep { millis }, Duration::ZERO)
             }
             9 => {
                 let node = self.below(NODES);
                 let lasts = self.between(1, 60);
                 match self.below(2) {
-                    0 => (What::NodeDown { node }, lasts),
-                    _ => (What::NodeForgets { node }, lasts),
+                    0 => (FaultKind::NodeDown { node }, lasts),
+                    _ => (FaultKind::NodeForgets { node }, lasts),
                 }
             }
             _ => {
                 let node = self.below(NODES);
-                (What::NodeCut { machine, node }, self.between(1, 60))
+                (FaultKind::NodeCut { machine, node }, self.between(1, 60))
             }
         };
         Fault {
             at: self.between(20, 60),
             lasts,
-            what,
+            kind,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! One run: a fleet over a simulated world, the faults of a plan, and the audit.
+//! One run: a fleet in a simulated environment, the faults of a plan, and the audit.
 
 use std::io::{self, Write};
 use std::sync::Arc;
@@ -16,33 +16,36 @@ use super::audit::Auditor;
 use super::faults;
 use super::gateway::Gateway;
 use super::ghl::{Ghl, location};
-use super::machine::{Machine, Scene};
-use super::network::Cuts;
+use super::machine::{Environment, Machine};
+use super::network::Partitions;
 use super::nodes::Nodes;
 use super::plan::{Arrival, Plan};
 use super::store::Store;
 use super::world::World;
 
-/// The machine that sets the scene, and the gateway's. No fault is about either.
+/// The machine that installs the fleet, and that of the gateway. No fault affects them.
 const SETUP: usize = usize::MAX;
 const GATEWAY: usize = usize::MAX - 1;
 
-/// What came of a run.
+/// The result of a run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Report {
+    /// The seed of the plan.
     pub seed: u64,
-    /// Of all that happened, in order.
+    /// The hash of all events in order.
     pub hash: u64,
+    /// How many installations are lost.
     pub lost: usize,
+    /// The invariants that did not hold.
     pub violations: Vec<String>,
-    /// What happened; empty unless it was asked for.
+    /// The log. Empty unless it was requested.
     pub log: Vec<String>,
 }
 
-/// Runs a plan to its end, with brokers that go by `rules`.
+/// Runs a plan to its end, with brokers under `rules`.
 ///
 /// # Panics
-/// When this machine cannot give a runtime, or the program is wrong.
+/// If no runtime can be built, or if the simulation itself fails.
 #[must_use]
 pub fn run(plan: &Plan, rules: Rules, is_log_kept: bool) -> Report {
     let runtime = Builder::new_current_thread()
@@ -56,42 +59,42 @@ pub fn run(plan: &Plan, rules: Rules, is_log_kept: bool) -> Report {
 async fn act(plan: &Plan, rules: Rules, is_log_kept: bool) -> Report {
     let _simulation = store::simulation::install(plan.seed, World::epoch());
     let world = World::new(plan.seed, is_log_kept);
-    let _listening = is_log_kept.then(|| listen(&world));
+    let _capture = is_log_kept.then(|| capture_logs(&world));
     world.log(format_args!("{plan:?}"));
     let rings = Rings {
         access: Arc::new(KeyRing::generate("k")),
         refresh: Arc::new(KeyRing::generate("k")),
     };
     let ghl = Ghl::new(world.clone(), plan.customers, plan.grace, plan.lifetime);
-    let scene = Scene {
+    let env = Environment {
         ghl: Arc::new(ghl),
         store: Arc::new(Store::new(world.clone())),
         nodes: Arc::new(Nodes::new(world.clone())),
-        cuts: Cuts::default(),
+        partitions: Partitions::default(),
         rings,
         grace: plan.grace,
         rules,
         world: world.clone(),
     };
-    let ids = install(plan, &scene).await;
+    let ids = install(plan, &env).await;
     let machines: Arc<[Machine]> = (0..plan.brokers)
-        .map(|index| Machine::new(index, scene.clone()))
+        .map(|index| Machine::new(index, env.clone()))
         .collect();
     for machine in machines.iter() {
         machine.start();
     }
-    let reader = scene.reader(GATEWAY);
+    let reader = env.reader(GATEWAY);
     let gateway = Gateway::new(world.clone(), reader, ids.clone(), machines.clone());
     tokio::spawn(gateway.run());
-    let began = faults::carry_out(plan, &scene, &machines).await;
+    let at_begin = faults::apply(plan, &env, &machines).await;
     let auditor = Auditor {
         plan,
-        scene: &scene,
+        env: &env,
         machines: &machines,
         ids,
     };
-    let lost = auditor.run(&began).await;
-    // Until every token from before has ended.
+    let lost = auditor.run(&at_begin).await;
+    // Wait until every earlier token has expired.
     if plan.sets_a_clock() {
         tokio::time::sleep(plan.lifetime / 2).await;
     }
@@ -104,8 +107,8 @@ async fn act(plan: &Plan, rules: Rules, is_log_kept: bool) -> Report {
     }
 }
 
-/// Has what brokers log on this thread among what happens, for people.
-fn listen(world: &World) -> tracing::subscriber::DefaultGuard {
+/// Adds the log lines of the brokers on this thread to the log of the run, for people.
+fn capture_logs(world: &World) -> tracing::subscriber::DefaultGuard {
     let world = world.clone();
     let subscriber = tracing_subscriber::fmt()
         .without_time()
@@ -129,14 +132,14 @@ impl Write for Comments {
 }
 
 /// All customers have consented before the run begins.
-async fn install(plan: &Plan, scene: &Scene) -> Arc<[InstallationId]> {
-    let writer = scene.writer(SETUP);
+async fn install(plan: &Plan, env: &Environment) -> Arc<[InstallationId]> {
+    let writer = env.writer(SETUP);
     let enrolments = (0..plan.customers).map(|customer| {
-        let ends = first_end(plan, &scene.world);
+        let ends = first_end(plan, &env.world);
         let access = Ghl::access_token(customer, ends);
         let enrolment = Registration {
             access_token: access.into(),
-            refresh_token: Some(scene.ghl.current(customer).to_string().into()),
+            refresh_token: Some(env.ghl.current(customer).to_string().into()),
             expires_at: Some(World::epoch() + ends),
             lifetime: plan.lifetime,
             scopes: "contacts.readonly contacts.write".to_owned(),
@@ -152,7 +155,7 @@ async fn install(plan: &Plan, scene: &Scene) -> Arc<[InstallationId]> {
     ids.expect("a store without faults takes every installation")
 }
 
-/// When a customer's first access token ends.
+/// When a customer's first access token expires.
 fn first_end(plan: &Plan, world: &World) -> Duration {
     let lead = Lead::Auto.of(plan.lifetime);
     match plan.arrival {

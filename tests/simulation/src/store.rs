@@ -1,7 +1,7 @@
-//! The simulated store: Redis as brokers see it. It can be cut off, lose its last seconds, be split in
-//! two, and step its clock.
+//! The simulated store: Redis as brokers see it. It can be unreachable, lose its last seconds, have two
+//! masters, and step its clock.
 
-mod side;
+mod server;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex};
@@ -10,21 +10,20 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
-use store::{InstallationId, Invalidation, KeyHash, Timestamp};
+use store::{Invalidation, InstallationId, KeyHash, Timestamp};
 use store_writer::backend::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, Schedule, StoreStats,
-    Swap,
+    BackendFuture, Backend, Confirmation, CanaryReading, Loaded, Schedule, StoreStats, Swap, DuePoll,
 };
 use store_writer::check::{Facts, ProbeError};
 use store_writer::identity::{Servers, StoreMark};
 use store_writer::writer::WriteError;
 use tokio::sync::broadcast;
 
-use self::side::Side;
-use super::network::Cable;
+use self::server::Server;
+use super::network::NetworkPath;
 use super::world::{World, lock};
 
-/// All servers that pass for the store, and who sees which.
+/// The servers that act as the store, and which machines use which.
 #[derive(Debug)]
 pub(super) struct Store {
     world: World,
@@ -33,10 +32,10 @@ pub(super) struct Store {
 
 #[derive(Debug, Default)]
 struct State {
-    /// The one that stays.
-    master: Side,
-    /// A former master, and the machines that still take it for the store.
-    former: Option<(Side, Vec<usize>)>,
+    /// The master.
+    master: Server,
+    /// A former master, and the machines that still write to it.
+    former: Option<(Server, Vec<usize>)>,
     is_down: bool,
     /// How far the store's clock is ahead, in milliseconds.
     ahead: i64,
@@ -50,7 +49,7 @@ impl Store {
         }
     }
 
-    /// The store's time, as the master tells it.
+    /// The store's time on the master.
     pub(super) fn now(&self) -> Timestamp {
         let ahead = lock(&self.state).ahead;
         Timestamp::from_millis(self.world.time().as_millis() + ahead)
@@ -64,7 +63,7 @@ impl Store {
         lock(&self.state).is_down = is_down;
     }
 
-    /// Loses what was written in the last `seconds`.
+    /// Loses the writes of the time `last`.
     pub(super) fn forget(&self, last: Duration) {
         let since = self.world.now().saturating_sub(last);
         let mut state = lock(&self.state);
@@ -72,28 +71,28 @@ impl Store {
         state.master.restart();
     }
 
-    /// From now on `machines` write to a master that nobody else takes for one.
+    /// From now on `machines` write to a former master, and all others to a new one.
     pub(super) fn split(&self, machines: Vec<usize>) {
         let mut state = lock(&self.state);
         state.former = Some((state.master.clone(), machines));
         state.master.restart();
     }
 
-    /// What the former master was told is lost.
+    /// Ends the split. The writes to the former master are lost.
     pub(super) fn join(&self) {
         lock(&self.state).former = None;
     }
 
-    /// Both halves of a record as the master has them.
+    /// Both hashes of a record on the master.
     pub(super) fn record(&self, id: &InstallationId) -> (Fields, Fields) {
         lock(&self.state).master.record(id)
     }
 
-    /// What `machine` takes for the store carries out `act` at its own time.
+    /// Runs `act` on the server that `machine` uses as the store, with the store's time.
     fn act<T>(
         &self,
         machine: usize,
-        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T,
+        act: impl FnOnce(&mut Server, Duration, Timestamp) -> T,
     ) -> Option<T> {
         let (at, now) = (self.world.now(), self.now());
         let mut state = lock(&self.state);
@@ -101,33 +100,33 @@ impl Store {
             return None;
         }
         let State { master, former, .. } = &mut *state;
-        let side = match former {
+        let server = match former {
             Some((former, machines)) if machines.contains(&machine) => former,
             Some(_) | None => master,
         };
-        Some(act(side, at, now))
+        Some(act(server, at, now))
     }
 }
 
-/// For how long a number of a broker's is kept.
+/// How long a heartbeat is kept.
 const TIDE: Duration = Duration::from_secs(600);
 
-/// The store as one machine reaches it.
+/// The connection of one machine to the store.
 #[derive(Debug, Clone)]
 pub(super) struct Connection {
     store: Arc<Store>,
-    cable: Cable,
+    path: NetworkPath,
     changes: broadcast::Sender<Invalidation>,
     /// The servers that a record was read from.
     met: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Connection {
-    pub(super) fn new(store: Arc<Store>, cable: Cable) -> Self {
+    pub(super) fn new(store: Arc<Store>, path: NetworkPath) -> Self {
         let (changes, _) = broadcast::channel(1);
         Self {
             store,
-            cable,
+            path,
             changes,
             met: Arc::default(),
         }
@@ -135,15 +134,15 @@ impl Connection {
 
     fn ask<'a, T: Send + 'static>(
         &'a self,
-        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
+        act: impl FnOnce(&mut Server, Duration, Timestamp) -> T + Send + 'static,
     ) -> BoxFuture<'a, Option<T>> {
-        let (store, machine) = (self.store.clone(), self.cable.machine);
-        Box::pin(self.cable.ask(move || store.act(machine, act)))
+        let (store, machine) = (self.store.clone(), self.path.machine);
+        Box::pin(self.path.ask(move || store.act(machine, act)))
     }
 
     fn write<'a, T: Send + 'static>(
         &'a self,
-        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
+        act: impl FnOnce(&mut Server, Duration, Timestamp) -> T + Send + 'static,
     ) -> BackendFuture<'a, T> {
         let answer = self.ask(act);
         Box::pin(async move {
@@ -155,7 +154,7 @@ impl Connection {
 
     fn read<'a, T: Send + 'static>(
         &'a self,
-        act: impl FnOnce(&mut Side, Duration, Timestamp) -> T + Send + 'static,
+        act: impl FnOnce(&mut Server, Duration, Timestamp) -> T + Send + 'static,
     ) -> BoxFuture<'a, Result<T, ReadError>> {
         let answer = self.ask(act);
         Box::pin(async move {
@@ -169,14 +168,14 @@ impl Connection {
 impl Backend for Connection {
     fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded> {
         let id = id.clone();
-        let loaded = self.write(move |side, _, now| {
-            let (access, refresh) = side.record(&id);
+        let loaded = self.write(move |server, _, now| {
+            let (access, refresh) = server.record(&id);
             let loaded = Loaded {
                 access,
                 refresh,
                 now,
             };
-            (side.run(), loaded)
+            (server.run(), loaded)
         });
         Box::pin(async move {
             let (run, loaded) = loaded.await?;
@@ -186,9 +185,9 @@ impl Backend for Connection {
     }
 
     fn swap(&self, swap: Swap) -> BackendFuture<'_, bool> {
-        let (world, machine) = (self.cable.world.clone(), self.cable.machine);
-        self.write(move |side, at, _| {
-            let is_swapped = side.swap(&swap, at);
+        let (world, machine) = (self.path.world.clone(), self.path.machine);
+        self.write(move |server, at, _| {
+            let is_swapped = server.swap(&swap, at);
             let id = &swap.id;
             world.log(format_args!("store: {machine} writes {id}: {is_swapped}"));
             is_swapped
@@ -196,29 +195,25 @@ impl Backend for Connection {
     }
 
     fn mark(&self) -> BackendFuture<'_, Option<StoreMark>> {
-        self.write(|side, _, _| side.mark())
+        self.write(|server, _, _| server.mark())
     }
 
     fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark> {
         let mark = mark.clone();
-        self.write(move |side, _, _| side.make_mark(mark))
+        self.write(move |server, _, _| server.make_mark(mark))
     }
 
     fn servers(&self) -> BackendFuture<'_, Option<Servers>> {
-        self.write(|side, _, _| Some(side.servers()))
+        self.write(|server, _, _| Some(server.servers()))
     }
 
-    fn write_canary<'a>(
-        &'a self,
-        name: &'a str,
-        number: i64,
-    ) -> BackendFuture<'a, Vec<CanaryReading>> {
+    fn write_canary<'a>(&'a self, name: &'a str, number: i64) -> BackendFuture<'a, Vec<CanaryReading>> {
         let name = format!("tide {name}");
-        self.write(move |side, at, now| {
-            let held = side.recall(&name, now).and_then(|held| held.parse().ok());
+        self.write(move |server, at, now| {
+            let held = server.recall(&name, now).and_then(|held| held.parse().ok());
             let until = now + TIDE;
-            side.forget(&name, now, at);
-            side.remember(name, number.to_string(), until, now, at);
+            server.forget(&name, now, at);
+            server.remember(name, number.to_string(), until, now, at);
             vec![Some(held)]
         })
     }
@@ -227,7 +222,7 @@ impl Backend for Connection {
         lock(&self.met).len() as u64
     }
 
-    /// A store whose settings are good says nothing of them here.
+    /// The simulated store has safe settings, so it reports no facts.
     fn facts(&self) -> BackendFuture<'_, Vec<Facts>> {
         self.write(|_, _, _| Vec::new())
     }
@@ -246,8 +241,8 @@ impl Backend for Connection {
         revision: &'a [u8],
     ) -> BackendFuture<'a, Confirmation> {
         let (id, revision) = (id.clone(), revision.to_vec());
-        self.write(move |side, _, _| {
-            if side.revision(&id) == revision {
+        self.write(move |server, _, _| {
+            if server.revision(&id) == revision {
                 Confirmation::Confirmed
             } else {
                 Confirmation::Overwritten
@@ -263,29 +258,27 @@ impl Backend for Connection {
         by: Timestamp,
         claim: Duration,
     ) -> BackendFuture<'_, Vec<InstallationId>> {
-        self.write(move |side, at, now| side.claim(schedule, partition, limit, by, now + claim, at))
+        self.write(move |server, at, now| {
+            server.claim(schedule, partition, limit, by, now + claim, at)
+        })
     }
 
-    fn reschedule_earlier<'a>(
-        &'a self,
-        id: &'a InstallationId,
-        to: Timestamp,
-    ) -> BackendFuture<'a, ()> {
+    fn reschedule_earlier<'a>(&'a self, id: &'a InstallationId, to: Timestamp) -> BackendFuture<'a, ()> {
         let id = id.clone();
-        self.write(move |side, at, _| side.reschedule_earlier(&id, to, at))
+        self.write(move |server, at, _| server.reschedule_earlier(&id, to, at))
     }
 
     fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
         let id = id.clone();
-        self.write(move |side, at, _| side.unschedule(&id, at))
+        self.write(move |server, at, _| server.unschedule(&id, at))
     }
 
     fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
-        self.write(move |side, _, now| side.poll_due(schedule, now))
+        self.write(move |server, _, now| server.poll_due(schedule, now))
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
-        self.write(|side, _, now| side.stats(now))
+        self.write(|server, _, now| server.stats(now))
     }
 
     fn memory(&self) -> BackendFuture<'_, Option<u64>> {
@@ -293,21 +286,17 @@ impl Backend for Connection {
     }
 
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>> {
-        self.write(move |side, _, _| side.ids(partition))
+        self.write(move |server, _, _| server.ids(partition))
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
         let name = name.to_owned();
-        self.write(move |side, _, _| side.location(&name))
+        self.write(move |server, _, _| server.location(&name))
     }
 
-    fn get_or_insert_location<'a>(
-        &'a self,
-        name: &'a str,
-        id: &'a InstallationId,
-    ) -> BackendFuture<'a, String> {
+    fn get_or_insert_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> BackendFuture<'a, String> {
         let (name, id) = (name.to_owned(), id.to_string());
-        self.write(move |side, _, _| side.name_location(name, id))
+        self.write(move |server, _, _| server.name_location(name, id))
     }
 
     fn put_caller<'a>(&'a self, _: &'a KeyHash, _: Fields) -> BackendFuture<'a, ()> {
@@ -318,19 +307,14 @@ impl Backend for Connection {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn put_if_absent<'a>(
-        &'a self,
-        key: &'a str,
-        value: &'a str,
-        ttl: Duration,
-    ) -> BackendFuture<'a, bool> {
+    fn put_if_absent<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
         let (key, value) = (key.to_owned(), value.to_owned());
-        self.write(move |side, at, now| side.remember(key, value, now + ttl, now, at))
+        self.write(move |server, at, now| server.remember(key, value, now + ttl, now, at))
     }
 
     fn get<'a>(&'a self, key: &'a str) -> BackendFuture<'a, Option<String>> {
         let key = key.to_owned();
-        self.write(move |side, _, now| side.recall(&key, now))
+        self.write(move |server, _, now| server.recall(&key, now))
     }
 
     fn compare_and_set<'a>(
@@ -342,27 +326,27 @@ impl Backend for Connection {
     ) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
         let (expected, next) = (expected.map(str::to_owned), next.map(str::to_owned));
-        self.write(move |side, at, now| {
+        self.write(move |server, at, now| {
             let next = next.map(|next| (next, now + ttl));
-            side.replace(key, expected.as_deref(), next, now, at)
+            server.replace(key, expected.as_deref(), next, now, at)
         })
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
-        self.write(move |side, at, now| side.forget(&key, now, at))
+        self.write(move |server, at, now| server.forget(&key, now, at))
     }
 }
 
 impl ReadBackend for Connection {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
         let id = id.clone();
-        self.read(move |side, _, _| side.record(&id).0)
+        self.read(move |server, _, _| server.record(&id).0)
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
         let name = name.to_owned();
-        self.read(move |side, _, _| side.location(&name))
+        self.read(move |server, _, _| server.location(&name))
     }
 
     fn caller<'a>(&'a self, _: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {

@@ -1,10 +1,10 @@
 use super::{Class, Plan, Report, Rules, run};
 
-/// Seeds that are tried to see a rule missed. The first few do.
+/// How many seeds are tried to find a run that fails without a rule. The first few suffice.
 const SEEDS: u64 = 200;
 
 #[test]
-fn a_seed_gives_exactly_one_run() {
+fn seed_determines_the_run() {
     for seed in 0..4 {
         let once = || run(&Plan::of(seed), Rules::ALL, true);
         let (first, second) = (once(), once());
@@ -18,8 +18,8 @@ fn a_seed_gives_exactly_one_run() {
     }
 }
 
-/// What happened, without what brokers log of it: whether a line is logged also depends on what other
-/// threads of this process listen to.
+/// The events of a run, without the log lines of brokers. Other threads of this process influence which
+/// lines are logged.
 fn events(report: &Report) -> Vec<&String> {
     let is_comment = |line: &&String| line.chars().skip(9).take(5).all(|c| c == ' ');
     report.log.iter().filter(|line| !is_comment(line)).collect()
@@ -32,52 +32,55 @@ fn first_failure(rules: Rules, class: Class) -> Option<Report> {
         .find(|report| !report.violations.is_empty())
 }
 
-fn is_missed(rules: Rules, class: Class) {
+fn fails_only_without_the_rule(rules: Rules, class: Class) {
     let failure = first_failure(rules, class);
-    let failure = failure.unwrap_or_else(|| panic!("nobody misses what is left out of {rules:?}"));
+    let failure = failure.unwrap_or_else(|| panic!("no run fails under {rules:?}"));
     let plan = Plan::of_class(failure.seed, class);
     let whole = run(&plan, Rules::ALL, false);
-    assert_eq!(whole.violations, [""; 0], "not for want of a rule");
+    assert_eq!(
+        whole.violations, [""; 0],
+        "the run also fails with all rules"
+    );
 }
 
 #[test]
-fn removing_the_rule_of_late_answers_fails() {
+fn runs_fail_without_late_answers() {
     let rules = Rules {
         late_answers: false,
         ..Rules::ALL
     };
-    is_missed(rules, Class::GhlAlone);
+    fails_only_without_the_rule(rules, Class::GhlAlone);
 }
 
 #[test]
-fn removing_containment_fails() {
+fn runs_fail_without_containment() {
     let rules = Rules {
         containment: false,
         ..Rules::ALL
     };
-    is_missed(rules, Class::GhlAlone);
+    fails_only_without_the_rule(rules, Class::GhlAlone);
 }
 
 #[test]
-fn removing_kept_answers_fails() {
+fn runs_fail_without_kept_answers() {
     let rules = Rules {
         keep_answers: false,
         ..Rules::ALL
     };
-    is_missed(rules, Class::Other);
+    fails_only_without_the_rule(rules, Class::Other);
 }
 
 #[test]
-fn removing_suspects_fails() {
+fn runs_fail_without_suspects() {
     let rules = Rules {
         suspects: false,
         ..Rules::ALL
     };
-    is_missed(rules, Class::GhlAlone);
+    fails_only_without_the_rule(rules, Class::GhlAlone);
 }
 
 #[test]
-fn a_lossy_outage_costs_at_most_8_of_600() {
+fn lossy_outage_loses_at_most_8_of_600_installations() {
     for seed in 0..3 {
         let report = run(&Plan::lossy_outage(seed, 600), Rules::ALL, false);
         assert_eq!(report.violations, [""; 0], "seed {seed}");

@@ -1,4 +1,4 @@
-//! What all parts of a run share: its clock, its randomness, its log.
+//! The shared state of a run: its clock, its random numbers, its log.
 
 use std::fmt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::log::Log;
 
-/// The wall clock when a run begins. Any date does.
+/// The wall clock at the begin of a run, an arbitrary date.
 const EPOCH: i64 = 1_750_000_000_000;
 
 #[derive(Clone, Debug)]
@@ -38,12 +38,12 @@ impl World {
         Timestamp::from_millis(EPOCH)
     }
 
-    /// Since the run began.
+    /// The time since the begin of the run.
     pub(super) fn now(&self) -> Duration {
         self.0.started.elapsed()
     }
 
-    /// The true time, which no fault changes.
+    /// The true wall clock, which no fault changes.
     pub(super) fn time(&self) -> Timestamp {
         Self::epoch() + self.now()
     }
@@ -57,7 +57,7 @@ impl World {
         lock(&self.0.random).next() % limit
     }
 
-    /// In whole milliseconds, `to` left out unless it is `from`.
+    /// A duration in whole milliseconds, excluding `to` unless it equals `from`.
     pub(super) fn between(&self, from: Duration, to: Duration) -> Duration {
         let span = u64::try_from(to.saturating_sub(from).as_millis()).unwrap_or(u64::MAX);
         from + Duration::from_millis(self.below(span.max(1)))
@@ -71,7 +71,7 @@ impl World {
         lock(&self.0.log).comment(self.now(), text);
     }
 
-    /// Notes that an invariant does not hold.
+    /// Records a violated invariant.
     pub(super) fn violation(&self, what: String) {
         self.log(format_args!("VIOLATION {what}"));
         lock(&self.0.violations).push(what);

@@ -5,6 +5,7 @@ mod gateway;
 mod leases;
 mod overload;
 mod refresh;
+mod seed;
 mod soak;
 mod wrk;
 
@@ -12,6 +13,8 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
+    /// Fill a store to measure with: installations of all ages, whose tokens the sandbox accepts
+    Seed(seed::Args),
     /// Refreshes per second, what each costs, and in which order they happen
     Refresh(refresh::Args),
     /// How long a lease takes with all lock nodes well, and with one that hangs
@@ -28,6 +31,7 @@ pub(crate) enum Bench {
 
 pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
     match what {
+        Bench::Seed(args) => seed::run(&args).await,
         Bench::Refresh(args) => refresh::run(&args).await,
         Bench::Leases(args) => leases::run(&args).await,
         Bench::Gateway(args) => gateway::run(&args).await,

@@ -1,0 +1,193 @@
+//! The administration API: installations and caller keys.
+
+use axum::extract::{Path, Query, State};
+use axum::response::Response;
+use axum::routing::{delete, get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use secrecy::ExposeSecret;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use store::{Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
+use store_writer::WriteError;
+use store_writer::writer::{Listed, Wanted};
+use tracing::info;
+
+use crate::Broker;
+use crate::api::error::Error;
+use crate::api::refresh_api;
+use crate::api::status::{AnyView, View, find, resolve};
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new()
+        .route("/v1/installations", get(list))
+        .route("/v1/installations/{name}", get(show))
+        .route("/v1/installations/{name}/refresh", post(refresh))
+        .route("/v1/installations/{name}/revoke", post(revoke))
+        .route("/v1/keys", get(list_keys).post(create_key))
+        .route("/v1/keys/{key}", delete(revoke_key))
+}
+
+#[derive(Deserialize)]
+struct Page {
+    after: Option<InstallationId>,
+    limit: Option<usize>,
+}
+
+async fn list(
+    State(broker): State<Broker>,
+    Query(page): Query<Page>,
+) -> Result<Json<Value>, Error> {
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let listed = broker.0.writer.list(page.after.as_ref(), limit).await?;
+    let is_full = listed.len() == limit;
+    let next = listed.last().filter(|_| is_full);
+    let next = next.map(|last| last.id().to_string());
+    let views: Vec<AnyView> = listed.iter().map(AnyView::of).collect();
+    Ok(Json(json!({ "installations": views, "next": next })))
+}
+
+async fn show(
+    State(broker): State<Broker>,
+    Path(name): Path<String>,
+) -> Result<Json<AnyView>, Error> {
+    let writer = &broker.0.writer;
+    let id = resolve(writer, &name).await?;
+    let shown = match writer.load(&id).await {
+        Ok(found) => Listed::Readable(Box::new(found.ok_or_else(Error::not_found)?)),
+        Err(WriteError::Unreadable { id, source }) => Listed::Unreadable { id, source },
+        Err(error) => return Err(error.into()),
+    };
+    Ok(Json(AnyView::of(&shown)))
+}
+
+async fn refresh(
+    State(broker): State<Broker>,
+    Path(name): Path<String>,
+    Query(query): Query<RefreshQuery>,
+) -> Result<Response, Error> {
+    let id = resolve(&broker.0.writer, &name).await?;
+    let wanted = if query.force {
+        Wanted::Forced
+    } else {
+        Wanted::Now
+    };
+    refresh_api::now(&broker, &id, wanted).await
+}
+
+/// The query of a refresh request.
+#[derive(Deserialize)]
+struct RefreshQuery {
+    /// Whether to refresh even an invalid installation.
+    #[serde(default)]
+    force: bool,
+}
+
+async fn revoke(
+    State(broker): State<Broker>,
+    Path(name): Path<String>,
+) -> Result<Json<View>, Error> {
+    let id = resolve(&broker.0.writer, &name).await?;
+    let now = broker.0.reader.now();
+    broker
+        .0
+        .writer
+        .revoke(&id, "revoked by an operator", now)
+        .await?;
+    info!(installation = %id, "revoked by an operator");
+    let snapshot = find(&broker.0.writer, id.as_str()).await?;
+    Ok(Json(View::of(&snapshot)))
+}
+
+/// The body of a request for a new caller key.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct NewKey {
+    /// The name by which an operator revokes the key.
+    pub name: String,
+    /// The scopes, such as `proxy`.
+    pub scopes: Vec<String>,
+    /// The installations that the key may use. `None` for all.
+    pub installations: Option<Vec<InstallationId>>,
+    /// The quota in calls per interval, such as `100/10s`. `None` for no limit.
+    pub quota: Option<String>,
+    /// The expiry in milliseconds since the Unix epoch. `None` for never.
+    pub expires_at_ms: Option<i64>,
+}
+
+impl NewKey {
+    /// The caller for this request, created at `now`.
+    ///
+    /// # Errors
+    /// A message if the name is empty, a scope is unknown, or the quota cannot be parsed.
+    pub fn into_caller(self, now: Timestamp) -> Result<Caller, String> {
+        if self.name.trim().is_empty() {
+            return Err("a key needs a name to be revoked by".to_owned());
+        }
+        let scopes = self.scopes.iter().map(|scope| scope.parse::<Scope>());
+        let quota = self.quota.map(|quota| quota.parse::<Quota>());
+        Ok(Caller {
+            name: self.name,
+            scopes: scopes
+                .collect::<Result<_, _>>()
+                .map_err(|error| error.to_string())?,
+            installations: self.installations,
+            quota: quota.transpose().map_err(|error| error.to_string())?,
+            created_at: now,
+            expires_at: self.expires_at_ms.map(Timestamp::from_millis),
+            revoked_at: None,
+        })
+    }
+}
+
+async fn create_key(
+    State(broker): State<Broker>,
+    Json(request): Json<NewKey>,
+) -> Result<(StatusCode, Json<Value>), Error> {
+    let caller = request
+        .into_caller(broker.0.reader.now())
+        .map_err(Error::bad_request)?;
+    let key = broker.0.writer.create_caller(&caller).await?;
+    info!(name = caller.name, "a caller key was created");
+    let hash = KeyHash::of(key.expose_secret()).to_string();
+    let shown = json!({ "id": hash, "name": caller.name, "key": key.expose_secret() });
+    Ok((StatusCode::CREATED, Json(shown)))
+}
+
+async fn list_keys(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
+    let now = broker.0.reader.now();
+    let callers = broker.0.writer.callers().await?;
+    let views: Vec<Value> = callers
+        .iter()
+        .map(|(hash, caller)| key_view(hash, caller, now))
+        .collect();
+    Ok(Json(json!({ "keys": views })))
+}
+
+/// The JSON for a key. Its id is the hash of the key, which grants no access.
+#[must_use]
+pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
+    json!({
+        "id": hash.to_string(),
+        "name": caller.name,
+        "scopes": caller.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "installations": caller.installations,
+        "quota": caller.quota.map(|quota| quota.to_string()),
+        "createdAt": caller.created_at.to_string(),
+        "expiresAt": caller.expires_at.map(|at| at.to_string()),
+        "live": caller.is_live(now),
+    })
+}
+
+async fn revoke_key(
+    State(broker): State<Broker>,
+    Path(key): Path<String>,
+) -> Result<StatusCode, Error> {
+    let unknown = || Error::new(StatusCode::NOT_FOUND, "There is no such key");
+    let hash: KeyHash = key.parse().map_err(|()| unknown())?;
+    let now = broker.0.reader.now();
+    if !broker.0.writer.revoke_caller(&hash, now).await? {
+        return Err(unknown());
+    }
+    info!(key = ?hash, "a caller key was revoked");
+    Ok(StatusCode::NO_CONTENT)
+}

@@ -1,0 +1,94 @@
+//! The HTML pages for browsers: one layout, no scripts.
+
+use axum::response::{Html, IntoResponse, Response};
+use http::header::{CONTENT_SECURITY_POLICY, REFERRER_POLICY};
+use http::{HeaderMap, HeaderValue, StatusCode, header::ACCEPT};
+
+/// Whether the client accepts HTML, as a browser does. Scripts get JSON.
+pub(crate) fn accepts_html(headers: &HeaderMap) -> bool {
+    let accept = headers.get(ACCEPT).and_then(|value| value.to_str().ok());
+    accept.is_some_and(|accept| accept.contains("text/html"))
+}
+
+/// A page with a title and paragraphs. Every text is escaped.
+pub(crate) fn render(status: StatusCode, title: &str, paragraphs: &[Paragraph<'_>]) -> Response {
+    let body: String = paragraphs.iter().map(Paragraph::to_html).collect();
+    let title = escape(title);
+    let page = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title>\
+         <style>body{{font:1.1rem/1.6 system-ui,sans-serif;max-width:36rem;margin:12vh auto;\
+         padding:0 1rem;color:#123;background:#fafcfa}}code{{background:#e8f0ea;padding:.15em .4em;\
+         border-radius:.3em;overflow-wrap:anywhere}}a{{color:#0a6b3d}}\
+         @media(prefers-color-scheme:dark){{body{{background:#101613;color:#dde}}\
+         code{{background:#22302a}}a{{color:#6fd39d}}}}</style>\
+         <main><h1>{title}</h1>{body}</main></html>"
+    );
+    let mut response = (status, Html(page)).into_response();
+    let headers = response.headers_mut();
+    headers.insert(
+        CONTENT_SECURITY_POLICY,
+        HeaderValue::from_static(
+            "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+        ),
+    );
+    // The URL of the page contains the authorization code.
+    headers.insert(REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    response
+}
+
+#[derive(Debug)]
+pub(crate) enum Paragraph<'a> {
+    Text(&'a str),
+    /// A label and a value to copy.
+    Value(&'a str, &'a str),
+    /// A link's address and text.
+    Link(&'a str, &'a str),
+}
+
+impl Paragraph<'_> {
+    fn to_html(&self) -> String {
+        match self {
+            Self::Text(text) => format!("<p>{}</p>", escape(text)),
+            Self::Value(label, value) => {
+                format!("<p>{}: <code>{}</code></p>", escape(label), escape(value))
+            }
+            Self::Link(address, text) => {
+                format!(
+                    "<p><a href=\"{}\">{}</a></p>",
+                    escape(address),
+                    escape(text)
+                )
+            }
+        }
+    }
+}
+
+fn escape(text: &str) -> String {
+    let mut escaped = String::with_capacity(text.len());
+    for character in text.chars() {
+        match character {
+            '&' => escaped.push_str("&amp;"),
+            '<' => escaped.push_str("&lt;"),
+            '>' => escaped.push_str("&gt;"),
+            '"' => escaped.push_str("&quot;"),
+            '\'' => escaped.push_str("&#39;"),
+            other => escaped.push(other),
+        }
+    }
+    escaped
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn values_are_escaped() {
+        let html = Paragraph::Value("GHL says", "<script>alert('&')</script>").to_html();
+        assert_eq!(
+            html,
+            "<p>GHL says: <code>&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;</code></p>"
+        );
+    }
+}

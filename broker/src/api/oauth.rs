@@ -1,0 +1,445 @@
+//! The OAuth authorization code flow: the redirect to GHL's consent page, and the callback with the code.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use axum::extract::{Query, State};
+use axum::response::{IntoResponse, Redirect, Response};
+use axum::routing::get;
+use axum::{Json, Router};
+use ghl::{Failure, Owner, TokenResponse};
+use http::header::CACHE_CONTROL;
+use http::{HeaderMap, HeaderValue, StatusCode};
+use secrecy::SecretString;
+use serde::Deserialize;
+use serde_json::json;
+use store::{InstallationId, Timestamp, UserType, consent_state};
+use store_writer::WriteError;
+use store_writer::consent::Consent;
+use store_writer::grant::Registration;
+use tokio::time::timeout;
+use tracing::{error, info, warn};
+
+use crate::Broker;
+use crate::api::error::Error;
+use crate::api::html::{self, Paragraph};
+use crate::refresh::refresh_log;
+
+/// How long the exchange of a code may take. It is long because a code is good once.
+const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
+/// How long a browser waits for the store, in addition to the timeout of the token endpoint.
+const STORE_TIME: Duration = Duration::from_secs(5);
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new()
+        .route("/oauth/install", get(install))
+        .route("/oauth/callback", get(callback))
+        .route("/api/oauth/callback", get(callback))
+}
+
+async fn install(State(broker): State<Broker>) -> Response {
+    let ring = &broker.0.writer.rings().access;
+    let state = consent_state::issue(ring, broker.0.reader.now());
+    let link = broker.0.config.consent.link(&state);
+    let mut response = Redirect::to(link.as_str()).into_response();
+    no_store(&mut response);
+    response
+}
+
+#[derive(Deserialize)]
+struct Callback {
+    code: Option<SecretString>,
+    state: Option<String>,
+    error: Option<String>,
+    error_description: Option<String>,
+}
+
+async fn callback(
+    State(broker): State<Broker>,
+    headers: HeaderMap,
+    Query(callback): Query<Callback>,
+) -> Response {
+    // Run in a task of its own: once the code is spent, a browser that disconnects must not lose the tokens.
+    let shutdown = broker.0.shutdown.clone();
+    let wait_at_most = broker.0.config.timing.call + STORE_TIME;
+    let connected = shutdown.spawn(async move { connect(&broker, callback).await });
+    let mut response = match timeout(wait_at_most, connected).await {
+        Ok(Ok(Ok(connected))) => success_response(&headers, &connected),
+        Ok(Ok(Err(error))) => error_response(&headers, error),
+        Ok(Err(_)) => error_response(&headers, Error::unavailable("The broker is stopping")),
+        // The task continues to wait for GHL's response.
+        Err(_) => error_response(
+            &headers,
+            Error::new(StatusCode::GATEWAY_TIMEOUT, "GHL has not answered yet")
+                .with_hint("the app is connected as soon as GHL answers; start again if it is not in 5 minutes"),
+        ),
+    };
+    no_store(&mut response);
+    response
+}
+
+/// A new installation.
+struct Connected {
+    id: InstallationId,
+    enrolment: Registration,
+}
+
+async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error> {
+    if let Some(error) = callback.error {
+        let detail = callback.error_description.unwrap_or_default();
+        return Err(
+            Error::bad_request(format!("GHL answered: {error} {detail}").trim_end())
+                .with_hint("start again at /oauth/install"),
+        );
+    }
+    let code = callback.code.ok_or_else(|| {
+        Error::bad_request("The callback carries no code").with_hint("start at /oauth/install")
+    })?;
+    check_state(broker, callback.state.as_deref()).await?;
+    prove_writable(broker).await?;
+    let requested_at = broker.0.reader.now();
+    let exchanged = timeout(MAX_WAIT, broker.0.endpoint.exchange(&code)).await;
+    let response = exchanged
+        .unwrap_or_else(|_| Err(Failure::Lost("GHL did not answer for 5 minutes".into())))
+        .map_err(|failure| exchange_error(&failure))?;
+    let lifetime = response.lifetime().clone();
+    let consent = Consent::new(
+        requested_at,
+        Unverified {
+            response,
+            requested_at,
+        }
+        .verify()?,
+    );
+    let id = store_consent(broker, &consent).await?;
+    let enrolment = consent.registration;
+    refresh_log::lifetime(&id, &lifetime);
+    info!(installation = %id, location = ?enrolment.location, company = ?enrolment.company,
+        user_type = %enrolment.user_type, "installed");
+    Ok(Connected { id, enrolment })
+}
+
+/// Checks that GHL's response can be stored, before the code is spent. A code is good once.
+async fn prove_writable(broker: &Broker) -> Result<(), Error> {
+    const HINT: &str = "start again at /oauth/install in a moment";
+    let refuse = |reason: &(dyn std::error::Error + 'static)| {
+        warn!(error = reason, "a code is not exchanged");
+        Error::unavailable("The installation could not be stored now").with_hint(HINT)
+    };
+    let ready = broker.0.worker.ready_to_spend();
+    ready.map_err(|reason| refuse(&reason))?;
+    let proved = broker.0.writer.prove_writable().await;
+    proved.map_err(|error| refuse(&error))
+}
+
+/// Checks the `state` of a callback: issued here, at most ten minutes old, used once. Otherwise an attacker
+/// could make a customer's browser connect the attacker's account (login CSRF).
+async fn check_state(broker: &Broker, state: Option<&str>) -> Result<(), Error> {
+    const HINT: &str = "start again at /oauth/install";
+    let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
+    match state {
+        Some(state)
+            if consent_state::verify(ring, state, now)
+                && broker.0.writer.use_consent_state(state).await? =>
+        {
+            Ok(())
+        }
+        Some(_) => Err(Error::bad_request(
+            "This link is not from here, was used before, or is older than ten minutes",
+        )
+        .with_hint(HINT)),
+        None if broker.0.config.is_state_required => Err(Error::bad_request(
+            "The callback carries no state",
+        )
+        .with_hint(
+            "start at /oauth/install; to allow installations that begin in GHL's marketplace \
+                 set EVERGREEN_REQUIRE_STATE=false",
+        )),
+        None => Ok(()),
+    }
+}
+
+/// GHL's response to a code, before its owner is verified.
+struct Unverified {
+    response: TokenResponse,
+    requested_at: Timestamp,
+}
+
+impl Unverified {
+    /// Determines the owner and checks that nothing is missing.
+    fn verify(self) -> Result<Registration, Error> {
+        let Self {
+            response,
+            requested_at,
+        } = self;
+        let unusable = |what: &str| {
+            warn!(what, "GHL's response to a code cannot be used");
+            Error::new(StatusCode::BAD_GATEWAY, format!("GHL's answer {what}"))
+        };
+        let lifetime = response.lifetime().value;
+        let mut location = id("location", response.location_id.as_deref());
+        let mut company = id("company", response.company_id.as_deref());
+        let user_type = |named: &str| -> Option<UserType> { Owner::user_type(named)?.parse().ok() };
+        let claimed = response.claimed_owner();
+        let claimed = claimed.and_then(|(class, id)| Some((user_type(class)?, id)));
+        let stated = response.user_type.as_deref().and_then(user_type);
+        let named = stated.or(claimed.map(|(class, _)| class));
+        // The claims of the token supply what the response does not name.
+        match claimed.filter(|(class, _)| named == Some(*class)) {
+            Some((UserType::Location, claimed)) => {
+                location = location.or_else(|| id("location", Some(claimed)));
+            }
+            Some((UserType::Company, claimed)) => {
+                company = company.or_else(|| id("company", Some(claimed)));
+            }
+            None => {}
+        }
+        let user_type = match named {
+            Some(named) => named,
+            None if location.is_some() => UserType::Location,
+            None => UserType::Company,
+        };
+        // Both kinds of token carry a company: an agency's token must not be filed under a location.
+        let location = match user_type {
+            UserType::Location if location.is_none() => {
+                return Err(unusable("is for a location and does not say which"));
+            }
+            UserType::Location => location,
+            UserType::Company if company.is_none() => {
+                return Err(unusable("is for a company and does not say which"));
+            }
+            UserType::Company => None,
+        };
+        if response.refresh_token.is_none() {
+            return Err(unusable("has no refresh token"));
+        }
+        Ok(Registration {
+            access_token: response.access_token,
+            refresh_token: response.refresh_token,
+            expires_at: Some(requested_at + lifetime),
+            lifetime,
+            scopes: response.scope.unwrap_or_default(),
+            user_type,
+            location,
+            company,
+        })
+    }
+}
+
+/// Parses an id of the response. A malformed one counts as absent, because the other id may be enough.
+fn id<T: FromStr>(what: &str, named: Option<&str>) -> Option<T> {
+    let id = named.and_then(|named| named.parse().ok());
+    if id.is_none() && named.is_some() {
+        warn!(what, "GHL's response to a code has a malformed id");
+    }
+    id
+}
+
+/// Stores the tokens of a consent. The code is spent by now, so a failed write is retried, first here and
+/// then from the journal.
+async fn store_consent(broker: &Broker, consent: &Consent) -> Result<InstallationId, Error> {
+    let worker = &broker.0.worker;
+    worker.keep_consent(consent).await;
+    let mut pause = Duration::from_millis(50);
+    for _ in 0..6 {
+        match broker.0.writer.register_consent(consent).await {
+            Ok(id) => {
+                worker.forget_consent(consent).await;
+                return Ok(id);
+            }
+            Err(
+                WriteError::Unavailable(_)
+                | WriteError::Contended(_)
+                | WriteError::Refused(_)
+                | WriteError::Unconfirmed(_),
+            ) => {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    error!(
+        "a consent could not be stored: it is in the journal until the store is reachable again"
+    );
+    Err(Error::unavailable("The installation is not stored yet")
+        .with_hint("it is stored as soon as the store is reachable again; no action is needed"))
+}
+
+fn exchange_error(failure: &Failure) -> Error {
+    warn!(
+        error = failure as &dyn std::error::Error,
+        "a code was not exchanged"
+    );
+    let status = match failure {
+        Failure::NotSent(_)
+        | Failure::Lost(_)
+        | Failure::Unreadable { .. }
+        | Failure::Foreign { .. }
+        | Failure::Unavailable { .. } => StatusCode::BAD_GATEWAY,
+        Failure::LocationInactive | Failure::InvalidGrant(_) => StatusCode::BAD_REQUEST,
+        Failure::ClientRejected(_) | Failure::BadRequest { .. } => StatusCode::BAD_GATEWAY,
+    };
+    Error::new(status, failure.to_string()).with_hint("start again at /oauth/install")
+}
+
+fn success_response(headers: &HeaderMap, connected: &Connected) -> Response {
+    let Connected { id, enrolment } = connected;
+    let location = enrolment.location.as_ref().map(ToString::to_string);
+    let company = enrolment.company.as_ref().map(ToString::to_string);
+    if html::accepts_html(headers) {
+        let whose = location
+            .as_deref()
+            .or(company.as_deref())
+            .unwrap_or_default();
+        return html::render(
+            StatusCode::OK,
+            "Connected",
+            &[
+                Paragraph::Text("The app is installed, and its token stays fresh from now on."),
+                Paragraph::Value("Installation", id.as_str()),
+                Paragraph::Value(enrolment.user_type.as_str(), whose),
+            ],
+        );
+    }
+    Json(json!({
+        "installationId": id.as_str(),
+        "locationId": location,
+        "companyId": company,
+        "userType": enrolment.user_type.as_str(),
+        "scopes": enrolment.scopes.split_whitespace().collect::<Vec<_>>(),
+    }))
+    .into_response()
+}
+
+fn error_response(headers: &HeaderMap, error: Error) -> Response {
+    if !html::accepts_html(headers) {
+        return error.into_response();
+    }
+    html::render(
+        error.status,
+        "Not connected",
+        &[
+            Paragraph::Text(&error.message),
+            Paragraph::Link("/oauth/install", "Start again"),
+        ],
+    )
+}
+
+fn no_store(response: &mut Response) {
+    let value = HeaderValue::from_static("no-store");
+    response.headers_mut().insert(CACHE_CONTROL, value);
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine;
+    use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+    use store::{CompanyId, LocationId};
+
+    use super::*;
+
+    fn verify(body: &str) -> Result<Registration, Error> {
+        Unverified {
+            response: TokenResponse::parse(body.as_bytes()).unwrap(),
+            requested_at: Timestamp::from_millis(1000),
+        }
+        .verify()
+    }
+
+    #[test]
+    fn company_token_is_not_stored_under_a_location() {
+        let agency = verify(
+            r#"{"access_token":"a","refresh_token":"r","userType":"Company","companyId":"C","locationId":"L"}"#,
+        );
+        let agency = agency.unwrap();
+        assert_eq!(agency.user_type, UserType::Company);
+        assert_eq!(agency.location, None);
+        let location = verify(
+            r#"{"access_token":"a","refresh_token":"r","userType":"Location","companyId":"C","locationId":"L","expires_in":20}"#,
+        );
+        let location = location.unwrap();
+        assert_eq!(location.location.unwrap().as_str(), "L");
+        assert_eq!(location.expires_at, Some(Timestamp::from_millis(21_000)));
+    }
+
+    #[test]
+    fn malformed_fields_count_as_absent() {
+        let cases = [
+            (r#""userType":"Robot","companyId":"C""#, "C"),
+            (
+                r#""userType":["Location"],"companyId":"C","locationId":7"#,
+                "7",
+            ),
+            (
+                r#""userType":"location","companyId":{},"locationId":"L""#,
+                "L",
+            ),
+            (r#""companyId":12,"locationId":"a:b""#, "12"),
+            (
+                r#""locationId":"L","scope":["a"],"isBulkInstallation":"no","expires_in":1e300"#,
+                "L",
+            ),
+        ];
+        for (fields, name) in cases {
+            let body = format!(r#"{{"access_token":"a","refresh_token":"r",{fields}}}"#);
+            let enrolment = verify(&body).unwrap();
+            let location = enrolment.location.map(String::from);
+            let named = location.or(enrolment.company.map(String::from));
+            assert_eq!(named.as_deref(), Some(name), "{fields}");
+            let day = Timestamp::from_millis(1000) + Duration::from_secs(86_399);
+            assert_eq!(enrolment.expires_at, Some(day), "{fields}");
+        }
+    }
+
+    #[test]
+    fn owner_is_taken_from_the_token_if_the_response_does_not_name_it() {
+        let claims = |class: &str| {
+            let claims = format!(r#"{{"authClass":"{class}","authClassId":"X"}}"#);
+            format!("e30.{}.c2ln", BASE64_URL_SAFE_NO_PAD.encode(claims))
+        };
+        for (class, rest, location, company) in [
+            ("Location", "", Some("X"), None),
+            ("Company", "", None, Some("X")),
+            ("Location", r#","companyId":"C""#, Some("X"), Some("C")),
+            ("Location", r#","locationId":"L""#, Some("L"), None),
+            (
+                "Company",
+                r#","userType":"Robot","locationId":"L","companyId":"C""#,
+                None,
+                Some("C"),
+            ),
+            (
+                "Location",
+                r#","userType":"Company","companyId":"C""#,
+                None,
+                Some("C"),
+            ),
+        ] {
+            let token = claims(class);
+            let body = format!(r#"{{"access_token":"{token}","refresh_token":"r"{rest}}}"#);
+            let enrolment = verify(&body).unwrap();
+            let named = enrolment.location.as_ref().map(LocationId::as_str);
+            assert_eq!(named, location, "{class} {rest}");
+            let named = enrolment.company.as_ref().map(CompanyId::as_str);
+            assert_eq!(named, company, "{class} {rest}");
+        }
+    }
+
+    #[test]
+    fn response_without_an_owner_is_refused() {
+        for body in [
+            r#"{"access_token":"a","refresh_token":"r"}"#,
+            r#"{"access_token":"a","refresh_token":"r","userType":"Location","companyId":"C"}"#,
+            r#"{"access_token":"a","refresh_token":"r","userType":"Robot"}"#,
+            r#"{"access_token":"a","refresh_token":"r","locationId":"a:b"}"#,
+            r#"{"access_token":"a","userType":"Location","locationId":"L"}"#,
+        ] {
+            assert_eq!(
+                verify(body).unwrap_err().status,
+                StatusCode::BAD_GATEWAY,
+                "{body}"
+            );
+        }
+    }
+}

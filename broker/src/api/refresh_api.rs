@@ -1,0 +1,128 @@
+//! Refresh requests by gateways.
+
+use std::time::Duration;
+
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::HeaderMap;
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::json;
+use store::{Generation, InstallationId, Status, Timestamp, refresh_request_mac};
+use store_writer::writer::Wanted;
+use tokio::time::{Instant, sleep};
+
+use crate::Broker;
+use crate::api::error::Error;
+use crate::refresh::outcome::Outcome;
+
+/// How often a refresh that another attempt holds is tried again.
+const RETRY_INTERVAL: Duration = Duration::from_millis(100);
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new().route("/v1/installations/{id}/refresh", post(refresh))
+}
+
+#[derive(Deserialize)]
+struct RefreshQuery {
+    /// The generation of the token that the gateway cannot use.
+    generation: String,
+}
+
+async fn refresh(
+    State(broker): State<Broker>,
+    Path(id): Path<String>,
+    Query(query): Query<RefreshQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let id: InstallationId = id.parse().map_err(|_| Error::not_found())?;
+    let past: Generation = query
+        .generation
+        .parse()
+        .map_err(|_| Error::bad_request("`generation` is a number"))?;
+    let pass = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let ring = &broker.0.writer.rings().access;
+    if !refresh_request_mac::verify(ring, pass.unwrap_or_default(), &id, past) {
+        return Err(Error::unauthorized(
+            "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for a refresh",
+        ));
+    }
+    now(&broker, &id, Wanted::Past(past)).await
+}
+
+/// Refreshes at once. If another attempt is in progress, waits for it for at most the lifetime of a lease.
+pub(crate) async fn now(
+    broker: &Broker,
+    id: &InstallationId,
+    wanted: Wanted,
+) -> Result<Response, Error> {
+    let deadline = Instant::now() + broker.0.config.timing.lease;
+    loop {
+        let (worker, id) = (broker.0.worker.clone(), id.clone());
+        // Wait here, so that a client that disconnects leaves the queue.
+        let slot = worker.slot().await;
+        // Run in a task of its own, so that a client that disconnects does not cancel the refresh.
+        let attempt = async move {
+            let _slot = slot;
+            worker.refresh(&id, wanted).await
+        };
+        let outcome = broker.0.shutdown.spawn(attempt).await;
+        let outcome = outcome.map_err(|_| Error::unavailable("The broker is stopping"))?;
+        match outcome {
+            Outcome::Busy(_) | Outcome::Adopted if Instant::now() < deadline => {
+                sleep(RETRY_INTERVAL).await;
+            }
+            other => return response(other, broker.0.reader.now()),
+        }
+    }
+}
+
+fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
+    match outcome {
+        Outcome::Refreshed { generation } => {
+            Ok(Json(json!({ "generation": generation.to_string() })).into_response())
+        }
+        Outcome::Superseded => Ok(Json(json!({ "generation": null })).into_response()),
+        Outcome::NotDue(due) => {
+            Err(Error::unavailable("A failed attempt is backing off").retry_after(due.since(now)))
+        }
+        Outcome::NotRefreshable(Status::Invalid) => Err(Error::new(
+            StatusCode::CONFLICT,
+            "The installation is invalid: GHL has refused its refresh token several times",
+        )
+        .with_hint(
+            "let the customer connect again at /oauth/install, or try the token once more with \
+             `evergreen installations refresh --force`",
+        )),
+        Outcome::NotRefreshable(status) => Err(Error::new(
+            StatusCode::CONFLICT,
+            format!("The installation is {status}: there is nothing to refresh with"),
+        )),
+        Outcome::UnknownInstallation => {
+            Err(Error::new(StatusCode::CONFLICT, "Installation not found"))
+        }
+        Outcome::Failed(kind) if kind.needs_operator() => Err(Error::new(
+            StatusCode::CONFLICT,
+            format!("GHL gave no token: {}", kind.as_str()),
+        )),
+        Outcome::Failed(kind) => Err(Error::unavailable(format!(
+            "GHL gave no token: {}",
+            kind.as_str()
+        ))),
+        Outcome::Busy(_) | Outcome::Adopted => {
+            Err(Error::unavailable("Another attempt is still in progress"))
+        }
+        Outcome::Journaled => Err(Error::unavailable(
+            "The token is granted but not stored yet",
+        )),
+        Outcome::Contained => Err(Error::unavailable(
+            "GHL's token endpoint fails: no new refresh token is spent until it recovers",
+        )),
+        Outcome::Unavailable(reason) => Err(Error::unavailable(reason)),
+    }
+}

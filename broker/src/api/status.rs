@@ -1,0 +1,202 @@
+//! The public view of an installation: everything except its tokens.
+
+use axum::extract::{Query, State};
+use axum::routing::get;
+use axum::{Json, Router};
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+
+use store::{InstallationId, Scope, Status, Timestamp, freshness};
+use store_writer::StoreWriter;
+use store_writer::installation::LastError;
+use store_writer::writer::{Listed, Snapshot};
+
+use crate::Broker;
+use crate::api::auth;
+use crate::api::error::{Error, remedy};
+
+pub(crate) fn routes(is_loopback: bool) -> Router<Broker> {
+    let handler = move |broker, headers, query| status(broker, headers, query, is_loopback);
+    Router::new().route("/api/oauth/status", get(handler))
+}
+
+#[derive(Deserialize)]
+struct StatusQuery {
+    installation_id: Option<String>,
+    #[serde(rename = "locationId")]
+    location_id: Option<String>,
+}
+
+async fn status(
+    State(broker): State<Broker>,
+    headers: HeaderMap,
+    Query(query): Query<StatusQuery>,
+    is_loopback: bool,
+) -> Result<Json<View>, Error> {
+    let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy, is_loopback).await?;
+    let name = query.installation_id.or(query.location_id);
+    let snapshot = find(&broker.0.writer, &name.unwrap_or_default()).await?;
+    if caller.is_some_and(|caller| !caller.may_use(&snapshot.installation.id)) {
+        // The caller must not learn whether the installation exists.
+        return Err(Error::not_found());
+    }
+    Ok(Json(View::of(&snapshot)))
+}
+
+/// Finds an installation by its id, its location or its company.
+pub(crate) async fn find(writer: &StoreWriter, name: &str) -> Result<Snapshot, Error> {
+    let id = resolve(writer, name).await?;
+    writer.load(&id).await?.ok_or_else(Error::not_found)
+}
+
+/// As [`find`], without reading the record.
+pub(crate) async fn resolve(writer: &StoreWriter, name: &str) -> Result<InstallationId, Error> {
+    if let Ok(id) = name.parse() {
+        return Ok(id);
+    }
+    let is_name = name.parse::<store::LocationId>().is_ok();
+    let found = if is_name {
+        writer.resolve(name).await?
+    } else {
+        None
+    };
+    found.ok_or_else(Error::not_found)
+}
+
+/// The JSON for an installation.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct View {
+    installation_id: String,
+    location_id: Option<String>,
+    company_id: Option<String>,
+    user_type: &'static str,
+    scopes: Vec<String>,
+    token_status: &'static str,
+    generation: String,
+    expires_at: Option<String>,
+    /// Seconds; 0 once expired.
+    expires_in: Option<u64>,
+    installed_at: String,
+    last_refresh_at: Option<String>,
+    next_refresh_at: Option<String>,
+    failures: u32,
+    last_error: Option<ErrorView>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    reconnect: Option<&'static str>,
+}
+
+/// The JSON for operators, also for an installation whose record cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(untagged)]
+pub(crate) enum AnyView {
+    Readable(Box<View>),
+    Unreadable(UnreadableView),
+}
+
+/// The JSON for a record that cannot be read.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub(crate) struct UnreadableView {
+    installation_id: String,
+    token_status: &'static str,
+    last_error: UnreadableError,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct UnreadableError {
+    kind: &'static str,
+    message: String,
+    to_do: &'static str,
+}
+
+impl AnyView {
+    pub(crate) fn of(listed: &Listed) -> Self {
+        match listed {
+            Listed::Readable(snapshot) => Self::Readable(Box::new(View::of(snapshot))),
+            Listed::Unreadable { id, source } => {
+                let to_do = remedy(source);
+                Self::Unreadable(UnreadableView {
+                    installation_id: id.to_string(),
+                    token_status: "unreadable",
+                    last_error: UnreadableError {
+                        kind: "unreadable",
+                        message: format!("the record cannot be read: {source}. To do: {to_do}"),
+                        to_do,
+                    },
+                })
+            }
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
+struct ErrorView {
+    kind: String,
+    message: String,
+    at: String,
+}
+
+impl View {
+    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+        let Snapshot { installation, now } = snapshot;
+        let access = &installation.access;
+        let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let needs_consent = match access.status {
+            Status::Invalid | Status::Revoked => true,
+            Status::Active | Status::Paused | Status::Static => false,
+        };
+        Self {
+            installation_id: installation.id.to_string(),
+            location_id: access.location.as_ref().map(ToString::to_string),
+            company_id: access.company.as_ref().map(ToString::to_string),
+            user_type: access.user_type.as_str(),
+            scopes: access
+                .scopes
+                .split_whitespace()
+                .map(str::to_owned)
+                .collect(),
+            token_status: token_status(snapshot),
+            generation: access.generation.to_string(),
+            expires_at: text(access.expires_at),
+            expires_in: access.expires_at.map(|at| at.since(*now).as_secs()),
+            installed_at: installation.installed_at.to_string(),
+            last_refresh_at: text(installation.refreshed_at),
+            next_refresh_at: text(installation.due),
+            failures: installation.failures,
+            last_error: installation.last_error.as_ref().map(ErrorView::of),
+            reconnect: needs_consent.then_some("/oauth/install"),
+        }
+    }
+}
+
+impl ErrorView {
+    fn of(error: &LastError) -> Self {
+        Self {
+            kind: error.kind.clone(),
+            message: error.message.clone(),
+            at: error.at.to_string(),
+        }
+    }
+}
+
+/// `valid`, `expiring` (below the freshness floor), `expired`, `suspect` (GHL refused the refresh token, and
+/// it is tried again), or the status that prevents refreshes.
+fn token_status(snapshot: &Snapshot) -> &'static str {
+    let access = &snapshot.installation.access;
+    match (access.status, access.expires_at) {
+        (Status::Invalid | Status::Revoked | Status::Paused | Status::Static, _) => {
+            access.status.as_str()
+        }
+        (Status::Active, _) if snapshot.installation.is_suspect() => "suspect",
+        (Status::Active, None) => "valid",
+        (Status::Active, Some(expires_at)) => {
+            match freshness::of(expires_at, access.lifetime, snapshot.now) {
+                store::Freshness::Fresh => "valid",
+                store::Freshness::BelowFloor => "expiring",
+                store::Freshness::Expired => "expired",
+            }
+        }
+    }
+}

@@ -1,0 +1,157 @@
+//! Assembles a broker from its parts and starts its background tasks.
+
+use std::sync::Arc;
+
+use ghl::TokenEndpoint;
+use ghl::webhook::Verifier;
+use service::readiness::Readiness;
+use service::shutdown::Shutdown;
+use store::TokenReader;
+use store_writer::group_commit_db::DbError;
+use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
+
+use crate::config::Config;
+use crate::health::{files, store_check};
+use crate::refresh::scheduler::{self, Gates};
+use crate::refresh::worker::{self, Worker};
+use crate::refresh::{recovery, restore, store_monitor};
+use crate::{metrics, static_tokens};
+
+/// The stores and locks that a broker works with.
+#[derive(Debug)]
+pub struct Parts {
+    /// Writes installations to the store.
+    pub writer: StoreWriter,
+    /// Reads access tokens and caller keys from the store.
+    pub reader: TokenReader,
+    /// Leases that exclude other brokers from an installation.
+    pub leases: Leases,
+    /// The journal on this broker's disk.
+    pub journal: Journal,
+    /// Copies of GHL's responses on the lock nodes.
+    pub escrow: Escrow,
+    /// The lock nodes whose health is reported as a metric. `None` if leases are local.
+    pub lock_nodes: Option<LockNodes>,
+}
+
+/// A running broker. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Broker(pub(crate) Arc<Inner>);
+
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) config: Config,
+    pub(crate) writer: StoreWriter,
+    pub(crate) reader: TokenReader,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) endpoint: TokenEndpoint,
+    pub(crate) verifier: Verifier,
+    pub(crate) shutdown: Shutdown,
+}
+
+/// Why a broker cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The TLS client for GHL could not be built.
+    #[error("TLS cannot be set up")]
+    Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
+    /// The journal may hold responses that the store lacks, so the broker does not run without it.
+    #[error("the journal cannot be read, and it may hold responses of GHL")]
+    Journal(#[from] DbError),
+}
+
+impl Broker {
+    /// Starts the background tasks. They finish the work of an earlier process, then refresh due
+    /// tokens until shutdown.
+    ///
+    /// # Errors
+    /// [`StartError::Tls`] if the HTTP client cannot be built, [`StartError::Journal`] if the journal
+    /// cannot be read.
+    pub fn start(
+        config: Config,
+        parts: Parts,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+    ) -> Result<Self, StartError> {
+        let endpoint = TokenEndpoint::new(config.endpoint.clone())
+            .map_err(|error| StartError::Tls(error.into()))?;
+        Self::start_with(endpoint, config, parts, readiness, shutdown, |worker| {
+            worker
+        })
+    }
+
+    /// Starts over a given token endpoint. `prepare` changes the worker before anything runs.
+    pub(crate) fn start_with(
+        endpoint: TokenEndpoint,
+        config: Config,
+        parts: Parts,
+        readiness: &Readiness,
+        shutdown: &Shutdown,
+        prepare: impl FnOnce(Worker) -> Worker,
+    ) -> Result<Self, StartError> {
+        metrics::describe();
+        let Parts {
+            writer,
+            reader,
+            leases,
+            journal,
+            escrow,
+            lock_nodes,
+        } = parts;
+        let worker = Worker::new(
+            &config,
+            writer.clone(),
+            reader.clone(),
+            leases,
+            (journal, escrow),
+            endpoint.clone(),
+            shutdown,
+        );
+        let worker = Arc::new(prepare(worker));
+        let unanswered = recovery::load_journal(&worker)?;
+        files::watch(&worker.journal, &writer, readiness, shutdown);
+        let gates = Gates {
+            store: readiness.gate("the store"),
+            credentials: readiness.gate("GHL takes the client id and secret"),
+        };
+        shutdown.spawn(store_check::run(
+            config.store_check,
+            writer.clone(),
+            readiness.gate("a safe store"),
+            shutdown.clone(),
+        ));
+        shutdown.spawn(scheduler::run(
+            config.scheduler.clone(),
+            writer.clone(),
+            worker.clone(),
+            gates,
+            shutdown.clone(),
+        ));
+        shutdown.spawn(store_monitor::run(worker.clone(), shutdown.clone()));
+        shutdown.spawn(restore::run(worker.clone(), shutdown.clone()));
+        shutdown.spawn(recovery::sweep_escrow(worker.clone(), shutdown.clone()));
+        shutdown.spawn(recovery::run(worker.clone(), unanswered, shutdown.clone()));
+        shutdown.spawn(worker::lost_response::run(worker.clone(), shutdown.clone()));
+        shutdown.spawn(metrics::watch_installations(
+            writer.clone(),
+            shutdown.clone(),
+        ));
+        if let Some(nodes) = lock_nodes {
+            shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));
+        }
+        shutdown.spawn(static_tokens::register(
+            config.static_tokens.clone(),
+            writer.clone(),
+            shutdown.clone(),
+        ));
+        Ok(Self(Arc::new(Inner {
+            verifier: config.verifier.clone(),
+            config,
+            writer,
+            reader,
+            worker,
+            endpoint,
+            shutdown: shutdown.clone(),
+        })))
+    }
+}

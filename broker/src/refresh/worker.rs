@@ -1,0 +1,385 @@
+//! One refresh: lease → begin → journal → call GHL → journal and escrow → commit → release.
+
+mod commit;
+mod escrow_recovery;
+mod failure;
+mod in_progress;
+mod late_response;
+pub(crate) mod lost_response;
+mod open_calls;
+mod pending_consents;
+mod readiness;
+mod spend;
+
+pub(crate) use escrow_recovery::EscrowError;
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use commit::RecentCommit;
+use failure::unavailable;
+use ghl::TokenEndpoint;
+use in_progress::InProgressGuard;
+use lost_response::LostResponse;
+use open_calls::{OpenCalls, SendPermission};
+use service::shutdown::Shutdown;
+use store::{InstallationId, TokenReader};
+use store_writer::journal::Entry;
+use store_writer::protocol::FailureClass;
+use store_writer::writer::{Begin, Begun, Conditions, Wanted};
+use store_writer::{Escrow, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::Instant;
+use tracing::{Instrument, debug_span};
+
+use crate::config::{Config, Timing};
+use crate::metrics;
+use crate::refresh::breaker::Breaker;
+use crate::refresh::crash_point::{self, Step};
+use crate::refresh::outage::OutageDetector;
+use crate::refresh::outcome::Outcome;
+use crate::refresh::store_watch::{StoreWatch, Unverified};
+use crate::refresh::window::{Slot, Window};
+
+/// How long an attempt backs off from an installation that another attempt holds.
+const CONTENTION_BACKOFF: Duration = Duration::from_millis(500);
+
+/// Runs refreshes, and keeps the state of this process that they share.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    name: String,
+    timing: Timing,
+    pub(crate) writer: StoreWriter,
+    leases: Leases,
+    pub(crate) journal: Journal,
+    pub(crate) escrow: Escrow,
+    endpoint: TokenEndpoint,
+    pub(crate) breaker: Breaker,
+    pub(crate) outage: OutageDetector,
+    /// Responses that the store has not taken yet, by installation. They are also in the journal.
+    uncommitted: Mutex<BTreeMap<InstallationId, Entry>>,
+    /// Responses that the store took a moment ago. A failover may lose them.
+    recent_commits: Mutex<VecDeque<RecentCommit>>,
+    /// The identity of the store, and whether it may have lost writes.
+    pub(crate) watch: StoreWatch,
+    /// Installations with an attempt of this process in progress. The lease excludes other brokers only. A
+    /// paused process can outlive its own lease while it holds a response.
+    in_progress: Mutex<BTreeSet<InstallationId>>,
+    /// Attempts whose response was lost.
+    lost_responses: Mutex<BTreeMap<InstallationId, LostResponse>>,
+    /// Calls whose response may still come.
+    open_calls: OpenCalls,
+    /// Bounds the new tokens in flight, for scheduled and requested refreshes alike.
+    window: Arc<Window>,
+    /// Bounds the retries of unresolved installations. They risk no new token.
+    retry_slots: Arc<Semaphore>,
+    /// Until when the store counts as just reachable again.
+    settling: Mutex<Instant>,
+    shutdown: Shutdown,
+    #[cfg(feature = "simulation")]
+    rules: crate::refresh::rules::Rules,
+}
+
+/// After an outage of the store, and after a start, brokers get this long to commit their journals first.
+const SETTLING_TIME: Duration = Duration::from_secs(5);
+
+impl Worker {
+    pub(crate) fn new(
+        config: &Config,
+        writer: StoreWriter,
+        reader: TokenReader,
+        leases: Leases,
+        (journal, escrow): (Journal, Escrow),
+        endpoint: TokenEndpoint,
+        shutdown: &Shutdown,
+    ) -> Self {
+        Self {
+            name: config.name.clone(),
+            timing: config.timing,
+            breaker: Breaker::new(
+                writer.clone(),
+                endpoint.credentials_fingerprint(),
+                config.timing.grace,
+            ),
+            outage: OutageDetector::new(writer.clone(), reader),
+            watch: StoreWatch::new(&writer, &journal, escrow.is_enabled(), shutdown),
+            writer,
+            leases,
+            journal,
+            escrow,
+            endpoint,
+            uncommitted: Mutex::default(),
+            recent_commits: Mutex::default(),
+            in_progress: Mutex::default(),
+            lost_responses: Mutex::default(),
+            open_calls: OpenCalls::default(),
+            window: Window::new(config.scheduler.concurrency),
+            retry_slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
+            settling: Mutex::new(Instant::now() + SETTLING_TIME),
+            shutdown: shutdown.clone(),
+            #[cfg(feature = "simulation")]
+            rules: crate::refresh::rules::Rules::ALL,
+        }
+    }
+
+    /// Switches off the rules that are not in `rules`.
+    #[cfg(feature = "simulation")]
+    pub(crate) fn with_rules(mut self, rules: crate::refresh::rules::Rules) -> Self {
+        if !rules.containment {
+            self.outage.is_ignored = true;
+            self.window = Window::unbounded();
+        }
+        self.rules = rules;
+        self
+    }
+
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Waits for a slot in the window of new tokens in flight.
+    pub(crate) async fn slot(&self) -> Slot {
+        self.window.acquire().await
+    }
+
+    /// As [`Worker::slot`], without waiting.
+    pub(crate) fn try_slot(&self) -> Option<Slot> {
+        self.window.try_acquire()
+    }
+
+    /// Whether the scheduler must hold back, see [`Window::is_congested`].
+    pub(crate) fn is_congested(&self) -> bool {
+        self.window.is_congested()
+    }
+
+    /// A slot to retry an unresolved installation, if one is free.
+    pub(crate) fn try_retry_slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.retry_slots.clone().try_acquire_owned().ok()
+    }
+
+    /// Records that the store is reachable again. Other brokers may be about to commit their responses.
+    pub(crate) fn begin_settling(&self) {
+        *lock(&self.settling) = Instant::now() + SETTLING_TIME;
+        self.watch.request_restore_after_outage();
+    }
+
+    /// Queues a response. It is committed before anything else happens to its installation.
+    pub(crate) fn queue_commit(&self, entry: Entry) {
+        let mut uncommitted = lock(&self.uncommitted);
+        let known = uncommitted.get(&entry.installation);
+        // An older response is useless, because its token is spent.
+        if known.is_none_or(|known| known.spent_generation <= entry.spent_generation) {
+            uncommitted.insert(entry.installation.clone(), entry);
+        }
+    }
+
+    /// The responses that the store has not taken yet.
+    pub(crate) fn uncommitted(&self) -> Vec<Entry> {
+        lock(&self.uncommitted).values().cloned().collect()
+    }
+
+    /// Refreshes one installation as `wanted` says, unless refreshes pause.
+    ///
+    /// Not cancel-safe: run it in a task that nothing cancels.
+    pub(crate) async fn refresh(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
+        let Some(pause) = self.breaker.pause_reason() else {
+            return self.attempt(id, wanted, Risk::Normal).await;
+        };
+        if self.breaker.allows_retry(pause) {
+            match self.writer.load(id).await {
+                Ok(Some(known)) if known.installation.intent.is_some() => {
+                    return self.attempt(id, wanted, Risk::Normal).await;
+                }
+                Ok(_) => {}
+                Err(error) => return unavailable(id, &error),
+            }
+        }
+        Outcome::Unavailable(pause.as_str().to_owned())
+    }
+
+    /// As [`Worker::refresh`], even while refreshes pause or an outage forbids to spend new tokens.
+    pub(crate) async fn probe(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
+        self.attempt(id, wanted, Risk::Probe).await
+    }
+
+    async fn attempt(self: &Arc<Self>, id: &InstallationId, wanted: Wanted, risk: Risk) -> Outcome {
+        // Check before the attempt writes to the store.
+        if let Err(reason) = self.ready_to_spend() {
+            return Outcome::Unavailable(reason.to_string());
+        }
+        let started = Instant::now();
+        let outcome = match InProgressGuard::begin(&self.in_progress, id) {
+            Some(_under_way) => self.refresh_exclusively(id, wanted, risk).await,
+            None => Outcome::Busy(CONTENTION_BACKOFF),
+        };
+        metrics::attempt(&outcome, started.elapsed());
+        outcome
+    }
+
+    async fn refresh_exclusively(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        wanted: Wanted,
+        risk: Risk,
+    ) -> Outcome {
+        if let SendPermission::Wait(wait) = self.send_permission(id).await {
+            return Outcome::Busy(wait);
+        }
+        match self.leases.take(id, self.timing.lease).await {
+            Ok(lease) => {
+                crash_point::reached(Step::Leased);
+                let span = debug_span!("refresh", installation = id.as_str());
+                let outcome = self.refresh_leased(&lease, wanted, risk);
+                let outcome = outcome.instrument(span).await;
+                self.leases.release(lease).await;
+                crash_point::reached(Step::Released);
+                outcome
+            }
+            Err(NotLeased::Held) => {
+                self.adopt_lost_response(id).await;
+                Outcome::Busy(CONTENTION_BACKOFF)
+            }
+            Err(away @ (NotLeased::Unreachable { .. } | NotLeased::Misconfigured(_))) => {
+                Outcome::Unavailable(away.to_string())
+            }
+        }
+    }
+
+    /// Whether this process may send the installation's token, or still waits for a response to it.
+    async fn send_permission(&self, id: &InstallationId) -> SendPermission {
+        let permission = self.open_calls.permission(id);
+        if let (SendPermission::Wait(_), Some(open)) = (permission, self.open_calls.link(id))
+            && let Ok(Some(known)) = self.writer.load(id).await
+            && known.installation.link().as_ref() != Some(&open)
+        {
+            // Another attempt was faster.
+            self.open_calls.forget(id, &open);
+            return SendPermission::Allowed;
+        }
+        permission
+    }
+
+    async fn refresh_leased(
+        self: &Arc<Self>,
+        lease: &Lease,
+        wanted: Wanted,
+        risk: Risk,
+    ) -> Outcome {
+        let id = lease.installation();
+        if let Err(error) = self.watch.ensure_verified() {
+            return unavailable(id, &error);
+        }
+        let waiting = lock(&self.uncommitted).get(id).cloned();
+        if let Some(entry) = waiting {
+            match self.commit_entry(&entry).await {
+                Ok(()) => {}
+                // A retry does not help, and the response must not block the installation.
+                Err(error @ (WriteError::Unreadable { .. } | WriteError::Unwritable { .. })) => {
+                    self.leave_in_journal(&entry, &error);
+                }
+                Err(error) => return unavailable(id, &error),
+            }
+        }
+        if let Some(left) = self.watch.pause_left() {
+            // Without an open attempt, nothing is urgent.
+            match self.writer.load(id).await {
+                Ok(Some(known)) if known.installation.intent.is_none() => {
+                    return Outcome::Busy(left.max(CONTENTION_BACKOFF));
+                }
+                Ok(_) => {}
+                Err(error) => return unavailable(id, &error),
+            }
+        }
+        let is_settling = Instant::now() < *lock(&self.settling) || self.watch.is_cautious();
+        let conditions = Conditions {
+            holder: &self.name,
+            window: self.timing.window,
+            wanted,
+            is_after_outage: is_settling,
+            may_spend_new: match risk {
+                Risk::Normal => !self.outage.is_contained(),
+                Risk::Probe => true,
+            },
+            grace: self.timing.grace,
+        };
+        let begun = match self.writer.begin(lease, conditions).await {
+            Ok(Begin::Go(begun)) => begun,
+            Ok(Begin::Busy { .. }) => return Outcome::Busy(CONTENTION_BACKOFF),
+            Ok(Begin::Superseded) => return Outcome::Superseded,
+            Ok(Begin::NotDue(due)) => {
+                // The claim moved it in the schedule: move it back.
+                return match self.writer.reschedule(id).await {
+                    Ok(()) => Outcome::NotDue(due),
+                    Err(error) => unavailable(id, &error),
+                };
+            }
+            Ok(Begin::Deferred) => return Outcome::Contained,
+            Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
+            Ok(Begin::Unknown) => return Outcome::UnknownInstallation,
+            Err(error) => return unavailable(id, &error),
+        };
+        crash_point::reached(Step::Begun);
+        if let Some(outcome) = self.restore_before_spending(&begun).await {
+            return outcome;
+        }
+        let is_cautious = self.watch.is_cautious();
+        // Look for a response of another broker before the token is spent again.
+        if begun.first_spent_at.is_some() || is_settling || is_cautious {
+            match self.recover_from_escrow(id).await {
+                Ok(Some(generation)) => return Outcome::Refreshed { generation },
+                Ok(None) => {}
+                // It is unknown whether another broker has a response.
+                Err(unread @ EscrowError::Unread(_))
+                    if is_cautious && begun.first_spent_at.is_none() =>
+                {
+                    self.writer.withdraw(&begun).await;
+                    return Outcome::Unavailable(unread.to_string());
+                }
+                // GHL replays its response, so the retry is safe.
+                Err(EscrowError::Unread(_)) if !begun.is_past_grace() => {}
+                Err(unknown) => {
+                    return self
+                        .abort(&begun, FailureClass::Unknown, unknown.to_string())
+                        .await;
+                }
+            }
+        }
+        self.spend(lease, *begun).await
+    }
+
+    /// Restores what the store has lost of this installation, or gives other brokers time to do so. `None`
+    /// if the token may be spent.
+    async fn restore_before_spending(&self, begun: &Begun) -> Option<Outcome> {
+        match self.restore_newer_response(begun).await {
+            Ok(None) => {}
+            Ok(Some(generation)) => return Some(Outcome::Refreshed { generation }),
+            Err(error) => {
+                self.writer.withdraw(begun).await;
+                return Some(unavailable(&begun.installation, &error));
+            }
+        }
+        // Within its grace period GHL replays its response, and the period ends soon.
+        let is_urgent = begun.first_spent_at.is_some() && !begun.is_past_grace();
+        let outcome = match self.watch.check_may_spend().await {
+            Ok(()) => return None,
+            Err(Unverified::Restoring(_)) if is_urgent => return None,
+            Err(Unverified::Restoring(left)) => Outcome::Busy(left.max(CONTENTION_BACKOFF)),
+            Err(unverified) => Outcome::Unavailable(unverified.to_string()),
+        };
+        self.writer.withdraw(begun).await;
+        Some(outcome)
+    }
+}
+
+/// Whether an attempt may ignore a pause or an outage.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Risk {
+    Normal,
+    /// It tests how GHL responds.
+    Probe,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

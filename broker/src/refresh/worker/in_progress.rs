@@ -1,0 +1,47 @@
+//! The installations with an attempt of this process in progress.
+
+use std::collections::BTreeSet;
+use std::sync::Mutex;
+
+use store::InstallationId;
+
+use super::lock;
+
+/// Marks an installation as in progress until it is dropped.
+pub(super) struct InProgressGuard<'w> {
+    all: &'w Mutex<BTreeSet<InstallationId>>,
+    id: &'w InstallationId,
+}
+
+impl<'w> InProgressGuard<'w> {
+    pub(super) fn begin(
+        all: &'w Mutex<BTreeSet<InstallationId>>,
+        id: &'w InstallationId,
+    ) -> Option<Self> {
+        let is_first = lock(all).insert(id.clone());
+        // Create the guard only if this call inserted the id, because dropping it removes the id.
+        is_first.then(|| Self { all, id })
+    }
+}
+
+impl Drop for InProgressGuard<'_> {
+    fn drop(&mut self) {
+        lock(self.all).remove(self.id);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn second_attempt_is_refused_until_the_first_ends() {
+        let (all, id) = (Mutex::default(), InstallationId::random());
+        let first = InProgressGuard::begin(&all, &id).unwrap();
+        for _ in 0..2 {
+            assert!(InProgressGuard::begin(&all, &id).is_none());
+        }
+        drop(first);
+        assert!(InProgressGuard::begin(&all, &id).is_some());
+    }
+}

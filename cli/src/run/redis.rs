@@ -1,0 +1,220 @@
+//! `evergreen broker` and `evergreen gateway`: any number of processes over Redis.
+
+use std::fs;
+
+use broker::{Broker, Parts};
+use gateway::Gateway;
+use secrecy::{ExposeSecret, SecretString};
+use service::config::{Layered, Settings};
+use service::telemetry;
+use store::TokenReader;
+use store::connection::{self, Address};
+use store::freshness::Lead;
+use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
+use tracing::info;
+
+use crate::data_dir;
+use crate::exit::Failure;
+use crate::key_rings;
+use crate::process::{Process, bind, read};
+use crate::settings::Common;
+
+/// `evergreen broker`.
+pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
+    struct All {
+        common: Common,
+        broker: broker::Config,
+        redis: SecretString,
+        replicas: usize,
+        /// The lock nodes. `None` if locks are in the store.
+        locks: Option<Vec<SecretString>>,
+        rings: Rings,
+        lead: Lead,
+        telemetry: telemetry::Config,
+    }
+    let all = read(source, |settings| {
+        let redis = redis_url(settings);
+        let common = Common::read(settings, 8081, 9081);
+        data_dir::check_disk(settings, &common.data_dir);
+        All {
+            common,
+            broker: broker::Config::read(settings),
+            locks: lock_urls(settings, &redis),
+            replicas: replicas(settings, &redis),
+            redis,
+            rings: Rings {
+                access: key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+                refresh: key_rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
+            },
+            lead: lead(settings),
+            telemetry: telemetry::Config::read(settings, "evergreen-broker"),
+        }
+    })?;
+    let listener = bind(all.common.listen).await?;
+    let internal = bind(all.common.internal_listen).await?;
+    fs::create_dir_all(&all.common.data_dir).map_err(Failure::unavailable)?;
+    let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
+        .map_err(Failure::unavailable)?;
+    let process = Process::start(&all.telemetry, source)?;
+    let store = Store::replicated(&all.redis, all.replicas, all.rings, all.lead)
+        .map_err(Failure::unavailable)?;
+    let checked = all.broker.store_check.at_start(&store.writer).await;
+    checked.map_err(Failure::unavailable)?;
+    let name = all.broker.name.clone();
+    let lease = all.broker.timing.lease;
+    let urls = all
+        .locks
+        .as_deref()
+        .unwrap_or(std::slice::from_ref(&all.redis));
+    let lock_nodes = LockNodes::start(urls, &name, lease).map_err(Failure::unavailable)?;
+    // Escrow in the store itself would be lost together with the store.
+    let escrow = match &all.locks {
+        Some(_) => Escrow::over(lock_nodes.clone()),
+        None => Escrow::none(),
+    };
+    let reader = store.reader.clone();
+    let parts = Parts {
+        writer: store.writer,
+        reader: store.reader,
+        leases: Leases::redlock(lock_nodes.clone()),
+        journal,
+        escrow,
+        lock_nodes: Some(lock_nodes),
+    };
+    let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
+        .map_err(Failure::unavailable)?;
+    let is_loopback = all.common.internal_listen.ip().is_loopback();
+    let ops = process.ops(all.common.internal_listen, reader);
+    process.serve(
+        listener,
+        broker.public(all.common.listen.ip().is_loopback()),
+    );
+    process.serve(internal, broker.internal(is_loopback).merge(ops));
+    info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
+    process.run(all.common.shutdown_timeout).await
+}
+
+/// `evergreen gateway`.
+pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
+    let (common, config, redis, ring, telemetry) = read(source, |settings| {
+        if settings.secret("EVERGREEN_REFRESH_KEYS").is_some() {
+            settings.mistake(
+                "EVERGREEN_REFRESH_KEYS",
+                "must not be given to a gateway: it only reads access tokens",
+            );
+        }
+        (
+            Common::read(settings, 8080, 9080),
+            gateway::Config::read(settings),
+            redis_url(settings),
+            key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+            telemetry::Config::read(settings, "evergreen-gateway"),
+        )
+    })?;
+    let listener = bind(common.listen).await?;
+    let internal = bind(common.internal_listen).await?;
+    let process = Process::start(&telemetry, source)?;
+    let reader = TokenReader::redis(&redis, ring).map_err(Failure::unavailable)?;
+    let gateway = Gateway::new(config, reader.clone(), &process.shutdown);
+    for address in [common.listen, common.internal_listen] {
+        gateway.check_exposure(address).await?;
+    }
+    wait_for_store(&process, reader.clone());
+    let ops = process.ops(common.internal_listen, reader);
+    process.serve_on_workers(listener, gateway.clone())?;
+    process.serve(internal, gateway.internal().merge(ops));
+    info!(listen = %common.listen, "the gateway serves");
+    process.run(common.shutdown_timeout).await
+}
+
+/// Opens the readiness gate once the store has responded. From then on cached tokens work without it.
+fn wait_for_store(process: &Process, reader: TokenReader) {
+    let gate = process.readiness.gate("the store");
+    let shutdown = process.shutdown.clone();
+    process.shutdown.spawn(async move {
+        while reader.ping().await.is_err() {
+            tokio::select! {
+                () = shutdown.started() => return,
+                () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {}
+            }
+        }
+        gate.open();
+        shutdown.started().await;
+    });
+}
+
+fn redis_url(settings: &mut Settings<'_>) -> SecretString {
+    let url = settings.secret("EVERGREEN_REDIS_URL");
+    let Some(url) = url else {
+        settings.mistake(
+            "EVERGREEN_REDIS_URL",
+            "is missing: the store, redis://[user:password@]host:port, or redis-sentinel:// or \
+             redis-cluster://; on one machine without Redis run `evergreen up`",
+        );
+        return SecretString::default();
+    };
+    if let Err(error) = Address::parse(&url) {
+        settings.mistake("EVERGREEN_REDIS_URL", format!("is {error}"));
+    }
+    url
+}
+
+/// How many replicas must have a write. At least one if the master can change.
+fn replicas(settings: &mut Settings<'_>, store: &SecretString) -> usize {
+    let can_fail_over = Address::parse(store).is_ok_and(|address| !address.is_single());
+    let replicas = settings.parse(
+        "EVERGREEN_REDIS_REPLICAS",
+        usize::from(can_fail_over),
+        "how many replicas must have a write, such as 1",
+    );
+    if can_fail_over && replicas == 0 {
+        settings.mistake(
+            "EVERGREEN_REDIS_REPLICAS",
+            "must be at least 1 behind Sentinels or in a Cluster: a failover would lose tokens",
+        );
+    }
+    replicas
+}
+
+/// The lock nodes. `None` if none are named.
+fn lock_urls(settings: &mut Settings<'_>, store: &SecretString) -> Option<Vec<SecretString>> {
+    let Some(list) = settings.secret("EVERGREEN_LOCK_URLS") else {
+        if Address::parse(store).is_ok_and(|address| !address.is_single()) {
+            settings.mistake(
+                "EVERGREEN_LOCK_URLS",
+                "is missing: a store behind Sentinels or in a Cluster can lose a lock when its \
+                 master changes; name 1, 3 or 5 independent Redis masters",
+            );
+        }
+        return None;
+    };
+    let urls: Vec<SecretString> = list
+        .expose_secret()
+        .split(',')
+        .map(|url| SecretString::from(url.trim()))
+        .collect();
+    if !matches!(urls.len(), 1 | 3 | 5) {
+        settings.mistake(
+            "EVERGREEN_LOCK_URLS",
+            format!(
+                "must name 1, 3 or 5 independent Redis masters, but names {}",
+                urls.len()
+            ),
+        );
+    }
+    for url in &urls {
+        if let Err(error) = connection::client(url) {
+            settings.mistake("EVERGREEN_LOCK_URLS", format!("is {error}"));
+        }
+    }
+    Some(urls)
+}
+
+/// How long before its expiry a token is refreshed.
+pub(super) fn lead(settings: &mut Settings<'_>) -> Lead {
+    settings.parse(
+        "EVERGREEN_REFRESH_LEAD",
+        Lead::Auto,
+        "auto or a duration such as 5m",
+    )
+}

@@ -1,0 +1,175 @@
+//! `evergreen up`: everything in one process, on this machine.
+
+use std::collections::HashMap;
+use std::net::{Ipv4Addr, SocketAddr};
+
+use broker::{Broker, Parts};
+use gateway::Gateway;
+use service::config::{Layered, Settings, Source};
+use service::telemetry;
+use store::freshness::Lead;
+use store_writer::{Escrow, Journal, Leases, Rings, Store};
+use tracing::warn;
+
+use super::local_ghl::LocalGhl;
+use super::redis;
+use crate::exit::Failure;
+use crate::process::{Process, bind, read};
+use crate::settings::Common;
+use crate::{data_dir, key_rings};
+
+struct All {
+    common: Common,
+    broker: broker::Config,
+    local_ghl: Option<LocalGhl>,
+    rings: Option<Rings>,
+    lead: Lead,
+    telemetry: telemetry::Config,
+}
+
+/// `evergreen up`.
+pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
+    let mut source = Overridden {
+        overrides: LocalGhl::overrides(source),
+        rest: source,
+    };
+    let all = read(&source, read_all)?;
+    let common = all.common;
+    let listener = bind(common.listen).await?;
+    let internal = bind(common.internal_listen).await?;
+    // The gateway calls the broker over loopback, as it does across a network: there is one code path.
+    let broker_listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0))).await?;
+    let broker_address = broker_listener.local_addr();
+    let broker_address = broker_address.map_err(Failure::unavailable)?;
+    let broker_url = format!("http://{broker_address}");
+    source.overrides.insert("EVERGREEN_BROKER_URL", broker_url);
+    let gateway_config = read(&source, gateway::Config::read)?;
+    let local_ghl = match all.local_ghl {
+        Some(local_ghl) => Some(local_ghl.bind().await?),
+        None => None,
+    };
+    data_dir::prepare(&common.data_dir, all.rings.is_none())?;
+    let rings = match all.rings {
+        Some(rings) => rings,
+        None => key_rings::load(&common.data_dir)?,
+    };
+    let store = Store::embedded(&common.data_dir, rings, all.lead).map_err(Failure::unavailable)?;
+    data_dir::mark(&common.data_dir)?;
+    let journal =
+        Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
+
+    let process = Process::start(&all.telemetry, &source)?;
+    let credentials = all.broker.endpoint.credentials_fingerprint();
+    let ahead = store.writer.take_over_all(&credentials).await;
+    match ahead.map_err(Failure::unavailable)? {
+        0 => {}
+        records => warn!(
+            records,
+            "records lie in the future: this machine's clock was ahead. They are refreshed now"
+        ),
+    }
+    let gateway = Gateway::new(gateway_config, store.reader.clone(), &process.shutdown);
+    for address in [common.listen, common.internal_listen] {
+        gateway.check_exposure(address).await?;
+    }
+    let ops = process.ops(common.internal_listen, store.reader.clone());
+    let parts = Parts {
+        writer: store.writer,
+        reader: store.reader,
+        leases: Leases::local(),
+        escrow: Escrow::none(),
+        lock_nodes: None,
+        journal,
+    };
+    let is_sandboxed = local_ghl.is_some();
+    if let Some(local_ghl) = local_ghl {
+        local_ghl.serve(&process);
+    }
+    let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
+        .map_err(Failure::unavailable)?;
+    let is_loopback = common.internal_listen.ip().is_loopback();
+    process.serve(broker_listener, broker.public(true));
+    process.serve_on_workers(listener, gateway.clone())?;
+    let internal_routes = gateway.internal().merge(broker.internal(is_loopback));
+    process.serve(internal, internal_routes.merge(ops));
+    println!("{}", banner(&common, is_sandboxed));
+    process.run(common.shutdown_timeout).await
+}
+
+/// Reads every setting except the gateway's, which needs the port of the broker.
+fn read_all(settings: &mut Settings<'_>) -> All {
+    if settings.secret("EVERGREEN_REDIS_URL").is_some() {
+        settings.mistake(
+            "EVERGREEN_REDIS_URL",
+            "is not for `up`, which keeps its store in a file: run `evergreen broker` and \
+             `evergreen gateway` over Redis",
+        );
+    }
+    let rings = match (
+        key_rings::optional(settings, "EVERGREEN_ACCESS_KEYS"),
+        key_rings::optional(settings, "EVERGREEN_REFRESH_KEYS"),
+    ) {
+        (Some(access), Some(refresh)) => Some(Rings { access, refresh }),
+        (None, None) => None,
+        (Some(_), None) | (None, Some(_)) => {
+            settings.mistake(
+                "EVERGREEN_ACCESS_KEYS",
+                "and EVERGREEN_REFRESH_KEYS go together: set both, or neither to have them created",
+            );
+            None
+        }
+    };
+    // The gateway's settings are read again once the port of the broker is known. This reports their
+    // mistakes.
+    let _ = gateway::Config::read(settings);
+    let common = Common::read(settings, 8080, 9080);
+    data_dir::check_disk(settings, &common.data_dir);
+    All {
+        common,
+        broker: broker::Config::read(settings),
+        local_ghl: LocalGhl::read(settings),
+        rings,
+        lead: redis::lead(settings),
+        telemetry: telemetry::Config::read(settings, "evergreen"),
+    }
+}
+
+/// The settings, with some that override the others.
+struct Overridden<'a> {
+    overrides: HashMap<&'static str, String>,
+    rest: &'a Layered,
+}
+
+impl Source for Overridden<'_> {
+    fn get(&self, key: &str) -> Option<String> {
+        let overridden = self.overrides.get(key).cloned();
+        overridden.or_else(|| self.rest.get(key))
+    }
+
+    fn keys(&self) -> Vec<String> {
+        self.rest.keys()
+    }
+}
+
+fn banner(common: &Common, is_sandboxed: bool) -> String {
+    let Common {
+        listen,
+        internal_listen,
+        data_dir,
+        ..
+    } = common;
+    let ghl = if is_sandboxed {
+        "The sandbox on this machine stands in for GHL (set GHL_CLIENT_ID to use the real one)"
+    } else {
+        "It uses the real GHL"
+    };
+    format!(
+        "\nevergreen is up. {ghl}.\n\n  \
+         install the app    open http://{listen}/oauth/install\n  \
+         then call GHL      curl 'http://{listen}/api/ghl/products?installation_id=install_…'\n  \
+         see its token      curl 'http://{listen}/api/oauth/status?installation_id=install_…'\n  \
+         operate            evergreen installations list · curl http://{internal_listen}/metrics\n  \
+         data               {}\n",
+        data_dir.display()
+    )
+}

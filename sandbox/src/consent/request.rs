@@ -1,0 +1,37 @@
+//! The app's part of the consent page's URL.
+
+use url::Url;
+
+use crate::app::App;
+use crate::fields::Fields;
+
+/// The scopes if the app's link names none.
+const DEFAULT_SCOPE: &str = "contacts.readonly contacts.write locations.readonly medias.readonly \
+                             medias.write oauth.readonly oauth.write products.readonly products.write";
+
+/// The app's authorization request.
+pub(super) struct AuthorizationRequest {
+    pub(super) redirect_uri: Url,
+    pub(super) scope: String,
+}
+
+impl AuthorizationRequest {
+    /// Parses and checks the request, or says what is wrong with it.
+    pub(super) fn read(app: &App, fields: &Fields) -> Result<Self, &'static str> {
+        if fields.get("response_type") != Some("code") {
+            return Err("response_type must be code");
+        }
+        if fields.get("client_id") != Some(&app.config.client_id) {
+            return Err("client_id is not that of a known app");
+        }
+        let redirect_uri = fields
+            .get("redirect_uri")
+            .and_then(|uri| Url::parse(uri).ok())
+            .filter(|uri| matches!(uri.scheme(), "http" | "https"))
+            .ok_or("redirect_uri must be an http or https URL")?;
+        Ok(Self {
+            redirect_uri,
+            scope: fields.get("scope").unwrap_or(DEFAULT_SCOPE).to_owned(),
+        })
+    }
+}

@@ -1,0 +1,253 @@
+//! The data of one server, with a history to undo recent writes.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::time::Duration;
+
+use store::record::Fields;
+use store::{InstallationId, Timestamp};
+use store_writer::backend::{POLL_DEPTH, REVISION, Schedule, StoreStats, Swap, DuePoll};
+use store_writer::identity::{Servers, StoreMark};
+
+/// How long writes are kept in the history.
+const HISTORY: Duration = Duration::from_secs(60);
+
+#[derive(Debug, Default, Clone)]
+pub(super) struct Server {
+    /// New with every start and every promotion.
+    run: u64,
+    mark: Option<StoreMark>,
+    installations: BTreeMap<InstallationId, Kept>,
+    locations: BTreeMap<String, String>,
+    values: BTreeMap<String, (String, Timestamp)>,
+    /// What each write replaced, and when.
+    history: VecDeque<(Duration, Replaced)>,
+}
+
+/// The data of one installation.
+#[derive(Debug, Default, Clone)]
+struct Kept {
+    access: Fields,
+    refresh: Fields,
+    due: Option<(Schedule, Timestamp)>,
+    expiry: Option<Timestamp>,
+}
+
+#[derive(Debug, Clone)]
+enum Replaced {
+    Installation(InstallationId, Option<Kept>),
+    Value(String, Option<(String, Timestamp)>),
+}
+
+impl Server {
+    /// Undoes the writes since then.
+    pub(super) fn lose_since(&mut self, since: Duration) {
+        while let Some((_, replaced)) = self.history.pop_back_if(|(at, _)| *at >= since) {
+            match replaced {
+                Replaced::Installation(id, earlier) => {
+                    put(&mut self.installations, id, earlier);
+                }
+                Replaced::Value(key, earlier) => put(&mut self.values, key, earlier),
+            }
+        }
+    }
+
+    /// Changes the identity of the server, as a restart does.
+    pub(super) fn restart(&mut self) {
+        self.run += 1;
+    }
+
+    pub(super) fn run(&self) -> u64 {
+        self.run
+    }
+
+    pub(super) fn servers(&self) -> Servers {
+        Servers::one(&format!("run-{}", self.run), "replication")
+    }
+
+    pub(super) fn mark(&self) -> Option<StoreMark> {
+        self.mark.clone()
+    }
+
+    pub(super) fn make_mark(&mut self, mark: StoreMark) -> StoreMark {
+        self.mark.get_or_insert(mark).clone()
+    }
+
+    /// The installation, to be changed at `at`. Records its earlier state in the history.
+    fn change(&mut self, id: &InstallationId, at: Duration) -> &mut Kept {
+        let earlier = self.installations.get(id).cloned();
+        self.replaced(at, Replaced::Installation(id.clone(), earlier));
+        self.installations.entry(id.clone()).or_default()
+    }
+
+    fn replaced(&mut self, at: Duration, what: Replaced) {
+        let oldest = at.saturating_sub(HISTORY);
+        while self.history.pop_front_if(|(at, _)| *at < oldest).is_some() {}
+        self.history.push_back((at, what));
+    }
+
+    pub(super) fn record(&self, id: &InstallationId) -> (Fields, Fields) {
+        let kept = self.installations.get(id);
+        kept.map(|kept| (kept.access.clone(), kept.refresh.clone()))
+            .unwrap_or_default()
+    }
+
+    pub(super) fn revision(&self, id: &InstallationId) -> Vec<u8> {
+        let kept = self.installations.get(id);
+        let revision = kept.and_then(|kept| kept.refresh.bytes(REVISION).ok());
+        revision.map(<[u8]>::to_vec).unwrap_or_default()
+    }
+
+    pub(super) fn swap(&mut self, swap: &Swap, at: Duration) -> bool {
+        if self.revision(&swap.id) != swap.expected {
+            return false;
+        }
+        let kept = self.change(&swap.id, at);
+        for (name, value) in swap.access.iter() {
+            kept.access.set_bytes(name, value.to_vec());
+        }
+        for (name, value) in swap.refresh.iter() {
+            kept.refresh.set_bytes(name, value.to_vec());
+        }
+        if !swap.removed.is_empty() {
+            let left = kept.refresh.iter();
+            let left = left.filter(|(name, _)| !swap.removed.iter().any(|gone| gone == name));
+            kept.refresh = left
+                .map(|(name, value)| (name.to_owned(), value.to_vec()))
+                .collect();
+        }
+        kept.due = swap.wake_at.map(|at| (swap.schedule, at));
+        kept.expiry = swap.expires_at;
+        true
+    }
+
+    /// The ids on a schedule, ordered by partition and then by time.
+    fn scheduled(&self, schedule: Schedule) -> Vec<(u8, Timestamp, &InstallationId)> {
+        let due = self.installations.iter().filter_map(|(id, kept)| {
+            let (on, at) = kept.due?;
+            (on == schedule).then(|| (id.partition(), at, id))
+        });
+        let mut scheduled: Vec<_> = due.collect();
+        scheduled.sort_unstable();
+        scheduled
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        schedule: Schedule,
+        partition: u8,
+        limit: usize,
+        by: Timestamp,
+        until: Timestamp,
+        at: Duration,
+    ) -> Vec<InstallationId> {
+        let scheduled = self.scheduled(schedule);
+        let due = scheduled.into_iter();
+        let due = due.filter(|(of, due, _)| *of == partition && *due <= by);
+        let claimed: Vec<InstallationId> = due.take(limit).map(|(_, _, id)| id.clone()).collect();
+        for id in &claimed {
+            self.change(id, at).due = Some((schedule, until));
+        }
+        claimed
+    }
+
+    pub(super) fn reschedule_earlier(&mut self, id: &InstallationId, to: Timestamp, at: Duration) {
+        let due = self.installations.get(id).and_then(|kept| kept.due);
+        if let Some((schedule, due)) = due
+            && to < due
+        {
+            self.change(id, at).due = Some((schedule, to));
+        }
+    }
+
+    pub(super) fn unschedule(&mut self, id: &InstallationId, at: Duration) {
+        if self.installations.contains_key(id) {
+            self.change(id, at).due = None;
+        }
+    }
+
+    pub(super) fn poll_due(&self, schedule: Schedule, now: Timestamp) -> DuePoll {
+        let scheduled = self.scheduled(schedule);
+        let partitions = scheduled.chunk_by(|(one, ..), (other, ..)| one == other);
+        let heads = partitions.flat_map(|ids| ids.iter().take(POLL_DEPTH));
+        DuePoll::of(heads.map(|(partition, due, _)| (*partition, *due)), now)
+    }
+
+    pub(super) fn stats(&self, now: Timestamp) -> StoreStats {
+        let expiries = self.installations.values().filter_map(|kept| kept.expiry);
+        StoreStats {
+            installations: self.installations.len() as u64,
+            refreshing: expiries.clone().count() as u64,
+            nearest_expiry: expiries.min().map(|first| first.since(now)),
+        }
+    }
+
+    pub(super) fn ids(&self, partition: u8) -> Vec<InstallationId> {
+        let ids = self.installations.keys();
+        ids.filter(|id| id.partition() == partition)
+            .cloned()
+            .collect()
+    }
+
+    pub(super) fn location(&self, name: &str) -> Option<String> {
+        self.locations.get(name).cloned()
+    }
+
+    pub(super) fn name_location(&mut self, name: String, id: String) -> String {
+        self.locations.entry(name).or_insert(id).clone()
+    }
+
+    pub(super) fn recall(&self, key: &str, now: Timestamp) -> Option<String> {
+        let held = self.values.get(key).filter(|(_, until)| *until > now);
+        held.map(|(value, _)| value.clone())
+    }
+
+    pub(super) fn remember(
+        &mut self,
+        key: String,
+        value: String,
+        until: Timestamp,
+        now: Timestamp,
+        at: Duration,
+    ) -> bool {
+        if self.recall(&key, now).is_some() {
+            return false;
+        }
+        let earlier = self.values.insert(key.clone(), (value, until));
+        self.replaced(at, Replaced::Value(key, earlier));
+        true
+    }
+
+    pub(super) fn replace(
+        &mut self,
+        key: String,
+        expected: Option<&str>,
+        next: Option<(String, Timestamp)>,
+        now: Timestamp,
+        at: Duration,
+    ) -> bool {
+        if self.recall(&key, now).as_deref() != expected {
+            return false;
+        }
+        let earlier = self.values.remove(&key);
+        if let Some(next) = next {
+            self.values.insert(key.clone(), next);
+        }
+        self.replaced(at, Replaced::Value(key, earlier));
+        true
+    }
+
+    pub(super) fn forget(&mut self, key: &str, now: Timestamp, at: Duration) -> bool {
+        let was_there = self.recall(key, now).is_some();
+        if let Some(earlier) = self.values.remove(key) {
+            self.replaced(at, Replaced::Value(key.to_owned(), Some(earlier)));
+        }
+        was_there
+    }
+}
+
+fn put<K: Ord, V>(map: &mut BTreeMap<K, V>, key: K, value: Option<V>) {
+    match value {
+        Some(value) => drop(map.insert(key, value)),
+        None => drop(map.remove(&key)),
+    }
+}
