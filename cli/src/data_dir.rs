@@ -8,7 +8,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use service::config::Settings;
-use store_writer::group_commit_db::{is_in_memory, create_atomically};
+use store_writer::group_commit_db::{create_atomically, is_in_memory};
 
 use crate::exit::Failure;
 use crate::key_rings;

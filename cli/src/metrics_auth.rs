@@ -1,14 +1,15 @@
 //! Authentication for `/metrics` beyond loopback.
 
+use service::locks::lock;
 use std::collections::HashSet;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::header::AUTHORIZATION;
-use axum::http::{HeaderValue, StatusCode};
+use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
+use service::credentials::presented;
 use store::{KeyHash, TokenReader};
 
 /// Requires a live caller key for `routes`, except for `/livez` and `/readyz`.
@@ -30,8 +31,8 @@ struct Guard {
 
 async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Response {
     let is_open = matches!(request.uri().path(), "/livez" | "/readyz");
-    let bearer = request.headers().get(AUTHORIZATION).cloned();
-    if is_open || guard.admits(bearer.as_ref()).await {
+    let key = presented(request.headers()).map(KeyHash::of);
+    if is_open || guard.admits(key).await {
         return next.run(request).await;
     }
     let message = "a caller's key is needed: Authorization: Bearer <key>\n";
@@ -39,15 +40,12 @@ async fn check(State(guard): State<Guard>, request: Request, next: Next) -> Resp
 }
 
 impl Guard {
-    async fn admits(&self, bearer: Option<&HeaderValue>) -> bool {
-        let key = bearer
-            .and_then(|value| value.to_str().ok())
-            .and_then(|value| value.strip_prefix("Bearer "));
-        let Some(key) = key.map(KeyHash::of) else {
+    async fn admits(&self, key: Option<KeyHash>) -> bool {
+        let Some(key) = key else {
             return false;
         };
         let found = self.reader.caller(&key).await;
-        let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut known = lock(&self.known);
         match found {
             Ok(Some(caller)) if caller.is_live(self.reader.now()) => {
                 known.insert(key);

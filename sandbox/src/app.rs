@@ -1,6 +1,7 @@
 //! The state that all handlers share.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use service::locks::lock;
+use std::sync::{Mutex, MutexGuard};
 
 use secrecy::ExposeSecret;
 
@@ -60,6 +61,6 @@ impl App {
 
     /// Locks the state. A poisoned lock is ignored, because no change can fail half way.
     pub(crate) fn world(&self) -> MutexGuard<'_, World> {
-        self.world.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.world)
     }
 }

@@ -2,8 +2,9 @@
 //! gate; the process is ready while every gate is open. A part that fails or panics drops its
 //! gate, and a dropped gate stays closed: readiness fails closed.
 
+use crate::locks::lock;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex};
 
 /// The gates of this process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -33,7 +34,7 @@ struct State {
 
 impl State {
     fn set(&self, open: bool, reason: Option<String>) {
-        *self.reason.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        *lock(&self.reason) = reason;
         self.open.store(open, Ordering::Release);
     }
 }
@@ -51,17 +52,14 @@ impl Readiness {
             name,
             state: Arc::clone(&state),
         };
-        self.gates
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(entry);
+        lock(&self.gates).push(entry);
         Gate { state }
     }
 
     /// The names of the closed gates, each with the reason if there is one; empty means ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
-        let gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let gates = lock(&self.gates);
         let closed = gates
             .iter()
             .filter(|entry| !entry.state.open.load(Ordering::Acquire));
@@ -72,7 +70,7 @@ impl Readiness {
 impl Entry {
     fn describe(&self) -> String {
         let reason = &self.state.reason;
-        match &*reason.lock().unwrap_or_else(PoisonError::into_inner) {
+        match &*lock(reason) {
             Some(reason) => format!("{}: {reason}", self.name),
             None => self.name.to_owned(),
         }

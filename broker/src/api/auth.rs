@@ -4,7 +4,7 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
-use http::header::AUTHORIZATION;
+use service::credentials::presented;
 use store::{Caller, KeyHash, Scope, TokenReader};
 
 use crate::Broker;
@@ -44,7 +44,7 @@ async fn authenticate(
     scope: Scope,
 ) -> Result<Caller, Error> {
     const HINT: &str = "send `Authorization: Bearer <key>`; `evergreen keys create` creates one";
-    let key = presented_key(headers).ok_or_else(|| Error::unauthorized(HINT))?;
+    let key = presented(headers).ok_or_else(|| Error::unauthorized(HINT))?;
     let caller = reader.caller(&KeyHash::of(key)).await?;
     let caller = caller
         .filter(|caller| caller.is_live(reader.now()))
@@ -55,15 +55,4 @@ async fn authenticate(
         )));
     }
     Ok(caller)
-}
-
-fn presented_key(headers: &HeaderMap) -> Option<&str> {
-    let bearer = headers
-        .get(AUTHORIZATION)
-        .and_then(|value| value.to_str().ok());
-    let bearer = bearer.and_then(|value| {
-        let (scheme, key) = value.split_once(' ')?;
-        scheme.eq_ignore_ascii_case("bearer").then_some(key.trim())
-    });
-    bearer.or_else(|| headers.get("x-api-key")?.to_str().ok())
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use service::readiness::{Gate, Readiness};
 use service::shutdown::Shutdown;
-use store_writer::group_commit_db::{GroupCommitDb, DbHealth, NotReady};
+use store_writer::group_commit_db::{DbHealth, GroupCommitDb, NotReady};
 use store_writer::{Journal, StoreWriter};
 use tokio::time::timeout;
 use tracing::{error, info, warn};

@@ -12,8 +12,9 @@
 //! While the breaker is open, tokens whose response was lost are still retried, because GHL's grace period
 //! is short.
 
+use service::locks::lock;
 use std::collections::BTreeSet;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use ghl::Failure;
@@ -202,7 +203,11 @@ impl Breaker {
             state.credentials_refused_since.is_some()
         };
         if was_refused {
-            match self.writer.record_accepted_credentials(&self.credentials).await {
+            match self
+                .writer
+                .record_accepted_credentials(&self.credentials)
+                .await
+            {
                 Ok(true) => info!("GHL accepts the client id and secret again: refreshes continue"),
                 Ok(false) => {}
                 Err(error) => log_not_shared(&error),
@@ -250,7 +255,11 @@ impl Breaker {
             .open_shared(PauseReason::ClientRejected, CREDENTIAL_PAUSE)
             .await;
         let stored = match paused {
-            Ok(_) => self.writer.record_refused_credentials(&self.credentials, reason).await,
+            Ok(_) => {
+                self.writer
+                    .record_refused_credentials(&self.credentials, reason)
+                    .await
+            }
             Err(error) => Err(error),
         };
         let is_new = stored.unwrap_or_else(|error| {
@@ -290,7 +299,7 @@ impl Breaker {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

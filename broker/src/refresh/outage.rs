@@ -19,7 +19,8 @@
 
 mod state;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use service::locks::lock;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use store::{Timestamp, TokenReader};
@@ -241,7 +242,7 @@ impl OutageDetector {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -10,7 +10,7 @@ use ghl::Failure;
 use http::StatusCode;
 use store::{Generation, Status, Timestamp};
 use store_writer::installation::{LastError, RefusalCount};
-use store_writer::protocol::{REFUSALS_TO_INVALID, FailureClass, AttemptFailure};
+use store_writer::protocol::{AttemptFailure, FailureClass, REFUSALS_TO_INVALID};
 
 /// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,7 +180,11 @@ pub(crate) fn token_fate(failure: &Failure) -> TokenFate {
 #[must_use]
 pub(crate) fn classify(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind, AttemptFailure) {
     let (kind, refusal, retry_in) = match failure {
-        Failure::NotSent(_) => (FailureKind::Transient, FailureClass::Unspent, backoff(attempt)),
+        Failure::NotSent(_) => (
+            FailureKind::Transient,
+            FailureClass::Unspent,
+            backoff(attempt),
+        ),
         Failure::Lost(_) => (
             FailureKind::Ambiguous,
             FailureClass::Unknown,
@@ -233,11 +237,17 @@ pub(crate) fn classify(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind,
             backoff(attempt),
         ),
         // GHL refuses every installation, so this refusal is probably wrong.
-        Failure::InvalidGrant(_) if is_doubtful(attempt) => {
-            (FailureKind::Suspect, FailureClass::WidespreadRefusal, Duration::ZERO)
-        }
+        Failure::InvalidGrant(_) if is_doubtful(attempt) => (
+            FailureKind::Suspect,
+            FailureClass::WidespreadRefusal,
+            Duration::ZERO,
+        ),
         Failure::InvalidGrant(_) => (refusal_kind(attempt), FailureClass::Refused, Duration::ZERO),
-        Failure::BadRequest { .. } => (FailureKind::BadRequest, FailureClass::Unspent, backoff(attempt)),
+        Failure::BadRequest { .. } => (
+            FailureKind::BadRequest,
+            FailureClass::Unspent,
+            backoff(attempt),
+        ),
     };
     let retry_in = match refusal {
         // Request the lost response again before the grace period ends, whatever this failure says.

@@ -14,7 +14,7 @@ use futures_util::future::try_join_all;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
 use store::{InstallationId, Timestamp};
-use store_writer::backend::{Schedule, DuePoll};
+use store_writer::backend::{DuePoll, Schedule};
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
 use tokio::time::{Instant, sleep};

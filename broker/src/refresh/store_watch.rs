@@ -31,7 +31,8 @@
 
 mod heartbeat;
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use service::locks::lock;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
@@ -384,7 +385,7 @@ impl StoreWatch {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -4,8 +4,9 @@
 //! multiplicative decrease). While GHL is slow, and shortly after a lost response, the scheduler starts
 //! nothing.
 
+use service::locks::lock;
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use metrics::gauge;
@@ -151,7 +152,7 @@ impl Window {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.state)
     }
 }
 

@@ -13,8 +13,9 @@ mod spend;
 
 pub(crate) use escrow_recovery::EscrowError;
 
+use service::locks::lock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commit::RecentCommit;
@@ -378,8 +379,4 @@ enum Risk {
     Normal,
     /// It tests how GHL responds.
     Probe,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -10,7 +10,7 @@ use super::world::{LIFETIME, World, get, post, with};
 const STALE: &str = r#"{"statusCode":401,"message":"Invalid JWT"}"#;
 
 /// GHL answers one call with these, one after another, and everything after them with 200.
-async fn world_with(answers: Vec<fn() -> Response>) -> (World, String) {
+async fn world_with(answers: Vec<Answer>) -> (World, String) {
     let world = World::new().await;
     let id = world.install(LIFETIME);
     world.let_broker_refresh(&id);
@@ -22,6 +22,8 @@ async fn world_with(answers: Vec<fn() -> Response>) -> (World, String) {
     });
     (world, format!("/ghl/x?installation_id={id}"))
 }
+
+type Answer = fn() -> Response;
 
 fn bad_gateway() -> Response {
     StatusCode::BAD_GATEWAY.into_response()
@@ -37,8 +39,7 @@ fn too_many() -> Response {
 
 #[tokio::test]
 async fn every_failure_is_handled_after_every_other() {
-    let failures: [(&str, fn() -> Response); 3] =
-        [("502", bad_gateway), ("401", expired), ("429", too_many)];
+    let failures: [(&str, Answer); 3] = [("502", bad_gateway), ("401", expired), ("429", too_many)];
     for (first_name, first) in failures {
         for (second_name, second) in failures {
             // A 401 that a fresh token did not cure is the caller's answer.

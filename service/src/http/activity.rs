@@ -1,7 +1,8 @@
 //! What a connection is doing, and until when it may do so. hyper has one timeout for a late head and for an
 //! idle connection, and none for an answer that nobody reads.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use crate::locks::lock;
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use axum::http::Version;
@@ -93,7 +94,7 @@ impl Activity {
     }
 
     fn state(&self) -> MutexGuard<'_, State> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

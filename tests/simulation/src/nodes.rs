@@ -11,7 +11,7 @@ use store_writer::IntentId;
 use store_writer::escrow::NoMajority;
 use store_writer::journal::Entry;
 use store_writer::lease::{LeaseValue, NotLeased};
-use store_writer::simulation::{SimulatedLocks, SimulatedEscrow};
+use store_writer::simulation::{SimulatedEscrow, SimulatedLocks};
 
 use super::network::{NetworkPath, Partitions, Peer};
 use super::world::{World, lock};

@@ -10,9 +10,10 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
-use store::{Invalidation, InstallationId, KeyHash, Timestamp};
+use store::{InstallationId, Invalidation, KeyHash, Timestamp};
 use store_writer::backend::{
-    BackendFuture, Backend, Confirmation, CanaryReading, Loaded, Schedule, StoreStats, Swap, DuePoll,
+    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, Schedule, StoreStats,
+    Swap,
 };
 use store_writer::check::{Facts, ProbeError};
 use store_writer::identity::{Servers, StoreMark};
@@ -207,7 +208,11 @@ impl Backend for Connection {
         self.write(|server, _, _| Some(server.servers()))
     }
 
-    fn write_canary<'a>(&'a self, name: &'a str, number: i64) -> BackendFuture<'a, Vec<CanaryReading>> {
+    fn write_canary<'a>(
+        &'a self,
+        name: &'a str,
+        number: i64,
+    ) -> BackendFuture<'a, Vec<CanaryReading>> {
         let name = format!("tide {name}");
         self.write(move |server, at, now| {
             let held = server.recall(&name, now).and_then(|held| held.parse().ok());
@@ -263,7 +268,11 @@ impl Backend for Connection {
         })
     }
 
-    fn reschedule_earlier<'a>(&'a self, id: &'a InstallationId, to: Timestamp) -> BackendFuture<'a, ()> {
+    fn reschedule_earlier<'a>(
+        &'a self,
+        id: &'a InstallationId,
+        to: Timestamp,
+    ) -> BackendFuture<'a, ()> {
         let id = id.clone();
         self.write(move |server, at, _| server.reschedule_earlier(&id, to, at))
     }
@@ -294,7 +303,11 @@ impl Backend for Connection {
         self.write(move |server, _, _| server.location(&name))
     }
 
-    fn get_or_insert_location<'a>(&'a self, name: &'a str, id: &'a InstallationId) -> BackendFuture<'a, String> {
+    fn get_or_insert_location<'a>(
+        &'a self,
+        name: &'a str,
+        id: &'a InstallationId,
+    ) -> BackendFuture<'a, String> {
         let (name, id) = (name.to_owned(), id.to_string());
         self.write(move |server, _, _| server.name_location(name, id))
     }
@@ -307,7 +320,12 @@ impl Backend for Connection {
         Box::pin(async { Ok(Vec::new()) })
     }
 
-    fn put_if_absent<'a>(&'a self, key: &'a str, value: &'a str, ttl: Duration) -> BackendFuture<'a, bool> {
+    fn put_if_absent<'a>(
+        &'a self,
+        key: &'a str,
+        value: &'a str,
+        ttl: Duration,
+    ) -> BackendFuture<'a, bool> {
         let (key, value) = (key.to_owned(), value.to_owned());
         self.write(move |server, at, now| server.remember(key, value, now + ttl, now, at))
     }

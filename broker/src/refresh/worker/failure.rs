@@ -7,7 +7,7 @@ use store::InstallationId;
 use store_writer::WriteError;
 use store_writer::installation::LastError;
 use store_writer::journal::Entry;
-use store_writer::protocol::{FailureClass, AttemptFailure};
+use store_writer::protocol::{AttemptFailure, FailureClass};
 use store_writer::raw_token_response::RawTokenResponse;
 use store_writer::writer::{Begun, FailureOutcome};
 use tracing::warn;
@@ -50,11 +50,13 @@ impl Worker {
         let id = &begun.installation;
         let (kind, verdict) = match verdict.class {
             // Another broker may have a newer token than the refused one.
-            FailureClass::Refused | FailureClass::WidespreadRefusal => match self.recover_from_escrow(id).await {
-                Ok(Some(generation)) => return Outcome::Refreshed { generation },
-                Ok(None) => (kind, verdict),
-                Err(unknown) => unresolved(&verdict, &unknown),
-            },
+            FailureClass::Refused | FailureClass::WidespreadRefusal => {
+                match self.recover_from_escrow(id).await {
+                    Ok(Some(generation)) => return Outcome::Refreshed { generation },
+                    Ok(None) => (kind, verdict),
+                    Err(unknown) => unresolved(&verdict, &unknown),
+                }
+            }
             FailureClass::Unspent | FailureClass::Unknown | FailureClass::Paused => (kind, verdict),
         };
         self.breaker.record_failure(begun, failure, kind).await;
@@ -128,7 +130,12 @@ impl Worker {
     }
 
     /// Aborts an attempt before anything was sent.
-    pub(super) async fn abort(&self, begun: &Begun, refusal: FailureClass, reason: String) -> Outcome {
+    pub(super) async fn abort(
+        &self,
+        begun: &Begun,
+        refusal: FailureClass,
+        reason: String,
+    ) -> Outcome {
         let verdict = AttemptFailure {
             class: refusal,
             error: LastError::new(

@@ -5,7 +5,7 @@ use std::sync::Mutex;
 
 use store::InstallationId;
 
-use super::lock;
+use service::locks::lock;
 
 /// Marks an installation as in progress until it is dropped.
 pub(super) struct InProgressGuard<'w> {

@@ -4,8 +4,9 @@
 //! exception: shortly before GHL's grace period ends, the token is sent once more, in case the open call
 //! never ends.
 
+use service::locks::lock;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use store::InstallationId;
@@ -108,7 +109,7 @@ impl OpenCalls {
     }
 
     fn all(&self) -> MutexGuard<'_, BTreeMap<InstallationId, OpenCall>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        lock(&self.0)
     }
 }
 

@@ -40,7 +40,9 @@ impl Worker {
         let left = self.timing.window.saturating_sub(lease.held_for());
         if left.min(lease.remaining()) < self.timing.call {
             let late = "there was no time left for the call";
-            let outcome = self.abort(&begun, FailureClass::Unspent, late.to_owned()).await;
+            let outcome = self
+                .abort(&begun, FailureClass::Unspent, late.to_owned())
+                .await;
             self.forget(&entry).await;
             return outcome;
         }

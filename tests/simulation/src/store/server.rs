@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use store::record::Fields;
 use store::{InstallationId, Timestamp};
-use store_writer::backend::{POLL_DEPTH, REVISION, Schedule, StoreStats, Swap, DuePoll};
+use store_writer::backend::{DuePoll, POLL_DEPTH, REVISION, Schedule, StoreStats, Swap};
 use store_writer::identity::{Servers, StoreMark};
 
 /// How long writes are kept in the history.
