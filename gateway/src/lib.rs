@@ -4,6 +4,8 @@
 //! installation is meant), `token` (a token that is good to be used), `admission` (a place here and a turn at
 //! GHL), `upstream` (connections), and `retry`, the one decision about what follows an attempt.
 
+#![warn(missing_docs)]
+
 mod admission;
 mod api;
 mod config;
@@ -66,11 +68,13 @@ pub struct Public {
 /// Why a gateway must not listen where it was told to.
 #[derive(Debug, thiserror::Error)]
 pub enum Exposed {
+    /// The address can be reached from elsewhere, and no key was ever made.
     #[error(
         "without a caller's key anybody who reaches {0} could use every installation: \
          run `evergreen keys create --name <caller>` first, or listen on 127.0.0.1"
     )]
     NoKeys(SocketAddr),
+    /// The store does not answer.
     #[error("whether callers need a key to reach {0} cannot be told")]
     Unknown(SocketAddr, #[source] ReadError),
 }

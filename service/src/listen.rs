@@ -44,7 +44,9 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}{}", advice(*address, source))]
 pub struct BindError {
+    /// The address.
     pub address: SocketAddr,
+    /// What the system says.
     pub source: io::Error,
 }
 

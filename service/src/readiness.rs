@@ -40,6 +40,7 @@ impl State {
 }
 
 impl Readiness {
+    /// Without gates: ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -78,10 +79,12 @@ impl Entry {
 }
 
 impl Gate {
+    /// Opens it: the process no longer waits for this.
     pub fn open(&self) {
         self.state.set(true, None);
     }
 
+    /// Closes it without a reason.
     pub fn close(&self) {
         self.state.set(false, None);
     }

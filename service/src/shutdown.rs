@@ -25,6 +25,7 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
+    /// A shutdown that has not started.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
@@ -79,6 +80,7 @@ impl Shutdown {
         self.token.cancelled().await;
     }
 
+    /// Whether it has started.
     #[must_use]
     pub fn is_started(&self) -> bool {
         self.token.is_cancelled()

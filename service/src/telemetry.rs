@@ -53,6 +53,7 @@ pub struct Telemetry {
 /// What is logged and where spans go.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// How lines are written.
     pub log: LogFormat,
     /// Directives as of `tracing_subscriber::EnvFilter`, such as `info,broker=debug`.
     pub filter: String,
@@ -74,16 +75,22 @@ pub enum LogFormat {
 /// Why telemetry cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
+    /// `EVERGREEN_LOG`
     #[error("the log filter is not understood")]
     Filter(#[from] ParseError),
+    /// `OTEL_EXPORTER_OTLP_ENDPOINT`
     #[error("spans cannot be exported")]
     Exporter(#[from] ExporterBuildError),
+    /// Something else logs in this process.
     #[error("logging cannot be set up")]
     Log(#[from] TryInitError),
+    /// A mistake in the program.
     #[error("the histogram buckets are not accepted")]
     Buckets(#[from] BuildError),
+    /// Something else records metrics in this process.
     #[error("metrics cannot be recorded")]
     Recorder(#[from] SetRecorderError<PrometheusRecorder>),
+    /// The system gives no thread.
     #[error("the thread for metrics cannot be started")]
     Upkeep(#[source] io::Error),
 }

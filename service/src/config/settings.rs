@@ -31,6 +31,7 @@ struct Mistake {
 }
 
 impl<'a> Settings<'a> {
+    /// Settings from this source. Mistakes are collected until `finish`.
     pub fn new(source: &'a dyn Source) -> Self {
         Self {
             source,

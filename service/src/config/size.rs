@@ -3,20 +3,24 @@
 use std::fmt;
 use std::str::FromStr;
 
+/// A number of bytes, such as `30MB` or `64KiB`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
 #[derive(Debug, thiserror::Error)]
+/// A text that is no size.
 #[error("not a number of bytes, kB, MB, GB, KiB, MiB or GiB")]
 pub struct NoSize;
 
 impl Size {
     #[must_use]
+    /// A size of this many bytes.
     pub const fn of_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
     #[must_use]
+    /// In bytes.
     pub const fn bytes(self) -> u64 {
         self.0
     }

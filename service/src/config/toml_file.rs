@@ -19,19 +19,30 @@ pub struct TomlFile {
 pub enum FileError {
     /// The file is missing or may not be read.
     #[error("cannot read the settings file {}", path.display())]
-    Unreadable { path: PathBuf, source: io::Error },
+    Unreadable {
+        /// The file.
+        path: PathBuf,
+        /// Why the system does not read it.
+        source: io::Error,
+    },
     /// The file is not TOML.
     #[error("{}, line {line}: {message}", path.display())]
     Syntax {
+        /// The file.
         path: PathBuf,
+        /// Counted from 1.
         line: usize,
+        /// What the parser says.
         message: String,
     },
     /// An entry that no setting can be.
     #[error("{}: {key} {problem}", path.display())]
     Entry {
+        /// The file.
         path: PathBuf,
+        /// The name of the setting.
         key: String,
+        /// What is wrong with it.
         problem: &'static str,
     },
 }
