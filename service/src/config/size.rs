@@ -7,20 +7,20 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
-#[derive(Debug, thiserror::Error)]
 /// A text that is no size.
+#[derive(Debug, thiserror::Error)]
 #[error("not a number of bytes, kB, MB, GB, KiB, MiB or GiB")]
 pub struct NoSize;
 
 impl Size {
-    #[must_use]
     /// A size of this many bytes.
+    #[must_use]
     pub const fn of_bytes(bytes: u64) -> Self {
         Self(bytes)
     }
 
-    #[must_use]
     /// In bytes.
+    #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
     }
