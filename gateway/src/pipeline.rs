@@ -30,7 +30,7 @@ use crate::request::body::{Examined, Payload};
 use crate::request::caller::{AuthenticatedCaller, Callers};
 use crate::request::selector::InstallationSelectors;
 use crate::request::{headers, path};
-use crate::retry::{Attempt, Decision, Outcome, decide};
+use crate::retry::{Attempt, Decision, Outcome, Unauthorized, decide};
 use crate::token::provider::TokenProvider;
 use crate::token::sources::Token;
 use crate::upstream::body::Outgoing;
@@ -201,7 +201,7 @@ impl Pipeline {
             let mut answer = self.ghl.send(request.with(&token), body).await;
             in_flight.over(counted(&answer));
 
-            let (outcome, message) = self.examine(&mut answer, &token, &request).await;
+            let (outcome, message) = self.examine(&mut answer, &token, &request, &attempt).await;
             attempt.jitter = outcome.jitter();
             attempt.time_left = until.saturating_duration_since(Instant::now());
             match decide(outcome, &attempt) {
@@ -224,7 +224,7 @@ impl Pipeline {
                     attempt.is_uncompressed = true;
                 }
                 decision @ (Decision::RefreshAndRetry | Decision::RefreshAndRefuse) => {
-                    drop(place);
+                    drop((place, answer));
                     let held = request.admission.held;
                     token = Box::pin(self.tokens.newer_than(&token, held)).await?;
                     attempt.is_refreshed = true;
@@ -250,6 +250,7 @@ impl Pipeline {
         answer: &mut Result<Response, SendError>,
         token: &Token,
         request: &GhlRequest,
+        attempt: &Attempt,
     ) -> (Outcome, Option<Box<str>>) {
         let response = match answer {
             Ok(response) => response,
@@ -267,22 +268,24 @@ impl Pipeline {
             return (Outcome::answered(response), None);
         }
         if token.status == Status::Static {
-            return (
-                Outcome::Unauthorized(crate::retry::Unauthorized::Final),
-                None,
-            );
+            return (Outcome::Unauthorized(Unauthorized::Final), None);
         }
         // Boxed, since it is rare and would make the future of every call larger.
         let examining =
             unauthorized::examine(std::mem::take(response), self.config.response_timeout);
         let (whole, mut meaning, message) = Box::pin(examining).await;
         *response = whole;
-        let is_known = message.as_deref().is_some_and(|message| {
-            self.uncured
-                .has(&token.id, &request.method, request.uri.path(), message)
-        });
+        // A compressed 401 has no message. It is compared as such once nothing else can be learned.
+        let is_compressed = meaning == Unauthorized::Compressed;
+        let is_known = (!is_compressed || attempt.is_uncompressed || !attempt.is_replayable)
+            && self.uncured.has(
+                token,
+                &request.method,
+                request.uri.path(),
+                message.as_deref().unwrap_or_default(),
+            );
         if is_known {
-            meaning = crate::retry::Unauthorized::Final;
+            meaning = Unauthorized::Final;
         }
         (Outcome::Unauthorized(meaning), message)
     }
@@ -290,7 +293,7 @@ impl Pipeline {
     fn note_uncured(&self, token: &Token, request: &GhlRequest, message: Option<&str>) {
         let message = message.unwrap_or_default();
         self.uncured
-            .note(&token.id, &request.method, request.uri.path(), message);
+            .note(token, &request.method, request.uri.path(), message);
     }
 }
 

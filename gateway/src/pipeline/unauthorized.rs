@@ -13,11 +13,12 @@ use futures_util::{StreamExt, stream};
 use http::Method;
 use http::header::CONTENT_ENCODING;
 use service::locks::lock;
-use store::InstallationId;
+use store::{Generation, InstallationId};
 use tokio::time::{Instant, timeout};
 
 use crate::request::json;
 use crate::retry::Unauthorized;
+use crate::token::sources::Token;
 
 /// GHL's error bodies have a few hundred bytes. A longer body is no error of GHL's.
 const READ_BYTES: usize = 64 * 1024;
@@ -87,9 +88,16 @@ fn message(body: &[u8]) -> Box<str> {
 #[derive(Debug, Default)]
 pub(crate) struct Uncured {
     hasher: RandomState,
-    since: Mutex<HashMap<Key, Instant>>,
+    noted: Mutex<HashMap<Key, Noted>>,
     /// Nearly always false, and then nothing is locked.
     is_used: AtomicBool,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Noted {
+    since: Instant,
+    /// Of the fresh token. An older one may be refused for its age.
+    generation: Generation,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -99,33 +107,27 @@ struct Key {
 }
 
 impl Uncured {
-    /// Notes that a fresh token did not help.
-    pub(super) fn note(&self, id: &InstallationId, method: &Method, path: &str, message: &str) {
-        let key = self.key(id, method, path, message);
-        let mut since = lock(&self.since);
-        since.retain(|_, since| since.elapsed() < REMEMBERED);
-        if since.len() < CAPACITY {
-            since.insert(key, Instant::now());
+    /// Notes that this fresh token did not help.
+    pub(super) fn note(&self, token: &Token, method: &Method, path: &str, message: &str) {
+        let key = self.key(&token.id, method, path, message);
+        let mut noted = lock(&self.noted);
+        noted.retain(|_, noted| noted.since.elapsed() < REMEMBERED);
+        if noted.len() < CAPACITY {
+            let (since, generation) = (Instant::now(), token.generation);
+            noted.insert(key, Noted { since, generation });
             self.is_used.store(true, Ordering::Relaxed);
         }
     }
 
-    /// Whether a fresh token did not help lately.
-    pub(super) fn has(
-        &self,
-        id: &InstallationId,
-        method: &Method,
-        path: &str,
-        message: &str,
-    ) -> bool {
+    /// Whether a token that is not newer than this one did not help lately.
+    pub(super) fn has(&self, token: &Token, method: &Method, path: &str, message: &str) -> bool {
         if !self.is_used.load(Ordering::Relaxed) {
             return false;
         }
-        let key = self.key(id, method, path, message);
-        let since = lock(&self.since);
-        since
-            .get(&key)
-            .is_some_and(|since| since.elapsed() < REMEMBERED)
+        let key = self.key(&token.id, method, path, message);
+        lock(&self.noted).get(&key).is_some_and(|noted| {
+            noted.since.elapsed() < REMEMBERED && token.generation >= noted.generation
+        })
     }
 
     /// The route was answered otherwise. The next 401 may be one that a fresh token cures.
@@ -134,9 +136,9 @@ impl Uncured {
             return;
         }
         let route = self.route(id, method, path);
-        let mut since = lock(&self.since);
-        since.retain(|key, _| key.route != route);
-        self.is_used.store(!since.is_empty(), Ordering::Relaxed);
+        let mut noted = lock(&self.noted);
+        noted.retain(|key, _| key.route != route);
+        self.is_used.store(!noted.is_empty(), Ordering::Relaxed);
     }
 
     fn key(&self, id: &InstallationId, method: &Method, path: &str, message: &str) -> Key {
@@ -167,6 +169,7 @@ mod tests {
     use http_body_util::BodyExt;
 
     use super::*;
+    use crate::token::sources::tests::token;
 
     async fn through(body: Body) -> (Bytes, Unauthorized) {
         let (response, meaning, _) = examine(Response::new(body), Duration::from_secs(1)).await;
@@ -205,18 +208,36 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn an_uncured_401_is_remembered_for_its_message_and_route() {
         let uncured = Uncured::default();
-        let id = InstallationId::random();
+        let refused = token();
         let get = &Method::GET;
-        uncured.note(&id, get, "/contacts/ocQHyuzHvysMo5N5VsXc", "no");
-        assert!(uncured.has(&id, get, "/contacts/9NkT25Vor1v4aQatFsv2", "no"));
-        assert!(!uncured.has(&id, get, "/contacts/9NkT25Vor1v4aQatFsv2", "other"));
-        assert!(!uncured.has(&id, &Method::PUT, "/contacts/9NkT25Vor1v4aQatFsv2", "no"));
-        assert!(!uncured.has(&id, get, "/opportunities/search", "no"));
-        assert!(!uncured.has(&InstallationId::random(), get, "/contacts/a1", "no"));
+        uncured.note(&refused, get, "/contacts/ocQHyuzHvysMo5N5VsXc", "no");
+        let (other_contact, contact) = ("/contacts/9NkT25Vor1v4aQatFsv2", "/contacts/a1");
+        assert!(uncured.has(&refused, get, other_contact, "no"));
+        assert!(!uncured.has(&refused, get, other_contact, "other"));
+        assert!(!uncured.has(&refused, &Method::PUT, other_contact, "no"));
+        assert!(!uncured.has(&refused, get, "/opportunities/search", "no"));
+        let elsewhere = Token {
+            id: InstallationId::random(),
+            ..token()
+        };
+        assert!(!uncured.has(&elsewhere, get, contact, "no"));
         tokio::time::advance(REMEMBERED).await;
-        assert!(!uncured.has(&id, get, "/contacts/a1", "no"));
-        uncured.note(&id, get, "/contacts/a1", "no");
-        uncured.forget(&id, get, "/contacts/a2");
-        assert!(!uncured.has(&id, get, "/contacts/a1", "no"));
+        assert!(!uncured.has(&refused, get, contact, "no"));
+        uncured.note(&refused, get, contact, "no");
+        uncured.forget(&refused.id, get, "/contacts/a2");
+        assert!(!uncured.has(&refused, get, contact, "no"));
+    }
+
+    #[test]
+    fn a_401_of_an_older_token_is_not_known() {
+        let uncured = Uncured::default();
+        let old = token();
+        let fresh = Token {
+            generation: old.generation.next(),
+            ..token()
+        };
+        uncured.note(&fresh, &Method::GET, "/contacts/", "no");
+        assert!(uncured.has(&fresh, &Method::GET, "/contacts/", "no"));
+        assert!(!uncured.has(&old, &Method::GET, "/contacts/", "no"));
     }
 }

@@ -156,3 +156,23 @@ async fn a_static_token_has_no_successor() {
     assert_eq!(text(response).await, STALE);
     assert_eq!(world.broker.lines(), [""; 0]);
 }
+
+#[tokio::test]
+async fn a_compressed_401_to_an_upload_costs_one_refresh() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    world.let_broker_refresh(&id);
+    world.ghl.answers(async |_| {
+        let encoded = [("content-encoding", "br")];
+        (StatusCode::UNAUTHORIZED, encoded, "\u{1}\u{2}").into_response()
+    });
+    let uri = format!("/ghl/x?installation_id={id}");
+    let large = vec![b'x'; 100_000];
+    let response = world.send(post(&uri, large.clone())).await;
+    assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+    for _ in 0..3 {
+        let response = world.send(post(&uri, large.clone())).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(world.broker.lines().len(), 1);
+}

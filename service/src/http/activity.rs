@@ -28,8 +28,10 @@ struct State {
     head_since: Option<Instant>,
     /// When the answer under way has to be complete. With HTTP/1.1 only.
     answer_by: Option<Instant>,
-    /// The request under way has a long body that was not read to its end. With HTTP/1.1 only.
-    is_uploading: bool,
+    /// The last request has a body that was not read to its end. With HTTP/1.1 only.
+    has_unread_body: bool,
+    /// That body is too long to be read for nothing.
+    is_long: bool,
     is_torn: bool,
 }
 
@@ -49,26 +51,31 @@ impl Activity {
     }
 
     /// The head of a request is complete.
-    pub(super) fn request(&self, version: Version, is_upload: bool) {
+    pub(super) fn request(&self, version: Version, has_body: bool, is_long: bool) {
         let mut state = self.state();
         state.is_http2 = version == Version::HTTP_2;
-        state.is_uploading = is_upload && !state.is_http2;
+        state.has_unread_body = has_body && !state.is_http2;
+        state.is_long = is_long;
         state.in_flight += 1;
         state.head_since = None;
     }
 
-    /// The body of a request was read to its end.
+    /// The body of a request was read to its end, or will not be.
     pub(super) fn uploaded(&self) {
-        self.state().is_uploading = false;
+        let mut state = self.state();
+        state.has_unread_body = false;
+        if state.in_flight == 0 {
+            state.idle_since = Instant::now();
+        }
     }
 
-    /// The head of an answer is there. Returns whether its request is still being uploaded.
+    /// The head of an answer is there. Returns whether its request is still being uploaded, and for long.
     pub(super) fn answer(&self, timeout: Duration) -> bool {
         let mut state = self.state();
         if !state.is_http2 {
             state.answer_by = Some(Instant::now() + timeout);
         }
-        state.is_uploading
+        state.has_unread_body && state.is_long
     }
 
     /// An answer is complete, or given up.
@@ -106,13 +113,15 @@ impl State {
             idle_since: now,
             head_since: None,
             answer_by: None,
-            is_uploading: false,
+            has_unread_body: false,
+            is_long: false,
             is_torn: false,
         }
     }
 
     fn read(&mut self, now: impl FnOnce() -> Instant) {
-        if self.in_flight == 0 && !self.is_http2 {
+        // The rest of a body that nobody wants is no head.
+        if self.in_flight == 0 && !self.is_http2 && !self.has_unread_body {
             self.head_since.get_or_insert_with(now);
         }
     }
@@ -155,7 +164,7 @@ mod tests {
         tokio::time::advance(SECOND).await;
         activity.read();
         assert_eq!(activity.deadline(None), Some(start + HEAD_TIMEOUT));
-        activity.request(Version::HTTP_11, false);
+        activity.request(Version::HTTP_11, false, false);
         activity.read();
         assert_eq!(activity.deadline(None), None);
         assert!(!activity.answer(SECOND));
@@ -176,7 +185,7 @@ mod tests {
         let activity = Activity::new();
         activity.read();
         assert_eq!(activity.deadline(Some(start)), Some(start + STOP_GRACE));
-        activity.request(Version::HTTP_2, false);
+        activity.request(Version::HTTP_2, false, false);
         assert_eq!(activity.deadline(Some(start)), None);
         tokio::time::advance(5 * SECOND).await;
         activity.answered();
@@ -185,10 +194,25 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn the_rest_of_a_body_is_no_head() {
+        let start = Instant::now();
+        let activity = Activity::new();
+        activity.request(Version::HTTP_11, true, false);
+        assert!(!activity.answer(SECOND), "it is short");
+        activity.answered();
+        activity.read();
+        assert_eq!(activity.deadline(None), Some(start + IDLE_TIMEOUT));
+        tokio::time::advance(SECOND).await;
+        activity.uploaded();
+        activity.read();
+        assert_eq!(activity.deadline(None), Some(start + SECOND + HEAD_TIMEOUT));
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn frames_of_http2_are_no_heads() {
         let start = Instant::now();
         let activity = Activity::new();
-        activity.request(Version::HTTP_2, true);
+        activity.request(Version::HTTP_2, true, true);
         assert!(
             !activity.answer(SECOND),
             "its streams have limits of their own"

@@ -32,7 +32,7 @@ pub(super) async fn answer(
         .size_hint()
         .exact()
         .is_none_or(|length| length > SHORT_BYTES);
-    activity.request(version, has_body && is_long);
+    activity.request(version, has_body, is_long);
     let in_flight = InFlight { activity, version };
     let mut response = match check::fault(&request) {
         Some(fault) => fault.into_response(),
@@ -97,13 +97,16 @@ struct Upload {
 
 impl Drop for Upload {
     /// The rest is read while the answer is sent. Some callers read nothing before they have sent everything.
-    /// hyper ends this with the answer.
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(mut rest), true, Ok(runtime)) =
             (rest, self.is_sent_anyway, Handle::try_current())
         {
-            runtime.spawn(async move { while let Some(Ok(_)) = rest.frame().await {} });
+            let activity = Arc::clone(&self.activity);
+            runtime.spawn(async move {
+                while let Some(Ok(_)) = rest.frame().await {}
+                activity.uploaded();
+            });
         }
     }
 }

@@ -103,14 +103,14 @@ impl AsyncWrite for Stream {
             ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
             self.closing = Some(Box::pin(sleep(LINGER)));
         }
-        // Whatever the caller does now, it has had its answer.
-        if self.poll_discard(context).is_ready() {
+        // First, since a caller that never stops sending would use up this task's budget.
+        if let Some(patience) = &mut self.closing
+            && patience.as_mut().poll(context).is_ready()
+        {
             return Poll::Ready(Ok(()));
         }
-        match &mut self.closing {
-            Some(patience) => patience.as_mut().poll(context).map(Ok),
-            None => Poll::Ready(Ok(())),
-        }
+        // Whatever the caller does now, it has had its answer.
+        self.poll_discard(context).map(|_| Ok(()))
     }
 }
 

@@ -57,7 +57,8 @@ impl Connection {
         body: Outgoing,
     ) -> Result<Response<Incoming>, Failed> {
         let request = request(outbound, host, body);
-        let mut answering = pin!(self.requests.try_send_request(request));
+        // A task that has used up its budget would not be woken for an answer that is there.
+        let mut answering = pin!(unconstrained(self.requests.try_send_request(request)));
         let answered = poll_fn(|context| {
             Self::drive(&mut self.driver, context);
             // Nobody but this task makes progress, so nobody has to wake it.
