@@ -47,7 +47,7 @@ pub struct Config {
     pub journal_max: u64,
     /// Access tokens without a refresh token.
     pub static_tokens: Vec<StaticToken>,
-    /// What follows from an unsafe store.
+    /// The reaction to an unsafe store.
     pub store_check: StoreCheck,
 }
 

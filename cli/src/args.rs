@@ -98,7 +98,7 @@ pub(crate) enum Keys {
         /// An installation that it may use; repeat for more [default: all]
         #[arg(long, value_name = "ID")]
         installation: Vec<store::InstallationId>,
-        /// What it may be used for: proxy, tokens, admin, metrics; repeat for more
+        /// Its scopes: proxy, tokens, admin, metrics; repeat for more
         #[arg(long, value_name = "SCOPE", default_value = "proxy")]
         scope: Vec<store::Scope>,
         /// When it expires, such as 90d [default: never]

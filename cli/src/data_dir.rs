@@ -41,7 +41,7 @@ struct Found<'a> {
     has_marker: bool,
 }
 
-/// What a start must do first.
+/// The first step of a start.
 #[derive(Debug, PartialEq, Eq)]
 enum Start {
     /// Nothing: everything is present.

@@ -1,6 +1,5 @@
 //! Authentication for `/metrics` beyond loopback.
 
-use service::locks::lock;
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 
@@ -10,6 +9,7 @@ use axum::http::StatusCode;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::{IntoResponse, Response};
 use service::credentials::presented;
+use service::locks::lock;
 use store::{KeyHash, TokenReader};
 
 /// Requires a live caller key for `routes`, except for `/livez` and `/readyz`.

@@ -58,7 +58,7 @@ pub struct Gateway {
     reader: TokenReader,
 }
 
-/// What callers and browsers reach.
+/// The routes for callers and browsers.
 #[derive(Clone)]
 pub struct Public {
     api: Arc<Api>,
@@ -154,14 +154,14 @@ impl Gateway {
         }
     }
 
-    /// What callers and browsers reach.
+    /// The routes for callers and browsers.
     pub fn public(&self) -> Public {
         let api = Arc::clone(&self.api);
         let routes = api::public(Arc::clone(&api));
         Public { api, routes }
     }
 
-    /// What internal services reach.
+    /// The routes for internal services.
     pub fn internal(&self) -> Router {
         api::internal(Arc::clone(&self.api))
     }

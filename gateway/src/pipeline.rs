@@ -172,7 +172,7 @@ impl Pipeline {
         let mut token = token;
         let mut next_body = Some(body);
         let mut priority = Priority::New;
-        // What came of the last attempt. It is delivered if the call's turn does not come again in time.
+        // The result of the last attempt. It is delivered if the call's turn does not come again in time.
         let mut last: Option<Result<Response, SendError>> = None;
         let mut retry_until = None;
         self.retry_budget.earn();
@@ -208,13 +208,13 @@ impl Pipeline {
                 Decision::RetryAfter(pause) if self.retry_budget.spend() => {
                     drop(place);
                     self.retried.increment(1);
+                    last = Some(hold(answer).await);
                     sleep(pause).await;
                     attempt.retries += 1;
-                    last = Some(answer);
                 }
                 Decision::QueueAgain => {
                     drop(place);
-                    last = Some(answer);
+                    last = Some(hold(answer).await);
                     priority = Priority::Again;
                 }
                 Decision::RetryUncompressed => {
@@ -244,7 +244,7 @@ impl Pipeline {
         }
     }
 
-    /// What came of an attempt, and the message of a 401.
+    /// The outcome of an attempt, and the message of a 401.
     async fn examine(
         &self,
         answer: &mut Result<Response, SendError>,
@@ -351,7 +351,7 @@ impl Outcome {
     }
 }
 
-/// What an attempt tells about GHL's rate limit.
+/// The effect of an attempt on GHL's rate limit.
 fn counted(answer: &Result<Response, SendError>) -> Counted {
     match answer {
         Ok(answer) => Counted::Answered(RateLimitHeaders::by(answer.status(), answer.headers())),
@@ -361,6 +361,12 @@ fn counted(answer: &Result<Response, SendError>) -> Counted {
         },
         Err(SendError::Body(_)) => Counted::Unknown,
     }
+}
+
+/// Frees the connection of an answer that waits.
+async fn hold(answer: Result<Response, SendError>) -> Result<Response, SendError> {
+    // Boxed, since it is rare and would make the future of every call larger.
+    Ok(Box::pin(unauthorized::hold(answer?)).await)
 }
 
 /// Whether a call's turn does not come again in time.

@@ -1,4 +1,4 @@
-//! What a caller's request says: who calls, which installation is meant, and what is to be forwarded.
+//! The caller's request: its key, the installation that it names, its path and its body.
 
 pub(crate) mod body;
 pub(crate) mod caller;

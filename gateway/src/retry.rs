@@ -1,4 +1,4 @@
-//! What happens to a call after an attempt: the one decision about retries. It is pure.
+//! The one decision about retries. It is pure.
 
 use std::time::Duration;
 
@@ -11,7 +11,7 @@ const PAUSE: Duration = Duration::from_millis(100);
 /// GHL may name a longer pause. Then its answer is delivered, since callers should not wait for that.
 const LONGEST_PAUSE: Duration = Duration::from_secs(2);
 
-/// What came of an attempt.
+/// The outcome of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Outcome {
     /// Any answer but a 401.
@@ -26,7 +26,7 @@ pub(crate) enum Outcome {
     Failed,
 }
 
-/// What a 401 says about the token.
+/// The meaning of a 401 for the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Unauthorized {
     /// Its body is compressed, so nothing is known yet.
@@ -37,7 +37,7 @@ pub(crate) enum Unauthorized {
     Final,
 }
 
-/// What is known about a call when an attempt has ended.
+/// The state of a call when an attempt has ended.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(crate) struct Attempt {
     /// Retries after passing failures so far.
@@ -56,10 +56,10 @@ pub(crate) struct Attempt {
     pub(crate) jitter: f64,
 }
 
-/// What to do next.
+/// The next step.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// Give the caller what came.
+    /// Give the outcome to the caller.
     Deliver,
     /// Send it again after a pause, if the retry budget allows it.
     RetryAfter(Duration),

@@ -1,9 +1,9 @@
 //! The state that all handlers share.
 
-use service::locks::lock;
 use std::sync::{Mutex, MutexGuard};
 
 use secrecy::ExposeSecret;
+use service::locks::lock;
 
 use crate::Config;
 use crate::clock::Clock;

@@ -46,7 +46,7 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// What the system says.
+    /// The system's reason.
     pub source: io::Error,
 }
 

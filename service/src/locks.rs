@@ -1,4 +1,4 @@
-//! Locks that outlive a panic. Whoever holds one of ours leaves nothing half done.
+//! Locks that outlive a panic. Our critical sections never leave data half changed.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

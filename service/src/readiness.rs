@@ -2,9 +2,10 @@
 //! gate; the process is ready while every gate is open. A part that fails or panics drops its
 //! gate, and a dropped gate stays closed: readiness fails closed.
 
-use crate::locks::lock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+
+use crate::locks::lock;
 
 /// The gates of this process. Clones share them.
 #[derive(Clone, Debug, Default)]

@@ -1,9 +1,10 @@
 //! A process within a simulation: its tasks can be stopped together, and killed together.
 
-use crate::locks::lock;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::task::{Context, Poll, Waker};
+
+use crate::locks::lock;
 
 use tokio::task::AbortHandle;
 

@@ -115,7 +115,7 @@ impl FromStr for Scope {
 pub struct Caller {
     /// The name that the operator gave the key, for people.
     pub name: String,
-    /// What the key permits.
+    /// The scopes of the key.
     pub scopes: Vec<Scope>,
     /// The installations that the key may use; `None`: all of them.
     pub installations: Option<Vec<InstallationId>>,

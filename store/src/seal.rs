@@ -20,7 +20,7 @@ use crate::{compress, random};
 const FORMAT: u8 = 1;
 const KEY_BYTES: usize = 32;
 
-/// What a sealed value is. Bound into the seal.
+/// The kind of a sealed value. Bound into the seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Purpose {
     /// An access token.
@@ -47,10 +47,10 @@ impl Purpose {
     }
 }
 
-/// What the value is and whose it is. Bound into the seal.
+/// The kind of the value and its owner. Bound into the seal.
 #[derive(Debug, Clone, Copy)]
 pub struct Label<'a> {
-    /// What the value is.
+    /// The kind of the value.
     pub purpose: Purpose,
     /// The installation that it belongs to.
     pub installation: &'a InstallationId,

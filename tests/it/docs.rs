@@ -103,7 +103,7 @@ fn anchors(page: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// What is wrong with a link of a page, if anything.
+/// The fault of a link of a page, if it has one.
 fn fault(page: &Path, link: &str) -> Option<String> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;

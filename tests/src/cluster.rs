@@ -73,8 +73,7 @@ impl Cluster {
     /// Makes the nodes one cluster, as `redis-cli --cluster create` does.
     async fn meet(&self, buses: &[u16]) {
         for master in 0..MASTERS {
-            let (first, next) = (master * SLOTS / MASTERS, (master + 1) * SLOTS / MASTERS);
-            let range = [first, next - 1].map(|slot| slot.to_string());
+            let range = slots_of(master, MASTERS);
             let slots = ["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]];
             self.run(master, &slots).await;
             let epoch = (master + 1).to_string();
@@ -134,4 +133,10 @@ async fn start_node(port: u16, bus: u16, secrets: &Secrets) -> Redis {
     // A replica that has been cut off for long may take over all the same.
     args.extend(["--cluster-replica-validity-factor", "0"]);
     Redis::start_at(port, &args).await
+}
+
+/// The first and the last slot of one of so many masters.
+pub(crate) fn slots_of(master: usize, masters: usize) -> [String; 2] {
+    let (first, next) = (master * SLOTS / masters, (master + 1) * SLOTS / masters);
+    [first, next - 1].map(|slot| slot.to_string())
 }

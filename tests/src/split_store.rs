@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::cluster::slots_of;
 use crate::deployed::{Secrets, Topology};
 use crate::hosts::Hosts;
 use crate::program::{Program, Start};
@@ -232,11 +233,9 @@ impl Servers {
     }
 
     async fn make_cluster(&self, masters: usize, replicas: &[(usize, usize)]) {
-        const SLOTS: usize = 16_384;
         let (port, all) = (PORT.to_string(), masters + replicas.len());
         for master in 0..masters {
-            let (first, next) = (master * SLOTS / masters, (master + 1) * SLOTS / masters);
-            let range = [first, next - 1].map(|slot| slot.to_string());
+            let range = slots_of(master, masters);
             let slots = ["CLUSTER", "ADDSLOTSRANGE", &range[0], &range[1]];
             self.run(master, &slots).await;
             let epoch = (master + 1).to_string();

@@ -131,7 +131,7 @@ impl From<ReadError> for Error {
     }
 }
 
-/// What the operator must do about a record that cannot be read.
+/// The operator's next step for a record that cannot be read.
 pub(crate) const fn remedy(source: &Unreadable) -> &'static str {
     match source {
         Unreadable::TooNew(_) => "update this replica",

@@ -33,7 +33,7 @@ pub(crate) fn watch(
     }
 }
 
-/// What follows from the health of a file.
+/// The reaction to the health of a file.
 #[derive(Debug, PartialEq, Eq)]
 enum Step {
     Nothing,

@@ -17,7 +17,7 @@ const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval while the store is unsafe or unreachable, because an operator may be repairing it.
 const REPAIR_INTERVAL: Duration = Duration::from_secs(5);
 
-/// What follows from an unsafe store (`EVERGREEN_STORE_CHECK`).
+/// The reaction to an unsafe store (`EVERGREEN_STORE_CHECK`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum StoreCheck {
     /// No process starts over an unsafe store, and `/readyz` is 503 while the store is unsafe.

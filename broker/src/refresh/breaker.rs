@@ -12,13 +12,13 @@
 //! While the breaker is open, tokens whose response was lost are still retried, because GHL's grace period
 //! is short.
 
-use service::locks::lock;
 use std::collections::BTreeSet;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
 use ghl::Failure;
 use http::StatusCode;
+use service::locks::lock;
 use store::clock::Moment;
 use store::{InstallationId, Timestamp};
 use store_writer::installation::LastError;
@@ -72,7 +72,7 @@ impl PauseReason {
     }
 }
 
-/// What this broker observed, and its cached copy of the shared state.
+/// This broker's observations, and its cached copy of the shared state.
 #[derive(Debug)]
 pub(crate) struct Breaker {
     writer: StoreWriter,

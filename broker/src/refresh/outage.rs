@@ -19,10 +19,10 @@
 
 mod state;
 
-use service::locks::lock;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use service::locks::lock;
 use store::{Timestamp, TokenReader};
 use store_writer::{StoreWriter, WriteError};
 use tracing::{error, info, warn};

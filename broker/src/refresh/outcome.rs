@@ -91,7 +91,7 @@ impl FailureKind {
         self.remedy().is_some()
     }
 
-    /// What the operator must do.
+    /// The operator's next step.
     #[must_use]
     pub(crate) const fn remedy(self) -> Option<&'static str> {
         match self {
@@ -121,7 +121,7 @@ impl FailureKind {
     }
 }
 
-/// What is known about an attempt when it fails.
+/// The facts about an attempt when it fails.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Attempt<'a> {
     /// Failures in a row before this one.
@@ -147,7 +147,7 @@ pub(crate) struct Attempt<'a> {
     pub is_serving: bool,
 }
 
-/// What a failure implies for the token that was sent.
+/// The fate of the token that was sent, after a failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenFate {
     /// It may be spent.
@@ -158,7 +158,7 @@ pub(crate) enum TokenFate {
     NotConsidered,
 }
 
-/// What `failure` implies for the token that was sent.
+/// The fate of the token that was sent, after `failure`.
 #[must_use]
 pub(crate) fn token_fate(failure: &Failure) -> TokenFate {
     match failure {

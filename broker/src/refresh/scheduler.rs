@@ -119,7 +119,7 @@ struct Scheduler {
     shutdown: Shutdown,
 }
 
-/// What one poll of the schedule returned.
+/// The result of one poll of the schedule.
 struct Poll {
     breaker: BreakerState,
     /// Installations with an attempt whose outcome is unknown.
@@ -380,7 +380,7 @@ enum AttemptKind {
     Probe,
 }
 
-/// What a dispatch started.
+/// The refreshes that a dispatch started.
 #[derive(Clone, Copy)]
 enum Dispatch {
     Nothing,

@@ -31,10 +31,10 @@
 
 mod heartbeat;
 
-use service::locks::lock;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use service::locks::lock;
 use service::shutdown::Shutdown;
 use store::Timestamp;
 use store_writer::group_commit_db::DbError;

@@ -4,12 +4,12 @@
 //! multiplicative decrease). While GHL is slow, and shortly after a lost response, the scheduler starts
 //! nothing.
 
-use service::locks::lock;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
 use metrics::gauge;
+use service::locks::lock;
 use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 

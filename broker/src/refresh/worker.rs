@@ -13,7 +13,6 @@ mod spend;
 
 pub(crate) use escrow_recovery::EscrowError;
 
-use service::locks::lock;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -24,6 +23,7 @@ use ghl::TokenEndpoint;
 use in_progress::InProgressGuard;
 use lost_response::LostResponse;
 use open_calls::{OpenCalls, SendPermission};
+use service::locks::lock;
 use service::shutdown::Shutdown;
 use store::{InstallationId, TokenReader};
 use store_writer::journal::Entry;

@@ -227,7 +227,7 @@ impl Drop for Permit {
     }
 }
 
-/// What became of a call that has gone.
+/// The outcome of a call that was sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
     Answered(RateLimitHeaders),

@@ -1,7 +1,7 @@
 //! The rate limits of all locations.
 //!
-//! What is left of a limit is learned from GHL's answers (`rate_limit_headers`, `rate_window`), which is all
-//! that replicas share. While a location has plenty, a call costs a short lock before and after it. Otherwise
+//! GHL's answers tell how much of a limit is left (`rate_limit_headers`, `rate_window`). Replicas share nothing
+//! else. While a location has plenty, a call costs a short lock before and after it. Otherwise
 //! calls wait in a queue of their location (`queue`) that a task serves. No location knows of another's.
 
 use std::collections::HashMap;

@@ -19,6 +19,7 @@ use super::state::Api;
 use crate::error::Error;
 use crate::pipeline::{GhlRequest, Pipeline};
 use crate::request::body::{Examined, Payload};
+use crate::request::caller::AuthenticatedCaller;
 use crate::request::headers::REQUEST_ID;
 use crate::request::selector::InstallationSelectors;
 use crate::request::{json, query};
@@ -35,10 +36,7 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
-    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
-    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
-    let no_body = Examined::default();
-    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let (caller, token) = caller_and_token(pipeline, &parts).await?;
     let location = match query::value(parts.uri.query(), "locationId") {
         Some(_) => None,
         None => Some(token.location.as_ref().ok_or(Error::NoLocation)?.as_str()),
@@ -105,10 +103,7 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
 pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
-    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
-    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
-    let no_body = Examined::default();
-    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let (caller, token) = caller_and_token(pipeline, &parts).await?;
     let request = GhlRequest {
         method: Method::GET,
         uri: pipeline.ghl.base.uri(&own_path(&token)?, None, None)?,
@@ -143,10 +138,22 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
     Ok(respond(verdict, &report))
 }
 
+/// The caller of a request whose body is not looked at, and the token that it asks for.
+async fn caller_and_token(
+    pipeline: &Pipeline,
+    parts: &Parts,
+) -> Result<(AuthenticatedCaller, Arc<Token>), Error> {
+    let caller = pipeline.authenticate(parts, Scope::Proxy).await?;
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let no_body = Examined::default();
+    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    Ok((caller, token))
+}
+
 #[derive(Serialize)]
 struct Report<'t> {
     ok: bool,
-    /// What GHL answered.
+    /// Of GHL's answer.
     status: u16,
     installation_id: &'t str,
     user_type: &'static str,
@@ -193,7 +200,7 @@ fn with_location(body: &Bytes, location: &str) -> Result<Bytes, json::NotAnObjec
     json::with_defaults(body, [("locationId", location)])
 }
 
-/// What every token of its kind may read.
+/// The path that every token of its kind may read.
 fn own_path(token: &Token) -> Result<String, Error> {
     let path = match token.user_type {
         UserType::Location => token.location.as_ref().map(|id| format!("/locations/{id}")),

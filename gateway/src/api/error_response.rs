@@ -1,4 +1,4 @@
-//! What callers are told about errors: the one place where errors become HTTP.
+//! Error responses: the one place where errors become HTTP.
 //!
 //! The body has the shape of GHL's errors, so that GHL's SDKs read it, and some members more. `docs/errors.md`
 //! lists every code.

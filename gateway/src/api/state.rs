@@ -1,4 +1,4 @@
-//! What the routes share.
+//! The state that all routes share.
 
 use std::sync::Arc;
 
@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::upstream::Upstream;
 
-/// What every request needs.
+/// The pipeline, the way to the broker, and the metrics.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pipeline: Pipeline,

@@ -1,8 +1,8 @@
 //! 401s of GHL: what they say about the token, and which of them no fresh token has cured.
 
 use std::collections::HashMap;
-use std::hash::{BuildHasher, RandomState};
-use std::sync::Mutex;
+use std::hash::{BuildHasher, Hash, Hasher, RandomState};
+use std::sync::RwLock;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use bytes::{Bytes, BytesMut};
 use futures_util::{StreamExt, stream};
 use http::Method;
 use http::header::CONTENT_ENCODING;
-use service::locks::lock;
+use service::locks::{read, write};
 use store::{Generation, InstallationId};
 use tokio::time::{Instant, timeout};
 
@@ -23,13 +23,23 @@ use crate::token::sources::Token;
 /// GHL's error bodies have a few hundred bytes. A longer body is no error of GHL's.
 const READ_BYTES: usize = 64 * 1024;
 
+/// How long the body of an error may take that is kept while its call waits.
+const HOLDING: Duration = Duration::from_secs(1);
+
 /// How long a 401 that a fresh token did not cure is remembered. Until then it costs no refresh.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
-/// More are not remembered.
-const CAPACITY: usize = 10_000;
+/// How long a fresh token counts as useless for all routes of its installation. If GHL refuses every token, each
+/// installation costs one refresh in this time, however many routes are called.
+const RECENT: Duration = Duration::from_secs(10);
 
-/// What a 401 says, and its message. The answer itself keeps all of its bytes.
+/// So many routes and installations are remembered: some megabytes.
+const CAPACITY: usize = 100_000;
+
+/// And so many messages for each.
+const MESSAGES: usize = 4;
+
+/// The meaning of a 401, and its message. The answer itself keeps all of its bytes.
 pub(super) async fn examine(
     answer: Response,
     patience: Duration,
@@ -51,14 +61,28 @@ pub(super) async fn examine(
         Some(_) => Unauthorized::Final,
     };
     let message = message(&start);
-    let body = match rest {
+    let answer = Response::from_parts(parts, whole(start, rest));
+    (answer, meaning, Some(message))
+}
+
+/// The same answer with its body in memory, up to a bound. So the connection is free while the call waits.
+pub(super) async fn hold(answer: Response) -> Response {
+    let (parts, body) = answer.into_parts();
+    let (start, rest) = match timeout(HOLDING, read_start(body)).await {
+        Ok(read) => read,
+        Err(_) => (Bytes::new(), None),
+    };
+    Response::from_parts(parts, whole(start, rest))
+}
+
+fn whole(start: Bytes, rest: Option<Body>) -> Body {
+    match rest {
         None => Body::from(start),
         Some(rest) => {
             let start = stream::once(std::future::ready(Ok(start)));
             Body::from_stream(start.chain(rest.into_data_stream()))
         }
-    };
-    (Response::from_parts(parts, body), meaning, Some(message))
+    }
 }
 
 /// The body's start, and its rest if it is longer.
@@ -82,52 +106,65 @@ fn message(body: &[u8]) -> Box<str> {
         .into()
 }
 
-/// The 401s that no fresh token has cured, by installation, route and message.
+/// The 401s that no fresh token has cured, by installation and route.
 ///
 /// Without this a call that GHL always refuses would spend a refresh token each time.
 #[derive(Debug, Default)]
 pub(crate) struct Uncured {
     hasher: RandomState,
-    noted: Mutex<HashMap<Key, Noted>>,
+    noted: RwLock<Generations>,
     /// Nearly always false, and then nothing is locked.
     is_used: AtomicBool,
 }
 
+/// By the hash of an installation, or of its route. When there are many new ones, the old ones are dropped. So a
+/// storm of 401s costs a bounded amount of memory, and no search.
+#[derive(Debug, Default)]
+struct Generations {
+    new: HashMap<u64, Vec<Noted>>,
+    old: HashMap<u64, Vec<Noted>>,
+}
+
 #[derive(Debug, Clone, Copy)]
 struct Noted {
+    message: u64,
     since: Instant,
     /// Of the fresh token. An older one may be refused for its age.
     generation: Generation,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-struct Key {
-    route: u64,
-    message: u64,
-}
-
 impl Uncured {
     /// Notes that this fresh token did not help.
     pub(super) fn note(&self, token: &Token, method: &Method, path: &str, message: &str) {
-        let key = self.key(&token.id, method, path, message);
-        let mut noted = lock(&self.noted);
-        noted.retain(|_, noted| noted.since.elapsed() < REMEMBERED);
-        if noted.len() < CAPACITY {
-            let (since, generation) = (Instant::now(), token.generation);
-            noted.insert(key, Noted { since, generation });
-            self.is_used.store(true, Ordering::Relaxed);
+        let noted = Noted {
+            message: self.hasher.hash_one(message),
+            since: Instant::now(),
+            generation: token.generation,
+        };
+        let route = self.route(&token.id, method, path);
+        let mut generations = write(&self.noted);
+        for key in [route, self.installation(&token.id)] {
+            generations.add(key, noted);
         }
+        self.is_used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a token that is not newer than this one did not help lately.
+    /// Whether a token that is not newer than this one did not help lately: with the same message on this route, or
+    /// a moment ago on any route.
     pub(super) fn has(&self, token: &Token, method: &Method, path: &str, message: &str) -> bool {
         if !self.is_used.load(Ordering::Relaxed) {
             return false;
         }
-        let key = self.key(&token.id, method, path, message);
-        lock(&self.noted).get(&key).is_some_and(|noted| {
-            noted.since.elapsed() < REMEMBERED && token.generation >= noted.generation
-        })
+        let message = self.hasher.hash_one(message);
+        let route = self.route(&token.id, method, path);
+        let noted = read(&self.noted);
+        let of_route = noted.get(route).iter();
+        let mut of_route = of_route.filter(|known| known.message == message);
+        let of_installation = noted.get(self.installation(&token.id));
+        of_route.any(|known| known.is_remembered() && known.is_about(token))
+            || of_installation
+                .iter()
+                .any(|known| known.is_recent() && known.is_about(token))
     }
 
     /// The route was answered otherwise. The next 401 may be one that a fresh token cures.
@@ -136,21 +173,60 @@ impl Uncured {
             return;
         }
         let route = self.route(id, method, path);
-        let mut noted = lock(&self.noted);
-        noted.retain(|key, _| key.route != route);
-        self.is_used.store(!noted.is_empty(), Ordering::Relaxed);
-    }
-
-    fn key(&self, id: &InstallationId, method: &Method, path: &str, message: &str) -> Key {
-        Key {
-            route: self.route(id, method, path),
-            message: self.hasher.hash_one(message),
+        let is_known = !read(&self.noted).get(route).is_empty();
+        if is_known {
+            write(&self.noted).take(route);
         }
     }
 
+    fn installation(&self, id: &InstallationId) -> u64 {
+        self.hasher.hash_one(id.as_str())
+    }
+
     fn route(&self, id: &InstallationId, method: &Method, path: &str) -> u64 {
-        let segments: Vec<&str> = path.split('/').map(pattern).collect();
-        self.hasher.hash_one((id.as_str(), method, segments))
+        let mut hasher = self.hasher.build_hasher();
+        (id.as_str(), method).hash(&mut hasher);
+        for segment in path.split('/') {
+            pattern(segment).hash(&mut hasher);
+        }
+        hasher.finish()
+    }
+}
+
+impl Noted {
+    fn is_remembered(&self) -> bool {
+        self.since.elapsed() < REMEMBERED
+    }
+
+    fn is_recent(&self) -> bool {
+        self.since.elapsed() < RECENT
+    }
+
+    fn is_about(&self, token: &Token) -> bool {
+        token.generation >= self.generation
+    }
+}
+
+impl Generations {
+    fn get(&self, key: u64) -> &[Noted] {
+        let noted = self.new.get(&key).or_else(|| self.old.get(&key));
+        noted.map_or(&[], Vec::as_slice)
+    }
+
+    fn take(&mut self, key: u64) -> Vec<Noted> {
+        let old = self.old.remove(&key);
+        self.new.remove(&key).or(old).unwrap_or_default()
+    }
+
+    fn add(&mut self, key: u64, noted: Noted) {
+        let mut known = self.take(key);
+        known.retain(|known| known.message != noted.message && known.is_remembered());
+        known.truncate(MESSAGES - 1);
+        known.push(noted);
+        if self.new.len() >= CAPACITY / 2 {
+            self.old = std::mem::take(&mut self.new);
+        }
+        self.new.insert(key, known);
     }
 }
 
@@ -210,22 +286,51 @@ mod tests {
         let uncured = Uncured::default();
         let refused = token();
         let get = &Method::GET;
-        uncured.note(&refused, get, "/contacts/ocQHyuzHvysMo5N5VsXc", "no");
-        let (other_contact, contact) = ("/contacts/9NkT25Vor1v4aQatFsv2", "/contacts/a1");
-        assert!(uncured.has(&refused, get, other_contact, "no"));
-        assert!(!uncured.has(&refused, get, other_contact, "other"));
-        assert!(!uncured.has(&refused, &Method::PUT, other_contact, "no"));
+        let (one, other) = (
+            "/contacts/ocQHyuzHvysMo5N5VsXc",
+            "/contacts/9NkT25Vor1v4aQatFsv2",
+        );
+        uncured.note(&refused, get, one, "no");
+        tokio::time::advance(RECENT).await;
+        assert!(uncured.has(&refused, get, other, "no"));
+        assert!(!uncured.has(&refused, get, other, "another message"));
+        assert!(!uncured.has(&refused, &Method::PUT, other, "no"));
         assert!(!uncured.has(&refused, get, "/opportunities/search", "no"));
         let elsewhere = Token {
             id: InstallationId::random(),
             ..token()
         };
-        assert!(!uncured.has(&elsewhere, get, contact, "no"));
+        assert!(!uncured.has(&elsewhere, get, other, "no"));
         tokio::time::advance(REMEMBERED).await;
-        assert!(!uncured.has(&refused, get, contact, "no"));
-        uncured.note(&refused, get, contact, "no");
-        uncured.forget(&refused.id, get, "/contacts/a2");
-        assert!(!uncured.has(&refused, get, contact, "no"));
+        assert!(!uncured.has(&refused, get, one, "no"));
+        uncured.note(&refused, get, one, "no");
+        tokio::time::advance(RECENT).await;
+        uncured.forget(&refused.id, get, other);
+        assert!(!uncured.has(&refused, get, one, "no"));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_fresh_token_that_was_just_refused_is_useless_for_every_route() {
+        let uncured = Uncured::default();
+        let refused = token();
+        uncured.note(&refused, &Method::GET, "/contacts/", "no");
+        assert!(uncured.has(&refused, &Method::GET, "/opportunities/", "other"));
+        tokio::time::advance(RECENT).await;
+        assert!(!uncured.has(&refused, &Method::GET, "/opportunities/", "other"));
+    }
+
+    #[test]
+    fn the_newest_are_remembered_when_there_are_too_many() {
+        let uncured = Uncured::default();
+        let mut last = token();
+        for _ in 0..CAPACITY {
+            last.id = InstallationId::random();
+            uncured.note(&last, &Method::GET, "/contacts/", "no");
+        }
+        let noted = read(&uncured.noted);
+        assert!(noted.new.len() + noted.old.len() <= CAPACITY);
+        drop(noted);
+        assert!(uncured.has(&last, &Method::GET, "/contacts/", "no"));
     }
 
     #[test]

@@ -48,7 +48,7 @@ impl Payload {
         }
     }
 
-    /// What can be known of it before it is sent.
+    /// Everything that is known of it before it is sent.
     pub(crate) fn examine(&self, parts: &Parts) -> Examined<'_> {
         Examined {
             json: self.json(&parts.headers),
@@ -91,7 +91,7 @@ impl Payload {
         }
     }
 
-    /// What of the body can be looked into as JSON; nothing, where it is not that or not held.
+    /// The body, if it is held and JSON; otherwise nothing.
     fn json(&self, headers: &HeaderMap) -> &[u8] {
         match self {
             Self::Held(body) if !body.is_empty() && headers::is_json(headers) => body,
@@ -100,7 +100,7 @@ impl Payload {
     }
 }
 
-/// What is known of a body before it is sent.
+/// Everything that is known of a body before it is sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Examined<'p> {
     /// The body, if it is held and JSON; otherwise nothing.

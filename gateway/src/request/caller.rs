@@ -1,4 +1,4 @@
-//! Who calls, and whether they may.
+//! Callers and their API keys.
 
 use std::sync::Arc;
 

@@ -176,3 +176,17 @@ async fn a_compressed_401_to_an_upload_costs_one_refresh() {
     }
     assert_eq!(world.broker.lines().len(), 1);
 }
+
+#[tokio::test]
+async fn a_fresh_token_that_ghl_refuses_everywhere_costs_one_refresh() {
+    let world = World::new().await;
+    let id = world.install(LIFETIME);
+    world.ghl.answers(async |_| refusal(STALE));
+    world.let_broker_refresh(&id);
+    for route in ["contacts", "opportunities", "calendars", "products"] {
+        let uri = format!("/ghl/{route}/?installation_id={id}");
+        let response = world.get(&uri).await;
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    }
+    assert_eq!(world.broker.lines().len(), 1);
+}

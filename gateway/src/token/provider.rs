@@ -115,9 +115,9 @@ impl TokenProvider {
         }
     }
 
-    /// The installation's token as soon as it is another than `old`, or what there is when waiting
-    /// for that has come to an end. Whoever has a token that works does not wait where there is no memory
-    /// for it and the bytes of its call that are `held` in memory.
+    /// The installation's token once it differs from `old`, or the current one when the wait is over. `held`: the
+    /// bytes of the call's body in memory. If waiting calls already hold all memory, a call whose token works does
+    /// not wait.
     async fn successor(
         &self,
         old: &Token,

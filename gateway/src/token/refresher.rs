@@ -43,7 +43,7 @@ pub(super) struct Flight {
     pub(super) answer: Shared<BoxFuture<'static, BrokerAnswer>>,
 }
 
-/// What the broker said. Only the store says whether there is a fresh token.
+/// The broker's answer. Only the store says whether there is a fresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum BrokerAnswer {
     Done,

@@ -64,7 +64,7 @@ pub(crate) enum Kind {
     Silent,
     /// The connection ended before the answer.
     Broken,
-    /// What came is no answer, and will be none the next time.
+    /// The answer is not valid HTTP. It will not be valid the next time either.
     Malformed,
 }
 

@@ -24,11 +24,11 @@ const MAX_SHOWN_CHARS: usize = 32;
 pub struct Lifetime {
     /// From one second to seven days.
     pub value: Duration,
-    /// What is unusual about GHL's value. For the log.
+    /// The reason why GHL's value is unusual. For the log.
     pub warning: Option<LifetimeWarning>,
 }
 
-/// What is unusual about an `expires_in`.
+/// The reason why an `expires_in` is unusual.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LifetimeWarning {
     /// Under a minute. Used as it is.

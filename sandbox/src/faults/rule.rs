@@ -108,7 +108,7 @@ impl Rule {
     /// The fault that the rule describes.
     ///
     /// # Errors
-    /// What is wrong with the rule.
+    /// The fault in the rule.
     pub(super) fn fault(&self) -> Result<Fault, String> {
         self.check_how_often()?;
         if self.grant.is_some() && self.on != Endpoint::Token {

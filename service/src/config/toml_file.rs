@@ -32,7 +32,7 @@ pub enum FileError {
         path: PathBuf,
         /// Counted from 1.
         line: usize,
-        /// What the parser says.
+        /// The parser's message.
         message: String,
     },
     /// An entry that no setting can be.
@@ -42,7 +42,7 @@ pub enum FileError {
         path: PathBuf,
         /// The name of the setting.
         key: String,
-        /// What is wrong with it.
+        /// The mistake in it.
         problem: &'static str,
     },
 }

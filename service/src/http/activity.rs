@@ -1,7 +1,6 @@
-//! What a connection is doing, and until when it may do so. hyper has one timeout for a late head and for an
-//! idle connection, and none for an answer that nobody reads.
+//! Time limits of a connection. hyper has one timeout for a late head and for an idle connection, and none for
+//! an answer that nobody reads.
 
-use crate::locks::lock;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -9,6 +8,7 @@ use axum::http::Version;
 use tokio::time::Instant;
 
 use crate::listen::{HEAD_TIMEOUT, IDLE_TIMEOUT};
+use crate::locks::lock;
 
 /// How long a connection without a request may stay open after a stop. Its caller may be sending one.
 const STOP_GRACE: Duration = Duration::from_secs(1);

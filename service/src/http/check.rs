@@ -7,7 +7,7 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
-/// What is wrong with a request.
+/// A fault in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
     #[error("TRACE and CONNECT are not served")]

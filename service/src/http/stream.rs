@@ -109,7 +109,7 @@ impl AsyncWrite for Stream {
         {
             return Poll::Ready(Ok(()));
         }
-        // Whatever the caller does now, it has had its answer.
+        // The caller has its answer, so an error changes nothing.
         self.poll_discard(context).map(|_| Ok(()))
     }
 }

@@ -134,7 +134,7 @@ pub const POLL_DEPTH: usize = 4;
 /// The due installations, and when the next one is due, as far as one poll reads.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 pub struct DuePoll {
-    /// What is due by now, the earliest first: the partition of each installation, and since when it is due.
+    /// The due entries, the earliest first: the partition of each installation, and since when it is due.
     pub due: Vec<(u8, Timestamp)>,
     /// The time until the next entry after those is due; `None`: nothing more is scheduled.
     pub next_in: Option<Duration>,
@@ -196,7 +196,7 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
         None
     }
 
-    /// What the servers that accept writes report about themselves. Servers that do not answer are left out.
+    /// Self-reports of the servers that accept writes. Servers that do not answer are left out.
     fn facts(&self) -> BackendFuture<'_, Vec<Facts>>;
     /// Writes a value into a partition, reads it back and deletes it.
     fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>>;

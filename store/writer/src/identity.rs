@@ -87,7 +87,7 @@ impl fmt::Display for Servers {
     }
 }
 
-/// What a broker knows before it asks a store for its id.
+/// A broker's knowledge before it asks a store for its id.
 #[derive(Debug, Clone, Copy)]
 pub struct Known<'a> {
     /// The store that the journal belongs to; `None`: no store yet.

@@ -16,7 +16,7 @@ pub(super) struct Heartbeat {
     acknowledged: BTreeMap<usize, i64>,
 }
 
-/// What the parts held before the latest number was written.
+/// The state of the parts before the latest number was written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Observation {
     /// Whether a part held an older number than it had acknowledged.

@@ -4,11 +4,11 @@
 //! exception: shortly before GHL's grace period ends, the token is sent once more, in case the open call
 //! never ends.
 
-use service::locks::lock;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
 
+use service::locks::lock;
 use store::InstallationId;
 use store::clock::Moment;
 use store_writer::grant::ChainLink;

@@ -1,4 +1,4 @@
-//! What can go wrong on a connection.
+//! Errors of a connection.
 
 use std::error::Error as StdError;
 
@@ -13,7 +13,7 @@ pub(crate) enum NoAnswer {
     Broken(#[from] Error),
 }
 
-/// What went wrong on a connection.
+/// A failure of a connection.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]

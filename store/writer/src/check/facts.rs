@@ -1,4 +1,4 @@
-//! What servers report about themselves.
+//! Self-reports of servers.
 
 use std::collections::HashMap;
 
@@ -10,9 +10,9 @@ use store::clock::Moment;
 pub struct Facts {
     /// The server's `host:port`.
     pub server: String,
-    /// What `INFO` reports; `None`: this user may not ask.
+    /// The report of `INFO`; `None`: this user may not ask.
     pub info: Option<Info>,
-    /// What `CONFIG GET` reports; `None`: this user may not ask.
+    /// The report of `CONFIG GET`; `None`: this user may not ask.
     pub config: Option<Config>,
     /// The server's clock.
     pub clock: ClockReading,
@@ -20,7 +20,7 @@ pub struct Facts {
     pub replicas_wanted: usize,
 }
 
-/// What `INFO` reports. `None` in a field: not reported.
+/// The report of `INFO`. `None` in a field: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Info {
     /// The memory limit in bytes; 0: none.
@@ -33,7 +33,7 @@ pub struct Info {
     pub replicas: Option<usize>,
 }
 
-/// What `CONFIG GET` reports. `None` in a field: not reported.
+/// The report of `CONFIG GET`. `None` in a field: not reported.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Config {
     /// The sync policy of the append-only file, `appendfsync`.

@@ -1,4 +1,4 @@
-//! What is wrong with a store.
+//! Faults of a store.
 
 use std::fmt;
 
@@ -70,7 +70,7 @@ pub struct Finding {
     pub reason: Reason,
     /// How bad it is.
     pub severity: Severity,
-    /// What is wrong, and what to change.
+    /// The fault, and the change that mends it.
     pub text: String,
 }
 

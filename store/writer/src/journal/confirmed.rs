@@ -56,7 +56,7 @@ pub struct Cursor {
     installation: InstallationId,
 }
 
-/// What a confirmed response became in the store.
+/// The fate of a confirmed response in the store.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Standing {
     /// Its tokens became the current ones.

@@ -13,7 +13,7 @@ use super::refusals;
 /// How long a broker is considered to read a late response after it last recorded so.
 pub const LATE_READER_TTL: Duration = Duration::from_secs(30);
 
-/// What a failed attempt means for the refresh token and the installation.
+/// The meaning of a failed attempt for the refresh token and the installation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum FailureClass {
     /// GHL did not spend the token: nothing was sent, or GHL said so.
@@ -32,7 +32,7 @@ pub enum FailureClass {
 /// A failed attempt, and when to retry.
 #[derive(Debug, Clone)]
 pub struct AttemptFailure {
-    /// What the failure means.
+    /// The meaning of the failure.
     pub class: FailureClass,
     /// The failure for people.
     pub error: LastError,

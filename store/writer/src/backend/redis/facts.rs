@@ -1,4 +1,4 @@
-//! What servers report about themselves, as far as this user may ask.
+//! Self-reports of servers, as far as this user may ask.
 
 use std::collections::HashMap;
 
