@@ -45,7 +45,7 @@ use unauthorized::Uncured;
 /// With it the caller says that GHL does the same once, however often it is asked.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// No call waits longer for its turn, whatever its caller says.
+/// The longest wait for a turn that a caller may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// All stages. Clones share their state.

@@ -57,7 +57,7 @@ impl Concurrency {
         place.ok().map(ConcurrencyPermit)
     }
 
-    /// QueueMemoryPermit for a call that waits, with so many bytes of its body in memory.
+    /// Memory for a call that waits. `bytes`: of its body.
     ///
     /// # Errors
     /// When those that wait already have it all.

@@ -104,7 +104,7 @@ impl Admission {
         Ok((permit, self.tokens.usable(current, request.held).await?))
     }
 
-    /// For a call that waits, with so many bytes of its body in memory.
+    /// Memory for a call that waits. `bytes`: of its body.
     fn memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
         let memory = self.concurrency.wait_with(bytes);
         memory.inspect_err(|_| self.shed.increment(1))

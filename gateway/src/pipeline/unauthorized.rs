@@ -33,10 +33,10 @@ const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 /// installation costs one refresh in this time, however many routes are called.
 const RECENT: Duration = Duration::from_secs(10);
 
-/// So many routes and installations are remembered: some megabytes.
+/// The most routes and installations that are remembered. They take some megabytes.
 const CAPACITY: usize = 100_000;
 
-/// And so many messages for each.
+/// The most messages that are remembered for each.
 const MESSAGES: usize = 4;
 
 /// The meaning of a 401, and its message. The answer itself keeps all of its bytes.

@@ -38,7 +38,7 @@ const PROBE_EVERY: Duration = Duration::from_millis(500);
 /// while it is held.
 const SHARDS: usize = 16;
 
-/// Names that stand for nothing are any caller's to invent, so only so many are remembered.
+/// Callers can invent names that stand for nothing, so the number of remembered ones is limited.
 const MAX_ABSENT_PER_SHARD: usize = 1024;
 
 /// Where the values come from.

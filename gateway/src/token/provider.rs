@@ -1,4 +1,4 @@
-//! Gives each call a token that is good to be used, and waits for a fresh one where that is needed.
+//! Gives each call a usable token. Waits for a fresh one if the token is old.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,8 +13,7 @@ use super::refresher::{BrokerAnswer, Refresher};
 use super::sources::{Token, Tokens};
 use crate::admission::concurrency::{Concurrency, Overloaded, QueueMemoryPermit};
 
-/// How often the token is looked at while waiting: it may come by another broker than the one
-/// that was asked.
+/// How often a waiting call looks at the token. Another broker than the one that was asked may refresh it.
 const LOOK_EVERY: Duration = Duration::from_millis(250);
 
 /// How much a caller has to lose.
@@ -92,7 +91,7 @@ impl TokenProvider {
         }
     }
 
-    /// Another token than `old`, which will not do, for a call of which so many bytes are `held` in memory.
+    /// Another token than `old`, which GHL refused. `held`: the bytes of the call's body in memory.
     pub(crate) async fn newer_than(
         &self,
         old: &Token,
@@ -160,7 +159,7 @@ impl TokenProvider {
         }
     }
 
-    /// For a call that waits, with so many bytes of its body in memory.
+    /// Memory for a call that waits. `bytes`: of its body.
     fn memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
         let memory = self.concurrency.wait_with(bytes);
         memory.inspect_err(|_| self.shed.increment(1))

@@ -101,7 +101,7 @@ impl Refresher {
                 Ok(request) => self.post(&id, &request).await,
                 Err(_) => BrokerAnswer::Failed,
             };
-            // Once for all who wait, whatever the answer: the announcement may be behind it.
+            // Also after a failure, since the announcement may be late.
             self.tokens
                 .invalidate(&id, |held| held.generation <= generation);
             self.end(&id, generation);

@@ -69,7 +69,7 @@ pub(crate) enum Kind {
 }
 
 impl Upstream {
-    /// Both sides, without a connection yet. Needs the runtime that these shall live on.
+    /// Both sides, without a connection yet. Must be called within the runtime that runs the connections.
     pub(crate) fn both(config: &Config) -> (Self, Self) {
         let connector = Connector::new(config.tls.clone(), config.connect_timeout);
         let side = |peer, base: &Base| Self {

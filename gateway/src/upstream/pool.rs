@@ -68,7 +68,7 @@ pub(crate) enum Incoming {
 }
 
 impl Pool {
-    /// An empty one. Needs the runtime that its connections shall live on.
+    /// An empty pool. It must be created within the runtime that runs its connections.
     pub(crate) fn new(connector: Connector, origin: Origin) -> Arc<Self> {
         let host = HeaderValue::from_str(origin.authority.as_str());
         let pool = Arc::new(Self {
@@ -108,7 +108,7 @@ impl Pool {
                 Err(failed) => return Err(failed.error.into()),
             }
         }
-        // Not the way of most requests, so it shall not make the future of every request larger.
+        // Boxed, since it is rare and would make the future of every call larger.
         Box::pin(self.send_elsewhere(request, body)).await
     }
 

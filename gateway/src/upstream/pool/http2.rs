@@ -19,8 +19,8 @@ use crate::upstream::outbound::{Origin, Outbound};
 /// how long it has to say so.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// So many calls go over a connection at once. Nobody should allow fewer (RFC 9113, 6.5.2), and what is
-/// not allowed waits within hyper, where its turn at GHL is lost to others.
+/// The most calls on a connection at once. Servers should allow at least this many (RFC 9113, 6.5.2). Calls beyond
+/// a server's limit wait within hyper, and others could not use their turn at GHL.
 const CALLS: usize = 100;
 
 /// How much of an answer may come before its caller takes it, in bytes: 12 MB/s with 20 ms to GHL.
