@@ -21,9 +21,9 @@ lint:
 test:
     ./tests/run
 
-# The same, the runs under load for ten minutes each
-long:
-    ./tests/run --long
+# The same, and what takes long: dependencies, documents, ten minutes for each run under load
+all:
+    ./tests/run --all
 
 # Cargo's tests whose names contain a word, such as `just some leases`
 some word:

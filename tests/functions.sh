@@ -1,4 +1,4 @@
-# Functions that tests/run, tests/fresh and tests/bench/run share. They source this file.
+# Functions that tests/run, tests/fresh and tools/bench/run share. They source this file.
 
 # --- prerequisites ---------------------------------------------------------------------------------
 

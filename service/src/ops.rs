@@ -93,10 +93,10 @@ mod tests {
         let recorder = PrometheusBuilder::new().build_recorder();
         let router = router(recorder.handle(), Readiness::new());
         metrics::with_local_recorder(&recorder, || {
-            metrics::counter!("evergreen_tests_total").increment(3)
+            metrics::counter!("evergreen_tools_total").increment(3)
         });
         let (status, body) = get(&router, "/metrics").await;
         assert_eq!(status, StatusCode::OK);
-        assert!(body.contains("evergreen_tests_total 3"), "{body}");
+        assert!(body.contains("evergreen_tools_total 3"), "{body}");
     }
 }

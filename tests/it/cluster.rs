@@ -23,7 +23,6 @@ const CALLS: Duration = Duration::from_secs(35);
 /// Forty installations are refreshed and called for, while one of the three masters goes away and
 /// comes back as a replica.
 async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnce(&mut Cluster)) {
-    let _beside = tests::beside().await;
     let mut fleet = Fleet::<Cluster>::start_over(&Shape {
         brokers: 2,
         lock_nodes: 3,

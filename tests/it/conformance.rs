@@ -41,7 +41,6 @@ const CLOCKS: Duration = Duration::from_secs(1);
 /// Runs a check on an embedded store, and on one in Redis and one in a Cluster with the users and
 /// rights of `deploy/`: written by a broker, read by a gateway.
 async fn on_all<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
-    let _beside = tests::beside().await;
     let scratch = Scratch::new();
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
     check(Arc::new(embedded)).await;

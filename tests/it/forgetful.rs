@@ -55,7 +55,6 @@ async fn until_at(fleet: &Fleet, installations: &[String], generation: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_restarts_without_its_last_writes_loses_nothing() {
-    let _beside = tests::beside().await;
     let mut fleet = start(2).await;
     let installations = fleet.install(6).await;
     let copy = fleet.redis.store.copy_data();
@@ -76,7 +75,6 @@ async fn a_store_that_restarts_without_its_last_writes_loses_nothing() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_the_store_lost_while_brokers_were_away_is_brought_back_when_they_start() {
-    let _beside = tests::beside().await;
     let mut fleet = start(2).await;
     let installations = fleet.install(4).await;
     let copy = fleet.redis.store.copy_data();
@@ -111,7 +109,6 @@ async fn stops(broker: &mut Member) -> String {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_journal_with_answers_is_not_brought_to_another_store() {
-    let _beside = tests::beside().await;
     let mut fleet = start(1).await;
     let installations = fleet.install(1).await;
     refresh_all(&fleet, &installations).await;
@@ -152,7 +149,6 @@ async fn a_journal_with_answers_is_not_brought_to_another_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_store_that_loses_everything_under_a_broker_is_not_written_to() {
-    let _beside = tests::beside().await;
     let mut fleet = start(1).await;
     let installations = fleet.install(1).await;
     refresh_all(&fleet, &installations).await;

@@ -1,7 +1,6 @@
 //! GHL takes so many calls of a location in an interval and a day: who has more waits for a turn,
 //! and who cannot is told so.
 
-mod burst;
 mod refusals;
 
 use std::time::Duration;
@@ -9,7 +8,6 @@ use std::time::Duration;
 use reqwest::{RequestBuilder, Response};
 use serde_json::{Value, json};
 use tests::client::{body, get, send};
-use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
 use tokio::task::JoinSet;
@@ -49,12 +47,6 @@ async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
     .await;
 }
 
-/// How many calls GHL has refused for their number.
-async fn refused_by(sandbox: &Sandbox) -> u64 {
-    let ledger = sandbox.ledger().await;
-    ledger["api_calls"]["rate_limited"].as_u64().unwrap()
-}
-
 /// The answer to a call that is refused by the gateway: `Retry-After` and the body.
 async fn refusal(request: RequestBuilder) -> (u64, Value) {
     let answer = request.send().await.unwrap();
@@ -69,7 +61,6 @@ fn retry_after(answer: &Response) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_with_little_does_not_wait_behind_one_with_much() {
-    let _beside = tests::beside().await;
     let (up, id) = limited(50, 1000).await;
     let mut keys = Vec::new();
     for name in ["much", "little"] {
@@ -104,7 +95,6 @@ async fn a_caller_with_little_does_not_wait_behind_one_with_much() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_caller_that_hangs_up_leaves_the_queue() {
-    let _beside = tests::beside().await;
     let (up, id) = limited(5, 60_000).await;
     for _ in 0..5 {
         assert_eq!(send(echo(&up, &id)).await.0, 200);

@@ -1,4 +1,5 @@
-//! Everything that takes more than one crate: the real programs against real servers.
+//! Everything that takes more than one crate: the real programs against real servers. What loads the machine is in
+//! `tests/load`.
 
 #![expect(
     clippy::unwrap_used,
@@ -10,21 +11,17 @@ mod checklist;
 mod cluster;
 mod coherence;
 mod conformance;
-mod crashes;
 mod data_dir;
 mod disk;
 mod docs;
 mod faults;
-mod fleet;
 mod forgetful;
-mod leases;
 mod limits;
 mod metrics;
 mod outage;
 mod partitions;
 mod proxying;
 mod revocation;
-mod scale;
 mod sentinel;
 mod settings;
 mod shutdown;

@@ -26,7 +26,6 @@ async fn until_committed(fleet: &Fleet, id: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn thirty_seconds_without_the_store() {
-    let _beside = tests::beside().await;
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -63,7 +62,6 @@ async fn thirty_seconds_without_the_store() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
-    let _beside = tests::beside().await;
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -109,7 +107,6 @@ async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() {
-    let _beside = tests::beside().await;
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -146,7 +143,6 @@ async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_lost_answer_waits_for_a_place_among_the_refreshes() {
-    let _beside = tests::beside().await;
     let mut fleet = Fleet::start(&Shape {
         brokers: 1,
         lock_nodes: 3,

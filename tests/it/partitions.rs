@@ -110,7 +110,6 @@ async fn refresh(client: &Client, broker: &Member, id: &str) -> (u16, Value) {
 
 /// `survives_election`: whether the former master still takes writes when the other side has one.
 async fn a_minute_apart<T: Split>(survives_election: bool) {
-    let _beside = tests::beside().await;
     let mut sides = Sides::<T>::start().await;
     let servers = sides.store.store.hosts();
     servers.split(T::OLD_SIDE).await;

@@ -46,7 +46,6 @@ async fn spent(fleet: &Fleet<Sentinel>) -> u64 {
 
 /// Forty installations are refreshed and called for while another server becomes the master.
 async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
-    let _beside = tests::beside().await;
     let mut fleet = start(2, LIFETIME).await;
     let installations = fleet.install(40).await;
     fleet.warm(&installations).await;
@@ -98,7 +97,6 @@ async fn refreshes_go_on_when_the_master_becomes_a_replica() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
-    let _beside = tests::beside().await;
     let fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let (store, master) = (&fleet.redis.store, fleet.redis.store.master().await);
@@ -142,7 +140,6 @@ async fn what_a_master_does_not_have_is_not_confirmed_however_well_it_is_followe
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
-    let _beside = tests::beside().await;
     let mut fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let master = fleet.redis.store.master().await;
@@ -211,7 +208,6 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_confirmed_answer_that_the_next_master_never_had_is_written_again() {
-    let _beside = tests::beside().await;
     let mut fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let store = &mut fleet.redis.store;

@@ -62,7 +62,6 @@ async fn shows_jump(program: &Program, clock: &WallClock, offset: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn clocks_of_brokers_and_gateways_are_wrong_and_jump() {
-    let _beside = tests::beside().await;
     let lifetime = format!("{}s", LIFETIME.as_secs());
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
@@ -171,7 +170,6 @@ async fn all_hosts_sleep() {
 /// The first broker and the first gateway stand still for longer than any lease or token lives, and
 /// wake up to callers who have waited.
 async fn sleep_through(brokers: usize) {
-    let _beside = tests::beside().await;
     let fleet = Fleet::start(&Shape {
         brokers,
         lock_nodes: 3,

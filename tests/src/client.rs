@@ -134,3 +134,10 @@ async fn redirect(request: RequestBuilder) -> Result<String, String> {
         None => Err(format!("{}: {}", response.status(), body(response).await)),
     }
 }
+
+/// A metric without labels.
+pub async fn gauge(client: &Client, internal: &str, name: &str) -> Option<String> {
+    let (_, text) = get(client, &format!("{internal}/metrics")).await;
+    let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());
+    text.as_str()?.lines().find_map(value)
+}

@@ -26,34 +26,7 @@ pub mod wait;
 pub mod wall_clock;
 pub mod wire;
 
-use std::sync::OnceLock;
 use std::time::Duration;
-
-use tokio::sync::{Semaphore, SemaphorePermit};
-
-/// Runs a scenario under load: beside another one, or beside a few that mostly wait.
-///
-/// # Panics
-/// Never: the semaphore is not closed.
-pub async fn under_load() -> SemaphorePermit<'static> {
-    turns().acquire_many(TURNS / 2).await.expect("never closed")
-}
-
-/// Runs a scenario of several processes that mostly waits.
-///
-/// # Panics
-/// Never: the semaphore is not closed.
-pub async fn beside() -> SemaphorePermit<'static> {
-    turns().acquire().await.expect("never closed")
-}
-
-/// Two cores take so many at once, and have time left.
-const TURNS: u32 = 6;
-
-fn turns() -> &'static Semaphore {
-    static TURN: OnceLock<Semaphore> = OnceLock::new();
-    TURN.get_or_init(|| Semaphore::new(TURNS as usize))
-}
 
 /// How long the long runs last: ten minutes with `EVERGREEN_LONG=1`, else their short form.
 #[must_use]

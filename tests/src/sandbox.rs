@@ -81,6 +81,17 @@ impl Sandbox {
             .unwrap_or_else(|| panic!("no {name} in {ledger}"))
     }
 
+    /// How many API calls were answered with 429.
+    ///
+    /// # Panics
+    /// When the ledger has no such count.
+    pub async fn rate_limited_calls(&self) -> u64 {
+        let ledger = self.ledger().await;
+        ledger["api_calls"]["rate_limited"]
+            .as_u64()
+            .expect("a count")
+    }
+
     /// The chain of one location.
     pub async fn chain(&self, location: &str) -> Value {
         let url = format!("{}/_sandbox/ledger/{location}", self.url);

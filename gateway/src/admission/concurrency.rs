@@ -14,7 +14,7 @@ use crate::upstream::body::Keeping;
 
 /// How long a call waits for a place. A refusal costs as much as an answer: callers who are refused
 /// soon, and soon ask again, keep a gateway busy with nothing else. 8,192 callers who were given half a
-/// second left a twelfth of what it can serve (`evergreen-tests bench overload`).
+/// second left a twelfth of what it can serve (`evergreen-tools bench overload`).
 const PATIENCE: Duration = Duration::from_secs(5);
 
 /// How much memory all calls take that wait, for a place or their turn, in KiB.

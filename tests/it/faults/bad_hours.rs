@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
-use tests::client::get;
+use tests::client::{gauge, get};
 use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-use super::{PATIENCE, gauge, lines};
+use super::{PATIENCE, lines};
 
 /// A refused token is tried again for a minute before its installation is invalid.
 const UNTIL_INVALID: Duration = Duration::from_secs(100);

@@ -4,7 +4,6 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
-    let _beside = tests::beside().await;
     let (up, id) = limited(5, 20_000).await;
     for left in (0..5).rev() {
         let answer = echo(&up, &id).send().await.unwrap();
@@ -24,7 +23,11 @@ async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
         body["message"].to_string().contains("5 calls per 20s"),
         "{body}"
     );
-    assert_eq!(refused_by(&up.sandbox).await, 0, "GHL was not asked");
+    assert_eq!(
+        up.sandbox.rate_limited_calls().await,
+        0,
+        "GHL was not asked"
+    );
     let series = r#"evergreen_gateway_limited_total{limit="interval"}"#;
     assert_eq!(metric(&up, series).await, 1);
     let (status, body) = send(echo(&up, &id).header("x-request-timeout", "soon")).await;
@@ -33,7 +36,6 @@ async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn over_the_daily_limit_callers_are_told_which_limit_it_is() {
-    let _beside = tests::beside().await;
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.sandbox.set(json!({ "daily_limit": 10 })).await;
@@ -48,7 +50,11 @@ async fn over_the_daily_limit_callers_are_told_which_limit_it_is() {
     let (seconds, body) = refusal(echo(&up, &id)).await;
     assert!(seconds >= 1, "{seconds}");
     assert_eq!(body["limit"], "day", "{body}");
-    assert_eq!(refused_by(&up.sandbox).await, 0, "GHL was not asked");
+    assert_eq!(
+        up.sandbox.rate_limited_calls().await,
+        0,
+        "GHL was not asked"
+    );
     let series = r#"evergreen_gateway_limited_total{limit="day"}"#;
     assert_eq!(metric(&up, series).await, 1);
 }
@@ -63,7 +69,6 @@ async fn refuses_the_next(up: &Up) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_ghl_refuses_is_sent_again_with_its_body() {
-    let _beside = tests::beside().await;
     let (up, id) = limited(100, 1000).await;
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let post = || up.client.post(&url).header("x-installation-id", &id);
@@ -80,7 +85,6 @@ async fn what_ghl_refuses_is_sent_again_with_its_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_cannot_be_sent_again_or_in_time_is_ghls_refusal() {
-    let _beside = tests::beside().await;
     let (up, id) = limited(100, 1000).await;
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let large = up.client.post(&url).body(vec![b'x'; 100_000]);

@@ -1,4 +1,4 @@
-//! `evergreen-tests bench overload`: what a gateway still serves when it is asked for three times what
+//! `evergreen-tools bench overload`: what a gateway still serves when it is asked for three times what
 //! it can, next to nginx.
 //!
 //! Each has a quarter of a core: the rest goes to a program that never waits. With a whole one it could

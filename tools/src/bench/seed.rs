@@ -1,4 +1,4 @@
-//! `evergreen-tests bench seed`.
+//! `evergreen-tools bench seed`.
 
 use std::sync::Arc;
 use std::time::Duration;

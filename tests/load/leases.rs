@@ -80,7 +80,6 @@ async fn local_leases_run_out() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
-    let _load = tests::under_load().await;
     let mut nodes = nodes(3).await;
     let leases = leases(&nodes);
     // Warm, as a broker is.
@@ -122,7 +121,6 @@ async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn exclusion_holds_while_nodes_come_and_go() {
-    let _load = tests::under_load().await;
     let mut nodes = nodes(3).await;
     let (one, two) = (leases(&nodes), leases(&nodes));
     let id = InstallationId::random();
@@ -158,7 +156,6 @@ async fn a_wrong_password_is_told_from_an_outage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_out() {
-    let _load = tests::under_load().await;
     let mut nodes = nodes(3).await;
     let memory = Duration::from_secs(5);
     let watched = watch(&nodes, memory);
@@ -187,7 +184,6 @@ async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_o
 
 #[tokio::test(flavor = "multi_thread")]
 async fn each_sickness_of_a_node_has_its_name_and_leases_go_on() {
-    let _load = tests::under_load().await;
     let mut nodes = nodes(3).await;
     let watched = watch(&nodes, TTL);
     let leases = Leases::redlock(watched.clone());

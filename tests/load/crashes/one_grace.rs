@@ -7,7 +7,6 @@ const LONGEST_CALL: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "18s");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_comes_back_does_not_wait_for_its_own_lease() {
-    let _beside = tests::beside().await;
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();
@@ -40,7 +39,6 @@ async fn who_comes_back_does_not_wait_for_its_own_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn who_hangs_with_the_lease_holds_up_no_answer_that_was_lost() {
-    let _beside = tests::beside().await;
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();

@@ -44,7 +44,6 @@ async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
     const RATE: u64 = 50;
     /// What is claimed at once, and what is under way at once, overtakes each other.
     const SLACK: usize = 40;
-    let _load = tests::under_load().await;
     let bed = Bed::start(0, "24h").await;
     bed.seed(INSTALLATIONS as u64, "24h").await;
     let settings = [("EVERGREEN_REFRESH_RATE", RATE.to_string())];
@@ -74,7 +73,6 @@ async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
     const INSTALLATIONS: usize = 2000;
-    let _load = tests::under_load().await;
     // The lead is an eighth, and earlier by up to a tenth of that; one is due every three seconds.
     let bed = Bed::start(0, "2h").await;
     let youngest_ms = Duration::from_secs(7200 - 900 - 90).as_millis() as u64;

@@ -1,4 +1,4 @@
-//! `evergreen-tests bench refresh`: brokers at work on a large fleet.
+//! `evergreen-tools bench refresh`: brokers at work on a large fleet.
 
 mod meter;
 mod order;

@@ -52,7 +52,6 @@ fn expect_calls(account: &Account, length: Duration) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn twenty_installations_on_one_machine() {
-    let _load = tests::under_load().await;
     let length = tests::length(Duration::from_secs(60));
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", LIFETIME)]).await;
     let mut installations = Vec::new();
@@ -83,7 +82,6 @@ async fn fleet() -> (Fleet, Vec<String>) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_hundred_installations_over_redis_with_three_brokers() {
-    let _load = tests::under_load().await;
     let length = tests::length(Duration::from_secs(60));
     let (fleet, installations) = fleet().await;
     let account = steady(
@@ -113,7 +111,6 @@ async fn two_hundred_installations_over_redis_with_three_brokers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
-    let _load = tests::under_load().await;
     let length = tests::length(Duration::from_secs(75));
     let (mut fleet, installations) = fleet().await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
@@ -147,7 +144,6 @@ async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_machine_dies_and_comes_back() {
-    let _load = tests::under_load().await;
     let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
     let id = up.install("locA").await;
     for _ in 0..3 {

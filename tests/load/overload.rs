@@ -35,7 +35,6 @@ async fn impatient_callers_do_not_make_an_overload_worse() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_fleet_leaves_an_overloaded_ghl_in_peace() {
-    let _load = tests::under_load().await;
     let fleet = Fleet::start(&Shape {
         brokers: 3,
         lock_nodes: 3,

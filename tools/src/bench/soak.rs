@@ -1,4 +1,4 @@
-//! `evergreen-tests bench soak`: a gateway and a broker at full load for long, all tokens refreshed again
+//! `evergreen-tools bench soak`: a gateway and a broker at full load for long, all tokens refreshed again
 //! and again meanwhile.
 
 use std::time::Duration;

@@ -1,4 +1,4 @@
-//! `evergreen-tests`: what takes too long to be a test. It starts the real programs, measures, and
+//! `evergreen-tools`: what takes too long to be a test. It starts the real programs, measures, and
 //! says what it saw.
 
 mod bench;

@@ -41,7 +41,6 @@ async fn a_broker_that_is_stopped_at_any_step_past_its_lease() {
 }
 
 async fn every_case(heading: &str, strike: Strike) {
-    let _load = tests::under_load().await;
     let cases = read_table(heading, strike);
     assert_eq!(
         cases.len(),
@@ -268,7 +267,6 @@ async fn stopped(member: &Member) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
-    let _beside = tests::beside().await;
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();
@@ -301,7 +299,6 @@ async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_outlives_a_start_at_the_wrong_store() {
-    let _beside = tests::beside().await;
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();

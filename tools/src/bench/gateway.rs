@@ -1,4 +1,4 @@
-//! `evergreen-tests bench gateway`: what a request costs the gateway with everything on, next to
+//! `evergreen-tools bench gateway`: what a request costs the gateway with everything on, next to
 //! proxies that only add a header, and to a backend of the usual kind.
 //!
 //! The proxy has one core, the load and the upstream another. All proxies are there at once and get

@@ -2,11 +2,13 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use reqwest::Client;
+use tests::client::{get, send};
 use tests::fleet::{Fleet, Shape};
-
-use super::*;
+use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 const CALLS: u32 = 1_000;
 /// Per second.
@@ -44,7 +46,6 @@ async fn burst(client: &Client, url: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_burst_through_three_gateways_waits_and_nobody_else_does() {
-    let _load = tests::under_load().await;
     let fleet = Fleet::start(&Shape {
         brokers: 1,
         lock_nodes: 1,
@@ -68,13 +69,13 @@ async fn a_burst_through_three_gateways_waits_and_nobody_else_does() {
     let mut tries = Vec::new();
     // A machine that is busy with something else gets another try.
     while tries.len() < 3 && tries.last().is_none_or(|took| *took > longest) {
-        let refused = refused_by(&fleet.sandbox).await;
+        let refused = fleet.sandbox.rate_limited_calls().await;
         stop.store(false, Ordering::Relaxed);
         let beside = tokio::spawn(usual_latency(tests::client::new(), url(1), stop.clone()));
         let took = burst(&fleet.client, &url(0)).await;
         stop.store(true, Ordering::Relaxed);
         let during = beside.await.unwrap();
-        let refused = refused_by(&fleet.sandbox).await - refused;
+        let refused = fleet.sandbox.rate_limited_calls().await - refused;
         eprintln!(
             "{CALLS} calls in {took:?}, {refused} refused by GHL; \
              another location's in {before:?} before and {during:?} meanwhile"

@@ -52,7 +52,7 @@ fn verdict(report: &Report) -> Result<(), Box<dyn std::error::Error>> {
         println!("seed {seed}: {violation}");
     }
     Err(format!(
-        "seed {seed} fails: evergreen-tests simulate --seed {seed} shows what happens in it"
+        "seed {seed} fails: evergreen-tools simulate --seed {seed} shows what happens in it"
     )
     .into())
 }
