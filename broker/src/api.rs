@@ -6,6 +6,7 @@
 pub mod admin;
 mod auth;
 pub(crate) mod error;
+mod extract;
 mod html;
 mod oauth;
 pub(crate) mod refresh_api;
@@ -14,8 +15,10 @@ mod webhook;
 
 use axum::Router;
 use axum::middleware::from_fn_with_state;
+use http::{Method, Uri};
 
 use crate::Broker;
+use error::{Error, ErrorKind};
 
 impl Broker {
     /// The routes for customers, GHL's webhooks and gateways. If `is_loopback` is false, the status of
@@ -26,12 +29,16 @@ impl Broker {
             .merge(status::routes(is_loopback))
             .merge(webhook::routes())
             .merge(refresh_api::routes())
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(route_not_found)
             .with_state(self.clone())
     }
 
     /// The routes for operators. If `is_loopback` is false, they need a key with the scope `admin`.
     pub fn internal(&self, is_loopback: bool) -> Router {
-        let routes = admin::routes();
+        let routes = admin::routes()
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(route_not_found);
         let guarded = if is_loopback {
             routes
         } else {
@@ -39,4 +46,14 @@ impl Broker {
         };
         guarded.with_state(self.clone())
     }
+}
+
+async fn route_not_found(uri: Uri) -> Error {
+    let message = format!("There is no route {}", uri.path());
+    Error::new(ErrorKind::RouteNotFound, message)
+}
+
+async fn method_not_allowed(method: Method, uri: Uri) -> Error {
+    let message = format!("{} does not take {method}", uri.path());
+    Error::new(ErrorKind::MethodNotAllowed, message)
 }

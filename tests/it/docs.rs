@@ -173,6 +173,11 @@ fn errors_md_lists_every_code_and_no_other() {
         "impl Error {",
     );
     expected.extend(quoted(
+        "broker/src/api/error.rs",
+        "fn status_and_code(",
+        "impl Error {",
+    ));
+    expected.extend(quoted(
         "service/src/http/check.rs",
         "fn code(",
         "fn into_response(",

@@ -1,6 +1,6 @@
 //! The administration API: installations and caller keys.
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
 use axum::{Json, Router};
@@ -14,7 +14,8 @@ use store_writer::writer::{Listed, Wanted};
 use tracing::info;
 
 use crate::Broker;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::{JsonBody, QueryString};
 use crate::api::refresh_api;
 use crate::api::status::{AnyView, View, find, resolve};
 
@@ -36,7 +37,7 @@ struct Page {
 
 async fn list(
     State(broker): State<Broker>,
-    Query(page): Query<Page>,
+    QueryString(page): QueryString<Page>,
 ) -> Result<Json<Value>, Error> {
     let limit = page.limit.unwrap_or(100).clamp(1, 1000);
     let listed = broker.0.writer.list(page.after.as_ref(), limit).await?;
@@ -64,7 +65,7 @@ async fn show(
 async fn refresh(
     State(broker): State<Broker>,
     Path(name): Path<String>,
-    Query(query): Query<RefreshQuery>,
+    QueryString(query): QueryString<RefreshQuery>,
 ) -> Result<Response, Error> {
     let id = resolve(&broker.0.writer, &name).await?;
     let wanted = if query.force {
@@ -141,11 +142,11 @@ impl NewKey {
 
 async fn create_key(
     State(broker): State<Broker>,
-    Json(request): Json<NewKey>,
+    JsonBody(request): JsonBody<NewKey>,
 ) -> Result<(StatusCode, Json<Value>), Error> {
     let caller = request
         .into_caller(broker.0.reader.now())
-        .map_err(Error::bad_request)?;
+        .map_err(|reason| Error::new(ErrorKind::RequestInvalid, reason))?;
     let key = broker.0.writer.create_caller(&caller).await?;
     info!(name = caller.name, "a caller key was created");
     let hash = KeyHash::of(key.expose_secret()).to_string();
@@ -182,7 +183,7 @@ async fn revoke_key(
     State(broker): State<Broker>,
     Path(key): Path<String>,
 ) -> Result<StatusCode, Error> {
-    let unknown = || Error::new(StatusCode::NOT_FOUND, "There is no such key");
+    let unknown = || Error::new(ErrorKind::KeyNotFound, "There is no such key");
     let hash: KeyHash = key.parse().map_err(|()| unknown())?;
     let now = broker.0.reader.now();
     if !broker.0.writer.revoke_caller(&hash, now).await? {

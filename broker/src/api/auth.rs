@@ -8,7 +8,7 @@ use service::credentials::presented;
 use store::{Caller, KeyHash, Scope, TokenReader};
 
 use crate::Broker;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
 
 /// The authenticated caller of a request. `None` on loopback before the first key was created: then everyone
 /// has access.
@@ -44,15 +44,17 @@ async fn authenticate(
     scope: Scope,
 ) -> Result<Caller, Error> {
     const HINT: &str = "send `Authorization: Bearer <key>`; `evergreen keys create` creates one";
-    let key = presented(headers).ok_or_else(|| Error::unauthorized(HINT))?;
+    let refused = |kind| move || Error::new(kind, "A caller key is needed").with_hint(HINT);
+    let key = presented(headers).ok_or_else(refused(ErrorKind::KeyMissing))?;
     let caller = reader.caller(&KeyHash::of(key)).await?;
     let caller = caller
         .filter(|caller| caller.is_live(reader.now()))
-        .ok_or_else(|| Error::unauthorized(HINT))?;
+        .ok_or_else(refused(ErrorKind::KeyInvalid))?;
     if !caller.may(scope) {
-        return Err(Error::forbidden(format!(
-            "This needs a key with the scope `{scope}`"
-        )));
+        return Err(Error::new(
+            ErrorKind::ScopeMissing,
+            format!("This needs a key with the scope `{scope}`"),
+        ));
     }
     Ok(caller)
 }

@@ -16,42 +16,119 @@ use tracing::warn;
 /// An error response: what is wrong and what to do.
 #[derive(Debug)]
 pub(crate) struct Error {
-    pub status: StatusCode,
+    pub kind: ErrorKind,
     pub message: String,
     pub hint: Option<&'static str>,
     /// Sent with a 503 in whole seconds, at least one.
     retry_after: Duration,
 }
 
+/// What is wrong. Each kind has one status and one code.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ErrorKind {
+    RequestInvalid,
+    BodyTooLarge,
+    ContentTypeUnsupported,
+    RouteNotFound,
+    MethodNotAllowed,
+    KeyMissing,
+    KeyInvalid,
+    ScopeMissing,
+    KeyNotFound,
+    InstallationNotFound,
+    /// The consent ended without a code.
+    ConsentDenied,
+    ConsentStateInvalid,
+    /// GHL accepts neither the code nor the grant.
+    ConsentRejected,
+    ConsentFailed,
+    /// GHL's response lacks what an installation needs.
+    ConsentResponseUnusable,
+    ConsentPending,
+    ConsentNotStored,
+    WebhookSignatureInvalid,
+    WebhookInvalid,
+    /// The gateway's own credential, derived from the access keys.
+    RefreshNotAllowed,
+    RefreshInstallationUnknown,
+    RefreshNotPossible,
+    RefreshRejected,
+    RefreshFailed,
+    RefreshInProgress,
+    RefreshBackingOff,
+    RefreshNotStored,
+    RefreshPaused,
+    /// The store, the lock nodes or the disk do not allow to spend a token.
+    RefreshUnavailable,
+    BrokerStopping,
+    StoreUnavailable,
+    RecordUnreadable,
+    RecordUnwritable,
+}
+
+impl ErrorKind {
+    /// The code is stable, for programs. `docs/errors.md` lists them all.
+    const fn status_and_code(self) -> (StatusCode, &'static str) {
+        match self {
+            Self::RequestInvalid => (StatusCode::BAD_REQUEST, "request_invalid"),
+            Self::BodyTooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            Self::ContentTypeUnsupported => (
+                StatusCode::UNSUPPORTED_MEDIA_TYPE,
+                "content_type_unsupported",
+            ),
+            Self::RouteNotFound => (StatusCode::NOT_FOUND, "route_not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::KeyMissing => (StatusCode::UNAUTHORIZED, "api_key_missing"),
+            Self::KeyInvalid => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
+            Self::ScopeMissing => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
+            Self::KeyNotFound => (StatusCode::NOT_FOUND, "api_key_not_found"),
+            Self::InstallationNotFound => (StatusCode::BAD_REQUEST, "installation_not_found"),
+            Self::ConsentDenied => (StatusCode::BAD_REQUEST, "consent_denied"),
+            Self::ConsentStateInvalid => (StatusCode::BAD_REQUEST, "consent_state_invalid"),
+            Self::ConsentRejected => (StatusCode::BAD_REQUEST, "consent_rejected"),
+            Self::ConsentFailed => (StatusCode::BAD_GATEWAY, "consent_failed"),
+            Self::ConsentResponseUnusable => (StatusCode::BAD_GATEWAY, "consent_response_unusable"),
+            Self::ConsentPending => (StatusCode::GATEWAY_TIMEOUT, "consent_pending"),
+            Self::ConsentNotStored => (StatusCode::SERVICE_UNAVAILABLE, "consent_not_stored"),
+            Self::WebhookSignatureInvalid => {
+                (StatusCode::UNAUTHORIZED, "webhook_signature_invalid")
+            }
+            Self::WebhookInvalid => (StatusCode::BAD_REQUEST, "webhook_invalid"),
+            Self::RefreshNotAllowed => (StatusCode::UNAUTHORIZED, "refresh_not_allowed"),
+            Self::RefreshInstallationUnknown => (StatusCode::CONFLICT, "installation_unknown"),
+            Self::RefreshNotPossible => (StatusCode::CONFLICT, "refresh_not_possible"),
+            Self::RefreshRejected => (StatusCode::CONFLICT, "refresh_rejected"),
+            Self::RefreshFailed => (StatusCode::SERVICE_UNAVAILABLE, "refresh_failed"),
+            Self::RefreshInProgress => (StatusCode::SERVICE_UNAVAILABLE, "refresh_in_progress"),
+            Self::RefreshBackingOff => (StatusCode::SERVICE_UNAVAILABLE, "refresh_backing_off"),
+            Self::RefreshNotStored => (StatusCode::SERVICE_UNAVAILABLE, "refresh_not_stored"),
+            Self::RefreshPaused => (StatusCode::SERVICE_UNAVAILABLE, "refresh_paused"),
+            Self::RefreshUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "refresh_unavailable"),
+            Self::BrokerStopping => (StatusCode::SERVICE_UNAVAILABLE, "broker_stopping"),
+            Self::StoreUnavailable => (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable"),
+            Self::RecordUnreadable => (StatusCode::INTERNAL_SERVER_ERROR, "record_unreadable"),
+            Self::RecordUnwritable => (StatusCode::INTERNAL_SERVER_ERROR, "record_unwritable"),
+        }
+    }
+}
+
 impl Error {
-    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, message)
-    }
-
-    pub(crate) fn unauthorized(hint: &'static str) -> Self {
-        Self::new(StatusCode::UNAUTHORIZED, "A caller key is needed").with_hint(hint)
-    }
-
-    pub(crate) fn forbidden(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, message)
-    }
-
-    pub(crate) fn not_found() -> Self {
-        Self::bad_request("Installation not found")
-            .with_hint("name it by installation_id, or install the app at /oauth/install")
-    }
-
-    pub(crate) fn unavailable(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, message)
-    }
-
-    pub(crate) fn new(status: StatusCode, message: impl Into<String>) -> Self {
+    pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
-            status,
+            kind,
             message: message.into(),
             hint: None,
             retry_after: Duration::from_secs(1),
         }
+    }
+
+    pub(crate) fn not_found() -> Self {
+        Self::new(ErrorKind::InstallationNotFound, "Installation not found")
+            .with_hint("name it by installation_id, or install the app at /oauth/install")
+    }
+
+    pub(crate) const fn status(&self) -> StatusCode {
+        self.kind.status_and_code().0
     }
 
     pub(crate) fn retry_after(self, retry_after: Duration) -> Self {
@@ -71,16 +148,18 @@ impl Error {
 
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
+        let (status, code) = self.kind.status_and_code();
         let mut body = json!({
-            "statusCode": self.status.as_u16(),
+            "statusCode": status.as_u16(),
+            "code": code,
             "message": self.message,
-            "error": self.status.canonical_reason(),
+            "error": status.canonical_reason(),
         });
         if let Some(hint) = self.hint {
             body["hint"] = hint.into();
         }
-        let mut response = (self.status, Json(body)).into_response();
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
+        let mut response = (status, Json(body)).into_response();
+        if status == StatusCode::SERVICE_UNAVAILABLE {
             let seconds = self.retry_after.as_secs().max(1);
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -100,22 +179,24 @@ impl From<WriteError> for Error {
                     error = &error as &dyn std::error::Error,
                     "a request failed because of the store"
                 );
-                Self::unavailable("The store is unavailable, try again")
+                Self::new(
+                    ErrorKind::StoreUnavailable,
+                    "The store is unavailable, try again",
+                )
             }
             WriteError::Unreadable { source, .. } => {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "a record cannot be read"
                 );
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
-                    .with_hint(remedy(source))
+                Self::new(ErrorKind::RecordUnreadable, error.to_string()).with_hint(remedy(source))
             }
             WriteError::Unwritable { .. } => {
                 warn!(
                     error = &error as &dyn std::error::Error,
                     "a record was not written"
                 );
-                Self::new(StatusCode::INTERNAL_SERVER_ERROR, error.to_string())
+                Self::new(ErrorKind::RecordUnwritable, error.to_string())
             }
         }
     }
@@ -127,7 +208,10 @@ impl From<ReadError> for Error {
             error = &error as &dyn std::error::Error,
             "a request failed because of the store"
         );
-        Self::unavailable("The store is unavailable, try again")
+        Self::new(
+            ErrorKind::StoreUnavailable,
+            "The store is unavailable, try again",
+        )
     }
 }
 
@@ -174,7 +258,7 @@ mod tests {
             ),
         ];
         for (error, status) in cases {
-            assert_eq!(Error::from(error).status.as_u16(), status);
+            assert_eq!(Error::from(error).status().as_u16(), status);
         }
     }
 }

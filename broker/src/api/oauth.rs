@@ -21,7 +21,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::Broker;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
 use crate::api::html::{self, Paragraph};
 use crate::refresh::refresh_log;
 
@@ -66,11 +66,14 @@ async fn callback(
     let mut response = match timeout(wait_at_most, connected).await {
         Ok(Ok(Ok(connected))) => success_response(&headers, &connected),
         Ok(Ok(Err(error))) => error_response(&headers, error),
-        Ok(Err(_)) => error_response(&headers, Error::unavailable("The broker is stopping")),
+        Ok(Err(_)) => error_response(
+            &headers,
+            Error::new(ErrorKind::BrokerStopping, "The broker is stopping"),
+        ),
         // The task continues to wait for GHL's response.
         Err(_) => error_response(
             &headers,
-            Error::new(StatusCode::GATEWAY_TIMEOUT, "GHL has not answered yet")
+            Error::new(ErrorKind::ConsentPending, "GHL has not answered yet")
                 .with_hint("the app is connected as soon as GHL answers; start again if it is not in 5 minutes"),
         ),
     };
@@ -87,13 +90,15 @@ struct Connected {
 async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error> {
     if let Some(error) = callback.error {
         let detail = callback.error_description.unwrap_or_default();
-        return Err(
-            Error::bad_request(format!("GHL answered: {error} {detail}").trim_end())
-                .with_hint("start again at /oauth/install"),
-        );
+        return Err(Error::new(
+            ErrorKind::ConsentDenied,
+            format!("GHL answered: {error} {detail}").trim_end(),
+        )
+        .with_hint("start again at /oauth/install"));
     }
     let code = callback.code.ok_or_else(|| {
-        Error::bad_request("The callback carries no code").with_hint("start at /oauth/install")
+        Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
+            .with_hint("start at /oauth/install")
     })?;
     check_state(broker, callback.state.as_deref()).await?;
     prove_writable(broker).await?;
@@ -124,7 +129,11 @@ async fn prove_writable(broker: &Broker) -> Result<(), Error> {
     const HINT: &str = "start again at /oauth/install in a moment";
     let refuse = |reason: &(dyn std::error::Error + 'static)| {
         warn!(error = reason, "a code is not exchanged");
-        Error::unavailable("The installation could not be stored now").with_hint(HINT)
+        Error::new(
+            ErrorKind::ConsentNotStored,
+            "The installation could not be stored now",
+        )
+        .with_hint(HINT)
     };
     let ready = broker.0.worker.ready_to_spend();
     ready.map_err(|reason| refuse(&reason))?;
@@ -144,11 +153,13 @@ async fn check_state(broker: &Broker, state: Option<&str>) -> Result<(), Error> 
         {
             Ok(())
         }
-        Some(_) => Err(Error::bad_request(
+        Some(_) => Err(Error::new(
+            ErrorKind::ConsentStateInvalid,
             "This link is not from here, was used before, or is older than ten minutes",
         )
         .with_hint(HINT)),
-        None if broker.0.config.is_state_required => Err(Error::bad_request(
+        None if broker.0.config.is_state_required => Err(Error::new(
+            ErrorKind::ConsentStateInvalid,
             "The callback carries no state",
         )
         .with_hint(
@@ -174,7 +185,10 @@ impl Unverified {
         } = self;
         let unusable = |what: &str| {
             warn!(what, "GHL's response to a code cannot be used");
-            Error::new(StatusCode::BAD_GATEWAY, format!("GHL's answer {what}"))
+            Error::new(
+                ErrorKind::ConsentResponseUnusable,
+                format!("GHL's answer {what}"),
+            )
         };
         let lifetime = response.lifetime().value;
         let mut location = id("location", response.location_id.as_deref());
@@ -262,8 +276,11 @@ async fn store_consent(broker: &Broker, consent: &Consent) -> Result<Installatio
     error!(
         "a consent could not be stored: it is in the journal until the store is reachable again"
     );
-    Err(Error::unavailable("The installation is not stored yet")
-        .with_hint("it is stored as soon as the store is reachable again; no action is needed"))
+    Err(Error::new(
+        ErrorKind::ConsentNotStored,
+        "The installation is not stored yet",
+    )
+    .with_hint("it is stored as soon as the store is reachable again; no action is needed"))
 }
 
 fn exchange_error(failure: &Failure) -> Error {
@@ -271,16 +288,17 @@ fn exchange_error(failure: &Failure) -> Error {
         error = failure as &dyn std::error::Error,
         "a code was not exchanged"
     );
-    let status = match failure {
+    let kind = match failure {
         Failure::NotSent(_)
         | Failure::Lost(_)
         | Failure::Unreadable { .. }
         | Failure::Foreign { .. }
-        | Failure::Unavailable { .. } => StatusCode::BAD_GATEWAY,
-        Failure::LocationInactive | Failure::InvalidGrant(_) => StatusCode::BAD_REQUEST,
-        Failure::ClientRejected(_) | Failure::BadRequest { .. } => StatusCode::BAD_GATEWAY,
+        | Failure::Unavailable { .. }
+        | Failure::ClientRejected(_)
+        | Failure::BadRequest { .. } => ErrorKind::ConsentFailed,
+        Failure::LocationInactive | Failure::InvalidGrant(_) => ErrorKind::ConsentRejected,
     };
-    Error::new(status, failure.to_string()).with_hint("start again at /oauth/install")
+    Error::new(kind, failure.to_string()).with_hint("start again at /oauth/install")
 }
 
 fn success_response(headers: &HeaderMap, connected: &Connected) -> Response {
@@ -317,7 +335,7 @@ fn error_response(headers: &HeaderMap, error: Error) -> Response {
         return error.into_response();
     }
     html::render(
-        error.status,
+        error.status(),
         "Not connected",
         &[
             Paragraph::Text(&error.message),
@@ -436,7 +454,7 @@ mod tests {
             r#"{"access_token":"a","userType":"Location","locationId":"L"}"#,
         ] {
             assert_eq!(
-                verify(body).unwrap_err().status,
+                verify(body).unwrap_err().status(),
                 StatusCode::BAD_GATEWAY,
                 "{body}"
             );

@@ -2,12 +2,11 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, Query, State};
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Json, Router};
 use http::HeaderMap;
-use http::StatusCode;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::json;
@@ -16,7 +15,8 @@ use store_writer::writer::Wanted;
 use tokio::time::{Instant, sleep};
 
 use crate::Broker;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::QueryString;
 use crate::refresh::outcome::Outcome;
 
 /// How often a refresh that another attempt holds is tried again.
@@ -35,22 +35,24 @@ struct RefreshQuery {
 async fn refresh(
     State(broker): State<Broker>,
     Path(id): Path<String>,
-    Query(query): Query<RefreshQuery>,
+    QueryString(query): QueryString<RefreshQuery>,
     headers: HeaderMap,
 ) -> Result<Response, Error> {
     let id: InstallationId = id.parse().map_err(|_| Error::not_found())?;
     let past: Generation = query
         .generation
         .parse()
-        .map_err(|_| Error::bad_request("`generation` is a number"))?;
+        .map_err(|_| Error::new(ErrorKind::RequestInvalid, "`generation` is a number"))?;
     let pass = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let ring = &broker.0.writer.rings().access;
     if !refresh_request_mac::verify(ring, pass.unwrap_or_default(), &id, past) {
-        return Err(Error::unauthorized(
-            "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for a refresh",
-        ));
+        return Err(
+            Error::new(ErrorKind::RefreshNotAllowed, "This is for gateways").with_hint(
+                "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for a refresh",
+            ),
+        );
     }
     now(&broker, &id, Wanted::Past(past)).await
 }
@@ -72,7 +74,8 @@ pub(crate) async fn now(
             worker.refresh(&id, wanted).await
         };
         let outcome = broker.0.shutdown.spawn(attempt).await;
-        let outcome = outcome.map_err(|_| Error::unavailable("The broker is stopping"))?;
+        let outcome =
+            outcome.map_err(|_| Error::new(ErrorKind::BrokerStopping, "The broker is stopping"))?;
         match outcome {
             Outcome::Busy(_) | Outcome::Adopted if Instant::now() < deadline => {
                 sleep(RETRY_INTERVAL).await;
@@ -88,11 +91,13 @@ fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
             Ok(Json(json!({ "generation": generation.to_string() })).into_response())
         }
         Outcome::Superseded => Ok(Json(json!({ "generation": null })).into_response()),
-        Outcome::NotDue(due) => {
-            Err(Error::unavailable("A failed attempt is backing off").retry_after(due.since(now)))
-        }
+        Outcome::NotDue(due) => Err(Error::new(
+            ErrorKind::RefreshBackingOff,
+            "A failed attempt is backing off",
+        )
+        .retry_after(due.since(now))),
         Outcome::NotRefreshable(Status::Invalid) => Err(Error::new(
-            StatusCode::CONFLICT,
+            ErrorKind::RefreshNotPossible,
             "The installation is invalid: GHL has refused its refresh token several times",
         )
         .with_hint(
@@ -100,29 +105,33 @@ fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
              `evergreen installations refresh --force`",
         )),
         Outcome::NotRefreshable(status) => Err(Error::new(
-            StatusCode::CONFLICT,
+            ErrorKind::RefreshNotPossible,
             format!("The installation is {status}: there is nothing to refresh with"),
         )),
-        Outcome::UnknownInstallation => {
-            Err(Error::new(StatusCode::CONFLICT, "Installation not found"))
-        }
+        Outcome::UnknownInstallation => Err(Error::new(
+            ErrorKind::RefreshInstallationUnknown,
+            "Installation not found",
+        )),
         Outcome::Failed(kind) if kind.needs_operator() => Err(Error::new(
-            StatusCode::CONFLICT,
+            ErrorKind::RefreshRejected,
             format!("GHL gave no token: {}", kind.as_str()),
         )),
-        Outcome::Failed(kind) => Err(Error::unavailable(format!(
-            "GHL gave no token: {}",
-            kind.as_str()
-        ))),
-        Outcome::Busy(_) | Outcome::Adopted => {
-            Err(Error::unavailable("Another attempt is still in progress"))
-        }
-        Outcome::Journaled => Err(Error::unavailable(
+        Outcome::Failed(kind) => Err(Error::new(
+            ErrorKind::RefreshFailed,
+            format!("GHL gave no token: {}", kind.as_str()),
+        )),
+        Outcome::Busy(_) | Outcome::Adopted => Err(Error::new(
+            ErrorKind::RefreshInProgress,
+            "Another attempt is still in progress",
+        )),
+        Outcome::Journaled => Err(Error::new(
+            ErrorKind::RefreshNotStored,
             "The token is granted but not stored yet",
         )),
-        Outcome::Contained => Err(Error::unavailable(
+        Outcome::Contained => Err(Error::new(
+            ErrorKind::RefreshPaused,
             "GHL's token endpoint fails: no new refresh token is spent until it recovers",
         )),
-        Outcome::Unavailable(reason) => Err(Error::unavailable(reason)),
+        Outcome::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
     }
 }

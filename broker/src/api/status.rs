@@ -1,6 +1,6 @@
 //! The public view of an installation: everything except its tokens.
 
-use axum::extract::{Query, State};
+use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::HeaderMap;
@@ -14,6 +14,7 @@ use store_writer::writer::{Listed, Snapshot};
 use crate::Broker;
 use crate::api::auth;
 use crate::api::error::{Error, remedy};
+use crate::api::extract::QueryString;
 
 pub(crate) fn routes(is_loopback: bool) -> Router<Broker> {
     let handler = move |broker, headers, query| status(broker, headers, query, is_loopback);
@@ -30,7 +31,7 @@ struct StatusQuery {
 async fn status(
     State(broker): State<Broker>,
     headers: HeaderMap,
-    Query(query): Query<StatusQuery>,
+    QueryString(query): QueryString<StatusQuery>,
     is_loopback: bool,
 ) -> Result<Json<View>, Error> {
     let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy, is_loopback).await?;

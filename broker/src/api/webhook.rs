@@ -7,14 +7,14 @@ use axum::extract::State;
 use axum::routing::post;
 use axum::{Json, Router};
 use ghl::webhook::Event;
-use http::{HeaderMap, StatusCode};
+use http::HeaderMap;
 use serde_json::{Value, json};
 use store::{InstallationId, Timestamp};
 use store_writer::writer::Wanted;
 use tracing::{info, warn};
 
 use crate::Broker;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
 use crate::refresh::outcome::Outcome;
 
 /// The largest difference between a webhook's timestamp and the store's clock. GHL advises to refuse older
@@ -33,10 +33,17 @@ async fn receive(
 ) -> Result<Json<Value>, Error> {
     if let Err(error) = broker.0.verifier.check(&headers, &body) {
         warn!(%error, "a webhook was refused");
-        return Err(Error::new(StatusCode::UNAUTHORIZED, error.to_string()));
+        return Err(Error::new(
+            ErrorKind::WebhookSignatureInvalid,
+            error.to_string(),
+        ));
     }
-    let event: Event = serde_json::from_slice(&body)
-        .map_err(|_| Error::bad_request("The body is not a webhook of GHL"))?;
+    let event: Event = serde_json::from_slice(&body).map_err(|_| {
+        Error::new(
+            ErrorKind::WebhookInvalid,
+            "The body is not a webhook of GHL",
+        )
+    })?;
     let event_at = event_at(&event, broker.0.reader.now())?;
     if !is_ours(&broker, &event) {
         return Ok(Json(json!({ "received": true, "ignored": "another app" })));
@@ -72,9 +79,17 @@ fn event_at(event: &Event, now: Timestamp) -> Result<Option<Timestamp>, Error> {
         .ok()
         .and_then(|at| at.duration_since(std::time::UNIX_EPOCH).ok())
         .map(|since| Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or(i64::MAX)))
-        .ok_or_else(|| Error::bad_request("The webhook's timestamp cannot be read"))?;
+        .ok_or_else(|| {
+            Error::new(
+                ErrorKind::WebhookInvalid,
+                "The webhook's timestamp cannot be read",
+            )
+        })?;
     if event_time.since(now).max(now.since(event_time)) > MAX_AGE {
-        return Err(Error::bad_request("The webhook is more than 5 minutes off"));
+        return Err(Error::new(
+            ErrorKind::WebhookInvalid,
+            "The webhook is more than 5 minutes off",
+        ));
     }
     Ok(Some(event_time))
 }
@@ -95,7 +110,8 @@ async fn uninstall(
 ) -> Result<(), Error> {
     let name = event.location_id.as_deref().or(event.company_id.as_deref());
     let Some(name) = name else {
-        return Err(Error::bad_request(
+        return Err(Error::new(
+            ErrorKind::WebhookInvalid,
             "UNINSTALL names neither a location nor a company",
         ));
     };

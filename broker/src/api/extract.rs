@@ -1,0 +1,47 @@
+//! axum's extractors, with errors of this API.
+
+use axum::Json;
+use axum::extract::rejection::JsonRejection;
+use axum::extract::{FromRequest, FromRequestParts, Query, Request};
+use http::StatusCode;
+use http::request::Parts;
+use serde::de::DeserializeOwned;
+
+use crate::api::error::{Error, ErrorKind};
+
+/// A JSON body. It needs a JSON content type.
+pub(crate) struct JsonBody<T>(pub T);
+
+/// The query of the URL.
+pub(crate) struct QueryString<T>(pub T);
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequest<S> for JsonBody<T> {
+    type Rejection = Error;
+
+    async fn from_request(request: Request, state: &S) -> Result<Self, Error> {
+        match Json::from_request(request, state).await {
+            Ok(Json(value)) => Ok(Self(value)),
+            Err(rejection) => Err(refuse(&rejection)),
+        }
+    }
+}
+
+fn refuse(rejection: &JsonRejection) -> Error {
+    let kind = match rejection.status() {
+        StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorKind::ContentTypeUnsupported,
+        StatusCode::PAYLOAD_TOO_LARGE => ErrorKind::BodyTooLarge,
+        _ => ErrorKind::RequestInvalid,
+    };
+    Error::new(kind, rejection.body_text())
+}
+
+impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T> {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        match Query::from_request_parts(parts, state).await {
+            Ok(Query(value)) => Ok(Self(value)),
+            Err(rejection) => Err(Error::new(ErrorKind::RequestInvalid, rejection.body_text())),
+        }
+    }
+}
