@@ -67,7 +67,7 @@ pub struct Public {
 
 /// Why a gateway must not listen on its configured address.
 #[derive(Debug, thiserror::Error)]
-pub enum Exposed {
+pub enum ExposureError {
     /// The address can be reached from other hosts, and no key was ever made.
     #[error(
         "without API keys anyone who reaches {0} could use every installation: \
@@ -170,14 +170,14 @@ impl Gateway {
     ///
     /// # Errors
     /// When `listen` can be reached from other hosts and no key was ever made, or the store does not answer.
-    pub async fn check_exposure(&self, listen: SocketAddr) -> Result<(), Exposed> {
+    pub async fn check_exposure(&self, listen: SocketAddr) -> Result<(), ExposureError> {
         if listen.ip().is_loopback() {
             return Ok(());
         }
         match self.reader.keys_in_use().await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Exposed::NoKeys(listen)),
-            Err(reason) => Err(Exposed::Unknown(listen, reason)),
+            Ok(false) => Err(ExposureError::NoKeys(listen)),
+            Err(reason) => Err(ExposureError::Unknown(listen, reason)),
         }
     }
 }

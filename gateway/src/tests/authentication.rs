@@ -5,7 +5,7 @@ use http::StatusCode;
 use store::{InstallationId, Scope};
 
 use super::testbed::{LIFETIME, Testbed, get, json, with};
-use crate::Exposed;
+use crate::ExposureError;
 
 fn call(id: &InstallationId, key: &str) -> Request {
     let request = get(&format!("/ghl/x?installation_id={id}"));
@@ -160,10 +160,10 @@ async fn without_keys_only_loopback_is_allowed() {
     let (here, everywhere) = (here.unwrap(), everywhere.unwrap());
     assert!(testbed.gateway.check_exposure(here).await.is_ok());
     let refused = testbed.gateway.check_exposure(everywhere).await;
-    assert!(matches!(refused, Err(Exposed::NoKeys(_))));
+    assert!(matches!(refused, Err(ExposureError::NoKeys(_))));
     testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
     assert!(testbed.gateway.check_exposure(everywhere).await.is_ok());
     testbed.store.go_down();
     let unknown = testbed.gateway.check_exposure(everywhere).await;
-    assert!(matches!(unknown, Err(Exposed::Unknown(..))));
+    assert!(matches!(unknown, Err(ExposureError::Unknown(..))));
 }
