@@ -56,7 +56,7 @@ pub(super) async fn examine(
     let meaning = match &rest {
         None => match ghl::api::Unauthorized::classify(&start) {
             ghl::api::Unauthorized::Expired => Unauthorized::Refreshable,
-            ghl::api::Unauthorized::NotCuredByRefresh => Unauthorized::Final,
+            ghl::api::Unauthorized::NotFixedByRefresh => Unauthorized::Final,
         },
         Some(_) => Unauthorized::Final,
     };
