@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use gateway::Exposed;
+use gateway::ExposureError;
 use service::config::Mistakes;
 
 /// Why the process ends with an error.
@@ -50,11 +50,11 @@ impl From<Mistakes> for Failure {
     }
 }
 
-impl From<Exposed> for Failure {
-    fn from(exposed: Exposed) -> Self {
-        match exposed {
-            Exposed::NoKeys(_) => Self::Settings(chain(&exposed)),
-            Exposed::Unknown(..) => Self::unavailable(exposed),
+impl From<ExposureError> for Failure {
+    fn from(error: ExposureError) -> Self {
+        match error {
+            ExposureError::NoKeys(_) => Self::Settings(chain(&error)),
+            ExposureError::Unknown(..) => Self::unavailable(error),
         }
     }
 }

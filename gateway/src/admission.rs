@@ -1,4 +1,4 @@
-//! Admission of calls: how many are served at once, and GHL's rate limits for each location.
+//! Admission of calls: a concurrency limit, and GHL's rate limit for each location.
 
 pub(crate) mod concurrency;
 pub(crate) mod limit;

@@ -1,4 +1,4 @@
-//! The HTTP routes, and the one place where errors become answers.
+//! The HTTP routes, and the only place where errors become responses.
 
 mod broker_proxy;
 mod endpoints;

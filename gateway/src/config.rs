@@ -9,12 +9,12 @@ use service::config::{Settings, Size};
 use crate::upstream::base_url::Base;
 use crate::upstream::connector;
 
-/// What a gateway is told at its start.
+/// The settings of a gateway, read at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) ghl: Base,
     pub(crate) broker: Base,
-    /// `None`: neither of the two is https.
+    /// `None` if neither URL is https.
     pub(crate) tls: Option<ClientConfig>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
@@ -42,22 +42,22 @@ impl Config {
             (false, true) => tls(settings, "EVERGREEN_BROKER_URL"),
         };
         let mut seconds = |key, seconds| settings.duration(key, Duration::from_secs(seconds));
-        // As long as a handshake may take over a bad line; a dead host is given up soon.
+        // Long enough for a handshake over a bad line, and short enough to detect a dead host soon.
         let connect_timeout = seconds("EVERGREEN_CONNECT_TIMEOUT", 5);
         // GHL's slower reports take many seconds.
         let response_timeout = seconds("EVERGREEN_RESPONSE_TIMEOUT", 30);
         let idle_timeout = seconds("EVERGREEN_IDLE_TIMEOUT", 30);
-        // A large file over a slow line.
+        // Long enough for a large file over a slow line.
         let total_timeout = seconds("EVERGREEN_TOTAL_TIMEOUT", 300);
-        // The token still works: a caller would rather have its answer than wait for a better one.
+        // The token still works, so a long wait for a newer one would only delay the response.
         let refresh_wait = seconds("EVERGREEN_REFRESH_WAIT", 2);
-        // There is nothing to lose by waiting, up to what callers commonly wait themselves.
+        // Without a fresh token the call fails, so it waits about as long as callers commonly do.
         let expired_wait = seconds("EVERGREEN_EXPIRED_WAIT", 10);
-        // Three of GHL's intervals, and what is left of a minute is enough for the call itself.
+        // Three of GHL's intervals. The other half of a minute is enough for the call itself.
         let queue_timeout = seconds("EVERGREEN_QUEUE_TIMEOUT", 30);
         if expired_wait < refresh_wait {
             let message = "must not be shorter than EVERGREEN_REFRESH_WAIT: \
-                           an expired token is worth more patience than one that still works";
+                           a call needs a fresh token more when its own has expired";
             settings.mistake("EVERGREEN_EXPIRED_WAIT", message);
         }
         // GHL takes files of 25 MB, and multipart adds to that.
@@ -66,8 +66,8 @@ impl Config {
             Size::of_bytes(30_000_000),
             "a size such as 30MB, 64KiB or 1000000",
         );
-        // With what one of them holds in buffers, some hundred megabytes at most; those that wait are
-        // bounded by what they hold together (`load.rs`).
+        // Their buffers take some hundred megabytes at most. The memory of waiting calls has a bound of its own
+        // (`admission/concurrency.rs`).
         let max_requests = settings.parse(
             "EVERGREEN_MAX_REQUESTS",
             const { NonZeroUsize::new(2000).expect("not zero") },
@@ -123,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn plain_urls_need_no_certificates() {
+    fn http_urls_need_no_tls_config() {
         let config = read(&[("GHL_API_URL", "http://127.0.0.1:8090")]).unwrap();
         assert!(config.tls.is_none());
         assert_eq!(config.max_body_bytes, 30_000_000);
@@ -131,7 +131,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_named() {
+    fn every_invalid_setting_is_reported() {
         let mistakes = read(&[
             ("GHL_API_URL", "http://127.0.0.1:8090/?a=1"),
             ("EVERGREEN_EXPIRED_WAIT", "1s"),

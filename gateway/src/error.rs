@@ -1,4 +1,4 @@
-//! Everything that can keep a request from being forwarded: the errors of all stages.
+//! The errors of all stages. Each of them keeps a request from being forwarded.
 
 use http::uri;
 
@@ -8,12 +8,12 @@ use crate::pipeline::admit::AdmissionError;
 use crate::pipeline::select::SelectError;
 use crate::request::caller::CallerError;
 use crate::request::json::NotAnObject;
-use crate::request::path::Escape;
+use crate::request::path::UnsafePath;
 use crate::token::provider::TokenError;
 use crate::upstream::body::BodyError;
 use crate::upstream::{Failure, SendError};
 
-/// Why a request ends here. Callers read the text, so it has no secret in it.
+/// Why a request fails. Callers read the text, so it contains no secrets.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     #[error(transparent)]
@@ -31,14 +31,14 @@ pub(crate) enum Error {
     #[error(transparent)]
     Upstream(#[from] Failure),
     #[error("The access token was refreshed: send the request again")]
-    SendAgain,
+    TokenRefreshed,
 
     #[error("The installation is an agency's: name one of its locations as locationId")]
     NoLocation,
     #[error("The installation has neither a location nor a company to test")]
     NothingToTest,
     #[error(transparent)]
-    Path(#[from] Escape),
+    Path(#[from] UnsafePath),
     #[error("The path or the query cannot be forwarded")]
     Uri(#[from] uri::InvalidUri),
     #[error(transparent)]

@@ -1,8 +1,8 @@
 //! The gateway: stateless replicas that put a live access token on every request to GHL.
 //!
-//! `api` has the routes, `pipeline` the way of a call to GHL through the stages: `request` (who calls, and which
-//! installation is meant), `token` (a token that is good to be used), `admission` (a place here and a turn at
-//! GHL), `upstream` (connections), and `retry`, the one decision about what follows an attempt.
+//! `api` has the routes. `pipeline` runs the stages of a call to GHL: `request` (caller and installation), `token`
+//! (a usable token), `admission` (a concurrency permit and a rate limit permit), `upstream` (connections), and
+//! `retry`, the only decision about what follows an attempt.
 
 #![warn(missing_docs)]
 
@@ -42,16 +42,16 @@ use pipeline::Pipeline;
 use pipeline::admit::Admission;
 use pipeline::retry_budget::RetryBudget;
 use pipeline::select::Selection;
-use pipeline::unauthorized::Uncured;
+use pipeline::unauthorized::Persistent401s;
 use request::caller::Callers;
 use token::cache::{Cache, Counters};
 use token::cache_invalidation::Caches;
 use token::provider::TokenProvider;
 use token::refresher::Refresher;
-use token::sources::{Places, Tokens};
+use token::sources::{Owners, Tokens};
 use upstream::Upstream;
 
-/// One gateway. Clones are the same one.
+/// One gateway. Clones share it.
 #[derive(Clone)]
 pub struct Gateway {
     api: Arc<Api>,
@@ -65,26 +65,26 @@ pub struct Public {
     routes: Router,
 }
 
-/// Why a gateway must not listen where it was told to.
+/// Why a gateway must not listen on its configured address.
 #[derive(Debug, thiserror::Error)]
-pub enum Exposed {
-    /// The address can be reached from elsewhere, and no key was ever made.
+pub enum ExposureError {
+    /// The address can be reached from other hosts, and no key was ever made.
     #[error(
-        "without a caller's key anybody who reaches {0} could use every installation: \
+        "without API keys anyone who reaches {0} could use every installation: \
          run `evergreen keys create --name <caller>` first, or listen on 127.0.0.1"
     )]
     NoKeys(SocketAddr),
     /// The store does not answer.
-    #[error("whether callers need a key to reach {0} cannot be told")]
+    #[error("cannot find out whether callers need a key to reach {0}")]
     Unknown(SocketAddr, #[source] ReadError),
 }
 
 impl Gateway {
-    /// A gateway over this store. Needs the runtime, and the recorder of metrics installed before;
-    /// listens to the store's announcements until the shutdown starts.
+    /// A gateway over this store. It needs the runtime and an installed metrics recorder. It listens to the
+    /// store's announcements until the shutdown starts.
     #[must_use]
     pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
-        // Before anything is read, so that every change of what is read is heard.
+        // Subscribed before the first read, so that no change of a read value is missed.
         let invalidations = reader.invalidations();
         let metrics = Arc::new(Metrics::new());
         let tokens = Tokens {
@@ -92,18 +92,18 @@ impl Gateway {
             limits: RateLimits::new(Queued::new()),
         };
         let tokens = Cache::new(tokens, metrics::token_lookups());
-        let places = Cache::new(Places(reader.clone()), Counters::none());
+        let owners = Cache::new(Owners(reader.clone()), Counters::none());
         let callers = Arc::new(Callers::new(&reader));
         let caches = Caches {
             tokens: tokens.clone(),
-            places: places.clone(),
+            owners: owners.clone(),
             callers: Arc::clone(&callers),
             coherent: metrics.coherent.clone(),
         };
         shutdown.spawn(caches.run(reader.clone(), invalidations, shutdown.clone()));
 
         let (ghl, broker) = Upstream::both(&config);
-        let concurrency = Concurrency::at_most(config.max_requests);
+        let concurrency = Concurrency::with_limit(config.max_requests);
         let provider = TokenProvider {
             tokens: tokens.clone(),
             refresher: Refresher::new(broker.clone(), reader.clone(), tokens.clone()),
@@ -116,7 +116,7 @@ impl Gateway {
         let pipeline = Pipeline {
             config: Arc::new(config),
             callers,
-            selection: Selection { tokens, places },
+            selection: Selection { tokens, owners },
             admission: Admission {
                 concurrency,
                 tokens: provider.clone(),
@@ -125,7 +125,7 @@ impl Gateway {
             tokens: provider,
             ghl,
             retry_budget: Arc::new(RetryBudget::full()),
-            uncured: Arc::new(Uncured::default()),
+            persistent_401s: Arc::new(Persistent401s::default()),
             retried: metrics.repeated.clone(),
         };
         let api = Arc::new(Api {
@@ -136,7 +136,7 @@ impl Gateway {
         Self { api, reader }
     }
 
-    /// The same gateway, with connections of its own: for a worker, within its runtime.
+    /// The same gateway with its own upstream connections. Each worker calls this within its runtime.
     #[must_use]
     pub fn for_worker(&self) -> Self {
         let (ghl, broker) = Upstream::both(&self.api.pipeline.config);
@@ -166,19 +166,18 @@ impl Gateway {
         api::internal(Arc::clone(&self.api))
     }
 
-    /// To be asked before listening: without any caller's key only this host may reach a gateway.
+    /// Must be called before listening. Without API keys a gateway may only listen on loopback.
     ///
     /// # Errors
-    /// When `listen` can be reached from elsewhere and no key was ever made, or the store does
-    /// not say.
-    pub async fn check_exposure(&self, listen: SocketAddr) -> Result<(), Exposed> {
+    /// When `listen` can be reached from other hosts and no key was ever made, or the store does not answer.
+    pub async fn check_exposure(&self, listen: SocketAddr) -> Result<(), ExposureError> {
         if listen.ip().is_loopback() {
             return Ok(());
         }
         match self.reader.keys_in_use().await {
             Ok(true) => Ok(()),
-            Ok(false) => Err(Exposed::NoKeys(listen)),
-            Err(reason) => Err(Exposed::Unknown(listen, reason)),
+            Ok(false) => Err(ExposureError::NoKeys(listen)),
+            Err(reason) => Err(ExposureError::Unknown(listen, reason)),
         }
     }
 }

@@ -1,7 +1,7 @@
-//! What a gateway measures about its callers' requests: `evergreen_gateway_…`.
+//! Metrics about callers' requests: `evergreen_gateway_…`.
 //!
-//! Labels come from enums alone. The handles are taken once: looking one up by its name for every
-//! request would cost more than everything else the gateway does with it.
+//! Label values come from enums only. The handles are looked up once. A lookup by name for every request would
+//! cost more than all other work of the gateway.
 
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const SHED: &str = "evergreen_gateway_shed_total";
 
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
-/// The kinds of request that are told apart.
+/// The kinds of request that have separate metrics.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route {
     Health,
@@ -125,7 +125,7 @@ impl Metrics {
     }
 }
 
-/// 429s of our own.
+/// 429 responses of the gateway itself.
 struct PerLimit {
     interval: Counter,
     queue: Counter,
@@ -153,11 +153,11 @@ pub(crate) fn token_lookups() -> Counters {
     }
 }
 
-/// Calls that wait for their location's turn, and what comes of that.
+/// Calls that wait for their location's rate limit.
 pub(crate) struct Queued {
     pub(crate) now: Gauge,
     pub(crate) waited: Histogram,
-    /// GHL's 429s, whether they are made good here or not.
+    /// GHL's 429 responses, including those that are retried.
     pub(crate) refused: Counter,
 }
 
@@ -180,7 +180,7 @@ fn describe() {
     describe_histogram!(
         DURATION,
         Unit::Seconds,
-        "From the request's head to the answer's head, by route"
+        "From the request's head to the response's head, by route"
     );
     describe_counter!(
         CACHE,
@@ -191,7 +191,7 @@ fn describe() {
     describe_counter!(
         REPEATED,
         Unit::Count,
-        "Requests sent to GHL once more after a 502, 503, 504 or a connection that broke"
+        "Retries after a 502, 503, 504 or a broken connection"
     );
     describe_counter!(
         SHED,
@@ -206,24 +206,24 @@ fn describe() {
     describe_gauge!(
         QUEUED,
         Unit::Count,
-        "Calls that wait for GHL's limit of their location to have room"
+        "Calls that wait for their location's rate limit"
     );
     describe_histogram!(
         QUEUE_DURATION,
         Unit::Seconds,
-        "How long calls waited for GHL's limit of their location, where they had to"
+        "How long calls waited for their location's rate limit, if they had to"
     );
     describe_counter!(
         LIMITED,
         Unit::Count,
-        "Calls answered 429 by the gateway itself: interval, their turn would not have come in \
-         time; queue, too many waited already; day, the daily limit is used up; \
-         quota, their key's quota is"
+        "Calls that the gateway itself answered 429: interval, the rate limit did not admit them in \
+         time; queue, too many calls waited already; day, the daily limit is used up; \
+         quota, the quota of their key is used up"
     );
     describe_counter!(
         REFUSED,
         Unit::Count,
-        "429s of GHL, those included that were made good by sending the call again"
+        "429 responses of GHL, including those that were retried"
     );
 }
 
@@ -232,14 +232,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_route_has_its_place() {
+    fn routes_are_indexed_in_declaration_order() {
         for (index, route) in Route::ALL.into_iter().enumerate() {
             assert_eq!(route as usize, index, "{}", route.as_str());
         }
     }
 
     #[test]
-    fn a_status_outside_all_classes_is_counted_somewhere() {
+    fn status_outside_the_known_classes_is_counted() {
         let metrics = Metrics::new();
         for status in [100, 200, 599, 999] {
             let status = StatusCode::from_u16(status).unwrap();

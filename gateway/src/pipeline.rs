@@ -1,5 +1,5 @@
-//! The way of a call to GHL: authenticate, select the installation, get a fresh token, and then admit, send and
-//! decide, until there is an answer for the caller.
+//! The stages of a call to GHL: authenticate the caller, select the installation, and get a fresh token. Then
+//! admit, send and decide, until there is a response for the caller.
 
 pub(crate) mod admit;
 pub(crate) mod retry_budget;
@@ -21,7 +21,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use crate::admission::Priority;
-use crate::admission::limit::{AdmissionRequest, Outcome as Counted};
+use crate::admission::limit::{AdmissionRequest, Outcome as RateLimitOutcome};
 use crate::admission::limited::Limited;
 use crate::admission::rate_limit_headers::RateLimitHeaders;
 use crate::config::Config;
@@ -34,18 +34,18 @@ use crate::retry::{Attempt, Decision, Outcome, Unauthorized, decide};
 use crate::token::provider::TokenProvider;
 use crate::token::sources::Token;
 use crate::upstream::body::Outgoing;
-use crate::upstream::headers::{Sent, passes};
+use crate::upstream::headers::{OutboundHeaders, passes};
 use crate::upstream::outbound::Outbound;
 use crate::upstream::{Failure, Kind, SendError, Upstream};
 use admit::{Admission, AdmissionError, Admitted};
 use retry_budget::RetryBudget;
 use select::Selection;
-use unauthorized::Uncured;
+use unauthorized::Persistent401s;
 
-/// With it the caller says that GHL does the same once, however often it is asked.
+/// With this header the caller states that GHL handles a repeated request only once.
 const IDEMPOTENCY_KEY: HeaderName = HeaderName::from_static("idempotency-key");
 
-/// The longest wait for a turn that a caller may ask for.
+/// The longest wait for admission that a caller may ask for.
 const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 
 /// All stages. Clones share their state.
@@ -58,11 +58,11 @@ pub(crate) struct Pipeline {
     pub(crate) admission: Admission,
     pub(crate) ghl: Upstream,
     pub(crate) retry_budget: Arc<RetryBudget>,
-    pub(crate) uncured: Arc<Uncured>,
+    pub(crate) persistent_401s: Arc<Persistent401s>,
     pub(crate) retried: Counter,
 }
 
-/// A request for GHL, all but its body and its token.
+/// A request for GHL without its body and its token.
 #[derive(Debug)]
 pub(crate) struct GhlRequest {
     pub(crate) method: Method,
@@ -73,7 +73,7 @@ pub(crate) struct GhlRequest {
 }
 
 impl Pipeline {
-    /// Forwards what came below `/ghl` to the same path at GHL.
+    /// Forwards a request below `/ghl` to the same path at GHL.
     pub(crate) async fn proxy(&self, request: Request) -> Result<Response, Error> {
         let (parts, body) = request.into_parts();
         let caller = self.authenticate(&parts, Scope::Proxy).await?;
@@ -87,7 +87,7 @@ impl Pipeline {
         self.forward(&caller, token, parts, uri, payload).await
     }
 
-    /// The caller, if its key is live and has the scope, and something is left of its quota.
+    /// The caller, if its key is live, has the scope, and its quota is not used up.
     pub(crate) async fn authenticate(
         &self,
         parts: &Parts,
@@ -96,14 +96,14 @@ impl Pipeline {
         Ok(self.callers.authenticate(&parts.headers, scope).await?)
     }
 
-    /// The caller's body, held where it is small.
+    /// The caller's body. A small one is held in memory.
     pub(crate) async fn take(&self, parts: &Parts, body: Body) -> Result<Payload, Error> {
         let limit = self.config.max_body_bytes;
         let patience = self.config.response_timeout;
         Ok(Payload::take(&parts.headers, body, limit, patience).await?)
     }
 
-    /// A token that is good to be used, of the installation that the request names.
+    /// A usable token of the installation that the request names.
     pub(crate) async fn token_for(
         &self,
         caller: &AuthenticatedCaller,
@@ -116,7 +116,7 @@ impl Pipeline {
         Ok(self.tokens.usable(token, body.held_bytes).await?)
     }
 
-    /// Sends a caller's request to `uri`, and its answer back.
+    /// Sends a caller's request to `uri` and returns the response.
     pub(crate) async fn forward(
         &self,
         caller: &AuthenticatedCaller,
@@ -138,7 +138,7 @@ impl Pipeline {
         self.call(token, request, body).await
     }
 
-    /// On whose behalf a call waits for its turn, and until when.
+    /// The caller that a call is queued for, and the deadline.
     pub(crate) fn admission_request(
         &self,
         caller: &AuthenticatedCaller,
@@ -160,19 +160,19 @@ impl Pipeline {
         })
     }
 
-    /// Admits, sends and decides, until there is an answer for the caller.
+    /// Admits, sends and decides, until there is a response for the caller.
     pub(crate) async fn call(
         &self,
         token: Arc<Token>,
         mut request: GhlRequest,
         body: Outgoing,
     ) -> Result<Response, Error> {
-        let replay = body.held();
-        let mut attempt = Attempt::first(&request, replay.is_some());
+        let held_body = body.held();
+        let mut attempt = Attempt::first(&request, held_body.is_some());
         let mut token = token;
         let mut next_body = Some(body);
         let mut priority = Priority::New;
-        // The result of the last attempt. It is delivered if the call's turn does not come again in time.
+        // The result of the last attempt. It is delivered if the call is not admitted again in time.
         let mut last: Option<Result<Response, SendError>> = None;
         let mut retry_until = None;
         self.retry_budget.earn();
@@ -183,11 +183,11 @@ impl Pipeline {
                 .await;
             let Admitted {
                 permit,
-                place,
+                concurrency_permit,
                 token: current,
             } = match (admitted, last.take()) {
                 (Ok(admitted), _) => admitted,
-                (Err(error), Some(last)) if has_no_turn(&error) => return Ok(last?),
+                (Err(error), Some(last)) if is_not_admitted_in_time(&error) => return Ok(last?),
                 (Err(error), _) => return Err(error.into()),
             };
             token = current;
@@ -195,50 +195,50 @@ impl Pipeline {
                 let patience = Instant::now() + self.config.response_timeout;
                 patience.min(request.admission.deadline)
             });
-            let again = || Outgoing::Held(replay.clone().unwrap_or_default());
+            let again = || Outgoing::Held(held_body.clone().unwrap_or_default());
             let body = next_body.take().unwrap_or_else(again);
-            let in_flight = permit.go();
+            let in_flight = permit.use_for_call();
             let mut answer = self.ghl.send(request.with(&token), body).await;
-            in_flight.over(counted(&answer));
+            in_flight.finish(rate_limit_outcome(&answer));
 
             let (outcome, message) = self.examine(&mut answer, &token, &request, &attempt).await;
             attempt.jitter = outcome.jitter();
             attempt.time_left = until.saturating_duration_since(Instant::now());
             match decide(outcome, &attempt) {
                 Decision::RetryAfter(pause) if self.retry_budget.spend() => {
-                    drop(place);
+                    drop(concurrency_permit);
                     self.retried.increment(1);
                     last = Some(hold(answer).await);
                     sleep(pause).await;
                     attempt.retries += 1;
                 }
                 Decision::QueueAgain => {
-                    drop(place);
+                    drop(concurrency_permit);
                     last = Some(hold(answer).await);
                     priority = Priority::Again;
                 }
                 Decision::RetryUncompressed => {
-                    drop(place);
+                    drop(concurrency_permit);
                     let identity = HeaderValue::from_static("identity");
                     request.headers.insert(ACCEPT_ENCODING, identity);
                     attempt.is_uncompressed = true;
                 }
                 decision @ (Decision::RefreshAndRetry | Decision::RefreshAndRefuse) => {
-                    drop((place, answer));
+                    drop((concurrency_permit, answer));
                     let held = request.admission.held;
                     token = Box::pin(self.tokens.newer_than(&token, held)).await?;
                     attempt.is_refreshed = true;
                     if decision == Decision::RefreshAndRefuse {
-                        // If the fresh token does not help either, the next call is not refused again.
-                        self.note_uncured(&token, &request, message.as_deref());
-                        return Err(Error::SendAgain);
+                        // If the fresh token does not help either, the next call gets GHL's 401.
+                        self.note_persistent_401(&token, &request, message.as_deref());
+                        return Err(Error::TokenRefreshed);
                     }
                 }
                 Decision::RetryAfter(_) | Decision::Deliver => {
                     if attempt.is_refreshed && matches!(outcome, Outcome::Unauthorized(_)) {
-                        self.note_uncured(&token, &request, message.as_deref());
+                        self.note_persistent_401(&token, &request, message.as_deref());
                     }
-                    return Ok(place.until_the_end_of(answer?));
+                    return Ok(concurrency_permit.until_the_end_of(answer?));
                 }
             }
         }
@@ -255,15 +255,16 @@ impl Pipeline {
         let response = match answer {
             Ok(response) => response,
             Err(SendError::Peer(Failure {
-                kind: Kind::Broken, ..
+                kind: Kind::ConnectionLost,
+                ..
             })) => {
-                return (Outcome::Broken, None);
+                return (Outcome::ConnectionLost, None);
             }
             Err(_) => return (Outcome::Failed, None),
         };
         let status = response.status();
         if status != StatusCode::UNAUTHORIZED {
-            self.uncured
+            self.persistent_401s
                 .forget(&token.id, &request.method, request.uri.path());
             return (Outcome::answered(response), None);
         }
@@ -275,10 +276,10 @@ impl Pipeline {
             unauthorized::examine(std::mem::take(response), self.config.response_timeout);
         let (whole, mut meaning, message) = Box::pin(examining).await;
         *response = whole;
-        // A compressed 401 has no message. It is compared as such once nothing else can be learned.
+        // A compressed 401 has no message. It is compared without one if no uncompressed response can be had.
         let is_compressed = meaning == Unauthorized::Compressed;
         let is_known = (!is_compressed || attempt.is_uncompressed || !attempt.is_replayable)
-            && self.uncured.has(
+            && self.persistent_401s.has(
                 token,
                 &request.method,
                 request.uri.path(),
@@ -290,9 +291,9 @@ impl Pipeline {
         (Outcome::Unauthorized(meaning), message)
     }
 
-    fn note_uncured(&self, token: &Token, request: &GhlRequest, message: Option<&str>) {
+    fn note_persistent_401(&self, token: &Token, request: &GhlRequest, message: Option<&str>) {
         let message = message.unwrap_or_default();
-        self.uncured
+        self.persistent_401s
             .note(token, &request.method, request.uri.path(), message);
     }
 }
@@ -303,14 +304,14 @@ impl GhlRequest {
         Outbound {
             method: &self.method,
             uri: &self.uri,
-            headers: Sent::ToGhl {
+            headers: OutboundHeaders::ToGhl {
                 callers: &self.headers,
                 bearer: &token.bearer,
             },
         }
     }
 
-    /// Whether it has the same effect however often it arrives.
+    /// Whether sending it twice has the same effect as sending it once.
     fn is_idempotent(&self) -> bool {
         self.method.is_idempotent() || passes(&self.headers, &IDEMPOTENCY_KEY)
     }
@@ -340,11 +341,11 @@ impl Outcome {
         }
     }
 
-    /// From 0 to 1. Random bytes cost a call of the system, so successes do without.
+    /// From 0 to 1. Random bytes cost a system call, so successes get 0.
     fn jitter(&self) -> f64 {
         match self {
             Self::Answered { status, .. } if !status.is_server_error() => 0.0,
-            Self::Answered { .. } | Self::Broken | Self::Failed | Self::Unauthorized(_) => {
+            Self::Answered { .. } | Self::ConnectionLost | Self::Failed | Self::Unauthorized(_) => {
                 f64::from(store::random::bytes::<1>()[0]) / 255.0
             }
         }
@@ -352,25 +353,29 @@ impl Outcome {
 }
 
 /// The effect of an attempt on GHL's rate limit.
-fn counted(answer: &Result<Response, SendError>) -> Counted {
+fn rate_limit_outcome(answer: &Result<Response, SendError>) -> RateLimitOutcome {
     match answer {
-        Ok(answer) => Counted::Answered(RateLimitHeaders::by(answer.status(), answer.headers())),
+        Ok(answer) => {
+            RateLimitOutcome::Answered(RateLimitHeaders::by(answer.status(), answer.headers()))
+        }
         Err(SendError::Peer(failure)) => match failure.kind {
-            Kind::Unreachable | Kind::ConnectTimeout => Counted::NotSent,
-            Kind::Silent | Kind::Broken | Kind::Malformed => Counted::Unknown,
+            Kind::Unreachable | Kind::ConnectTimeout => RateLimitOutcome::NotSent,
+            Kind::ResponseTimeout | Kind::ConnectionLost | Kind::Malformed => {
+                RateLimitOutcome::Unknown
+            }
         },
-        Err(SendError::Body(_)) => Counted::Unknown,
+        Err(SendError::Body(_)) => RateLimitOutcome::Unknown,
     }
 }
 
-/// Frees the connection of an answer that waits.
+/// Frees the connection of a response whose call waits.
 async fn hold(answer: Result<Response, SendError>) -> Result<Response, SendError> {
     // Boxed, since it is rare and would make the future of every call larger.
     Ok(Box::pin(unauthorized::hold(answer?)).await)
 }
 
-/// Whether a call's turn does not come again in time.
-fn has_no_turn(error: &AdmissionError) -> bool {
+/// Whether a call is not admitted again in time.
+fn is_not_admitted_in_time(error: &AdmissionError) -> bool {
     matches!(
         error,
         AdmissionError::Limited(Limited::Interval { .. } | Limited::Full { .. })
@@ -400,7 +405,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_idempotent_by_its_method_or_its_key() {
+    fn request_is_idempotent_by_method_or_idempotency_key() {
         for method in [Method::GET, Method::HEAD, Method::PUT, Method::DELETE] {
             assert!(request(method, None).is_idempotent());
         }

@@ -1,11 +1,11 @@
-//! The whole gateway in one process, between a store, a broker and a GHL that do as they are told.
+//! Tests of the whole gateway in one process, with a fake store, a fake broker and a fake GHL.
 
-mod callers;
+mod authentication;
+mod combined_failures;
+mod concurrency;
 mod endpoints;
 mod forwarding;
-mod guard;
-mod places;
-mod replay;
-mod retries;
-mod token;
-mod world;
+mod retry_after_401;
+mod testbed;
+mod token_endpoint;
+mod token_freshness;

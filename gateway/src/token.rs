@@ -1,4 +1,4 @@
-//! Access tokens in memory: read from the store, invalidated when they change, refreshed when they are old.
+//! Access tokens in memory. They are read from the store, invalidated when they change, and refreshed when old.
 
 pub(crate) mod cache;
 pub(crate) mod cache_invalidation;

@@ -1,4 +1,4 @@
-//! The other sides, GHL and the broker: connections to them, and requests over these.
+//! The upstreams, GHL and the broker: connections and requests to them.
 
 pub(crate) mod base_url;
 pub(crate) mod body;

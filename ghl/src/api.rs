@@ -17,12 +17,12 @@ pub enum Unauthorized {
     Expired,
     /// The version header, the scope, the user type or the class of the token is wrong. A fresh token would
     /// be refused as well.
-    NotCuredByRefresh,
+    NotFixedByRefresh,
 }
 
 impl Unauthorized {
-    /// GHL's messages when a fresh token does not help, as integrators report them.
-    const NOT_CURED: [&str; 5] = [
+    /// GHL's messages if a fresh token does not help, as integrators report them.
+    const NOT_FIXED_BY_REFRESH: [&str; 5] = [
         "version header",
         "not authorized for this scope",
         "user type mismatch",
@@ -35,8 +35,11 @@ impl Unauthorized {
     #[must_use]
     pub fn classify(body: &[u8]) -> Self {
         let text = String::from_utf8_lossy(body).to_ascii_lowercase();
-        if Self::NOT_CURED.iter().any(|known| text.contains(known)) {
-            Self::NotCuredByRefresh
+        if Self::NOT_FIXED_BY_REFRESH
+            .iter()
+            .any(|known| text.contains(known))
+        {
+            Self::NotFixedByRefresh
         } else {
             Self::Expired
         }
@@ -48,21 +51,21 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_an_expired_token_is_cured_by_a_refresh() {
+    fn only_an_expired_token_is_fixed_by_a_refresh() {
         let body = |message: &str| format!(r#"{{"statusCode":401,"message":"{message}"}}"#);
         for stale in ["Invalid JWT", "Invalid token: access token is invalid"] {
             let meaning = Unauthorized::classify(body(stale).as_bytes());
             assert_eq!(meaning, Unauthorized::Expired, "{stale}");
         }
-        for incurable in [
+        for unfixable in [
             "version header was not found.",
             "version header is invalid",
             "The token is not authorized for this scope.",
             "Token's user type mismatch!",
             "This authClass type is not allowed to access this scope. Please try with a valid one",
         ] {
-            let meaning = Unauthorized::classify(body(incurable).as_bytes());
-            assert_eq!(meaning, Unauthorized::NotCuredByRefresh, "{incurable}");
+            let meaning = Unauthorized::classify(body(unfixable).as_bytes());
+            assert_eq!(meaning, Unauthorized::NotFixedByRefresh, "{unfixable}");
         }
     }
 }

@@ -1,6 +1,6 @@
 //! The token endpoint's response to a granted request.
 //!
-//! A refresh token is good once, so a response that is rejected for an unusual field loses an installation.
+//! A refresh token is valid once, so a response that is rejected for an unusual field loses an installation.
 //! Only the access token decides whether a response is valid. Any other field that cannot be read counts as
 //! absent.
 //!

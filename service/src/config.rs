@@ -1,6 +1,6 @@
-//! Settings come from flags, the process environment and one TOML file, all under the same
-//! names. They are read in one pass that collects every mistake, so that an operator corrects
-//! them in one go and nothing starts on half a configuration.
+//! Settings come from flags, the process environment and one TOML file, with the same names in all three. One pass
+//! reads them and collects every mistake. So an operator sees all mistakes at once, and no process starts with a
+//! partial configuration.
 
 mod settings;
 mod size;
@@ -8,11 +8,11 @@ mod source;
 mod toml_file;
 
 pub use settings::{Mistakes, Settings};
-pub use size::{NoSize, Size};
+pub use size::{InvalidSize, Size};
 pub use source::{Environment, Layered, Source};
 pub use toml_file::{FileError, TomlFile};
 
-/// A file's text without the byte order mark that some editors put at its beginning.
+/// A file's text without the byte order mark that some editors add.
 fn without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }

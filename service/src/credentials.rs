@@ -1,11 +1,11 @@
-//! The API key of a request: the one parser for all listeners.
+//! Parses the API key of a request, for all listeners.
 
 use axum::http::HeaderMap;
 use axum::http::header::AUTHORIZATION;
 
-/// The key in `X-Api-Key`, or else the bearer in `Authorization` (RFC 6750; the scheme in any case).
+/// The key in `X-Api-Key`, or else the bearer token in `Authorization` (RFC 6750, with the scheme in any case).
 ///
-/// `None` if neither is there, or if the header that counts cannot be read.
+/// `None` if neither header is present, or if the one that takes precedence cannot be read.
 #[must_use]
 pub fn presented(headers: &HeaderMap) -> Option<&str> {
     if let Some(key) = headers.get("x-api-key") {
@@ -30,7 +30,7 @@ mod tests {
     }
 
     #[test]
-    fn a_key_is_a_bearer_or_has_its_own_header() {
+    fn key_is_read_from_bearer_or_x_api_key() {
         for (headers, expected) in [
             (&[("authorization", "Bearer k1")][..], Some("k1")),
             (&[("authorization", "bearer  k1 ")], Some("k1")),

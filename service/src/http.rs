@@ -1,5 +1,5 @@
-//! Serves a connection: HTTP/1.1, or HTTP/2 with prior knowledge. hyper speaks both; this adds limits of time,
-//! a close that lets the last answer arrive, and checks of what hyper accepts.
+//! Serves a connection with HTTP/1.1, or HTTP/2 with prior knowledge. hyper implements both. This module adds
+//! timeouts, a lingering close, and checks against request smuggling.
 
 mod activity;
 mod check;
@@ -34,11 +34,11 @@ use streams::Streams;
 /// a hundred.
 const MAX_STREAMS: u32 = 200;
 
-/// How long a head may be with HTTP/2, and how much of a body may arrive before it is read, in bytes: 3 MB/s
+/// The largest head with HTTP/2, and how much of a body may arrive before it is read, in bytes. This allows 3 MB/s
 /// with 20 ms to a caller.
 const STREAM_WINDOW: u32 = BUFFER_BYTES as u32;
 
-/// Room for all bodies that are read late, so that they stop no other of their connection.
+/// Enough for all streams, so that unread bodies do not block other streams of their connection.
 const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 
 /// Serves connections with one handler.
@@ -54,7 +54,7 @@ impl<H: Handler> Server<H> {
         });
         builder
             .http1()
-            // Ours covers it, and an idle connection, too.
+            // Our timeouts cover the head, and idle connections, too.
             .header_read_timeout(None)
             .max_buf_size(BUFFER_BYTES);
         builder
@@ -69,7 +69,7 @@ impl<H: Handler> Server<H> {
         Self { handler, builder }
     }
 
-    /// Serves until the caller closes the connection, a time limit is over, or `stop` comes. After a stop the
+    /// Serves until the caller closes the connection, a timeout ends, or `stop` is cancelled. After a stop, the
     /// requests in flight are finished.
     pub(crate) async fn serve(&self, tcp: TcpStream, stop: &CancellationToken) {
         let activity = Arc::new(Activity::new());
@@ -97,7 +97,7 @@ impl<H: Handler> Server<H> {
                     return Poll::Ready(Some(served));
                 }
             }
-            // A timer that is set for each request would cost more than all of this.
+            // The timer is reset only when it fires or is too late. Resetting it for each request would cost more.
             while let Some(deadline) = activity.deadline(stopped_at) {
                 if deadline < timer.deadline() {
                     timer.as_mut().reset(deadline);
@@ -113,7 +113,7 @@ impl<H: Handler> Server<H> {
         match served.await {
             Some(Ok(())) => {}
             Some(Err(reason)) => debug!(%reason, "a connection ended early"),
-            None => debug!("a connection was closed at its time limit"),
+            None => debug!("a connection was closed at its timeout"),
         }
     }
 }

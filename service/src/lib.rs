@@ -1,5 +1,5 @@
-//! The manners of a process, with no word of the domain in it: how settings are read, what is
-//! logged and measured, when it is ready, how it stops, and how it listens.
+//! Everything about a process that is independent of the domain: settings, logs, metrics, readiness, shutdown, and
+//! serving HTTP.
 
 #![warn(missing_docs)]
 

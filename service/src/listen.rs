@@ -1,4 +1,4 @@
-//! Listening for HTTP/1.1, and HTTP/2 with prior knowledge, and serving until the shutdown.
+//! Listens for HTTP/1.1 and HTTP/2 with prior knowledge, and serves until the shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -19,25 +19,25 @@ use tracing::{debug, warn};
 use crate::http::Server;
 use crate::shutdown::Shutdown;
 
-/// How long a connection may be idle between two requests. Longer than the 90 s after which common
-/// clients drop one, so that it is the client who closes and no request crosses our closing.
+/// How long a connection may be idle between two requests. This is longer than the 90 s of common clients. So the
+/// client closes, and no request is sent on a connection that the server is closing.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// How long the head of a request may take, from its first byte.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
-/// How long a peer may leave unread or unacknowledged what it was sent.
+/// How long sent bytes may stay unread or unacknowledged.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How long an answer may take to its end, where nobody says otherwise.
+/// The default limit for a whole response.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// How long to wait before accepting again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// How much a connection reads ahead, and holds back for writing, in bytes; so also how long a head
-/// may be. For both sides of a proxy: with hyper's own 400 kB each body on its way costs a
-/// megabyte, and is faster only where no network is in between.
+/// The size of a connection's read and write buffers in bytes, and so the largest head. It applies to both sides of
+/// the proxy. With hyper's default of 400 kB each body in flight takes a megabyte, and is faster only without a
+/// network in between.
 pub const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why an address cannot be listened on.
@@ -46,7 +46,7 @@ pub const BUFFER_BYTES: usize = 64 * 1024;
 pub struct BindError {
     /// The address.
     pub address: SocketAddr,
-    /// The system's reason.
+    /// The error of the system.
     pub source: io::Error,
 }
 
@@ -59,10 +59,10 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 /// Answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// The answer has no header about its connection or its transfer coding.
+    /// Handles a request. The response must not have headers about its connection or its transfer coding.
     fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
 
-    /// How long it may take until a caller has all of an answer.
+    /// How long it may take until a caller has received a whole response.
     fn answer_timeout(&self) -> Duration {
         ANSWER_TIMEOUT
     }
@@ -75,16 +75,15 @@ impl Handler for Router {
     }
 }
 
-/// Serves until the shutdown starts; then accepts no more, finishes what is in flight, closes
-/// idle connections, and returns. How long that may take is for [`Shutdown::finished`] to bound:
-/// spawn this as tracked work.
+/// Serves until the shutdown starts. Then it accepts no more connections, finishes the requests in flight, closes
+/// idle connections, and returns. Spawn it as tracked work, so that [`Shutdown::finished`] bounds how long that takes.
 pub async fn serve(listener: TcpListener, handler: impl Handler, shutdown: Shutdown) {
     let connections = Connections::new(handler);
     accept(listener, &shutdown, |stream| connections.serve(stream)).await;
     connections.finished().await;
 }
 
-/// Hands over what connects, until the shutdown starts.
+/// Accepts connections and hands them over, until the shutdown starts.
 pub(crate) async fn accept(
     listener: TcpListener,
     shutdown: &Shutdown,
@@ -134,14 +133,14 @@ impl<H: Handler> Connections<H> {
         let server = Arc::clone(&self.server);
         let stop = self.stop.clone();
         let is_open = self.open.token();
-        // Boxed, since the tasks around it would hold it twice: where it begins and where it runs.
+        // Boxed, since the tasks around it would otherwise store it twice.
         Box::pin(async move {
             let _is_open = is_open;
             server.serve(stream, &stop).await;
         })
     }
 
-    /// Finishes what is in flight, and closes what is idle.
+    /// Finishes the requests in flight, and closes idle connections.
     pub(crate) async fn finished(self) {
         self.stop.cancel();
         self.open.close();
@@ -149,8 +148,8 @@ impl<H: Handler> Connections<H> {
     }
 }
 
-/// Answers are written whole; waiting to fill a packet only adds latency. And who does not read them
-/// is not waited for.
+/// Responses are written whole, so waiting to fill a packet would only add latency. A user timeout closes connections
+/// whose peer does not read.
 fn tune(stream: &TcpStream) {
     if let Err(reason) = stream.set_nodelay(true) {
         debug!(%reason, "cannot set TCP_NODELAY");
@@ -170,14 +169,14 @@ fn gone_before_accepted(reason: &io::Error) -> bool {
     )
 }
 
-/// What to do about it, where that is not plain from the cause.
+/// Advice to the operator, if the cause alone does not suffice.
 fn advice(address: SocketAddr, reason: &io::Error) -> String {
     match reason.kind() {
         io::ErrorKind::AddrInUse => {
             let port = address.port();
             format!(", another process does (`ss -ltnp 'sport = :{port}'` names it)")
         }
-        io::ErrorKind::AddrNotAvailable => ", which is no address of this host".to_owned(),
+        io::ErrorKind::AddrNotAvailable => ", which is not an address of this host".to_owned(),
         io::ErrorKind::PermissionDenied => ": ports below 1024 need a privilege".to_owned(),
         _ => String::new(),
     }
@@ -213,7 +212,7 @@ mod tests {
         stream
     }
 
-    /// What arrives until the server closes the connection.
+    /// Reads until the server closes the connection.
     async fn rest(mut stream: TcpStream) -> String {
         let mut text = String::new();
         timeout(SOON, stream.read_to_string(&mut text))
@@ -224,7 +223,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_is_in_flight_is_finished_and_nothing_more_accepted() {
+    async fn shutdown_finishes_requests_in_flight_and_accepts_no_more() {
         let (entered, release) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
         let router = Router::new().route("/", {
             let (entered, release) = (Arc::clone(&entered), Arc::clone(&release));
@@ -253,7 +252,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_taken_address_is_named() {
+    async fn bind_error_names_a_taken_address() {
         let first = bind(LOCAL).await.unwrap();
         let address = first.local_addr().unwrap();
         let error = bind(address).await.unwrap_err().to_string();

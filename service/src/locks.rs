@@ -1,4 +1,4 @@
-//! Locks that outlive a panic. Our critical sections never leave data half changed.
+//! Locks that ignore poisoning. Our critical sections never leave data in an inconsistent state.
 
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 

@@ -1,5 +1,5 @@
-//! What an operator's tools ask of every process: `/metrics`, `/livez` and `/readyz`. The
-//! routes ask for no credentials; whoever serves them decides who may reach them.
+//! The operational routes of every process: `/metrics`, `/livez` and `/readyz`. They require no credentials, so the
+//! caller of [`router`] has to restrict access to them.
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -18,7 +18,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// - `GET /metrics`: every metric of this process.
 /// - `GET /livez`: 200 while the process can answer at all.
-/// - `GET /readyz`: 200, or 503 while something is waited for; the body names it either way.
+/// - `GET /readyz`: 200, or 503 while a gate is closed. The body names the closed gates.
 pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
     let ready = Router::new()
         .route("/readyz", get(ready))

@@ -1,6 +1,6 @@
-//! Whether this process should be sent work. Each part that has to come up first is handed a
-//! gate; the process is ready while every gate is open. A part that fails or panics drops its
-//! gate, and a dropped gate stays closed: readiness fails closed.
+//! Tells whether this process should be sent work. Each part that has to start first gets a gate. The process is
+//! ready while every gate is open. A part that fails or panics drops its gate, and a dropped gate stays closed. So
+//! readiness fails closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -13,7 +13,7 @@ pub struct Readiness {
     gates: Arc<Mutex<Vec<Entry>>>,
 }
 
-/// One thing to wait for, closed at first. It has to be kept for as long as it should be open.
+/// One condition of readiness. It is closed at first, and must be kept as long as it should be open.
 #[derive(Debug)]
 #[must_use = "a dropped gate never opens"]
 pub struct Gate {
@@ -29,7 +29,7 @@ struct Entry {
 #[derive(Debug, Default)]
 struct State {
     open: AtomicBool,
-    /// Why it is closed, where its owner said so.
+    /// Why it is closed, if its owner gave a reason.
     reason: Mutex<Option<String>>,
 }
 
@@ -41,13 +41,13 @@ impl State {
 }
 
 impl Readiness {
-    /// Without gates: ready.
+    /// Without gates the process is ready.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// A new, closed gate. Take all of them before the first request can ask for readiness.
+    /// Creates a closed gate. Create all gates before `/readyz` is served.
     pub fn gate(&self, name: &'static str) -> Gate {
         let state = Arc::new(State::default());
         let entry = Entry {
@@ -58,7 +58,7 @@ impl Readiness {
         Gate { state }
     }
 
-    /// The names of the closed gates, each with the reason if there is one; empty means ready.
+    /// The names of the closed gates, each with its reason if there is one. Empty if the process is ready.
     #[must_use]
     pub fn waiting_for(&self) -> Vec<String> {
         let gates = lock(&self.gates);
@@ -80,7 +80,7 @@ impl Entry {
 }
 
 impl Gate {
-    /// Opens it: the process no longer waits for this.
+    /// Opens it.
     pub fn open(&self) {
         self.state.set(true, None);
     }
@@ -90,13 +90,13 @@ impl Gate {
         self.state.set(false, None);
     }
 
-    /// Closes it, and `/readyz` tells the reason.
+    /// Closes it with a reason that `/readyz` shows.
     pub fn close_because(&self, reason: impl Into<String>) {
         self.state.set(false, Some(reason.into()));
     }
 }
 
-/// Closes it for good; a reason that was given stays.
+/// Closes it for ever. Its reason stays.
 impl Drop for Gate {
     fn drop(&mut self) {
         self.state.open.store(false, Ordering::Release);
@@ -122,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn a_dropped_gate_stays_closed() {
+    fn dropped_gate_stays_closed() {
         let readiness = Readiness::new();
         drop(readiness.gate("never opened"));
         let opened = readiness.gate("opened");
@@ -132,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_closed_gate_tells_its_reason_until_it_opens() {
+    fn closed_gate_shows_its_reason_until_it_opens() {
         let readiness = Readiness::new();
         let disk = readiness.gate("the disk");
         disk.close_because("it is full");
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_panicking_owner_closes_its_gate() {
+    fn panicking_owner_closes_its_gate() {
         let readiness = Readiness::new();
         let gate = readiness.gate("worker");
         gate.open();

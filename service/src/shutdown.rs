@@ -1,5 +1,5 @@
-//! Stopping in phases: `start` is seen by everyone who accepts or begins work, what was begun
-//! is finished within a deadline, and only then does the process end.
+//! Graceful shutdown. After `start` no new work is accepted or begun. Work in flight is finished within a deadline,
+//! and only then does the process end.
 
 use std::io;
 use std::sync::Arc;
@@ -13,13 +13,13 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
 
-/// The one shutdown of a process. Clones share it.
+/// The shutdown of a process. Clones share it.
 #[derive(Clone, Debug, Default)]
 pub struct Shutdown {
     token: CancellationToken,
     work: TaskTracker,
     failed: Arc<AtomicBool>,
-    /// What all its work is part of.
+    /// The simulated process that all its work belongs to.
     #[cfg(feature = "simulation")]
     process: crate::simulation::Process,
 }
@@ -41,11 +41,11 @@ impl Shutdown {
         }
     }
 
-    /// Starts on SIGTERM or SIGINT. From here on neither ends the process by itself, so whoever
-    /// calls this also bounds the shutdown by a deadline.
+    /// Starts on SIGTERM or SIGINT. From now on neither signal ends the process by itself, so the caller must bound the
+    /// shutdown by a deadline.
     pub fn on_signals(&self) {
         let shutdown = self.clone();
-        // Installed here and not in the task, so that no signal slips through before it runs.
+        // Installed here and not in the task, so that no signal is missed before the task runs.
         match listen_for_signals() {
             Ok(signalled) => drop(tokio::spawn(async move {
                 let name = signalled.await;
@@ -58,12 +58,12 @@ impl Shutdown {
         }
     }
 
-    /// Starts; a second call changes nothing.
+    /// Starts the shutdown. A second call changes nothing.
     pub fn start(&self) {
         self.token.cancel();
     }
 
-    /// Starts because something broke that only a new process can mend.
+    /// Starts because of a failure that requires a new process.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
         self.start();
@@ -86,8 +86,8 @@ impl Shutdown {
         self.token.is_cancelled()
     }
 
-    /// Spawns work that the shutdown waits for. The work itself watches
-    /// [`started`](Self::started) and returns when it has come to a good end; nothing aborts it.
+    /// Spawns work that the shutdown waits for. The work must watch [`started`](Self::started) and return when it has
+    /// finished cleanly, since nothing aborts it.
     pub fn spawn<F>(&self, work: F) -> JoinHandle<F::Output>
     where
         F: Future + Send + 'static,
@@ -101,8 +101,8 @@ impl Shutdown {
         handle
     }
 
-    /// Waits, once started, until all tracked work has ended, including what that work spawned
-    /// in the meantime. False: the deadline, which counts from this call, came first.
+    /// Waits, once started, until all tracked work has ended, including work that was spawned meanwhile. Returns false
+    /// if the deadline, counted from this call, came first.
     #[must_use = "work may be left"]
     pub async fn finished(&self, deadline: Duration) -> bool {
         self.work.close();
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_deadline_ends_the_wait() {
+    async fn deadline_ends_the_wait() {
         let shutdown = Shutdown::new();
         let stuck = shutdown.spawn(std::future::pending::<()>());
         shutdown.start();
@@ -177,7 +177,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn without_work_it_is_finished_at_once() {
+    async fn shutdown_without_work_finishes_at_once() {
         let shutdown = Shutdown::new();
         shutdown.start();
         shutdown.start();

@@ -1,4 +1,4 @@
-//! A process within a simulation: its tasks can be stopped together, and killed together.
+//! A process within a simulation. Its tasks can be stopped together, and killed together.
 
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard};
@@ -15,11 +15,11 @@ pub struct Process(Arc<Mutex<State>>);
 #[derive(Debug, Default)]
 struct State {
     is_stopped: bool,
-    /// Tasks that were to run while it was stopped.
+    /// Tasks that were woken while it was stopped.
     held: Vec<Waker>,
     tasks: Vec<AbortHandle>,
-    /// How many tasks there may be before those that have ended are dropped.
-    room: usize,
+    /// When there are this many tasks, those that have ended are removed.
+    sweep_at: usize,
 }
 
 impl Process {
@@ -44,7 +44,7 @@ impl Process {
     pub fn kill(&self) {
         let tasks = {
             let mut state = self.state();
-            // Those that are killed are not polled again, those that are held neither.
+            // Neither killed nor held tasks are polled again.
             state.is_stopped = true;
             state.held.clear();
             std::mem::take(&mut state.tasks)
@@ -54,7 +54,7 @@ impl Process {
         }
     }
 
-    /// `work` as a part of this process.
+    /// Runs `work` as a part of this process.
     pub(crate) fn run<F: Future>(self, work: F) -> Run<F> {
         Run {
             process: self,
@@ -64,9 +64,9 @@ impl Process {
 
     pub(crate) fn owns(&self, task: AbortHandle) {
         let mut state = self.state();
-        if state.tasks.len() >= state.room {
+        if state.tasks.len() >= state.sweep_at {
             state.tasks.retain(|task| !task.is_finished());
-            state.room = 2 * state.tasks.len() + 64;
+            state.sweep_at = 2 * state.tasks.len() + 64;
         }
         state.tasks.push(task);
     }
@@ -107,7 +107,7 @@ mod tests {
     use crate::shutdown::Shutdown;
 
     #[tokio::test(start_paused = true)]
-    async fn a_process_is_stopped_continued_and_killed() {
+    async fn process_can_be_stopped_continued_and_killed() {
         let process = Process::default();
         let (tick, mut ticks) = mpsc::unbounded_channel();
         Shutdown::of(process.clone()).spawn(async move {
@@ -123,7 +123,7 @@ mod tests {
         assert_eq!(ticks.len(), 2);
         process.cont();
         sleep(Duration::from_millis(2500)).await;
-        assert_eq!(ticks.len(), 5, "the one that was due, and two more");
+        assert_eq!(ticks.len(), 5, "the tick that was due, and two more");
         process.kill();
         sleep(Duration::from_secs(10)).await;
         for _ in 0..5 {

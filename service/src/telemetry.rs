@@ -1,6 +1,6 @@
-//! Logs to stderr, spans to an OTLP collector where one is named, metrics for Prometheus.
+//! Logs to stderr, spans to an OTLP collector if one is configured, metrics for Prometheus.
 
-mod line;
+mod whole_line;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
@@ -24,25 +24,25 @@ use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
 use tracing_subscriber::{EnvFilter, Layer, fmt as log};
 use url::Url;
 
-pub use line::WHOLE_LINE;
+pub use whole_line::WHOLE_LINE;
 
 use crate::config::Settings;
 use crate::trace;
 
-/// Upper bounds, in seconds, of the histograms of durations: from a cache hit to an upload.
+/// Upper bounds of the duration histograms in seconds, from a cache hit to an upload.
 const DURATION_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
 ];
 
-/// How often histogram samples are folded into their buckets when nobody scrapes; until then
-/// each sample takes memory.
+/// How often histogram samples are aggregated into buckets if nothing scrapes them. Until then each sample takes
+/// memory.
 const UPKEEP: Duration = Duration::from_secs(5);
 
 /// How long [`Telemetry::flush`] may take.
 const FLUSH: Duration = Duration::from_secs(5);
 
 /// The running telemetry of this process.
-#[must_use = "spans still queued are lost unless it is flushed"]
+#[must_use = "queued spans are lost unless it is flushed"]
 pub struct Telemetry {
     metrics: PrometheusHandle,
     spans: Option<SdkTracerProvider>,
@@ -50,14 +50,14 @@ pub struct Telemetry {
     _upkeep: mpsc::Sender<()>,
 }
 
-/// What is logged and where spans go.
+/// The settings of logs and spans.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// How lines are written.
     pub log: LogFormat,
-    /// Directives as of `tracing_subscriber::EnvFilter`, such as `info,broker=debug`.
+    /// Directives of `tracing_subscriber::EnvFilter`, such as `info,broker=debug`.
     pub filter: String,
-    /// The collector's base URL; `v1/traces` is added.
+    /// The collector's base URL. `v1/traces` is appended.
     pub otlp_endpoint: Option<Url>,
     /// The service name that spans carry.
     pub service: &'static str,
@@ -66,9 +66,9 @@ pub struct Config {
 /// How log lines are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum LogFormat {
-    /// For people.
+    /// Text for people.
     Text,
-    /// One object a line, for machines.
+    /// One JSON object per line, for machines.
     Json,
 }
 
@@ -90,7 +90,7 @@ pub enum Error {
     /// Something else records metrics in this process.
     #[error("metrics cannot be recorded")]
     Recorder(#[from] SetRecorderError<PrometheusRecorder>),
-    /// The system gives no thread.
+    /// The system cannot start a thread.
     #[error("the thread for metrics cannot be started")]
     Upkeep(#[source] io::Error),
 }
@@ -118,12 +118,12 @@ impl Config {
 }
 
 impl Telemetry {
-    /// Installs the logger, the recorder of metrics and, where an endpoint is set, the export
-    /// of spans, each for the whole process: a second start is an error.
+    /// Installs the logger, the metrics recorder and, if an endpoint is set, the span exporter. They apply to the whole
+    /// process, so a second start is an error.
     ///
-    /// Where an endpoint is set, the process's default TLS provider has to be installed before.
+    /// If an endpoint is set, the process's default TLS provider must be installed before.
     pub fn start(config: &Config) -> Result<Self, Error> {
-        // Whoever asks for more of one part, or less of all, still wants the whole lines.
+        // Added to every filter, so that a custom filter does not remove the whole lines.
         let filter = EnvFilter::try_new(format!("{WHOLE_LINE}=info,{}", config.filter))?;
         let spans = config
             .otlp_endpoint
@@ -159,13 +159,13 @@ impl Telemetry {
         })
     }
 
-    /// What `/metrics` renders.
+    /// The handle that `/metrics` renders.
     #[must_use]
     pub fn metrics(&self) -> PrometheusHandle {
         self.metrics.clone()
     }
 
-    /// Sends the spans still queued. Blocks for up to 5 s: the last act of a process.
+    /// Sends the queued spans. It blocks for up to 5 s, so call it last before the process ends.
     pub fn flush(self) {
         if let Some(spans) = self.spans
             && let Err(reason) = spans.shutdown_with_timeout(FLUSH)
@@ -196,8 +196,8 @@ impl FromStr for LogFormat {
     }
 }
 
-/// Our own spans, whatever is logged; not those of the libraries, of which one would be exported
-/// for each export.
+/// Our own spans, independent of the log filter. Spans of libraries are excluded, since each export would create
+/// another one.
 fn exported() -> Targets {
     let libraries = [
         "h2",
@@ -222,14 +222,14 @@ where
     match format {
         LogFormat::Text => {
             let is_terminal = io::stderr().is_terminal();
-            let text = line::Text(log::format().with_ansi(is_terminal));
+            let text = whole_line::Text(log::format().with_ansi(is_terminal));
             layer.with_ansi(is_terminal).event_format(text).boxed()
         }
         LogFormat::Json => layer.json().flatten_event(true).boxed(),
     }
 }
 
-/// Spans leave in batches from a thread of the exporter's own.
+/// Spans are sent in batches by a thread of the exporter.
 fn exporter(
     endpoint: &Url,
     service: &'static str,
@@ -246,7 +246,7 @@ fn exporter(
         .build())
 }
 
-/// A thread rather than a task: it needs no runtime and outlives none.
+/// A thread and not a task, so that it does not depend on a runtime.
 fn start_upkeep(metrics: PrometheusHandle) -> io::Result<mpsc::Sender<()>> {
     let (alive, ended) = mpsc::channel();
     thread::Builder::new()

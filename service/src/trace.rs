@@ -1,5 +1,5 @@
-//! A trace crosses processes in the `traceparent` header (W3C Trace Context). Without an
-//! exporter nothing is read or written, and the functions here cost one atomic load.
+//! Propagates traces between processes in the `traceparent` header (W3C Trace Context). Without an exporter nothing is
+//! read or written, and each function here costs one atomic load.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -12,33 +12,33 @@ use tracing_opentelemetry::OpenTelemetrySpanExt;
 
 static EXPORTING: AtomicBool = AtomicBool::new(false);
 
-/// What the sender of these headers was doing; an empty context where they do not say.
+/// The trace context in these headers, or an empty one if they have none.
 #[must_use]
 pub fn extract(headers: &HeaderMap) -> Context {
     if !EXPORTING.load(Ordering::Relaxed) {
         return Context::new();
     }
-    // Not the ambient context: a request without the header starts a trace of its own.
+    // Not the ambient context, since a request without the header starts its own trace.
     TraceContextPropagator::new().extract_with_context(&Context::new(), &Incoming(headers))
 }
 
-/// Makes `span` a child of what the sender of these headers was doing. To be called before the
-/// span is entered for the first time; a later call changes nothing.
+/// Makes `span` a child of the span in these headers. Must be called before the span is first entered. A later call
+/// changes nothing.
 pub fn continue_from(span: &Span, headers: &HeaderMap) {
     if EXPORTING.load(Ordering::Relaxed) {
-        // Refused for a span that is filtered out, or entered already: then there is no parent.
+        // Fails for a span that is filtered out or already entered. Then it has no parent.
         let _ = span.set_parent(extract(headers));
     }
 }
 
-/// Tells whoever receives these headers that it works on behalf of `span`.
+/// Writes the context of `span` into these headers.
 pub fn inject(span: &Span, headers: &mut HeaderMap) {
     if EXPORTING.load(Ordering::Relaxed) {
         TraceContextPropagator::new().inject_context(&span.context(), &mut Outgoing(headers));
     }
 }
 
-/// From here on spans have somewhere to go.
+/// Enables propagation, once spans are exported.
 pub(crate) fn enable() {
     EXPORTING.store(true, Ordering::Relaxed);
 }

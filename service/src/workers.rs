@@ -1,8 +1,8 @@
-//! One thread for each core, with a runtime of its own: what happens to a request there, its upstream
-//! connection included, never waits for another core nor locks anything against one.
+//! One thread for each core, each with its own runtime. A request and its upstream connection stay on one thread, so
+//! they neither wait for another core nor share locks with it.
 //!
-//! One accepts and gives each connection to whoever has the fewest: callers keep theirs for long, so
-//! chance would leave a core with most of the work.
+//! One task accepts, and gives each connection to the worker with the fewest. Connections live long, so a random
+//! choice could leave one core with most of the work.
 
 use std::future::Future;
 use std::io;
@@ -19,11 +19,11 @@ use tracing::{error, warn};
 use crate::listen::{Connections, Handler, accept};
 use crate::shutdown::Shutdown;
 
-/// Some threads, ready to serve.
+/// Threads that are ready to serve.
 #[derive(Debug)]
 pub struct Workers {
     workers: Vec<Worker>,
-    /// All have finished: those that help others may end.
+    /// Cancelled once all workers have finished. Until then each worker's runtime stays alive for the others.
     end: CancellationToken,
 }
 
@@ -35,10 +35,10 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts one for each core. Each makes a handler for itself, within its runtime.
+    /// Starts one worker for each core. Each creates its own handler within its runtime.
     ///
     /// # Errors
-    /// When the system gives no threads.
+    /// When the system cannot start a thread.
     pub fn start<H: Handler>(handler: impl Fn() -> H + Clone + Send + 'static) -> io::Result<Self> {
         let end = CancellationToken::new();
         let count = thread::available_parallelism().map_or(1, usize::from);
@@ -48,26 +48,26 @@ impl Workers {
         Ok(Self { workers, end })
     }
 
-    /// As [`listen::serve`](crate::listen::serve).
+    /// Like [`listen::serve`](crate::listen::serve).
     pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
         accept(listener, &shutdown, |stream| {
             if !self.give(stream) {
-                error!("a worker is gone");
+                error!("a worker thread has ended");
                 shutdown.fail();
             }
         })
         .await;
         let Self { workers, end } = self;
-        // All hear of the end at once; none waits for what another has in flight.
+        // Dropping all senders at once stops all workers. None waits for the requests of another.
         let finishing: Vec<_> = workers.into_iter().map(|it| it.finished).collect();
         for finished in finishing {
-            // One that panicked has finished, too.
+            // A worker that panicked counts as finished.
             let _ = finished.await;
         }
         end.cancel();
     }
 
-    /// False: the worker whose turn it was is no more.
+    /// Gives a connection to a worker. Returns false if that worker has ended.
     fn give(&self, stream: TcpStream) -> bool {
         let least = self.workers.iter().min_by_key(|worker| worker.open());
         match (least, stream.into_std()) {
@@ -165,7 +165,7 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// Answers with the name of its thread, once it may.
+    /// Answers with the name of its thread, once it gets a permit.
     #[derive(Clone)]
     struct Name {
         entered: Arc<Semaphore>,
@@ -188,7 +188,7 @@ mod tests {
         stream
     }
 
-    /// The body of what arrives until the connection is closed.
+    /// Reads until the connection is closed. Returns the body.
     async fn answer(mut stream: TcpStream) -> String {
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer);
@@ -197,7 +197,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn connections_are_shared_evenly_and_what_is_in_flight_is_finished() {
+    async fn connections_are_balanced_and_finished_at_shutdown() {
         let [entered, may_answer] = [(); 2].map(|()| Arc::new(Semaphore::new(0)));
         let handler = Name {
             entered: Arc::clone(&entered),
@@ -220,7 +220,7 @@ mod tests {
             idle.push(TcpStream::connect(address).await.unwrap());
         }
         shutdown.start();
-        // None waits for what is in flight elsewhere.
+        // No worker waits for the requests of another.
         for stream in idle {
             assert_eq!(answer(stream).await, "");
         }

@@ -1,4 +1,4 @@
-//! Telemetry is installed for a whole process, so it is tested in one of its own.
+//! Telemetry is installed for a whole process, so this test has its own process.
 
 use std::collections::HashMap;
 use std::sync::mpsc;
@@ -26,7 +26,7 @@ async fn spans_reach_the_collector_and_continue_the_callers_trace() {
     )]);
     assert!(
         !trace::extract(&incoming).span().span_context().is_valid(),
-        "free without an exporter"
+        "nothing is read without an exporter"
     );
 
     let (received, spans) = mpsc::channel();
@@ -80,7 +80,7 @@ async fn spans_reach_the_collector_and_continue_the_callers_trace() {
 }
 
 #[test]
-fn a_bad_filter_and_format_are_mistakes() {
+fn invalid_log_filter_and_format_are_reported() {
     let source = HashMap::from([
         ("EVERGREEN_LOG".to_owned(), "broker=loud".to_owned()),
         ("EVERGREEN_LOG_FORMAT".to_owned(), "xml".to_owned()),

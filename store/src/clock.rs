@@ -91,7 +91,7 @@ fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-/// A point in time of a clock that nobody can set and that runs while the machine is suspended
+/// A point in time of a clock that cannot be set and that runs while the machine is suspended
 /// (`CLOCK_BOOTTIME` on Linux).
 ///
 /// [`std::time::Instant`] stops during a suspension. A host that slept for an hour would consider its tokens

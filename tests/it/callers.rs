@@ -395,7 +395,7 @@ async fn a_gateway_that_cannot_tell_whether_there_are_keys_does_not_open() {
     let message = String::from_utf8(refused.stderr).unwrap();
     // Not a mistake in the settings: the store may be there the next time.
     assert_eq!(refused.status.code(), Some(69), "{message}");
-    assert!(message.contains("cannot be told"), "{message}");
+    assert!(message.contains("cannot find out"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

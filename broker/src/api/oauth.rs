@@ -25,7 +25,7 @@ use crate::api::error::{Error, ErrorKind};
 use crate::api::html::{self, Paragraph};
 use crate::refresh::refresh_log;
 
-/// How long the exchange of a code may take. It is long because a code is good once.
+/// How long the exchange of a code may take. It is long because a code is valid once.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a browser waits for the store, in addition to the timeout of the token endpoint.
 const STORE_TIME: Duration = Duration::from_secs(5);
@@ -124,7 +124,7 @@ async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error
     Ok(Connected { id, enrolment })
 }
 
-/// Checks that GHL's response can be stored, before the code is spent. A code is good once.
+/// Checks that GHL's response can be stored, before the code is spent. A code is valid once.
 async fn prove_writable(broker: &Broker) -> Result<(), Error> {
     const HINT: &str = "start again at /oauth/install in a moment";
     let refuse = |reason: &(dyn std::error::Error + 'static)| {

@@ -1,6 +1,6 @@
 //! Outage detection: an outage at GHL costs a handful of installations, never the fleet.
 //!
-//! A refresh token is good once. When GHL's response is lost, the token may be spent and its successor
+//! A refresh token is valid once. When GHL's response is lost, the token may be spent and its successor
 //! gone. After three such outcomes in a row, counted over all brokers, no broker spends a new token. This
 //! is called containment.
 //!

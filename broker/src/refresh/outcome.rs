@@ -250,7 +250,7 @@ pub(crate) fn classify(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind,
         ),
     };
     let retry_in = match refusal {
-        // Request the lost response again before the grace period ends, whatever this failure says.
+        // Request the lost response again before the grace period ends, even if this failure asks for a longer pause.
         FailureClass::Unspent | FailureClass::Unknown if !attempt.grace_left.is_zero() => {
             retry_in.min(attempt.grace_left / 3).min(MAX_RETRY_IN_GRACE)
         }

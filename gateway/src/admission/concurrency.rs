@@ -1,5 +1,5 @@
-//! More calls at GHL than a gateway can serve: those beyond a bound wait a moment for a place, and are
-//! then told to come again, so that the others are served as fast as ever.
+//! Limits concurrent calls to GHL. Calls beyond the limit wait a few seconds for a permit, and then get 503. So an
+//! overload does not slow down the calls that are being served.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,70 +10,70 @@ use http_body::Body as _;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
-use crate::upstream::body::Keeping;
+use crate::upstream::body::WithGuard;
 
-/// How long a call waits for a place. A refusal costs as much as an answer: callers who are refused
-/// soon, and soon ask again, keep a gateway busy with nothing else. 8,192 callers who were given half a
-/// second left a twelfth of what it can serve (`evergreen-tools bench overload`).
-const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a call waits for a permit. A refusal costs as much as a response, so callers that are refused early and
+/// retry early keep a gateway busy with refusals. With half a second and 8,192 callers, a twelfth of the throughput
+/// was left (`evergreen-tools bench overload`).
+const MAX_WAIT: Duration = Duration::from_secs(5);
 
-/// How much memory all calls take that wait, for a place or their turn, in KiB.
+/// How much memory all waiting calls may take together, in KiB.
 const WAITING_KIB: usize = 256 * 1024;
 
-/// What one of them takes beside its body: a connection, its headers, and what waits.
+/// What a waiting call takes besides its body: a connection, its headers, and its task.
 const CALL_KIB: usize = 8;
 
-/// The places of the calls that are being served, and room for those that wait. Clones are the same ones.
+/// Permits for the calls that are being served, and memory for those that wait. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Concurrency {
-    places: Arc<Semaphore>,
-    waiting: Arc<Semaphore>,
+    permits: Arc<Semaphore>,
+    queue_memory: Arc<Semaphore>,
 }
 
-/// There is too much to do.
+/// All permits or all memory for waiting calls are taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("The gateway has too much to do")]
+#[error("The gateway is overloaded")]
 pub(crate) struct Overloaded;
 
-/// The place of one request.
+/// Allows one request to be served.
 #[derive(Debug)]
 pub(crate) struct ConcurrencyPermit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
-/// What one call that waits may take.
+/// Reserves memory for one waiting call.
 #[derive(Debug)]
 pub(crate) struct QueueMemoryPermit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
 
 impl Concurrency {
-    pub(crate) fn at_most(most: usize) -> Self {
+    pub(crate) fn with_limit(most: usize) -> Self {
         Self {
-            places: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
-            waiting: Arc::new(Semaphore::new(WAITING_KIB)),
+            permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            queue_memory: Arc::new(Semaphore::new(WAITING_KIB)),
         }
     }
 
-    /// A place, if there is one now and nobody waits.
-    pub(crate) fn try_enter(&self) -> Option<ConcurrencyPermit> {
-        let place = Arc::clone(&self.places).try_acquire_owned();
-        place.ok().map(ConcurrencyPermit)
+    /// A permit, if one is free now and no call waits.
+    pub(crate) fn try_acquire(&self) -> Option<ConcurrencyPermit> {
+        let permit = Arc::clone(&self.permits).try_acquire_owned();
+        permit.ok().map(ConcurrencyPermit)
     }
 
-    /// Memory for a call that waits. `bytes`: of its body.
+    /// Reserves memory for a waiting call whose body has this many `bytes`.
     ///
     /// # Errors
-    /// When those that wait already have it all.
-    pub(crate) fn wait_with(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
+    /// When waiting calls already hold all memory.
+    pub(crate) fn reserve_memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
         let kib = u32::try_from(CALL_KIB + bytes / 1024).unwrap_or(u32::MAX);
-        let room = Arc::clone(&self.waiting).try_acquire_many_owned(kib);
-        room.map(QueueMemoryPermit).map_err(|_| Overloaded)
+        let memory = Arc::clone(&self.queue_memory).try_acquire_many_owned(kib);
+        memory.map(QueueMemoryPermit).map_err(|_| Overloaded)
     }
 
-    /// A place, in the order of asking; at `deadline` the wait is over even if it was short.
+    /// Waits for a permit, in order of arrival, at most until `deadline`.
     ///
     /// # Errors
-    /// When no place gets free in time.
-    pub(crate) async fn enter(&self, deadline: Instant) -> Result<ConcurrencyPermit, Overloaded> {
-        let deadline = deadline.min(Instant::now() + PATIENCE);
-        match timeout_at(deadline, Arc::clone(&self.places).acquire_owned()).await {
+    /// When no permit becomes free in time.
+    pub(crate) async fn acquire(&self, deadline: Instant) -> Result<ConcurrencyPermit, Overloaded> {
+        let deadline = deadline.min(Instant::now() + MAX_WAIT);
+        match timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
             Ok(Ok(permit)) => Ok(ConcurrencyPermit(permit)),
             Ok(Err(_)) | Err(_) => Err(Overloaded),
         }
@@ -81,12 +81,12 @@ impl Concurrency {
 }
 
 impl ConcurrencyPermit {
-    /// Taken until the caller has all of the answer: what of it is under way takes memory.
+    /// Holds the permit until the caller has the whole response, since buffered parts of it take memory.
     pub(crate) fn until_the_end_of(self, response: Response) -> Response {
         if response.body().is_end_stream() {
             return response;
         }
-        response.map(|body| Body::new(Keeping::new(body, self)))
+        response.map(|body| Body::new(WithGuard::new(body, self)))
     }
 }
 
@@ -99,30 +99,30 @@ mod tests {
     const HOUR: Duration = Duration::from_secs(3600);
 
     #[test]
-    fn a_place_is_free_again_when_its_request_is_over() {
-        let load = Concurrency::at_most(2);
-        let first = load.try_enter().unwrap();
-        let _second = load.try_enter().unwrap();
-        assert!(load.try_enter().is_none());
+    fn dropped_permit_is_available_again() {
+        let concurrency = Concurrency::with_limit(2);
+        let first = concurrency.try_acquire().unwrap();
+        let _second = concurrency.try_acquire().unwrap();
+        assert!(concurrency.try_acquire().is_none());
         drop(first);
-        assert!(load.try_enter().is_some());
+        assert!(concurrency.try_acquire().is_some());
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_waits_gets_the_next_place_and_nobody_waits_for_long() {
-        let load = Concurrency::at_most(1);
-        let first = load.try_enter().unwrap();
+    async fn waiting_call_gets_the_next_permit_or_times_out() {
+        let concurrency = Concurrency::with_limit(1);
+        let first = concurrency.try_acquire().unwrap();
         let begun = Instant::now();
-        let leave = async {
-            sleep(PATIENCE / 2).await;
+        let release = async {
+            sleep(MAX_WAIT / 2).await;
             drop(first);
         };
-        let (next, ()) = tokio::join!(load.enter(begun + HOUR), leave);
-        assert_eq!(begun.elapsed(), PATIENCE / 2);
+        let (next, ()) = tokio::join!(concurrency.acquire(begun + HOUR), release);
+        assert_eq!(begun.elapsed(), MAX_WAIT / 2);
         let _next = next.unwrap();
-        for (deadline, waited) in [(HOUR, PATIENCE), (PATIENCE / 4, PATIENCE / 4)] {
+        for (deadline, waited) in [(HOUR, MAX_WAIT), (MAX_WAIT / 4, MAX_WAIT / 4)] {
             let asked = Instant::now();
-            assert!(load.enter(asked + deadline).await.is_err());
+            assert!(concurrency.acquire(asked + deadline).await.is_err());
             assert_eq!(asked.elapsed(), waited);
         }
     }

@@ -1,4 +1,4 @@
-//! One location's limit, and the queue before it.
+//! The rate limit of one location, and its queue.
 
 use std::fmt;
 use std::sync::{Arc, Mutex};
@@ -15,42 +15,42 @@ use super::rate_limit_headers::RateLimitHeaders;
 use super::rate_window::{CountedCall, Decision, RateWindow};
 use crate::metrics::Queued;
 
-/// On whose behalf a call waits, and until when.
+/// The caller that a call is queued for, and the deadline.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct AdmissionRequest {
     pub(crate) caller: Option<KeyHash>,
     pub(crate) deadline: Instant,
-    /// How much of its body is in memory meanwhile, in bytes.
+    /// How many bytes of its body are in memory while it waits.
     pub(crate) held: usize,
 }
 
-/// What is known of one location's or company's limits, and who waits for it to have room.
+/// The known state of one location's or company's rate limit, and the calls that wait for it.
 pub(crate) struct RateLimit {
     metrics: Arc<Queued>,
     state: Mutex<State>,
-    /// An answer came that may let somebody go.
+    /// A response arrived that may admit a waiting call.
     changed: Notify,
 }
 
 struct State {
     window: RateWindow,
-    queue: Queue<oneshot::Sender<Turn>>,
-    /// A task serves the queue.
+    queue: Queue<oneshot::Sender<AdmissionResult>>,
+    /// Whether a task serves the queue.
     is_served: bool,
 }
 
-type Turn = Result<Permit, Limited>;
+type AdmissionResult = Result<Permit, Limited>;
 
-/// Lets one call go to GHL. Dropped, it lets another go instead.
+/// Admits one call to GHL. If it is dropped unused, another call may go instead.
 #[must_use]
 pub(crate) struct Permit {
     limit: Arc<RateLimit>,
-    /// `None` once its call has gone.
+    /// `None` once its call was sent.
     sent: Option<CountedCall>,
 }
 
-/// A call that has gone. GHL may have counted it, so unless its outcome says otherwise it stays counted
-/// here, too, until the end of its window.
+/// A call that was sent. GHL may have counted it, so it stays counted here until the end of its window, unless its
+/// outcome says otherwise.
 #[must_use]
 pub(crate) struct InFlight {
     limit: Arc<RateLimit>,
@@ -71,7 +71,7 @@ impl RateLimit {
         }
     }
 
-    /// A permit, if there is one now and nobody waits.
+    /// A permit, if the limit admits a call now and no call waits.
     pub(crate) fn try_permit(self: &Arc<Self>) -> Option<Permit> {
         let mut state = lock(&self.state);
         if !state.queue.is_empty() {
@@ -83,20 +83,20 @@ impl RateLimit {
         }
     }
 
-    /// A permit when the call's turn comes. Dropping this future leaves the queue.
+    /// Queues for a permit. Dropping this future leaves the queue.
     pub(crate) async fn wait_for_permit(
         self: &Arc<Self>,
         request: AdmissionRequest,
         priority: Priority,
-    ) -> Turn {
-        let (entry, turn) = self.join(request, priority)?;
+    ) -> AdmissionResult {
+        let (entry, receiver) = self.join(request, priority)?;
         let started = Instant::now();
-        let turn = timeout_at(request.deadline, turn).await;
+        let received = timeout_at(request.deadline, receiver).await;
         self.metrics.waited.record(started.elapsed().as_secs_f64());
         drop(entry);
-        match turn {
-            Ok(Ok(turn)) => turn,
-            Ok(Err(_)) | Err(_) => Err(self.too_late(&request)),
+        match received {
+            Ok(Ok(result)) => result,
+            Ok(Err(_)) | Err(_) => Err(self.deadline_passed(&request)),
         }
     }
 
@@ -104,7 +104,7 @@ impl RateLimit {
         self: &Arc<Self>,
         request: AdmissionRequest,
         priority: Priority,
-    ) -> Result<(QueueEntry, oneshot::Receiver<Turn>), Limited> {
+    ) -> Result<(QueueEntry, oneshot::Receiver<AdmissionResult>), Limited> {
         let mut state = lock(&self.state);
         let now = Instant::now();
         let soonest = match priority {
@@ -116,10 +116,10 @@ impl RateLimit {
             return Err(Limited::Full { retry_after });
         }
         if soonest > request.deadline {
-            return Err(state.late(retry_after));
+            return Err(state.limited(retry_after));
         }
-        let (hand_over, turn) = oneshot::channel();
-        let id = state.queue.push(request.caller, priority, hand_over);
+        let (sender, receiver) = oneshot::channel();
+        let id = state.queue.push(request.caller, priority, sender);
         self.metrics.now.increment(1.0);
         if !state.is_served {
             state.is_served = true;
@@ -130,18 +130,18 @@ impl RateLimit {
             caller: request.caller,
             id,
         };
-        Ok((entry, turn))
+        Ok((entry, receiver))
     }
 
-    fn too_late(&self, request: &AdmissionRequest) -> Limited {
+    fn deadline_passed(&self, request: &AdmissionRequest) -> Limited {
         let state = lock(&self.state);
         let now = Instant::now();
-        state.late(state.soonest(request, now) - now)
+        state.limited(state.soonest(request, now) - now)
     }
 
-    /// Gives everybody in the queue a turn, and ends with the queue.
+    /// Admits queued calls until the queue is empty.
     async fn serve(self: Arc<Self>) {
-        while let Some(next) = self.give_turns() {
+        while let Some(next) = self.admit_queued() {
             tokio::select! {
                 () = sleep_until(next) => {}
                 () = self.changed.notified() => {}
@@ -149,29 +149,29 @@ impl RateLimit {
         }
     }
 
-    /// Gives as many turns as there are now; returns when to try again, if somebody still waits.
-    fn give_turns(self: &Arc<Self>) -> Option<Instant> {
+    /// Admits as many queued calls as possible now. Returns when to try again, if calls still wait.
+    fn admit_queued(self: &Arc<Self>) -> Option<Instant> {
         let mut state = lock(&self.state);
-        let mut turns = Vec::new();
+        let mut results = Vec::new();
         let next = loop {
             if state.queue.is_empty() {
                 state.is_served = false;
                 break None;
             }
             let now = Instant::now();
-            let turn = match state.window.admit(now) {
+            let result = match state.window.admit(now) {
                 Decision::Go(sent) => Ok(self.permit_for(sent)),
-                Decision::DailyLimit(look_at) => Err(Limited::Day {
-                    retry_after: look_at - now,
+                Decision::DailyLimit(probe_at) => Err(Limited::Day {
+                    retry_after: probe_at - now,
                 }),
                 Decision::WaitUntil(next) => break Some(next),
             };
-            turns.push((state.queue.pop(), turn));
+            results.push((state.queue.pop(), result));
         };
-        // A permit that nobody takes any longer gives itself back, which takes the lock.
+        // A permit whose receiver is gone is dropped, and its drop takes the lock.
         drop(state);
-        for (waiting, turn) in turns {
-            let _ = waiting.map(|waiting| waiting.send(turn));
+        for (sender, result) in results {
+            let _ = sender.map(|sender| sender.send(result));
         }
         next
     }
@@ -199,7 +199,7 @@ impl State {
         self.window.soonest(ahead, now)
     }
 
-    fn late(&self, retry_after: Duration) -> Limited {
+    fn limited(&self, retry_after: Duration) -> Limited {
         let (max, interval) = self.window.rate();
         Limited::Interval {
             max,
@@ -210,8 +210,8 @@ impl State {
 }
 
 impl Permit {
-    /// The call goes.
-    pub(crate) fn go(mut self) -> InFlight {
+    /// The call is sent.
+    pub(crate) fn use_for_call(mut self) -> InFlight {
         InFlight {
             limit: Arc::clone(&self.limit),
             sent: self.sent.take(),
@@ -231,15 +231,15 @@ impl Drop for Permit {
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Outcome {
     Answered(RateLimitHeaders),
-    /// It never reached GHL.
+    /// The call did not reach GHL.
     NotSent,
     /// GHL may have counted it.
     Unknown,
 }
 
 impl InFlight {
-    /// The call was answered, or will not be.
-    pub(crate) fn over(self, outcome: Outcome) {
+    /// The call got its response, or failed.
+    pub(crate) fn finish(self, outcome: Outcome) {
         let Some(sent) = self.sent else { return };
         match outcome {
             Outcome::Answered(headers) => {
@@ -255,7 +255,7 @@ impl InFlight {
     }
 }
 
-/// A entry in the queue, which is left with it.
+/// An entry in the queue. Dropping it leaves the queue.
 struct QueueEntry {
     limit: Arc<RateLimit>,
     caller: Option<KeyHash>,

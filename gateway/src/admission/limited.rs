@@ -1,4 +1,4 @@
-//! Why a call is answered 429 by the gateway.
+//! Why the gateway answers a call 429.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use super::queue::CAPACITY;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Limited {
     #[error(
-        "GHL takes {max} calls per {} of this location, and this one's turn does not come in time",
+        "GHL allows {max} calls per {} for this location, and this call cannot be sent in time",
         humantime::format_duration(*interval)
     )]
     Interval {
@@ -18,7 +18,7 @@ pub(crate) enum Limited {
         interval: Duration,
         retry_after: Duration,
     },
-    #[error("{CAPACITY} calls wait for this location's turn at GHL already")]
+    #[error("{CAPACITY} calls already wait for this location's rate limit")]
     Full { retry_after: Duration },
     #[error("GHL's daily limit of calls for this location is used up")]
     Day { retry_after: Duration },
@@ -27,7 +27,7 @@ pub(crate) enum Limited {
 }
 
 impl Limited {
-    /// Which limit it is about: one of GHL's, or the key's quota.
+    /// The exceeded limit: one of GHL's, or the key's quota.
     pub(crate) fn limit(&self) -> &'static str {
         match self {
             Self::Interval { .. } | Self::Full { .. } => "interval",
@@ -36,7 +36,7 @@ impl Limited {
         }
     }
 
-    /// How long a call would have to wait, at least.
+    /// How long a call would have to wait at least.
     pub(crate) fn retry_after(&self) -> Duration {
         match self {
             Self::Interval { retry_after, .. }

@@ -1,8 +1,8 @@
 //! The rate limits of all locations.
 //!
-//! GHL's answers tell how much of a limit is left (`rate_limit_headers`, `rate_window`). Replicas share nothing
-//! else. While a location has plenty, a call costs a short lock before and after it. Otherwise
-//! calls wait in a queue of their location (`queue`) that a task serves. No location knows of another's.
+//! GHL's responses say how many calls remain (`rate_limit_headers`, `rate_window`). Replicas share nothing else.
+//! While a location has enough calls left, a call takes a short lock before and after it. Otherwise calls wait in
+//! the queue of their location (`queue`), which a task serves. Locations do not affect each other.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, Weak};
@@ -12,10 +12,10 @@ use service::locks::lock;
 use super::limit::RateLimit;
 use crate::metrics::Queued;
 
-/// How often the limits that nobody holds any longer are looked for, in new ones.
+/// After this many new limits, those that are no longer held are removed.
 const SWEEP_EVERY: usize = 1024;
 
-/// The limits of all locations and companies whose tokens are held.
+/// The limits of all locations and companies whose tokens are cached.
 pub(crate) struct RateLimits {
     metrics: Arc<Queued>,
     by_name: Mutex<HashMap<Box<str>, Weak<RateLimit>>>,
@@ -29,7 +29,7 @@ impl RateLimits {
         }
     }
 
-    /// The limit of this location or company: the same one for as long as anybody holds it.
+    /// The limit of this location or company. All holders share the same one.
     pub(crate) fn of(&self, name: &str) -> Arc<RateLimit> {
         let mut by_name = lock(&self.by_name);
         if let Some(held) = by_name.get(name).and_then(Weak::upgrade) {
@@ -49,7 +49,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_limit_is_one_for_as_long_as_it_is_held() {
+    fn rate_limit_is_shared_while_held_and_then_dropped() {
         let limits = RateLimits::new(Queued::new());
         let held = limits.of("loc1");
         assert!(Arc::ptr_eq(&held, &limits.of("loc1")));

@@ -1,13 +1,13 @@
-//! Calls that wait for their turn: each caller has a lane, and the lanes take turns.
+//! A fair queue: each caller has its own queue, and the callers are served round robin.
 
 use std::collections::VecDeque;
 
 use store::KeyHash;
 
-/// More calls of one location do not wait: at GHL's limits these take more than three minutes.
+/// The most waiting calls of one location. At GHL's limits these take more than three minutes.
 pub(super) const CAPACITY: usize = 2_000;
 
-/// Who waits; `None` for all who need no key.
+/// The caller of a waiting call. `None` for all callers without a key.
 pub(super) type Caller = Option<KeyHash>;
 
 /// Which of a caller's calls goes first.
@@ -15,21 +15,21 @@ pub(super) type Caller = Option<KeyHash>;
 pub(crate) enum Priority {
     /// After those that wait already.
     New,
-    /// Before them: it has had its turn, and GHL refused it.
+    /// Before them. The call was sent already, and GHL refused it.
     Again,
 }
 
-/// The calls of one location that wait, with what is handed to each when its turn comes.
+/// The waiting calls of one location, with what each gets when it is admitted.
 #[derive(Debug)]
 pub(super) struct Queue<T> {
-    /// None of them empty; the first is next.
-    lanes: VecDeque<Lane<T>>,
+    /// None of them is empty. The first is next.
+    queues: VecDeque<CallerQueue<T>>,
     len: usize,
     next_id: u64,
 }
 
 #[derive(Debug)]
-struct Lane<T> {
+struct CallerQueue<T> {
     caller: Caller,
     waiting: VecDeque<(u64, T)>,
 }
@@ -37,7 +37,7 @@ struct Lane<T> {
 impl<T> Queue<T> {
     pub(super) fn new() -> Self {
         Self {
-            lanes: VecDeque::new(),
+            queues: VecDeque::new(),
             len: 0,
             next_id: 0,
         }
@@ -51,28 +51,31 @@ impl<T> Queue<T> {
         self.len
     }
 
-    /// How many calls go before a new one of this caller, if nobody leaves.
+    /// How many calls go before a new one of this caller, if none is cancelled.
     pub(super) fn ahead_of(&self, caller: &Caller) -> usize {
-        let own = self.lanes.iter().find(|lane| lane.caller == *caller);
-        let rounds = own.map_or(0, |lane| lane.waiting.len());
-        let before = self.lanes.iter().map(|lane| lane.waiting.len().min(rounds));
+        let own = self.queues.iter().find(|queue| queue.caller == *caller);
+        let rounds = own.map_or(0, |queue| queue.waiting.len());
+        let before = self
+            .queues
+            .iter()
+            .map(|queue| queue.waiting.len().min(rounds));
         before.sum()
     }
 
-    /// Adds a call; returns the id to remove it by.
+    /// Adds a call. Returns the id to remove it by.
     pub(super) fn push(&mut self, caller: Caller, priority: Priority, call: T) -> u64 {
         let id = self.next_id;
         self.next_id += 1;
         self.len += 1;
-        let known = self.lanes.iter().position(|lane| lane.caller == caller);
-        let lane = known.unwrap_or(self.lanes.len());
+        let known = self.queues.iter().position(|queue| queue.caller == caller);
+        let queue = known.unwrap_or(self.queues.len());
         if known.is_none() {
-            self.lanes.push_back(Lane {
+            self.queues.push_back(CallerQueue {
                 caller,
                 waiting: VecDeque::new(),
             });
         }
-        let waiting = &mut self.lanes[lane].waiting;
+        let waiting = &mut self.queues[queue].waiting;
         match priority {
             Priority::New => waiting.push_back((id, call)),
             Priority::Again => waiting.push_front((id, call)),
@@ -80,29 +83,29 @@ impl<T> Queue<T> {
         id
     }
 
-    /// Takes the call whose turn it is.
+    /// Takes the next call.
     pub(super) fn pop(&mut self) -> Option<T> {
-        let mut lane = self.lanes.pop_front()?;
-        let call = lane.waiting.pop_front().map(|(_, call)| call);
+        let mut queue = self.queues.pop_front()?;
+        let call = queue.waiting.pop_front().map(|(_, call)| call);
         self.len -= usize::from(call.is_some());
-        if !lane.waiting.is_empty() {
-            self.lanes.push_back(lane);
+        if !queue.waiting.is_empty() {
+            self.queues.push_back(queue);
         }
         call
     }
 
-    /// Takes a call out, if it still waits.
+    /// Removes a call, if it still waits.
     pub(super) fn remove(&mut self, caller: &Caller, id: u64) {
-        let Some(at) = self.lanes.iter().position(|lane| lane.caller == *caller) else {
+        let Some(at) = self.queues.iter().position(|queue| queue.caller == *caller) else {
             return;
         };
-        let waiting = &mut self.lanes[at].waiting;
-        if let Some(place) = waiting.iter().position(|(waits, _)| *waits == id) {
-            waiting.remove(place);
+        let waiting = &mut self.queues[at].waiting;
+        if let Some(index) = waiting.iter().position(|(queued, _)| *queued == id) {
+            waiting.remove(index);
             self.len -= 1;
         }
         if waiting.is_empty() {
-            self.lanes.remove(at);
+            self.queues.remove(at);
         }
     }
 }
@@ -120,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn callers_take_turns_whatever_each_has_waiting() {
+    fn callers_are_served_round_robin() {
         let mut queue = Queue::new();
         for call in ["a1", "a2", "a3", "a4"] {
             queue.push(caller("a"), Priority::New, call);
@@ -134,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn who_was_refused_goes_first_of_its_own() {
+    fn call_queued_again_goes_before_new_calls_of_its_caller() {
         let mut queue = Queue::new();
         queue.push(caller("a"), Priority::New, "a1");
         queue.push(caller("b"), Priority::New, "b1");
@@ -143,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn who_goes_away_leaves_no_gap() {
+    fn removed_calls_are_skipped() {
         let mut queue = Queue::new();
         let a1 = queue.push(caller("a"), Priority::New, "a1");
         let a2 = queue.push(caller("a"), Priority::New, "a2");
@@ -158,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn a_caller_with_little_waits_for_little() {
+    fn calls_ahead_depend_on_the_callers_own_queue() {
         let mut queue = Queue::new();
         for _ in 0..100 {
             queue.push(caller("a"), Priority::New, "");

@@ -11,19 +11,20 @@ const DAILY_REMAINING: &str = "x-ratelimit-daily-remaining";
 
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RateLimitHeaders {
-    /// It was a 429.
+    /// Whether the response was a 429.
     pub(crate) is_refusal: bool,
     /// Requests per interval.
     pub(crate) max: Option<u32>,
     pub(crate) interval: Option<Duration>,
-    /// What is left of the interval's, and of the day's.
+    /// The remaining requests of the interval.
     pub(crate) remaining: Option<u32>,
+    /// The remaining requests of the day.
     pub(crate) remaining_today: Option<u32>,
     pub(crate) retry_after: Option<Duration>,
 }
 
 impl RateLimitHeaders {
-    /// One look at each header: a lookup for each of these costs five times as much.
+    /// One pass over all headers. A lookup by name for each of these costs five times as much.
     pub(crate) fn by(status: StatusCode, headers: &HeaderMap) -> Self {
         let mut read = Self {
             is_refusal: status == StatusCode::TOO_MANY_REQUESTS,
@@ -44,7 +45,7 @@ impl RateLimitHeaders {
                 _ => {}
             }
         }
-        // Without it they say nothing of this moment.
+        // Without the remaining count, the other two do not describe the current window.
         if read.remaining.is_none() {
             (read.max, read.interval) = (None, None);
         }
@@ -66,7 +67,7 @@ mod tests {
 
     use super::*;
 
-    fn told(status: u16, headers: &[(&'static str, &'static str)]) -> RateLimitHeaders {
+    fn parsed(status: u16, headers: &[(&'static str, &'static str)]) -> RateLimitHeaders {
         let headers = headers.iter().map(|(name, value)| {
             let name = HeaderName::from_static(name);
             (name, HeaderValue::from_static(value))
@@ -75,7 +76,7 @@ mod tests {
     }
 
     #[test]
-    fn ghls_headers_are_read() {
+    fn rate_limit_headers_are_parsed() {
         let headers = [
             ("x-ratelimit-limit-daily", "200000"),
             ("x-ratelimit-daily-remaining", "199999"),
@@ -91,15 +92,15 @@ mod tests {
             remaining_today: Some(199_999),
             retry_after: None,
         };
-        assert_eq!(told(200, &headers), expected);
+        assert_eq!(parsed(200, &headers), expected);
     }
 
     #[test]
-    fn a_refusal_may_say_when_to_come_again_and_nonsense_says_nothing() {
-        let refused = told(429, &[("retry-after", "7")]);
+    fn retry_after_is_read_from_429_and_invalid_values_are_ignored() {
+        let refused = parsed(429, &[("retry-after", "7")]);
         assert!(refused.is_refusal);
         assert_eq!(refused.retry_after, Some(Duration::from_secs(7)));
-        let date = told(429, &[("retry-after", "Tue, 24 Nov 2026 00:00:00 GMT")]);
+        let date = parsed(429, &[("retry-after", "Tue, 24 Nov 2026 00:00:00 GMT")]);
         assert_eq!(date.retry_after, None);
         let odd = [
             ("x-ratelimit-remaining", "99999999999"),
@@ -110,9 +111,9 @@ mod tests {
             remaining: Some(u32::MAX),
             ..RateLimitHeaders::default()
         };
-        assert_eq!(told(200, &odd), expected);
+        assert_eq!(parsed(200, &odd), expected);
         assert_eq!(
-            told(500, &[("retry-after", "7")]),
+            parsed(500, &[("retry-after", "7")]),
             RateLimitHeaders::default()
         );
     }

@@ -1,19 +1,19 @@
-//! Whether a location's next call may go now: a pure decision over what GHL has told.
+//! Decides whether a location's next call may be sent now, from GHL's rate limit headers. It is pure.
 //!
-//! GHL counts a location's calls in windows, and each of its answers tells what is left of the
-//! current one. That includes what other replicas have used, so they share a budget by nothing
-//! but these answers. No answer tells when the window began, so:
+//! GHL counts a location's calls in windows. Each response says how many calls of the current window remain. That
+//! includes the calls of other replicas, so replicas share a limit by these headers alone. No response says when its
+//! window began. Therefore:
 //!
-//! - A window is taken to end one interval after the first call that we sent in it: whoever began
-//!   it was there before that call arrived. Where GHL tells that our call was the first of all,
-//!   it may have begun as late as its answer came. So a replica that comes late to one window
-//!   comes sooner to the next, and none is left behind for long.
-//! - More is left than was told before only in a new window, and only if the call that tells so
-//!   was sent after the other was answered: answers overtake each other.
-//! - What was told is old by the time it is heard, since others have sent meanwhile. So the
-//!   smaller a replica's share was lately, the less of what is left does it have under way.
-//! - After a window that was used up everybody waits for the next one. One call looks whether it
-//!   has begun before the others follow.
+//! - A window is assumed to end one interval after our first call in it, since the window began before that call
+//!   arrived. If GHL reports that our call was the first of the window, the window may have begun as late as the
+//!   response arrived. So a replica that joins one window late joins the next one earlier, and none falls behind for
+//!   long.
+//! - A higher remaining count means a new window, but only if the call that reports it was sent after the earlier
+//!   response arrived. Responses can overtake each other.
+//! - A reported count is already old when it arrives, since other replicas have sent calls meanwhile. So a replica
+//!   with a smaller recent share keeps fewer of the remaining calls in flight.
+//! - After an exhausted window, all replicas wait for the next one. One call probes whether it has begun before the
+//!   others follow.
 
 use std::time::Duration;
 
@@ -21,25 +21,24 @@ use tokio::time::Instant;
 
 use super::rate_limit_headers::RateLimitHeaders;
 
-/// GHL's documented limit, until it tells.
+/// GHL's documented limit, assumed until a response states it.
 const MAX: u32 = 100;
 const INTERVAL: Duration = Duration::from_secs(10);
 
-/// Of a window that comes after one with something left, half may be ours.
-const PRESUMED_SHARE: Share = Share { own: 10, all: 20 };
+/// Our assumed share of a window, if the window before it was not exhausted.
+const ASSUMED_SHARE: Share = Share { own: 10, all: 20 };
 
-/// How often in an interval a call looks whether a window has begun, where nobody knows when the
-/// last one did.
-const LOOKS: u32 = 8;
+/// How many calls per interval probe for a new window, if the start of the last one is unknown.
+const PROBES_PER_INTERVAL: u32 = 8;
 
-/// The longest pause that a 429 is believed to ask for, in the place of a longer interval: it may be about
-/// one endpoint, and one call looks afterwards whether it lasts.
+/// The longest `Retry-After` of a 429 that is honoured, unless the interval is longer. The 429 may be about a single
+/// endpoint, and one call probes afterwards whether the limit still applies.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 
-/// How often a call looks whether a new day has begun: GHL does not say when its days do.
-const LOOK_FOR_DAY: Duration = Duration::from_secs(60);
+/// How often a call probes whether a new day has begun. GHL does not say when its days begin.
+const DAY_PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What is known of one location's limits.
+/// The known state of one location's limits.
 #[derive(Debug)]
 pub(super) struct RateWindow {
     max: u32,
@@ -52,13 +51,13 @@ pub(super) struct RateWindow {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Decision {
     Go(CountedCall),
-    /// Or until the next answer comes, if that is sooner.
+    /// Wait until this time, or until the next response arrives.
     WaitUntil(Instant),
-    /// Nothing goes today. By this moment a call is let through to see whether it is still so.
+    /// The daily limit is exhausted. At this time one call is admitted to probe it.
     DailyLimit(Instant),
 }
 
-/// A call that was let through, and not answered yet.
+/// An admitted call without a response yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct CountedCall {
     window: u64,
@@ -67,10 +66,11 @@ pub(super) struct CountedCall {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Knowledge {
-    /// Nothing was answered yet.
-    Presumed,
-    RateLimitHeaders,
-    /// Answers tell of no limit.
+    /// No response arrived yet, so the limit is assumed.
+    Assumed,
+    /// Responses state the limit.
+    Reported,
+    /// Responses state no limit.
     Unlimited,
 }
 
@@ -79,22 +79,22 @@ struct Window {
     number: u64,
     /// `None` before its first call.
     ends: Option<Instant>,
-    /// The least that was told; all there can be, before anything was.
+    /// The lowest reported count, or the whole limit before the first report.
     remaining: u32,
-    told_at: Option<Instant>,
-    /// Calls sent in this window and not answered. Those of earlier ones were counted there.
+    reported_at: Option<Instant>,
+    /// Calls sent in this window and not answered. Calls of earlier windows are not counted.
     in_flight: u32,
-    /// A call was refused, and nothing tells how long that lasts.
+    /// Set if a call was refused and the end of the window is unknown.
     not_before: Option<Instant>,
-    /// Our calls among those that it had, as far as is known.
+    /// Our calls in this window, as far as known.
     own: u32,
-    /// The last window was used up, so others wait for this one as well.
+    /// The last window was exhausted, so other replicas wait for this one, too.
     is_contended: bool,
-    /// What we had of windows that were used up before this one.
+    /// Our share of the exhausted windows before this one.
     before: Share,
 }
 
-/// How many of all calls were ours.
+/// Our calls and all calls.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Share {
     own: u32,
@@ -104,9 +104,9 @@ struct Share {
 #[derive(Debug, Default)]
 struct Today {
     remaining: Option<u32>,
-    told_at: Option<Instant>,
-    /// While nothing is left: when to look again.
-    look_at: Option<Instant>,
+    reported_at: Option<Instant>,
+    /// When to probe again. Set while no calls remain.
+    probe_at: Option<Instant>,
 }
 
 impl RateWindow {
@@ -114,28 +114,28 @@ impl RateWindow {
         Self {
             max: MAX,
             interval: INTERVAL,
-            knowledge: Knowledge::Presumed,
+            knowledge: Knowledge::Assumed,
             window: Window::new(0, MAX),
             today: Today::default(),
         }
     }
 
-    /// Lets a call go, or says what it has to wait for. A call that goes counts as under way until
-    /// [`learn`](Self::learn) or [`forget`](Self::forget), or else until its window ends.
+    /// Admits a call, or returns how long it has to wait. An admitted call counts as in flight until
+    /// [`learn`](Self::learn) or [`forget`](Self::forget), or until its window ends.
     pub(super) fn admit(&mut self, now: Instant) -> Decision {
-        if let Some(look_at) = self.today.look_at
-            && now < look_at
+        if let Some(probe_at) = self.today.probe_at
+            && now < probe_at
         {
-            return Decision::DailyLimit(look_at);
+            return Decision::DailyLimit(probe_at);
         }
         if self.window.ends.is_some_and(|ends| now >= ends) {
             self.begin_window(self.window.remaining == 0);
         }
-        if let Some(until) = self.obstacle(now) {
+        if let Some(until) = self.blocked_until(now) {
             return Decision::WaitUntil(until);
         }
-        if let Some(look_at) = &mut self.today.look_at {
-            *look_at = now + LOOK_FOR_DAY;
+        if let Some(probe_at) = &mut self.today.probe_at {
+            *probe_at = now + DAY_PROBE_INTERVAL;
         }
         self.window.in_flight += 1;
         self.window.ends.get_or_insert(now + self.interval);
@@ -145,44 +145,44 @@ impl RateWindow {
         })
     }
 
-    /// Takes in what the answer to a call tells.
-    pub(super) fn learn(&mut self, sent: CountedCall, told: &RateLimitHeaders, now: Instant) {
+    /// Updates the state from the headers of a response.
+    pub(super) fn learn(&mut self, sent: CountedCall, headers: &RateLimitHeaders, now: Instant) {
         self.forget(sent);
-        self.max = told.max.unwrap_or(self.max);
-        self.interval = told.interval.unwrap_or(self.interval);
-        if let Some(remaining) = told.remaining_today {
+        self.max = headers.max.unwrap_or(self.max);
+        self.interval = headers.interval.unwrap_or(self.interval);
+        if let Some(remaining) = headers.remaining_today {
             self.today.learn(remaining, sent.at, now);
         }
-        match (told.is_refusal, told.remaining) {
+        match (headers.is_refusal, headers.remaining) {
             (true, _) => {
-                self.knowledge = Knowledge::RateLimitHeaders;
-                let is_for_today = told.remaining_today == Some(0);
+                self.knowledge = Knowledge::Reported;
+                let is_for_today = headers.remaining_today == Some(0);
                 if sent.window == self.window.number && !is_for_today {
-                    self.refused(told.retry_after, now);
+                    self.refused(headers.retry_after, now);
                 }
             }
             (false, Some(remaining)) => {
-                self.knowledge = Knowledge::RateLimitHeaders;
+                self.knowledge = Knowledge::Reported;
                 if sent.window == self.window.number {
                     self.left(remaining, sent, now);
                     self.window.own += 1;
                 }
             }
-            (false, None) if self.knowledge == Knowledge::Presumed => {
+            (false, None) if self.knowledge == Knowledge::Assumed => {
                 self.knowledge = Knowledge::Unlimited;
             }
             (false, None) => {}
         }
     }
 
-    /// A call did not go after all.
+    /// An admitted call was not sent.
     pub(super) fn forget(&mut self, sent: CountedCall) {
         if sent.window == self.window.number {
             self.window.in_flight = self.window.in_flight.saturating_sub(1);
         }
     }
 
-    /// When a call that has `ahead` others before it can go at the soonest.
+    /// The earliest time at which a call with `ahead` others before it can be sent.
     pub(super) fn soonest(&self, ahead: u32, now: Instant) -> Instant {
         let window = &self.window;
         let (left, ends) = match window.ends {
@@ -191,10 +191,10 @@ impl RateWindow {
         };
         match (self.knowledge, ahead.checked_sub(left)) {
             (Knowledge::Unlimited, _) => now,
-            (Knowledge::Presumed | Knowledge::RateLimitHeaders, None) => window
+            (Knowledge::Assumed | Knowledge::Reported, None) => window
                 .not_before
                 .map_or(now, |not_before| not_before.max(now)),
-            (Knowledge::Presumed | Knowledge::RateLimitHeaders, Some(beyond)) => {
+            (Knowledge::Assumed | Knowledge::Reported, Some(beyond)) => {
                 ends + self.interval * (beyond / self.max)
             }
         }
@@ -205,8 +205,8 @@ impl RateWindow {
         (self.max, self.interval)
     }
 
-    /// Until when no call may go, unless an answer changes that.
-    fn obstacle(&self, now: Instant) -> Option<Instant> {
+    /// Until when no call may be sent, unless a response changes that.
+    fn blocked_until(&self, now: Instant) -> Option<Instant> {
         let window = &self.window;
         if self.knowledge == Knowledge::Unlimited {
             return None;
@@ -222,18 +222,18 @@ impl RateWindow {
         Some(window.ends.unwrap_or(now + self.interval))
     }
 
-    /// How many calls may be under way.
+    /// How many calls may be in flight.
     fn allowed(&self) -> u32 {
         let window = &self.window;
         let today = self.today.remaining.filter(|left| *left > 0);
         match window.remaining.min(today.unwrap_or(u32::MAX)) {
             0 => 0,
-            _ if window.is_contended && window.told_at.is_none() => 1,
+            _ if window.is_contended && window.reported_at.is_none() => 1,
             left => self.share().of(left).max(1),
         }
     }
 
-    /// Our part of this window and of those before.
+    /// Our share of this window and of those before.
     fn share(&self) -> Share {
         let Window { before, own, .. } = self.window;
         let used = self.max.saturating_sub(self.window.remaining);
@@ -247,7 +247,7 @@ impl RateWindow {
         let before = if is_contended {
             self.share().faded()
         } else {
-            PRESUMED_SHARE
+            ASSUMED_SHARE
         };
         self.window = Window {
             is_contended,
@@ -259,9 +259,9 @@ impl RateWindow {
     fn left(&mut self, remaining: u32, sent: CountedCall, now: Instant) {
         let is_opener = remaining.saturating_add(1) >= self.max;
         let since = if is_opener { now } else { sent.at };
-        match self.window.told_at {
-            Some(told_at) if remaining > self.window.remaining => {
-                if sent.at < told_at {
+        match self.window.reported_at {
+            Some(reported_at) if remaining > self.window.remaining => {
+                if sent.at < reported_at {
                     return;
                 }
                 self.begin_window(false);
@@ -269,28 +269,31 @@ impl RateWindow {
             }
             Some(_) | None if is_opener => self.window.ends = Some(since + self.interval),
             Some(_) => {}
-            // The interval may have been another than it was taken for.
+            // The interval may differ from the assumed one.
             None => {
                 let ends = since + self.interval;
-                let presumed = self.window.ends.unwrap_or(ends);
-                self.window.ends = Some(presumed.min(ends));
+                let assumed = self.window.ends.unwrap_or(ends);
+                self.window.ends = Some(assumed.min(ends));
             }
         }
         self.window.remaining = remaining;
-        self.window.told_at = Some(now);
+        self.window.reported_at = Some(now);
         self.window.not_before = None;
     }
 
     fn refused(&mut self, retry_after: Option<Duration>, now: Instant) {
-        let (soonest, latest) = (self.interval / LOOKS, self.interval.max(LONGEST_PAUSE));
+        let (soonest, latest) = (
+            self.interval / PROBES_PER_INTERVAL,
+            self.interval.max(LONGEST_PAUSE),
+        );
         let again = retry_after.map(|after| now + after.clamp(soonest, latest));
         let window = &mut self.window;
-        if window.told_at.is_some() {
+        if window.reported_at.is_some() {
             window.remaining = 0;
-            window.told_at = Some(now);
+            window.reported_at = Some(now);
             window.ends = again.or(window.ends);
         } else {
-            // When the window began that is used up is not known.
+            // The start of the exhausted window is unknown.
             self.begin_window(true);
             self.window.not_before = Some(again.unwrap_or(now + soonest));
         }
@@ -303,18 +306,18 @@ impl Window {
             number,
             ends: None,
             remaining: max,
-            told_at: None,
+            reported_at: None,
             in_flight: 0,
             not_before: None,
             own: 0,
             is_contended: false,
-            before: PRESUMED_SHARE,
+            before: ASSUMED_SHARE,
         }
     }
 }
 
 impl Share {
-    /// Older windows count for less and less.
+    /// Halves the weight of older windows.
     fn faded(self) -> Self {
         Self {
             own: self.own.div_ceil(2),
@@ -322,23 +325,27 @@ impl Share {
         }
     }
 
-    /// How many of so many left may be under way from here: all, if nobody else is there;
-    /// otherwise our part of our part, as the others have sent since it was told.
+    /// How many of the `left` remaining calls may be in flight from this replica. All of them if there is no other
+    /// replica. Otherwise our share of our share, since the others have sent calls since the report.
     fn of(self, left: u32) -> u32 {
-        let part = |calls: u64| calls * u64::from(self.own) / u64::from(self.all).max(1);
-        u32::try_from(part(part(left.into()))).unwrap_or(left)
+        let share = |calls: u64| calls * u64::from(self.own) / u64::from(self.all).max(1);
+        u32::try_from(share(share(left.into()))).unwrap_or(left)
     }
 }
 
 impl Today {
     fn learn(&mut self, remaining: u32, sent_at: Instant, now: Instant) {
         let is_more = self.remaining.is_some_and(|known| remaining > known);
-        if is_more && self.told_at.is_some_and(|told_at| sent_at < told_at) {
+        if is_more
+            && self
+                .reported_at
+                .is_some_and(|reported_at| sent_at < reported_at)
+        {
             return;
         }
-        self.look_at = (remaining == 0).then_some(now + LOOK_FOR_DAY);
+        self.probe_at = (remaining == 0).then_some(now + DAY_PROBE_INTERVAL);
         self.remaining = Some(remaining);
-        self.told_at = Some(now);
+        self.reported_at = Some(now);
     }
 }
 

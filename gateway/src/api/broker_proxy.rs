@@ -11,13 +11,13 @@ use tracing::Span;
 use super::state::Api;
 use crate::error::Error;
 use crate::upstream::body::{BodyError, Outgoing};
-use crate::upstream::headers::Sent;
+use crate::upstream::headers::OutboundHeaders;
 use crate::upstream::outbound::Outbound;
 
-/// Tells the broker the public origin, which is in a header about another connection.
+/// Tells the broker the public origin, since `Host` names the broker on its connection.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Streams the request to the broker and the answer back. Redirects are the browser's to follow.
+/// Streams the request to the broker and the response back. Redirects are not followed.
 pub(crate) async fn to_broker(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
     let limit = api.pipeline.config.max_body_bytes;
@@ -37,7 +37,7 @@ pub(crate) async fn to_broker(api: Arc<Api>, request: Request) -> Result<Respons
     let request = Outbound {
         method: &parts.method,
         uri: &api.broker.base.uri_as_is(&parts.uri)?,
-        headers: Sent::ToBroker(&parts.headers),
+        headers: OutboundHeaders::ToBroker(&parts.headers),
     };
     Ok(api.broker.send(request, body).await?)
 }

@@ -1,4 +1,4 @@
-//! Shorter ways to what is wanted most, with the location filled in.
+//! Shortcuts for common GHL calls, with the location filled in.
 
 use std::sync::Arc;
 
@@ -62,7 +62,7 @@ pub(crate) async fn create_contact(api: Arc<Api>, request: Request) -> Result<Re
     create(&api.pipeline, parts, body, "/contacts/", with_location).await
 }
 
-/// `POST /api/ghl/test-product`: the body is optional, and what it has is kept.
+/// `POST /api/ghl/test-product`. The body is optional, and its members are kept.
 pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let name = format!("evergreen test product {}", api.pipeline.tokens.now());
@@ -85,7 +85,7 @@ pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Resp
     .await
 }
 
-/// `POST /api/ghl/medias/upload-file`: GHL takes the location from the token.
+/// `POST /api/ghl/medias/upload-file`. GHL takes the location from the token.
 pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, body) = request.into_parts();
@@ -99,7 +99,7 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
     pipeline.forward(&caller, token, parts, uri, payload).await
 }
 
-/// `GET /api/ghl/test-connection`: whether GHL takes the installation's token.
+/// `GET /api/ghl/test-connection` checks that GHL accepts the installation's token.
 pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
@@ -130,15 +130,15 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
         latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
         message,
     };
-    let verdict = if report.ok {
+    let status = if report.ok {
         StatusCode::OK
     } else {
         StatusCode::BAD_GATEWAY
     };
-    Ok(respond(verdict, &report))
+    Ok(respond(status, &report))
 }
 
-/// The caller of a request whose body is not looked at, and the token that it asks for.
+/// The caller of a request whose body is not examined, and the token of its installation.
 async fn caller_and_token(
     pipeline: &Pipeline,
     parts: &Parts,
@@ -153,7 +153,7 @@ async fn caller_and_token(
 #[derive(Serialize)]
 struct Report<'t> {
     ok: bool,
-    /// Of GHL's answer.
+    /// The status of GHL's response.
     status: u16,
     installation_id: &'t str,
     user_type: &'static str,
@@ -166,7 +166,7 @@ struct Report<'t> {
     message: Option<Value>,
 }
 
-/// Posts a JSON object to GHL after `complete` has put in what the caller left out.
+/// Posts a JSON object to GHL. `complete` adds the members that the caller left out.
 async fn create(
     pipeline: &Pipeline,
     mut parts: Parts,
@@ -185,7 +185,7 @@ async fn create(
         ..Examined::default()
     };
     let token = pipeline.token_for(&caller, selectors, examined).await?;
-    // An agency's token is for none of its locations, so the request has to name one.
+    // An agency's token belongs to no location, so the request has to name one.
     let own = token.location.as_ref().map(|id| id.as_str());
     let location = own.or(named.as_deref()).ok_or(Error::NoLocation)?;
     let completed = complete(&body, location)?;
@@ -200,7 +200,7 @@ fn with_location(body: &Bytes, location: &str) -> Result<Bytes, json::NotAnObjec
     json::with_defaults(body, [("locationId", location)])
 }
 
-/// The path that every token of its kind may read.
+/// A path that every token of its kind may read.
 fn own_path(token: &Token) -> Result<String, Error> {
     let path = match token.user_type {
         UserType::Location => token.location.as_ref().map(|id| format!("/locations/{id}")),
@@ -209,7 +209,7 @@ fn own_path(token: &Token) -> Result<String, Error> {
     path.ok_or(Error::NothingToTest)
 }
 
-/// The caller's headers are about its own answer, not about this one.
+/// The caller's headers are about the gateway's response, not about GHL's.
 fn plain_headers(parts: &Parts) -> HeaderMap {
     let mut plain = HeaderMap::new();
     plain.insert(ACCEPT, JSON);

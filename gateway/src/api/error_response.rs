@@ -1,7 +1,7 @@
-//! Error responses: the one place where errors become HTTP.
+//! Error responses. This is the only place where errors become HTTP.
 //!
-//! The body has the shape of GHL's errors, so that GHL's SDKs read it, and some members more. `docs/errors.md`
-//! lists every code.
+//! The body has the shape of GHL's errors, so that GHL's SDKs can read it, and some additional members.
+//! `docs/errors.md` lists every code.
 
 use std::error::Error as _;
 use std::fmt;
@@ -23,7 +23,7 @@ use crate::token::provider::TokenError;
 use crate::upstream::body::BodyError;
 use crate::upstream::{Kind, Peer};
 
-/// Where an installation is connected, on the public origin.
+/// The path on the public origin where an installation is connected.
 const INSTALL_PATH: &str = "/oauth/install";
 
 const HOW_TO_NAME: &str = "Name the installation in the header X-Installation-Id or in the query \
@@ -68,23 +68,27 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
         },
         Error::Upstream(failure) => match (failure.peer, failure.kind) {
             (Peer::Ghl, Kind::Unreachable) => (StatusCode::BAD_GATEWAY, "ghl_unreachable"),
-            (Peer::Ghl, Kind::Broken) => (StatusCode::BAD_GATEWAY, "ghl_connection_lost"),
+            (Peer::Ghl, Kind::ConnectionLost) => (StatusCode::BAD_GATEWAY, "ghl_connection_lost"),
             (Peer::Ghl, Kind::Malformed) => (StatusCode::BAD_GATEWAY, "ghl_malformed_response"),
             (Peer::Ghl, Kind::ConnectTimeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "ghl_connect_timeout")
             }
-            (Peer::Ghl, Kind::Silent) => (StatusCode::GATEWAY_TIMEOUT, "ghl_timeout"),
+            (Peer::Ghl, Kind::ResponseTimeout) => (StatusCode::GATEWAY_TIMEOUT, "ghl_timeout"),
             (Peer::Broker, Kind::Unreachable) => (StatusCode::BAD_GATEWAY, "broker_unreachable"),
-            (Peer::Broker, Kind::Broken) => (StatusCode::BAD_GATEWAY, "broker_connection_lost"),
+            (Peer::Broker, Kind::ConnectionLost) => {
+                (StatusCode::BAD_GATEWAY, "broker_connection_lost")
+            }
             (Peer::Broker, Kind::Malformed) => {
                 (StatusCode::BAD_GATEWAY, "broker_malformed_response")
             }
             (Peer::Broker, Kind::ConnectTimeout) => {
                 (StatusCode::GATEWAY_TIMEOUT, "broker_connect_timeout")
             }
-            (Peer::Broker, Kind::Silent) => (StatusCode::GATEWAY_TIMEOUT, "broker_timeout"),
+            (Peer::Broker, Kind::ResponseTimeout) => {
+                (StatusCode::GATEWAY_TIMEOUT, "broker_timeout")
+            }
         },
-        Error::SendAgain => (StatusCode::SERVICE_UNAVAILABLE, "token_refreshed"),
+        Error::TokenRefreshed => (StatusCode::SERVICE_UNAVAILABLE, "token_refreshed"),
         Error::NoLocation => (StatusCode::BAD_REQUEST, "location_not_named"),
         Error::NothingToTest => (StatusCode::BAD_REQUEST, "nothing_to_test"),
         Error::Path(_) => (StatusCode::BAD_REQUEST, "path_not_forwardable"),
@@ -151,16 +155,16 @@ impl Error {
                 Refusal::Inactive => "It works again once the location is active again.",
             }),
             Self::NoRoute { .. } => Some("GHL's own paths are under /ghl, such as /ghl/contacts/."),
-            Self::SendAgain => Some(
+            Self::TokenRefreshed => Some(
                 "Bodies of up to 64 KiB with a Content-Length are sent again by the gateway itself.",
             ),
             Self::Limited(Limited::Interval { .. }) => Some(
-                "A call waits for its turn for as long as its header X-Request-Timeout says, \
+                "A call waits for the rate limit as long as its header X-Request-Timeout says, \
                  such as 15s, or else EVERGREEN_QUEUE_TIMEOUT.",
             ),
             Self::Limited(Limited::Quota { .. }) | Self::Caller(CallerError::Quota(_)) => Some(
-                "That is not GHL's limit: whoever made the key set it with \
-                 `evergreen keys create --quota`.",
+                "This is not GHL's limit. It was set with `evergreen keys create --quota` when the key \
+                 was made.",
             ),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
             | Self::Caller(CallerError::Store(_))
@@ -182,7 +186,7 @@ impl Error {
         }
     }
 
-    /// Whole seconds, at least one, until it may be worth to send the request again.
+    /// Whole seconds, at least one, until the request may be sent again.
     fn retry_after(&self) -> Option<u64> {
         let after = match self.limited() {
             Some(limited) => limited.retry_after(),
@@ -193,7 +197,7 @@ impl Error {
         Some(seconds.max(1))
     }
 
-    /// The installation that only its customer can bring back.
+    /// The installation that its customer has to connect again.
     fn to_reconnect(&self) -> Option<&InstallationId> {
         match self {
             Self::Token(TokenError::Refused {
@@ -209,7 +213,7 @@ impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = status_and_code(&self);
         let to_reconnect = self.to_reconnect();
-        let body = Shape {
+        let body = ErrorBody {
             status_code: status.as_u16(),
             code,
             message: self.to_string(),
@@ -228,9 +232,9 @@ impl IntoResponse for Error {
     }
 }
 
-/// A JSON answer.
+/// A JSON response.
 pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Response {
-    // A map with text keys, as all of ours are, cannot fail to serialize.
+    // A map with text keys cannot fail to serialize, and all our bodies are such maps.
     let body = serde_json::to_vec(body).unwrap_or_default();
     let mut response = Response::new(Body::from(body));
     *response.status_mut() = status;
@@ -240,7 +244,7 @@ pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Response {
 }
 
 #[derive(Serialize)]
-struct Shape<'e> {
+struct ErrorBody<'e> {
     #[serde(rename = "statusCode")]
     status_code: u16,
     code: &'static str,
@@ -256,10 +260,10 @@ struct Shape<'e> {
     limit: Option<&'static str>,
 }
 
-/// An error with all that caused it, for the log.
-pub(crate) struct Chain<'e>(pub(crate) &'e Error);
+/// An error with all its causes, for the log.
+pub(crate) struct ErrorChain<'e>(pub(crate) &'e Error);
 
-impl fmt::Display for Chain<'_> {
+impl fmt::Display for ErrorChain<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}", self.0)?;
         let mut cause = self.0.source();

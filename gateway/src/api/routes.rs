@@ -1,4 +1,4 @@
-//! The public and the internal routes, and what is done around every one of them.
+//! The public and the internal routes. Every route gets metrics, a request id and a span.
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 use tracing::{Instrument, debug_span, warn};
 
 use super::broker_proxy::to_broker;
-use super::error_response::{Chain, respond};
+use super::error_response::{ErrorChain, respond};
 use super::state::Api;
 use super::{endpoints, token_endpoint};
 use crate::admission::concurrency::Overloaded;
@@ -24,10 +24,10 @@ use crate::metrics::Route;
 use crate::request::headers::REQUEST_ID;
 use crate::token::provider::TokenError;
 
-/// Longer request ids are not ours to carry through logs.
+/// Longer request ids are replaced, to keep log lines short.
 const MAX_REQUEST_ID_BYTES: usize = 128;
 
-/// Names a handler under its route.
+/// Wraps a handler with the metrics of its route.
 macro_rules! handled {
     ($method:ident, $route:expr, $handler:expr) => {
         $method(async |State(api): State<Arc<Api>>, request: Request| {
@@ -86,10 +86,10 @@ pub(crate) fn internal(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-/// `/ghl/{any GHL path}`, which is nearly all there is to do.
+/// `/ghl/{any GHL path}`. Nearly all requests take this route.
 ///
-/// Not a route of the router: that would take the path apart and put its parts into memory of
-/// their own for each request, which nobody reads.
+/// It is not a route of the router, since the router would parse and allocate path parameters for each request
+/// that are not used.
 pub(crate) async fn proxy(api: &Arc<Api>, request: Request) -> Response {
     observed(api, Route::Ghl, request, async |api, request| {
         api.pipeline.proxy(request).await
@@ -97,7 +97,7 @@ pub(crate) async fn proxy(api: &Arc<Api>, request: Request) -> Response {
     .await
 }
 
-/// Counts a request, gives it an id and a span, and makes its error an answer.
+/// Counts a request, gives it an id and a span, and turns its error into a response.
 async fn observed<F>(
     api: &Arc<Api>,
     route: Route,
@@ -124,7 +124,7 @@ where
     let mut response = outcome.unwrap_or_else(|error| {
         if error.status().is_server_error() && !is_overload(&error) {
             let request_id = id.to_str().unwrap_or_default();
-            warn!(route = route.as_str(), request_id, error = %Chain(&error), "request failed");
+            warn!(route = route.as_str(), request_id, error = %ErrorChain(&error), "request failed");
         }
         if let Some(limited) = error.limited() {
             api.metrics.count_limited(limited);
@@ -137,7 +137,7 @@ where
     response
 }
 
-/// Counted, and not logged each time.
+/// Overload is counted, but not logged for each request.
 fn is_overload(error: &Error) -> bool {
     matches!(
         error,
@@ -145,7 +145,7 @@ fn is_overload(error: &Error) -> bool {
     )
 }
 
-/// The caller's id of this request, or a new one.
+/// The request id that the caller sent, or a new one.
 fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     static PROCESS: LazyLock<u64> = LazyLock::new(|| RandomState::new().hash_one(0));
     static COUNT: AtomicU64 = AtomicU64::new(0);
@@ -161,12 +161,12 @@ fn request_id(headers: &mut HeaderMap) -> HeaderValue {
     id
 }
 
-/// Its sixteen digits.
+/// The number as sixteen digits.
 fn hex(number: u64) -> [u8; 16] {
-    std::array::from_fn(|place| b"0123456789abcdef"[(number >> (60 - 4 * place) & 15) as usize])
+    std::array::from_fn(|digit| b"0123456789abcdef"[(number >> (60 - 4 * digit) & 15) as usize])
 }
 
-/// Answers as long as the process serves: whether it can do its work is for `/readyz`.
+/// Answers 200 while the process serves requests. `/readyz` tells whether it can do its work.
 async fn health(_: Arc<Api>, _: Request) -> Result<Response, Error> {
     Ok(respond(StatusCode::OK, &json!({"status": "ok"})))
 }

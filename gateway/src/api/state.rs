@@ -6,7 +6,7 @@ use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::upstream::Upstream;
 
-/// The pipeline, the way to the broker, and the metrics.
+/// The pipeline, the connections to the broker, and the metrics.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pipeline: Pipeline,

@@ -1,4 +1,4 @@
-//! `GET /v1/installations/{id}/token`: an access token for a service that calls GHL by itself.
+//! `GET /v1/installations/{id}/token` serves an access token to a service that calls GHL directly.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -20,13 +20,13 @@ use crate::request::query;
 use crate::request::selector::{InstallationSelectors, Kind, SelectorSource};
 use crate::token::sources::Token;
 
-/// Hands out the token of the installation, or of the location or company, in the path.
+/// Returns the token of the installation, location or company in the path.
 pub(crate) async fn token(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
     let pipeline = &api.pipeline;
     let caller = pipeline.authenticate(&parts, Scope::Tokens).await?;
     let name = named_in(parts.uri.path());
-    let selectors = InstallationSelectors::outright(SelectorSource::Path, Kind::Installation, name);
+    let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, name);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
     let token = match min_ttl(parts.uri.query())? {
@@ -37,7 +37,7 @@ pub(crate) async fn token(api: Arc<Api>, request: Request) -> Result<Response, E
 }
 
 impl Pipeline {
-    /// The token, refreshed first if it lives for less than `min_ttl`.
+    /// The token, refreshed first if it expires in less than `min_ttl`.
     async fn living_for(&self, token: Arc<Token>, min_ttl: Duration) -> Result<Arc<Token>, Error> {
         let Some(left) = token.left(self.tokens.now()) else {
             return Ok(token);
@@ -50,7 +50,7 @@ impl Pipeline {
             let message = format!("min_ttl is longer than the tokens live ({lifetime})");
             return Err(Error::MinTtl(message));
         }
-        // As young as a token can be, even where that is a bit less.
+        // The fresh token may have slightly less than `min_ttl` left. A newer one cannot be had.
         Ok(Box::pin(self.tokens.newer_than(&token, 0)).await?)
     }
 }
@@ -60,7 +60,7 @@ struct Body<'t> {
     #[serde(serialize_with = "exposed")]
     access_token: SecretString,
     token_type: &'static str,
-    /// RFC 3339; absent where it never expires.
+    /// RFC 3339. Absent if the token never expires.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_at: Option<String>,
     /// Whole seconds.
@@ -141,7 +141,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::from_millis(86_400_000 - 60_500);
 
     #[tokio::test]
-    async fn a_token_comes_with_all_that_its_user_needs() {
+    async fn response_has_token_expiry_and_owner() {
         let response = answer(&token(), NOW, &HeaderMap::new());
         assert_eq!(response.headers()[CACHE_CONTROL], "no-store");
         assert_eq!(response.headers()[ETAG], "\"1\"");
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn who_has_the_generation_gets_no_token() {
+    async fn matching_etag_gets_304_without_a_token() {
         let asked = |tags: &'static str| {
             HeaderMap::from_iter([(IF_NONE_MATCH, HeaderValue::from_static(tags))])
         };
@@ -176,15 +176,15 @@ mod tests {
     }
 
     #[test]
-    fn the_wish_has_a_unit() {
-        let wish = |query| min_ttl(Some(query)).unwrap();
-        assert_eq!(wish("min_ttl=10m"), Some(Duration::from_secs(600)));
-        assert_eq!(wish("x=1"), None);
+    fn min_ttl_requires_a_unit() {
+        let parsed = |query| min_ttl(Some(query)).unwrap();
+        assert_eq!(parsed("min_ttl=10m"), Some(Duration::from_secs(600)));
+        assert_eq!(parsed("x=1"), None);
         assert!(matches!(min_ttl(Some("min_ttl=10")), Err(Error::MinTtl(_))));
     }
 
     #[test]
-    fn the_path_names_the_installation() {
+    fn installation_is_read_from_the_path() {
         assert_eq!(named_in("/v1/installations/LOC1/token"), "LOC1");
     }
 }

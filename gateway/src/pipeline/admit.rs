@@ -1,4 +1,4 @@
-//! Admission: a call waits until it has a place here, its turn at GHL, and a token that lives.
+//! Admission: a call waits until it has a concurrency permit, a rate limit permit, and a token that has not expired.
 
 use std::sync::Arc;
 
@@ -22,10 +22,10 @@ pub(crate) struct Admission {
     pub(crate) shed: Counter,
 }
 
-/// All that a call needs to go to GHL.
+/// Everything that a call needs to be sent to GHL.
 pub(crate) struct Admitted {
     pub(crate) permit: Permit,
-    pub(crate) place: ConcurrencyPermit,
+    pub(crate) concurrency_permit: ConcurrencyPermit,
     pub(crate) token: Arc<Token>,
 }
 
@@ -41,35 +41,35 @@ pub(crate) enum AdmissionError {
 }
 
 impl Admission {
-    /// Waits for all three. A call that waits for its turn or its token has no place meanwhile. A turn that has
-    /// come is kept.
+    /// Waits for all three. A call holds no concurrency permit while it waits for its rate limit or its token. It
+    /// keeps its rate limit permit while it waits for the others.
     pub(crate) async fn admit(
         &self,
         token: &Arc<Token>,
         request: AdmissionRequest,
         priority: Priority,
     ) -> Result<Admitted, AdmissionError> {
-        let (mut token, mut turn) = (Arc::clone(token), None);
+        let (mut token, mut rate_permit) = (Arc::clone(token), None);
         loop {
-            let place = match self.concurrency.try_enter() {
-                Some(place) => place,
-                None => self.wait_for_place(request).await?,
+            let concurrency_permit = match self.concurrency.try_acquire() {
+                Some(permit) => permit,
+                None => self.wait_for_concurrency(request).await?,
             };
-            turn = turn.or_else(|| token.limit.try_permit());
+            rate_permit = rate_permit.or_else(|| token.limit.try_permit());
             let is_alive = is_alive(&token, self.tokens.now());
-            if is_alive && let Some(permit) = turn {
+            if is_alive && let Some(permit) = rate_permit {
                 return Ok(Admitted {
                     permit,
-                    place,
+                    concurrency_permit,
                     token,
                 });
             }
-            drop(place);
+            drop(concurrency_permit);
             if is_alive {
                 // Boxed, since it is rare and would make the future of every call larger.
                 let (permit, current) =
-                    Box::pin(self.wait_for_turn(&token, request, priority)).await?;
-                (turn, token) = (Some(permit), current);
+                    Box::pin(self.wait_for_rate_limit(&token, request, priority)).await?;
+                (rate_permit, token) = (Some(permit), current);
             } else {
                 let current = self.tokens.current(&token.id).await?;
                 token = self.tokens.usable(current, request.held).await?;
@@ -77,21 +77,21 @@ impl Admission {
         }
     }
 
-    async fn wait_for_place(
+    async fn wait_for_concurrency(
         &self,
         request: AdmissionRequest,
     ) -> Result<ConcurrencyPermit, AdmissionError> {
         // Boxed, since it is rare and would make the future of every call larger.
-        let place = Box::pin(async {
+        let permit = Box::pin(async {
             let _memory = self.memory(request.held)?;
-            let place = self.concurrency.enter(request.deadline).await;
-            place.inspect_err(|_| self.shed.increment(1))
+            let permit = self.concurrency.acquire(request.deadline).await;
+            permit.inspect_err(|_| self.shed.increment(1))
         });
-        Ok(place.await?)
+        Ok(permit.await?)
     }
 
-    /// The token may have become old meanwhile, so it is looked at again.
-    async fn wait_for_turn(
+    /// The token may have become old meanwhile, so it is checked again.
+    async fn wait_for_rate_limit(
         &self,
         token: &Arc<Token>,
         request: AdmissionRequest,
@@ -104,9 +104,9 @@ impl Admission {
         Ok((permit, self.tokens.usable(current, request.held).await?))
     }
 
-    /// Memory for a call that waits. `bytes`: of its body.
+    /// Reserves memory for a waiting call whose body has this many `bytes`.
     fn memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
-        let memory = self.concurrency.wait_with(bytes);
+        let memory = self.concurrency.reserve_memory(bytes);
         memory.inspect_err(|_| self.shed.increment(1))
     }
 }

@@ -1,8 +1,8 @@
-//! How many retries there may be: as many as do no harm to a GHL that is in trouble.
+//! Limits retries, so that they do not make an outage of GHL worse.
 
 use std::sync::atomic::{AtomicU32, Ordering};
 
-/// One retry for ten requests, and a hundred at once. Counted in tenths of a retry.
+/// One retry for every ten requests, and up to a hundred at once. Counted in tenths of a retry.
 #[derive(Debug)]
 pub(crate) struct RetryBudget(AtomicU32);
 
@@ -16,13 +16,13 @@ impl RetryBudget {
 
     /// A request was sent.
     pub(super) fn earn(&self) {
-        // It is almost always full. Then nothing is written that other cores would have to fetch.
+        // The budget is almost always full. Without a write, other cores keep their cached copy.
         if self.0.load(Ordering::Relaxed) < Self::FULL {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
 
-    /// Takes a retry, if there is one.
+    /// Takes a retry from the budget, if one is left.
     pub(super) fn spend(&self) -> bool {
         let spent = self
             .0
@@ -38,7 +38,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_long_outage_is_not_made_worse_by_more_than_a_tenth() {
+    fn retries_are_capped_at_a_tenth_in_a_long_outage() {
         let budget = RetryBudget::full();
         let mut retries = 0;
         for _ in 0..10_000 {

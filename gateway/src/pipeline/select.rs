@@ -1,4 +1,4 @@
-//! Finds the installation that a request means and its caller may use.
+//! Finds the installation that a request names, and checks that its caller may use it.
 
 use std::fmt;
 use std::sync::Arc;
@@ -11,24 +11,24 @@ use crate::request::selector::{
     Contradiction, InstallationSelector, InstallationSelectors, Kind, SelectorSource,
 };
 use crate::token::cache::{Cache, Unavailable};
-use crate::token::sources::{Places, Token, Tokens};
+use crate::token::sources::{Owners, Token, Tokens};
 
-/// Finds installations. Clones share what is remembered.
+/// Finds installations. Clones share their caches.
 #[derive(Clone)]
 pub(crate) struct Selection {
     pub(crate) tokens: Cache<Tokens>,
-    pub(crate) places: Cache<Places>,
+    pub(crate) owners: Cache<Owners>,
 }
 
 /// Why no installation was found.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SelectError {
     #[error(
-        "Installation not found: the request names none in any place where the gateway looks: {}",
-        EveryPlace
+        "Installation not found: the request names none. The gateway looks at {}",
+        AllSources
     )]
     NotNamed,
-    #[error("Installation not found: nothing is known of {name}, named by {source_name}")]
+    #[error("Installation not found: {name}, named by {source_name}, is unknown")]
     Unknown {
         name: String,
         source_name: &'static str,
@@ -46,7 +46,7 @@ pub(crate) enum SelectError {
 }
 
 impl Selection {
-    /// The token of the installation, as it is in memory or in the store.
+    /// The token of the installation, from memory or from the store.
     pub(crate) async fn select(
         &self,
         caller: &AuthenticatedCaller,
@@ -54,7 +54,7 @@ impl Selection {
         unexamined: Option<Unexamined>,
     ) -> Result<Arc<Token>, SelectError> {
         for selector in selectors.iter() {
-            let found = self.meant_by(selector).await?;
+            let found = self.find(selector).await?;
             match (found, selector.kind) {
                 (Some(token), _) => {
                     if !caller.may_use(&token.id) {
@@ -64,7 +64,7 @@ impl Selection {
                     return Ok(token);
                 }
                 (None, Kind::Installation) => return Err(unknown(caller, selector)),
-                // It may be an agency's, whose installation is named further on.
+                // It may belong to an agency whose installation a later selector names.
                 (None, Kind::Location | Kind::Company) => {}
             }
         }
@@ -83,12 +83,12 @@ impl Selection {
             source_name: "the API key",
         })?;
         match first {
-            Some(selector) if !selectors.may_mean(&token) => Err(unknown(caller, selector)),
+            Some(selector) if !selectors.may_name(&token) => Err(unknown(caller, selector)),
             Some(_) | None => Ok(token),
         }
     }
 
-    async fn meant_by(
+    async fn find(
         &self,
         selector: &InstallationSelector<'_>,
     ) -> Result<Option<Arc<Token>>, Unavailable> {
@@ -107,32 +107,32 @@ impl Selection {
         }
     }
 
-    async fn resolve(&self, place: &str) -> Result<Option<InstallationId>, Unavailable> {
-        if let Some(found) = self.places.peek(place) {
+    async fn resolve(&self, name: &str) -> Result<Option<InstallationId>, Unavailable> {
+        if let Some(found) = self.owners.peek(name) {
             return Ok(found);
         }
         // A name that no location or company can have is not looked up.
-        if place.parse::<LocationId>().is_err() {
+        if name.parse::<LocationId>().is_err() {
             return Ok(None);
         }
-        self.places.get(&place.into()).await
+        self.owners.get(&name.into()).await
     }
 }
 
-/// A key that opens only some installations must not be told which others exist.
+/// A key for some installations must not reveal which others exist.
 fn unknown(caller: &AuthenticatedCaller, selector: &InstallationSelector<'_>) -> SelectError {
     if caller.is_restricted() {
         return SelectError::NotAllowed;
     }
     SelectError::Unknown {
         name: selector.value.to_string(),
-        source_name: selector.place.as_str(),
+        source_name: selector.source.as_str(),
     }
 }
 
-struct EveryPlace;
+struct AllSources;
 
-impl fmt::Display for EveryPlace {
+impl fmt::Display for AllSources {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&SelectorSource::ALL.map(SelectorSource::as_str).join(", "))
     }

@@ -1,4 +1,4 @@
-//! 401s of GHL: what they say about the token, and which of them no fresh token has cured.
+//! 401 responses of GHL: what they mean for the token, and which of them persist with a fresh token.
 
 use std::collections::HashMap;
 use std::hash::{BuildHasher, Hash, Hasher, RandomState};
@@ -20,17 +20,17 @@ use crate::request::json;
 use crate::retry::Unauthorized;
 use crate::token::sources::Token;
 
-/// GHL's error bodies have a few hundred bytes. A longer body is no error of GHL's.
+/// GHL's error bodies have a few hundred bytes. A longer body is not an error of GHL.
 const READ_BYTES: usize = 64 * 1024;
 
-/// How long the body of an error may take that is kept while its call waits.
+/// How long reading the body of an error may take before its call waits.
 const HOLDING: Duration = Duration::from_secs(1);
 
-/// How long a 401 that a fresh token did not cure is remembered. Until then it costs no refresh.
+/// How long a persistent 401 is remembered. During this time it causes no refresh.
 const REMEMBERED: Duration = Duration::from_secs(10 * 60);
 
-/// How long a fresh token counts as useless for all routes of its installation. If GHL refuses every token, each
-/// installation costs one refresh in this time, however many routes are called.
+/// How long a persistent 401 counts for all routes of its installation. If GHL refuses every token, each
+/// installation causes one refresh in this time, for any number of routes.
 const RECENT: Duration = Duration::from_secs(10);
 
 /// The most routes and installations that are remembered. They take some megabytes.
@@ -39,7 +39,7 @@ const CAPACITY: usize = 100_000;
 /// The most messages that are remembered for each.
 const MESSAGES: usize = 4;
 
-/// The meaning of a 401, and its message. The answer itself keeps all of its bytes.
+/// The meaning of a 401, and its message. The response keeps its whole body.
 pub(super) async fn examine(
     answer: Response,
     patience: Duration,
@@ -55,8 +55,8 @@ pub(super) async fn examine(
     };
     let meaning = match &rest {
         None => match ghl::api::Unauthorized::classify(&start) {
-            ghl::api::Unauthorized::Expired => Unauthorized::Curable,
-            ghl::api::Unauthorized::NotCuredByRefresh => Unauthorized::Final,
+            ghl::api::Unauthorized::Expired => Unauthorized::Refreshable,
+            ghl::api::Unauthorized::NotFixedByRefresh => Unauthorized::Final,
         },
         Some(_) => Unauthorized::Final,
     };
@@ -65,7 +65,7 @@ pub(super) async fn examine(
     (answer, meaning, Some(message))
 }
 
-/// The same answer with its body in memory, up to a bound. So the connection is free while the call waits.
+/// The same response with its body in memory, up to a bound. This frees the connection while the call waits.
 pub(super) async fn hold(answer: Response) -> Response {
     let (parts, body) = answer.into_parts();
     let (start, rest) = match timeout(HOLDING, read_start(body)).await {
@@ -98,7 +98,7 @@ async fn read_start(body: Body) -> (Bytes, Option<Body>) {
     (start.freeze(), None)
 }
 
-/// GHL's message alone, since the rest of an error may differ each time.
+/// Only GHL's message, since the rest of an error may differ each time.
 fn message(body: &[u8]) -> Box<str> {
     let member = json::members(body, ["message"]).ok();
     let text = member.and_then(|[message]| json::text(message));
@@ -106,76 +106,76 @@ fn message(body: &[u8]) -> Box<str> {
         .into()
 }
 
-/// The 401s that no fresh token has cured, by installation and route.
+/// The 401s that persisted with a fresh token, by installation and route.
 ///
-/// Without this a call that GHL always refuses would spend a refresh token each time.
+/// Without this, each call that GHL always refuses would spend a refresh token.
 #[derive(Debug, Default)]
-pub(crate) struct Uncured {
+pub(crate) struct Persistent401s {
     hasher: RandomState,
-    noted: RwLock<Generations>,
-    /// Nearly always false, and then nothing is locked.
+    entries: RwLock<Generations>,
+    /// Nearly always false. Then no lock is taken.
     is_used: AtomicBool,
 }
 
-/// By the hash of an installation, or of its route. When there are many new ones, the old ones are dropped. So a
-/// storm of 401s costs a bounded amount of memory, and no search.
+/// Keyed by the hash of an installation, or of one of its routes. When there are many new entries, the old ones are
+/// dropped. So a storm of 401s costs a bounded amount of memory, and evicting needs no search.
 #[derive(Debug, Default)]
 struct Generations {
-    new: HashMap<u64, Vec<Noted>>,
-    old: HashMap<u64, Vec<Noted>>,
+    new: HashMap<u64, Vec<Entry>>,
+    old: HashMap<u64, Vec<Entry>>,
 }
 
 #[derive(Debug, Clone, Copy)]
-struct Noted {
+struct Entry {
     message: u64,
     since: Instant,
-    /// Of the fresh token. An older one may be refused for its age.
+    /// The generation of the fresh token. GHL may refuse an older token for its age.
     generation: Generation,
 }
 
-impl Uncured {
+impl Persistent401s {
     /// Notes that this fresh token did not help.
     pub(super) fn note(&self, token: &Token, method: &Method, path: &str, message: &str) {
-        let noted = Noted {
+        let entry = Entry {
             message: self.hasher.hash_one(message),
             since: Instant::now(),
             generation: token.generation,
         };
         let route = self.route(&token.id, method, path);
-        let mut generations = write(&self.noted);
+        let mut generations = write(&self.entries);
         for key in [route, self.installation(&token.id)] {
-            generations.add(key, noted);
+            generations.add(key, entry);
         }
         self.is_used.store(true, Ordering::Relaxed);
     }
 
-    /// Whether a token that is not newer than this one did not help lately: with the same message on this route, or
-    /// a moment ago on any route.
+    /// Whether a token that is not newer than this one recently got a 401: with the same message on this route, or
+    /// within the last seconds on any route.
     pub(super) fn has(&self, token: &Token, method: &Method, path: &str, message: &str) -> bool {
         if !self.is_used.load(Ordering::Relaxed) {
             return false;
         }
         let message = self.hasher.hash_one(message);
         let route = self.route(&token.id, method, path);
-        let noted = read(&self.noted);
-        let of_route = noted.get(route).iter();
+        let entries = read(&self.entries);
+        let of_route = entries.get(route).iter();
         let mut of_route = of_route.filter(|known| known.message == message);
-        let of_installation = noted.get(self.installation(&token.id));
+        let of_installation = entries.get(self.installation(&token.id));
         of_route.any(|known| known.is_remembered() && known.is_about(token))
             || of_installation
                 .iter()
                 .any(|known| known.is_recent() && known.is_about(token))
     }
 
-    /// The route was answered otherwise. The next 401 may be one that a fresh token cures.
+    /// The route got another response. The next 401 may be caused by an expired token.
     pub(super) fn forget(&self, id: &InstallationId, method: &Method, path: &str) {
         if !self.is_used.load(Ordering::Relaxed) {
             return;
         }
         let route = self.route(id, method, path);
-        let is_known = !read(&self.noted).get(route).is_empty();
+        let is_known = !read(&self.entries).get(route).is_empty();
         if is_known {
-            write(&self.noted).take(route);
+            write(&self.entries).take(route);
         }
     }
 
@@ -193,7 +193,7 @@ impl Uncured {
     }
 }
 
-impl Noted {
+impl Entry {
     fn is_remembered(&self) -> bool {
         self.since.elapsed() < REMEMBERED
     }
@@ -208,21 +208,21 @@ impl Noted {
 }
 
 impl Generations {
-    fn get(&self, key: u64) -> &[Noted] {
-        let noted = self.new.get(&key).or_else(|| self.old.get(&key));
-        noted.map_or(&[], Vec::as_slice)
+    fn get(&self, key: u64) -> &[Entry] {
+        let entries = self.new.get(&key).or_else(|| self.old.get(&key));
+        entries.map_or(&[], Vec::as_slice)
     }
 
-    fn take(&mut self, key: u64) -> Vec<Noted> {
+    fn take(&mut self, key: u64) -> Vec<Entry> {
         let old = self.old.remove(&key);
         self.new.remove(&key).or(old).unwrap_or_default()
     }
 
-    fn add(&mut self, key: u64, noted: Noted) {
+    fn add(&mut self, key: u64, entry: Entry) {
         let mut known = self.take(key);
-        known.retain(|known| known.message != noted.message && known.is_remembered());
+        known.retain(|known| known.message != entry.message && known.is_remembered());
         known.truncate(MESSAGES - 1);
-        known.push(noted);
+        known.push(entry);
         if self.new.len() >= CAPACITY / 2 {
             self.old = std::mem::take(&mut self.new);
         }
@@ -254,17 +254,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_401_is_understood_and_stays_whole() {
+    async fn body_of_a_401_is_classified_and_kept() {
         let stale = r#"{"statusCode":401,"message":"Invalid JWT"}"#;
         let scope = r#"{"message":"The token is not authorized for this scope."}"#;
-        for (text, expected) in [(stale, Unauthorized::Curable), (scope, Unauthorized::Final)] {
+        for (text, expected) in [
+            (stale, Unauthorized::Refreshable),
+            (scope, Unauthorized::Final),
+        ] {
             let (body, meaning) = through(Body::from(text)).await;
             assert_eq!((&body[..], meaning), (text.as_bytes(), expected));
         }
     }
 
     #[tokio::test]
-    async fn a_body_that_is_too_long_for_ghl_passes() {
+    async fn oversized_401_is_final_and_passes_through() {
         let chunk = Bytes::from(vec![b'x'; 40_000]);
         let chunks = (0..5).map(|_| Ok::<_, axum::Error>(chunk.clone()));
         let long: Vec<_> = chunks.collect();
@@ -274,7 +277,7 @@ mod tests {
     }
 
     #[test]
-    fn the_message_is_what_is_compared() {
+    fn only_the_message_of_a_401_is_compared() {
         let first = br#"{"message":"Invalid JWT","traceId":"1"}"#;
         let second = br#"{"message":"Invalid JWT","traceId":"2"}"#;
         assert_eq!(message(first), message(second));
@@ -282,67 +285,67 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn an_uncured_401_is_remembered_for_its_message_and_route() {
-        let uncured = Uncured::default();
+    async fn persistent_401_is_remembered_per_message_and_route() {
+        let persistent_401s = Persistent401s::default();
         let refused = token();
         let get = &Method::GET;
         let (one, other) = (
             "/contacts/ocQHyuzHvysMo5N5VsXc",
             "/contacts/9NkT25Vor1v4aQatFsv2",
         );
-        uncured.note(&refused, get, one, "no");
+        persistent_401s.note(&refused, get, one, "no");
         tokio::time::advance(RECENT).await;
-        assert!(uncured.has(&refused, get, other, "no"));
-        assert!(!uncured.has(&refused, get, other, "another message"));
-        assert!(!uncured.has(&refused, &Method::PUT, other, "no"));
-        assert!(!uncured.has(&refused, get, "/opportunities/search", "no"));
+        assert!(persistent_401s.has(&refused, get, other, "no"));
+        assert!(!persistent_401s.has(&refused, get, other, "another message"));
+        assert!(!persistent_401s.has(&refused, &Method::PUT, other, "no"));
+        assert!(!persistent_401s.has(&refused, get, "/opportunities/search", "no"));
         let elsewhere = Token {
             id: InstallationId::random(),
             ..token()
         };
-        assert!(!uncured.has(&elsewhere, get, other, "no"));
+        assert!(!persistent_401s.has(&elsewhere, get, other, "no"));
         tokio::time::advance(REMEMBERED).await;
-        assert!(!uncured.has(&refused, get, one, "no"));
-        uncured.note(&refused, get, one, "no");
+        assert!(!persistent_401s.has(&refused, get, one, "no"));
+        persistent_401s.note(&refused, get, one, "no");
         tokio::time::advance(RECENT).await;
-        uncured.forget(&refused.id, get, other);
-        assert!(!uncured.has(&refused, get, one, "no"));
+        persistent_401s.forget(&refused.id, get, other);
+        assert!(!persistent_401s.has(&refused, get, one, "no"));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_fresh_token_that_was_just_refused_is_useless_for_every_route() {
-        let uncured = Uncured::default();
+    async fn recent_401_counts_for_every_route_of_the_installation() {
+        let persistent_401s = Persistent401s::default();
         let refused = token();
-        uncured.note(&refused, &Method::GET, "/contacts/", "no");
-        assert!(uncured.has(&refused, &Method::GET, "/opportunities/", "other"));
+        persistent_401s.note(&refused, &Method::GET, "/contacts/", "no");
+        assert!(persistent_401s.has(&refused, &Method::GET, "/opportunities/", "other"));
         tokio::time::advance(RECENT).await;
-        assert!(!uncured.has(&refused, &Method::GET, "/opportunities/", "other"));
+        assert!(!persistent_401s.has(&refused, &Method::GET, "/opportunities/", "other"));
     }
 
     #[test]
-    fn the_newest_are_remembered_when_there_are_too_many() {
-        let uncured = Uncured::default();
+    fn oldest_401s_are_evicted_at_capacity() {
+        let persistent_401s = Persistent401s::default();
         let mut last = token();
         for _ in 0..CAPACITY {
             last.id = InstallationId::random();
-            uncured.note(&last, &Method::GET, "/contacts/", "no");
+            persistent_401s.note(&last, &Method::GET, "/contacts/", "no");
         }
-        let noted = read(&uncured.noted);
-        assert!(noted.new.len() + noted.old.len() <= CAPACITY);
-        drop(noted);
-        assert!(uncured.has(&last, &Method::GET, "/contacts/", "no"));
+        let entries = read(&persistent_401s.entries);
+        assert!(entries.new.len() + entries.old.len() <= CAPACITY);
+        drop(entries);
+        assert!(persistent_401s.has(&last, &Method::GET, "/contacts/", "no"));
     }
 
     #[test]
-    fn a_401_of_an_older_token_is_not_known() {
-        let uncured = Uncured::default();
+    fn persistent_401_does_not_count_for_an_older_token() {
+        let persistent_401s = Persistent401s::default();
         let old = token();
         let fresh = Token {
             generation: old.generation.next(),
             ..token()
         };
-        uncured.note(&fresh, &Method::GET, "/contacts/", "no");
-        assert!(uncured.has(&fresh, &Method::GET, "/contacts/", "no"));
-        assert!(!uncured.has(&old, &Method::GET, "/contacts/", "no"));
+        persistent_401s.note(&fresh, &Method::GET, "/contacts/", "no");
+        assert!(persistent_401s.has(&fresh, &Method::GET, "/contacts/", "no"));
+        assert!(!persistent_401s.has(&old, &Method::GET, "/contacts/", "no"));
     }
 }

@@ -1,4 +1,4 @@
-//! A caller's body: held in memory where it is small, so that it can be examined and sent a second time.
+//! A caller's body. A small one is held in memory, so that it can be examined and sent again.
 
 use std::time::Duration;
 
@@ -13,23 +13,22 @@ use service::listen::BUFFER_BYTES;
 use super::headers;
 use crate::upstream::body::{BodyError, Outgoing, read};
 
-/// Up to this a body is held, so that it can be sent a second time.
+/// A body up to this size is held, so that it can be sent again.
 const HELD_BYTES: u64 = 64 * 1024;
 
-/// Up to this a JSON body is held, so that it can be looked into.
+/// A JSON body up to this size is held, so that it can be examined.
 const PEEKED_BYTES: u64 = 256 * 1024;
 
 /// A caller's body.
 #[derive(Debug)]
 pub(crate) enum Payload {
-    /// Empty, where there is none.
+    /// Empty if there is no body.
     Held(Bytes),
     Stream(Body),
 }
 
 impl Payload {
-    /// Takes a small body into memory and leaves a large one, or one of unknown length, where it
-    /// is.
+    /// Reads a small body into memory. A large one, or one of unknown length, stays a stream.
     pub(crate) async fn take(
         headers: &HeaderMap,
         body: Body,
@@ -48,7 +47,7 @@ impl Payload {
         }
     }
 
-    /// Everything that is known of it before it is sent.
+    /// What is known about the body before it is sent.
     pub(crate) fn examine(&self, parts: &Parts) -> Examined<'_> {
         Examined {
             json: self.json(&parts.headers),
@@ -57,17 +56,17 @@ impl Payload {
         }
     }
 
-    /// How much of it is in memory while its call waits, in bytes.
+    /// How many bytes of it are in memory while its call waits.
     pub(crate) fn held_bytes(&self, version: Version) -> usize {
         match self {
             Self::Held(body) => body.len(),
-            // That much comes before it is asked for.
+            // The flow control window lets this much arrive before it is read.
             Self::Stream(_) if version == Version::HTTP_2 => BUFFER_BYTES,
             Self::Stream(_) => 0,
         }
     }
 
-    /// As it is sent, up to `limit` bytes of a stream.
+    /// The body as it is sent. A stream fails after `limit` bytes.
     pub(crate) fn into_outgoing(self, limit: u64) -> Outgoing {
         match self {
             Self::Held(bytes) => Outgoing::Held(bytes),
@@ -91,7 +90,7 @@ impl Payload {
         }
     }
 
-    /// The body, if it is held and JSON; otherwise nothing.
+    /// The body if it is held and JSON, otherwise empty.
     fn json(&self, headers: &HeaderMap) -> &[u8] {
         match self {
             Self::Held(body) if !body.is_empty() && headers::is_json(headers) => body,
@@ -100,10 +99,10 @@ impl Payload {
     }
 }
 
-/// Everything that is known of a body before it is sent.
+/// What is known about a body before it is sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Examined<'p> {
-    /// The body, if it is held and JSON; otherwise nothing.
+    /// The body if it is held and JSON, otherwise empty.
     pub(crate) json: &'p [u8],
     pub(crate) unexamined: Option<Unexamined>,
     pub(crate) held_bytes: usize,
@@ -136,7 +135,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     fn chunks(chunks: &'static [&'static str]) -> Body {
         let chunks = chunks.iter().map(|chunk| Ok::<_, axum::Error>(*chunk));
@@ -146,11 +145,11 @@ mod tests {
     async fn take(content_type: &'static str, body: Body) -> Result<Payload, BodyError> {
         let value = HeaderValue::from_static(content_type);
         let headers = HeaderMap::from_iter([(CONTENT_TYPE, value)]);
-        Payload::take(&headers, body, 1_000_000, PATIENCE).await
+        Payload::take(&headers, body, 1_000_000, TIMEOUT).await
     }
 
     #[tokio::test]
-    async fn small_bodies_and_json_that_can_be_looked_into_are_held() {
+    async fn small_bodies_and_json_up_to_256_kib_are_held() {
         let sized = |length: u64| Body::from(vec![b'x'; usize::try_from(length).unwrap()]);
         for (content_type, body, is_held) in [
             ("text/plain", Body::empty(), true),

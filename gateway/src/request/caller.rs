@@ -11,7 +11,7 @@ use crate::admission::limited::Limited;
 use crate::token::cache::{Cache, Counters, Unavailable};
 use crate::token::sources::{ApiKey, Keys, KeysInUse};
 
-/// Why a caller may not go on.
+/// Why a caller is refused.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum CallerError {
     #[error("Missing API key")]
@@ -26,17 +26,17 @@ pub(crate) enum CallerError {
     Store(#[from] Unavailable),
 }
 
-/// The callers' keys, as far as they were presented lately.
+/// The callers' keys. Those that were presented recently are cached.
 pub(crate) struct Callers {
     reader: TokenReader,
     pub(crate) keys: Cache<Keys>,
     pub(crate) in_use: Cache<KeysInUse>,
 }
 
-/// Somebody who may go on.
+/// A caller that has passed authentication.
 #[derive(Debug)]
 pub(crate) enum AuthenticatedCaller {
-    /// No key was ever made: whoever reaches us may do everything.
+    /// No key was ever made, so every caller may do everything.
     Anyone,
     Caller(KeyHash, Arc<ApiKey>),
 }
@@ -54,18 +54,18 @@ impl Callers {
         }
     }
 
-    /// Lets a request in whose key is live, has the scope, and something left of its quota.
+    /// Accepts a request if its key is live, has the scope, and its quota is not used up.
     pub(crate) async fn authenticate(
         &self,
         headers: &HeaderMap,
         scope: Scope,
     ) -> Result<AuthenticatedCaller, CallerError> {
         let Some(key) = presented(headers) else {
-            return self.without(CallerError::NoKey).await;
+            return self.without_key(CallerError::NoKey).await;
         };
         let key = KeyHash::of(key);
         let Some(holder) = self.keys.get(&key).await? else {
-            return self.without(CallerError::UnknownKey).await;
+            return self.without_key(CallerError::UnknownKey).await;
         };
         if !holder.caller.is_live(self.reader.now()) {
             return Err(CallerError::UnknownKey);
@@ -84,7 +84,7 @@ impl Callers {
         Ok(self.in_use.get(&()).await?.unwrap_or(true))
     }
 
-    async fn without(&self, refusal: CallerError) -> Result<AuthenticatedCaller, CallerError> {
+    async fn without_key(&self, refusal: CallerError) -> Result<AuthenticatedCaller, CallerError> {
         if self.in_use().await? {
             Err(refusal)
         } else {
@@ -115,7 +115,7 @@ impl AuthenticatedCaller {
         }
     }
 
-    /// Whether its key opens only some installations. It must not be told which others exist.
+    /// Whether its key is for some installations only. It must not learn which others exist.
     pub(crate) fn is_restricted(&self) -> bool {
         match self {
             Self::Anyone => false,

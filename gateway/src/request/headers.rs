@@ -1,13 +1,13 @@
-//! Headers that callers speak to the gateway with.
+//! Headers of the gateway's own API.
 
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName};
 
-/// Names the installation to us.
+/// Names the installation.
 pub(crate) const INSTALLATION: HeaderName = HeaderName::from_static("x-installation-id");
-/// How long the caller lets its call wait for its turn.
+/// How long the call may wait for admission.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
-/// Ties the log lines of everyone who handled a request together.
+/// Correlates the log lines of all processes that handled a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
@@ -24,7 +24,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn json_is_told_by_its_essence() {
+    fn json_is_detected_by_media_type() {
         for (value, expected) in [
             ("application/json", true),
             ("Application/JSON; charset=utf-8", true),

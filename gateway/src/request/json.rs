@@ -1,5 +1,5 @@
-//! JSON bodies are looked into, and members added to them, without writing them anew: what the
-//! caller sent stays byte for byte.
+//! Reads members of JSON bodies, and adds members, without serializing the body again. The caller's bytes stay
+//! unchanged.
 
 use std::fmt;
 
@@ -7,12 +7,12 @@ use bytes::Bytes;
 use serde::de::{DeserializeSeed, Deserializer, IgnoredAny, MapAccess, Visitor};
 use serde_json::value::RawValue;
 
-/// A body that is no JSON object.
+/// A body that is not a JSON object.
 #[derive(Debug, thiserror::Error)]
 #[error("The body must be a JSON object")]
 pub(crate) struct NotAnObject;
 
-/// The raw values of the members of these names, in the names' order.
+/// The raw values of the members with these names, in the order of the names.
 pub(crate) fn members<'a, const N: usize>(
     body: &'a [u8],
     names: [&str; N],
@@ -25,13 +25,13 @@ pub(crate) fn members<'a, const N: usize>(
     Ok(found)
 }
 
-/// The text of a value, if it is one and not empty.
+/// The text of a value, if it is a string and not empty.
 pub(crate) fn text(value: Option<&RawValue>) -> Option<String> {
     let text: String = serde_json::from_str(value?.get()).ok()?;
     Some(text).filter(|text| !text.is_empty())
 }
 
-/// The object with those of `defaults` as its first members that it does not have itself.
+/// The object with the missing `defaults` inserted as its first members.
 pub(crate) fn with_defaults<const N: usize>(
     body: &Bytes,
     defaults: [(&str, &str); N],
@@ -88,7 +88,7 @@ impl<'de, const N: usize> Visitor<'de> for Members<'_, N> {
     }
 }
 
-/// Compares a member's name with the wanted ones where it stands, without copying it.
+/// Compares a member's name with the wanted ones without copying it.
 struct Name<'n>(&'n [&'n str]);
 
 impl<'de> DeserializeSeed<'de> for Name<'_> {
@@ -130,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_object_is_refused() {
+    fn non_objects_are_rejected() {
         for body in [
             "",
             "[]",
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_missing_member_is_put_first_and_the_rest_stays_as_it_was() {
+    fn missing_member_is_inserted_first_and_the_rest_is_unchanged() {
         for (body, expected) in [
             ("{}", r#"{"locationId":"L"}"#),
             (" {\n } ", " {\"locationId\":\"L\"\n } "),
@@ -162,7 +162,7 @@ mod tests {
     }
 
     #[test]
-    fn several_members_are_filled_in_their_order() {
+    fn several_defaults_are_inserted_in_order() {
         let body = Bytes::from_static(br#"{"b":1}"#);
         let filled = with_defaults(&body, [("a", "x\"y"), ("b", "no"), ("c", "z")]).unwrap();
         assert_eq!(&filled[..], br#"{"a":"x\"y","c":"z","b":1}"#);

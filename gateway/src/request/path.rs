@@ -1,22 +1,22 @@
-//! The path below `/ghl`, which cannot lead out of GHL's base URL.
+//! Checks the path below `/ghl`, so that it cannot escape from GHL's base URL (path traversal).
 
 use percent_encoding::percent_decode_str;
 
-/// A path that might lead out of the base URL.
+/// A path that might escape from the base URL.
 #[derive(Debug, thiserror::Error)]
 #[error("The path is not forwarded: it has a `..` segment, a backslash, or `//` at its start")]
-pub(crate) struct Escape;
+pub(crate) struct UnsafePath;
 
-/// Passes a path on as it is, if it stays under any base URL it is appended to.
-pub(crate) fn checked(path: &str) -> Result<&str, Escape> {
-    // Almost no path has any of these, and then a look at its bytes is all it costs.
+/// Returns the path unchanged, if it stays below any base URL that it is appended to.
+pub(crate) fn checked(path: &str) -> Result<&str, UnsafePath> {
+    // Almost no path contains any of these. Then one pass over its bytes is enough.
     let is_plain = !path.bytes().any(|byte| matches!(byte, b'%' | b'\\'))
         && !path.contains("..")
         && !path.starts_with("//");
     if is_plain || stays(&percent_decode_str(path).decode_utf8_lossy()) {
         Ok(path)
     } else {
-        Err(Escape)
+        Err(UnsafePath)
     }
 }
 
@@ -31,7 +31,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_path_leaves_the_base() {
+    fn paths_that_escape_the_base_url_are_rejected() {
         for fine in [
             "/",
             "/products/",

@@ -1,10 +1,10 @@
-//! Reading a raw query without taking it apart: what is forwarded stays byte for byte.
+//! Reads a raw query without parsing and serializing it. The forwarded bytes stay unchanged.
 
 use std::borrow::Cow;
 
 use percent_encoding::percent_decode_str;
 
-/// Names the installation to us; GHL never sees it.
+/// Names the installation. It is not forwarded to GHL.
 pub(crate) const INSTALLATION: &str = "installation_id";
 
 /// The names and raw values, in order.
@@ -14,7 +14,7 @@ pub(crate) fn pairs(query: &str) -> impl Iterator<Item = (&str, &str)> {
         .map(|pair| pair.split_once('=').unwrap_or((pair, "")))
 }
 
-/// A value as it was meant.
+/// A value with its percent encoding removed.
 pub(crate) fn decoded(raw: &str) -> Cow<'_, str> {
     if raw.contains('+') {
         let spaced = raw.replace('+', " ");
@@ -30,7 +30,7 @@ pub(crate) fn value<'q>(query: Option<&'q str>, name: &str) -> Option<Cow<'q, st
     Some(decoded(raw))
 }
 
-/// The query without [`INSTALLATION`], and otherwise as it is.
+/// The query without [`INSTALLATION`], otherwise unchanged.
 pub(crate) fn without_installation(query: &str) -> Cow<'_, str> {
     if !query.contains(INSTALLATION) {
         return Cow::Borrowed(query);
@@ -57,7 +57,7 @@ mod tests {
     }
 
     #[test]
-    fn only_our_own_name_is_taken_out() {
+    fn only_installation_id_is_removed() {
         for (query, expected) in [
             ("a=1", "a=1"),
             ("installation_id=x&a=1", "a=1"),

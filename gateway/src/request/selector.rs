@@ -1,4 +1,4 @@
-//! Which installation a request is about: a pure decision over all that names one.
+//! Which installation a request is about. This is a pure decision over all values that name one.
 
 use std::borrow::Cow;
 
@@ -8,16 +8,16 @@ use store::UserType;
 use super::{headers, json, query};
 use crate::token::sources::Token;
 
-/// What a word of the request can stand for.
+/// What a selector can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
-    /// Says outright which installation: an `install_…` id, or its location or company.
+    /// The installation itself, by its `install_…` id, its location or its company.
     Installation,
     Location,
     Company,
 }
 
-/// Where a word stood, in the order in which they are heard.
+/// Where a selector was found, in order of precedence.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SelectorSource {
     Header,
@@ -30,7 +30,7 @@ pub(crate) enum SelectorSource {
 }
 
 impl SelectorSource {
-    /// In the order in which they are heard.
+    /// In order of precedence.
     pub(crate) const ALL: [Self; 7] = [
         Self::Header,
         Self::QueryInstallation,
@@ -54,34 +54,34 @@ impl SelectorSource {
     }
 }
 
-/// One word of the request that names an installation, a location or a company.
+/// A value in the request that names an installation, a location or a company.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct InstallationSelector<'r> {
-    pub(crate) place: SelectorSource,
+    pub(crate) source: SelectorSource,
     pub(crate) kind: Kind,
     pub(crate) value: Cow<'r, str>,
 }
 
-/// Everything in a request that names an installation.
+/// All selectors of a request.
 #[derive(Debug, Default)]
 pub(crate) struct InstallationSelectors<'r>(
     [Option<InstallationSelector<'r>>; SelectorSource::ALL.len()],
 );
 
-/// Two words of one request that name different things.
+/// Two selectors of one request that contradict each other.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "The request names two installations: {first} ({first_place}) and {second} ({second_place})"
+    "The request names two installations: {first} ({first_source}) and {second} ({second_source})"
 )]
 pub(crate) struct Contradiction {
     first: String,
-    first_place: &'static str,
+    first_source: &'static str,
     second: String,
-    second_place: &'static str,
+    second_source: &'static str,
 }
 
 impl<'r> InstallationSelectors<'r> {
-    /// From all but the body. `path` is GHL's path, where it is the caller's to choose.
+    /// From everything but the body. `path` is GHL's path, if the caller chose it.
     pub(crate) fn of(
         headers: &'r HeaderMap,
         query: Option<&'r str>,
@@ -97,7 +97,7 @@ impl<'r> InstallationSelectors<'r> {
             );
         }
         if let Some(query) = query {
-            selectors.hear_query(query);
+            selectors.read_query(query);
         }
         if let Some(id) = path.and_then(location_in_path) {
             selectors.put(SelectorSource::Path, Kind::Location, Cow::Borrowed(id));
@@ -105,15 +105,14 @@ impl<'r> InstallationSelectors<'r> {
         selectors
     }
 
-    /// One word alone.
-    pub(crate) fn outright(place: SelectorSource, kind: Kind, value: &'r str) -> Self {
+    /// A single selector.
+    pub(crate) fn single(source: SelectorSource, kind: Kind, value: &'r str) -> Self {
         let mut selectors = Self::default();
-        selectors.put(place, kind, Cow::Borrowed(value));
+        selectors.put(source, kind, Cow::Borrowed(value));
         selectors
     }
 
-    /// And what a JSON body says. A body that is no JSON object says nothing here: what it is
-    /// worth is for GHL to judge.
+    /// Adds the selectors of a JSON body. A body that is not a JSON object has none here. GHL validates it.
     pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
         if !body.is_empty()
             && let Ok([location, company]) = json::members(body, ["locationId", "companyId"])
@@ -138,13 +137,13 @@ impl<'r> InstallationSelectors<'r> {
         self.0.iter().flatten()
     }
 
-    /// Whether all that was said can be meant of this installation.
-    pub(crate) fn may_mean(&self, token: &Token) -> bool {
-        self.iter().all(|selector| selector.may_mean(token))
+    /// Whether all selectors are compatible with this installation.
+    pub(crate) fn may_name(&self, token: &Token) -> bool {
+        self.iter().all(|selector| selector.may_name(token))
     }
 
-    /// As [`may_mean`](Self::may_mean), of the installation that `chosen` led to; otherwise what
-    /// contradicts it.
+    /// Checks that all selectors are compatible with the installation that `chosen` selected. Returns the first
+    /// contradiction otherwise.
     pub(crate) fn agree_on(
         &self,
         token: &Token,
@@ -152,19 +151,19 @@ impl<'r> InstallationSelectors<'r> {
     ) -> Result<(), Contradiction> {
         let odd = self
             .iter()
-            .find(|selector| *selector != chosen && !selector.may_mean(token));
+            .find(|selector| *selector != chosen && !selector.may_name(token));
         match odd {
             None => Ok(()),
             Some(odd) => Err(Contradiction {
                 first: chosen.value.to_string(),
-                first_place: chosen.place.as_str(),
+                first_source: chosen.source.as_str(),
                 second: odd.value.to_string(),
-                second_place: odd.place.as_str(),
+                second_source: odd.source.as_str(),
             }),
         }
     }
 
-    fn hear_query(&mut self, query: &'r str) {
+    fn read_query(&mut self, query: &'r str) {
         let mut alt_kind = Kind::Location;
         for (name, raw) in query::pairs(query).filter(|(_, raw)| !raw.is_empty()) {
             match name {
@@ -194,9 +193,13 @@ impl<'r> InstallationSelectors<'r> {
         }
     }
 
-    /// The first of several in one place counts; GHL judges the rest.
-    fn put(&mut self, place: SelectorSource, kind: Kind, value: Cow<'r, str>) {
-        self.0[place as usize].get_or_insert(InstallationSelector { place, kind, value });
+    /// Of several in one source, the first counts. GHL validates the others.
+    fn put(&mut self, source: SelectorSource, kind: Kind, value: Cow<'r, str>) {
+        self.0[source as usize].get_or_insert(InstallationSelector {
+            source,
+            kind,
+            value,
+        });
     }
 }
 
@@ -206,7 +209,7 @@ impl InstallationSelector<'_> {
         self.kind == Kind::Installation && self.value.starts_with("install_")
     }
 
-    fn may_mean(&self, token: &Token) -> bool {
+    fn may_name(&self, token: &Token) -> bool {
         let location = token.location.as_ref().map(|it| it.as_str());
         let company = token.company.as_ref().map(|it| it.as_str());
         let is = |own: Option<&str>| own.is_none_or(|own| own == self.value);
@@ -218,7 +221,7 @@ impl InstallationSelector<'_> {
             },
             Kind::Location => match token.user_type {
                 UserType::Location => is(location),
-                // An agency acts on any of its locations; which ones those are GHL knows.
+                // An agency may act on any of its locations. Only GHL knows which these are.
                 UserType::Company => true,
             },
             Kind::Company => is(company),
@@ -229,7 +232,7 @@ impl InstallationSelector<'_> {
 /// The location in `/locations/{id}` and below.
 fn location_in_path(path: &str) -> Option<&str> {
     let id = path.strip_prefix("/locations/")?.split('/').next()?;
-    // An operation, not a location.
+    // `search` is an operation, not a location.
     let is_location = !id.is_empty() && id != "search";
     is_location.then_some(id)
 }
@@ -244,7 +247,7 @@ mod tests {
     const OWN: &str = "install_00112233445566778899aabb";
     const OTHER: &str = "install_ffffffffffffffffffffffff";
 
-    fn hear<'r>(query: &'r str, path: &'r str) -> InstallationSelectors<'r> {
+    fn selectors_of<'r>(query: &'r str, path: &'r str) -> InstallationSelectors<'r> {
         let none = Box::leak(Box::new(HeaderMap::new()));
         InstallationSelectors::of(none, Some(query), Some(path))
     }
@@ -252,12 +255,12 @@ mod tests {
     fn values<'h>(selectors: &'h InstallationSelectors<'_>) -> Vec<(SelectorSource, &'h str)> {
         let values = selectors
             .iter()
-            .map(|selector| (selector.place, &*selector.value));
+            .map(|selector| (selector.source, &*selector.value));
         values.collect()
     }
 
     #[test]
-    fn everything_that_names_one_is_heard_in_its_order() {
+    fn selectors_are_collected_in_order_of_precedence() {
         let mut headers = HeaderMap::new();
         headers.insert(headers::INSTALLATION, HeaderValue::from_static("H"));
         let query = "altId=A&x=1&locationId=L&installation_id=I&locationId=second";
@@ -276,31 +279,31 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_not_heard() {
+    fn empty_or_unrelated_values_are_not_selectors() {
         for path in ["/locations/search", "/locations/", "/contacts/locations/x"] {
             let selectors =
-                hear("installation_id=&locationId&my_altId=x", path).with_body(b"not json");
+                selectors_of("installation_id=&locationId&my_altId=x", path).with_body(b"not json");
             assert_eq!(values(&selectors), [], "{path}");
         }
     }
 
     #[test]
-    fn an_alt_id_is_what_its_type_says() {
-        let kind = |query| hear(query, "/").iter().next().unwrap().kind;
+    fn alt_type_decides_the_kind_of_alt_id() {
+        let kind = |query| selectors_of(query, "/").iter().next().unwrap().kind;
         assert_eq!(kind("altId=x"), Kind::Location);
         assert_eq!(kind("altId=x&altType=location"), Kind::Location);
         assert_eq!(kind("altType=company&altId=x"), Kind::Company);
     }
 
     fn agrees(token: &Token, query: &str, path: &str, body: &str) -> bool {
-        let selectors = hear(query, path).with_body(body.as_bytes());
+        let selectors = selectors_of(query, path).with_body(body.as_bytes());
         selectors
             .agree_on(token, selectors.iter().next().unwrap())
             .is_ok()
     }
 
     #[test]
-    fn a_location_cannot_be_meant_together_with_another() {
+    fn location_token_conflicts_with_another_location_or_company() {
         let token = token();
         let own = format!("installation_id={OWN}");
         for (query, path, body) in [
@@ -325,7 +328,7 @@ mod tests {
     }
 
     #[test]
-    fn an_agency_may_name_any_location_and_no_other_company() {
+    fn agency_token_accepts_any_location_but_no_other_company() {
         let token = Token {
             user_type: UserType::Company,
             location: None,
@@ -348,7 +351,7 @@ mod tests {
     }
 
     #[test]
-    fn a_contradiction_names_both_and_where_they_stood() {
+    fn contradiction_names_both_values_and_sources() {
         let mut headers = HeaderMap::new();
         headers.insert(headers::INSTALLATION, HeaderValue::from_static(OWN));
         let query = format!("installation_id={OTHER}");
@@ -366,9 +369,9 @@ mod tests {
     }
 
     #[test]
-    fn only_an_outright_name_is_an_id() {
+    fn location_id_is_never_taken_for_an_installation_id() {
         let query = format!("installation_id={OWN}&locationId={OTHER}");
-        let selectors = hear(&query, "/");
+        let selectors = selectors_of(&query, "/");
         let ids: Vec<bool> = selectors.iter().map(InstallationSelector::is_id).collect();
         assert_eq!(ids, [true, false]);
     }

@@ -1,4 +1,4 @@
-//! What arrives at GHL, what comes back, and what comes back when GHL does not answer.
+//! What GHL receives, what the caller gets back, and the errors if GHL does not respond.
 
 use std::time::Duration;
 
@@ -15,15 +15,15 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::world::{LIFETIME, World, get, json, post, text, with};
+use super::testbed::{LIFETIME, Testbed, get, json, post, text, with};
 
 const SOON: Duration = Duration::from_secs(10);
 
 #[tokio::test]
-async fn a_request_arrives_as_it_was_sent_with_the_token() {
-    let world = World::new().await;
-    let id = world.install(LIFETIME);
-    world.ghl.answers(async |request: Request| {
+async fn request_and_response_are_forwarded_with_the_token() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.ghl.answers(async |request: Request| {
         let body = request.into_body().collect().await.unwrap().to_bytes();
         let mut response = Response::new(Body::from(body));
         *response.status_mut() = StatusCode::IM_A_TEAPOT;
@@ -39,15 +39,15 @@ async fn a_request_arrives_as_it_was_sent_with_the_token() {
     let request = with(request, "connection", "x-hop");
     let request = with(request, "x-hop", "1");
     let request = with(request, "x-request-id", "r-1");
-    let response = world.send(request).await;
+    let response = testbed.send(request).await;
 
     assert_eq!(response.status(), StatusCode::IM_A_TEAPOT);
     assert_eq!(response.headers()["x-ratelimit-remaining"], "99");
     assert_eq!(response.headers()["x-request-id"], "r-1");
     assert!(!response.headers().contains_key("keep-alive"));
     assert_eq!(text(response).await, "{\"odd\" : 1}");
-    let [seen] = &world.ghl.seen()[..] else {
-        panic!("{:?}", world.ghl.lines());
+    let [seen] = &testbed.ghl.seen()[..] else {
+        panic!("{:?}", testbed.ghl.lines());
     };
     assert_eq!(seen.line, "PATCH /contacts/a%20b?x=1&y=%2F");
     assert_eq!(seen.header("authorization"), Some("Bearer token-1"));
@@ -59,10 +59,10 @@ async fn a_request_arrives_as_it_was_sent_with_the_token() {
 }
 
 #[tokio::test]
-async fn an_installation_can_be_named_in_many_ways() {
-    let world = World::new().await;
-    let id = world.install(LIFETIME);
-    let location = world.store.location(&id);
+async fn installation_is_selected_by_header_query_path_or_body() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    let location = testbed.store.location(&id);
     let body = format!(r#"{{"locationId":"{location}"}}"#);
     let with_json = with(post("/ghl/x", body), "content-type", "application/json");
     let requests = [
@@ -77,14 +77,18 @@ async fn an_installation_can_be_named_in_many_ways() {
     ];
     for request in requests {
         let line = request.uri().to_string();
-        assert_eq!(world.send(request).await.status(), StatusCode::OK, "{line}");
+        assert_eq!(
+            testbed.send(request).await.status(),
+            StatusCode::OK,
+            "{line}"
+        );
     }
 }
 
 #[tokio::test]
-async fn a_body_that_cannot_be_examined_is_reported() {
-    let world = World::new().await;
-    world.install(LIFETIME);
+async fn unexamined_body_is_reported() {
+    let testbed = Testbed::new().await;
+    testbed.install(LIFETIME);
     let json_post = |body: Body| with(post("/ghl/x", body), "content-type", "application/json");
     let compressed = with(json_post(Body::from("{}")), "content-encoding", "gzip");
     let chunked = json_post(endless(1, 2));
@@ -94,7 +98,7 @@ async fn a_body_that_cannot_be_examined_is_reported() {
         (chunked, "it has no Content-Length"),
         (large, "it is longer than 256 KiB"),
     ] {
-        let body = json(world.send(request).await).await;
+        let body = json(testbed.send(request).await).await;
         assert_eq!(body["code"], "body_not_examined");
         let message = body["message"].as_str().unwrap();
         assert!(message.starts_with("Installation not found: "), "{message}");
@@ -103,10 +107,10 @@ async fn a_body_that_cannot_be_examined_is_reported() {
 }
 
 #[tokio::test]
-async fn what_names_no_installation_or_two_is_refused() {
-    let world = World::new().await;
-    let (one, other) = (world.install(LIFETIME), world.install(LIFETIME));
-    let elsewhere = world.store.location(&other);
+async fn missing_unknown_or_conflicting_selectors_get_400() {
+    let testbed = Testbed::new().await;
+    let (one, other) = (testbed.install(LIFETIME), testbed.install(LIFETIME));
+    let elsewhere = testbed.store.location(&other);
     let unknown = "installation_not_found";
     for (uri, code) in [
         ("/ghl/x", "installation_not_named"),
@@ -118,7 +122,7 @@ async fn what_names_no_installation_or_two_is_refused() {
         ("/ghl/x?locationId=nowhere", unknown),
         ("/ghl/x?locationId=a%00b", unknown),
     ] {
-        let response = world.get(uri).await;
+        let response = testbed.get(uri).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{uri}");
         let body = json(response).await;
         let message = body["message"].as_str().unwrap();
@@ -128,7 +132,7 @@ async fn what_names_no_installation_or_two_is_refused() {
             (&code.into(), &400.into())
         );
     }
-    let response = world
+    let response = testbed
         .get(&format!("/ghl/locations/{elsewhere}?installation_id={one}"))
         .await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
@@ -137,38 +141,38 @@ async fn what_names_no_installation_or_two_is_refused() {
         message.contains(one.as_str()) && message.contains(&elsewhere),
         "{message}"
     );
-    assert_eq!(world.ghl.lines(), [""; 0]);
+    assert_eq!(testbed.ghl.lines(), [""; 0]);
 }
 
 #[tokio::test]
-async fn an_agency_acts_on_any_location() {
-    let world = World::new().await;
-    let agency = world.install(LIFETIME);
+async fn agency_token_is_used_for_any_location() {
+    let testbed = Testbed::new().await;
+    let agency = testbed.install(LIFETIME);
     let as_agency = |record: &mut store::record::StoredAccess| {
         record.user_type = UserType::Company;
         record.location = None;
     };
-    world.store.put(&agency, as_agency, LIFETIME);
-    world.store.put_place("COM1", &agency);
+    testbed.store.put(&agency, as_agency, LIFETIME);
+    testbed.store.put_owner("COM1", &agency);
     for uri in [
         format!("/ghl/locations/SOMEWHERE?installation_id={agency}"),
         "/ghl/locations/SOMEWHERE?installation_id=COM1".to_owned(),
         "/ghl/x?altId=COM1&altType=company&locationId=SOMEWHERE".to_owned(),
     ] {
-        assert_eq!(world.get(&uri).await.status(), StatusCode::OK, "{uri}");
+        assert_eq!(testbed.get(&uri).await.status(), StatusCode::OK, "{uri}");
     }
 }
 
 #[tokio::test]
-async fn a_path_cannot_leave_ghl() {
-    let world = World::new().await;
-    let id = world.install(LIFETIME);
+async fn path_traversal_gets_400() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
     for path in ["//evil", "/a/%2e%2e/b", "/..", "/a%5cb"] {
         let uri = format!("/ghl{path}?installation_id={id}");
-        let response = world.get(&uri).await;
+        let response = testbed.get(&uri).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{path}");
     }
-    assert_eq!(world.ghl.lines(), [""; 0]);
+    assert_eq!(testbed.ghl.lines(), [""; 0]);
 }
 
 fn endless(chunk: usize, chunks: usize) -> Body {
@@ -178,10 +182,10 @@ fn endless(chunk: usize, chunks: usize) -> Body {
 }
 
 #[tokio::test]
-async fn a_large_body_streams_up_to_the_limit() {
-    let world = World::with(&[("EVERGREEN_MAX_BODY", "2MB")]).await;
-    let id = world.install(LIFETIME);
-    world.ghl.answers(async |request: Request| {
+async fn upload_is_streamed_up_to_the_body_limit() {
+    let testbed = Testbed::with(&[("EVERGREEN_MAX_BODY", "2MB")]).await;
+    let id = testbed.install(LIFETIME);
+    testbed.ghl.answers(async |request: Request| {
         let length = request
             .into_body()
             .collect()
@@ -192,31 +196,31 @@ async fn a_large_body_streams_up_to_the_limit() {
         length.to_string().into_response()
     });
     let uri = format!("/api/ghl/medias/upload-file?installation_id={id}");
-    let response = world.send(post(&uri, endless(50_000, 40))).await;
+    let response = testbed.send(post(&uri, endless(50_000, 40))).await;
     assert_eq!(text(response).await, "2000000");
-    assert_eq!(world.ghl.lines(), ["POST /medias/upload-file"]);
+    assert_eq!(testbed.ghl.lines(), ["POST /medias/upload-file"]);
 
-    let response = world.send(post(&uri, vec![b'x'; 2_000_001])).await;
+    let response = testbed.send(post(&uri, vec![b'x'; 2_000_001])).await;
     assert_eq!(
         response.status(),
         StatusCode::PAYLOAD_TOO_LARGE,
-        "told before"
+        "refused by its Content-Length"
     );
-    let response = world.send(post(&uri, endless(50_000, 41))).await;
+    let response = testbed.send(post(&uri, endless(50_000, 41))).await;
     assert_eq!(
         response.status(),
         StatusCode::PAYLOAD_TOO_LARGE,
-        "found out"
+        "refused while streaming"
     );
 }
 
 #[tokio::test]
-async fn silence_and_absence_are_told_apart() {
-    let world = World::with(&[("EVERGREEN_RESPONSE_TIMEOUT", "200ms")]).await;
-    let id = world.install(LIFETIME);
+async fn response_timeout_stalled_body_and_unreachable_host_differ() {
+    let testbed = Testbed::with(&[("EVERGREEN_RESPONSE_TIMEOUT", "200ms")]).await;
+    let id = testbed.install(LIFETIME);
     let uri = format!("/ghl/x?installation_id={id}");
-    world.ghl.answers(async |_| std::future::pending().await);
-    let response = world.get(&uri).await;
+    testbed.ghl.answers(async |_| std::future::pending().await);
+    let response = testbed.get(&uri).await;
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     assert_eq!(
         json(response).await["message"],
@@ -224,10 +228,10 @@ async fn silence_and_absence_are_told_apart() {
     );
 
     let stalled = Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
-    let response = world.send(post(&uri, stalled)).await;
+    let response = testbed.send(post(&uri, stalled)).await;
     assert_eq!(response.status(), StatusCode::REQUEST_TIMEOUT);
 
-    let nowhere = World::with(&[("GHL_API_URL", "http://127.0.0.1:1")]).await;
+    let nowhere = Testbed::with(&[("GHL_API_URL", "http://127.0.0.1:1")]).await;
     let id = nowhere.install(LIFETIME);
     let response = nowhere.get(&format!("/ghl/x?installation_id={id}")).await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
@@ -235,7 +239,7 @@ async fn silence_and_absence_are_told_apart() {
 }
 
 #[tokio::test]
-async fn a_host_that_takes_no_connection_is_given_up() {
+async fn connect_timeout_gets_504() {
     let socket = TcpSocket::new_v4().unwrap();
     socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
     let full = socket.listen(1).unwrap();
@@ -249,19 +253,19 @@ async fn a_host_that_takes_no_connection_is_given_up() {
         ("GHL_API_URL", url.as_str()),
         ("EVERGREEN_CONNECT_TIMEOUT", "200ms"),
     ];
-    let world = World::with(&settings).await;
-    let id = world.install(LIFETIME);
-    let response = world.get(&format!("/ghl/x?installation_id={id}")).await;
+    let testbed = Testbed::with(&settings).await;
+    let id = testbed.install(LIFETIME);
+    let response = testbed.get(&format!("/ghl/x?installation_id={id}")).await;
     assert_eq!(response.status(), StatusCode::GATEWAY_TIMEOUT);
     let message = json(response).await["message"].clone();
     assert_eq!(message, "GHL could not be reached in time");
 }
 
 #[tokio::test]
-async fn a_slow_upload_is_not_silence() {
-    let world = World::with(&[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
-    let id = world.install(LIFETIME);
-    world.ghl.answers(async |request: Request| {
+async fn slow_upload_does_not_hit_the_response_timeout() {
+    let testbed = Testbed::with(&[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
+    let id = testbed.install(LIFETIME);
+    testbed.ghl.answers(async |request: Request| {
         request.into_body().collect().await.unwrap();
         Response::default()
     });
@@ -271,34 +275,34 @@ async fn a_slow_upload_is_not_silence() {
     });
     let uri = format!("/ghl/x?installation_id={id}");
     let sent = Instant::now();
-    let response = world.send(post(&uri, Body::from_stream(chunks))).await;
+    let response = testbed.send(post(&uri, Body::from_stream(chunks))).await;
     assert_eq!(response.status(), StatusCode::OK);
     assert!(sent.elapsed() > Duration::from_millis(1500));
 }
 
 #[tokio::test]
-async fn a_caller_that_leaves_takes_its_request_along() {
-    struct Told(mpsc::Sender<()>);
-    impl Drop for Told {
+async fn cancelled_call_aborts_its_upstream_request() {
+    struct DropSignal(mpsc::Sender<()>);
+    impl Drop for DropSignal {
         fn drop(&mut self) {
             let _ = self.0.try_send(());
         }
     }
 
-    let world = World::new().await;
-    let id = world.install(LIFETIME);
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
     let (begun, mut has_begun) = mpsc::channel(1);
     let (ended, mut has_ended) = mpsc::channel(1);
-    world.ghl.answers(move |_| {
-        let (begun, told) = (begun.clone(), Told(ended.clone()));
+    testbed.ghl.answers(move |_| {
+        let (begun, signal) = (begun.clone(), DropSignal(ended.clone()));
         async move {
-            let _told = told;
+            let _signal = signal;
             begun.send(()).await.unwrap();
             std::future::pending().await
         }
     });
     let uri = format!("/ghl/x?installation_id={id}");
-    let public = world.gateway.public();
+    let public = testbed.gateway.public();
     let request = get(&uri);
     let calling = tokio::spawn(async move { public.handle(request).await });
     timeout(SOON, has_begun.recv()).await.unwrap().unwrap();
@@ -307,40 +311,40 @@ async fn a_caller_that_leaves_takes_its_request_along() {
 }
 
 #[tokio::test]
-async fn what_must_be_connected_again_says_so() {
-    let world = World::new().await;
-    let id = world.install(LIFETIME);
+async fn invalid_or_revoked_installation_gets_the_reconnect_path() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
     for status in [Status::Invalid, Status::Revoked] {
-        world
+        testbed
             .store
             .put(&id, |record| record.status = status, LIFETIME);
-        world.heard().await;
-        let response = world.get(&format!("/ghl/x?installation_id={id}")).await;
+        testbed.process_announcements().await;
+        let response = testbed.get(&format!("/ghl/x?installation_id={id}")).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST);
         let body = json(response).await;
         assert_eq!(body["reconnect"], "/oauth/install", "{body}");
         assert_eq!(body["installation_id"], id.as_str());
     }
-    assert_eq!(world.ghl.lines(), [""; 0]);
+    assert_eq!(testbed.ghl.lines(), [""; 0]);
 }
 
 #[tokio::test]
-async fn what_is_the_brokers_goes_there_and_what_is_nobodys_is_404() {
-    let world = World::new().await;
-    world.broker.answers(async |_| {
+async fn broker_routes_are_proxied_and_unknown_routes_get_404() {
+    let testbed = Testbed::new().await;
+    testbed.broker.answers(async |_| {
         let consent = [("location", "https://ghl.example/consent")];
         (StatusCode::FOUND, consent).into_response()
     });
-    let response = world.get("/oauth/install?plan=1&installation_id=x").await;
+    let response = testbed.get("/oauth/install?plan=1&installation_id=x").await;
     assert_eq!(response.status(), StatusCode::FOUND);
     assert_eq!(
         response.headers()["location"],
         "https://ghl.example/consent"
     );
     let hook = with(post("/webhooks/ghl", "{}"), "x-ghl-signature", "s");
-    world.send(hook).await;
-    let [install, hook] = &world.broker.seen()[..] else {
-        panic!("{:?}", world.broker.lines());
+    testbed.send(hook).await;
+    let [install, hook] = &testbed.broker.seen()[..] else {
+        panic!("{:?}", testbed.broker.lines());
     };
     assert_eq!(install.line, "GET /oauth/install?plan=1&installation_id=x");
     assert_eq!(hook.header("x-ghl-signature"), Some("s"));
@@ -351,25 +355,25 @@ async fn what_is_the_brokers_goes_there_and_what_is_nobodys_is_404() {
         (get("/webhooks/ghl"), 405),
         (post("/health", ""), 405),
     ] {
-        let response = world.send(request).await;
+        let response = testbed.send(request).await;
         assert_eq!(response.status(), status);
         assert_eq!(json(response).await["statusCode"], status);
     }
-    assert_eq!(json(world.get("/health").await).await["status"], "ok");
+    assert_eq!(json(testbed.get("/health").await).await["status"], "ok");
 }
 
 #[tokio::test]
-async fn whoever_still_reads_its_answer_has_its_place() {
-    let world = World::with(&[("EVERGREEN_MAX_REQUESTS", "1")]).await;
-    let id = world.install(LIFETIME);
-    world
+async fn unread_response_keeps_its_concurrency_permit() {
+    let testbed = Testbed::with(&[("EVERGREEN_MAX_REQUESTS", "1")]).await;
+    let id = testbed.install(LIFETIME);
+    testbed
         .ghl
         .answers(async |_| Response::new(Body::from("an answer")));
     let uri = format!("/ghl/x?installation_id={id}");
-    let unread = world.get(&uri).await;
+    let unread = testbed.get(&uri).await;
     assert_eq!(unread.status(), StatusCode::OK);
-    let refused = world.get(&uri).await;
+    let refused = testbed.get(&uri).await;
     assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);
     assert_eq!(text(unread).await, "an answer");
-    assert_eq!(world.get(&uri).await.status(), StatusCode::OK);
+    assert_eq!(testbed.get(&uri).await.status(), StatusCode::OK);
 }

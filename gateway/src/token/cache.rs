@@ -1,15 +1,14 @@
-//! A read-through cache that is told when what it holds is old.
+//! A read-through cache whose entries are invalidated by announcements.
 //!
-//! An entry answers from memory while announcements arrive and it is younger than its maximum
-//! age. Whatever it may not answer from memory is read again, once for all who ask at the same
-//! time. While the store does not answer, what was held goes on serving: the caller of the cache
-//! knows whether it is still good for anything.
+//! An entry is served from memory while announcements arrive and it is younger than its maximum age. Otherwise it
+//! is read again, once for all concurrent lookups. While the store does not answer, the cached value is served. The
+//! user of the cache decides whether that value is still usable.
 //!
-//! The race to lose here: a read takes the old value from the store, the announcement of the new
-//! one arrives, and only then the read puts the old one into the cache, where nobody would ever
-//! call it old. So a read gets a ticket before it begins, an announcement takes that ticket away,
-//! and without its ticket a read's value goes to those who waited for it and nowhere else. The
-//! loss of the announcements themselves does the same to all at once, by a new epoch.
+//! One race has to be prevented: a read takes the old value from the store, the announcement of the new value
+//! arrives, and then the read caches the old value, which no later announcement would invalidate. Therefore each
+//! read gets a ticket before it begins, and an announcement revokes that ticket. A read without its ticket returns
+//! its value to its waiters, but does not cache it. If announcements are lost, a new epoch invalidates all entries
+//! and reads in the same way.
 
 use std::borrow::Borrow;
 use std::collections::HashMap;
@@ -25,20 +24,19 @@ use metrics::Counter;
 use service::locks::{lock, read, write};
 use tokio::time::{Instant, timeout};
 
-/// How long an unused entry is kept: an entry in use is read again far more often.
+/// How long an unused entry is kept. An entry in use is read again far more often.
 const IDLE: Duration = Duration::from_secs(15 * 60);
 
-/// How long a read may keep those waiting who could be served with what is held.
-const PATIENCE: Duration = Duration::from_millis(250);
+/// How long a lookup waits for a read before it is served the cached value.
+const READ_TIMEOUT: Duration = Duration::from_millis(250);
 
-/// How often a store that did not answer is asked again on behalf of those who can do without.
+/// How often a store that did not answer is probed by lookups that are served a cached value.
 const PROBE_EVERY: Duration = Duration::from_millis(500);
 
-/// A power of two. One lock would do for a few cores, but not for tidying up a million entries
-/// while it is held.
+/// A power of two. One lock would be enough for a few cores, but a sweep of a million entries would hold it too long.
 const SHARDS: usize = 16;
 
-/// Callers can invent names that stand for nothing, so the number of remembered ones is limited.
+/// Callers can send any number of unknown names, so the number of cached absences is bounded.
 const MAX_ABSENT_PER_SHARD: usize = 1024;
 
 /// Where the values come from.
@@ -46,9 +44,9 @@ pub(crate) trait Source: Send + Sync + 'static {
     type Key: Clone + Eq + Hash + Send + Sync + 'static;
     type Value: Clone + Send + Sync + 'static;
 
-    /// How long a value is used without being read again, if no announcement calls it old.
+    /// How long a value is used without being read again, if no announcement invalidates it.
     const MAX_AGE: Duration;
-    /// The same for the knowledge that there is no value.
+    /// The same for the absence of a value.
     const MAX_AGE_ABSENT: Duration = Duration::from_secs(1);
 
     fn read(
@@ -56,18 +54,18 @@ pub(crate) trait Source: Send + Sync + 'static {
         key: &Self::Key,
     ) -> impl Future<Output = Result<Option<Self::Value>, Unavailable>> + Send;
 
-    /// The value to hold from now on: `new` was just read, `held` before.
+    /// Chooses the value to cache. `new` was just read, `held` is cached.
     fn choose(&self, new: Self::Value, _held: &Self::Value) -> Self::Value {
         new
     }
 }
 
-/// The store gave no answer, and nothing is held that could stand in.
+/// The store did not answer, and no value is cached.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("The token store cannot answer")]
 pub(crate) struct Unavailable {
-    /// The store itself is away, not one record in it unreadable.
-    pub(crate) is_away: bool,
+    /// The store itself is down. False if a single record is unreadable.
+    pub(crate) is_store_down: bool,
     #[source]
     pub(crate) source: Arc<dyn std::error::Error + Send + Sync>,
 }
@@ -77,7 +75,7 @@ pub(crate) struct Unavailable {
 pub(crate) struct Counters {
     pub(crate) hit: Counter,
     pub(crate) miss: Counter,
-    /// From what was held, as the store did not answer.
+    /// Served from the cache because the store did not answer.
     pub(crate) stale: Counter,
 }
 
@@ -91,7 +89,7 @@ impl Counters {
     }
 }
 
-/// Clones share what they hold.
+/// A cache. Clones share it.
 pub(crate) struct Cache<S: Source> {
     inner: Arc<Inner<S>>,
 }
@@ -108,7 +106,7 @@ struct Inner<S: Source> {
     /// Announcements arrive.
     is_coherent: AtomicBool,
     /// The last read failed.
-    is_away: AtomicBool,
+    is_store_down: AtomicBool,
     next_probe: Mutex<Option<Instant>>,
 }
 
@@ -119,13 +117,13 @@ struct Shard<S: Source> {
 
 struct Slot<V> {
     value: Option<V>,
-    /// When the read began that brought it.
+    /// When the read of this value began.
     read_at: Instant,
     epoch: u64,
     is_old: bool,
 }
 
-/// A read under way, alive as long as somebody waits for it.
+/// A read in flight. It lives while at least one lookup waits for it.
 struct Flight<V> {
     ticket: u64,
     reading: WeakShared<Reading<V>>,
@@ -143,7 +141,7 @@ impl<S: Source> Clone for Cache<S> {
 }
 
 impl<S: Source> Cache<S> {
-    /// An empty cache that takes nothing from memory until it is told that announcements arrive.
+    /// An empty cache. It serves nothing from memory until [`restored`](Self::restored) is called.
     pub(crate) fn new(source: S, counters: Counters) -> Self {
         let shards = std::array::from_fn(|_| {
             RwLock::new(Shard {
@@ -161,13 +159,13 @@ impl<S: Source> Cache<S> {
                 tickets: AtomicU64::new(0),
                 epoch: AtomicU64::new(0),
                 is_coherent: AtomicBool::new(false),
-                is_away: AtomicBool::new(false),
+                is_store_down: AtomicBool::new(false),
                 next_probe: Mutex::default(),
             }),
         }
     }
 
-    /// What memory alone may answer.
+    /// The value, if it can be served from memory.
     pub(crate) fn peek<Q>(&self, key: &Q) -> Option<Option<S::Value>>
     where
         S::Key: Borrow<Q>,
@@ -176,7 +174,7 @@ impl<S: Source> Cache<S> {
         self.inner.peek(key)
     }
 
-    /// The value, from memory or from the store; `None` where there is none.
+    /// The value, from memory or from the store. `None` if there is none.
     pub(crate) async fn get(&self, key: &S::Key) -> Outcome<S::Value> {
         match self.inner.peek(key) {
             Some(found) => Ok(found),
@@ -184,8 +182,8 @@ impl<S: Source> Cache<S> {
         }
     }
 
-    /// Notes that what is held may be old. It is read again before it is used again, and what is
-    /// being read at this moment is not kept.
+    /// Notes that the cached value may be old. It is read again before its next use. A read that is in flight now
+    /// is not cached.
     pub(crate) fn invalidate(&self, key: &S::Key, is_old: impl FnOnce(&S::Value) -> bool) {
         let mut flights = lock(&self.inner.flights);
         flights.remove(key);
@@ -197,25 +195,25 @@ impl<S: Source> Cache<S> {
         }
     }
 
-    /// Announcements may have been missed, and more may be.
+    /// Announcements may have been missed, and further ones may be.
     pub(crate) fn lost(&self) {
         self.inner.is_coherent.store(false, Ordering::Release);
         self.inner.begin_epoch();
     }
 
-    /// Announcements arrive, from some moment before this one.
+    /// Announcements arrive again, since some time before this call.
     pub(crate) fn restored(&self) {
         if !self.inner.is_coherent.load(Ordering::Acquire) {
             self.inner.begin_epoch();
-            self.inner.is_away.store(false, Ordering::Relaxed);
+            self.inner.is_store_down.store(false, Ordering::Relaxed);
             self.inner.is_coherent.store(true, Ordering::Release);
         }
     }
 
-    /// Forgets what nobody has used for long.
+    /// Evicts entries that were not used for long.
     pub(crate) fn sweep(&self) {
-        // While the store is away nothing is read, used or not.
-        if self.inner.is_away.load(Ordering::Relaxed) {
+        // While the store is down nothing is read, so unused entries look like used ones.
+        if self.inner.is_store_down.load(Ordering::Relaxed) {
             return;
         }
         lock(&self.inner.flights).retain(|_, flight| flight.reading.upgrade().is_some());
@@ -231,7 +229,7 @@ impl<S: Source> Cache<S> {
             inner.counters.miss.increment(1);
             return inner.flight(key).await;
         };
-        if inner.is_away.load(Ordering::Relaxed) {
+        if inner.is_store_down.load(Ordering::Relaxed) {
             if inner.may_probe() {
                 drop(tokio::spawn(inner.flight(key)));
             }
@@ -239,7 +237,7 @@ impl<S: Source> Cache<S> {
             return Ok(Some(held));
         }
         let reading = inner.flight(key);
-        match timeout(PATIENCE, reading.clone()).await {
+        match timeout(READ_TIMEOUT, reading.clone()).await {
             Ok(Ok(value)) => {
                 inner.counters.miss.increment(1);
                 Ok(value)
@@ -249,8 +247,8 @@ impl<S: Source> Cache<S> {
                 Ok(Some(held))
             }
             Err(_) => {
-                inner.is_away.store(true, Ordering::Relaxed);
-                // A store may only be slow, and this value's turn to be asked for may not come soon.
+                inner.is_store_down.store(true, Ordering::Relaxed);
+                // The store may only be slow. Without this read, the value might not be read again soon.
                 drop(tokio::spawn(reading));
                 inner.counters.stale.increment(1);
                 Ok(Some(held))
@@ -279,10 +277,10 @@ impl<S: Source> Inner<S> {
             Some(_) => S::MAX_AGE,
             None => S::MAX_AGE_ABSENT,
         };
-        let is_good = !slot.is_old
+        let is_usable = !slot.is_old
             && slot.epoch == self.epoch.load(Ordering::Acquire)
             && slot.read_at.elapsed() < max_age;
-        is_good.then(|| {
+        is_usable.then(|| {
             self.counters.hit.increment(1);
             slot.value.clone()
         })
@@ -292,15 +290,18 @@ impl<S: Source> Inner<S> {
         read(self.shard(key)).slots.get(key)?.value.clone()
     }
 
-    /// Joins the read under way, or begins one.
+    /// Joins the read in flight, or begins one.
     fn flight(self: &Arc<Self>, key: &S::Key) -> Shared<Reading<S::Value>> {
         let mut flights = lock(&self.flights);
-        let under_way = flights.get(key).and_then(|flight| flight.reading.upgrade());
-        if let Some(reading) = under_way {
+        let in_flight = flights.get(key).and_then(|flight| flight.reading.upgrade());
+        if let Some(reading) = in_flight {
             return reading;
         }
         let ticket = self.tickets.fetch_add(1, Ordering::Relaxed);
-        let reading = Arc::clone(self).fly(key.clone(), ticket).boxed().shared();
+        let reading = Arc::clone(self)
+            .begin_read(key.clone(), ticket)
+            .boxed()
+            .shared();
         if let Some(weak) = reading.downgrade() {
             let flight = Flight {
                 ticket,
@@ -311,7 +312,7 @@ impl<S: Source> Inner<S> {
         reading
     }
 
-    fn fly(
+    fn begin_read(
         self: Arc<Self>,
         key: S::Key,
         ticket: u64,
@@ -320,12 +321,12 @@ impl<S: Source> Inner<S> {
         let read_at = Instant::now();
         async move {
             let outcome = self.source.read(&key).await;
-            self.land(&key, ticket, epoch, read_at, outcome)
+            self.finish_read(&key, ticket, epoch, read_at, outcome)
         }
     }
 
-    /// Keeps what was read, if it may be kept, and says what those who waited for it get.
-    fn land(
+    /// Caches the value that was read, if its ticket is still valid. Returns the value for the waiters.
+    fn finish_read(
         &self,
         key: &S::Key,
         ticket: u64,
@@ -339,11 +340,11 @@ impl<S: Source> Inner<S> {
             flights.remove(key);
         }
         let mut value = outcome.inspect_err(|error| {
-            if error.is_away {
-                self.is_away.store(true, Ordering::Relaxed);
+            if error.is_store_down {
+                self.is_store_down.store(true, Ordering::Relaxed);
             }
         })?;
-        self.is_away.store(false, Ordering::Relaxed);
+        self.is_store_down.store(false, Ordering::Relaxed);
         let mut shard = write(self.shard(key));
         let held = shard.slots.get(key).and_then(|slot| slot.value.as_ref());
         if let Some(held) = held {
@@ -361,7 +362,7 @@ impl<S: Source> Inner<S> {
         Ok(value)
     }
 
-    /// Makes everything that is held, or is being read, something to read again.
+    /// Invalidates all entries, and all reads in flight.
     fn begin_epoch(&self) {
         let mut flights = lock(&self.flights);
         flights.clear();
@@ -392,7 +393,7 @@ impl<S: Source> Shard<S> {
     }
 }
 
-// A panic while one of these locks was held left nothing half done that matters to a cache.
+// Poisoned locks are ignored. A panic under one of them leaves no state that could harm a cache.
 
 #[cfg(test)]
 mod tests;

@@ -1,4 +1,4 @@
-//! Cache invalidation: removes what was announced as changed, and notices when announcements are lost.
+//! Invalidates cache entries whose change was announced, and notices when announcements are lost.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,23 +10,23 @@ use tokio::sync::broadcast::{Receiver, error::RecvError};
 use tokio::time::{MissedTickBehavior, interval};
 
 use super::cache::Cache;
-use super::sources::{Places, Tokens};
+use super::sources::{Owners, Tokens};
 use crate::request::caller::Callers;
 
 const SWEEP_EVERY: Duration = Duration::from_secs(60);
 
-/// Everything that is remembered of the store.
+/// All caches of the store.
 pub(crate) struct Caches {
     pub(crate) tokens: Cache<Tokens>,
-    pub(crate) places: Cache<Places>,
+    pub(crate) owners: Cache<Owners>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) coherent: Gauge,
 }
 
 impl Caches {
-    /// Listens until the shutdown; what is still in flight then reads the store itself.
+    /// Listens until the shutdown. After that, requests in flight read the store directly.
     ///
-    /// `invalidations` was subscribed to before anything was read.
+    /// `invalidations` must be subscribed before the first read.
     pub(crate) async fn run(
         self,
         reader: TokenReader,
@@ -37,10 +37,10 @@ impl Caches {
         sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             tokio::select! {
-                heard = invalidations.recv() => match heard {
+                received = invalidations.recv() => match received {
                     Ok(change) => self.apply(change),
-                    // Announcements were missed, perhaps even that of their own loss. A store
-                    // tells whoever subscribes whether they arrive now.
+                    // Announcements were missed, perhaps including `ChannelLost`. A new subscription starts
+                    // with the current state of the channel.
                     Err(RecvError::Lagged(_)) => {
                         self.lost();
                         invalidations = reader.invalidations();
@@ -56,7 +56,7 @@ impl Caches {
 
     fn apply(&self, change: Invalidation) {
         match change {
-            // One of the same generation may tell another status.
+            // An announcement of the same generation may be about another status.
             Invalidation::Installation { id, generation } => {
                 self.tokens
                     .invalidate(&id, |held| held.generation <= generation);
@@ -72,7 +72,7 @@ impl Caches {
 
     fn lost(&self) {
         self.tokens.lost();
-        self.places.lost();
+        self.owners.lost();
         self.callers.keys.lost();
         self.callers.in_use.lost();
         self.coherent.set(0.0);
@@ -80,7 +80,7 @@ impl Caches {
 
     fn restored(&self) {
         self.tokens.restored();
-        self.places.restored();
+        self.owners.restored();
         self.callers.keys.restored();
         self.callers.in_use.restored();
         self.coherent.set(1.0);
@@ -88,7 +88,7 @@ impl Caches {
 
     fn sweep(&self) {
         self.tokens.sweep();
-        self.places.sweep();
+        self.owners.sweep();
         self.callers.keys.sweep();
     }
 }

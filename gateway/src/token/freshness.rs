@@ -1,4 +1,4 @@
-//! Whether a token may be used now: a pure decision.
+//! Decides whether a token may be used now. It is pure.
 
 use store::{Freshness, Status, Timestamp};
 
@@ -7,14 +7,14 @@ use super::sources::Token;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TokenDecision {
     Use,
-    /// It still works: refresh it first, and use it if that takes too long.
+    /// It still works. Refresh it first, and use it if that takes too long.
     RefreshFirst,
-    /// It no longer works: refresh it or give up.
+    /// It has expired. Refresh it, or fail.
     RefreshOrFail,
     Refuse(Refusal),
 }
 
-/// Why no refresh would help.
+/// Why a refresh would not help.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Refusal {
     /// GHL refused the refresh token.
@@ -23,12 +23,12 @@ pub(crate) enum Refusal {
     /// Uninstalled, or revoked by an operator.
     #[error("The app was uninstalled: reconnect the installation")]
     Revoked,
-    /// GHL holds the location for unpaid or paused; its broker tries again now and then.
+    /// GHL treats the location as unpaid or paused. Its broker retries from time to time.
     #[error("The location is not active at GHL")]
     Inactive,
 }
 
-/// Whether it still works, so that a request can be sent with it once more.
+/// Whether it still works, so that a request can be sent with it.
 pub(crate) fn is_alive(token: &Token, now: Timestamp) -> bool {
     matches!(
         decide(token, now),
@@ -40,7 +40,7 @@ pub(crate) fn decide(token: &Token, now: Timestamp) -> TokenDecision {
     match (token.status, token.freshness(now)) {
         (Status::Invalid, _) => TokenDecision::Refuse(Refusal::Invalid),
         (Status::Revoked, _) => TokenDecision::Refuse(Refusal::Revoked),
-        // Nobody can refresh it; what it is worth GHL will say.
+        // A static token cannot be refreshed. GHL decides whether it is valid.
         (Status::Static, _) | (Status::Active | Status::Paused, Freshness::Fresh) => {
             TokenDecision::Use
         }
@@ -57,7 +57,7 @@ mod tests {
     use crate::token::sources::tests::token;
 
     #[test]
-    fn every_status_and_age_has_its_verdict() {
+    fn each_status_and_age_maps_to_its_decision() {
         use TokenDecision::{RefreshFirst, RefreshOrFail, Refuse, Use};
         let expected = [
             (Status::Active, [Use, RefreshFirst, RefreshOrFail]),
@@ -66,11 +66,11 @@ mod tests {
             (Status::Revoked, [Refuse(Refusal::Revoked); 3]),
             (Status::Static, [Use; 3]),
         ];
-        // Of a token that dies at 24 h: long before, within its last 5 minutes, and after.
+        // The token expires at 24 h: long before, within the last 5 minutes, and after.
         let ages = [0, 86_400_000 - 3000, 86_400_000].map(Timestamp::from_millis);
-        for (status, verdicts) in expected {
+        for (status, decisions) in expected {
             let token = Token { status, ..token() };
-            assert_eq!(ages.map(|now| decide(&token, now)), verdicts, "{status}");
+            assert_eq!(ages.map(|now| decide(&token, now)), decisions, "{status}");
         }
         let eternal = Token {
             expires_at: None,

@@ -13,16 +13,16 @@ use super::refresher::{BrokerAnswer, Refresher};
 use super::sources::{Token, Tokens};
 use crate::admission::concurrency::{Concurrency, Overloaded, QueueMemoryPermit};
 
-/// How often a waiting call looks at the token. Another broker than the one that was asked may refresh it.
-const LOOK_EVERY: Duration = Duration::from_millis(250);
+/// How often a waiting call checks the token. Another broker than the one that was asked may refresh it.
+const POLL_INTERVAL: Duration = Duration::from_millis(250);
 
-/// How much a caller has to lose.
+/// Whether a call can go on without a fresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Urgency {
-    /// The token at hand works: it is used as soon as the refresh fails or takes long.
-    Can,
-    /// It does not: only a fresh one will do.
-    Must,
+    /// The current token works. It is used as soon as the refresh fails or takes too long.
+    Optional,
+    /// The current token does not work, so a fresh one is required.
+    Required,
 }
 
 /// The tokens of a gateway. Clones share them.
@@ -38,14 +38,14 @@ pub(crate) struct TokenProvider {
     pub(crate) shed: Counter,
 }
 
-/// Why there is no token to be used.
+/// Why there is no usable token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
     #[error("Installation not found")]
     Gone,
     #[error("{why}")]
     Refused { id: InstallationId, why: Refusal },
-    #[error("The access token has expired and no fresh one could be had yet")]
+    #[error("The access token has expired and there is no fresh one yet")]
     NoFreshToken,
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
@@ -71,8 +71,8 @@ impl TokenProvider {
     ) -> Result<Arc<Token>, TokenError> {
         let urgency = match decide(&token, self.reader.now()) {
             TokenDecision::Use => return Ok(token),
-            TokenDecision::RefreshFirst => Urgency::Can,
-            TokenDecision::RefreshOrFail => Urgency::Must,
+            TokenDecision::RefreshFirst => Urgency::Optional,
+            TokenDecision::RefreshOrFail => Urgency::Required,
             TokenDecision::Refuse(why) => {
                 return Err(TokenError::Refused {
                     id: token.id.clone(),
@@ -91,7 +91,7 @@ impl TokenProvider {
         }
     }
 
-    /// Another token than `old`, which GHL refused. `held`: the bytes of the call's body in memory.
+    /// Another token than `old`, which GHL refused. `held` is the number of bytes of the call's body in memory.
     pub(crate) async fn newer_than(
         &self,
         old: &Token,
@@ -100,7 +100,7 @@ impl TokenProvider {
         let current = self.tokens.get(&old.id).await?;
         let fresh = match current {
             Some(current) if current.has_moved_on_from(old) => current,
-            _ => self.successor(old, Urgency::Must, held).await?,
+            _ => self.successor(old, Urgency::Required, held).await?,
         };
         match decide(&fresh, self.reader.now()) {
             TokenDecision::Refuse(why) => Err(TokenError::Refused {
@@ -114,9 +114,9 @@ impl TokenProvider {
         }
     }
 
-    /// The installation's token once it differs from `old`, or the current one when the wait is over. `held`: the
-    /// bytes of the call's body in memory. If waiting calls already hold all memory, a call whose token works does
-    /// not wait.
+    /// The installation's token once it differs from `old`, or the current one when the wait is over. `held` is the
+    /// number of bytes of the call's body in memory. If waiting calls already hold all memory, a call whose token
+    /// works does not wait.
     async fn successor(
         &self,
         old: &Token,
@@ -124,33 +124,33 @@ impl TokenProvider {
         held: usize,
     ) -> Result<Arc<Token>, TokenError> {
         let memory = match urgency {
-            Urgency::Must => Some(self.memory(held)?),
-            Urgency::Can => self.concurrency.wait_with(held).ok(),
+            Urgency::Required => Some(self.memory(held)?),
+            Urgency::Optional => self.concurrency.reserve_memory(held).ok(),
         };
-        let must_by = Instant::now() + self.expired_wait;
+        let required_by = Instant::now() + self.expired_wait;
         loop {
             let flight = self.refresher.ask(&old.id, old.generation);
             let deadline = match (&flight, urgency) {
-                (_, Urgency::Must) => must_by,
-                // From the refresh's beginning: one that hangs costs its first callers this much
-                // and all later ones nothing.
-                (Some(flight), Urgency::Can) if memory.is_some() => {
+                (_, Urgency::Required) => required_by,
+                // Counted from the start of the refresh. A hanging refresh delays its first callers by this
+                // much, and later callers not at all.
+                (Some(flight), Urgency::Optional) if memory.is_some() => {
                     flight.started + self.refresh_wait
                 }
-                (_, Urgency::Can) => Instant::now(),
+                (_, Urgency::Optional) => Instant::now(),
             };
-            let next_look = deadline.min(Instant::now() + LOOK_EVERY);
+            let next_poll = deadline.min(Instant::now() + POLL_INTERVAL);
             let answer = match flight {
-                Some(flight) => timeout_at(next_look, flight.answer).await.ok(),
+                Some(flight) => timeout_at(next_poll, flight.answer).await.ok(),
                 None => {
-                    sleep_until(next_look).await;
+                    sleep_until(next_poll).await;
                     None
                 }
             };
             let current = self.tokens.get(&old.id).await?.ok_or(TokenError::Gone)?;
             let is_over = match answer {
                 Some(BrokerAnswer::Refused) => true,
-                Some(BrokerAnswer::Failed) => urgency == Urgency::Can,
+                Some(BrokerAnswer::Failed) => urgency == Urgency::Optional,
                 Some(BrokerAnswer::Done) | None => false,
             };
             if is_over || current.has_moved_on_from(old) || Instant::now() >= deadline {
@@ -159,9 +159,9 @@ impl TokenProvider {
         }
     }
 
-    /// Memory for a call that waits. `bytes`: of its body.
+    /// Reserves memory for a waiting call whose body has this many `bytes`.
     fn memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
-        let memory = self.concurrency.wait_with(bytes);
+        let memory = self.concurrency.reserve_memory(bytes);
         memory.inspect_err(|_| self.shed.increment(1))
     }
 }

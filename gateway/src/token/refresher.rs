@@ -1,4 +1,4 @@
-//! Asks a broker to refresh a token: one request for all calls that need it.
+//! Asks a broker to refresh a token, with one request for all calls that need it.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
@@ -17,17 +17,17 @@ use super::cache::Cache;
 use super::sources::Tokens;
 use crate::upstream::Upstream;
 use crate::upstream::body::{Outgoing, read};
-use crate::upstream::headers::Sent;
+use crate::upstream::headers::OutboundHeaders;
 use crate::upstream::outbound::Outbound;
 
-/// How long one request to the broker may take. It is asked again after that, perhaps another
-/// replica: asking twice for one generation is harmless.
-const BROKER_PATIENCE: Duration = Duration::from_secs(5);
+/// How long one request to the broker may take. After that it is sent again, perhaps to another replica. Asking
+/// twice for one generation is harmless.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// How long a generation that did not come is not asked for again.
+/// How long a failed refresh request is not repeated.
 const PAUSE: Duration = Duration::from_secs(1);
 
-/// Requests for refreshes under way, one for each installation.
+/// Refresh requests in flight, one for each installation.
 pub(crate) struct Refresher {
     broker: Upstream,
     reader: TokenReader,
@@ -62,7 +62,7 @@ impl Refresher {
         })
     }
 
-    /// Joins the request under way, or begins one; `None` where one has just been in vain.
+    /// Joins the request in flight, or begins one. `None` if one has just failed.
     pub(super) fn ask(
         self: &Arc<Self>,
         id: &InstallationId,
@@ -89,7 +89,7 @@ impl Refresher {
         Some(flight)
     }
 
-    /// In a task of its own: a caller that goes away takes nothing from the others.
+    /// Runs in its own task, so that a cancelled call does not affect the others.
     fn begin(
         self: Arc<Self>,
         id: InstallationId,
@@ -128,12 +128,12 @@ impl Refresher {
     ) -> Result<Request<()>, http::Error> {
         let path = format!("/v1/installations/{id}/refresh");
         let query = format!("generation={generation}");
-        let pass = HeaderValue::try_from(self.reader.sign_refresh_request(id, generation))?;
+        let mac = HeaderValue::try_from(self.reader.sign_refresh_request(id, generation))?;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;
         let headers = request.headers_mut();
-        headers.insert(AUTHORIZATION, pass);
+        headers.insert(AUTHORIZATION, mac);
         service::trace::inject(&Span::current(), headers);
         Ok(request)
     }
@@ -142,20 +142,20 @@ impl Refresher {
         let outbound = Outbound {
             method: request.method(),
             uri: request.uri(),
-            headers: Sent::ToBroker(request.headers()),
+            headers: OutboundHeaders::ToBroker(request.headers()),
         };
         let sending = self.broker.send(outbound, Outgoing::empty());
-        let response = match timeout(BROKER_PATIENCE, sending).await {
+        let response = match timeout(BROKER_TIMEOUT, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                debug!(installation = %id, %error, "the broker cannot be asked");
+                debug!(installation = %id, %error, "the refresh request to the broker failed");
                 return BrokerAnswer::Failed;
             }
             Err(_) => return BrokerAnswer::Failed,
         };
         let status = response.status();
         // Read to its end, so that the connection can be used again.
-        let _ = read(response.into_body(), 64 * 1024, BROKER_PATIENCE).await;
+        let _ = read(response.into_body(), 64 * 1024, BROKER_TIMEOUT).await;
         match status {
             status if status.is_success() => BrokerAnswer::Done,
             StatusCode::CONFLICT => BrokerAnswer::Refused,

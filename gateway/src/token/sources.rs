@@ -1,4 +1,4 @@
-//! An access token as the data path wants it, and where tokens, callers and names are read from.
+//! An access token as the data path needs it, and the sources of tokens, callers and installation names.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,12 +22,12 @@ const SCHEME: &str = "Bearer ";
 #[derive(Debug)]
 pub(crate) struct Token {
     pub(crate) id: InstallationId,
-    /// The whole `Authorization` header: copying it copies no byte of the token.
+    /// The whole `Authorization` header. Cloning it does not copy the token.
     pub(crate) bearer: HeaderValue,
     pub(crate) generation: Generation,
-    /// `None`: never.
+    /// `None` if it never expires.
     pub(crate) expires_at: Option<Timestamp>,
-    /// When it ends by this process's own clock, which nobody sets. The store's clock may be set back.
+    /// When it expires by this process's monotonic clock. The store's clock may be set back.
     pub(crate) ends: Option<Moment>,
     pub(crate) lifetime: Duration,
     pub(crate) status: Status,
@@ -35,11 +35,11 @@ pub(crate) struct Token {
     pub(crate) location: Option<LocationId>,
     pub(crate) company: Option<CompanyId>,
     pub(crate) scopes: Box<str>,
-    /// Its location's, or its company's where it is a company's: that outlives the token.
+    /// The rate limit of its location, or of its company for an agency's token. It outlives the token.
     pub(crate) limit: Arc<RateLimit>,
 }
 
-/// A token with bytes in it that no header can carry.
+/// A token with bytes that a header cannot contain.
 #[derive(Debug, thiserror::Error)]
 #[error("the token of {0} fits no header")]
 pub(crate) struct Unsendable(InstallationId);
@@ -84,32 +84,32 @@ impl Token {
         }
     }
 
-    /// How long it still lives, by the store's clock and by this process's; `None`: for ever.
+    /// The remaining lifetime, by the store's clock and by this process's. `None` if it never expires.
     pub(crate) fn left(&self, now: Timestamp) -> Option<Duration> {
-        let told = self.expires_at?.since(now);
+        let by_store = self.expires_at?.since(now);
         let own = self.ends?.since(Moment::now());
-        Some(told.min(own))
+        Some(by_store.min(own))
     }
 
-    /// The same token, read before, may have ended earlier than it would now.
+    /// An earlier read of the same token may have found an earlier expiry. The earlier one counts.
     fn ends_no_later_than(&mut self, held: &Self) {
         if self.generation == held.generation {
             self.ends = self.ends.zip(held.ends).map(|(new, held)| new.min(held));
         }
     }
 
-    /// The token alone, for those who are handed it.
+    /// The token without the scheme, for services that get it.
     pub(crate) fn secret(&self) -> SecretString {
         let text = self.bearer.to_str().unwrap_or_default();
         text.strip_prefix(SCHEME).unwrap_or_default().into()
     }
 
-    /// Whether waiting for a change of `old` has come to an end with this one.
+    /// Whether this token ends a wait for a change of `old`.
     pub(crate) fn has_moved_on_from(&self, old: &Self) -> bool {
         self.is_another_than(old) || self.status != old.status
     }
 
-    /// A lower generation counts: it is only ever seen after a higher one that is dead.
+    /// A lower generation counts, too. It is only seen after a higher one that has expired.
     pub(crate) fn is_another_than(&self, old: &Self) -> bool {
         self.generation != old.generation
     }
@@ -134,13 +134,13 @@ impl Source for Tokens {
             .transpose()
             .map(|token| token.map(Arc::new))
             .map_err(|error| Unavailable {
-                is_away: false,
+                is_store_down: false,
                 source: Arc::new(error),
             })
     }
 
-    /// A lower generation comes from a store that has rolled back, or lags: what it says is older.
-    /// Only an expired token gives way, so that a chain which starts over is followed again.
+    /// A lower generation comes from a store that has rolled back or lags, so it is older. It replaces only an
+    /// expired token, so that a chain that starts over is followed.
     fn choose(&self, mut new: Arc<Token>, held: &Arc<Token>) -> Arc<Token> {
         let is_older = new.generation < held.generation;
         if is_older && held.freshness(self.reader.now()) != Freshness::Expired {
@@ -155,23 +155,23 @@ impl Source for Tokens {
 
 /// Installations by location or company.
 #[derive(Debug)]
-pub(crate) struct Places(pub(crate) TokenReader);
+pub(crate) struct Owners(pub(crate) TokenReader);
 
-impl Source for Places {
+impl Source for Owners {
     type Key = Box<str>;
     type Value = InstallationId;
     const MAX_AGE: Duration = Duration::from_secs(30);
 
-    async fn read(&self, place: &Box<str>) -> Result<Option<InstallationId>, Unavailable> {
-        Ok(self.0.resolve(place).await?)
+    async fn read(&self, name: &Box<str>) -> Result<Option<InstallationId>, Unavailable> {
+        Ok(self.0.resolve(name).await?)
     }
 }
 
-/// A caller, and what is left of its quota.
+/// A caller and its quota.
 #[derive(Debug)]
 pub(crate) struct ApiKey {
     pub(crate) caller: Caller,
-    /// `None`: it has no quota.
+    /// `None` if it has no quota.
     pub(crate) quota: Option<QuotaBucket>,
 }
 
@@ -214,7 +214,7 @@ impl Source for KeysInUse {
 impl From<ReadError> for Unavailable {
     fn from(error: ReadError) -> Self {
         Self {
-            is_away: error.is_unavailable(),
+            is_store_down: error.is_unavailable(),
             source: Arc::new(error),
         }
     }
@@ -247,7 +247,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_store_clock_that_is_set_back_makes_no_token_live_longer() {
+    fn store_clock_that_is_set_back_does_not_extend_a_token() {
         let late = Timestamp::from_millis(86_399_000);
         let held = token_read_at(late);
         assert_eq!(held.freshness(late), Freshness::Expired);
@@ -260,7 +260,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn a_token_is_ready_to_send_and_shows_itself_to_nobody() {
+    fn bearer_header_is_ready_and_debug_output_is_redacted() {
         let token = token();
         assert_eq!(token.bearer, "Bearer secret");
         assert_eq!(token.secret().expose_secret(), "secret");

@@ -1,4 +1,4 @@
-//! The base URL of the other side, and URIs below it.
+//! The base URL of an upstream, and URIs below it.
 
 use std::borrow::Cow;
 
@@ -10,11 +10,11 @@ use url::Url;
 use super::outbound::Origin;
 use crate::request::query;
 
-/// The other side's base URL, taken apart once.
+/// The base URL of an upstream, parsed once.
 #[derive(Clone, Debug)]
 pub(crate) struct Base {
     pub(crate) origin: Origin,
-    /// Without a slash at its end.
+    /// Without a trailing slash.
     path: Box<str>,
 }
 
@@ -44,7 +44,7 @@ impl Base {
         }
     }
 
-    /// Stands where a URL was refused, until the mistake is reported.
+    /// Replaces a rejected URL until the mistake is reported.
     pub(crate) fn placeholder() -> Self {
         let origin = Origin {
             scheme: Scheme::HTTP,
@@ -60,8 +60,8 @@ impl Base {
         self.origin.scheme == Scheme::HTTPS
     }
 
-    /// Below the origin: this base's path, then `path`, then the caller's query without what is ours
-    /// in it and with `location` as its `locationId`, where one is given.
+    /// The path of this base, then `path`, then the caller's query without `installation_id`. If `location` is
+    /// given, it is added as `locationId`.
     pub(crate) fn uri(
         &self,
         path: &str,
@@ -71,7 +71,7 @@ impl Base {
         let query = query.map_or(Cow::Borrowed(""), query::without_installation);
         let length = self.path.len() + path.len();
         let mut target = match (query.is_empty(), location) {
-            // Exactly as long as it becomes: then no byte is moved when it becomes `Bytes`.
+            // The exact length, so that the conversion to `Bytes` does not copy.
             (true, None) => String::with_capacity(length),
             (false, None) => String::with_capacity(length + 1 + query.len()),
             (_, Some(_)) => String::new(),
@@ -90,9 +90,9 @@ impl Base {
         Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into())
     }
 
-    /// Below the origin: this base's path, then path and query exactly as they came.
-    pub(crate) fn uri_as_is(&self, came: &Uri) -> Result<Uri, InvalidUri> {
-        let path_and_query = came.path_and_query().map_or("/", PathAndQuery::as_str);
+    /// The path of this base, then path and query unchanged.
+    pub(crate) fn uri_as_is(&self, uri: &Uri) -> Result<Uri, InvalidUri> {
+        let path_and_query = uri.path_and_query().map_or("/", PathAndQuery::as_str);
         let target = [&self.path, path_and_query].concat();
         Ok(PathAndQuery::from_maybe_shared(Bytes::from(target))?.into())
     }
@@ -107,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn paths_and_queries_arrive_as_they_were_sent() {
+    fn uri_keeps_path_and_query_and_drops_installation_id() {
         let base = base("https://services.leadconnectorhq.com");
         let uri = |path, query| base.uri(path, query, None).unwrap().to_string();
         assert_eq!(uri("/products/", None), "/products/");
@@ -126,20 +126,20 @@ mod tests {
     }
 
     #[test]
-    fn a_base_path_is_kept_and_a_location_added() {
+    fn base_path_is_kept_and_location_id_is_appended() {
         let base = base("http://127.0.0.1:8090/v1/");
         let uri = |query| base.uri("/p/", query, Some("LOC")).unwrap().to_string();
         assert_eq!(uri(None), "/v1/p/?locationId=LOC");
         assert_eq!(uri(Some("limit=1")), "/v1/p/?limit=1&locationId=LOC");
-        let came = "/oauth/callback?code=1&installation_id=2".parse().unwrap();
+        let callback = "/oauth/callback?code=1&installation_id=2".parse().unwrap();
         assert_eq!(
-            base.uri_as_is(&came).unwrap().to_string(),
+            base.uri_as_is(&callback).unwrap().to_string(),
             "/v1/oauth/callback?code=1&installation_id=2"
         );
     }
 
     #[test]
-    fn a_base_with_a_query_is_refused() {
+    fn base_url_with_query_is_rejected() {
         let url = Url::parse("http://127.0.0.1/?a=1").unwrap();
         assert!(Base::new(&url).is_err());
     }

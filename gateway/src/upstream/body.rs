@@ -1,4 +1,4 @@
-//! Bodies on their way to the other side: held in memory where they are small, streamed where they are not.
+//! Request bodies on their way to an upstream. Small ones are held in memory, others are streamed.
 
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -49,7 +49,7 @@ pub(crate) enum Outgoing {
 
 /// What went wrong with a body while it was sent.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum Broken {
+pub(crate) enum BodyStreamError {
     #[error("it is longer than {limit} bytes")]
     TooLarge { limit: u64 },
     #[error("the caller broke it off")]
@@ -71,7 +71,7 @@ impl Outgoing {
         }
     }
 
-    /// All of it, where it can be sent again.
+    /// The whole body, if it is held and can be sent again.
     pub(crate) fn held(&self) -> Option<Bytes> {
         match self {
             Self::Held(bytes) => Some(bytes.clone()),
@@ -87,7 +87,7 @@ impl Outgoing {
     }
 }
 
-/// How far a streamed body has come: while it moves, nobody's patience is at an end.
+/// The progress of a streamed body. While it makes progress, no timeout applies.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
@@ -96,7 +96,7 @@ pub(crate) struct Progress {
     fault: OnceLock<Fault>,
 }
 
-/// What was wrong with a body, for who cannot hear it from the connection: HTTP/2 does not tell.
+/// What went wrong with a body. Errors of an HTTP/2 connection do not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     TooLarge { limit: u64 },
@@ -137,12 +137,12 @@ impl Progress {
 
 impl http_body::Body for Outgoing {
     type Data = Bytes;
-    type Error = Broken;
+    type Error = BodyStreamError;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, BodyStreamError>>> {
         match self.get_mut() {
             Self::Held(bytes) if bytes.is_empty() => Poll::Ready(None),
             Self::Held(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
@@ -158,7 +158,7 @@ impl http_body::Body for Outgoing {
                     Some(Ok(frame)) => frame,
                     Some(Err(reason)) => {
                         let _ = progress.fault.set(Fault::Broke);
-                        return Poll::Ready(Some(Err(Broken::Caller(reason))));
+                        return Poll::Ready(Some(Err(BodyStreamError::Caller(reason))));
                     }
                     None => return Poll::Ready(None),
                 };
@@ -171,7 +171,7 @@ impl http_body::Body for Outgoing {
                     None => {
                         let limit = *limit;
                         let _ = progress.fault.set(Fault::TooLarge { limit });
-                        Poll::Ready(Some(Err(Broken::TooLarge { limit })))
+                        Poll::Ready(Some(Err(BodyStreamError::TooLarge { limit })))
                     }
                 }
             }
@@ -193,16 +193,19 @@ impl http_body::Body for Outgoing {
     }
 }
 
-/// A body, and what is kept for as long as it is there.
+/// A body with a guard that is dropped with it.
 #[derive(Debug)]
-pub(crate) struct Keeping<B, K> {
+pub(crate) struct WithGuard<B, G> {
     body: B,
-    _kept: K,
+    _guard: G,
 }
 
-impl<B, K> Keeping<B, K> {
-    pub(crate) fn new(body: B, kept: K) -> Self {
-        Self { body, _kept: kept }
+impl<B, G> WithGuard<B, G> {
+    pub(crate) fn new(body: B, guard: G) -> Self {
+        Self {
+            body,
+            _guard: guard,
+        }
     }
 
     pub(crate) fn into_inner(self) -> B {
@@ -210,7 +213,7 @@ impl<B, K> Keeping<B, K> {
     }
 }
 
-impl<B: http_body::Body + Unpin, K: Unpin> http_body::Body for Keeping<B, K> {
+impl<B: http_body::Body + Unpin, G: Unpin> http_body::Body for WithGuard<B, G> {
     type Data = B::Data;
     type Error = B::Error;
 
@@ -236,7 +239,7 @@ mod tests {
 
     use super::*;
 
-    const PATIENCE: Duration = Duration::from_secs(30);
+    const TIMEOUT: Duration = Duration::from_secs(30);
 
     fn chunks(chunks: &'static [&'static str]) -> Body {
         let chunks = chunks.iter().map(|chunk| Ok::<_, axum::Error>(*chunk));
@@ -244,20 +247,20 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_stream_breaks_off_at_its_limit() {
+    async fn streamed_body_fails_beyond_its_limit() {
         let within = Outgoing::stream(chunks(&["12345", "678"]), 8);
         assert_eq!(&within.collect().await.unwrap().to_bytes()[..], b"12345678");
         let above = Outgoing::stream(chunks(&["12345", "6789"]), 8);
         let error = above.collect().await.unwrap_err();
-        assert!(matches!(error, Broken::TooLarge { limit: 8 }));
+        assert!(matches!(error, BodyStreamError::TooLarge { limit: 8 }));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_body_that_never_arrives_is_given_up() {
+    async fn reading_a_body_enforces_timeout_and_limit() {
         let never = Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
-        let outcome = read(never, 10, PATIENCE).await;
+        let outcome = read(never, 10, TIMEOUT).await;
         assert!(matches!(outcome, Err(BodyError::Stalled)));
-        let long = read(chunks(&["123", "456"]), 5, PATIENCE).await;
+        let long = read(chunks(&["123", "456"]), 5, TIMEOUT).await;
         assert!(matches!(long, Err(BodyError::TooLarge { limit: 5 })));
     }
 }

@@ -1,4 +1,4 @@
-//! Sending a request to GHL or to the broker, and telling apart what can go wrong on the way.
+//! Sends a request to GHL or to the broker, and classifies failures.
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -11,22 +11,22 @@ use axum::response::Response;
 use tokio::time::{Instant, timeout_at};
 
 use super::base_url::Base;
-use super::body::{BodyError, Broken, Fault, Outgoing, Progress};
+use super::body::{BodyError, BodyStreamError, Fault, Outgoing, Progress};
 use super::cause::cause;
 use super::connector::Connector;
 use super::outbound::Outbound;
-use super::pool::{self, NoAnswer, Pool};
+use super::pool::{self, NoResponse, Pool};
 use super::timed_body::TimedBody;
 use crate::config::Config;
 
-/// Whom we talk to.
+/// The upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Peer {
     Ghl,
     Broker,
 }
 
-/// One of the two other sides, with its connections.
+/// One upstream, with its connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
     peer: Peer,
@@ -37,7 +37,7 @@ pub(crate) struct Upstream {
     total_timeout: Duration,
 }
 
-/// Why a request has no answer.
+/// Why a request got no response.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum SendError {
     #[error(transparent)]
@@ -47,7 +47,7 @@ pub(crate) enum SendError {
     Body(#[from] BodyError),
 }
 
-/// A fault on the other side.
+/// A failure of the upstream.
 #[derive(Debug, thiserror::Error)]
 #[error("{peer} {kind}")]
 pub(crate) struct Failure {
@@ -60,16 +60,16 @@ pub(crate) struct Failure {
 pub(crate) enum Kind {
     Unreachable,
     ConnectTimeout,
-    /// Nothing came back in time.
-    Silent,
-    /// The connection ended before the answer.
-    Broken,
-    /// The answer is not valid HTTP. It will not be valid the next time either.
+    /// No response arrived in time.
+    ResponseTimeout,
+    /// The connection ended before the response.
+    ConnectionLost,
+    /// The response is not valid HTTP. A retry would not change that.
     Malformed,
 }
 
 impl Upstream {
-    /// Both sides, without a connection yet. Must be called within the runtime that runs the connections.
+    /// Both upstreams, without connections yet. Must be called within the runtime that runs the connections.
     pub(crate) fn both(config: &Config) -> (Self, Self) {
         let connector = Connector::new(config.tls.clone(), config.connect_timeout);
         let side = |peer, base: &Base| Self {
@@ -86,10 +86,10 @@ impl Upstream {
         )
     }
 
-    /// Sends the request and waits for the head of its answer; the body of either streams.
+    /// Sends the request and waits for the head of its response. Both bodies stream.
     ///
-    /// A body on its way is not counted as silence; neither may take longer than all in all.
-    /// Dropping this future drops the request.
+    /// The response timeout starts anew whenever the request body makes progress. The total timeout covers both
+    /// bodies. Dropping this future cancels the request.
     pub(crate) async fn send(
         &self,
         request: Outbound<'_>,
@@ -100,7 +100,7 @@ impl Upstream {
         let mut answering = pin!(self.pool.send(request, body));
         let ends_at = sent + self.total_timeout;
         loop {
-            // It may have waited for its turn for long.
+            // The body may have been idle for long while its call was queued.
             let last_moved = progress
                 .as_ref()
                 .map_or(sent, |it| it.last_moved().max(sent));
@@ -115,38 +115,38 @@ impl Upstream {
                     return Err(match fault {
                         Some(Fault::TooLarge { limit }) => BodyError::TooLarge { limit }.into(),
                         Some(Fault::Broke) => BodyError::Broke.into(),
-                        None => self.explain(error),
+                        None => self.classify(error),
                     });
                 }
                 Err(_) => match &progress {
                     Some(moving) if moving.last_moved() > last_moved && deadline < ends_at => {}
-                    _ => return Err(self.silent(progress.as_deref())),
+                    _ => return Err(self.timed_out(progress.as_deref())),
                 },
             }
         }
     }
 
-    fn silent(&self, progress: Option<&Progress>) -> SendError {
+    fn timed_out(&self, progress: Option<&Progress>) -> SendError {
         match progress {
             Some(progress) if progress.is_waiting_for_caller() => BodyError::Stalled.into(),
-            Some(_) | None => self.failure(Kind::Silent, None),
+            Some(_) | None => self.failure(Kind::ResponseTimeout, None),
         }
     }
 
-    fn explain(&self, error: NoAnswer) -> SendError {
+    fn classify(&self, error: NoResponse) -> SendError {
         let kind = match &error {
-            NoAnswer::NotConnected(reason) => {
+            NoResponse::NotConnected(reason) => {
                 let io = cause::<io::Error>(&**reason);
                 match io.map(io::Error::kind) {
                     Some(io::ErrorKind::TimedOut) => Kind::ConnectTimeout,
                     Some(_) | None => Kind::Unreachable,
                 }
             }
-            NoAnswer::Broken(pool::Error::Upgrade) => Kind::Malformed,
-            NoAnswer::Broken(pool::Error::Http(reason)) if reason.is_parse() => Kind::Malformed,
-            NoAnswer::Broken(reason) => match cause::<Broken>(reason) {
+            NoResponse::Broken(pool::Error::Upgrade) => Kind::Malformed,
+            NoResponse::Broken(pool::Error::Http(reason)) if reason.is_parse() => Kind::Malformed,
+            NoResponse::Broken(reason) => match cause::<BodyStreamError>(reason) {
                 Some(_) => return BodyError::Broke.into(),
-                None => Kind::Broken,
+                None => Kind::ConnectionLost,
             },
         };
         self.failure(kind, Some(Box::new(error)))
@@ -175,9 +175,9 @@ impl fmt::Display for Kind {
         f.write_str(match self {
             Self::Unreachable => "cannot be reached",
             Self::ConnectTimeout => "could not be reached in time",
-            Self::Silent => "did not answer in time",
-            Self::Broken => "broke off before it had answered",
-            Self::Malformed => "answered with what is no HTTP",
+            Self::ResponseTimeout => "did not answer in time",
+            Self::ConnectionLost => "closed the connection before it answered",
+            Self::Malformed => "did not answer with valid HTTP",
         })
     }
 }

@@ -1,5 +1,5 @@
-//! Opens connections to GHL and to the broker: over TLS where a URL says https. Who is not reached is
-//! tried again: nothing was sent yet, so that harms nobody.
+//! Opens connections to GHL and to the broker, with TLS if the URL is https. Failed attempts are repeated, since no
+//! request was sent yet.
 
 use std::error::Error;
 use std::future::Future;
@@ -21,27 +21,27 @@ use tower::Service;
 
 use super::cause::cause;
 
-/// How often somebody is called who does not answer the door.
+/// How many times a connection is attempted.
 const ATTEMPTS: u32 = 3;
-/// Before the second attempt, and twice as long before the third.
+/// The pause before the second attempt. It doubles for the third.
 const PAUSE: Duration = Duration::from_millis(50);
 
 pub(crate) type Stream = MaybeHttpsStream<TokioIo<TcpStream>>;
 type BoxError = Box<dyn Error + Send + Sync>;
 
-/// What everything on the way to GHL is sent through.
+/// Connects to the upstreams.
 #[derive(Clone, Debug)]
 pub(crate) enum Connector {
-    /// No URL is https: a host without certificates can run that.
+    /// No URL is https. This works on a host without certificates.
     Plain(HttpConnector),
-    /// And how long a handshake may take.
+    /// With the timeout of a handshake.
     Tls(HttpsConnector<HttpConnector>, Duration),
 }
 
-/// TLS as this host trusts it.
+/// TLS with the trusted certificates of this host.
 ///
 /// # Errors
-/// When the host has no certificates of authorities.
+/// When the host has no CA certificates.
 pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
     let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()?
@@ -109,7 +109,7 @@ impl Connector {
     }
 }
 
-/// That one took all the time there is.
+/// Whether an attempt used the whole timeout. Then there is no time for another.
 fn is_timeout(error: &(dyn Error + 'static)) -> bool {
     cause::<io::Error>(error).is_some_and(|reason| reason.kind() == io::ErrorKind::TimedOut)
 }
@@ -123,7 +123,7 @@ mod tests {
     use super::*;
 
     #[tokio::test(start_paused = true)]
-    async fn who_opens_the_door_and_says_nothing_is_not_waited_for() {
+    async fn tls_handshake_times_out_and_is_not_retried() {
         let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
             .with_safe_default_protocol_versions()
             .unwrap()

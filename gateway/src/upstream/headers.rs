@@ -1,4 +1,4 @@
-//! Which headers cross the gateway, and which end here.
+//! Decides which headers the gateway forwards.
 
 use http::header::{AUTHORIZATION, CONNECTION, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -9,7 +9,7 @@ pub(crate) const VERSION: HeaderName = HeaderName::from_static("version");
 const DEFAULT_VERSION: HeaderValue = HeaderValue::from_static(ghl::api::DEFAULT_VERSION);
 const DEFAULT_AGENT: HeaderValue = HeaderValue::from_static(ghl::api::USER_AGENT);
 
-/// About one connection, not about the message: RFC 9110, 7.6.1.
+/// Headers about one connection and not about the message (RFC 9110, 7.6.1).
 pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -25,8 +25,8 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
     )
 }
 
-/// What the caller told us and GHL must not hear: our keys, our names, and an expectation that
-/// was met when we began to read the body.
+/// Headers for the gateway that GHL must not see: API keys, selectors, the queue timeout, and `Expect`, which was
+/// answered when the gateway began to read the body.
 fn is_ours(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -34,7 +34,7 @@ fn is_ours(name: &HeaderName) -> bool {
     )
 }
 
-/// Who is behind us, as balancers note it: nobody else's business.
+/// Headers of load balancers about the caller. They stay private.
 fn is_behind_us(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -48,7 +48,7 @@ fn is_behind_us(name: &HeaderName) -> bool {
     )
 }
 
-/// Said anew for each connection.
+/// Headers that are set anew for each connection.
 fn is_about_body_or_host(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -56,10 +56,10 @@ fn is_about_body_or_host(name: &HeaderName) -> bool {
     )
 }
 
-/// The headers of a request as the other side gets them, all but those about its body and its host.
+/// The headers of a request as the upstream gets them, without those about its body and its host.
 #[derive(Clone, Copy, Debug)]
-pub(crate) enum Sent<'h> {
-    /// A caller's, and the token.
+pub(crate) enum OutboundHeaders<'h> {
+    /// The caller's headers and the token.
     ToGhl {
         callers: &'h HeaderMap,
         bearer: &'h HeaderValue,
@@ -67,8 +67,8 @@ pub(crate) enum Sent<'h> {
     ToBroker(&'h HeaderMap),
 }
 
-impl Sent<'_> {
-    /// Nothing is copied or taken out before: this is all the work there is with them.
+impl OutboundHeaders<'_> {
+    /// Filters the headers in one pass, without copying the map.
     pub(crate) fn for_each(self, mut send: impl FnMut(&HeaderName, &HeaderValue)) {
         let (headers, bearer) = match self {
             Self::ToBroker(headers) => (headers, None),
@@ -77,9 +77,9 @@ impl Sent<'_> {
         let private: Vec<HeaderName> = named_by_connection(headers).collect();
         let (mut has_version, mut has_agent) = (false, false);
         for (name, value) in headers {
-            let ends_here = is_hop_by_hop(name) || is_about_body_or_host(name);
+            let is_per_connection = is_hop_by_hop(name) || is_about_body_or_host(name);
             let is_private = bearer.is_some() && (is_ours(name) || is_behind_us(name));
-            if ends_here || is_private || private.contains(name) {
+            if is_per_connection || is_private || private.contains(name) {
                 continue;
             }
             has_version |= *name == VERSION;
@@ -98,17 +98,17 @@ impl Sent<'_> {
     }
 }
 
-/// Takes out what is about the connection the message came on.
+/// Removes the headers about the connection that the message arrived on.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    let ending = headers.keys().filter(|name| is_hop_by_hop(name));
-    let mut ending: Vec<HeaderName> = ending.cloned().collect();
-    ending.extend(named_by_connection(headers));
-    for name in ending {
+    let hop_by_hop = headers.keys().filter(|name| is_hop_by_hop(name));
+    let mut hop_by_hop: Vec<HeaderName> = hop_by_hop.cloned().collect();
+    hop_by_hop.extend(named_by_connection(headers));
+    for name in hop_by_hop {
         headers.remove(name);
     }
 }
 
-/// Whether GHL gets it: not what `Connection` names.
+/// Whether the header is forwarded to GHL. Headers that `Connection` names are not.
 pub(crate) fn passes(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.contains_key(name) && !named_by_connection(headers).any(|named| named == *name)
 }
@@ -140,14 +140,14 @@ mod tests {
     fn to_ghl(callers: &HeaderMap) -> HeaderMap {
         let mut sent = HeaderMap::new();
         let bearer = &BEARER;
-        Sent::ToGhl { callers, bearer }.for_each(|name, value| {
+        OutboundHeaders::ToGhl { callers, bearer }.for_each(|name, value| {
             sent.append(name, value.clone());
         });
         sent
     }
 
     #[test]
-    fn what_is_about_the_connection_ends_here() {
+    fn hop_by_hop_headers_are_removed() {
         let mut headers = map(&[
             ("connection", "keep-alive, X-Secret-Hop"),
             ("keep-alive", "timeout=5"),
@@ -168,7 +168,7 @@ mod tests {
     }
 
     #[test]
-    fn our_keys_and_names_are_never_forwarded() {
+    fn gateway_keys_and_selectors_are_not_forwarded() {
         let headers = map(&[
             ("authorization", "Bearer evg_1"),
             ("x-api-key", "evg_1"),
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn the_callers_version_and_agent_pass() {
+    fn version_and_user_agent_of_the_caller_are_kept() {
         let headers = map(&[("version", "v3"), ("user-agent", "curl/8")]);
         let mut expected = headers.clone();
         expected.insert(AUTHORIZATION, BEARER);

@@ -1,24 +1,24 @@
-//! A request for the other side.
+//! A request to an upstream.
 
 use http::uri::{Authority, Scheme};
 use http::{Method, Uri};
 
-use super::headers::Sent;
+use super::headers::OutboundHeaders;
 
-/// Whom a pool connects to.
+/// The origin that a pool connects to.
 #[derive(Debug, Clone)]
 pub(crate) struct Origin {
     pub(crate) scheme: Scheme,
     pub(crate) authority: Authority,
 }
 
-/// A request, all but its body.
+/// A request without its body.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Outbound<'r> {
     pub(crate) method: &'r Method,
-    /// A path and a query alone.
+    /// Only a path and a query.
     pub(crate) uri: &'r Uri,
-    pub(crate) headers: Sent<'r>,
+    pub(crate) headers: OutboundHeaders<'r>,
 }
 
 impl Origin {
@@ -27,7 +27,7 @@ impl Origin {
         let mut parts = path.clone().into_parts();
         parts.scheme = Some(self.scheme.clone());
         parts.authority = Some(self.authority.clone());
-        // Cannot be refused: a scheme, an authority and a path are all there.
+        // Cannot fail, since scheme, authority and path are all present.
         Uri::from_parts(parts).unwrap_or_default()
     }
 }

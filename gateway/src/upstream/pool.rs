@@ -1,5 +1,5 @@
-//! The connections of one worker to one other side: those of HTTP/1.1 that are idle, the last used
-//! first, or those of HTTP/2, which calls share.
+//! The connections of one worker to one upstream: idle HTTP/1.1 connections, most recently used first, or HTTP/2
+//! connections, which calls share.
 
 mod error;
 mod http1;
@@ -25,17 +25,17 @@ use super::outbound::{Origin, Outbound};
 use error::Failed;
 use http1::Released;
 
-pub(crate) use error::{Error, NoAnswer};
+pub(crate) use error::{Error, NoResponse};
 
-/// Shorter than what common servers and balancers allow an idle connection, so that it is almost
-/// always we who close it, and no request is sent into a closing one.
+/// Shorter than the idle timeout of common servers and load balancers. So the pool is almost always the side that
+/// closes, and no request is sent on a closing connection.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(20);
 
-/// How long the rest of a request is sent that was answered already.
+/// How long the rest of a request is sent after its response has ended.
 const UNFINISHED_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// How often the sweeper finds a connection idle before it closes it.
-const IDLE_TURNS: u32 = 4;
+/// How many sweeps in a row find a connection idle before it is closed.
+const IDLE_SWEEPS: u32 = 4;
 
 #[derive(Debug)]
 pub(crate) struct Pool {
@@ -48,19 +48,19 @@ pub(crate) struct Pool {
 
 #[derive(Debug, Default)]
 struct Idle {
-    /// The one that was used last is the last. Each with the turn since which it is idle.
+    /// The most recently used connection is last. Each has the number of the sweep since which it is idle.
     connections: Vec<(Box<http1::Connection>, u32)>,
-    /// How often the sweeper came: a clock that costs a call nothing.
-    turn: u32,
+    /// The number of sweeps. It is a clock that needs no system call.
+    sweeps: u32,
 }
 
-/// Whichever kind the other side speaks.
+/// A connection of the protocol that the upstream negotiated.
 enum Connection {
     Own(Box<http1::Connection>),
     Shared(http2::Sender),
 }
 
-/// The body of an answer. Dropped before its end, it closes what it comes over.
+/// The body of a response. Dropping it before its end closes the connection or the stream.
 #[derive(Debug)]
 pub(crate) enum Incoming {
     Http1(http1::Incoming, Arc<Pool>),
@@ -80,27 +80,27 @@ impl Pool {
         });
         let swept = Arc::downgrade(&pool);
         tokio::spawn(async move {
-            let mut turns = interval(IDLE_TIMEOUT / IDLE_TURNS);
+            let mut ticks = interval(IDLE_TIMEOUT / IDLE_SWEEPS);
             loop {
-                turns.tick().await;
+                ticks.tick().await;
                 let Some(pool) = swept.upgrade() else { return };
                 lock(&pool.idle).sweep();
-                lock(&pool.shared).sweep(IDLE_TURNS);
+                lock(&pool.shared).sweep(IDLE_SWEEPS);
             }
         });
         pool
     }
 
-    /// Sends the request and waits for the answer's head.
+    /// Sends the request and waits for the head of its response.
     pub(crate) async fn send(
         self: &Arc<Self>,
         request: Outbound<'_>,
         mut body: Outgoing,
-    ) -> Result<Response<Incoming>, NoAnswer> {
+    ) -> Result<Response<Incoming>, NoResponse> {
         while let Some(connection) = self.take() {
             match self.call(connection, request, body).await {
                 Ok(response) => return Ok(response),
-                // It closed at this moment, and nothing of the request was sent.
+                // The connection was just closed, and no byte of the request was sent.
                 Err(Failed {
                     unsent: Some(unsent),
                     ..
@@ -112,13 +112,13 @@ impl Pool {
         Box::pin(self.send_elsewhere(request, body)).await
     }
 
-    /// Over a connection that others share, or a new one.
+    /// Sends over a shared connection, or a new one.
     async fn send_elsewhere(
         self: &Arc<Self>,
         request: Outbound<'_>,
         mut body: Outgoing,
-    ) -> Result<Response<Incoming>, NoAnswer> {
-        let shared = lock(&self.shared).with_room();
+    ) -> Result<Response<Incoming>, NoResponse> {
+        let shared = lock(&self.shared).available();
         if let Some(shared) = shared {
             match shared.call(&self.origin, request, body).await {
                 Ok(response) => return Ok(response.map(Incoming::Http2)),
@@ -129,7 +129,7 @@ impl Pool {
                 Err(failed) => return Err(failed.error.into()),
             }
         }
-        let connection = self.connect().await.map_err(NoAnswer::NotConnected)?;
+        let connection = self.connect().await.map_err(NoResponse::NotConnected)?;
         match connection {
             Connection::Own(connection) => {
                 let answered = self.call(connection, request, body).await;
@@ -162,7 +162,7 @@ impl Pool {
         lock(&self.idle).take()
     }
 
-    /// Once an answer was read to its end.
+    /// Called once a response was read to its end.
     fn take_back(&self, body: &mut http1::Incoming) {
         match body.take_connection() {
             Some(Released::Idle(connection)) => lock(&self.idle).put(connection),
@@ -186,7 +186,7 @@ impl Pool {
 }
 
 impl Idle {
-    /// One that can take a request at once.
+    /// A connection that can take a request now.
     fn take(&mut self) -> Option<Box<http1::Connection>> {
         while let Some((mut connection, _)) = self.connections.pop() {
             if connection.is_open() {
@@ -197,15 +197,15 @@ impl Idle {
     }
 
     fn put(&mut self, connection: Box<http1::Connection>) {
-        self.connections.push((connection, self.turn));
+        self.connections.push((connection, self.sweeps));
     }
 
-    /// Closes what has been idle for long, and what the other side has closed.
+    /// Drops connections that have been idle for long, and those that the upstream has closed.
     fn sweep(&mut self) {
-        self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn;
+        self.sweeps = self.sweeps.wrapping_add(1);
+        let now = self.sweeps;
         self.connections.retain_mut(|(connection, since)| {
-            turn.wrapping_sub(*since) < IDLE_TURNS && connection.is_open()
+            now.wrapping_sub(*since) < IDLE_SWEEPS && connection.is_open()
         });
     }
 }
@@ -221,7 +221,7 @@ impl http_body::Body for Incoming {
         match self.get_mut() {
             Self::Http1(body, pool) => {
                 let frame = ready!(body.poll_frame(context));
-                // Not when its caller has all of it: the other side is done with it now.
+                // Already now, and not when the caller has read everything. The upstream has sent it all.
                 if frame.is_none() || body.is_over() {
                     pool.take_back(body);
                 }

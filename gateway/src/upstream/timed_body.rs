@@ -1,4 +1,4 @@
-//! The body of an answer on its way to the caller: it has to go on moving, and to come to its end.
+//! The body of a response on its way to the caller, with an idle timeout and a total timeout.
 
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -10,27 +10,27 @@ use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::pool::{self, Incoming};
 
-/// What GHL or the broker answers, as long as it may take.
+/// The body of a response of GHL or the broker, with its timeouts.
 #[derive(Debug)]
 pub(crate) struct TimedBody {
     body: Incoming,
     idle: Duration,
     ends_at: Instant,
-    /// There is one only while the other side is waited for: most answers come in one piece.
+    /// Set only while the upstream is waited for. Most responses arrive in one piece.
     patience: Option<Pin<Box<Sleep>>>,
 }
 
-/// Why an answer was broken off.
+/// Why a response was aborted.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Interrupted {
-    #[error("the answer stood still")]
+    #[error("the response stalled")]
     Stalled,
-    #[error("the answer broke off")]
+    #[error("the response was cut off")]
     Broken(#[from] pool::Error),
 }
 
 impl TimedBody {
-    /// Broken off when nothing came for `idle`, or when it is not over at `ends_at`.
+    /// Fails if nothing arrives for `idle`, or if the body has not ended at `ends_at`.
     pub(crate) fn new(body: Incoming, idle: Duration, ends_at: Instant) -> Self {
         Self {
             body,

@@ -1,4 +1,4 @@
-//! Reading settings, and collecting what is wrong with them.
+//! Reads settings and collects the mistakes in them.
 
 use std::fmt::{self, Display};
 use std::fs;
@@ -12,15 +12,15 @@ use super::{Source, without_mark};
 
 /// Reads settings and collects every mistake.
 ///
-/// A mistake is replaced by a harmless placeholder so that reading goes on;
-/// [`finish`](Settings::finish) is the only door out, and gives nothing as long as there is one.
-#[must_use = "the mistakes come out of `finish`"]
+/// A mistake is replaced by a harmless placeholder, so that reading continues. Only [`finish`](Settings::finish)
+/// returns the result, and it fails if there was a mistake.
+#[must_use = "`finish` returns the mistakes"]
 pub struct Settings<'a> {
     source: &'a dyn Source,
     mistakes: Vec<Mistake>,
 }
 
-/// Everything that is wrong with the settings, one a line, in the order they were read.
+/// All mistakes in the settings, one per line, in the order they were read.
 #[derive(Debug, thiserror::Error)]
 pub struct Mistakes(Vec<Mistake>);
 
@@ -39,12 +39,12 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// The setting, trimmed; empty counts as unset.
+    /// The setting, trimmed. An empty one counts as unset.
     pub fn text(&mut self, key: &'static str) -> Option<String> {
         self.get(key)
     }
 
-    /// A setting that must be there. `help` completes "KEY is not set: …".
+    /// A required setting. `help` completes "KEY is not set: …".
     pub fn required(&mut self, key: &'static str, help: &str) -> String {
         self.get(key).unwrap_or_else(|| {
             self.mistake(key, format!("is not set: {help}"));
@@ -66,8 +66,8 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// A value with a default. `expected` completes "KEY must be …, but is …". The value is
-    /// quoted in the mistake: not for secrets.
+    /// A value with a default. `expected` completes "KEY must be …, but is …". The mistake quotes the value, so this
+    /// is not for secrets.
     pub fn parse<T: FromStr>(&mut self, key: &'static str, default: T, expected: &str) -> T
     where
         T::Err: Display,
@@ -75,7 +75,7 @@ impl<'a> Settings<'a> {
         self.parse_optional(key, expected).unwrap_or(default)
     }
 
-    /// As [`parse`](Self::parse), where unset means something of its own.
+    /// Like [`parse`](Self::parse), but `None` if the setting is unset.
     pub fn parse_optional<T: FromStr>(&mut self, key: &'static str, expected: &str) -> Option<T>
     where
         T::Err: Display,
@@ -93,26 +93,26 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// A duration with its unit: "5m", "1h30m", "250ms".
+    /// A duration with its unit, such as "5m", "1h30m" or "250ms".
     pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
         let expected = "a duration with its unit, such as 5m, 1h30m or 250ms";
         self.parse(key, humantime::Duration::from(default), expected)
             .into()
     }
 
-    /// An http or https URL without user and password. What was written is not quoted in the
-    /// mistake, as it may hold a password.
+    /// An http or https URL without user and password. The mistake does not quote the value, since it may contain a
+    /// password.
     ///
     /// # Panics
-    /// If `default`, which is part of the program, is no URL.
+    /// If `default`, which is part of the program, is not a URL.
     pub fn url(&mut self, key: &'static str, default: &str) -> Url {
         self.url_optional(key).unwrap_or_else(|| {
             Url::parse(default)
-                .unwrap_or_else(|reason| panic!("the default of {key} is no URL: {reason}"))
+                .unwrap_or_else(|reason| panic!("the default of {key} is not a URL: {reason}"))
         })
     }
 
-    /// As [`url`](Self::url), where unset means something of its own.
+    /// Like [`url`](Self::url), but `None` if the setting is unset.
     pub fn url_optional(&mut self, key: &'static str) -> Option<Url> {
         let text = self.get(key)?;
         match http_url(&text) {
@@ -125,8 +125,8 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// Notes a mistake that only the caller can see, such as two settings that contradict each
-    /// other. `message` completes "KEY …".
+    /// Adds a mistake that only the caller can detect, such as two settings that contradict each other. `message`
+    /// completes "KEY …".
     pub fn mistake(&mut self, key: &'static str, message: impl Into<String>) {
         let mistake = Mistake {
             key,
@@ -138,7 +138,7 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// `value`, if nothing was wrong with what it was made of.
+    /// `value`, if there was no mistake.
     pub fn finish<T>(self, value: T) -> Result<T, Mistakes> {
         if self.mistakes.is_empty() {
             Ok(value)
@@ -147,15 +147,14 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// Without the white space around it: a line end that came along with a copied secret is not
-    /// part of it.
+    /// The trimmed value. A line end that was copied with a secret is not part of the secret.
     fn get(&self, key: &str) -> Option<String> {
         let value = self.source.get(key)?;
         let value = value.trim();
         (!value.is_empty()).then(|| value.to_owned())
     }
 
-    /// The path is not quoted in a mistake: a secret pasted into the wrong variable would be.
+    /// A mistake does not quote the path, since it may be a secret that was pasted into the wrong variable.
     fn secret_in_file(&mut self, key: &'static str, path: &str) -> Option<SecretString> {
         let content = fs::read_to_string(path);
         let problem = match content.as_deref().map(|text| without_mark(text).trim()) {
@@ -165,7 +164,7 @@ impl<'a> Settings<'a> {
         };
         self.mistake(
             key,
-            format!("cannot be had: the file that {key}_FILE names {problem}"),
+            format!("is missing: the file that {key}_FILE names {problem}"),
         );
         None
     }
@@ -193,10 +192,10 @@ impl Display for Mistakes {
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|reason| reason.to_string())?;
     if !matches!(url.scheme(), "http" | "https") {
-        return Err("its scheme is another".to_owned());
+        return Err("it has another scheme".to_owned());
     }
     if !url.username().is_empty() || url.password().is_some() {
-        return Err("there is one in it".to_owned());
+        return Err("it contains one".to_owned());
     }
     Ok(url)
 }
@@ -222,7 +221,7 @@ mod tests {
         )
     }
 
-    /// A file of this test's own, with `content`.
+    /// Writes a temporary file with `content`. Returns its path.
     fn file(name: &str, content: &str) -> String {
         let path: PathBuf =
             std::env::temp_dir().join(format!("evergreen-{}-{name}", std::process::id()));
@@ -231,7 +230,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_stand_where_nothing_is_set() {
+    fn unset_settings_have_defaults() {
         let source = source(&[("EMPTY", "")]);
         let mut settings = Settings::new(&source);
         assert_eq!(settings.text("EMPTY"), None);
@@ -251,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn every_mistake_is_reported_at_once_in_the_order_read() {
+    fn every_mistake_is_reported_in_the_order_read() {
         let source = source(&[
             ("LISTEN", "8080"),
             ("LEAD", "300"),
@@ -279,11 +278,11 @@ mod tests {
             "CLIENT is not set: copy it from the app's page",
             "LISTEN must be an address such as 127.0.0.1:8080, but is \"8080\": ",
             "LEAD must be a duration with its unit, such as 5m, 1h30m or 250ms, but is \"300\": ",
-            "SCHEME must be an http or https URL without user and password: its scheme is another",
-            "CREDENTIALS must be an http or https URL without user and password: there is one in it",
+            "SCHEME must be an http or https URL without user and password: it has another scheme",
+            "CREDENTIALS must be an http or https URL without user and password: it contains one",
             "BROKEN must be an http or https URL without user and password: ",
             "BOTH and BOTH_FILE are both set: keep one",
-            "LOST cannot be had: the file that LOST_FILE names cannot be read: ",
+            "LOST is missing: the file that LOST_FILE names cannot be read: ",
             "FLOOR is above LEAD",
         ];
         let lines: Vec<_> = mistakes.lines().collect();
@@ -295,7 +294,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_comes_from_its_variable_or_trimmed_from_its_file() {
+    fn secret_is_read_from_its_variable_or_trimmed_file() {
         let written = file("secret", "  hunter2\n");
         let empty = file("empty", "\n");
         let source = source(&[("A", "hunter1"), ("B_FILE", &written), ("C_FILE", &empty)]);
@@ -306,14 +305,14 @@ mod tests {
         let mistakes = settings.finish(()).unwrap_err().to_string();
         assert_eq!(
             mistakes,
-            "C cannot be had: the file that C_FILE names is empty"
+            "C is missing: the file that C_FILE names is empty"
         );
         fs::remove_file(written).unwrap();
         fs::remove_file(empty).unwrap();
     }
 
     #[test]
-    fn settings_are_trimmed_and_a_byte_order_mark_is_no_part_of_a_secret() {
+    fn values_are_trimmed_and_byte_order_marks_removed() {
         let written = file("marked", "\u{feff}hunter2\r\n");
         let blank = file("blank", "\u{feff}\n");
         let source = source(&[
@@ -342,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn durations_carry_their_unit() {
+    fn durations_are_parsed_with_their_unit() {
         let source = source(&[("A", "1h30m"), ("B", "250ms")]);
         let mut settings = Settings::new(&source);
         assert_eq!(

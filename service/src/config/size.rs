@@ -1,4 +1,4 @@
-//! A number of bytes, as people write it.
+//! Sizes in bytes, with an optional unit.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use std::str::FromStr;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Size(u64);
 
-/// A text that is no size.
+/// A text that is not a size.
 #[derive(Debug, thiserror::Error)]
 #[error("not a number of bytes, kB, MB, GB, KiB, MiB or GiB")]
-pub struct NoSize;
+pub struct InvalidSize;
 
 impl Size {
     /// A size of this many bytes.
@@ -19,7 +19,7 @@ impl Size {
         Self(bytes)
     }
 
-    /// In bytes.
+    /// The number of bytes.
     #[must_use]
     pub const fn bytes(self) -> u64 {
         self.0
@@ -27,9 +27,9 @@ impl Size {
 }
 
 impl FromStr for Size {
-    type Err = NoSize;
+    type Err = InvalidSize;
 
-    fn from_str(text: &str) -> Result<Self, NoSize> {
+    fn from_str(text: &str) -> Result<Self, InvalidSize> {
         let digits = text.bytes().take_while(u8::is_ascii_digit).count();
         let (number, unit) = text.split_at(digits);
         let scale = match unit.trim_start() {
@@ -40,10 +40,10 @@ impl FromStr for Size {
             "KiB" => 1024,
             "MiB" => 1024 * 1024,
             "GiB" => 1024 * 1024 * 1024,
-            _ => return Err(NoSize),
+            _ => return Err(InvalidSize),
         };
-        let number: u64 = number.parse().map_err(|_| NoSize)?;
-        number.checked_mul(scale).map(Self).ok_or(NoSize)
+        let number: u64 = number.parse().map_err(|_| InvalidSize)?;
+        number.checked_mul(scale).map(Self).ok_or(InvalidSize)
     }
 }
 
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_size_has_a_unit_or_is_of_bytes() {
+    fn size_has_a_unit_or_is_in_bytes() {
         for (text, bytes) in [
             ("7", 7),
             ("1kB", 1000),

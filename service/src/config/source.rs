@@ -3,9 +3,9 @@
 use std::collections::HashMap;
 use std::fmt;
 
-/// Something that knows settings by name.
+/// A source of settings by name.
 pub trait Source: Send + Sync {
-    /// The setting's value as written, or `None` where this source does not have it.
+    /// The setting's value as written, or `None` if this source does not have it.
     fn get(&self, key: &str) -> Option<String>;
 
     /// Every name this source has, in no particular order.
@@ -16,13 +16,12 @@ pub trait Source: Send + Sync {
 #[derive(Clone, Copy, Debug)]
 pub struct Environment;
 
-/// Several sources of which the first that has a setting decides: put flags before the
-/// environment and the environment before the file.
+/// Several sources. The first one that has a setting takes precedence. Flags come before the environment, and the
+/// environment comes before the file.
 pub struct Layered(pub Vec<Box<dyn Source>>);
 
 impl Source for Environment {
-    /// A value that is not UTF-8 is read with replacement characters, so that whoever parses it
-    /// complains about it rather than taking it for unset.
+    /// A value that is not UTF-8 is read with replacement characters. So parsing it fails, and it does not look unset.
     fn get(&self, key: &str) -> Option<String> {
         std::env::var_os(key).map(|value| value.to_string_lossy().into_owned())
     }
@@ -35,7 +34,7 @@ impl Source for Environment {
 }
 
 impl Source for Layered {
-    /// A value of nothing, or of white space alone, counts as unset, so it does not hide what a later source says.
+    /// An empty or blank value counts as unset, so that it does not hide the value of a later source.
     fn get(&self, key: &str) -> Option<String> {
         self.0
             .iter()
@@ -52,7 +51,7 @@ impl Source for Layered {
 }
 
 impl fmt::Debug for Layered {
-    /// Without the values: some are secrets.
+    /// Without the values, since some are secrets.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("Layered")
@@ -84,7 +83,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_source_that_has_a_value_decides() {
+    fn first_source_with_a_value_wins() {
         let layered = Layered(vec![
             source(&[("A", "flag"), ("EMPTY", " ")]),
             source(&[
@@ -101,7 +100,7 @@ mod tests {
     }
 
     #[test]
-    fn debug_shows_no_values() {
+    fn debug_output_is_redacted() {
         let layered = Layered(vec![source(&[("GHL_CLIENT_SECRET", "hunter2")])]);
         assert!(!format!("{layered:?}").contains("hunter2"));
     }

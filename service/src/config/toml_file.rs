@@ -1,4 +1,4 @@
-//! The settings file: flat TOML, its keys spelled exactly as the environment variables.
+//! The settings file. It is flat TOML, with the names of the environment variables as keys.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,7 @@ pub struct TomlFile {
     entries: HashMap<String, String>,
 }
 
-/// Why a settings file cannot be used. No variant carries a value of the file: any may be secret.
+/// Why a settings file cannot be used. No variant contains a value of the file, since any value may be secret.
 #[derive(Debug, thiserror::Error)]
 pub enum FileError {
     /// The file is missing or may not be read.
@@ -22,7 +22,7 @@ pub enum FileError {
     Unreadable {
         /// The file.
         path: PathBuf,
-        /// Why the system does not read it.
+        /// The error of the system.
         source: io::Error,
     },
     /// The file is not TOML.
@@ -30,12 +30,12 @@ pub enum FileError {
     Syntax {
         /// The file.
         path: PathBuf,
-        /// Counted from 1.
+        /// The line, counted from 1.
         line: usize,
         /// The parser's message.
         message: String,
     },
-    /// An entry that no setting can be.
+    /// An entry that is not a valid setting.
     #[error("{}: {key} {problem}", path.display())]
     Entry {
         /// The file.
@@ -48,7 +48,7 @@ pub enum FileError {
 }
 
 impl TomlFile {
-    /// Reads the file whole; a single bad entry refuses it.
+    /// Reads the whole file. A single invalid entry is an error.
     pub fn read(path: &Path) -> Result<Self, FileError> {
         let text = fs::read_to_string(path).map_err(|source| FileError::Unreadable {
             path: path.to_owned(),
@@ -58,7 +58,7 @@ impl TomlFile {
     }
 
     fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
-        // The parser's own Display quotes the offending line, which may hold a secret.
+        // The parser's Display quotes the invalid line, which may contain a secret.
         let table: Table = text
             .parse()
             .map_err(|error: toml::de::Error| FileError::Syntax {
@@ -91,7 +91,7 @@ impl Source for TomlFile {
 }
 
 impl fmt::Debug for TomlFile {
-    /// Without the values: some are secrets.
+    /// Without the values, since some are secrets.
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter
             .debug_struct("TomlFile")
@@ -100,7 +100,7 @@ impl fmt::Debug for TomlFile {
     }
 }
 
-/// The value as the environment would spell it.
+/// The value as an environment variable would contain it.
 fn setting(key: &str, value: Value) -> Result<String, &'static str> {
     let spelled_as_a_variable = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
     if !key.chars().all(spelled_as_a_variable) {
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_spelled_as_in_the_environment() {
+    fn toml_values_become_environment_strings() {
         let file = parse("A = \"5m\"\nB = 7\nC = true\nD = 0.5\n").unwrap();
         let values = ["A", "B", "C", "D"].map(|key| file.get(key).unwrap());
         assert_eq!(values, ["5m", "7", "true", "0.5"]);
@@ -144,7 +144,7 @@ mod tests {
     }
 
     #[test]
-    fn a_byte_order_mark_is_skipped() {
+    fn byte_order_mark_is_skipped() {
         let name = format!("evergreen-{}-marked.toml", std::process::id());
         let path = std::env::temp_dir().join(name);
         fs::write(&path, "\u{feff}A = \"5m\"\n").unwrap();
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_no_setting_can_be_is_refused() {
+    fn invalid_entries_are_rejected() {
         for (text, expected) in [
             ("evergreen_listen = \"x\"", "spelled as the variables"),
             ("[GHL]\nCLIENT_ID = \"x\"", "is a section"),
@@ -168,14 +168,14 @@ mod tests {
     }
 
     #[test]
-    fn a_syntax_error_names_the_line_and_quotes_nothing() {
+    fn syntax_error_names_the_line_and_does_not_quote_it() {
         let error = parse("A = \"fine\"\nGHL_CLIENT_SECRET = hunter2\n").unwrap_err();
         assert!(error.starts_with("evergreen.toml, line 2: "), "{error}");
         assert!(!error.contains("hunter2"), "{error}");
     }
 
     #[test]
-    fn a_missing_file_is_named() {
+    fn missing_file_is_named() {
         let error = TomlFile::read(Path::new("/nowhere/evergreen.toml")).unwrap_err();
         assert!(error.to_string().contains("/nowhere/evergreen.toml"));
     }

@@ -1,5 +1,5 @@
-//! Time limits of a connection. hyper has one timeout for a late head and for an idle connection, and none for
-//! an answer that nobody reads.
+//! Timeouts of a connection. hyper has a single timeout for late heads and idle connections, and none for unread
+//! responses.
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 use crate::listen::{HEAD_TIMEOUT, IDLE_TIMEOUT};
 use crate::locks::lock;
 
-/// How long a connection without a request may stay open after a stop. Its caller may be sending one.
+/// How long a connection without a request stays open after a stop. Its caller may be sending one.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// Shared by the parts of one connection.
@@ -20,19 +20,19 @@ pub(super) struct Activity(Mutex<State>);
 #[derive(Debug, Clone)]
 struct State {
     is_http2: bool,
-    /// Requests whose answers are not complete.
+    /// Requests whose responses are not complete.
     in_flight: u32,
-    /// The last byte of an answer, or the beginning of the connection.
+    /// When the last byte of a response was sent, or when the connection began.
     idle_since: Instant,
     /// When the first byte of a head arrived. Known with HTTP/1.1 only.
     head_since: Option<Instant>,
-    /// When the answer under way has to be complete. With HTTP/1.1 only.
+    /// When the response in progress has to be complete. With HTTP/1.1 only.
     answer_by: Option<Instant>,
     /// The last request has a body that was not read to its end. With HTTP/1.1 only.
     has_unread_body: bool,
-    /// That body is too long to be read for nothing.
+    /// That body is too long to be read and discarded.
     is_long: bool,
-    is_torn: bool,
+    is_broken: bool,
 }
 
 impl Activity {
@@ -60,7 +60,7 @@ impl Activity {
         state.head_since = None;
     }
 
-    /// The body of a request was read to its end, or will not be.
+    /// The body of a request was read to its end, or its rest will not be read.
     pub(super) fn uploaded(&self) {
         let mut state = self.state();
         state.has_unread_body = false;
@@ -69,7 +69,7 @@ impl Activity {
         }
     }
 
-    /// The head of an answer is there. Returns whether its request is still being uploaded, and for long.
+    /// The head of a response is ready. Returns whether a long body of its request is still being uploaded.
     pub(super) fn answer(&self, timeout: Duration) -> bool {
         let mut state = self.state();
         if !state.is_http2 {
@@ -78,7 +78,7 @@ impl Activity {
         state.has_unread_body && state.is_long
     }
 
-    /// An answer is complete, or given up.
+    /// A response is complete or was aborted.
     pub(super) fn answered(&self) {
         let mut state = self.state();
         state.in_flight = state.in_flight.saturating_sub(1);
@@ -86,16 +86,16 @@ impl Activity {
         state.idle_since = Instant::now();
     }
 
-    /// The answer under way broke, and its caller could take what it has for the whole.
-    pub(super) fn tear(&self) {
-        self.state().is_torn = true;
+    /// The response in progress failed, and its caller could mistake the received part for all of it.
+    pub(super) fn mark_broken(&self) {
+        self.state().is_broken = true;
     }
 
-    pub(super) fn is_torn(&self) -> bool {
-        self.state().is_torn
+    pub(super) fn is_broken(&self) -> bool {
+        self.state().is_broken
     }
 
-    /// When the connection is to be closed, unless something happens; `None` while a request is handled.
+    /// When to close the connection, unless there is activity. `None` while a request is handled.
     pub(super) fn deadline(&self, stopped_at: Option<Instant>) -> Option<Instant> {
         self.state().deadline(stopped_at)
     }
@@ -115,18 +115,18 @@ impl State {
             answer_by: None,
             has_unread_body: false,
             is_long: false,
-            is_torn: false,
+            is_broken: false,
         }
     }
 
     fn read(&mut self, now: impl FnOnce() -> Instant) {
-        // The rest of a body that nobody wants is no head.
+        // The rest of a discarded body is not a head.
         if self.in_flight == 0 && !self.is_http2 && !self.has_unread_body {
             self.head_since.get_or_insert_with(now);
         }
     }
 
-    /// The rest of an answer may be on its way after hyper is done with it.
+    /// The rest of a response may still be sent after hyper has finished it.
     fn written(&mut self, now: impl FnOnce() -> Instant) {
         if self.in_flight == 0 {
             self.idle_since = now();
@@ -156,7 +156,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[tokio::test(start_paused = true)]
-    async fn an_idle_connection_a_head_and_an_answer_have_limits_and_a_handler_has_none() {
+    async fn idle_head_and_response_have_timeouts_and_the_handler_has_none() {
         let start = Instant::now();
         let activity = Activity::new();
         assert_eq!(activity.deadline(None), Some(start + IDLE_TIMEOUT));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn a_stop_leaves_a_second_to_whoever_has_no_request_in_flight() {
+    async fn connection_without_request_closes_a_second_after_the_stop() {
         let start = Instant::now();
         let activity = Activity::new();
         activity.read();
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn the_rest_of_a_body_is_no_head() {
+    async fn rest_of_a_body_does_not_start_the_head_timeout() {
         let start = Instant::now();
         let activity = Activity::new();
         activity.request(Version::HTTP_11, true, false);
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn frames_of_http2_are_no_heads() {
+    async fn http2_frames_do_not_start_the_head_timeout() {
         let start = Instant::now();
         let activity = Activity::new();
         activity.request(Version::HTTP_2, true, true);

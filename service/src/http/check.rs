@@ -1,5 +1,5 @@
-//! Requests that are refused before anybody handles them: what a proxy must not forward, and what two
-//! servers could understand in two ways. hyper refuses what is no HTTP at all.
+//! Rejects requests that a proxy must not forward, and requests that two servers could interpret differently
+//! (request smuggling). hyper rejects requests that are not valid HTTP.
 
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
@@ -16,7 +16,7 @@ pub(super) enum Fault {
     UserInfo,
     #[error("Exactly one valid Host header is required")]
     Host,
-    #[error("The only transfer coding that is understood is chunked")]
+    #[error("The only supported transfer coding is chunked")]
     Coding,
 }
 
@@ -66,7 +66,7 @@ impl Fault {
         }
     }
 
-    /// Stable, for programs. `docs/errors.md` lists them.
+    /// A stable code for programs. `docs/errors.md` lists them.
     fn code(self) -> &'static str {
         match self {
             Self::Method => "method_not_allowed",
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_must_not_be_forwarded_is_refused() {
+    fn unsafe_requests_are_rejected() {
         let host = ("host", "h");
         for (method, uri, headers, expected) in [
             ("GET", "/", &[host][..], None),
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn only_http_1_1_needs_a_host() {
+    fn only_http_1_1_requires_a_host_header() {
         for version in [Version::HTTP_10, Version::HTTP_2] {
             let mut request = request("GET", "/", &[]);
             *request.version_mut() = version;

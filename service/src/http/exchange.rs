@@ -1,4 +1,4 @@
-//! A request and its answer, as far as their connection has to know about them.
+//! Handles a request and its response, and reports both to their connection.
 
 use std::pin::Pin;
 use std::sync::Arc;
@@ -15,7 +15,7 @@ use super::activity::Activity;
 use super::check;
 use crate::listen::Handler;
 
-/// A body that is not longer does not cost its connection when nobody reads it, in bytes.
+/// If an unread body is not longer than this, the connection stays open. In bytes.
 const SHORT_BYTES: u64 = 64 * 1024;
 
 /// Answers a request.
@@ -23,7 +23,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     handler: &impl Handler,
     activity: Arc<Activity>,
-) -> Response<Answer> {
+) -> Response<ResponseBody> {
     let version = request.version();
     let has_body = !request.body().is_end_stream();
     // hyper reads the rest of a short body before the next request.
@@ -46,7 +46,7 @@ pub(super) async fn answer(
         }
     };
     let is_uploading = in_flight.activity.answer(handler.answer_timeout());
-    // With HTTP/1.0 an answer of unknown length ends with the connection.
+    // With HTTP/1.0 the end of the connection ends a response of unknown length.
     let is_endless = version == Version::HTTP_10 && response.body().size_hint().exact().is_none();
     if is_endless {
         // Otherwise hyper adds `keep-alive`.
@@ -56,10 +56,10 @@ pub(super) async fn answer(
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }
-    response.map(|body| Answer { body, in_flight })
+    response.map(|body| ResponseBody { body, in_flight })
 }
 
-/// Until it is dropped.
+/// Marks a request as in flight until it is dropped.
 #[derive(Debug)]
 struct InFlight {
     activity: Arc<Activity>,
@@ -68,7 +68,7 @@ struct InFlight {
 
 impl InFlight {
     fn upload(&self, body: Incoming, is_sent_anyway: bool) -> Body {
-        // Each stream of HTTP/2 ends by itself.
+        // An HTTP/2 stream ends independently of its connection.
         if self.version == Version::HTTP_2 {
             return Body::new(body);
         }
@@ -86,17 +86,17 @@ impl Drop for InFlight {
     }
 }
 
-/// The body of a request in HTTP/1.1. It notes when it was read to its end.
+/// The body of an HTTP/1.1 request. It reports when it was read to its end.
 struct Upload {
-    /// Until it is dropped.
+    /// `None` once this is dropped.
     body: Option<Incoming>,
-    /// Its caller does not wait for `100 Continue`.
+    /// The caller sends the body without waiting for `100 Continue`.
     is_sent_anyway: bool,
     activity: Arc<Activity>,
 }
 
 impl Drop for Upload {
-    /// The rest is read while the answer is sent. Some callers read nothing before they have sent everything.
+    /// Reads the rest while the response is sent. Some callers read only after they have sent everything.
     fn drop(&mut self) {
         let rest = self.body.take().filter(|body| !body.is_end_stream());
         if let (Some(mut rest), true, Ok(runtime)) =
@@ -139,14 +139,14 @@ impl HttpBody for Upload {
     }
 }
 
-/// The body of an answer. Its request is in flight until this is dropped.
+/// The body of a response. Its request is in flight until this is dropped.
 #[derive(Debug)]
-pub(super) struct Answer {
+pub(super) struct ResponseBody {
     body: Body,
     in_flight: InFlight,
 }
 
-impl HttpBody for Answer {
+impl HttpBody for ResponseBody {
     type Data = Bytes;
     type Error = axum::Error;
 
@@ -156,7 +156,7 @@ impl HttpBody for Answer {
     ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         if matches!(frame, Some(Err(_))) && self.in_flight.version == Version::HTTP_10 {
-            self.in_flight.activity.tear();
+            self.in_flight.activity.mark_broken();
         }
         Poll::Ready(frame)
     }

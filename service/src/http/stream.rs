@@ -1,4 +1,4 @@
-//! A caller's TCP connection. It tells what happens on it, and is closed so that the answer arrives.
+//! A caller's TCP connection. It reports its activity, and does a lingering close.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -15,19 +15,19 @@ use tracing::debug;
 
 use super::activity::Activity;
 
-/// How long a caller's bytes are discarded after the last answer. Closing a socket with unread bytes resets
-/// the connection, and a reset destroys an answer that the caller has not read: somebody who uploads a file
-/// with a wrong key would see a broken connection instead of the 401.
+/// How long a caller's bytes are discarded after the last response. Closing a socket with unread bytes resets the
+/// connection, and the caller loses the part of the response that it has not read. For example, a caller that
+/// uploads a file with a wrong key would see a broken connection instead of the 401.
 pub(super) const LINGER: Duration = Duration::from_secs(5);
 
-/// How much is discarded with one read, in bytes.
+/// How many bytes are discarded with one read.
 const DISCARDED_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Stream {
     tcp: TcpStream,
     activity: Arc<Activity>,
-    /// Set once nothing more is sent.
+    /// Set once everything was sent.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
@@ -40,7 +40,7 @@ impl Stream {
         }
     }
 
-    /// Reads what nobody wants, until the caller closes its side.
+    /// Reads and discards bytes until the caller closes its side.
     fn poll_discard(&mut self, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         let mut bytes = [MaybeUninit::uninit(); DISCARDED_BYTES];
         loop {
@@ -97,27 +97,27 @@ impl AsyncWrite for Stream {
         Pin::new(&mut self.tcp).poll_flush(context)
     }
 
-    /// A lingering close: sends the end, then reads until the caller has closed, too.
+    /// A lingering close. Sends a FIN, then reads until the caller has closed, too.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
             ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
             self.closing = Some(Box::pin(sleep(LINGER)));
         }
-        // First, since a caller that never stops sending would use up this task's budget.
+        // Polled first, since a caller that never stops sending would use up this task's cooperative budget.
         if let Some(patience) = &mut self.closing
             && patience.as_mut().poll(context).is_ready()
         {
             return Poll::Ready(Ok(()));
         }
-        // The caller has its answer, so an error changes nothing.
+        // The response was sent, so an error changes nothing.
         self.poll_discard(context).map(|_| Ok(()))
     }
 }
 
 impl Drop for Stream {
-    /// A caller of HTTP/1.0 takes a closed connection for the end of the answer. A reset says that it broke.
+    /// An HTTP/1.0 caller takes a closed connection as the end of the response. A reset signals the failure.
     fn drop(&mut self) {
-        if self.activity.is_torn()
+        if self.activity.is_broken()
             && let Err(reason) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
         {
             debug!(%reason, "cannot reset a connection");

@@ -1,4 +1,4 @@
-//! Runs the requests of HTTP/2, each in a task of its own, and ends those whose answer nobody reads.
+//! Runs each HTTP/2 request in its own task, and resets streams whose response is not read in time.
 
 use std::cell::OnceCell;
 use std::future::poll_fn;
@@ -11,7 +11,7 @@ use tokio::task_local;
 use tokio::time::{Instant, Sleep, sleep_until};
 
 task_local! {
-    /// When the request that a task is about was answered.
+    /// When the request of a task was answered.
     static ANSWERED: OnceCell<Instant>;
 }
 
@@ -20,7 +20,7 @@ pub(super) fn note_answer() {
     let _ = ANSWERED.try_with(|answered| answered.set(Instant::now()));
 }
 
-/// An executor for hyper, which would wait for ever while a caller reads nothing.
+/// An executor for hyper. hyper itself would wait without limit for a caller that does not read.
 #[derive(Debug, Clone)]
 pub(super) struct Streams {
     pub(super) answer_timeout: Duration,
@@ -33,11 +33,11 @@ impl<F: Future<Output = ()> + Send + 'static> Executor<F> for Streams {
     }
 }
 
-/// Until the answer is with h2, which holds its last [`BUFFER_BYTES`] for as long as the connection
-/// lives; or its time is over: then its stream is reset, since it is dropped.
+/// Runs until h2 has the whole response, or until the timeout. h2 holds the last [`BUFFER_BYTES`] of a response as
+/// long as the connection lives. At the timeout the exchange is dropped, which resets its stream.
 async fn sent_in_time(exchange: impl Future<Output = ()>, patience: Duration) {
     let mut exchange = pin!(exchange);
-    // There is one only for an answer that does not go at once.
+    // Set only for a response that is not sent at once.
     let mut timer: Option<Pin<Box<Sleep>>> = None;
     poll_fn(|context| {
         if exchange.as_mut().poll(context).is_ready() {
@@ -74,27 +74,27 @@ mod tests {
 
     const SOON: Duration = Duration::from_secs(10);
 
-    /// Says when it is gone.
-    struct Kept(Arc<Notify>);
+    /// Notifies when it is dropped.
+    struct DropSignal(Arc<Notify>);
 
-    impl Drop for Kept {
+    impl Drop for DropSignal {
         fn drop(&mut self) {
             self.0.notify_one();
         }
     }
 
     #[derive(Clone, Default)]
-    struct Obedient {
-        let_go: Arc<Notify>,
+    struct PathHandler {
+        dropped: Arc<Notify>,
     }
 
-    impl Handler for Obedient {
+    impl Handler for PathHandler {
         async fn handle(&self, request: Request<Body>) -> Response<Body> {
             match request.uri().path() {
                 "/endless" => {
-                    let kept = Kept(Arc::clone(&self.let_go));
+                    let signal = DropSignal(Arc::clone(&self.dropped));
                     let endless = stream::repeat_with(move || {
-                        let _ = &kept;
+                        let _ = &signal;
                         Ok::<_, Infallible>("x".repeat(1024))
                     });
                     Response::new(Body::from_stream(endless))
@@ -105,7 +105,7 @@ mod tests {
         }
     }
 
-    async fn connect(handler: Obedient, shutdown: &Shutdown) -> SendRequest<Body> {
+    async fn connect(handler: PathHandler, shutdown: &Shutdown) -> SendRequest<Body> {
         let listener = bind(SocketAddr::from((Ipv4Addr::LOCALHOST, 0)))
             .await
             .unwrap();
@@ -126,8 +126,8 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn who_does_not_read_is_not_waited_for() {
-        let handler = Obedient::default();
+    async fn unread_stream_is_reset_at_the_response_timeout() {
+        let handler = PathHandler::default();
         let shutdown = Shutdown::new();
         let mut requests = connect(handler.clone(), &shutdown).await;
         let answered = requests
@@ -135,21 +135,21 @@ mod tests {
             .await
             .unwrap();
         let answered_at = Instant::now();
-        let let_go = timeout(ANSWER_TIMEOUT * 2, handler.let_go.notified()).await;
-        assert!(let_go.is_ok());
+        let dropped = timeout(ANSWER_TIMEOUT * 2, handler.dropped.notified()).await;
+        assert!(dropped.is_ok());
         assert!(answered_at.elapsed() >= ANSWER_TIMEOUT);
         let body = Body::new(answered.into_body());
-        let torn = body.into_data_stream().any(async |piece| piece.is_err());
-        assert!(timeout(SOON, torn).await.unwrap());
-        // The others of its connection are served on.
+        let is_reset = body.into_data_stream().any(async |piece| piece.is_err());
+        assert!(timeout(SOON, is_reset).await.unwrap());
+        // Other streams of the connection are still served.
         let other = requests.send_request(request("/", "other")).await.unwrap();
         assert_eq!(other.status(), StatusCode::OK);
     }
 
     #[tokio::test]
-    async fn bodies_that_nobody_reads_stop_no_others() {
+    async fn unread_request_bodies_do_not_block_other_streams() {
         let shutdown = Shutdown::new();
-        let mut requests = connect(Obedient::default(), &shutdown).await;
+        let mut requests = connect(PathHandler::default(), &shutdown).await;
         for _ in 0..MAX_STREAMS - 1 {
             let large = vec![b'x'; 2 * BUFFER_BYTES];
             tokio::spawn(requests.send_request(request("/unread", large)));

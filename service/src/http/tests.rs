@@ -1,13 +1,13 @@
-//! Requests, and what a connection makes of them.
+//! Tests of connections over real sockets.
 
-mod answers;
-mod ends;
+mod closing;
+mod responses;
 mod server;
 
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(10);
-/// As much as lies between a server that has sent it and a caller that has not read it.
-const SOME: usize = 200 * 1024;
-/// More than that.
+/// Fits into the socket buffers between server and caller.
+const BUFFERED: usize = 200 * 1024;
+/// Does not fit into the socket buffers.
 const LARGE: usize = 16 * 1024 * 1024;

@@ -1,6 +1,6 @@
 //! A client of a Redis Cluster. Each command goes to the master of its key's slot.
 //!
-//! The Cluster connection of `redis` answers nobody while it looks for moved slots, and it was observed to
+//! The Cluster connection of `redis` answers no command while it looks for moved slots, and it was observed to
 //! hang after the loss of a master. Here each node has its own connection, and a separate task refreshes the
 //! slot map. The loss of one master does not affect the others.
 

@@ -71,7 +71,7 @@ pub struct GroupCommitDb {
     writer: Writer,
 }
 
-/// What carries out the writes.
+/// Carries out the writes.
 #[derive(Clone)]
 enum Writer {
     Thread {
@@ -253,7 +253,7 @@ pub fn is_in_memory(path: &Path) -> io::Result<bool> {
     Ok(kind == TMPFS_MAGIC || kind == RAMFS_MAGIC)
 }
 
-/// Other systems keep no files in memory unless they are told to.
+/// Other systems keep files in memory only if an operator configured that.
 ///
 /// # Errors
 /// Never.

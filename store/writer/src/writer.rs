@@ -41,7 +41,7 @@ pub struct StoreWriter {
     lead: Lead,
 }
 
-/// What to do with the record that was read.
+/// The decision about a record that was read.
 enum Decision<T> {
     Write(Box<Installation>, T),
     Leave(T),
@@ -119,7 +119,7 @@ impl StoreWriter {
         .await
     }
 
-    /// Ends the attempt of a process that is known to be dead, so that nobody waits for it.
+    /// Ends the attempt of a process that is known to be dead, so that no process waits for it.
     ///
     /// # Errors
     /// When there is no such installation, or the store is unavailable.

@@ -45,7 +45,7 @@ pub(crate) async fn run(worker: Arc<Worker>, shutdown: Shutdown) {
             () = shutdown.started() => return,
             () = sleep(POLL_INTERVAL) => {}
         }
-        // Take a slot first, because whatever leaves the queue is retried.
+        // Take a slot first, because each response that leaves the queue is retried.
         while let Some(slot) = worker.try_retry_slot() {
             let Some(lost) = worker.next_due() else {
                 break;

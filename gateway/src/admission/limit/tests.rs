@@ -21,10 +21,10 @@ fn answer(remaining: u32) -> Outcome {
     })
 }
 
-/// A location whose window was used up this moment.
+/// A rate limit whose window has just been exhausted.
 fn used_up() -> Arc<RateLimit> {
     let limit = limit();
-    limit.try_permit().unwrap().go().over(answer(0));
+    limit.try_permit().unwrap().use_for_call().finish(answer(0));
     limit
 }
 
@@ -33,7 +33,7 @@ fn waiting(limit: &RateLimit) -> usize {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_goes_in_the_next_window() {
+async fn queued_call_is_sent_in_the_next_window() {
     let limit = used_up();
     let started = Instant::now();
     assert!(limit.try_permit().is_none());
@@ -42,13 +42,13 @@ async fn who_waits_goes_in_the_next_window() {
         .await
         .unwrap();
     assert!(started.elapsed() >= Duration::from_secs(1));
-    permit.go().over(answer(99));
+    permit.use_for_call().finish(answer(99));
     assert_eq!(waiting(&limit), 0);
     assert!(limit.try_permit().is_some());
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_would_come_too_late_is_told_at_once() {
+async fn call_that_cannot_meet_its_deadline_is_refused_at_once() {
     let limit = used_up();
     let started = Instant::now();
     let late = limit
@@ -62,10 +62,10 @@ async fn who_would_come_too_late_is_told_at_once() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_waits_in_vain_is_told_at_its_deadline() {
+async fn queued_call_is_refused_at_its_deadline() {
     let limit = used_up();
     let started = Instant::now();
-    // One call goes, and its answer never comes.
+    // One call is sent, and its response never arrives.
     let first = limit.wait_for_permit(request("a", 1500), Priority::New);
     let second = limit.wait_for_permit(request("a", 1500), Priority::New);
     let (first, second) = tokio::join!(first, second);
@@ -76,41 +76,45 @@ async fn who_waits_in_vain_is_told_at_its_deadline() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_goes_away_leaves_the_queue_and_its_turn() {
+async fn cancelled_call_leaves_the_queue_and_returns_its_permit() {
     let limit = used_up();
-    let gone = tokio::time::timeout(
+    let cancelled = tokio::time::timeout(
         Duration::from_millis(10),
         limit.wait_for_permit(request("a", 5000), Priority::New),
     );
-    assert!(gone.await.is_err());
+    assert!(cancelled.await.is_err());
     assert_eq!(waiting(&limit), 0);
     let stays = limit.wait_for_permit(request("a", 5000), Priority::New);
     drop(stays.await.unwrap());
     assert!(
         limit.try_permit().is_some(),
-        "a permit that is dropped was free"
+        "the dropped permit was returned"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_call_that_went_stays_counted_until_its_window_ends() {
+async fn sent_call_stays_counted_until_its_window_ends() {
     let all = |limit: &Arc<RateLimit>| {
         let permits: Vec<Permit> = std::iter::from_fn(|| limit.try_permit()).collect();
         permits
     };
     let limit = limit();
-    limit.try_permit().unwrap().go().over(answer(99));
+    limit
+        .try_permit()
+        .unwrap()
+        .use_for_call()
+        .finish(answer(99));
     let count = all(&limit).len();
-    assert_eq!(all(&limit).len(), count, "none of them went");
+    assert_eq!(all(&limit).len(), count, "none of them was sent");
     for permit in all(&limit) {
-        permit.go().over(Outcome::NotSent);
+        permit.use_for_call().finish(Outcome::NotSent);
     }
-    assert_eq!(all(&limit).len(), count, "none of them arrived");
+    assert_eq!(all(&limit).len(), count, "none of them reached GHL");
     for (number, permit) in all(&limit).into_iter().enumerate() {
         match number % 2 {
-            // Its caller is gone.
-            0 => drop(permit.go()),
-            _ => permit.go().over(Outcome::Unknown),
+            // Its caller has cancelled.
+            0 => drop(permit.use_for_call()),
+            _ => permit.use_for_call().finish(Outcome::Unknown),
         }
     }
     assert!(limit.try_permit().is_none());
@@ -119,7 +123,7 @@ async fn a_call_that_went_stays_counted_until_its_window_ends() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn no_more_wait_than_there_is_room_for() {
+async fn full_queue_refuses_new_calls() {
     let limit = used_up();
     let calls: Vec<_> = (0..CAPACITY)
         .map(|_| {

@@ -2,22 +2,22 @@ mod replicas;
 
 use super::*;
 
-/// A budget, and a clock of its own: milliseconds since the test began.
+/// A rate window with its own clock, in milliseconds since the test began.
 struct Trial {
-    budget: RateWindow,
+    window: RateWindow,
     start: Instant,
 }
 
 impl Trial {
     fn new() -> Self {
         Self {
-            budget: RateWindow::new(),
+            window: RateWindow::new(),
             start: Instant::now(),
         }
     }
 
-    /// One that knows of 100 requests a second: the window's first call was sent at 0 and
-    /// answered at 10, and `remaining` is left at 20.
+    /// A window of 100 requests per second. Its first call was sent at 0 and answered at 10. At 20, `remaining`
+    /// calls remain.
     fn with(remaining: u32) -> Self {
         let mut trial = Self::new();
         let opener = trial.sent(0);
@@ -32,10 +32,10 @@ impl Trial {
     }
 
     fn admit(&mut self, ms: u64) -> Decision {
-        self.budget.admit(self.at(ms))
+        self.window.admit(self.at(ms))
     }
 
-    /// A call that goes.
+    /// Sends a call that must be admitted.
     fn sent(&mut self, ms: u64) -> CountedCall {
         match self.admit(ms) {
             Decision::Go(sent) => sent,
@@ -43,11 +43,11 @@ impl Trial {
         }
     }
 
-    fn answer(&mut self, sent: CountedCall, told: RateLimitHeaders, ms: u64) {
-        self.budget.learn(sent, &told, self.at(ms));
+    fn answer(&mut self, sent: CountedCall, headers: RateLimitHeaders, ms: u64) {
+        self.window.learn(sent, &headers, self.at(ms));
     }
 
-    /// How many calls go at this moment.
+    /// How many calls are admitted at this time.
     fn burst(&mut self, ms: u64) -> usize {
         let goes = |trial: &mut Self| matches!(trial.admit(ms), Decision::Go(_)).then_some(());
         std::iter::from_fn(|| goes(self)).count()
@@ -76,14 +76,14 @@ fn refusal() -> RateLimitHeaders {
 }
 
 #[test]
-fn the_first_calls_of_an_unknown_location_go() {
+fn unknown_location_allows_an_initial_burst() {
     let mut trial = Trial::new();
     assert_eq!(trial.burst(0), 25);
     trial.expect_wait(0, 10_000);
 }
 
 #[test]
-fn where_answers_tell_of_no_limit_there_is_none() {
+fn responses_without_rate_limit_headers_mean_no_limit() {
     let mut trial = Trial::new();
     let first = trial.sent(0);
     trial.answer(first, RateLimitHeaders::default(), 1);
@@ -96,46 +96,46 @@ fn where_answers_tell_of_no_limit_there_is_none() {
 }
 
 #[test]
-fn the_less_is_left_the_fewer_are_under_way() {
+fn calls_in_flight_shrink_with_the_remaining_calls() {
     for (remaining, burst) in [(98, 28), (80, 7), (40, 1), (1, 1), (0, 0)] {
         assert_eq!(Trial::with(remaining).burst(30), burst, "{remaining} left");
     }
 }
 
 #[test]
-fn who_used_more_may_have_more_of_what_is_left() {
+fn larger_share_allows_more_of_the_remaining_calls() {
     let mut trial = Trial::new();
     for call in 1..=60 {
         let sent = trial.sent(call);
         trial.answer(sent, left(100 - u32::try_from(call).unwrap()), call);
     }
-    assert_eq!(trial.burst(61), 30, "of 40 that are left");
+    assert_eq!(trial.burst(61), 30, "of 40 remaining calls");
 }
 
 #[test]
-fn an_answer_lets_another_call_go() {
+fn response_admits_the_next_call() {
     let mut trial = Trial::with(4);
     let only = trial.sent(30);
     trial.expect_wait(31, 1010);
     trial.answer(only, left(3), 40);
     let next = trial.sent(41);
-    trial.budget.forget(next);
+    trial.window.forget(next);
     trial.sent(42);
 }
 
 #[test]
-fn answers_that_overtake_each_other_leave_no_more_than_the_least() {
+fn reordered_responses_keep_the_lowest_remaining() {
     let mut trial = Trial::with(60);
     let (slow, fast) = (trial.sent(30), trial.sent(30));
     trial.answer(fast, left(8), 40);
     trial.answer(slow, left(50), 50);
-    assert_eq!(trial.burst(51), 1, "not as many as of 50");
+    assert_eq!(trial.burst(51), 1, "8 remain, not 50");
 }
 
 #[test]
-fn more_is_left_in_a_new_window() {
+fn higher_remaining_starts_a_new_window() {
     let mut trial = Trial::with(8);
-    // GHL's window ended before it was taken to: somebody else began it before our first call.
+    // GHL's window ended earlier than assumed, since another replica began it before our first call.
     let next = trial.sent(600);
     trial.answer(next, left(80), 610);
     assert_eq!(trial.burst(611), 6);
@@ -143,18 +143,18 @@ fn more_is_left_in_a_new_window() {
 }
 
 #[test]
-fn a_window_is_used_up_until_its_end() {
+fn exhausted_window_blocks_calls_until_it_ends() {
     let mut trial = Trial::with(1);
     let last = trial.sent(30);
     trial.answer(last, left(0), 40);
-    // Its opener was answered at 10, so it may have begun as late as that.
+    // The first call of the window was answered at 10, so the window may have begun as late as that.
     trial.expect_wait(41, 1010);
     trial.expect_wait(1009, 1010);
     trial.sent(1010);
 }
 
 #[test]
-fn who_came_late_to_a_window_does_not_wait_for_the_answer_as_well() {
+fn window_joined_late_ends_one_interval_after_our_first_call() {
     let mut trial = Trial::new();
     let late = trial.sent(0);
     trial.answer(late, left(70), 300);
@@ -164,36 +164,40 @@ fn who_came_late_to_a_window_does_not_wait_for_the_answer_as_well() {
 }
 
 #[test]
-fn after_a_window_that_was_used_up_one_call_goes_before_the_others() {
+fn one_call_probes_the_window_after_an_exhausted_one() {
     let mut trial = Trial::with(1);
     let last = trial.sent(30);
     trial.answer(last, left(0), 40);
     assert_eq!(trial.burst(1010), 1);
     let mut trial = Trial::with(1);
-    assert_eq!(trial.burst(1010), 25, "some was left");
+    assert_eq!(trial.burst(1010), 25, "calls were left");
     trial = Trial::with(0);
     let first = trial.sent(1010);
     trial.answer(first, left(99), 1020);
-    assert_eq!(trial.burst(1021), 1, "others have had most of the last one");
+    assert_eq!(
+        trial.burst(1021),
+        1,
+        "the others used most of the last window"
+    );
 }
 
 #[test]
-fn a_refusal_that_nothing_explains_is_looked_at_again_by_one_call_at_a_time() {
+fn unexplained_429_is_probed_by_one_call_at_a_time() {
     let mut trial = Trial::new();
     let (one, two) = (trial.sent(0), trial.sent(0));
     trial.answer(one, refusal(), 10);
     trial.answer(two, refusal(), 11);
     trial.expect_wait(12, 10 + 125);
-    let look = trial.sent(135);
+    let probe = trial.sent(135);
     trial.expect_wait(136, 1135);
-    trial.answer(look, refusal(), 140);
-    let look = trial.sent(140 + 125);
-    trial.answer(look, left(60), 270);
+    trial.answer(probe, refusal(), 140);
+    let probe = trial.sent(140 + 125);
+    trial.answer(probe, left(60), 270);
     assert_eq!(trial.burst(271), 1);
 }
 
 #[test]
-fn ghl_may_say_when_to_come_again() {
+fn retry_after_of_a_429_is_honoured() {
     let refused = RateLimitHeaders {
         retry_after: Some(Duration::from_secs(3)),
         ..refusal()
@@ -209,7 +213,7 @@ fn ghl_may_say_when_to_come_again() {
 }
 
 #[test]
-fn ghl_is_believed_neither_that_there_is_no_pause_nor_that_it_is_long() {
+fn retry_after_is_clamped() {
     for (after, pause) in [(0, 125), (1, 1_000), (86_400, 60_000)] {
         let refused = RateLimitHeaders {
             retry_after: Some(Duration::from_secs(after)),
@@ -219,14 +223,14 @@ fn ghl_is_believed_neither_that_there_is_no_pause_nor_that_it_is_long() {
         let next = trial.sent(30);
         trial.answer(next, refused, 40);
         trial.expect_wait(41, 40 + pause);
-        let look = trial.sent(40 + pause);
+        let probe = trial.sent(40 + pause);
         trial.expect_wait(41 + pause, 40 + pause + 1_000);
-        trial.budget.forget(look);
+        trial.window.forget(probe);
     }
 }
 
 #[test]
-fn calls_without_an_answer_hold_nobody_up_beyond_their_window() {
+fn unanswered_calls_count_only_in_their_window() {
     let mut trial = Trial::with(80);
     assert_eq!(trial.burst(30), 7);
     trial.expect_wait(31, 1010);
@@ -239,12 +243,12 @@ fn calls_without_an_answer_hold_nobody_up_beyond_their_window() {
     assert_eq!(
         trial.burst(1021),
         26,
-        "the old answer told of the old window"
+        "the late response was about the old window"
     );
 }
 
 #[test]
-fn over_the_daily_limit_a_call_a_minute_looks_for_the_next_day() {
+fn exhausted_daily_limit_is_probed_once_a_minute() {
     let today = |remaining_today| RateLimitHeaders {
         remaining_today: Some(remaining_today),
         ..left(50)
@@ -253,38 +257,38 @@ fn over_the_daily_limit_a_call_a_minute_looks_for_the_next_day() {
     let (slow, last) = (trial.sent(0), trial.sent(0));
     trial.answer(last, today(0), 10);
     trial.answer(slow, today(1), 11);
-    let look_at = trial.at(60_010);
-    assert_eq!(trial.admit(12), Decision::DailyLimit(look_at));
-    let look = trial.sent(60_010);
+    let probe_at = trial.at(60_010);
+    assert_eq!(trial.admit(12), Decision::DailyLimit(probe_at));
+    let probe = trial.sent(60_010);
     assert!(matches!(trial.admit(60_011), Decision::DailyLimit(_)));
     let refused = RateLimitHeaders {
         is_refusal: true,
         ..today(0)
     };
-    trial.answer(look, refused, 60_020);
+    trial.answer(probe, refused, 60_020);
     assert!(matches!(trial.admit(120_019), Decision::DailyLimit(_)));
-    let look = trial.sent(120_020);
-    trial.answer(look, today(200_000), 120_030);
+    let probe = trial.sent(120_020);
+    trial.answer(probe, today(200_000), 120_030);
     trial.sent(120_031);
 }
 
 #[test]
-fn a_day_that_comes_to_its_end_is_shared_like_a_window() {
+fn remaining_calls_of_the_day_are_shared_like_a_window() {
     let mut trial = Trial::new();
     let first = trial.sent(0);
-    let told = RateLimitHeaders {
+    let headers = RateLimitHeaders {
         remaining_today: Some(8),
         ..left(99)
     };
-    trial.answer(first, told, 10);
+    trial.answer(first, headers, 10);
     assert_eq!(trial.burst(11), 2);
 }
 
 #[test]
-fn a_wait_is_foretold_by_what_is_left_and_who_is_ahead() {
+fn expected_wait_follows_remaining_calls_and_queue_position() {
     let mut trial = Trial::with(50);
     let soonest = |trial: &Trial, ahead| {
-        let soonest = trial.budget.soonest(ahead, trial.at(30));
+        let soonest = trial.window.soonest(ahead, trial.at(30));
         u64::try_from((soonest - trial.start).as_millis()).unwrap()
     };
     for (ahead, expected) in [(0, 30), (49, 30), (50, 1010), (149, 1010), (150, 2010)] {
@@ -293,5 +297,5 @@ fn a_wait_is_foretold_by_what_is_left_and_who_is_ahead() {
     let last = trial.sent(25);
     trial.answer(last, left(0), 26);
     assert_eq!(soonest(&trial, 0), 1010);
-    assert_eq!(trial.budget.soonest(0, trial.at(1500)), trial.at(1500));
+    assert_eq!(trial.window.soonest(0, trial.at(1500)), trial.at(1500));
 }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::admission::concurrency::Overloaded;
 use crate::request::json::NotAnObject;
-use crate::request::path::Escape;
+use crate::request::path::UnsafePath;
 use crate::token::cache::Unavailable;
 use crate::upstream::Failure;
 use store::Scope;
@@ -34,9 +34,9 @@ fn failed(kind: Kind) -> Error {
 }
 
 #[test]
-fn every_error_has_its_status() {
+fn each_error_maps_to_its_status() {
     let store = Unavailable {
-        is_away: true,
+        is_store_down: true,
         source: Arc::new(io::Error::other("refused")),
     };
     let none = String::new;
@@ -51,7 +51,7 @@ fn every_error_has_its_status() {
         (refused(Refusal::Inactive), 400),
         (Error::NoLocation, 400),
         (Error::NothingToTest, 400),
-        (Error::Path(Escape), 400),
+        (Error::Path(UnsafePath), 400),
         (Error::Json(NotAnObject), 400),
         (Error::MinTtl(none()), 400),
         (BodyError::Broke.into(), 400),
@@ -74,14 +74,14 @@ fn every_error_has_its_status() {
         (BodyError::TooLarge { limit: 1 }.into(), 413),
         (Error::Limited(late(1)), 429),
         (failed(Kind::Unreachable), 502),
-        (failed(Kind::Broken), 502),
+        (failed(Kind::ConnectionLost), 502),
         (failed(Kind::Malformed), 502),
         (Error::Token(TokenError::Store(store)), 503),
         (Error::Token(TokenError::NoFreshToken), 503),
-        (Error::SendAgain, 503),
+        (Error::TokenRefreshed, 503),
         (Error::Overloaded(Overloaded), 503),
         (failed(Kind::ConnectTimeout), 504),
-        (failed(Kind::Silent), 504),
+        (failed(Kind::ResponseTimeout), 504),
     ] {
         let text = error.to_string();
         let response = error.into_response();
@@ -97,8 +97,8 @@ async fn body(error: Error) -> Value {
 }
 
 #[tokio::test]
-async fn the_body_has_ghls_shape() {
-    const NOT_NAMED: &str = "Installation not found: the request names none in any place where the gateway looks: \
+async fn error_body_has_ghls_shape() {
+    const NOT_NAMED: &str = "Installation not found: the request names none. The gateway looks at \
         the header X-Installation-Id, installation_id in the query, locationId in the query, \
         altId in the query, the path, locationId in the body, companyId in the body";
     let expected = json!({
@@ -112,7 +112,7 @@ async fn the_body_has_ghls_shape() {
 }
 
 #[tokio::test]
-async fn who_is_too_much_is_told_which_limit_and_when_to_come_again() {
+async fn response_429_has_limit_and_retry_after() {
     let day = Limited::Day {
         retry_after: Duration::from_secs(3600),
     };
@@ -142,7 +142,7 @@ async fn who_is_too_much_is_told_which_limit_and_when_to_come_again() {
 }
 
 #[tokio::test]
-async fn who_must_reconnect_is_told_where() {
+async fn invalid_and_revoked_installations_get_the_reconnect_path() {
     for (why, path) in [
         (Refusal::Invalid, json!("/oauth/install")),
         (Refusal::Revoked, json!("/oauth/install")),
@@ -153,7 +153,7 @@ async fn who_must_reconnect_is_told_where() {
 }
 
 #[test]
-fn the_log_has_the_causes_and_the_caller_has_not() {
+fn causes_are_logged_and_not_sent_to_the_caller() {
     let cause = io::Error::other("10.0.0.7 refused");
     let error = Error::Upstream(Failure {
         peer: Peer::Broker,
@@ -162,7 +162,7 @@ fn the_log_has_the_causes_and_the_caller_has_not() {
     });
     assert_eq!(error.to_string(), "The broker cannot be reached");
     assert_eq!(
-        Chain(&error).to_string(),
+        ErrorChain(&error).to_string(),
         "The broker cannot be reached: 10.0.0.7 refused"
     );
 }

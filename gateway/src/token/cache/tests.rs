@@ -7,13 +7,13 @@ use tokio::time::advance;
 
 use super::*;
 
-/// A store of one value that can be stopped at the moment after it was read.
+/// A store of one value. It can hold a read after the value was taken.
 #[derive(Clone)]
 struct Fake(Arc<State>);
 
 struct State {
     value: Mutex<Option<u64>>,
-    is_away: AtomicBool,
+    is_store_down: AtomicBool,
     reads: AtomicUsize,
     /// A read takes a permit between taking the value and handing it over.
     gate: Semaphore,
@@ -29,9 +29,9 @@ impl Source for Fake {
         let value = *lock(&self.0.value);
         let permit = self.0.gate.acquire().await.unwrap();
         permit.forget();
-        if self.0.is_away.load(Ordering::SeqCst) {
+        if self.0.is_store_down.load(Ordering::SeqCst) {
             return Err(Unavailable {
-                is_away: true,
+                is_store_down: true,
                 source: Arc::new(io::Error::from(io::ErrorKind::ConnectionRefused)),
             });
         }
@@ -48,8 +48,8 @@ impl Fake {
         *lock(&self.0.value) = value;
     }
 
-    fn set_away(&self, is_away: bool) {
-        self.0.is_away.store(is_away, Ordering::SeqCst);
+    fn set_store_down(&self, is_store_down: bool) {
+        self.0.is_store_down.store(is_store_down, Ordering::SeqCst);
     }
 
     fn reads(&self) -> usize {
@@ -62,7 +62,7 @@ const OPEN: usize = 1 << 20;
 fn start(value: Option<u64>, permits: usize) -> (Fake, Arc<Cache<Fake>>) {
     let fake = Fake(Arc::new(State {
         value: Mutex::new(value),
-        is_away: AtomicBool::new(false),
+        is_store_down: AtomicBool::new(false),
         reads: AtomicUsize::new(0),
         gate: Semaphore::new(permits),
     }));
@@ -84,14 +84,14 @@ fn get_spawned(cache: &Arc<Cache<Fake>>) -> JoinHandle<Option<u64>> {
     tokio::spawn(async move { get(&cache).await })
 }
 
-async fn settle() {
+async fn run_tasks() {
     for _ in 0..10 {
         tokio::task::yield_now().await;
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_value_is_read_once_and_again_when_it_is_old() {
+async fn value_is_read_again_after_its_maximum_age() {
     let (fake, cache) = start(Some(1), OPEN);
     assert_eq!(cache.peek(key().as_str()), None);
     assert_eq!(get(&cache).await, Some(1));
@@ -104,10 +104,10 @@ async fn a_value_is_read_once_and_again_when_it_is_old() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn all_who_ask_at_once_share_one_read() {
+async fn concurrent_lookups_share_one_read() {
     let (fake, cache) = start(Some(1), 0);
     let asking: Vec<_> = (0..100).map(|_| get_spawned(&cache)).collect();
-    settle().await;
+    run_tasks().await;
     fake.0.gate.add_permits(1);
     for asked in asking {
         assert_eq!(asked.await.unwrap(), Some(1));
@@ -116,12 +116,12 @@ async fn all_who_ask_at_once_share_one_read() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_goes_on_when_the_one_who_began_it_leaves() {
+async fn read_continues_after_its_first_waiter_is_cancelled() {
     let (fake, cache) = start(Some(1), 0);
     let first = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     let second = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     first.abort();
     fake.0.gate.add_permits(1);
     assert_eq!(second.await.unwrap(), Some(1));
@@ -129,10 +129,10 @@ async fn a_read_goes_on_when_the_one_who_began_it_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_everybody_left_is_begun_anew() {
+async fn read_without_waiters_is_restarted() {
     let (fake, cache) = start(Some(1), 0);
     let left = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     left.abort();
     assert!(left.await.unwrap_err().is_cancelled());
     fake.0.gate.add_permits(1);
@@ -141,25 +141,25 @@ async fn a_read_that_everybody_left_is_begun_anew() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_announcement_that_overtakes_a_read_wins() {
+async fn invalidation_during_a_read_starts_a_new_read() {
     let (fake, cache) = start(Some(1), 0);
     let slow = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     fake.set(Some(2));
     cache.invalidate(&key(), |held| *held <= 2);
     let after = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     fake.0.gate.add_permits(2);
     assert_eq!(slow.await.unwrap(), Some(1), "asked before the change");
     assert_eq!(after.await.unwrap(), Some(2), "asked after it");
-    assert_eq!(get(&cache).await, Some(2), "the old value was not kept");
+    assert_eq!(get(&cache).await, Some(2), "the old value was not cached");
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_read_brings_after_an_announcement_is_not_kept() {
+async fn invalidated_read_is_not_cached() {
     let (fake, cache) = start(Some(1), 0);
     let slow = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     fake.set(Some(2));
     cache.invalidate(&key(), |held| *held <= 2);
     fake.0.gate.add_permits(1);
@@ -168,15 +168,15 @@ async fn what_a_read_brings_after_an_announcement_is_not_kept() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_from_before_a_loss_is_neither_kept_nor_joined() {
+async fn read_from_before_a_channel_loss_is_neither_cached_nor_joined() {
     let (fake, cache) = start(Some(1), 0);
     let slow = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     cache.lost();
     fake.set(Some(2));
     cache.restored();
     let after = get_spawned(&cache);
-    settle().await;
+    run_tasks().await;
     fake.0.gate.add_permits(2);
     assert_eq!(slow.await.unwrap(), Some(1));
     assert_eq!(after.await.unwrap(), Some(2));
@@ -184,7 +184,7 @@ async fn a_read_from_before_a_loss_is_neither_kept_nor_joined() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_announcement_of_what_is_already_known_changes_nothing() {
+async fn invalidation_for_an_older_value_is_ignored() {
     let (fake, cache) = start(Some(5), OPEN);
     get(&cache).await;
     cache.invalidate(&key(), |held| *held <= 4);
@@ -195,7 +195,7 @@ async fn an_announcement_of_what_is_already_known_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_lower_generation_never_replaces_a_higher_one() {
+async fn lower_generation_does_not_replace_a_higher_one() {
     let (fake, cache) = start(Some(5), OPEN);
     get(&cache).await;
     fake.set(Some(4));
@@ -208,7 +208,7 @@ async fn a_lower_generation_never_replaces_a_higher_one() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn without_announcements_nothing_comes_from_memory() {
+async fn without_announcements_every_lookup_reads_the_store() {
     let (fake, cache) = start(Some(1), OPEN);
     get(&cache).await;
     cache.lost();
@@ -220,7 +220,7 @@ async fn without_announcements_nothing_comes_from_memory() {
     assert_eq!(
         cache.peek(key().as_str()),
         None,
-        "it missed what came between"
+        "it missed the announcements in between"
     );
     get(&cache).await;
     cache.restored();
@@ -228,54 +228,62 @@ async fn without_announcements_nothing_comes_from_memory() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn while_the_store_is_away_what_is_held_serves() {
+async fn cached_value_is_served_while_the_store_is_down() {
     let (fake, cache) = start(Some(1), OPEN);
     get(&cache).await;
-    fake.set_away(true);
+    fake.set_store_down(true);
     cache.lost();
     for _ in 0..100 {
         assert_eq!(get(&cache).await, Some(1));
     }
-    settle().await;
-    assert_eq!(fake.reads(), 3, "one that failed, one probe");
+    run_tasks().await;
+    assert_eq!(fake.reads(), 3, "one failed read, one probe");
     assert!(cache.get(&"unknown".to_owned()).await.is_err());
 
-    fake.set_away(false);
+    fake.set_store_down(false);
     fake.set(Some(2));
     advance(PROBE_EVERY).await;
-    assert_eq!(get(&cache).await, Some(1), "the probe is behind its back");
-    settle().await;
+    assert_eq!(
+        get(&cache).await,
+        Some(1),
+        "the probe runs in the background"
+    );
+    run_tasks().await;
     assert_eq!(get(&cache).await, Some(2));
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_store_that_hangs_keeps_nobody_waiting_who_holds_something() {
+async fn hanging_store_delays_a_cached_value_only_once() {
     let (fake, cache) = start(Some(1), 1);
     get(&cache).await;
     advance(Fake::MAX_AGE).await;
     let asked = Instant::now();
     assert_eq!(get(&cache).await, Some(1));
-    assert_eq!(asked.elapsed(), PATIENCE);
+    assert_eq!(asked.elapsed(), READ_TIMEOUT);
     assert_eq!(get(&cache).await, Some(1));
-    assert_eq!(asked.elapsed(), PATIENCE, "the next one does not even try");
+    assert_eq!(
+        asked.elapsed(),
+        READ_TIMEOUT,
+        "the next lookup does not wait"
+    );
     assert!(fake.reads() >= 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_read_that_took_too_long_to_be_waited_for_is_kept_all_the_same() {
+async fn slow_read_is_cached_after_its_waiter_timed_out() {
     let (fake, cache) = start(Some(1), 1);
     get(&cache).await;
     fake.set(Some(2));
     advance(Fake::MAX_AGE).await;
     assert_eq!(get(&cache).await, Some(1));
     fake.0.gate.add_permits(1);
-    settle().await;
+    run_tasks().await;
     assert_eq!(cache.peek(key().as_str()), Some(Some(2)));
     assert_eq!(fake.reads(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_absent_is_known_for_a_second_and_bounded_in_number() {
+async fn absent_values_are_cached_for_a_second_and_bounded() {
     let (fake, cache) = start(None, OPEN);
     assert_eq!(get(&cache).await, None);
     assert_eq!(cache.peek(key().as_str()), Some(None));
@@ -295,7 +303,7 @@ async fn what_is_absent_is_known_for_a_second_and_bounded_in_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_nobody_uses_is_forgotten() {
+async fn unused_entries_are_evicted() {
     let (_, cache) = start(Some(1), OPEN);
     get(&cache).await;
     advance(IDLE - Duration::from_secs(1)).await;

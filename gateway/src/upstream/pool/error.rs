@@ -4,9 +4,9 @@ use std::error::Error as StdError;
 
 use crate::upstream::body::Outgoing;
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum NoAnswer {
+pub(crate) enum NoResponse {
     #[error("no connection")]
     NotConnected(#[source] Box<dyn StdError + Send + Sync>),
     #[error("the connection broke")]
@@ -18,7 +18,7 @@ pub(crate) enum NoAnswer {
 pub(crate) enum Error {
     #[error(transparent)]
     Http(#[from] hyper::Error),
-    #[error("it changed the protocol, which nobody asked for")]
+    #[error("it switched protocols without being asked to")]
     Upgrade,
 }
 
@@ -26,6 +26,6 @@ pub(crate) enum Error {
 #[derive(Debug)]
 pub(super) struct Failed {
     pub(super) error: Error,
-    /// The request's body, where no byte of the request was sent.
+    /// The request's body, if no byte of the request was sent.
     pub(super) unsent: Option<Outgoing>,
 }

@@ -1,5 +1,5 @@
-//! HTTP/1.1 with one other side. hyper's connection is polled by the task of the call: in a task of its own
-//! a request, its answer and the answer's body would cross between two tasks.
+//! HTTP/1.1 connections to one upstream. The task of the call polls hyper's connection. In a separate task, the
+//! request, its response and the response body would cross between two tasks.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -23,17 +23,17 @@ use crate::upstream::outbound::Outbound;
 #[derive(Debug)]
 pub(super) struct Connection {
     requests: SendRequest<Outgoing>,
-    /// `None` once it has ended.
+    /// `None` once the connection has ended.
     driver: Option<http1::Connection<Stream, Outgoing>>,
 }
 
-/// The body of an answer.
+/// The body of a response.
 #[derive(Debug)]
 pub(crate) struct Incoming {
     body: hyper::body::Incoming,
-    /// `None` once it has been given back.
+    /// `None` once the connection was returned to the pool.
     connection: Option<Box<Connection>>,
-    /// It says that the request was not accepted.
+    /// The response has an error status, so the request was not accepted.
     is_refusal: bool,
 }
 
@@ -49,7 +49,7 @@ impl Connection {
         }))
     }
 
-    /// Sends the request and waits for the head of its answer.
+    /// Sends the request and waits for the head of its response.
     pub(super) async fn call(
         mut self: Box<Self>,
         outbound: Outbound<'_>,
@@ -57,11 +57,11 @@ impl Connection {
         body: Outgoing,
     ) -> Result<Response<Incoming>, Failed> {
         let request = request(outbound, host, body);
-        // A task that has used up its budget would not be woken for an answer that is there.
+        // A task that has used up its cooperative budget would not be woken for a response that is ready.
         let mut answering = pin!(unconstrained(self.requests.try_send_request(request)));
         let answered = poll_fn(|context| {
             Self::drive(&mut self.driver, context);
-            // Nobody but this task makes progress, so nobody has to wake it.
+            // Only this task makes progress, so no other task has to wake it.
             answering
                 .as_mut()
                 .poll(&mut Context::from_waker(Waker::noop()))
@@ -87,29 +87,29 @@ impl Connection {
         }
     }
 
-    /// Sends the rest of a request that was answered already.
+    /// Sends the rest of a request whose response has already ended.
     pub(super) async fn finish(self: Box<Self>) {
         let Self { requests, driver } = *self;
         drop(requests);
         if let Some(driver) = driver {
-            // Nobody waits for the outcome.
+            // The outcome does not matter.
             let _ = driver.await;
         }
     }
 
-    /// Whether it can take a call: the other side has neither closed it nor sent what nobody asked for.
+    /// Whether it can take a call. The upstream has neither closed it nor sent unexpected bytes.
     pub(super) fn is_open(&mut self) -> bool {
-        // A task that has used up its budget would see every connection as open.
-        let looking = pin!(unconstrained(poll_fn(|context| {
+        // A task that has used up its cooperative budget would see every connection as open.
+        let checking = pin!(unconstrained(poll_fn(|context| {
             Self::drive(&mut self.driver, context);
             Poll::Ready(())
         })));
-        let _ = looking.poll(&mut Context::from_waker(Waker::noop()));
+        let _ = checking.poll(&mut Context::from_waker(Waker::noop()));
         self.driver.is_some() && self.requests.is_ready()
     }
 
     fn drive(driver: &mut Option<http1::Connection<Stream, Outgoing>>, context: &mut Context<'_>) {
-        // Its error goes to the call that is waiting.
+        // The error is reported to the waiting call.
         if let Some(running) = driver
             && Pin::new(running).poll(context).is_ready()
         {
@@ -126,7 +126,7 @@ fn request(outbound: Outbound<'_>, host: &HeaderValue, body: Outgoing) -> Reques
     });
     let expects_body = matches!(*outbound.method, Method::POST | Method::PUT | Method::PATCH);
     if expects_body && body.is_end_stream() {
-        // RFC 9110, 8.6. hyper does not say it of an empty body.
+        // RFC 9110, 8.6. hyper does not add it for an empty body.
         headers.insert(CONTENT_LENGTH, HeaderValue::from_static("0"));
     }
     let mut request = Request::new(body);
@@ -145,7 +145,7 @@ impl Incoming {
         context: &mut Context<'_>,
     ) -> Poll<Option<hyper::Result<Frame<Bytes>>>> {
         let mut unwoken = Context::from_waker(Waker::noop());
-        // hyper reads on only after it was asked for more.
+        // hyper continues reading only after the body was polled.
         let before = Pin::new(&mut self.body).poll_frame(&mut unwoken);
         let Some(connection) = &mut self.connection else {
             return before;
@@ -165,19 +165,19 @@ impl Incoming {
         self.body.size_hint()
     }
 
-    /// The connection, once nobody reads from it any more.
+    /// The connection, once its response was read to the end.
     pub(super) fn take_connection(&mut self) -> Option<Released> {
         let mut connection = self.connection.take()?;
         if connection.is_open() {
             return Some(Released::Idle(connection));
         }
-        // The other side may want the rest of a request that it has accepted.
+        // The upstream may need the rest of a request that it has accepted.
         let is_unfinished = connection.driver.is_some() && !self.is_refusal;
         is_unfinished.then_some(Released::Unfinished(connection))
     }
 }
 
-/// A connection whose answer was read to its end.
+/// A connection whose response was read to its end.
 pub(super) enum Released {
     Idle(Box<Connection>),
     /// Its request is still being sent.

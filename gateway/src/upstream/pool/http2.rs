@@ -1,4 +1,4 @@
-//! HTTP/2 with one other side: connections that calls share.
+//! HTTP/2 connections to one upstream. Calls share them.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,45 +10,44 @@ use service::listen::BUFFER_BYTES;
 use tracing::debug;
 
 use super::error::Failed;
-use crate::upstream::body::{Keeping, Outgoing};
+use crate::upstream::body::{Outgoing, WithGuard};
 use crate::upstream::connector::Stream;
 use crate::upstream::headers::strip_hop_by_hop;
 use crate::upstream::outbound::{Origin, Outbound};
 
-/// How long a connection with calls on it may be silent before it is asked whether it is there, and
-/// how long it has to say so.
+/// How long a connection with calls may be silent before it gets a PING, and how long the reply may take.
 const SILENCE: Duration = Duration::from_secs(10);
 
-/// The most calls on a connection at once. Servers should allow at least this many (RFC 9113, 6.5.2). Calls beyond
-/// a server's limit wait within hyper, and others could not use their turn at GHL.
+/// The most concurrent calls on a connection. Servers should allow at least this many (RFC 9113, 6.5.2). Calls
+/// beyond a server's limit wait within hyper, and their rate limit permits would be unused meanwhile.
 const CALLS: usize = 100;
 
-/// How much of an answer may come before its caller takes it, in bytes: 12 MB/s with 20 ms to GHL.
+/// How many bytes of a response may arrive before its caller reads them. This allows 12 MB/s with 20 ms to GHL.
 const ANSWER_WINDOW: u32 = 256 * 1024;
 
-/// And of all answers on a connection: as much as can be said. With less, callers who take nothing
-/// would stop the answers to all others.
+/// The same for all responses of a connection: the largest possible window. With a smaller one, callers that do not
+/// read would block the responses to all others.
 const CONNECTION_WINDOW: u32 = (1 << 31) - 1;
 
-/// A connection. Every clone is a call on it, and so are both bodies of one.
+/// A connection. Every clone counts as a call on it, and so do both bodies of a call.
 #[derive(Debug, Clone)]
 pub(super) struct Sender {
-    requests: http2::SendRequest<Keeping<Outgoing, UnderWay>>,
+    requests: http2::SendRequest<WithGuard<Outgoing, ActiveCall>>,
     calls: Arc<()>,
 }
 
-/// The connections to one other side, each with the turn of the sweeper since which it is idle.
+/// The connections to one upstream. Each has the number of the sweep since which it is idle.
 #[derive(Debug, Default)]
 pub(super) struct Shared {
     connections: Vec<(Sender, u32)>,
-    turn: u32,
+    sweeps: u32,
 }
 
-/// The body of an answer: a call until its end.
-pub(crate) type Incoming = Keeping<hyper::body::Incoming, UnderWay>;
+/// The body of a response. It counts as a call until its end.
+pub(crate) type Incoming = WithGuard<hyper::body::Incoming, ActiveCall>;
 
-/// One call, for as long as one of its bodies is there: an answer may end before its request.
-type UnderWay = Arc<Arc<()>>;
+/// Counts one call until both of its bodies are dropped. A response may end before its request.
+type ActiveCall = Arc<Arc<()>>;
 
 impl Sender {
     pub(super) async fn new(stream: Stream) -> hyper::Result<Self> {
@@ -72,7 +71,7 @@ impl Sender {
         })
     }
 
-    /// Sends the request and waits for the head of its answer.
+    /// Sends the request and waits for the head of its response.
     pub(super) async fn call(
         mut self,
         origin: &Origin,
@@ -83,8 +82,8 @@ impl Sender {
         outbound.headers.for_each(|name, value| {
             headers.append(name, value.clone());
         });
-        let under_way = Arc::new(self.calls);
-        let mut request = Request::new(Keeping::new(body, Arc::clone(&under_way)));
+        let active_call = Arc::new(self.calls);
+        let mut request = Request::new(WithGuard::new(body, Arc::clone(&active_call)));
         *request.method_mut() = outbound.method.clone();
         *request.uri_mut() = origin.with(outbound.uri);
         *request.headers_mut() = headers;
@@ -92,7 +91,7 @@ impl Sender {
             Ok(mut response) => {
                 strip_hop_by_hop(response.headers_mut());
                 *response.version_mut() = Version::HTTP_11;
-                Ok(response.map(|body| Keeping::new(body, under_way)))
+                Ok(response.map(|body| WithGuard::new(body, active_call)))
             }
             Err(mut failed) => Err(Failed {
                 unsent: failed
@@ -103,39 +102,40 @@ impl Sender {
         }
     }
 
-    /// How many calls are under way on it, where it is kept.
+    /// How many calls are in flight on a connection that is kept in `Shared`.
     fn calls(&self) -> usize {
         Arc::strong_count(&self.calls) - 1
     }
 
-    fn has_room(&self) -> bool {
+    fn has_capacity(&self) -> bool {
         !self.requests.is_closed() && self.calls() < CALLS
     }
 }
 
 impl Shared {
-    /// One that can take a call.
-    pub(super) fn with_room(&self) -> Option<Sender> {
+    /// A connection that can take a call.
+    pub(super) fn available(&self) -> Option<Sender> {
         let mut senders = self.connections.iter().map(|(sender, _)| sender);
-        senders.find(|sender| sender.has_room()).cloned()
+        senders.find(|sender| sender.has_capacity()).cloned()
     }
 
-    /// Keeps a new one for others, unless they have one by now: of many who connect at once, one is enough.
+    /// Keeps a new connection for other calls, unless one is available. When many calls connect at once, one is
+    /// enough.
     pub(super) fn keep(&mut self, sender: &Sender) {
-        if self.with_room().is_none() {
-            self.connections.push((sender.clone(), self.turn));
+        if self.available().is_none() {
+            self.connections.push((sender.clone(), self.sweeps));
         }
     }
 
-    /// Lets go of what has been idle for long, and of what is closed.
-    pub(super) fn sweep(&mut self, idle_turns: u32) {
-        self.turn = self.turn.wrapping_add(1);
-        let turn = self.turn;
+    /// Drops connections that have been idle for long, and closed ones.
+    pub(super) fn sweep(&mut self, idle_sweeps: u32) {
+        self.sweeps = self.sweeps.wrapping_add(1);
+        let now = self.sweeps;
         self.connections.retain_mut(|(sender, since)| {
             if sender.calls() > 0 {
-                *since = turn;
+                *since = now;
             }
-            !sender.requests.is_closed() && turn.wrapping_sub(*since) < idle_turns
+            !sender.requests.is_closed() && now.wrapping_sub(*since) < idle_sweeps
         });
     }
 }

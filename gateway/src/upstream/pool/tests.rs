@@ -11,17 +11,17 @@ use tokio::sync::mpsc;
 use tokio::time::timeout;
 
 use super::*;
-use crate::upstream::body::Broken;
+use crate::upstream::body::BodyStreamError;
 use crate::upstream::cause::cause;
-use crate::upstream::headers::Sent;
+use crate::upstream::headers::OutboundHeaders;
 
 const SOON: Duration = Duration::from_secs(10);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What the other side does: the connections made to it, one after another.
-struct Other(mpsc::UnboundedReceiver<TcpStream>);
+/// The connections that a test server accepts, in order.
+struct ServerConnections(mpsc::UnboundedReceiver<TcpStream>);
 
-impl Other {
+impl ServerConnections {
     async fn next(&mut self) -> Server {
         let next = timeout(SOON, self.0.recv()).await;
         Server(next.unwrap().unwrap())
@@ -32,7 +32,7 @@ impl Other {
     }
 }
 
-/// The other side's end of a connection.
+/// The server's end of a connection.
 struct Server(TcpStream);
 
 impl Server {
@@ -52,7 +52,7 @@ impl Server {
         self.0.write_all(bytes.as_bytes()).await.unwrap();
     }
 
-    /// Its part in one call.
+    /// Reads a request's head and sends the response.
     async fn answer(&mut self, answer: &str) -> String {
         let head = self.head().await;
         self.send(answer).await;
@@ -70,7 +70,7 @@ impl Server {
     }
 }
 
-async fn start() -> (Arc<Pool>, Other) {
+async fn start() -> (Arc<Pool>, ServerConnections) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let origin = Origin {
         scheme: Scheme::HTTP,
@@ -83,27 +83,27 @@ async fn start() -> (Arc<Pool>, Other) {
         }
     });
     let pool = Pool::new(Connector::new(None, SOON), origin);
-    (pool, Other(connections))
+    (pool, ServerConnections(connections))
 }
 
 async fn send(
     pool: &Arc<Pool>,
     method: Method,
     body: Outgoing,
-) -> Result<Response<Incoming>, NoAnswer> {
+) -> Result<Response<Incoming>, NoResponse> {
     let request = Outbound {
         method: &method,
         uri: &Uri::from_static("/x?y=1"),
-        headers: Sent::ToBroker(&HeaderMap::new()),
+        headers: OutboundHeaders::ToBroker(&HeaderMap::new()),
     };
     timeout(SOON, pool.send(request, body)).await.unwrap()
 }
 
-async fn get(pool: &Arc<Pool>) -> Result<Response<Incoming>, NoAnswer> {
+async fn get(pool: &Arc<Pool>) -> Result<Response<Incoming>, NoResponse> {
     send(pool, Method::GET, Outgoing::empty()).await
 }
 
-async fn text(answered: Result<Response<Incoming>, NoAnswer>) -> String {
+async fn text(answered: Result<Response<Incoming>, NoResponse>) -> String {
     let collected = timeout(SOON, answered.unwrap().collect()).await.unwrap();
     String::from_utf8(collected.unwrap().to_bytes().to_vec()).unwrap()
 }
@@ -112,16 +112,16 @@ fn idle(pool: &Pool) -> usize {
     lock(&pool.idle).connections.len()
 }
 
-/// Until all idle connections are known to be closed by the other side.
-async fn wait_for_ends(pool: &Pool) {
+/// Waits until all idle connections are seen as closed by the server.
+async fn wait_for_closes(pool: &Pool) {
     let all_closed = async {
         let is_open = |(it, _): &mut (Box<http1::Connection>, u32)| it.is_open();
         while lock(&pool.idle).connections.iter_mut().any(is_open) {
             tokio::task::yield_now().await;
         }
     };
-    // Before the sweeper comes.
-    let soon = IDLE_TIMEOUT / (IDLE_TURNS + 1);
+    // Before the next sweep.
+    let soon = IDLE_TIMEOUT / (IDLE_SWEEPS + 1);
     timeout(soon, all_closed).await.unwrap();
 }
 
@@ -130,10 +130,10 @@ fn streamed(chunks: Vec<Result<&'static str, io::Error>>) -> Outgoing {
 }
 
 #[tokio::test]
-async fn a_connection_is_used_again_and_names_its_host() {
-    let (pool, mut other) = start().await;
+async fn idle_connection_is_reused_and_requests_carry_host() {
+    let (pool, mut connections) = start().await;
     let serve = async {
-        let mut server = other.next().await;
+        let mut server = connections.next().await;
         let mut heads = Vec::new();
         for _ in 0..3 {
             heads.push(server.answer(OK).await);
@@ -146,7 +146,7 @@ async fn a_connection_is_used_again_and_names_its_host() {
         }
     };
     let ((_server, heads), ()) = tokio::join!(serve, calls);
-    assert!(other.has_no_more());
+    assert!(connections.has_no_more());
     let expected = format!(
         "GET /x?y=1 HTTP/1.1\r\nhost: {}\r\n\r\n",
         pool.origin.authority
@@ -155,8 +155,8 @@ async fn a_connection_is_used_again_and_names_its_host() {
 }
 
 #[tokio::test]
-async fn headers_are_those_of_the_caller_and_the_token() {
-    let (pool, mut other) = start().await;
+async fn request_carries_caller_headers_and_token() {
+    let (pool, mut connections) = start().await;
     let mut callers = HeaderMap::new();
     for (name, value) in [
         ("x-a", "1"),
@@ -172,13 +172,13 @@ async fn headers_are_those_of_the_caller_and_the_token() {
     let request = Outbound {
         method: &Method::DELETE,
         uri: &Uri::from_static("/"),
-        headers: Sent::ToGhl {
+        headers: OutboundHeaders::ToGhl {
             callers: &callers,
             bearer: &bearer,
         },
     };
     let call = pool.send(request, Outgoing::empty());
-    let serve = async { other.next().await.answer(OK).await };
+    let serve = async { connections.next().await.answer(OK).await };
     let (answered, head) = tokio::join!(call, serve);
     assert_eq!(text(answered).await, "ok");
     let (_, headers) = head.split_once("\r\nhost: ").unwrap();
@@ -194,11 +194,11 @@ async fn headers_are_those_of_the_caller_and_the_token() {
 }
 
 #[tokio::test]
-async fn calls_at_once_have_a_connection_each() {
-    let (pool, mut other) = start().await;
+async fn concurrent_calls_use_separate_connections() {
+    let (pool, mut connections) = start().await;
     let serve = async {
-        let mut first = other.next().await;
-        let mut second = other.next().await;
+        let mut first = connections.next().await;
+        let mut second = connections.next().await;
         second.answer(OK).await;
         first.answer(OK).await;
         (first, second)
@@ -210,27 +210,27 @@ async fn calls_at_once_have_a_connection_each() {
 }
 
 #[tokio::test]
-async fn one_that_was_closed_is_not_used_again() {
-    let (pool, mut other) = start().await;
+async fn closed_connection_is_not_reused() {
+    let (pool, mut connections) = start().await;
     for _ in 0..3 {
-        let serve = async { other.next().await.answer(OK).await };
+        let serve = async { connections.next().await.answer(OK).await };
         let (_, answer) = tokio::join!(serve, async { text(get(&pool).await).await });
         assert_eq!(answer, "ok");
-        wait_for_ends(&pool).await;
+        wait_for_closes(&pool).await;
     }
     lock(&pool.idle).sweep();
     assert_eq!(idle(&pool), 0);
 }
 
-/// More than a task may look at in one turn.
+/// More than a task may poll with one cooperative budget.
 #[tokio::test]
-async fn however_many_were_closed_none_is_used_again() {
+async fn none_of_many_closed_connections_is_reused() {
     const MANY: usize = 300;
-    let (pool, mut other) = start().await;
+    let (pool, mut connections) = start().await;
     let serve = async {
         let mut servers = Vec::new();
         for _ in 0..MANY {
-            servers.push(other.next().await);
+            servers.push(connections.next().await);
         }
         for server in &mut servers {
             server.answer(OK).await;
@@ -244,24 +244,24 @@ async fn however_many_were_closed_none_is_used_again() {
     }
     assert_eq!(idle(&pool), MANY);
     drop(servers);
-    let serve = async { other.next().await.answer(OK).await };
-    wait_for_ends(&pool).await;
+    let serve = async { connections.next().await.answer(OK).await };
+    wait_for_closes(&pool).await;
     let post = send(&pool, Method::POST, Outgoing::empty());
     let (_, answer) = tokio::join!(serve, post);
     assert_eq!(text(answer).await, "ok");
 }
 
 #[tokio::test]
-async fn one_that_nobody_needs_is_closed_after_a_while() {
-    let (pool, mut other) = start().await;
+async fn idle_connection_is_closed_after_the_idle_timeout() {
+    let (pool, mut connections) = start().await;
     let serve = async {
-        let mut server = other.next().await;
+        let mut server = connections.next().await;
         server.answer(OK).await;
         server
     };
     let (mut server, answer) = tokio::join!(serve, async { text(get(&pool).await).await });
     assert_eq!(answer, "ok");
-    for _ in 1..IDLE_TURNS {
+    for _ in 1..IDLE_SWEEPS {
         lock(&pool.idle).sweep();
         assert_eq!(idle(&pool), 1);
     }
@@ -269,18 +269,17 @@ async fn one_that_nobody_needs_is_closed_after_a_while() {
     assert!(server.is_closed().await);
 }
 
-/// A connection after which a call needs another one: what is left of it must not be an answer to
-/// somebody else.
+/// Bytes that are left on such a connection must not become the response to another call.
 #[tokio::test]
-async fn one_that_has_more_or_less_than_its_answer_is_closed() {
+async fn connection_with_extra_bytes_or_close_is_not_reused() {
     for answer in [
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nokHTTP/1.1 200 OK\r\n",
         "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\nok",
         "HTTP/1.0 200 OK\r\nContent-Length: 2\r\n\r\nok",
     ] {
-        let (pool, mut other) = start().await;
+        let (pool, mut connections) = start().await;
         let serve = async {
-            let mut server = other.next().await;
+            let mut server = connections.next().await;
             server.answer(answer).await;
             server
         };
@@ -291,10 +290,10 @@ async fn one_that_has_more_or_less_than_its_answer_is_closed() {
 }
 
 #[tokio::test]
-async fn one_whose_answer_nobody_reads_to_its_end_is_closed() {
-    let (pool, mut other) = start().await;
+async fn connection_with_a_partly_read_response_is_closed() {
+    let (pool, mut connections) = start().await;
     let serve = async {
-        let mut server = other.next().await;
+        let mut server = connections.next().await;
         let half = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\no";
         server.answer(half).await;
         server
@@ -306,14 +305,14 @@ async fn one_whose_answer_nobody_reads_to_its_end_is_closed() {
 }
 
 #[tokio::test]
-async fn an_answer_that_breaks_off_is_an_error_and_not_its_end() {
+async fn truncated_response_is_an_error() {
     for half in [
         "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\nok",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n",
         "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n",
     ] {
-        let (pool, mut other) = start().await;
-        let serve = async { other.next().await.answer(half).await };
+        let (pool, mut connections) = start().await;
+        let serve = async { connections.next().await.answer(half).await };
         let (_, answered) = tokio::join!(serve, get(&pool));
         let broken = timeout(SOON, answered.unwrap().collect()).await.unwrap();
         assert!(
@@ -324,7 +323,7 @@ async fn an_answer_that_breaks_off_is_an_error_and_not_its_end() {
 }
 
 #[tokio::test]
-async fn a_body_is_framed_as_it_is_known() {
+async fn request_body_has_content_length_if_known_else_is_chunked() {
     let held = || Outgoing::Held(Bytes::from_static(b"held"));
     let unknown = || streamed(vec![Ok("0123456789"), Ok(""), Ok("abcdef")]);
     let known = || Outgoing::stream(axum::body::Body::from("known"), 100);
@@ -339,9 +338,9 @@ async fn a_body_is_framed_as_it_is_known() {
             "transfer-encoding: chunked\r\n\r\nA\r\n0123456789\r\n6\r\nabcdef\r\n0\r\n\r\n",
         ),
     ] {
-        let (pool, mut other) = start().await;
+        let (pool, mut connections) = start().await;
         let serve = async {
-            let mut server = other.next().await;
+            let mut server = connections.next().await;
             server.until(expected.as_bytes()).await;
             server.send(OK).await;
             server
@@ -353,13 +352,13 @@ async fn a_body_is_framed_as_it_is_known() {
 }
 
 #[tokio::test]
-async fn a_body_that_fails_is_never_taken_for_a_whole_one() {
+async fn failed_request_body_is_not_terminated() {
     let broken = vec![Ok("half"), Err(io::ErrorKind::UnexpectedEof.into())];
     let too_long = (0..20).map(|_| Ok("too long")).collect();
     for chunks in [broken, too_long] {
-        let (pool, mut other) = start().await;
+        let (pool, mut connections) = start().await;
         let serve = async {
-            let mut server = other.next().await;
+            let mut server = connections.next().await;
             let mut sent = String::new();
             timeout(SOON, server.0.read_to_string(&mut sent))
                 .await
@@ -368,27 +367,27 @@ async fn a_body_that_fails_is_never_taken_for_a_whole_one() {
             sent
         };
         let (sent, answered) = tokio::join!(serve, send(&pool, Method::POST, streamed(chunks)));
-        let Err(NoAnswer::Broken(error)) = answered else {
+        let Err(NoResponse::Broken(error)) = answered else {
             panic!("{answered:?}");
         };
-        assert!(cause::<Broken>(&error).is_some(), "{error:?}");
+        assert!(cause::<BodyStreamError>(&error).is_some(), "{error:?}");
         assert!(!sent.ends_with("0\r\n\r\n"), "{sent}");
     }
 }
 
-/// Larger than all buffers on the way.
+/// Larger than all buffers between client and server.
 fn large() -> Bytes {
     vec![b'x'; 32 * 1024 * 1024].into()
 }
 
 #[tokio::test]
-async fn an_answer_before_the_end_of_the_request_is_heard() {
+async fn early_error_response_is_delivered_and_closes_the_connection() {
     let refusal = "HTTP/1.1 413 Content Too Large\r\nContent-Length: 2\r\n\r\nno";
     let streamed = || Outgoing::stream(axum::body::Body::from(large()), u64::MAX);
     for body in [Outgoing::Held(large()), streamed()] {
-        let (pool, mut other) = start().await;
+        let (pool, mut connections) = start().await;
         let serve = async {
-            let mut server = other.next().await;
+            let mut server = connections.next().await;
             server.answer(refusal).await;
             server
         };
@@ -396,13 +395,13 @@ async fn an_answer_before_the_end_of_the_request_is_heard() {
         let answer = answered.unwrap();
         assert_eq!(answer.status(), StatusCode::PAYLOAD_TOO_LARGE);
         assert_eq!(text(Ok(answer)).await, "no");
-        // Half a request is on it.
+        // The connection has half a request on it.
         assert_eq!(idle(&pool), 0);
         assert!(server.is_closed().await);
     }
 }
 
-/// A body whose chunks come when they are sent.
+/// A body whose chunks arrive when the test sends them.
 fn arriving(mut chunks: mpsc::UnboundedReceiver<&'static str>) -> Outgoing {
     let chunks = stream::poll_fn(move |context| {
         let chunk = ready!(chunks.poll_recv(context));
@@ -412,12 +411,12 @@ fn arriving(mut chunks: mpsc::UnboundedReceiver<&'static str>) -> Outgoing {
 }
 
 #[tokio::test]
-async fn who_accepts_a_request_before_its_end_gets_the_rest() {
+async fn request_body_continues_after_an_early_success_response() {
     for answer in ["HTTP/1.1 202 OK\r\nContent-Length: 0\r\n\r\n", OK] {
-        let (pool, mut other) = start().await;
+        let (pool, mut connections) = start().await;
         let (chunks, body) = mpsc::unbounded_channel();
         let serve = async {
-            let mut server = other.next().await;
+            let mut server = connections.next().await;
             server.answer(answer).await;
             server
         };
@@ -433,13 +432,13 @@ async fn who_accepts_a_request_before_its_end_gets_the_rest() {
 }
 
 #[tokio::test]
-async fn an_answer_may_begin_before_its_request_has_ended() {
-    let (pool, mut other) = start().await;
+async fn request_and_response_bodies_stream_at_the_same_time() {
+    let (pool, mut connections) = start().await;
     let (chunks, body) = mpsc::unbounded_channel();
     let body = arriving(body);
     chunks.send("first").unwrap();
     let serve = async {
-        let mut server = other.next().await;
+        let mut server = connections.next().await;
         server.until(b"5\r\nfirst\r\n").await;
         server
             .send("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nFIRST\r\n")

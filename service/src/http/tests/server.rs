@@ -1,4 +1,4 @@
-//! A server that does what it is asked for, and its callers.
+//! A test server whose behaviour depends on the path, and its clients.
 
 use std::future::pending;
 use std::io;
@@ -13,21 +13,21 @@ use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
-use super::{LARGE, SOME, SOON};
+use super::{BUFFERED, LARGE, SOON};
 use crate::listen::{Handler, IDLE_TIMEOUT, bind, serve};
 use crate::shutdown::Shutdown;
 
-/// Does what the path says.
+/// Chooses its behaviour by the path.
 #[derive(Clone, Default)]
-struct Obedient {
+struct PathHandler {
     entered: Arc<Entered>,
 }
 
 #[derive(Default)]
 pub(super) struct Entered {
-    /// One for each request that has begun to hang.
+    /// Requests that have begun to hang.
     pub(super) hanging: Count,
-    /// And for each that was let go of.
+    /// Hanging requests that were dropped.
     pub(super) dropped: Count,
 }
 
@@ -46,7 +46,7 @@ impl Count {
     }
 }
 
-impl Handler for Obedient {
+impl Handler for PathHandler {
     async fn handle(&self, request: Request<Body>) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let chunks = |chunks: &'static [&'static str]| {
@@ -83,9 +83,9 @@ impl Handler for Obedient {
                     .insert("content-length", "5".parse().unwrap());
                 short
             }
-            "/torn" => {
-                let torn = [Ok(Bytes::from("ab")), Err(io::Error::other("torn"))];
-                Response::new(Body::from_stream(stream::iter(torn)))
+            "/fails" => {
+                let failing = [Ok(Bytes::from("ab")), Err(io::Error::other("failed"))];
+                Response::new(Body::from_stream(stream::iter(failing)))
             }
             "/nothing" => status(204),
             "/unchanged" => {
@@ -94,9 +94,9 @@ impl Handler for Obedient {
                 headers.insert("content-length", "7".parse().unwrap());
                 unchanged
             }
-            "/some" => Response::new(Body::from(vec![b'x'; SOME])),
+            "/some" => Response::new(Body::from(vec![b'x'; BUFFERED])),
             "/large" => Response::new(Body::from(vec![b'x'; LARGE])),
-            // Without a look at the body.
+            // Does not read the body.
             _ => Response::new(Body::from(path)),
         };
         let date = "Thu, 01 Jan 1970 00:00:00 GMT".parse().unwrap();
@@ -122,7 +122,7 @@ impl Server {
         let shutdown = Shutdown::new();
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
-        let handler = Obedient::default();
+        let handler = PathHandler::default();
         let entered = Arc::clone(&handler.entered);
         shutdown.spawn(serve(listener, handler, shutdown.clone()));
         Self {
@@ -139,14 +139,14 @@ impl Server {
     }
 }
 
-/// What arrives until the server closes the connection.
+/// Reads until the server closes the connection.
 pub(super) async fn read(mut stream: TcpStream) -> io::Result<String> {
     let mut text = String::new();
     stream.read_to_string(&mut text).await?;
     Ok(text)
 }
 
-/// The same, without dates.
+/// The same, without `Date` headers.
 pub(super) async fn rest(stream: TcpStream) -> String {
     let text = timeout(SOON, read(stream)).await.unwrap().unwrap();
     text.replace("date: Thu, 01 Jan 1970 00:00:00 GMT\r\n", "")

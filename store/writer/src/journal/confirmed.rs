@@ -254,7 +254,7 @@ fn decode(installation: &str, (at, intent, value): (i64, &str, &[u8])) -> Option
 }
 
 /// Returns unused space of the file to the disk. `redb` reuses freed pages, but it shrinks a file only on
-/// request while nobody else has it open. This is therefore done at the start.
+/// request while no other process has it open. This is therefore done at the start.
 ///
 /// Errors are ignored here, because opening the file reports them.
 pub(super) fn compact(path: &Path) {

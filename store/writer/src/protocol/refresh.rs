@@ -42,7 +42,7 @@ pub enum Begin {
         /// When the intent ends then.
         until: Timestamp,
     },
-    /// No. Nobody has sent this token yet, and no new tokens are spent now.
+    /// No. This token was not sent yet, and no new tokens are spent now.
     Deferred,
     /// No. The generation that was to be replaced is already replaced.
     Superseded,
@@ -60,7 +60,7 @@ pub struct Attempt {
     /// Whether the store has just come back. A broker with a response in its journal is then about to commit
     /// it.
     pub is_after_outage: bool,
-    /// Whether a token that nobody has sent yet may be spent.
+    /// Whether a token that was not sent yet may be spent.
     pub may_spend_new: bool,
     /// Whether an installation with [`Status::Invalid`] may be tried.
     pub may_try_invalid: bool,
@@ -136,7 +136,7 @@ pub fn begin(current: &Installation, attempt: Attempt, now: Timestamp) -> Begin 
         Some(unknown) => take_over(unknown, intent),
     };
     let mut next = current.clone();
-    // If nobody completes this attempt, check it again then.
+    // If this attempt is not completed, check it again then.
     next.due = Some(intent.until);
     next.intent = Some(intent);
     Begin::Go {

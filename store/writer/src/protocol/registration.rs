@@ -47,7 +47,7 @@ pub fn generation_for(earlier: Option<PreviousRecord>) -> Generation {
     earlier.map_or(Generation::FIRST, |known| known.generation.next())
 }
 
-/// Starts a new chain named `consent` after a customer's consent, whatever the record was before.
+/// Starts a new chain named `consent` after a customer's consent, from any previous record.
 ///
 /// An intent or an alternate of the previous chain is dropped, because GHL revoked that chain with the
 /// consent.

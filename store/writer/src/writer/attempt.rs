@@ -128,7 +128,7 @@ pub struct Conditions<'a> {
     pub wanted: Wanted,
     /// Whether the store has just come back.
     pub is_after_outage: bool,
-    /// Whether a token that nobody has sent yet may be spent.
+    /// Whether a token that was not sent yet may be spent.
     pub may_spend_new: bool,
     /// GHL's grace period.
     pub grace: Duration,

@@ -50,7 +50,7 @@ fn whole() -> Protocol {
 }
 
 #[test]
-fn protocol_keeps_its_promises() {
+fn protocol_keeps_its_invariants() {
     let checker = check(whole(), HasDiscoveries::All);
     checker.assert_properties();
 }
@@ -79,7 +79,7 @@ fn dropping_late_responses_loses_tokens() {
 }
 
 #[test]
-fn ending_at_the_first_refusal_believes_a_wrong_one() {
+fn ending_at_the_first_refusal_trusts_a_wrong_one() {
     let hasty = Protocol {
         refusals_before: 2,
         ..GHL_FAULTS

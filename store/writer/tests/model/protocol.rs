@@ -52,7 +52,7 @@ pub(crate) enum Action {
     Sweep(BrokerId),
     Restart(BrokerId),
     Resume(BrokerId),
-    /// The replica catches up although nobody waits for it.
+    /// The replica catches up although no write waits for it.
     Replicate,
     /// Leases and intents expire, and everything gets older. Brokers are fast, so this happens only when no
     /// running broker has anything to do.

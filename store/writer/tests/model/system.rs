@@ -124,7 +124,7 @@ pub(crate) enum SearchReason {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Call {
     Answered(Reply),
-    /// Nothing comes back, whatever GHL did.
+    /// No reply arrives. GHL may have handled the request.
     Lost,
     /// The reply comes after the broker has stopped waiting.
     Late(Reply),

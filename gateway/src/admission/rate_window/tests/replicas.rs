@@ -1,4 +1,4 @@
-//! Replicas that share a location's budget by its answers alone, in time that is only counted.
+//! Simulates replicas that share a location's limit by response headers alone.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use super::*;
 const WINDOW_MS: u64 = 1_000;
 const MAX: u32 = 100;
 
-/// GHL as the sandbox plays it: a window begins with the first call in it.
+/// GHL as the sandbox simulates it. A window begins with its first call.
 #[derive(Default)]
 struct Ghl {
     began_ms: Option<u64>,
@@ -33,15 +33,15 @@ impl Ghl {
 struct Replica {
     trial: Trial,
     queued: u32,
-    /// Who is answered when, with what.
+    /// When a response arrives, for which call, with which headers.
     answers: VecDeque<(u64, CountedCall, RateLimitHeaders)>,
 }
 
-/// Lets replicas with so many calls each, all there at once, come to the end of them; returns
-/// what GHL saw and when the last call was answered.
-fn burst(queued: &[u32], way_ms: impl Fn(u64, usize) -> u64) -> (Ghl, u64) {
+/// Runs replicas with these numbers of queued calls until all are answered. Returns GHL's state and the time of the
+/// last response.
+fn burst(queued: &[u32], latency_ms: impl Fn(u64, usize) -> u64) -> (Ghl, u64) {
     let mut ghl = Ghl::default();
-    let mut under_way: Vec<(u64, usize, CountedCall)> = Vec::new();
+    let mut in_flight: Vec<(u64, usize, CountedCall)> = Vec::new();
     let mut replicas: Vec<_> = queued
         .iter()
         .map(|queued| Replica {
@@ -53,38 +53,38 @@ fn burst(queued: &[u32], way_ms: impl Fn(u64, usize) -> u64) -> (Ghl, u64) {
     for ms in 0..60_000 {
         for (number, replica) in replicas.iter_mut().enumerate() {
             let is_due = |(at, _, _): &(u64, CountedCall, RateLimitHeaders)| *at <= ms;
-            while let Some(place) = replica.answers.iter().position(is_due) {
-                let (_, sent, told) = replica.answers.remove(place).unwrap();
-                replica.trial.answer(sent, told, ms);
-                replica.queued += u32::from(told.is_refusal);
+            while let Some(index) = replica.answers.iter().position(is_due) {
+                let (_, sent, headers) = replica.answers.remove(index).unwrap();
+                replica.trial.answer(sent, headers, ms);
+                replica.queued += u32::from(headers.is_refusal);
             }
             while replica.queued > 0 {
                 let Decision::Go(sent) = replica.trial.admit(ms) else {
                     break;
                 };
                 replica.queued -= 1;
-                under_way.push((ms + way_ms(ms, number), number, sent));
+                in_flight.push((ms + latency_ms(ms, number), number, sent));
             }
         }
-        under_way.sort_by_key(|(arrives, ..)| *arrives);
-        while under_way
+        in_flight.sort_by_key(|(arrives, ..)| *arrives);
+        while in_flight
             .first()
             .is_some_and(|(arrives, ..)| *arrives <= ms)
         {
-            let (_, number, sent) = under_way.remove(0);
-            let told = ghl.answer(ms);
-            let back = ms + way_ms(ms + 7, number);
-            replicas[number].answers.push_back((back, sent, told));
+            let (_, number, sent) = in_flight.remove(0);
+            let headers = ghl.answer(ms);
+            let back = ms + latency_ms(ms + 7, number);
+            replicas[number].answers.push_back((back, sent, headers));
         }
         let is_done = |replica: &Replica| replica.queued == 0 && replica.answers.is_empty();
-        if under_way.is_empty() && replicas.iter().all(is_done) {
+        if in_flight.is_empty() && replicas.iter().all(is_done) {
             return (ghl, ms);
         }
     }
-    panic!("it never ended");
+    panic!("the calls were not answered in time");
 }
 
-/// From 1 to 16 ms, with no pattern to speak of.
+/// A pseudorandom latency from 1 to 16 ms.
 fn uneven(ms: u64, number: usize) -> u64 {
     let seed = ms
         .wrapping_mul(0x9E37_79B9)
@@ -93,7 +93,7 @@ fn uneven(ms: u64, number: usize) -> u64 {
 }
 
 #[test]
-fn three_replicas_use_a_limit_up_and_run_into_it_seldom() {
+fn three_replicas_use_the_full_limit_with_few_429s() {
     for (name, queued) in [
         ("even", &[334, 333, 333][..]),
         ("uneven", &[800, 150, 50]),
@@ -107,7 +107,7 @@ fn three_replicas_use_a_limit_up_and_run_into_it_seldom() {
 }
 
 #[test]
-fn a_window_is_used_up_even_where_answers_take_long() {
+fn limit_is_used_fully_despite_high_latency() {
     for queued in [&[1000][..], &[334, 333, 333], &[100; 10]] {
         let (_, ended) = burst(queued, |ms, number| 10 + 4 * uneven(ms, number));
         let replicas = queued.len();
@@ -116,14 +116,14 @@ fn a_window_is_used_up_even_where_answers_take_long() {
 }
 
 #[test]
-fn ten_replicas_lose_little() {
+fn ten_replicas_lose_little_throughput() {
     let (ghl, ended) = burst(&[100; 10], uneven);
     assert!(ended < 11_100, "{ended} ms");
     assert!(ghl.refused < 500, "{}", ghl.refused);
 }
 
 #[test]
-fn a_replica_that_is_further_away_gets_its_share() {
+fn replica_with_higher_latency_gets_its_share() {
     let far = |ms, number| uneven(ms, number) + if number == 2 { 30 } else { 0 };
     let (ghl, ended) = burst(&[333, 333, 333], far);
     assert!(ended < 11_100, "{ended} ms");

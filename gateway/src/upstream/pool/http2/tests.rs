@@ -17,13 +17,13 @@ use tokio::time::timeout;
 
 use super::*;
 use crate::upstream::body::Fault;
-use crate::upstream::headers::Sent;
+use crate::upstream::headers::OutboundHeaders;
 
-const IDLE_TURNS: u32 = 4;
+const IDLE_SWEEPS: u32 = 4;
 const SOON: Duration = Duration::from_secs(10);
 const LARGE: usize = 1024 * 1024;
 
-/// A server that answers `/large` with much, and all else with little.
+/// A server that answers `/large` with a large body, `/early` before it reads, and echoes everything else.
 async fn connect() -> (Sender, Origin) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
@@ -68,7 +68,7 @@ async fn call(
     let outbound = Outbound {
         method: &Method::POST,
         uri: &Uri::from_static(path),
-        headers: Sent::ToBroker(&HeaderMap::new()),
+        headers: OutboundHeaders::ToBroker(&HeaderMap::new()),
     };
     timeout(SOON, sender.clone().call(origin, outbound, body))
         .await
@@ -76,33 +76,33 @@ async fn call(
 }
 
 #[tokio::test]
-async fn who_takes_nothing_stops_nobody_else() {
+async fn unread_responses_do_not_block_other_streams() {
     let (sender, origin) = connect().await;
     let large = (0..50).map(|_| call(&sender, &origin, "/large", Outgoing::empty()));
-    let untaken: Vec<_> = join_all(large)
+    let unread: Vec<_> = join_all(large)
         .await
         .into_iter()
         .map(Result::unwrap)
         .collect();
     let body = Outgoing::Held(Bytes::from_static(b"little"));
     let answer = call(&sender, &origin, "/", body).await.unwrap();
-    let taken = timeout(SOON, answer.into_body().collect()).await.unwrap();
-    assert_eq!(taken.unwrap().to_bytes(), "little");
-    for answer in untaken {
-        let taken = timeout(SOON, answer.into_body().collect()).await.unwrap();
-        assert_eq!(taken.unwrap().to_bytes().len(), LARGE);
+    let read = timeout(SOON, answer.into_body().collect()).await.unwrap();
+    assert_eq!(read.unwrap().to_bytes(), "little");
+    for answer in unread {
+        let read = timeout(SOON, answer.into_body().collect()).await.unwrap();
+        assert_eq!(read.unwrap().to_bytes().len(), LARGE);
     }
 }
 
 #[tokio::test]
-async fn a_connection_is_shared_by_so_many_calls_and_kept_while_it_is_used() {
+async fn connection_is_shared_up_to_its_call_limit_and_kept_while_used() {
     let (sender, origin) = connect().await;
     let mut shared = Shared::default();
     shared.keep(&sender);
     shared.keep(&sender);
-    assert_eq!(shared.connections.len(), 1, "one has room");
+    assert_eq!(shared.connections.len(), 1, "the first is available");
     drop(sender);
-    let mut calls: Vec<Sender> = std::iter::from_fn(|| shared.with_room()).collect();
+    let mut calls: Vec<Sender> = std::iter::from_fn(|| shared.available()).collect();
     assert_eq!(calls.len(), CALLS);
     let last = calls.pop().unwrap();
     drop(calls);
@@ -110,20 +110,23 @@ async fn a_connection_is_shared_by_so_many_calls_and_kept_while_it_is_used() {
         .await
         .unwrap();
     drop(last);
-    for _ in 0..2 * IDLE_TURNS {
-        shared.sweep(IDLE_TURNS);
+    for _ in 0..2 * IDLE_SWEEPS {
+        shared.sweep(IDLE_SWEEPS);
     }
-    assert!(shared.with_room().is_some(), "its body is a call still");
+    assert!(
+        shared.available().is_some(),
+        "its body still counts as a call"
+    );
     drop(answer);
-    for _ in 0..IDLE_TURNS {
-        assert!(shared.with_room().is_some());
-        shared.sweep(IDLE_TURNS);
+    for _ in 0..IDLE_SWEEPS {
+        assert!(shared.available().is_some());
+        shared.sweep(IDLE_SWEEPS);
     }
-    assert!(shared.with_room().is_none());
+    assert!(shared.available().is_none());
 }
 
 #[tokio::test]
-async fn an_upload_that_outlives_its_answer_is_a_call_still() {
+async fn upload_counts_as_a_call_after_its_response_ended() {
     let (sender, origin) = connect().await;
     let endless = Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
     let upload = Outgoing::stream(endless, 1);
@@ -134,7 +137,7 @@ async fn an_upload_that_outlives_its_answer_is_a_call_still() {
 }
 
 #[tokio::test]
-async fn what_was_wrong_with_a_body_is_known() {
+async fn body_fault_is_reported_over_http2() {
     let (sender, origin) = connect().await;
     let parts = ["12345", "6789"].map(Ok::<_, axum::Error>);
     let body = Outgoing::stream(Body::from_stream(stream::iter(parts)), 8);

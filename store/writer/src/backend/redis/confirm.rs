@@ -46,7 +46,7 @@ struct ConfirmRequest {
 }
 
 impl ReplicationConfirmer {
-    /// Requires `replicas`. Nobody else may use the client's connections. Its tasks end when it is dropped.
+    /// Requires `replicas`. No other code may use the client's connections. Its tasks end when it is dropped.
     pub(super) fn start(client: &RedisClient, replicas: usize) -> Self {
         let count = if client.is_cluster() {
             keys::PARTITIONS
@@ -97,7 +97,7 @@ async fn confirm_batches(
                     } else {
                         Confirmation::Confirmed
                     };
-                    // An error means that nobody waits for it any more, which is fine.
+                    // An error means that the waiting call was cancelled, which is fine.
                     let _ = request.reply.send(confirmation);
                 }
             }

@@ -1,8 +1,7 @@
-//! Events that are a whole line by themselves.
+//! Events whose message is a whole log line.
 //!
-//! Operators grep for some lines to the letter, and machines want the same facts as fields. An
-//! event whose target is [`WHOLE_LINE`] is written as its message alone where people read, and
-//! with all its fields where machines do.
+//! Operators grep for some lines verbatim, and programs need the same facts as fields. An event whose target is
+//! [`WHOLE_LINE`] is written as only its message in text logs, and with all its fields in JSON logs.
 
 use std::fmt;
 
@@ -16,7 +15,7 @@ use tracing_subscriber::registry::LookupSpan;
 /// The target of such events.
 pub const WHOLE_LINE: &str = "evergreen::line";
 
-/// The usual text format, but for whole lines.
+/// The usual text format, except for whole lines.
 pub(super) struct Text(pub(super) Format<Full, SystemTime>);
 
 impl<S, N> FormatEvent<S, N> for Text
@@ -83,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn a_whole_line_is_its_message_and_other_events_keep_their_fields() {
+    fn whole_line_event_is_printed_as_its_message_alone() {
         let written = Written::default();
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)

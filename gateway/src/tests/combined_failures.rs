@@ -1,26 +1,26 @@
-//! Attempts of one call that fail in different ways, one after another.
+//! Calls whose attempts fail in different ways, one after another.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
-use super::world::{LIFETIME, World, get, post, with};
+use super::testbed::{LIFETIME, Testbed, get, post, with};
 
 const STALE: &str = r#"{"statusCode":401,"message":"Invalid JWT"}"#;
 
-/// GHL answers one call with these, one after another, and everything after them with 200.
-async fn world_with(answers: Vec<Answer>) -> (World, String) {
-    let world = World::new().await;
-    let id = world.install(LIFETIME);
-    world.let_broker_refresh(&id);
+/// Makes GHL send these responses in order, and 200 after them.
+async fn testbed_with(answers: Vec<Answer>) -> (Testbed, String) {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.let_broker_refresh(&id);
     let next = AtomicUsize::new(0);
-    world.ghl.answers(move |_| {
+    testbed.ghl.answers(move |_| {
         let answer = answers.get(next.fetch_add(1, Ordering::SeqCst));
         let answer = answer.map_or_else(Response::default, |answer| answer());
         async { answer }
     });
-    (world, format!("/ghl/x?installation_id={id}"))
+    (testbed, format!("/ghl/x?installation_id={id}"))
 }
 
 type Answer = fn() -> Response;
@@ -38,25 +38,25 @@ fn too_many() -> Response {
 }
 
 #[tokio::test]
-async fn every_failure_is_handled_after_every_other() {
+async fn each_failure_is_handled_after_each_other() {
     let failures: [(&str, Answer); 3] = [("502", bad_gateway), ("401", expired), ("429", too_many)];
     for (first_name, first) in failures {
         for (second_name, second) in failures {
-            // A 401 that a fresh token did not cure is the caller's answer.
+            // A 401 that persists with a fresh token is delivered.
             if (first_name, second_name) == ("401", "401") {
                 continue;
             }
-            let (world, uri) = world_with(vec![first, second]).await;
-            let response = world.send(get(&uri)).await;
+            let (testbed, uri) = testbed_with(vec![first, second]).await;
+            let response = testbed.send(get(&uri)).await;
             let status = response.status();
             assert_eq!(status, StatusCode::OK, "{first_name}, {second_name}");
-            assert_eq!(world.ghl.lines().len(), 3);
+            assert_eq!(testbed.ghl.lines().len(), 3);
         }
     }
 }
 
 #[tokio::test]
-async fn a_retry_counts_against_ghls_rate_limit() {
+async fn retry_counts_against_the_rate_limit() {
     fn bad_gateway_with_two_left() -> Response {
         let left = [
             ("x-ratelimit-max", "3"),
@@ -73,18 +73,22 @@ async fn a_retry_counts_against_ghls_rate_limit() {
         ];
         (StatusCode::BAD_GATEWAY, left).into_response()
     }
-    let (world, uri) =
-        world_with(vec![bad_gateway_with_two_left, bad_gateway_with_none_left]).await;
+    let (testbed, uri) =
+        testbed_with(vec![bad_gateway_with_two_left, bad_gateway_with_none_left]).await;
     let request = with(get(&uri), "x-request-timeout", "5s");
-    let response = world.send(request).await;
+    let response = testbed.send(request).await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
-    assert_eq!(world.ghl.lines().len(), 2, "a third would exceed the limit");
+    assert_eq!(
+        testbed.ghl.lines().len(),
+        2,
+        "a third would exceed the limit"
+    );
 }
 
 #[tokio::test]
-async fn a_post_is_not_retried_after_502() {
-    let (world, uri) = world_with(vec![bad_gateway]).await;
-    let response = world.send(post(&uri, "body")).await;
+async fn post_is_not_retried_after_502() {
+    let (testbed, uri) = testbed_with(vec![bad_gateway]).await;
+    let response = testbed.send(post(&uri, "body")).await;
     assert_eq!(response.status(), StatusCode::BAD_GATEWAY);
-    assert_eq!(world.ghl.lines().len(), 1);
+    assert_eq!(testbed.ghl.lines().len(), 1);
 }

@@ -1,4 +1,4 @@
-//! A store in memory, and two servers on loopback that a test can steer.
+//! A gateway between an in-memory store and two fake servers on loopback.
 
 use std::collections::HashMap;
 use std::future::Future;
@@ -33,8 +33,8 @@ use crate::{Config, Gateway};
 
 pub(super) const LIFETIME: Duration = Duration::from_secs(86_400);
 
-/// A gateway and all it talks to.
-pub(super) struct World {
+/// A gateway with its store, GHL and broker.
+pub(super) struct Testbed {
     pub(super) store: Arc<FakeStore>,
     pub(super) ghl: Server,
     pub(super) broker: Server,
@@ -42,7 +42,7 @@ pub(super) struct World {
     _shutdown: Shutdown,
 }
 
-impl World {
+impl Testbed {
     pub(super) async fn new() -> Self {
         Self::with(&[]).await
     }
@@ -67,19 +67,19 @@ impl World {
         let shutdown = Shutdown::new();
         let reader = TokenReader::from_backend(store.clone(), store.ring.clone());
         let gateway = Gateway::new(config, reader, &shutdown);
-        let world = Self {
+        let testbed = Self {
             store,
             ghl,
             broker,
             gateway,
             _shutdown: shutdown,
         };
-        world.heard().await;
-        world
+        testbed.process_announcements().await;
+        testbed
     }
 
-    /// Lets the gateway hear what was announced.
-    pub(super) async fn heard(&self) {
+    /// Lets the gateway process all announcements.
+    pub(super) async fn process_announcements(&self) {
         for _ in 0..20 {
             tokio::task::yield_now().await;
         }
@@ -97,14 +97,14 @@ impl World {
         self.gateway.internal().oneshot(request).await.unwrap()
     }
 
-    /// A location's installation with a token of the first generation that lives for `left` more.
+    /// A location's installation. Its token has the first generation and expires after `left`.
     pub(super) fn install(&self, left: Duration) -> InstallationId {
         let id = InstallationId::random();
         self.store.put(&id, |_| {}, left);
         id
     }
 
-    /// Makes the broker give `id` its next token whenever it is asked to refresh it.
+    /// Makes the broker store the next token of `id` for each refresh request.
     pub(super) fn let_broker_refresh(&self, id: &InstallationId) {
         let (store, id) = (self.store.clone(), id.clone());
         self.broker.answers(move |_| {
@@ -143,7 +143,7 @@ pub(super) async fn json(response: Response) -> Value {
     serde_json::from_str(&text(response).await).unwrap()
 }
 
-/// What a server answers, by a closure that can be exchanged.
+/// A fake server. Its responses come from a closure that a test can replace.
 pub(super) struct Server {
     address: SocketAddr,
     answer: Arc<Mutex<Answer>>,
@@ -152,7 +152,7 @@ pub(super) struct Server {
 
 type Answer = Arc<dyn Fn(Request) -> Pin<Box<dyn Future<Output = Response> + Send>> + Send + Sync>;
 
-/// One request as it arrived, without its body.
+/// A received request without its body.
 #[derive(Debug, Clone)]
 pub(super) struct Seen {
     pub(super) line: String,
@@ -216,10 +216,10 @@ pub(super) struct FakeStore {
     ring: Arc<KeyRing>,
     changes: broadcast::Sender<Invalidation>,
     records: Mutex<HashMap<InstallationId, StoredAccess>>,
-    places: Mutex<HashMap<String, InstallationId>>,
+    owners: Mutex<HashMap<String, InstallationId>>,
     callers: Mutex<HashMap<KeyHash, Caller>>,
-    is_away: AtomicBool,
-    is_mute: AtomicBool,
+    is_down: AtomicBool,
+    is_silent: AtomicBool,
 }
 
 impl FakeStore {
@@ -228,14 +228,14 @@ impl FakeStore {
             ring: Arc::new(KeyRing::generate("a")),
             changes: broadcast::channel(1024).0,
             records: Mutex::default(),
-            places: Mutex::default(),
+            owners: Mutex::default(),
             callers: Mutex::default(),
-            is_away: AtomicBool::new(false),
-            is_mute: AtomicBool::new(false),
+            is_down: AtomicBool::new(false),
+            is_silent: AtomicBool::new(false),
         }
     }
 
-    /// Writes the installation's record, after `change`, with the token `token-<generation>`.
+    /// Writes the installation's record after `change`, with the token `token-<generation>`.
     pub(super) fn put(
         &self,
         id: &InstallationId,
@@ -260,10 +260,10 @@ impl FakeStore {
         let label = access_label(id, record.generation);
         record.token = self.ring.seal(label, plain.as_bytes());
         if let Some(location) = &record.location {
-            let mut places = self.places.lock().unwrap();
-            places.insert(location.to_string(), id.clone());
+            let mut owners = self.owners.lock().unwrap();
+            owners.insert(location.to_string(), id.clone());
         }
-        if !self.is_mute.load(Ordering::SeqCst) {
+        if !self.is_silent.load(Ordering::SeqCst) {
             let _ = self.changes.send(Invalidation::Installation {
                 id: id.clone(),
                 generation: record.generation,
@@ -271,15 +271,15 @@ impl FakeStore {
         }
     }
 
-    /// The announcements break off and come back.
-    pub(super) fn interrupt(&self) {
+    /// Announces a lost and a restored channel.
+    pub(super) fn interrupt_announcements(&self) {
         let _ = self.changes.send(Invalidation::ChannelLost);
         let _ = self.changes.send(Invalidation::ChannelRestored);
     }
 
-    /// From now on nobody is told of anything.
-    pub(super) fn mute(&self) {
-        self.is_mute.store(true, Ordering::SeqCst);
+    /// From now on writes are not announced.
+    pub(super) fn stop_announcing(&self) {
+        self.is_silent.store(true, Ordering::SeqCst);
     }
 
     pub(super) fn location(&self, id: &InstallationId) -> String {
@@ -287,9 +287,9 @@ impl FakeStore {
         records[id].location.as_ref().unwrap().to_string()
     }
 
-    pub(super) fn put_place(&self, place: &str, id: &InstallationId) {
-        let mut places = self.places.lock().unwrap();
-        places.insert(place.to_owned(), id.clone());
+    pub(super) fn put_owner(&self, name: &str, id: &InstallationId) {
+        let mut owners = self.owners.lock().unwrap();
+        owners.insert(name.to_owned(), id.clone());
     }
 
     pub(super) fn put_caller(
@@ -326,15 +326,15 @@ impl FakeStore {
         let _ = self.changes.send(Invalidation::Caller(hash));
     }
 
-    /// From now on the store answers nothing, and everybody knows.
-    pub(super) fn go_away(&self) {
-        self.is_away.store(true, Ordering::SeqCst);
+    /// From now on every read fails, and the loss of the channel is announced.
+    pub(super) fn go_down(&self) {
+        self.is_down.store(true, Ordering::SeqCst);
         let _ = self.changes.send(Invalidation::ChannelLost);
     }
 
     fn read<T: Send + 'static>(&self, value: T) -> BoxFuture<'_, Result<T, ReadError>> {
-        let answer = if self.is_away.load(Ordering::SeqCst) {
-            Err(ReadError::Unavailable("away".into()))
+        let answer = if self.is_down.load(Ordering::SeqCst) {
+            Err(ReadError::Unavailable("down".into()))
         } else {
             Ok(value)
         };
@@ -349,7 +349,7 @@ impl ReadBackend for FakeStore {
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        let id = self.places.lock().unwrap().get(name).cloned();
+        let id = self.owners.lock().unwrap().get(name).cloned();
         self.read(id.map(|id| id.to_string()))
     }
 

@@ -1,4 +1,4 @@
-//! What a connection makes of requests, one after another.
+//! Framing of requests and responses, and the requests that are rejected.
 
 use std::io::ErrorKind;
 
@@ -13,7 +13,7 @@ const LAST: &str = "GET /last HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
 const LAST_ANSWER: &str = "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-length: 5\r\n\r\n/last";
 
 #[tokio::test]
-async fn answers_end_where_they_say_and_the_next_follows() {
+async fn responses_are_framed_and_the_connection_is_reused() {
     let server = Server::start().await;
     for (request, answer) in [
         (
@@ -45,7 +45,7 @@ async fn answers_end_where_they_say_and_the_next_follows() {
              2\r\nab\r\n1\r\nc\r\n0\r\nX-T: 1\r\n\r\n",
             "200 OK\r\ncontent-length: 3\r\n\r\nabc",
         ),
-        // A body that nobody wants, and that is there.
+        // A body that the handler does not read.
         (
             "POST /b HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\n\r\nabc",
             "200 OK\r\ncontent-length: 2\r\n\r\n/b",
@@ -67,28 +67,28 @@ async fn answers_end_where_they_say_and_the_next_follows() {
 }
 
 #[tokio::test]
-async fn answers_that_cannot_end_otherwise_end_with_the_connection() {
+async fn unframed_or_incomplete_response_closes_the_connection() {
     let server = Server::start().await;
     let stream = server.send("GET /chunks HTTP/1.0\r\nConnection: keep-alive\r\n\r\n");
     let answer = rest(stream.await).await;
     assert_eq!(answer, "HTTP/1.0 200 OK\r\nconnection: close\r\n\r\nabcde");
-    let stream = server.send("GET /torn HTTP/1.0\r\n\r\n").await;
-    let torn = timeout(SOON, read(stream)).await.unwrap();
-    assert_eq!(torn.unwrap_err().kind(), ErrorKind::ConnectionReset);
+    let stream = server.send("GET /fails HTTP/1.0\r\n\r\n").await;
+    let reset = timeout(SOON, read(stream)).await.unwrap();
+    assert_eq!(reset.unwrap_err().kind(), ErrorKind::ConnectionReset);
     let short = format!("GET /short HTTP/1.1\r\nHost: h\r\n\r\n{LAST}");
     let answer = rest(server.send(&short).await).await;
     assert!(!answer.contains("/last"), "{answer}");
 }
 
 #[tokio::test]
-async fn nothing_is_taken_after_what_is_no_request() {
+async fn no_request_is_served_after_invalid_or_ambiguous_framing() {
     let server = Server::start().await;
     for (request, expected) in [
         (
             "POST / HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: gzip, chunked\r\n\r\n",
             "HTTP/1.1 501 Not Implemented\r\n",
         ),
-        // The length is ignored, and the connection ends: RFC 9112, 6.3.
+        // The length is ignored, and the connection is closed (RFC 9112, 6.3).
         (
             "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n\
              2\r\nab\r\n0\r\n\r\n",
@@ -118,7 +118,7 @@ async fn nothing_is_taken_after_what_is_no_request() {
 }
 
 #[tokio::test]
-async fn a_refusal_says_what_is_wrong() {
+async fn rejected_request_gets_a_json_error() {
     let server = Server::start().await;
     let mut stream = server.send("GET / HTTP/1.1\r\n\r\n").await;
     stream.shutdown().await.unwrap();
@@ -135,14 +135,14 @@ async fn a_refusal_says_what_is_wrong() {
 }
 
 #[tokio::test]
-async fn http2_is_known_by_its_first_bytes() {
+async fn http2_is_detected_by_its_preface() {
     const PREFACE: &str = "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let server = Server::start().await;
     for cut in [1, 10, 16, PREFACE.len()] {
         let (start, end) = PREFACE.split_at(cut);
         let mut stream = server.send(start).await;
         tokio::task::yield_now().await;
-        // And an empty frame of SETTINGS.
+        // With an empty SETTINGS frame.
         let frame = [end.as_bytes(), &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat();
         stream.write_all(&frame).await.unwrap();
         let mut answer = [0; 9];
@@ -160,7 +160,7 @@ async fn http2_is_known_by_its_first_bytes() {
 }
 
 #[tokio::test]
-async fn who_asks_first_is_told_when_its_body_is_wanted() {
+async fn continue_100_is_sent_only_if_the_body_is_read() {
     let server = Server::start().await;
     let head = "POST /echo HTTP/1.1\r\nHost: h\r\nContent-Length: 3\r\nExpect: 100-continue\r\n\
                 Connection: close\r\n\r\n";
@@ -174,7 +174,7 @@ async fn who_asks_first_is_told_when_its_body_is_wanted() {
     stream.write_all(b"abc").await.unwrap();
     assert!(rest(stream).await.ends_with("\r\n\r\nabc"));
 
-    // And is neither told nor waited for, where it is not.
+    // If the body is not read, there is no `100 Continue` and no wait for the body.
     let asked = Instant::now();
     let stream = server.send(&head.replace("/echo", "/refused")).await;
     let answer = rest(stream).await;

@@ -1,4 +1,4 @@
-//! Who stops first, and what the other still gets.
+//! Timeouts, disconnects and closes, and the responses that still arrive.
 
 use std::time::Duration;
 
@@ -6,11 +6,11 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::server::{Server, rest};
-use super::{LARGE, SOME, SOON};
+use super::{BUFFERED, LARGE, SOON};
 use crate::listen::{ANSWER_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT};
 
 #[tokio::test]
-async fn who_sends_all_before_reading_gets_the_answer() {
+async fn response_arrives_after_an_unread_upload() {
     let server = Server::start().await;
     for path in ["/no", "/no", "/no", "/large"] {
         let head = format!("PUT {path} HTTP/1.1\r\nHost: h\r\nContent-Length: {LARGE}\r\n\r\n");
@@ -26,9 +26,9 @@ async fn who_sends_all_before_reading_gets_the_answer() {
     }
 }
 
-/// Whatever its caller expects, and however late its answer.
+/// The caller sends a body without waiting for `100 Continue`, or one with invalid chunks.
 #[tokio::test]
-async fn who_sends_after_waiting_in_vain_gets_the_answer() {
+async fn response_arrives_after_an_unexpected_or_malformed_upload() {
     let server = Server::start().await;
     let head = format!(
         "PUT /no HTTP/1.1\r\nHost: h\r\nContent-Length: {LARGE}\r\nExpect: 100-continue\r\n\r\n"
@@ -48,7 +48,7 @@ async fn who_sends_after_waiting_in_vain_gets_the_answer() {
 }
 
 #[tokio::test]
-async fn for_a_caller_who_is_gone_nothing_goes_on() {
+async fn handler_is_dropped_when_its_caller_disconnects() {
     let server = Server::start().await;
     let stream = server.send("GET /hang HTTP/1.1\r\nHost: h\r\n\r\n").await;
     server.entered.hanging.wait_for_one().await;
@@ -57,7 +57,7 @@ async fn for_a_caller_who_is_gone_nothing_goes_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_says_nothing_for_long_is_left() {
+async fn idle_and_head_timeouts_close_the_connection() {
     let server = Server::start().await;
     for (begun, patience) in [("", IDLE_TIMEOUT), ("GET / HT", HEAD_TIMEOUT)] {
         let since = Instant::now();
@@ -68,7 +68,7 @@ async fn who_says_nothing_for_long_is_left() {
         let waited = since.elapsed();
         assert!((patience..patience + SOON).contains(&waited), "{waited:?}");
     }
-    // Not so who waits for an answer; and the time begins anew after it.
+    // A request in flight has no idle timeout. It starts anew after the response.
     let since = Instant::now();
     let mut stream = server.send("GET /slow HTTP/1.1\r\nHost: h\r\n\r\n").await;
     let mut answer = String::new();
@@ -82,7 +82,7 @@ async fn who_says_nothing_for_long_is_left() {
 }
 
 #[tokio::test]
-async fn what_comes_after_the_last_request_takes_no_answer_with_it() {
+async fn bytes_after_the_last_request_do_not_truncate_the_response() {
     let server = Server::start().await;
     for _ in 0..20 {
         let mut stream = server.send("GET /some HTTP/1.0\r\n\r\n").await;
@@ -92,16 +92,16 @@ async fn what_comes_after_the_last_request_takes_no_answer_with_it() {
             tokio::task::yield_now().await;
         }
         stream.write_all(b"\r\n").await.unwrap();
-        assert!(rest(stream).await.len() > SOME - 10 * 1000);
+        assert!(rest(stream).await.len() > BUFFERED - 10 * 1000);
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_does_not_read_is_not_waited_for() {
+async fn unread_response_is_cut_off_at_the_response_timeout() {
     let server = Server::start().await;
     let stream = server.send("GET /large HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n");
     let mut stream = stream.await;
-    // For how long it does not is what is tested.
+    // The caller does not read for this time.
     sleep(ANSWER_TIMEOUT + SOON).await;
     let mut answer = Vec::new();
     let read = stream.read_to_end(&mut answer).await;
@@ -109,10 +109,10 @@ async fn who_does_not_read_is_not_waited_for() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_stop_drops_half_a_head_after_a_second() {
+async fn shutdown_drops_an_incomplete_head_after_a_second() {
     let server = Server::start().await;
     let mut stream = server.send("GET / HTTP/1.1\r\nHo").await;
-    // The server runs on this thread. It has accepted and read after some turns.
+    // The server runs on this thread. It has accepted and read after some polls.
     for _ in 0..1000 {
         tokio::task::yield_now().await;
     }

@@ -1,0 +1,169 @@
+//! API keys, scopes, quotas and restricted keys.
+
+use axum::extract::Request;
+use http::StatusCode;
+use store::{InstallationId, Scope};
+
+use super::testbed::{LIFETIME, Testbed, get, json, with};
+use crate::ExposureError;
+
+fn call(id: &InstallationId, key: &str) -> Request {
+    let request = get(&format!("/ghl/x?installation_id={id}"));
+    with(request, "authorization", &format!("Bearer {key}"))
+}
+
+#[tokio::test]
+async fn api_key_is_required_once_the_first_key_exists() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    let open = get(&format!("/ghl/x?installation_id={id}"));
+    assert_eq!(testbed.send(open).await.status(), StatusCode::OK);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed.process_announcements().await;
+
+    let response = testbed.get(&format!("/ghl/x?installation_id={id}")).await;
+    assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+    let body = json(response).await;
+    assert_eq!(
+        (&body["statusCode"], &body["error"]),
+        (&401.into(), &"Unauthorized".into())
+    );
+    assert!(body["hint"].as_str().unwrap().contains("keys create"));
+    assert_eq!(
+        testbed.send(call(&id, "evg_2")).await.status(),
+        StatusCode::UNAUTHORIZED
+    );
+    assert_eq!(
+        testbed.send(call(&id, "evg_1")).await.status(),
+        StatusCode::OK
+    );
+    let own_header = get(&format!("/ghl/x?installation_id={id}"));
+    let own_header = with(own_header, "x-api-key", "evg_1");
+    assert_eq!(testbed.send(own_header).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn revoked_key_is_rejected() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed.process_announcements().await;
+    assert_eq!(
+        testbed.send(call(&id, "evg_1")).await.status(),
+        StatusCode::OK
+    );
+    testbed.store.revoke_caller("evg_1");
+    testbed.process_announcements().await;
+    assert_eq!(
+        testbed.send(call(&id, "evg_1")).await.status(),
+        StatusCode::UNAUTHORIZED
+    );
+}
+
+#[tokio::test]
+async fn restricted_key_selects_its_installation_and_hides_others() {
+    let testbed = Testbed::new().await;
+    let (own, other) = (testbed.install(LIFETIME), testbed.install(LIFETIME));
+    let only = Some(vec![own.clone()]);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], only);
+    testbed.process_announcements().await;
+    let unnamed = with(get("/ghl/x"), "x-api-key", "evg_1");
+    assert_eq!(testbed.send(unnamed).await.status(), StatusCode::OK);
+    assert_eq!(
+        testbed.send(call(&own, "evg_1")).await.status(),
+        StatusCode::OK
+    );
+
+    let existing = json(testbed.send(call(&other, "evg_1")).await).await;
+    let missing = json(testbed.send(call(&InstallationId::random(), "evg_1")).await).await;
+    assert_eq!(existing["statusCode"], 403);
+    assert_eq!(existing, missing);
+
+    let by_location = |name: &str| {
+        with(
+            get(&format!("/ghl/x?locationId={name}")),
+            "x-api-key",
+            "evg_1",
+        )
+    };
+    let elsewhere = testbed.store.location(&other);
+    assert_eq!(
+        testbed.send(by_location(&elsewhere)).await.status(),
+        StatusCode::FORBIDDEN
+    );
+}
+
+#[tokio::test]
+async fn proxy_scope_is_required() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.store.put_caller("evg_1", &[Scope::Admin], None);
+    testbed.process_announcements().await;
+    let response = testbed.send(call(&id, "evg_1")).await;
+    assert_eq!(response.status(), StatusCode::FORBIDDEN);
+}
+
+#[tokio::test]
+async fn spent_quota_survives_rereading_the_key() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    for key in ["evg_1", "evg_2", "evg_3"] {
+        testbed.store.put_caller(key, &[Scope::Proxy], None);
+    }
+    for key in ["evg_1", "evg_2"] {
+        testbed.store.put_quota(key, "2/1h".parse().unwrap());
+    }
+    let status = async |key: &str| testbed.send(call(&id, key)).await.status();
+    for _ in 0..2 {
+        testbed.process_announcements().await;
+        assert_eq!(status("evg_1").await, StatusCode::OK);
+        testbed.store.put_quota("evg_1", "2/1h".parse().unwrap());
+    }
+    testbed.process_announcements().await;
+    let refused = testbed.send(call(&id, "evg_1")).await;
+    assert_eq!(refused.status(), StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(refused.headers()["retry-after"], "1800");
+    assert_eq!(json(refused).await["limit"], "quota");
+    assert_eq!(testbed.ghl.seen().len(), 2, "GHL was not asked");
+    for _ in 0..2 {
+        assert_eq!(status("evg_2").await, StatusCode::OK);
+        assert_eq!(status("evg_3").await, StatusCode::OK);
+    }
+    assert_eq!(status("evg_2").await, StatusCode::TOO_MANY_REQUESTS);
+    assert_eq!(status("evg_3").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn cached_keys_are_accepted_while_the_store_is_down() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed.process_announcements().await;
+    assert_eq!(
+        testbed.send(call(&id, "evg_1")).await.status(),
+        StatusCode::OK
+    );
+    testbed.store.go_down();
+    testbed.process_announcements().await;
+    assert_eq!(
+        testbed.send(call(&id, "evg_1")).await.status(),
+        StatusCode::OK
+    );
+    let unknown = testbed.send(call(&id, "evg_2")).await;
+    assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn without_keys_only_loopback_is_allowed() {
+    let testbed = Testbed::new().await;
+    let (here, everywhere) = ("127.0.0.1:8080".parse(), "0.0.0.0:8080".parse());
+    let (here, everywhere) = (here.unwrap(), everywhere.unwrap());
+    assert!(testbed.gateway.check_exposure(here).await.is_ok());
+    let refused = testbed.gateway.check_exposure(everywhere).await;
+    assert!(matches!(refused, Err(ExposureError::NoKeys(_))));
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    assert!(testbed.gateway.check_exposure(everywhere).await.is_ok());
+    testbed.store.go_down();
+    let unknown = testbed.gateway.check_exposure(everywhere).await;
+    assert!(matches!(unknown, Err(ExposureError::Unknown(..))));
+}
