@@ -68,7 +68,7 @@ async fn until_status(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_key_closes_the_door_to_all_who_have_none() {
+async fn first_api_key_makes_keys_mandatory() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let (status, body) = send(echo_of(&up, &id)).await;
@@ -105,7 +105,7 @@ async fn the_first_key_closes_the_door_to_all_who_have_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_key_opens_nothing_within_a_second() {
+async fn revoked_key_is_rejected_within_a_second() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "shop"]).await;
@@ -133,7 +133,7 @@ async fn a_revoked_key_opens_nothing_within_a_second() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_ends_when_it_was_said_to() {
+async fn api_key_expires() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "guest", "--expires-in", "5s"]).await;
@@ -143,7 +143,7 @@ async fn a_key_ends_when_it_was_said_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_for_one_installation_needs_no_name_and_learns_of_no_other() {
+async fn single_installation_key_needs_no_selector_and_reveals_no_others() {
     let up = Up::start(&[]).await;
     let own = up.install("locA").await;
     let other = up.install("locB").await;
@@ -198,7 +198,7 @@ async fn a_key_for_one_installation_needs_no_name_and_learns_of_no_other() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_for_several_installations_has_to_name_one() {
+async fn multi_installation_key_requires_a_selector() {
     let up = Up::start(&[]).await;
     let ids = [up.install("locA").await, up.install("locB").await];
     let apart = up.install("locC").await;
@@ -231,7 +231,7 @@ async fn a_key_for_several_installations_has_to_name_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_shown_once_and_reaches_neither_ghl_nor_disk_nor_log() {
+async fn api_key_is_shown_once_and_never_forwarded_stored_or_logged() {
     let up = Up::start(&[("EVERGREEN_LOG", "debug")]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "shop"]).await;
@@ -277,7 +277,7 @@ fn exposed(scratch: &Scratch, listen: &str, internal: &str) -> Start {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_key_nobody_else_is_let_near_and_the_refusal_says_what_to_do() {
+async fn listening_beyond_loopback_requires_a_key() {
     let scratch = Scratch::new();
     let (public, internal) = (port::free(), port::free());
     let here = |port| format!("127.0.0.1:{port}");
@@ -341,7 +341,7 @@ async fn without_a_key_nobody_else_is_let_near_and_the_refusal_says_what_to_do()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_over_redis_is_as_careful() {
+async fn gateway_on_redis_requires_a_key_beyond_loopback() {
     let redis = Redis::start().await;
     let port = port::free();
     let ring = KeyRing::generate_text("it");
@@ -378,7 +378,7 @@ async fn a_gateway_over_redis_is_as_careful() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_cannot_tell_whether_there_are_keys_does_not_open() {
+async fn gateway_does_not_start_when_keys_cannot_be_checked() {
     let ring = KeyRing::generate_text("it");
     let gateway = Start::evergreen(&["gateway"])
         .env(
@@ -399,7 +399,7 @@ async fn a_gateway_that_cannot_tell_whether_there_are_keys_does_not_open() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_upload_that_is_refused_gets_its_answer_and_no_broken_connection() {
+async fn rejected_large_upload_receives_its_response() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     create_key(&up, &["--name", "shop"]).await;

@@ -31,7 +31,7 @@ async fn status(up: &Up, id: &str) -> Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_checklist_passes() {
+async fn quick_start_checklist_passes() {
     let up = Up::start(&[]).await;
     let (health, _) = get(&up.client, &format!("{}/health", up.public)).await;
     assert_eq!(health, 200);
@@ -85,7 +85,7 @@ async fn the_checklist_passes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_a_restart_the_installation_is_still_there_and_goes_on_refreshing() {
+async fn installation_keeps_refreshing_after_restart() {
     let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
     let id = up.install("locA").await;
     let words = ["[REFRESH]", id.as_str()];
@@ -102,7 +102,7 @@ async fn after_a_restart_the_installation_is_still_there_and_goes_on_refreshing(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_log_line_of_a_refresh_is_exact_and_the_same_in_fields() {
+async fn refresh_log_line_is_exact_in_text_and_json() {
     let lifetime = ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "86039s");
     let up = Up::start(&[lifetime]).await;
     let id = up.install("locA").await;
@@ -125,7 +125,7 @@ async fn the_log_line_of_a_refresh_is_exact_and_the_same_in_fields() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_sealing_keys_are_for_their_owner_alone() {
+async fn encryption_key_files_have_mode_600() {
     use std::os::unix::fs::PermissionsExt;
     let up = Up::start(&[]).await;
     for file in ["access.keys", "refresh.keys"] {
@@ -136,7 +136,7 @@ async fn the_sealing_keys_are_for_their_owner_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_private_integration_token_is_used_as_it_is_and_never_refreshed() {
+async fn private_integration_token_is_never_refreshed() {
     let token = "pit-00000000-0000-4000-8000-000000000000";
     let up = Up::start(&[("GHL_ACCESS_TOKEN", token), ("GHL_LOCATION_ID", "locP")]).await;
     let url = format!("{}/api/oauth/status?locationId=locP", up.public);

@@ -64,7 +64,7 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_a_master_is_killed() {
+async fn refreshes_continue_when_a_master_is_killed() {
     survives(
         async |store: &mut Cluster| store.nodes[0].kill().await,
         async |store: &mut Cluster| store.nodes[0].resume_process().await,
@@ -73,7 +73,7 @@ async fn refreshes_go_on_when_a_master_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_a_master_hangs() {
+async fn refreshes_continue_when_a_master_hangs() {
     survives(
         async |store: &mut Cluster| store.nodes[0].hang(),
         async |store: &mut Cluster| store.nodes[0].wake(),
@@ -82,7 +82,7 @@ async fn refreshes_go_on_when_a_master_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_moves_is_followed_while_it_does_and_after() {
+async fn moving_slot_is_followed_during_and_after_migration() {
     let deployed = Deployed::<Cluster>::start_over(0).await;
     let cluster = &deployed.store;
     let rings = Rings {

@@ -100,7 +100,7 @@ async fn is_told(gateway: &Member, is_so: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_is_killed_again_and_again_hides_no_refresh() {
+async fn refreshes_reach_gateways_while_pubsub_connections_are_killed() {
     let scene = Scene::start(100).await;
     let (mut killed, mut longest) = (0, Duration::ZERO);
     let refreshes = async {
@@ -119,7 +119,7 @@ async fn a_channel_that_is_killed_again_and_again_hides_no_refresh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn announcements_that_are_lost_on_a_channel_that_lives_are_made_up_for() {
+async fn lost_invalidations_are_covered_by_cache_expiry() {
     let scene = Scene::start(10).await;
     scene.relay.lose(Lost::Announcements);
     let longest = scene.refresh(&scene.ids).await;
@@ -129,7 +129,7 @@ async fn announcements_that_are_lost_on_a_channel_that_lives_are_made_up_for() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_channel_that_goes_silent_is_noticed() {
+async fn silent_invalidation_channel_is_detected() {
     let scene = Scene::start(30).await;
     let mut parts = scene.ids.chunks(10);
     let mut some = || parts.next().unwrap();
@@ -147,7 +147,7 @@ async fn a_channel_that_goes_silent_is_noticed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn connections_that_all_go_silent_are_replaced() {
+async fn silent_connections_are_replaced() {
     let scene = Scene::start(20).await;
     let (before, after) = scene.ids.split_at(10);
     scene.refresh(before).await;
@@ -160,7 +160,7 @@ async fn connections_that_all_go_silent_are_replaced() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_hangs_fails_no_call_and_hides_no_refresh_afterwards() {
+async fn hung_store_fails_no_calls_and_refreshes_propagate_afterwards() {
     let scene = Scene::start(10).await;
     scene.refresh(&scene.ids).await;
     let names: Vec<String> = scene.ids.iter().map(ToString::to_string).collect();

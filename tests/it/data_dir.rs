@@ -27,7 +27,7 @@ async fn refusal(start: &Start) -> (Option<i32>, String) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_refuses_to_start_without_its_keys_or_its_store() {
+async fn up_refuses_to_start_without_its_keys_or_store() {
     let scratch = Scratch::new();
     let directory = scratch.join("data");
     let first = up(&directory);
@@ -50,7 +50,7 @@ async fn up_refuses_to_start_without_its_keys_or_its_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_of_an_older_version_is_marked() {
+async fn data_directory_without_marker_is_accepted_and_marked() {
     let scratch = Scratch::new();
     let directory = scratch.join("data");
     for _ in 0..2 {
@@ -63,7 +63,7 @@ async fn a_directory_of_an_older_version_is_marked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_store_is_refused() {
+async fn truncated_store_file_is_refused() {
     let scratch = Scratch::new();
     let directory = scratch.join("data");
     let program = up(&directory).spawn();
@@ -76,7 +76,7 @@ async fn a_truncated_store_is_refused() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_directory_in_memory_is_refused_unless_it_is_allowed() {
+async fn tmpfs_data_directory_is_refused_unless_allowed() {
     let disk = SmallDisk::start(8).await;
     let start = || disk.run(up(&disk.join("data")));
     let (code, message) = refusal(&start().env("EVERGREEN_ALLOW_TMPFS", false)).await;

@@ -84,7 +84,7 @@ async fn until_spent_past(sandbox: &Sandbox, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_pause_while_the_disk_is_full_and_go_on_by_themselves() {
+async fn refreshes_pause_while_disk_is_full_and_resume() {
     let mut up = OnSmallDisk::start("16s").await;
     let client = client::new();
     for number in 0..5 {
@@ -120,7 +120,7 @@ async fn refreshes_pause_while_the_disk_is_full_and_go_on_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_write_ends_the_process_and_the_next_one_goes_on() {
+async fn failed_disk_write_ends_the_process_and_a_restart_recovers() {
     let up = OnSmallDisk::start("1h").await;
     let client = client::new();
     let id = client::install(&client, &up.public, "loc000").await;
@@ -158,7 +158,7 @@ async fn a_failed_write_ends_the_process_and_the_next_one_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_spent_after_the_journal_was_removed() {
+async fn removed_journal_stops_refreshes() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     until_ready(&up.internal, 200, "").await;

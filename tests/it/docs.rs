@@ -125,7 +125,7 @@ fn fault(page: &Path, link: &str) -> Option<String> {
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading() {
+fn links_point_to_existing_files_and_headings() {
     let pages = pages(&root());
     assert!(pages.len() > 20, "{pages:?}");
     let mut faults = Vec::new();
@@ -141,7 +141,7 @@ fn every_link_leads_to_a_file_and_a_heading() {
 }
 
 #[test]
-fn every_named_rust_file_exists() {
+fn named_rust_files_exist() {
     let root = root();
     let mut missing = Vec::new();
     for page in pages(&root) {
@@ -166,7 +166,7 @@ fn quoted(file: &str, start: &str, end: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn errors_md_lists_every_code_and_no_other() {
+fn errors_md_lists_exactly_the_error_codes() {
     let mut expected = quoted(
         "gateway/src/api/error_response.rs",
         "fn status_and_code(",
@@ -189,7 +189,7 @@ fn errors_md_lists_every_code_and_no_other() {
 }
 
 #[test]
-fn the_summary_lists_every_page_once() {
+fn summary_lists_every_page_once() {
     let docs = root().join("docs");
     let listed = links(&read(&docs.join("SUMMARY.md")));
     let unique: BTreeSet<&String> = listed.iter().collect();
@@ -207,7 +207,7 @@ fn the_summary_lists_every_page_once() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn readme_is_within_size_limits() {
     let readme = read(&root().join("README.md"));
     let lines = readme.lines().count();
     assert!(lines <= 150, "{lines} lines");
@@ -215,7 +215,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn the_architecture_is_short() {
+fn architecture_is_within_size_limits() {
     let page = read(&root().join("ARCHITECTURE.md"));
     let lines = page.lines().count();
     assert!(lines <= 200, "{lines} lines");
@@ -226,7 +226,7 @@ fn the_architecture_is_short() {
 }
 
 #[test]
-fn anchors_are_those_of_github() {
+fn anchors_match_github() {
     let page =
         "# At 3 a.m.\n## `up` and HTTP/1.1\n## Same\n```\n# no heading\n```\n## Same\n#none\n";
     let found: Vec<String> = anchors(page).into_iter().collect();

@@ -54,7 +54,7 @@ async fn until_at(fleet: &Fleet, installations: &[String], generation: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_restarts_without_its_last_writes_loses_nothing() {
+async fn tokens_are_restored_after_store_restarts_without_last_writes() {
     let mut fleet = start(2).await;
     let installations = fleet.install(6).await;
     let copy = fleet.redis.store.copy_data();
@@ -74,7 +74,7 @@ async fn a_store_that_restarts_without_its_last_writes_loses_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_store_lost_while_brokers_were_away_is_brought_back_when_they_start() {
+async fn starting_brokers_restore_writes_the_store_lost() {
     let mut fleet = start(2).await;
     let installations = fleet.install(4).await;
     let copy = fleet.redis.store.copy_data();
@@ -108,7 +108,7 @@ async fn stops(broker: &mut Member) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_journal_with_answers_is_not_brought_to_another_store() {
+async fn journal_is_not_replayed_into_another_store() {
     let mut fleet = start(1).await;
     let installations = fleet.install(1).await;
     refresh_all(&fleet, &installations).await;
@@ -148,7 +148,7 @@ async fn a_journal_with_answers_is_not_brought_to_another_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_loses_everything_under_a_broker_is_not_written_to() {
+async fn broker_stops_and_does_not_write_after_store_is_flushed() {
     let mut fleet = start(1).await;
     let installations = fleet.install(1).await;
     refresh_all(&fleet, &installations).await;

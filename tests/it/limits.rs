@@ -60,7 +60,7 @@ fn retry_after(answer: &Response) -> u64 {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_with_little_does_not_wait_behind_one_with_much() {
+async fn rate_limit_queue_is_fair_between_callers() {
     let (up, id) = limited(50, 1000).await;
     let mut keys = Vec::new();
     for name in ["much", "little"] {
@@ -94,7 +94,7 @@ async fn a_caller_with_little_does_not_wait_behind_one_with_much() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_that_hangs_up_leaves_the_queue() {
+async fn disconnected_callers_leave_the_rate_limit_queue() {
     let (up, id) = limited(5, 60_000).await;
     for _ in 0..5 {
         assert_eq!(send(echo(&up, &id)).await.0, 200);

@@ -26,7 +26,7 @@ fn value<'a>(metrics: &'a str, series: &str) -> Option<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_and_a_call_are_counted_and_the_process_says_that_it_is_well() {
+async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
     let up = Up::start(&[]).await;
     for path in ["livez", "readyz"] {
         until(path, PATIENCE, || async {
@@ -68,7 +68,7 @@ async fn a_refresh_and_a_call_are_counted_and_the_process_says_that_it_is_well()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rules_speak_of_metrics_that_exist_and_promtool_likes_them() {
+async fn alert_rules_use_existing_metrics_and_promtool_accepts_them() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.command(&["installations", "refresh", &id]).run().await;

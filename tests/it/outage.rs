@@ -25,7 +25,7 @@ async fn until_committed(fleet: &Fleet, id: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn thirty_seconds_without_the_store() {
+async fn calls_succeed_during_30_s_store_outage() {
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -61,7 +61,7 @@ async fn thirty_seconds_without_the_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
+async fn response_received_during_store_outage_is_committed_afterwards() {
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -106,7 +106,7 @@ async fn an_answer_that_finds_no_store_is_kept_past_the_grace_and_spent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() {
+async fn lost_response_is_recovered_during_store_outage() {
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
         lock_nodes: 3,
@@ -142,7 +142,7 @@ async fn an_answer_that_was_lost_before_the_store_went_is_repeated_without_it() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lost_answer_waits_for_a_place_among_the_refreshes() {
+async fn lost_response_recovery_waits_for_refresh_concurrency() {
     let mut fleet = Fleet::start(&Shape {
         brokers: 1,
         lock_nodes: 3,
@@ -195,7 +195,7 @@ async fn a_lost_answer_waits_for_a_place_among_the_refreshes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_password_that_was_put_right_needs_no_restart() {
+async fn reader_reconnects_after_redis_password_is_corrected() {
     let mut server = Redis::start_with(&["--requirepass", "another"]).await;
     let url = SecretString::from(server.url().replace("redis://", "redis://:right@"));
     let reader = TokenReader::redis(&url, Arc::new(KeyRing::generate("a"))).unwrap();

@@ -153,11 +153,11 @@ async fn a_minute_apart<T: Split>(survives_election: bool) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_split_among_sentinels_loses_no_installation() {
+async fn network_split_with_sentinel_loses_no_installation() {
     a_minute_apart::<SplitSentinel>(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_split_of_a_cluster_loses_no_installation() {
+async fn network_split_of_cluster_loses_no_installation() {
     a_minute_apart::<SplitCluster>(false).await;
 }

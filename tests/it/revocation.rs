@@ -23,7 +23,7 @@ async fn consented(up: &Up, location: &str) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_grant_costs_three_attempts_and_says_how_to_reconnect() {
+async fn revoked_grant_becomes_invalid_after_three_attempts() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
     let id = up.install("locA").await;
     let healthy = up.install("locB").await;
@@ -97,7 +97,7 @@ async fn a_revoked_grant_costs_three_attempts_and_says_how_to_reconnect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_callback_is_good_once_and_only_from_here() {
+async fn callback_rejects_replayed_and_forged_states() {
     let up = Up::start(&[]).await;
     let callback = consented(&up, "locA").await;
     let (code, body) = get(&up.client, &callback).await;
@@ -141,7 +141,7 @@ async fn a_callback_is_good_once_and_only_from_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_location_is_not_given_up() {
+async fn refresh_of_paused_location_resumes() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.sandbox.steer("pause", "locA").await;
@@ -158,7 +158,7 @@ async fn a_paused_location_is_not_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind() {
+async fn code_exchange_completes_after_browser_disconnects() {
     let up = Up::start(&[]).await;
     let callback = consented(&up, "locA").await;
     up.sandbox
@@ -180,7 +180,7 @@ async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_sees_and_ends_an_installation() {
+async fn operator_lists_shows_and_revokes_installations() {
     let up = Up::start(&[]).await;
     let (kept, ended) = (up.install("kept").await, up.install("ended").await);
     let run = async |args: &[&str]| {

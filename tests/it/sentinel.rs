@@ -72,7 +72,7 @@ async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_the_master_is_killed() {
+async fn refreshes_continue_when_the_master_is_killed() {
     survives(async |store: &mut Sentinel, master: usize| {
         store.servers[master].kill().await;
     })
@@ -80,7 +80,7 @@ async fn refreshes_go_on_when_the_master_is_killed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_the_master_hangs() {
+async fn refreshes_continue_when_the_master_hangs() {
     survives(async |store: &mut Sentinel, master: usize| {
         store.servers[master].hang();
         store.wait_for_failover(master).await;
@@ -91,12 +91,12 @@ async fn refreshes_go_on_when_the_master_hangs() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_the_master_becomes_a_replica() {
+async fn refreshes_continue_after_planned_failover() {
     survives(async |store: &mut Sentinel, _| store.fail_over().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
+async fn no_token_is_spent_without_an_in_sync_replica() {
     let fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let (store, master) = (&fleet.redis.store, fleet.redis.store.master().await);
@@ -129,7 +129,7 @@ async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_master_does_not_have_is_not_confirmed_however_well_it_is_followed() {
+async fn missing_write_is_not_confirmed_by_in_sync_replicas() {
     let deployed = Deployed::<Sentinel>::start_over(0).await;
     let link = RedisClient::open(Address::parse(&deployed.broker_url).unwrap()).unwrap();
     let backend = RedisBackend::new(link, 1).unwrap();
@@ -139,7 +139,7 @@ async fn what_a_master_does_not_have_is_not_confirmed_however_well_it_is_followe
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
+async fn unconfirmed_commit_is_rewritten_from_journal_after_failover() {
     let mut fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let master = fleet.redis.store.master().await;
@@ -207,7 +207,7 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confirmed_answer_that_the_next_master_never_had_is_written_again() {
+async fn confirmed_write_lost_in_failover_is_restored() {
     let mut fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let store = &mut fleet.redis.store;

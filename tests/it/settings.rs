@@ -71,7 +71,7 @@ fn keys<'a>(settings: &[(&'a str, &str)]) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_mistakes_are_told_at_once_and_nothing_is_bound_or_written() {
+async fn all_invalid_settings_are_reported_before_anything_is_bound() {
     let scratch = Scratch::new();
     let (_held, addresses) = taken();
     let wrong = [
@@ -110,7 +110,7 @@ async fn all_mistakes_are_told_at_once_and_nothing_is_bound_or_written() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_each_program_needs_is_told_at_once() {
+async fn all_missing_settings_are_reported_at_once() {
     let (_held, [public, internal, _]) = taken();
     let on = |command: &str| {
         Start::evergreen(&[command])
@@ -149,7 +149,7 @@ async fn what_each_program_needs_is_told_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locks_need_masters_that_stay_where_they_are() {
+async fn sentinel_and_cluster_stores_need_separate_lock_urls() {
     let broker = |store: &str| Start::evergreen(&["broker"]).env("EVERGREEN_REDIS_URL", store);
     for store in ["redis-sentinel://a,b,c/store", "redis-cluster://a,b,c"] {
         let message = mistakes(broker(store)).await;
@@ -171,7 +171,7 @@ async fn locks_need_masters_that_stay_where_they_are() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
+async fn gateway_refuses_refresh_token_keys() {
     let scratch = Scratch::new();
     let (_held, [public, internal, _]) = taken();
     let ring = KeyRing::generate_text("it");
@@ -207,7 +207,7 @@ async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_duration_needs_its_unit() {
+async fn durations_require_a_unit() {
     const DURATIONS: [&str; 13] = [
         "EVERGREEN_CONNECT_TIMEOUT",
         "EVERGREEN_EXPIRED_WAIT",
@@ -243,7 +243,7 @@ async fn a_duration_needs_its_unit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_is_named() {
+async fn address_in_use_is_named_in_the_error() {
     let scratch = Scratch::new();
     let (_held, taken) = taken();
     for (n, address) in taken.iter().enumerate() {
@@ -265,7 +265,7 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_directory_is_for_one_process() {
+async fn data_directory_is_locked_by_one_process() {
     let up = Up::start(&[]).await;
     let [public, internal, sandbox] = free();
     let second = Start::evergreen(&["up", "--listen", &public, "--internal-listen", &internal])
@@ -278,7 +278,7 @@ async fn a_data_directory_is_for_one_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misspelled_setting_is_warned_of() {
+async fn misspelled_settings_are_warned_about() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
     std::fs::write(&config, "EVERGREEN_MAX_BODIES = 1\nOTHER = 2\n").unwrap();
@@ -307,7 +307,7 @@ async fn told(up: &Program, sandbox: &str) -> serde_json::Value {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_come_from_flags_then_the_environment_then_the_file() {
+async fn flags_override_environment_and_environment_overrides_file() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
     let [in_file, internal, sandbox] = free();
@@ -359,7 +359,7 @@ async fn settings_come_from_flags_then_the_environment_then_the_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_none_is_told_where_it_is_wrong() {
+async fn invalid_config_file_is_reported_with_the_error_location() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
     let (_held, addresses) = taken();
@@ -389,7 +389,7 @@ async fn a_file_that_is_none_is_told_where_it_is_wrong() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_settings_of_the_consent_reach_ghl() {
+async fn consent_settings_reach_the_authorization_url() {
     let redirect = "https://app.example/oauth/callback?tenant=1";
     let up = Up::start(&[
         ("GHL_SCOPES", "products.readonly oauth.write"),
@@ -421,7 +421,7 @@ async fn the_settings_of_the_consent_reach_ghl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_that_is_killed_leaves_nothing_in_the_way_of_the_next() {
+async fn restart_succeeds_after_kill_during_first_start() {
     for round in 0..15 {
         let scratch = Scratch::new();
         let directory = PathBuf::from(scratch.join("data"));

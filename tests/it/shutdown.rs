@@ -12,7 +12,7 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sent_refresh_is_committed_before_the_process_ends() {
+async fn shutdown_commits_refresh_in_flight() {
     let sandbox = tests::sandbox::Sandbox::start(&[]).await;
     let mut up = Up::start(&[]).await.against(&sandbox).await;
     let id = up.install("locA").await;
@@ -48,7 +48,7 @@ async fn a_sent_refresh_is_committed_before_the_process_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_in_flight_is_answered_before_the_process_ends() {
+async fn shutdown_completes_calls_in_flight() {
     let sandbox = tests::sandbox::Sandbox::start(&[("LATENCY", "1s")]).await;
     let mut up = Up::start(&[]).await.against(&sandbox).await;
     let id = up.install("locA").await;
@@ -74,7 +74,7 @@ async fn a_call_in_flight_is_answered_before_the_process_ends() {
 
 /// `EVERGREEN_SHUTDOWN_TIMEOUT` is 30 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_head_does_not_delay_the_end() {
+async fn incomplete_request_head_does_not_delay_shutdown() {
     let mut up = Up::start(&[]).await;
     let address = up.public.strip_prefix("http://").unwrap().to_owned();
     let mut half = TcpStream::connect(&address).await.unwrap();

@@ -74,7 +74,7 @@ impl Broker {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_does_not_start_over_a_store_that_evicts_or_keeps_nothing() {
+async fn broker_refuses_to_start_on_a_store_with_eviction_or_no_persistence() {
     let mut redis = Redis::start_with(&EVICTING).await;
     let broker = Broker::over(&redis.url(), "http://127.0.0.1:1");
     let refused = async |line: &str| {
@@ -99,7 +99,7 @@ async fn a_broker_does_not_start_over_a_store_that_evicts_or_keeps_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_away_at_the_start_is_checked_when_it_comes() {
+async fn store_unreachable_at_start_is_checked_once_reachable() {
     let port = port::free();
     let broker = Broker::over(&format!("redis://127.0.0.1:{port}"), "http://127.0.0.1:1");
     let program = broker.start.spawn();
@@ -127,7 +127,7 @@ async fn a_store_that_is_away_at_the_start_is_checked_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_code_is_spent_while_the_store_refuses_scripts() {
+async fn consent_code_is_not_exchanged_while_store_refuses_scripts() {
     let redis = Redis::start().await;
     let user = ["acl", "setuser", "app", "on", ">pw", "~*", "&*", "+@all"];
     let user = [&user[..], &["-eval", "-evalsha", "-script"]].concat();

@@ -61,7 +61,7 @@ async fn shows_jump(program: &Program, clock: &WallClock, offset: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn clocks_of_brokers_and_gateways_are_wrong_and_jump() {
+async fn refreshes_stay_on_schedule_with_wrong_and_jumping_clocks() {
     let lifetime = format!("{}s", LIFETIME.as_secs());
     let mut fleet = Fleet::start(&Shape {
         brokers: 2,
@@ -99,7 +99,7 @@ async fn clocks_of_brokers_and_gateways_are_wrong_and_jump() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_clock_of_the_only_machine_jumps() {
+async fn up_stays_on_schedule_when_its_clock_jumps() {
     let clock = WallClock::wrong_by("-3m");
     let lifetime = format!("{}s", LIFETIME.as_secs());
     let settings = clock.settings();
@@ -126,7 +126,7 @@ async fn the_clock_of_the_only_machine_jumps() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_that_started_hours_ahead_refreshes_after_a_restart_with_the_right_clock() {
+async fn records_from_a_fast_clock_are_refreshed_after_restart() {
     let clock = WallClock::wrong_by("+6h");
     let lifetime = format!("{}s", LIFETIME.as_secs());
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", &lifetime)]).await;
@@ -158,12 +158,12 @@ async fn up_that_started_hours_ahead_refreshes_after_a_restart_with_the_right_cl
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_host_sleeps_while_others_go_on() {
+async fn suspended_host_resumes_while_others_keep_refreshing() {
     sleep_through(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_hosts_sleep() {
+async fn all_hosts_suspended_at_once_recover() {
     sleep_through(1).await;
 }
 

@@ -37,7 +37,7 @@ fn dependencies(package: &Package) -> BTreeSet<&str> {
 }
 
 #[test]
-fn the_crates_know_only_whom_they_may() {
+fn crates_depend_only_on_allowed_crates() {
     let packages = packages();
     let ours: BTreeSet<&str> = packages
         .iter()
@@ -67,7 +67,7 @@ fn the_crates_know_only_whom_they_may() {
 }
 
 #[test]
-fn only_the_stores_speak_redis_and_only_the_writer_takes_locks() {
+fn redis_rslock_and_redb_are_used_only_by_store_crates() {
     let fences: [(&str, &[&str]); 3] = [
         ("redis", &["store", "store-writer"]),
         ("rslock", &["store-writer"]),
@@ -83,7 +83,7 @@ fn only_the_stores_speak_redis_and_only_the_writer_takes_locks() {
 }
 
 #[test]
-fn a_gateway_is_built_without_the_code_that_writes() {
+fn gateway_does_not_link_the_store_writer() {
     let metadata = MetadataCommand::new()
         .manifest_path(concat!(env!("CARGO_MANIFEST_DIR"), "/../Cargo.toml"))
         .exec()

@@ -50,7 +50,7 @@ async fn connected() -> (Up, Sandbox) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uninstall_at_ghl_ends_the_installation_until_the_next_consent() {
+async fn uninstall_revokes_installation_until_next_consent() {
     let (up, sandbox) = connected().await;
     let id = up.install("locA").await;
     let other = up.install("locB").await;
@@ -82,7 +82,7 @@ async fn an_uninstall_at_ghl_ends_the_installation_until_the_next_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_of_the_sandbox_is_taken_once_and_while_it_is_fresh() {
+async fn sandbox_webhook_is_accepted_once_and_only_while_recent() {
     let (up, sandbox) = connected().await;
     let id = up.install("locA").await;
     let tell = async |webhook: &str, at: Option<Timestamp>| {
@@ -177,7 +177,7 @@ impl Ghl {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ghl_has_not_signed_changes_nothing() {
+async fn webhook_without_valid_signature_is_rejected() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let body = uninstall("w1", Timestamp::of_this_machine());
@@ -211,7 +211,7 @@ async fn what_ghl_has_not_signed_changes_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_is_recognized_whatever_it_is_dated() {
+async fn replayed_webhook_is_detected_despite_a_new_timestamp() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let body = uninstall("w1", Timestamp::of_this_machine());
@@ -229,7 +229,7 @@ async fn a_replay_is_recognized_whatever_it_is_dated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uninstall_from_before_the_last_consent_is_old_news() {
+async fn uninstall_dated_before_last_consent_is_ignored() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let before = Timestamp::of_this_machine();
@@ -241,7 +241,7 @@ async fn an_uninstall_from_before_the_last_consent_is_old_news() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_signed_and_no_uninstall_of_ours_changes_nothing() {
+async fn signed_webhook_that_does_not_apply_is_ignored() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let now = Timestamp::of_this_machine();

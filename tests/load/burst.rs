@@ -45,7 +45,7 @@ async fn burst(client: &Client, url: &str) -> Duration {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_burst_through_three_gateways_waits_and_nobody_else_does() {
+async fn burst_is_queued_without_delaying_other_locations() {
     let fleet = Fleet::start(&Shape {
         brokers: 1,
         lock_nodes: 1,

@@ -13,7 +13,7 @@ const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
 const ALARM: &str = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_client_secret_costs_a_fleet_one_call_per_pause() {
+async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
     let fleet = Fleet::start(&Shape {
         brokers: 3,
         lock_nodes: 3,

@@ -31,12 +31,12 @@ const AT_ONCE: usize = 8;
 const LOCATION: &str = "locA";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_killed_at_any_step() {
+async fn kill_after_each_step_has_the_documented_outcome() {
     every_case("Killed (`kill -9`)", Strike::Kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_stopped_at_any_step_past_its_lease() {
+async fn stop_after_each_step_has_the_documented_outcome() {
     every_case("Stopped (`SIGSTOP`)", Strike::Stop).await;
 }
 
@@ -266,7 +266,7 @@ async fn stopped(member: &Member) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
+async fn late_response_in_escrow_revives_invalid_installation() {
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();
@@ -298,7 +298,7 @@ async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_outlives_a_start_at_the_wrong_store() {
+async fn journaled_response_survives_start_on_wrong_store() {
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();

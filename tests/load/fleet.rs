@@ -51,7 +51,7 @@ fn expect_calls(account: &Account, length: Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_installations_on_one_machine() {
+async fn up_serves_20_installations_under_load() {
     let length = tests::length(Duration::from_secs(60));
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", LIFETIME)]).await;
     let mut installations = Vec::new();
@@ -81,7 +81,7 @@ async fn fleet() -> (Fleet, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_installations_over_redis_with_three_brokers() {
+async fn three_brokers_serve_200_installations_under_load() {
     let length = tests::length(Duration::from_secs(60));
     let (fleet, installations) = fleet().await;
     let account = steady(
@@ -110,7 +110,7 @@ async fn two_hundred_installations_over_redis_with_three_brokers() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
+async fn calls_survive_kills_of_brokers_a_gateway_and_a_lock_node() {
     let length = tests::length(Duration::from_secs(75));
     let (mut fleet, installations) = fleet().await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
@@ -143,7 +143,7 @@ async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_machine_dies_and_comes_back() {
+async fn up_recovers_after_repeated_kills() {
     let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
     let id = up.install("locA").await;
     for _ in 0..3 {

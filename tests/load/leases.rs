@@ -36,7 +36,7 @@ fn states(watched: &LockNodes) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_has_one_holder_until_it_is_given_back() {
+async fn lease_is_exclusive_until_released() {
     for count in [1, 3] {
         let nodes = nodes(count).await;
         let (one, two) = (leases(&nodes), leases(&nodes));
@@ -55,7 +55,7 @@ async fn a_lease_has_one_holder_until_it_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_leases_run_out() {
+async fn local_leases_expire() {
     let leases = Leases::local();
     let id = InstallationId::random();
     let short = Duration::from_millis(100);
@@ -79,7 +79,7 @@ async fn local_leases_run_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
+async fn leases_need_two_of_three_lock_nodes() {
     let mut nodes = nodes(3).await;
     let leases = leases(&nodes);
     // Warm, as a broker is.
@@ -120,7 +120,7 @@ async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exclusion_holds_while_nodes_come_and_go() {
+async fn lease_excludes_other_brokers_after_node_failure() {
     let mut nodes = nodes(3).await;
     let (one, two) = (leases(&nodes), leases(&nodes));
     let id = InstallationId::random();
@@ -140,7 +140,7 @@ async fn exclusion_holds_while_nodes_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_from_an_outage() {
+async fn wrong_lock_password_is_reported_as_misconfiguration() {
     let node = Redis::start_with(&["--requirepass", "right"]).await;
     let url = node.url().replace("redis://", "redis://:wrong@");
     let leases = Leases::redlock(LockNodes::start(&[url.into()], "one", TTL).unwrap());
@@ -155,7 +155,7 @@ async fn a_wrong_password_is_told_from_an_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_out() {
+async fn emptied_lock_node_is_excluded_until_old_locks_expire() {
     let mut nodes = nodes(3).await;
     let memory = Duration::from_secs(5);
     let watched = watch(&nodes, memory);
@@ -183,7 +183,7 @@ async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_o
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_sickness_of_a_node_has_its_name_and_leases_go_on() {
+async fn lock_node_failures_are_named_and_leases_continue() {
     let mut nodes = nodes(3).await;
     let watched = watch(&nodes, TTL);
     let leases = Leases::redlock(watched.clone());

@@ -10,7 +10,7 @@ use tests::up::Up;
 use tests::wait::{holds, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn impatient_callers_do_not_make_an_overload_worse() {
+async fn callers_cause_no_token_calls_during_retry_after() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s"),
         ("EVERGREEN_EXPIRED_WAIT", "2s"),
@@ -34,7 +34,7 @@ async fn impatient_callers_do_not_make_an_overload_worse() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_leaves_an_overloaded_ghl_in_peace() {
+async fn brokers_pause_together_when_ghl_is_overloaded() {
     let fleet = Fleet::start(&Shape {
         brokers: 3,
         lock_nodes: 3,

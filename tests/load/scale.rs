@@ -39,7 +39,7 @@ async fn refreshed(bed: &Bed) -> Vec<Refreshed> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
+async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
     const INSTALLATIONS: usize = 300;
     const RATE: u64 = 50;
     /// What is claimed at once, and what is under way at once, overtakes each other.
@@ -71,7 +71,7 @@ async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
+async fn large_fleet_is_scheduled_and_no_token_is_refreshed_early() {
     const INSTALLATIONS: usize = 2000;
     // The lead is an eighth, and earlier by up to a tenth of that; one is due every three seconds.
     let bed = Bed::start(0, "2h").await;
@@ -106,7 +106,7 @@ async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seeding_refuses_a_store_that_is_not_empty() {
+async fn seeding_refuses_a_non_empty_store() {
     let bed = Bed::start(0, "24h").await;
     bed.seed(20, "0s").await;
     let refused = bed.try_seed(5, "0s", false).await;

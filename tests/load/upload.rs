@@ -8,7 +8,7 @@ use tests::client;
 use tests::up::Up;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_25_mb_is_uploaded_with_flat_memory() {
+async fn upload_of_25_mb_is_streamed_with_constant_memory() {
     const FILE: usize = 25_000_000;
     const GROWTH_KB: u64 = 8 * 1024;
     let up = Up::start(&[]).await;

@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn installations_fall_due_one_after_the_other() {
+    fn seeded_installations_fall_due_evenly() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let fleet = SeedFleet {
             mint: Mint::new(&sandbox::Config::default()),

@@ -14,7 +14,7 @@ use super::{PATIENCE, create_key, echo_of, until_status};
 const A_FIFTH: Duration = Duration::from_secs(4);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_gets_its_quota_and_no_more_until_some_of_it_has_come_back() {
+async fn quota_limits_a_key_until_it_refills() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "sync", "--quota", "5/20s"]).await;
@@ -62,7 +62,7 @@ fn refused(answers: Vec<reqwest::Result<Response>>) -> Vec<Response> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_no_quota_makes_no_key() {
+async fn invalid_quota_creates_no_key() {
     let up = Up::start(&[]).await;
     for quota in ["0/1s", "5", "5/0s", "x/1s"] {
         let create = ["keys", "create", "--name", "sync", "--quota", quota];

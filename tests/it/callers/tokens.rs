@@ -9,7 +9,7 @@ use tests::wait::{holds, until};
 use super::{NOBODY, PATIENCE, create_key, echo_of, until_status};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_handed_out_to_their_scope_alone() {
+async fn token_endpoint_requires_tokens_scope() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let apart = up.install("locB").await;
@@ -58,7 +58,7 @@ async fn token(client: &Client, up: &Up, id: &str, query: &str) -> (u16, Option<
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
+async fn token_endpoint_returns_working_token_with_generation_as_etag() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let (status, tag, body) = token(&up.client, &up, &id, "").await;
@@ -100,7 +100,7 @@ async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wish_for_a_longer_life_is_met_by_one_refresh() {
+async fn min_ttl_is_met_by_at_most_one_refresh() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "1h")]).await;
     let id = up.install("locA").await;
     let (_, _, first) = token(&up.client, &up, &id, "?min_ttl=30m").await;

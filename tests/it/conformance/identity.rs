@@ -5,7 +5,7 @@ use store_writer::identity::{FORMAT, StoreId};
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_gets_one_id_however_many_brokers_propose_one() {
+async fn concurrent_brokers_agree_on_one_store_id() {
     on_all(|store| async move {
         assert_eq!(store.writer.mark().await.unwrap(), None);
         let proposed: Vec<StoreId> = (0..8).map(|_| StoreId::random()).collect();
@@ -21,7 +21,7 @@ async fn a_store_gets_one_id_however_many_brokers_propose_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_of_a_store_are_the_same_while_nothing_happens() {
+async fn server_identity_is_stable() {
     on_all(|store| async move {
         store.writer.learn_servers().await.unwrap();
         let before = store.writer.servers().await.unwrap();
@@ -37,7 +37,7 @@ async fn the_servers_of_a_store_are_the_same_while_nothing_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_is_noticed_by_the_next_reading() {
+async fn server_restart_is_detected_by_the_next_load() {
     let mut deployed = Deployed::start(0).await;
     let store = Store::redis(&deployed.broker_url, rings(), Lead::Auto).unwrap();
     let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
@@ -63,7 +63,7 @@ async fn a_restart_is_noticed_by_the_next_reading() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_may_not_be_asked_are_not_known() {
+async fn servers_are_unknown_without_info_permission() {
     let deployed = Deployed::start(0).await;
     let operator = deployed.operator();
     let forbid = ["ACL", "SETUSER", "broker", "-info"];
@@ -73,7 +73,7 @@ async fn servers_that_may_not_be_asked_are_not_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_part_of_a_store_tells_the_number_that_it_held() {
+async fn canary_returns_the_previous_number() {
     on_all(|store| async move {
         for (number, held) in [(1, None), (2, Some(1)), (3, Some(2))] {
             let told = store.writer.write_canary("process", number).await.unwrap();

@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_enrolled_can_be_read_and_found() {
+async fn registered_installation_can_be_read_and_resolved() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
         let record = store.reader.access(&id).await.unwrap().unwrap();
@@ -29,7 +29,7 @@ async fn what_is_enrolled_can_be_read_and_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_location_is_one_installation_however_many_consent_at_once() {
+async fn concurrent_consents_of_one_location_share_an_installation() {
     on_all(|store| async move {
         let enrolments = (0..16).map(|_| enrolled(&store, "L1", Duration::from_secs(60)));
         let ids: BTreeSet<InstallationId> = join_all(enrolments).await.into_iter().collect();
@@ -44,7 +44,7 @@ async fn one_location_is_one_installation_however_many_consent_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
+async fn revocation_is_announced_and_consent_reactivates() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let mut changes = listening(&store).await;
@@ -73,7 +73,7 @@ async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_a_list_are_complete_and_in_order() {
+async fn list_pages_are_complete_and_ordered() {
     on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..300 {
@@ -93,7 +93,7 @@ async fn pages_of_a_list_are_complete_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_static_token_is_never_due() {
+async fn static_token_is_never_due_for_refresh() {
     on_all(|store| async move {
         let enrolment = Registration {
             refresh_token: None,
@@ -119,7 +119,7 @@ async fn a_static_token_is_never_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_lies_in_the_open() {
+async fn tokens_are_encrypted_at_rest() {
     let scratch = Scratch::new();
     let server = Redis::start().await;
     let url = SecretString::from(server.url());

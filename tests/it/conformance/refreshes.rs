@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racing_brokers_one_begins() {
+async fn concurrent_begins_admit_one_broker() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let began = join_all((0..16).map(|_| begin(&store.writer, &id, Wanted::Now))).await;
@@ -21,7 +21,7 @@ async fn of_racing_brokers_one_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_is_applied_once_announced_and_read() {
+async fn commit_is_applied_once_and_announced() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
@@ -63,7 +63,7 @@ async fn begun_token(store: &Store, id: &InstallationId) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
+async fn concurrent_responses_commit_once_and_the_rest_become_alternates() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
@@ -86,7 +86,7 @@ async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
+async fn refused_token_is_replaced_by_alternates_until_none_remain() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
         let first = begun(&store.writer, &id).await;
@@ -138,7 +138,7 @@ async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up() {
+async fn expired_intent_is_taken_over() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
         let window = Duration::from_millis(300);
@@ -170,7 +170,7 @@ async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
+async fn due_installation_is_claimed_once_until_the_claim_expires() {
     on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..40 {
@@ -210,7 +210,7 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hastening_moves_what_is_scheduled_and_only_forward() {
+async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
     on_all(|store| async move {
         let id = enrolled(&store, "L1", Duration::from_secs(8000)).await;
         let next_in = async || {
@@ -257,7 +257,7 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
+async fn stats_report_the_nearest_expiry() {
     on_all(|store| async move {
         assert_eq!(store.writer.stats().await.unwrap().nearest_expiry, None);
         let near = enrolled(&store, "near", Duration::from_secs(100)).await;

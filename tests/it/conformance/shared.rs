@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_state_of_a_consent_is_used_once() {
+async fn consent_state_is_single_use() {
     on_all(|store| async move {
         let users = join_all((0..8).map(|_| store.writer.use_consent_state("state"))).await;
         let first = users
@@ -17,7 +17,7 @@ async fn the_state_of_a_consent_is_used_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_breaker_closes_by_itself() {
+async fn breaker_closes_after_its_pause() {
     on_all(|store| async move {
         let pause = Duration::from_millis(200);
         let open = || store.writer.open_breaker(PAIR, "refused", pause);
@@ -35,7 +35,7 @@ async fn the_breaker_closes_by_itself() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_doubted_client_pair_is_news_once_and_so_is_its_return() {
+async fn refused_and_accepted_credentials_are_each_recorded_once() {
     on_all(|store| async move {
         let writer = &store.writer;
         writer.open_breaker(PAIR, "refused", SOON).await.unwrap();
@@ -67,7 +67,7 @@ async fn a_doubted_client_pair_is_news_once_and_so_is_its_return() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_callers_key_is_known_by_its_hash_until_it_is_revoked() {
+async fn api_key_is_found_by_hash_until_revoked() {
     on_all(|store| async move {
         assert!(!store.reader.keys_in_use().await.unwrap());
         let caller = Caller {

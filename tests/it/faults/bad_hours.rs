@@ -16,7 +16,7 @@ use super::{PATIENCE, lines};
 const UNTIL_INVALID: Duration = Duration::from_secs(100);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_comes_late_is_used_and_the_token_is_sent_once() {
+async fn late_response_is_used_and_token_is_sent_once() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "60s"),
         ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
@@ -44,7 +44,7 @@ async fn an_answer_that_comes_late_is_used_and_the_token_is_sent_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_outage_that_spends_tokens_costs_no_more_than_a_handful() {
+async fn outage_that_loses_responses_is_contained() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "90s"),
         ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
@@ -86,7 +86,7 @@ async fn an_outage_that_spends_tokens_costs_no_more_than_a_handful() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_wrong_refusal_makes_a_suspect_that_serves_on_and_heals() {
+async fn single_refusal_marks_suspect_which_serves_and_recovers() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "120s")]).await;
     let id = up.install("locA").await;
     let refuse = json!([{ "on": "token", "kind": "invalid_grant", "next": 1 }]);
@@ -106,7 +106,7 @@ async fn one_wrong_refusal_makes_a_suspect_that_serves_on_and_heals() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_invalid_installation_is_tried_again_by_force() {
+async fn forced_refresh_recovers_invalid_installation() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "200s")]).await;
     let id = up.install("locA").await;
     let refuse = json!([{ "on": "token", "kind": "invalid_grant", "next": 3 }]);
@@ -133,7 +133,7 @@ async fn an_invalid_installation_is_tried_again_by_force() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_next_client_secret_is_tried_where_ghl_refuses_one() {
+async fn next_client_secret_is_tried_after_refusal() {
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "60s")]).await;
     let up = Up::start(&[]).await.against(&sandbox).await;
     let mut up = up.with("GHL_CLIENT_SECRET", "of-tomorrow, sandbox-secret");

@@ -14,7 +14,7 @@ const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
 const ALARM: &str = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_client_secret_pauses_everybody_and_gives_nobody_up() {
+async fn refused_client_credentials_pause_refreshes_and_invalidate_none() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
     for number in 0..10 {
         up.install(&format!("loc{number}")).await;
@@ -57,7 +57,7 @@ async fn a_wrong_client_secret_pauses_everybody_and_gives_nobody_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_was_lost_is_asked_for_again_while_the_client_pair_is_refused() {
+async fn lost_response_is_recovered_while_credentials_are_refused() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
     for number in 0..10 {
         up.install(&format!("loc{number}")).await;
@@ -82,7 +82,7 @@ async fn an_answer_that_was_lost_is_asked_for_again_while_the_client_pair_is_ref
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_installation_that_is_refused_alone_stops_nobody_else() {
+async fn credentials_refused_for_one_installation_affect_no_others() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
     let healthy = up.install("healthy").await;
     let refused = up.install("refused").await;

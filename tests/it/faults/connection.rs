@@ -11,7 +11,7 @@ use tests::wait::{holds, until};
 use super::{PATIENCE, lines};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
+async fn refresh_retries_after_connection_and_tls_errors() {
     let sandbox = Sandbox::start(&[]).await;
     let front = Front::of(&sandbox.url).await;
     let up = Up::start(&[("EVERGREEN_TOKEN_TIMEOUT", "1s")]).await;

@@ -121,7 +121,7 @@ fn moods() -> Vec<Mood> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_that_ghl_may_give_leaves_the_installation_alive() {
+async fn installation_survives_every_token_endpoint_failure() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s"),
         ("EVERGREEN_TOKEN_TIMEOUT", "2s"),
@@ -192,7 +192,7 @@ async fn meets(up: &Up, mood: &Mood) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_without_any_grace_is_reported_within_two_minutes() {
+async fn response_lost_without_grace_is_reported_within_two_minutes() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "12s"),
         ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
@@ -213,7 +213,7 @@ async fn an_answer_that_is_lost_without_any_grace_is_reported_within_two_minutes
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_location_that_is_not_active_keeps_its_token_until_it_is() {
+async fn inactive_location_keeps_its_refresh_token_unspent() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "12s")]).await;
     let id = up.install("locA").await;
     up.sandbox.steer("pause", "locA").await;

@@ -29,7 +29,7 @@ fn oddities() -> Vec<(&'static str, Value)> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_odd_answer_with_a_good_token_is_kept_from_the_consent_on() {
+async fn undocumented_response_with_valid_token_is_accepted() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
     let oddities = oddities();
     let rules = oddities.iter().map(|(location, rule)| {
@@ -79,7 +79,7 @@ async fn is_kept(up: &Up, location: &str) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_cannot_be_used_is_asked_for_again() {
+async fn unusable_token_response_is_requested_again() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
     let cases = [
         ("unreadable", "[REFRESH-RETRY]", "unreadable_answer"),

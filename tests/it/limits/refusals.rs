@@ -3,7 +3,7 @@
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
+async fn call_that_cannot_be_sent_in_time_is_rejected_immediately() {
     let (up, id) = limited(5, 20_000).await;
     for left in (0..5).rev() {
         let answer = echo(&up, &id).send().await.unwrap();
@@ -35,7 +35,7 @@ async fn a_call_whose_turn_would_come_too_late_is_refused_at_once() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn over_the_daily_limit_callers_are_told_which_limit_it_is() {
+async fn daily_limit_rejection_names_the_limit() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.sandbox.set(json!({ "daily_limit": 10 })).await;
@@ -68,7 +68,7 @@ async fn refuses_the_next(up: &Up) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ghl_refuses_is_sent_again_with_its_body() {
+async fn request_is_retried_with_its_body_after_429() {
     let (up, id) = limited(100, 1000).await;
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let post = || up.client.post(&url).header("x-installation-id", &id);
@@ -84,7 +84,7 @@ async fn what_ghl_refuses_is_sent_again_with_its_body() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_cannot_be_sent_again_or_in_time_is_ghls_refusal() {
+async fn non_replayable_or_late_request_gets_ghls_429() {
     let (up, id) = limited(100, 1000).await;
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let large = up.client.post(&url).body(vec![b'x'; 100_000]);

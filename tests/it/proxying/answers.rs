@@ -105,7 +105,7 @@ const CASES: &[Case] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_answer_has_its_outcome() {
+async fn responses_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in CASES {
         let wire = Wire::answering(case.sent).await;
@@ -135,7 +135,7 @@ const STALLING: &[Act] = &[
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_stands_still_is_broken_off() {
+async fn stalled_response_is_cut_off_by_idle_timeout() {
     let wire = Wire::acting(STALLING).await;
     let up = before(&wire, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
     let began = Instant::now();
@@ -146,7 +146,7 @@ async fn an_answer_that_stands_still_is_broken_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_never_ends_is_broken_off() {
+async fn endless_response_is_cut_off_by_total_timeout() {
     const DRIP: [Act; 2] = [
         Act::Send(b"1\r\nx\r\n"),
         Act::Pause(Duration::from_millis(200)),
@@ -172,7 +172,7 @@ async fn an_answer_that_never_ends_is_broken_off() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_ghl_that_says_nothing_is_not_waited_for_for_ever() {
+async fn response_timeout_is_a_504() {
     let wire = Wire::acting(&[Act::AwaitEnd]).await;
     let up = before(&wire, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
     let (status, answer) = raw(&up.public, request("GET")).await;

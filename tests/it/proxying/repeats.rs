@@ -19,7 +19,7 @@ fn echo(up: &Up, id: &str, method: Method) -> RequestBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_has_no_effect_twice_is_sent_again_when_ghl_is_in_passing_trouble() {
+async fn idempotent_requests_are_retried_after_transient_failures() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     for fault in [
@@ -54,7 +54,7 @@ async fn what_has_no_effect_twice_is_sent_again_when_ghl_is_in_passing_trouble()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ghl_has_decided_is_not_asked_again() {
+async fn client_errors_and_500_are_not_retried() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     for status in [400, 404, 409, 500] {
@@ -67,7 +67,7 @@ async fn what_ghl_has_decided_is_not_asked_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_product_whose_answer_was_lost_is_made_once() {
+async fn post_is_not_retried_after_lost_response() {
     let up = Up::start(&[]).await;
     up.install("locA").await;
     let products = format!("{}/ghl/products/?locationId=locA", up.public);

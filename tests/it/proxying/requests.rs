@@ -243,7 +243,7 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_has_its_outcome() {
+async fn requests_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in cases() {
         let wire = Wire::answering(OK).await;
@@ -277,7 +277,7 @@ async fn every_request_has_its_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_first_is_told_to_go_on_and_ghl_is_not_asked() {
+async fn expect_continue_is_answered_by_the_gateway() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let address = up.public.strip_prefix("http://").unwrap();
@@ -301,7 +301,7 @@ async fn who_asks_first_is_told_to_go_on_and_ghl_is_not_asked() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_with_prior_knowledge_is_spoken_too() {
+async fn http2_with_prior_knowledge_is_supported() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
@@ -319,7 +319,7 @@ async fn http2_with_prior_knowledge_is_spoken_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_is_gone_is_not_called_for() {
+async fn upstream_request_is_cancelled_when_caller_disconnects() {
     let wire = Wire::acting(&[tests::wire::Act::AwaitEnd]).await;
     let up = before(&wire, &[]).await;
     let address = up.public.strip_prefix("http://").unwrap();

@@ -70,7 +70,7 @@ fn ours(settings: &BTreeSet<String>) -> BTreeSet<&str> {
 }
 
 #[test]
-fn what_is_read_is_known_and_what_is_known_is_read() {
+fn known_settings_are_exactly_the_settings_read() {
     let (known, _) = known_and_rest();
     let read = read();
     assert!(known.len() > 30, "{known:?}");
@@ -78,7 +78,7 @@ fn what_is_read_is_known_and_what_is_known_is_read() {
 }
 
 #[test]
-fn settings_md_has_a_row_for_each_setting_and_no_other() {
+fn settings_md_lists_exactly_the_settings_read() {
     let page = root().join("docs/settings.md");
     let page = fs::read_to_string(page).expect("docs/settings.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -96,7 +96,7 @@ fn settings_md_has_a_row_for_each_setting_and_no_other() {
 }
 
 #[test]
-fn the_deployment_sets_only_what_is_read() {
+fn deployment_files_use_only_known_settings() {
     let read = read();
     let mut set = BTreeSet::new();
     for file in [

@@ -30,7 +30,7 @@ const SECRETS: [(&str, &[&str]); 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_given_once_by_variable_or_by_file() {
+async fn secret_given_twice_or_in_a_bad_file_is_rejected() {
     let scratch = Scratch::new();
     let (_held, [public, internal, sandbox]) = taken();
     let file = |name: &str, content: &str| {
@@ -67,7 +67,7 @@ async fn a_secret_is_given_once_by_variable_or_by_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_in_a_file_is_as_good() {
+async fn secrets_can_be_given_in_files() {
     let scratch = Scratch::new();
     let file = |name: &str, content: &str| {
         let path = scratch.join(name);
@@ -103,7 +103,7 @@ async fn a_secret_in_a_file_is_as_good() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_mistake_repeats_what_may_be_secret() {
+async fn config_errors_do_not_reveal_secrets() {
     let scratch = Scratch::new();
     let (_held, [public, internal, sandbox]) = taken();
     let wrong = [
@@ -141,7 +141,7 @@ async fn no_mistake_repeats_what_may_be_secret() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_logged_however_much_is() {
+async fn secrets_are_not_logged_at_trace_level() {
     let up = Up::start(&[
         ("EVERGREEN_LOG", "trace"),
         ("EVERGREEN_SANDBOX_CLIENT_SECRET", SECRET),

@@ -15,7 +15,7 @@ fn all_bytes() -> Vec<u8> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn method_path_query_and_body_arrive_byte_for_byte() {
+async fn method_path_query_and_body_are_forwarded_unchanged() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let path = "/_sandbox/echo/a%20b/c%2Fd/%c3%BC//e/./(f)'*~;g=1,2:@!$&+";
@@ -71,7 +71,7 @@ async fn method_path_query_and_body_arrive_byte_for_byte() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn headers_pass_and_what_is_about_the_connection_does_not() {
+async fn end_to_end_headers_pass_and_hop_by_hop_headers_do_not() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let named = format!("X-Installation-Id: {id}");
@@ -167,7 +167,7 @@ async fn seen(request: RequestBuilder) -> (u16, BTreeMap<String, String>, Vec<u8
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn answers_come_back_unchanged_and_errors_too() {
+async fn responses_and_errors_are_forwarded_unchanged() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_RATE_LIMIT", "1000")]).await;
     let id = up.install("locA").await;
     up.install("locB").await;
@@ -236,7 +236,7 @@ async fn answers_come_back_unchanged_and_errors_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ghl_says_of_its_limits_reaches_the_caller() {
+async fn rate_limit_headers_reach_the_caller() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_RATE_LIMIT", "3"),
         ("EVERGREEN_SANDBOX_RATE_INTERVAL", "1h"),
@@ -253,7 +253,7 @@ async fn what_ghl_says_of_its_limits_reaches_the_caller() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_is_lost_is_no_answer_and_no_post_is_sent_again() {
+async fn lost_response_to_post_is_a_502_without_retry() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let lose = json!([{ "on": "api", "kind": "process_then_lose", "next": 1 }]);

@@ -19,7 +19,7 @@ fn echo(up: &Up, id: &str) -> RequestBuilder {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_ghl_holds_for_expired_is_replaced_and_the_call_repeated() {
+async fn expired_token_401_triggers_refresh_and_retry() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let body: Vec<u8> = (0..=255).cycle().take(60_000).collect();
@@ -50,7 +50,7 @@ async fn a_token_that_ghl_holds_for_expired_is_replaced_and_the_call_repeated() 
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn many_callers_with_one_expired_token_cost_one_refresh() {
+async fn concurrent_401s_share_one_refresh() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     for round in 1..=3 {
@@ -64,7 +64,7 @@ async fn many_callers_with_one_expired_token_cost_one_refresh() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_401_about_something_else_passes_and_spends_nothing() {
+async fn unrelated_401_is_passed_through_without_a_refresh() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let agency = client::install_agency(&up.client, &up.public, AGENCY).await;
@@ -90,7 +90,7 @@ async fn a_401_about_something_else_passes_and_spends_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_401_that_a_fresh_token_does_not_cure_is_believed() {
+async fn persistent_401_triggers_only_one_refresh() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let always = json!([{ "on": "api", "kind": "status", "status": 401, "share": 1.0 }]);
@@ -107,7 +107,7 @@ async fn a_401_that_a_fresh_token_does_not_cure_is_believed() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_was_too_large_to_be_held_is_to_be_sent_again() {
+async fn unbuffered_request_gets_503_after_token_refresh() {
     let up = Up::start(&[]).await;
     for (location, size, spent) in [("locA", 100_000, 1), ("locB", 5_000_000, 2)] {
         let id = up.install(location).await;
@@ -131,7 +131,7 @@ async fn what_was_too_large_to_be_held_is_to_be_sent_again() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_token_that_nobody_can_refresh_is_left_to_ghls_judgement() {
+async fn static_token_401_is_passed_through() {
     let up = Up::start(&[
         ("GHL_ACCESS_TOKEN", "pit-0000"),
         ("GHL_LOCATION_ID", "locS"),

@@ -7,7 +7,7 @@ use tests::up::Up;
 use super::{AGENCY, ECHO, Mirror, sha256};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_query_gets_the_location_that_it_lacks() {
+async fn missing_location_id_is_added_to_the_query() {
     let mirror = Mirror::new().await;
     let (id, agency) = (&mirror.location, &mirror.agency);
     for (query, expected) in [
@@ -44,7 +44,7 @@ async fn the_query_gets_the_location_that_it_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_body_gets_the_location_that_it_lacks() {
+async fn missing_location_id_is_added_to_the_body() {
     let mirror = Mirror::new().await;
     let (id, agency) = (&mirror.location, &mirror.agency);
     for path in ["products", "contacts"] {
@@ -101,7 +101,7 @@ async fn the_body_gets_the_location_that_it_lacks() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_agencys_token_works_as_one() {
+async fn agency_token_works_and_is_refreshed() {
     let up = Up::start(&[]).await;
     let agency = client::install_agency(&up.client, &up.public, AGENCY).await;
     let ask = async |path: &str| {

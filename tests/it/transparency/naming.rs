@@ -19,7 +19,7 @@ impl Mirror {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_installation_is_named_in_many_ways() {
+async fn installation_is_selected_by_header_query_path_or_body() {
     let mirror = Mirror::new().await;
     let (id, agency) = (&mirror.location, &mirror.agency);
     let get = |path: String| mirror.get(&path);
@@ -59,7 +59,7 @@ async fn an_installation_is_named_in_many_ways() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_several_names_the_first_in_order_decides() {
+async fn first_selector_in_precedence_order_wins() {
     let mirror = Mirror::new().await;
     let (id, agency) = (&mirror.location, &mirror.agency);
     let as_company = format!("altId={AGENCY}&altType=company");
@@ -104,7 +104,7 @@ async fn of_several_names_the_first_in_order_decides() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn names_that_contradict_each_other_are_told_both() {
+async fn contradicting_selectors_are_both_named_in_the_error() {
     let mirror = Mirror::new().await;
     let (id, agency) = (&mirror.location, &mirror.agency);
     let header = |request: RequestBuilder| request.header("X-Installation-Id", id);
@@ -156,7 +156,7 @@ async fn names_that_contradict_each_other_are_told_both() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_installation_that_is_not_named_or_not_there_is_not_found() {
+async fn missing_or_unknown_selector_is_installation_not_found() {
     let mirror = Mirror::new().await;
     let before = mirror.sandbox.count("calls_ok").await;
     let nobody = "install_000000000000000000000000";

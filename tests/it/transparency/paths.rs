@@ -7,7 +7,7 @@ use tests::client::raw;
 use super::{ECHO, Mirror, json_of, written};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_path_leaves_ghls_base_url() {
+async fn path_traversal_is_rejected() {
     let mirror = Mirror::new().await;
     let named = format!("X-Installation-Id: {}", mirror.location);
     let ask = async |line: &str| {
@@ -62,7 +62,7 @@ async fn no_path_leaves_ghls_base_url() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_host_of_the_callers_choice_is_called() {
+async fn caller_cannot_choose_the_upstream_host() {
     let mirror = Mirror::new().await;
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();

@@ -14,7 +14,7 @@ const INSTALLING: Duration = Duration::from_secs(300);
 
 /// Needs `node` and `npm`, and fails without them.
 #[tokio::test(flavor = "multi_thread")]
-async fn ghls_official_node_sdk_works_through_the_gateway() {
+async fn official_node_sdk_works_through_gateway() {
     let scratch = Scratch::new();
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
     for name in ["package.json", "through.js"] {

@@ -6,7 +6,7 @@ use super::*;
 const LONGEST_CALL: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "18s");
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_comes_back_does_not_wait_for_its_own_lease() {
+async fn restarted_broker_does_not_wait_for_its_own_lease() {
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();
@@ -38,7 +38,7 @@ async fn who_comes_back_does_not_wait_for_its_own_lease() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_hangs_with_the_lease_holds_up_no_answer_that_was_lost() {
+async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
     let world = World::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();

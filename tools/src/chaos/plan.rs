@@ -239,14 +239,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_plans_the_same_faults_and_another_seed_others() {
+    fn seed_determines_the_plan() {
         let length = Duration::from_secs(180);
         assert_eq!(Plan::of(7, length), Plan::of(7, length));
         assert_ne!(Plan::of(7, length), Plan::of(8, length));
     }
 
     #[test]
-    fn a_lane_breaks_one_thing_at_a_time_and_is_done_in_time() {
+    fn faults_of_one_sequence_do_not_overlap_and_end_in_time() {
         let length = Duration::from_secs(600);
         for seed in 0..100 {
             let store = Plan::of(seed, length).store;

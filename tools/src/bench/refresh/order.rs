@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_is_judged_by_pairs_and_by_the_worst() {
+    fn order_reports_pairs_in_order_and_worst_overtaken() {
         let order = |expiries: &[u64]| {
             let refreshes: Vec<_> = (0..)
                 .map(|number| number * 400)
