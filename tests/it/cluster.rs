@@ -8,8 +8,8 @@ use store::{KeyRing, keys};
 use store_writer::{Rings, Store};
 use tests::cluster::Cluster;
 use tests::deployed::Deployed;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::sandbox::Sandbox;
 use tests::wait::{holds, until};
 
@@ -23,7 +23,7 @@ const CALLS: Duration = Duration::from_secs(35);
 /// Forty installations are refreshed and called for, while one of the three masters goes away and
 /// comes back as a replica.
 async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnce(&mut Cluster)) {
-    let mut fleet = Fleet::<Cluster>::start_over(&Shape {
+    let mut fleet = Fleet::<Cluster>::start_topology(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
@@ -34,10 +34,10 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
     })
     .await;
     let installations = fleet.install(40).await;
-    fleet.warm(&installations).await;
+    fleet.warm_caches(&installations).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     let calls =
-        tokio::spawn(async move { steady(&client, &public, &installations, 40, CALLS).await });
+        tokio::spawn(async move { steady_load(&client, &public, &installations, 40, CALLS).await });
     let sandbox = Sandbox::at(&fleet.sandbox.url);
     let spent = async || sandbox.count("refresh_tokens_spent").await;
     until("the first refreshes", PATIENCE, || async {
@@ -60,14 +60,14 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
     })
     .await;
     calls.await.unwrap().expect_success();
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refreshes_continue_when_a_master_is_killed() {
     survives(
         async |store: &mut Cluster| store.nodes[0].kill().await,
-        async |store: &mut Cluster| store.nodes[0].resume_process().await,
+        async |store: &mut Cluster| store.nodes[0].restart().await,
     )
     .await;
 }
@@ -76,14 +76,14 @@ async fn refreshes_continue_when_a_master_is_killed() {
 async fn refreshes_continue_when_a_master_hangs() {
     survives(
         async |store: &mut Cluster| store.nodes[0].hang(),
-        async |store: &mut Cluster| store.nodes[0].wake(),
+        async |store: &mut Cluster| store.nodes[0].resume(),
     )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn moving_slot_is_followed_during_and_after_migration() {
-    let deployed = Deployed::<Cluster>::start_over(0).await;
+    let deployed = Deployed::<Cluster>::start_topology(0).await;
     let cluster = &deployed.store;
     let rings = Rings {
         access: Arc::new(KeyRing::generate("a")),

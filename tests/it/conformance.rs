@@ -3,7 +3,7 @@
 mod identity;
 mod installations;
 mod refreshes;
-mod shared;
+mod shared_state;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -31,7 +31,7 @@ use tests::wait::{holds, until};
 use tokio::sync::broadcast::Receiver;
 
 /// Names client credentials.
-const PAIR: &str = "pair";
+const CREDENTIALS: &str = "pair";
 const WINDOW: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(30);
 const SOON: Duration = Duration::from_secs(15);
@@ -53,7 +53,7 @@ async fn on_deployed<T: Topology, F: Future<Output = ()>>(
     check: &impl Fn(Arc<Store>) -> F,
     replicas: usize,
 ) {
-    let deployed = Deployed::<T>::start_over(0).await;
+    let deployed = Deployed::<T>::start_topology(0).await;
     let rings = rings();
     let broker = Store::replicated(&deployed.broker_url, replicas, rings.clone(), Lead::Auto);
     let gateway = TokenReader::redis(&deployed.gateway_url, rings.access).unwrap();
@@ -72,7 +72,7 @@ fn rings() -> Rings {
 }
 
 /// A first token pair that lives for `lifetime` from now.
-fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Registration {
+fn registration(store: &Store, location: &str, lifetime: Duration) -> Registration {
     Registration {
         access_token: format!("access of {location}").into(),
         refresh_token: Some(format!("refresh of {location}").into()),
@@ -85,10 +85,10 @@ fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Registration 
     }
 }
 
-async fn enrolled(store: &Store, location: &str, lifetime: Duration) -> InstallationId {
+async fn register(store: &Store, location: &str, lifetime: Duration) -> InstallationId {
     store
         .writer
-        .register_installation(&enrolment(store, location, lifetime))
+        .register_installation(&registration(store, location, lifetime))
         .await
         .unwrap()
 }
@@ -131,7 +131,7 @@ async fn revoke(store: &Store, id: &InstallationId) {
     assert!(store.writer.revoke(id, "test", now + CLOCKS).await.unwrap());
 }
 
-fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
+fn grant_with(store: &Store, begun: &Begun, successor: &str) -> Grant {
     let lifetime = Duration::from_secs(3600);
     Grant {
         installation: begun.installation.clone(),
@@ -144,7 +144,7 @@ fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
     }
 }
 
-fn verdict(store: &Store, refusal: FailureClass) -> AttemptFailure {
+fn failure(store: &Store, refusal: FailureClass) -> AttemptFailure {
     AttemptFailure {
         class: refusal,
         error: LastError::new("test", "refused", store.reader.now()),
@@ -153,15 +153,15 @@ fn verdict(store: &Store, refusal: FailureClass) -> AttemptFailure {
     }
 }
 
-async fn announced(changes: &mut Receiver<Invalidation>, wanted: &Invalidation) {
+async fn until_announced(changes: &mut Receiver<Invalidation>, wanted: &Invalidation) {
     let heard = async { while changes.recv().await.unwrap() != *wanted {} };
     let in_time = tokio::time::timeout(SOON, heard).await;
-    assert!(in_time.is_ok(), "{wanted:?} was not announced");
+    assert!(in_time.is_ok(), "{wanted:?} was not until_announced");
 }
 
 /// Announcements, once they surely arrive.
-async fn listening(store: &Store) -> Receiver<Invalidation> {
+async fn subscribe(store: &Store) -> Receiver<Invalidation> {
     let mut changes = store.reader.invalidations();
-    announced(&mut changes, &Invalidation::ChannelRestored).await;
+    until_announced(&mut changes, &Invalidation::ChannelRestored).await;
     changes
 }

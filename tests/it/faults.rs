@@ -1,10 +1,10 @@
 //! GHL's moods: what refreshes do when the token endpoint misbehaves.
 
-mod bad_hours;
-mod client_pair;
+mod client_credentials;
 mod connection;
-mod moods;
-mod odd_answers;
+mod ghl_failures;
+mod ghl_outages;
+mod undocumented_responses;
 
 use std::time::Duration;
 

@@ -6,27 +6,27 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod cache_invalidation;
 mod callers;
-mod checklist;
+mod clock_skew;
 mod cluster;
-mod coherence;
 mod conformance;
+mod crate_dependencies;
 mod data_dir;
 mod disk;
 mod docs;
 mod faults;
-mod forgetful;
-mod limits;
 mod metrics;
-mod outage;
-mod partitions;
+mod network_partitions;
 mod proxying;
+mod quick_start;
+mod rate_limits;
 mod revocation;
 mod sentinel;
 mod settings;
 mod shutdown;
 mod store_check;
-mod time;
+mod store_data_loss;
+mod store_outage;
 mod transparency;
-mod walls;
 mod webhooks;

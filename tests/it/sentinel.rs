@@ -9,8 +9,8 @@ use store_writer::backend::redis::RedisBackend;
 use store_writer::backend::{Backend, Confirmation};
 use tests::client;
 use tests::deployed::Deployed;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
 
@@ -24,7 +24,7 @@ const CONFIRMED: (&str, &str) = ("EVERGREEN_REDIS_REPLICAS", "1");
 const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
 
 async fn start(brokers: usize, lifetime: &str) -> Fleet<Sentinel> {
-    Fleet::start_over(&Shape {
+    Fleet::start_topology(&FleetConfig {
         brokers,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", lifetime)],
@@ -48,10 +48,10 @@ async fn spent(fleet: &Fleet<Sentinel>) -> u64 {
 async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
     let mut fleet = start(2, LIFETIME).await;
     let installations = fleet.install(40).await;
-    fleet.warm(&installations).await;
+    fleet.warm_caches(&installations).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     let calls =
-        tokio::spawn(async move { steady(&client, &public, &installations, 40, CALLS).await });
+        tokio::spawn(async move { steady_load(&client, &public, &installations, 40, CALLS).await });
     until("the first refreshes", PATIENCE, || async {
         let spent = spent(&fleet).await;
         holds(spent > 5, spent)
@@ -68,7 +68,7 @@ async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
     })
     .await;
     calls.await.unwrap().expect_success();
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -85,7 +85,7 @@ async fn refreshes_continue_when_the_master_hangs() {
         store.servers[master].hang();
         store.wait_for_failover(master).await;
         // It takes itself for the master until the Sentinels tell it otherwise.
-        store.servers[master].wake();
+        store.servers[master].resume();
     })
     .await;
 }
@@ -117,7 +117,7 @@ async fn no_token_is_spent_without_an_in_sync_replica() {
         "nothing goes out that might be lost"
     );
     for replica in &replicas {
-        store.servers[*replica].wake();
+        store.servers[*replica].resume();
     }
     until("a refresh", PATIENCE, || async {
         let (status, body) = refresh(&fleet, &id).await;
@@ -125,12 +125,12 @@ async fn no_token_is_spent_without_an_in_sync_replica() {
     })
     .await;
     assert_eq!(spent(&fleet).await, 1);
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_write_is_not_confirmed_by_in_sync_replicas() {
-    let deployed = Deployed::<Sentinel>::start_over(0).await;
+    let deployed = Deployed::<Sentinel>::start_topology(0).await;
     let link = RedisClient::open(Address::parse(&deployed.broker_url).unwrap()).unwrap();
     let backend = RedisBackend::new(link, 1).unwrap();
     let id = InstallationId::random();
@@ -181,7 +181,7 @@ async fn unconfirmed_commit_is_rewritten_from_journal_after_failover() {
     let store = &mut fleet.redis.store;
     store.servers[master].kill().await;
     for replica in (0..3).filter(|server| *server != master) {
-        store.servers[replica].wake();
+        store.servers[replica].resume();
     }
     let next = store.wait_for_failover(master).await;
     asked.await.unwrap();
@@ -203,7 +203,7 @@ async fn unconfirmed_commit_is_rewritten_from_journal_after_failover() {
     })
     .await;
     assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -225,7 +225,7 @@ async fn confirmed_write_lost_in_failover_is_restored() {
     let store = &mut fleet.redis.store;
     store.servers[master].kill().await;
     store.servers[ahead].kill().await;
-    store.servers[behind].wake();
+    store.servers[behind].resume();
     let next = store.wait_for_failover(master).await;
     assert_eq!(next, behind);
     let partition = &id["install_".len()..][..2];
@@ -233,7 +233,7 @@ async fn confirmed_write_lost_in_failover_is_restored() {
     assert_eq!(store.run(next, &["HGET", &key, "gen"]).await, "1");
 
     // With a replica it takes writes again.
-    store.servers[master].resume_process().await;
+    store.servers[master].restart().await;
     until("the answer to be in it", PATIENCE, || async {
         let generation = store.run(next, &["HGET", &key, "gen"]).await;
         holds(generation == "2", generation)
@@ -247,5 +247,5 @@ async fn confirmed_write_lost_in_failover_is_restored() {
     })
     .await;
     assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }

@@ -30,13 +30,13 @@ fn up_on(scratch: &Scratch, addresses: [String; 3]) -> Start {
 
 /// Addresses that somebody else listens on: who binds one of them fails, and says so with
 /// another exit code.
-fn taken() -> ([TcpListener; 3], [String; 3]) {
+fn occupied_addresses() -> ([TcpListener; 3], [String; 3]) {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = std::array::from_fn(|n: usize| held[n].local_addr().unwrap().to_string());
     (held, addresses)
 }
 
-fn free() -> [String; 3] {
+fn free_addresses() -> [String; 3] {
     [(); 3].map(|()| format!("127.0.0.1:{}", port::free()))
 }
 
@@ -46,7 +46,7 @@ fn with(start: Start, settings: &[(&str, &str)]) -> Start {
 }
 
 /// Runs what is refused for its settings, and returns its message.
-async fn mistakes(start: Start) -> String {
+async fn config_errors(start: Start) -> String {
     let output = start.run().await;
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64), "{message}");
@@ -73,7 +73,7 @@ fn keys<'a>(settings: &[(&'a str, &str)]) -> Vec<&'a str> {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_invalid_settings_are_reported_before_anything_is_bound() {
     let scratch = Scratch::new();
-    let (_held, addresses) = taken();
+    let (_held, addresses) = occupied_addresses();
     let wrong = [
         ("EVERGREEN_ACCESS_KEYS", "nonsense"),
         ("EVERGREEN_BROKER_URL", "ftp://127.0.0.1"),
@@ -96,7 +96,7 @@ async fn all_invalid_settings_are_reported_before_anything_is_bound() {
         ("GHL_WEBHOOK_ED25519_KEY", "nonsense"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
     ];
-    let message = mistakes(with(up_on(&scratch, addresses.clone()), &wrong)).await;
+    let message = config_errors(with(up_on(&scratch, addresses.clone()), &wrong)).await;
     expect_each(&message, &keys(&wrong));
     // An address, which everything else depends on, is no reason to keep the rest back.
     let worse = [
@@ -104,20 +104,21 @@ async fn all_invalid_settings_are_reported_before_anything_is_bound() {
         ("EVERGREEN_SANDBOX_LISTEN", "0.0.0.0:8090"),
     ];
     let start = with(up_on(&scratch, addresses.clone()), &wrong);
-    let message = mistakes(with(start, &worse)).await;
+    let message = config_errors(with(start, &worse)).await;
     expect_each(&message, &[keys(&wrong), keys(&worse)].concat());
     assert!(!Path::new(&scratch.join("data")).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_missing_settings_are_reported_at_once() {
-    let (_held, [public, internal, _]) = taken();
+    let (_held, [public, internal, _]) = occupied_addresses();
     let on = |command: &str| {
         Start::evergreen(&[command])
             .env("EVERGREEN_LISTEN", &public)
             .env("EVERGREEN_INTERNAL_LISTEN", &internal)
     };
-    let message = mistakes(on("broker").env("EVERGREEN_LOCK_URLS", "redis://a,redis://b")).await;
+    let message =
+        config_errors(on("broker").env("EVERGREEN_LOCK_URLS", "redis://a,redis://b")).await;
     let needed = [
         "GHL_CLIENT_ID",
         "GHL_CLIENT_SECRET",
@@ -127,7 +128,7 @@ async fn all_missing_settings_are_reported_at_once() {
         "EVERGREEN_REFRESH_KEYS",
     ];
     expect_each(&message, &needed);
-    let message = mistakes(on("gateway").env("EVERGREEN_LISTEN", "nowhere")).await;
+    let message = config_errors(on("gateway").env("EVERGREEN_LISTEN", "nowhere")).await;
     let needed = [
         "EVERGREEN_REDIS_URL",
         "EVERGREEN_ACCESS_KEYS",
@@ -143,37 +144,37 @@ async fn all_missing_settings_are_reported_at_once() {
         "EVERGREEN_SANDBOX_LATENCY",
         "EVERGREEN_LOG_FORMAT",
     ];
-    expect_each(&mistakes(sandbox).await, &needed);
+    expect_each(&config_errors(sandbox).await, &needed);
     let list = Start::evergreen(&["installations", "list"]).env("EVERGREEN_ADMIN_URL", "here");
-    expect_each(&mistakes(list).await, &["EVERGREEN_ADMIN_URL"]);
+    expect_each(&config_errors(list).await, &["EVERGREEN_ADMIN_URL"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn sentinel_and_cluster_stores_need_separate_lock_urls() {
     let broker = |store: &str| Start::evergreen(&["broker"]).env("EVERGREEN_REDIS_URL", store);
     for store in ["redis-sentinel://a,b,c/store", "redis-cluster://a,b,c"] {
-        let message = mistakes(broker(store)).await;
+        let message = config_errors(broker(store)).await;
         assert!(
             message.contains("EVERGREEN_LOCK_URLS is missing"),
             "{message}"
         );
-        let message = mistakes(broker(store).env("EVERGREEN_LOCK_URLS", store)).await;
+        let message = config_errors(broker(store).env("EVERGREEN_LOCK_URLS", store)).await;
         assert!(
             message.contains("EVERGREEN_LOCK_URLS is not a Redis"),
             "{message}"
         );
-        let message = mistakes(broker(store).env("EVERGREEN_LOCK_URLS", "redis://d")).await;
+        let message = config_errors(broker(store).env("EVERGREEN_LOCK_URLS", "redis://d")).await;
         assert!(!message.contains("EVERGREEN_LOCK_URLS"), "{message}");
         assert!(!message.contains("EVERGREEN_REDIS_URL"), "{message}");
     }
-    let message = mistakes(broker("redis://a")).await;
+    let message = config_errors(broker("redis://a")).await;
     assert!(!message.contains("EVERGREEN_LOCK_URLS"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn gateway_refuses_refresh_token_keys() {
     let scratch = Scratch::new();
-    let (_held, [public, internal, _]) = taken();
+    let (_held, [public, internal, _]) = occupied_addresses();
     let ring = KeyRing::generate_text("it");
     let (ring, file, config) = (
         ring.expose_secret(),
@@ -194,7 +195,7 @@ async fn gateway_refuses_refresh_token_keys() {
         gateway().env("EVERGREEN_REFRESH_KEYS_FILE", &file),
         gateway().args(&["--config", &config]),
     ] {
-        let message = mistakes(start).await;
+        let message = config_errors(start).await;
         expect_each(&message, &["EVERGREEN_REFRESH_KEYS"]);
         assert!(
             message.contains("must not be given to a gateway"),
@@ -224,11 +225,11 @@ async fn durations_require_a_unit() {
         "EVERGREEN_TOTAL_TIMEOUT",
     ];
     let scratch = Scratch::new();
-    let (_held, addresses) = taken();
+    let (_held, addresses) = occupied_addresses();
     for value in ["10", "10 parsecs"] {
         let start = up_on(&scratch, addresses.clone());
         let start = with(start, &DURATIONS.map(|key| (key, value)));
-        let message = mistakes(start).await;
+        let message = config_errors(start).await;
         expect_each(&message, &DURATIONS);
         for line in message.lines().skip(1) {
             assert!(line.contains("a duration"), "{line}");
@@ -245,9 +246,9 @@ async fn durations_require_a_unit() {
 #[tokio::test(flavor = "multi_thread")]
 async fn address_in_use_is_named_in_the_error() {
     let scratch = Scratch::new();
-    let (_held, taken) = taken();
-    for (n, address) in taken.iter().enumerate() {
-        let mut addresses = free();
+    let (_held, occupied_addresses) = occupied_addresses();
+    for (n, address) in occupied_addresses.iter().enumerate() {
+        let mut addresses = free_addresses();
         addresses[n].clone_from(address);
         let output = up_on(&scratch, addresses).run().await;
         let message = String::from_utf8(output.stderr).unwrap();
@@ -255,7 +256,7 @@ async fn address_in_use_is_named_in_the_error() {
         assert!(message.contains(address), "{message}");
         assert!(!Path::new(&scratch.join("data")).exists());
     }
-    let [_, internal, sandbox] = free();
+    let [_, internal, sandbox] = free_addresses();
     let elsewhere = "192.0.2.1:8080".to_owned();
     let output = up_on(&scratch, [elsewhere.clone(), internal, sandbox]);
     let output = output.run().await;
@@ -267,7 +268,7 @@ async fn address_in_use_is_named_in_the_error() {
 #[tokio::test(flavor = "multi_thread")]
 async fn data_directory_is_locked_by_one_process() {
     let up = Up::start(&[]).await;
-    let [public, internal, sandbox] = free();
+    let [public, internal, sandbox] = free_addresses();
     let second = Start::evergreen(&["up", "--listen", &public, "--internal-listen", &internal])
         .args(&["--data-dir", &up.data_dir()])
         .env("EVERGREEN_SANDBOX_LISTEN", sandbox);
@@ -282,7 +283,7 @@ async fn misspelled_settings_are_warned_about() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
     std::fs::write(&config, "EVERGREEN_MAX_BODIES = 1\nOTHER = 2\n").unwrap();
-    let up = up_on(&scratch, free())
+    let up = up_on(&scratch, free_addresses())
         .args(&["--config", &config])
         .env("EVERGREEN_REFERSH_LEAD", "5m")
         .env("EVERGREEN_ADMIN_KEY_FILE", "unused")
@@ -310,8 +311,8 @@ async fn told(up: &Program, sandbox: &str) -> serde_json::Value {
 async fn flags_override_environment_and_environment_overrides_file() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
-    let [in_file, internal, sandbox] = free();
-    let [in_environment, in_flag, _] = free();
+    let [in_file, internal, sandbox] = free_addresses();
+    let [in_environment, in_flag, _] = free_addresses();
     let text = format!(
         "# A comment\n\
          EVERGREEN_LISTEN = \"{in_file}\"\n\
@@ -344,12 +345,12 @@ async fn flags_override_environment_and_environment_overrides_file() {
     }
     drop(up);
 
-    let [in_file, _, sandbox] = free();
+    let [in_file, _, sandbox] = free_addresses();
     let text = format!("EVERGREEN_LISTEN = \"{in_file}\"\nEVERGREEN_SANDBOX_RATE_LIMIT = 9\n");
     std::fs::write(&config, text).unwrap();
     let up = Start::evergreen(&["up"])
         .env("EVERGREEN_CONFIG", &config)
-        .env("EVERGREEN_INTERNAL_LISTEN", &free()[0])
+        .env("EVERGREEN_INTERNAL_LISTEN", &free_addresses()[0])
         .env("EVERGREEN_SANDBOX_LISTEN", &sandbox)
         .env("EVERGREEN_DATA_DIR", scratch.join("other"))
         .spawn();
@@ -362,9 +363,9 @@ async fn flags_override_environment_and_environment_overrides_file() {
 async fn invalid_config_file_is_reported_with_the_error_location() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
-    let (_held, addresses) = taken();
+    let (_held, addresses) = occupied_addresses();
     let start = || up_on(&scratch, addresses.clone()).args(&["--config", &config]);
-    let message = mistakes(start()).await;
+    let message = config_errors(start()).await;
     assert!(message.contains(&config), "there is none: {message}");
     for (text, expected) in [
         (
@@ -383,7 +384,7 @@ async fn invalid_config_file_is_reported_with_the_error_location() {
         ),
     ] {
         std::fs::write(&config, text).unwrap();
-        let message = mistakes(start()).await;
+        let message = config_errors(start()).await;
         assert!(message.contains(expected), "{text}: {message}");
     }
 }
@@ -425,7 +426,7 @@ async fn restart_succeeds_after_kill_during_first_start() {
     for round in 0..15 {
         let scratch = Scratch::new();
         let directory = PathBuf::from(scratch.join("data"));
-        let start = up_on(&scratch, free());
+        let start = up_on(&scratch, free_addresses());
         let killed = start.spawn();
         // The keys, the store and the journal: one after the other they come into being.
         let files = round % 5;

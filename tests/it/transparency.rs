@@ -1,10 +1,10 @@
 //! GHL gets what the caller sent, and the caller gets what GHL answered.
 
-mod crossing;
-mod cure;
-mod filled;
-mod naming;
+mod forwarding;
+mod installation_selection;
+mod missing_location_id;
 mod paths;
+mod retry_after_401;
 mod sdk;
 
 use reqwest::RequestBuilder;
@@ -18,7 +18,7 @@ use tests::up::Up;
 const AGENCY: &str = "sandboxNorthwindHQ01";
 
 /// An `up` whose GHL answers every call with what arrived: its base URL is the sandbox's echo.
-struct Mirror {
+struct EchoGateway {
     up: Up,
     sandbox: Sandbox,
     /// The installations of `locA` and of its agency.
@@ -26,7 +26,7 @@ struct Mirror {
     agency: String,
 }
 
-impl Mirror {
+impl EchoGateway {
     async fn new() -> Self {
         let sandbox = Sandbox::start(&[]).await;
         let up = Up::start(&[]).await.against(&sandbox).await;
@@ -69,7 +69,7 @@ fn sha256(bytes: &[u8]) -> String {
 }
 
 /// A request as bytes. `head` has its own lines, without the last line break.
-fn written(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
+fn raw_request(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
     let mut request = format!("{line} HTTP/1.1\r\nHost: gateway.test\r\n").into_bytes();
     for header in head {
         request.extend_from_slice(header.as_bytes());
@@ -81,7 +81,7 @@ fn written(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
 }
 
 /// The JSON of an answer that was read as it came.
-fn json_of(answer: &str) -> Value {
+fn json_body(answer: &str) -> Value {
     let (_, body) = answer.split_once("\r\n\r\n").unwrap();
     serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
 }

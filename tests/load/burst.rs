@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use tests::client::{get, send};
-use tests::fleet::{Fleet, Shape};
+use tests::fleet::{Fleet, FleetConfig};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
@@ -46,7 +46,7 @@ async fn burst(client: &Client, url: &str) -> Duration {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn burst_is_queued_without_delaying_other_locations() {
-    let fleet = Fleet::start(&Shape {
+    let fleet = Fleet::start(&FleetConfig {
         brokers: 1,
         lock_nodes: 1,
         sandbox: &[("RATE_LIMIT", "100"), ("RATE_INTERVAL", "1s")],
@@ -54,7 +54,7 @@ async fn burst_is_queued_without_delaying_other_locations() {
     })
     .await;
     let installations = fleet.install(2).await;
-    fleet.warm(&installations).await;
+    fleet.warm_caches(&installations).await;
     let url = |n: usize| {
         let (public, id) = (&fleet.haproxy.url, &installations[n]);
         format!("{public}/api/ghl/products?installation_id={id}&limit=5&offset=0")

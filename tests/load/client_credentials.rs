@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use tests::client::{gauge, get};
-use tests::fleet::{Fleet, Shape};
+use tests::fleet::{Fleet, FleetConfig};
 use tests::wait::{holds, until};
 use tokio::time::Instant;
 
@@ -14,7 +14,7 @@ const ALARM: &str = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
-    let fleet = Fleet::start(&Shape {
+    let fleet = Fleet::start(&FleetConfig {
         brokers: 3,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "20s")],

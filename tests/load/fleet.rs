@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use tests::fleet::{Fleet, Shape};
-use tests::load::{Account, steady};
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::{LoadResult, steady_load};
 use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
@@ -40,13 +40,13 @@ async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration)
     );
 }
 
-fn expect_calls(account: &Account, length: Duration) {
-    account.expect_success();
+fn expect_calls(result: &LoadResult, length: Duration) {
+    result.expect_success();
     let expected = length.as_secs() * u64::from(RATE);
     assert!(
-        account.total() >= expected * 9 / 10,
+        result.total() >= expected * 9 / 10,
         "{:?} of {expected}",
-        account.answers
+        result.answers
     );
 }
 
@@ -58,8 +58,8 @@ async fn up_serves_20_installations_under_load() {
     for number in 0..20 {
         installations.push(up.install(&format!("loc{number:03}")).await);
     }
-    let account = steady(&up.client, &up.public, &installations, RATE, length).await;
-    expect_calls(&account, length);
+    let result = steady_load(&up.client, &up.public, &installations, RATE, length).await;
+    expect_calls(&result, length);
     assert_eq!(
         up.sandbox.count("replays_in_grace").await,
         0,
@@ -69,7 +69,7 @@ async fn up_serves_20_installations_under_load() {
 }
 
 async fn fleet() -> (Fleet, Vec<String>) {
-    let fleet = Fleet::start(&Shape {
+    let fleet = Fleet::start(&FleetConfig {
         brokers: 3,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
@@ -84,7 +84,7 @@ async fn fleet() -> (Fleet, Vec<String>) {
 async fn three_brokers_serve_200_installations_under_load() {
     let length = tests::length(Duration::from_secs(60));
     let (fleet, installations) = fleet().await;
-    let account = steady(
+    let result = steady_load(
         &fleet.client,
         &fleet.haproxy.url,
         &installations,
@@ -92,7 +92,7 @@ async fn three_brokers_serve_200_installations_under_load() {
         length,
     )
     .await;
-    expect_calls(&account, length);
+    expect_calls(&result, length);
     assert_eq!(
         fleet.sandbox.count("replays_in_grace").await,
         0,
@@ -115,7 +115,9 @@ async fn calls_survive_kills_of_brokers_a_gateway_and_a_lock_node() {
     let (mut fleet, installations) = fleet().await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     let calls =
-        tokio::spawn(async move { steady(&client, &public, &installations, RATE, length).await });
+        tokio::spawn(
+            async move { steady_load(&client, &public, &installations, RATE, length).await },
+        );
     let started = Instant::now();
     let at = |share: u32| sleep_until(started + length * share / 10);
     at(1).await;
@@ -127,13 +129,13 @@ async fn calls_survive_kills_of_brokers_a_gateway_and_a_lock_node() {
     at(5).await;
     fleet.brokers[0].launch().await;
     fleet.gateways[1].launch().await;
-    fleet.redis.locks[2].resume_process().await;
+    fleet.redis.locks[2].restart().await;
     at(7).await;
     fleet.brokers[1].kill().await;
     at(8).await;
     fleet.brokers[1].launch().await;
-    let account = calls.await.unwrap();
-    expect_calls(&account, length);
+    let result = calls.await.unwrap();
+    expect_calls(&result, length);
     expect_clean(&fleet.sandbox, 200, length).await;
     let replays = fleet.sandbox.count("replays_in_grace").await;
     assert!(

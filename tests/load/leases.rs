@@ -110,8 +110,8 @@ async fn leases_need_two_of_three_lock_nodes() {
     })
     .await;
 
-    nodes[0].wake();
-    nodes[1].resume_process().await;
+    nodes[0].resume();
+    nodes[1].restart().await;
     until("leases again", PATIENCE, || async {
         let lease = leases.take(&InstallationId::random(), TTL).await;
         lease.map(drop).map_err(|error| error.to_string())
@@ -169,8 +169,8 @@ async fn emptied_lock_node_is_excluded_until_old_locks_expire() {
     until("the node to be known", PATIENCE, || is("up")).await;
 
     nodes[0].kill().await;
-    nodes[0].forget();
-    nodes[0].resume_process().await;
+    nodes[0].delete_data();
+    nodes[0].restart().await;
     until("it to be found out", PATIENCE, || is("forgot")).await;
     let found_out = Instant::now();
     // The two that remember are enough.
@@ -210,7 +210,7 @@ async fn lock_node_failures_are_named_and_leases_continue() {
     nodes[2].hang();
     until("the silence", PATIENCE, || is("away")).await;
     take().await;
-    nodes[2].wake();
+    nodes[2].resume();
     until("it to be well again", PATIENCE, || is("up")).await;
     take().await;
 }

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
@@ -21,7 +21,7 @@ async fn callers_cause_no_token_calls_during_retry_after() {
         .faults(json!([{ "on": "token", "kind": "status", "status": 429, "retry_after": 30, "share": 1.0 }]))
         .await;
     // The token expires early in this, and callers go on asking.
-    let calls = steady(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
+    let calls = steady_load(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
     assert!(calls.answers.contains_key(&503), "{:?}", calls.answers);
     assert!(!calls.answers.contains_key(&401), "{:?}", calls.answers);
     let asked = up.sandbox.ledger().await["token_calls"]["faulted"]
@@ -35,7 +35,7 @@ async fn callers_cause_no_token_calls_during_retry_after() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn brokers_pause_together_when_ghl_is_overloaded() {
-    let fleet = Fleet::start(&Shape {
+    let fleet = Fleet::start(&FleetConfig {
         brokers: 3,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "60s")],

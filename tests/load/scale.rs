@@ -4,9 +4,9 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::bed::Bed;
 use tests::client;
 use tests::seed::SeedError;
+use tests::testbed::Testbed;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -22,7 +22,7 @@ struct Refreshed {
 }
 
 /// All first refreshes so far, in their order.
-async fn refreshed(bed: &Bed) -> Vec<Refreshed> {
+async fn refreshed(testbed: &Testbed) -> Vec<Refreshed> {
     let read = |chain: &Value| {
         let first = &chain["tokens"][0];
         let at_ms = first["spent_ms"].as_u64()?;
@@ -33,7 +33,13 @@ async fn refreshed(bed: &Bed) -> Vec<Refreshed> {
             age_ms: at_ms - first["issued_ms"].as_u64()?,
         })
     };
-    let mut all: Vec<_> = bed.sandbox.chains().await.iter().filter_map(read).collect();
+    let mut all: Vec<_> = testbed
+        .sandbox
+        .chains()
+        .await
+        .iter()
+        .filter_map(read)
+        .collect();
     all.sort_unstable();
     all
 }
@@ -44,17 +50,17 @@ async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
     const RATE: u64 = 50;
     /// What is claimed at once, and what is under way at once, overtakes each other.
     const SLACK: usize = 40;
-    let bed = Bed::start(0, "24h").await;
-    bed.seed(INSTALLATIONS as u64, "24h").await;
+    let testbed = Testbed::start(0, "24h").await;
+    testbed.seed(INSTALLATIONS as u64, "24h").await;
     let settings = [("EVERGREEN_REFRESH_RATE", RATE.to_string())];
-    let _broker = bed.broker("catches-up", &settings).await;
+    let _broker = testbed.broker("catches-up", &settings).await;
     until("all to be refreshed", PATIENCE, || async {
-        let spent = bed.sandbox.count("refresh_tokens_spent").await;
+        let spent = testbed.sandbox.count("refresh_tokens_spent").await;
         holds(spent == INSTALLATIONS as u64, spent)
     })
     .await;
 
-    let refreshed = refreshed(&bed).await;
+    let refreshed = refreshed(&testbed).await;
     let took = Duration::from_millis(refreshed[INSTALLATIONS - 1].at_ms - refreshed[0].at_ms);
     let fastest = Duration::from_secs(1) * (INSTALLATIONS as u32 - 1) / (RATE as u32 * 12 / 10);
     assert!(
@@ -67,24 +73,24 @@ async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
             "{one:?} at place {place}"
         );
     }
-    assert_eq!(bed.sandbox.count("spent_outside_grace").await, 0);
+    assert_eq!(testbed.sandbox.count("spent_outside_grace").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn large_fleet_is_scheduled_and_no_token_is_refreshed_early() {
     const INSTALLATIONS: usize = 2000;
     // The lead is an eighth, and earlier by up to a tenth of that; one is due every three seconds.
-    let bed = Bed::start(0, "2h").await;
+    let testbed = Testbed::start(0, "2h").await;
     let youngest_ms = Duration::from_secs(7200 - 900 - 90).as_millis() as u64;
-    bed.seed(INSTALLATIONS as u64, "0s").await;
-    let broker = bed.broker("calm", &[]).await;
+    testbed.seed(INSTALLATIONS as u64, "0s").await;
+    let broker = testbed.broker("calm", &[]).await;
     until("three to be refreshed", PATIENCE, || async {
-        let spent = bed.sandbox.count("refresh_tokens_spent").await;
+        let spent = testbed.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 3, spent)
     })
     .await;
 
-    let refreshed = refreshed(&bed).await;
+    let refreshed = refreshed(&testbed).await;
     for (number, one) in (1..).zip(&refreshed) {
         assert_eq!(one.number, number, "{refreshed:?}");
         assert!(one.age_ms >= youngest_ms, "early: {one:?}");
@@ -107,14 +113,17 @@ async fn large_fleet_is_scheduled_and_no_token_is_refreshed_early() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn seeding_refuses_a_non_empty_store() {
-    let bed = Bed::start(0, "24h").await;
-    bed.seed(20, "0s").await;
-    let refused = bed.try_seed(5, "0s", false).await;
+    let testbed = Testbed::start(0, "24h").await;
+    testbed.seed(20, "0s").await;
+    let refused = testbed.try_seed(5, "0s", false).await;
     assert!(
         matches!(refused, Err(SeedError::NotEmpty(20))),
         "{refused:?}"
     );
 
-    bed.try_seed(5, "0s", true).await.expect("more are added");
-    assert_eq!(bed.writer().stats().await.unwrap().refreshing, 25);
+    testbed
+        .try_seed(5, "0s", true)
+        .await
+        .expect("more are added");
+    assert_eq!(testbed.writer().stats().await.unwrap().refreshing, 25);
 }

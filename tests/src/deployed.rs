@@ -93,7 +93,7 @@ impl Deployed {
     /// # Panics
     /// When `deploy/make-secrets` or a server fails.
     pub async fn start(lock_nodes: usize) -> Self {
-        Self::start_over(lock_nodes).await
+        Self::start_topology(lock_nodes).await
     }
 }
 
@@ -102,7 +102,7 @@ impl<T: Topology> Deployed<T> {
     ///
     /// # Panics
     /// When `deploy/make-secrets` or a server fails.
-    pub async fn start_over(lock_nodes: usize) -> Self {
+    pub async fn start_topology(lock_nodes: usize) -> Self {
         let scratch = Scratch::new();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         let directory = scratch.path().join("secrets");

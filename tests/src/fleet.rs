@@ -1,4 +1,4 @@
-//! The shape of production: brokers and gateways as processes of their own over Redis, behind
+//! The config of production: brokers and gateways as processes of their own over Redis, behind
 //! HAProxy.
 
 use std::collections::HashMap;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::client;
 use crate::deployed::{Deployed, Topology};
 use crate::haproxy::Haproxy;
-use crate::load::steady;
+use crate::load::steady_load;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 use crate::redis::Redis;
@@ -138,7 +138,7 @@ impl Member {
 
 /// How many of what, and with which settings.
 #[derive(Debug)]
-pub struct Shape<'a> {
+pub struct FleetConfig<'a> {
     pub brokers: usize,
     pub lock_nodes: usize,
     pub sandbox: &'a [(&'a str, &'a str)],
@@ -161,8 +161,8 @@ impl Fleet {
     ///
     /// # Panics
     /// When something does not start.
-    pub async fn start(shape: &Shape<'_>) -> Self {
-        Self::start_over(shape).await
+    pub async fn start(config: &FleetConfig<'_>) -> Self {
+        Self::start_topology(config).await
     }
 }
 
@@ -171,24 +171,24 @@ impl<T: Topology> Fleet<T> {
     ///
     /// # Panics
     /// When something does not start.
-    pub async fn start_over(shape: &Shape<'_>) -> Self {
-        Self::start_with(shape, || Start::evergreen(&["broker"])).await
+    pub async fn start_topology(config: &FleetConfig<'_>) -> Self {
+        Self::start_with_broker(config, || Start::evergreen(&["broker"])).await
     }
 
-    /// As [`Fleet::start_over`], with other brokers than those under test.
+    /// As [`Fleet::start_topology`], with other brokers than those under test.
     ///
     /// # Panics
     /// When something does not start.
-    pub async fn start_with(shape: &Shape<'_>, broker: impl Fn() -> Start) -> Self {
-        let redis = Deployed::<T>::start_over(shape.lock_nodes).await;
-        let sandbox = Sandbox::start(shape.sandbox).await;
+    pub async fn start_with_broker(config: &FleetConfig<'_>, broker: impl Fn() -> Start) -> Self {
+        let redis = Deployed::<T>::start_topology(config.lock_nodes).await;
+        let sandbox = Sandbox::start(config.sandbox).await;
         let scratch = Scratch::new();
         let mut common = HashMap::from([
             ("EVERGREEN_ACCESS_KEYS_FILE", redis.file("access-keys")),
             ("GHL_API_URL", sandbox.url.clone()),
         ]);
         common.extend(
-            shape
+            config
                 .settings
                 .iter()
                 .map(|(key, value)| (*key, (*value).to_owned())),
@@ -200,7 +200,7 @@ impl<T: Topology> Fleet<T> {
         };
 
         let mut brokers = Vec::new();
-        for number in 0..shape.brokers {
+        for number in 0..config.brokers {
             let start = with(broker())
                 .env("GHL_CLIENT_ID", "sandbox-client")
                 .env("GHL_CLIENT_SECRET", "sandbox-secret")
@@ -254,11 +254,11 @@ impl<T: Topology> Fleet<T> {
     }
 
     /// Calls until every gateway has the token of each of these installations.
-    pub async fn warm(&self, installations: &[String]) {
+    pub async fn warm_caches(&self, installations: &[String]) {
         for gateway in &self.gateways {
             let url = format!("http://{}", gateway.address);
             let length = Duration::from_millis(500);
-            let calls = steady(&self.client, &url, installations, 100, length).await;
+            let calls = steady_load(&self.client, &url, installations, 100, length).await;
             calls.expect_success();
         }
     }
@@ -268,7 +268,7 @@ impl<T: Topology> Fleet<T> {
     ///
     /// # Panics
     /// When it is otherwise.
-    pub async fn expect_unharmed(&self) {
+    pub async fn expect_no_token_lost(&self) {
         let ledger = self.sandbox.ledger().await;
         for never in [
             "spent_outside_grace",

@@ -1,4 +1,4 @@
-//! Steady calls, and an account of every answer.
+//! Steady calls, and an result of every answer.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -12,13 +12,13 @@ use crate::client;
 
 /// What was answered, by status; 0 stands for no answer at all.
 #[derive(Debug, Default, Clone)]
-pub struct Account {
+pub struct LoadResult {
     pub answers: BTreeMap<u16, u64>,
     /// The first answers that were no success, with when they came.
     pub failures: Vec<String>,
 }
 
-impl Account {
+impl LoadResult {
     #[must_use]
     pub fn total(&self) -> u64 {
         self.answers.values().sum()
@@ -49,14 +49,14 @@ impl Account {
 ///
 /// # Panics
 /// Never in a test that has not panicked before.
-pub async fn steady(
+pub async fn steady_load(
     client: &Client,
     public: &str,
     installations: &[String],
     rate: u32,
     length: Duration,
-) -> Account {
-    let account = Arc::new(Mutex::new(Account::default()));
+) -> LoadResult {
+    let result = Arc::new(Mutex::new(LoadResult::default()));
     let started = Instant::now();
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -66,7 +66,7 @@ pub async fn steady(
         ticks.tick().await;
         let Some(name) = names.next() else { break };
         let url = format!("{public}/api/ghl/products?installation_id={name}&limit=5&offset=0");
-        let (client, account) = (client.clone(), account.clone());
+        let (client, result) = (client.clone(), result.clone());
         calls.spawn(async move {
             let answer = client.get(&url).send().await;
             let (status, detail) = match answer {
@@ -76,10 +76,10 @@ pub async fn steady(
                 ),
                 Err(error) => (0, error.to_string()),
             };
-            let mut account = account.lock().expect("not poisoned");
-            *account.answers.entry(status).or_default() += 1;
-            if status != 200 && account.failures.len() < 20 {
-                account
+            let mut result = result.lock().expect("not poisoned");
+            *result.answers.entry(status).or_default() += 1;
+            if status != 200 && result.failures.len() < 20 {
+                result
                     .failures
                     .push(format!("{:?}: {url} {status} {detail}", started.elapsed()));
             }
@@ -87,6 +87,6 @@ pub async fn steady(
         while calls.try_join_next().is_some() {}
     }
     while calls.join_next().await.is_some() {}
-    let account = account.lock().expect("not poisoned");
-    account.clone()
+    let result = result.lock().expect("not poisoned");
+    result.clone()
 }

@@ -35,7 +35,7 @@ impl Redis {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             program: None,
         };
-        redis.resume_process().await;
+        redis.restart().await;
         redis
     }
 
@@ -75,7 +75,7 @@ impl Redis {
     ///
     /// # Panics
     /// When the files cannot be removed.
-    pub fn forget(&self) {
+    pub fn delete_data(&self) {
         let files = self.scratch.path().join("appendonlydir");
         std::fs::remove_dir_all(files).expect("the files of a server that ran");
     }
@@ -95,8 +95,8 @@ impl Redis {
     ///
     /// # Panics
     /// When it cannot be put in place.
-    pub fn go_back_to(&self, copy: &Scratch) {
-        self.forget();
+    pub fn restore_data(&self, copy: &Scratch) {
+        self.delete_data();
         copy_files(copy.path(), self.scratch.path()).expect("the copy");
     }
 
@@ -104,11 +104,11 @@ impl Redis {
     pub async fn restart_with(&mut self, args: &[&str]) {
         self.kill().await;
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        self.resume_process().await;
+        self.restart().await;
     }
 
     /// Starts it again with the data it had.
-    pub async fn resume_process(&mut self) {
+    pub async fn restart(&mut self) {
         let port = self.port.to_string();
         let start = Start::new("redis-server")
             .args(&["--port", &port, "--bind", "127.0.0.1", "--save", ""])
@@ -143,7 +143,7 @@ impl Redis {
     ///
     /// # Panics
     /// When it is not running.
-    pub fn wake(&self) {
+    pub fn resume(&self) {
         self.program().signal(18);
     }
 }

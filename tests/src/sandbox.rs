@@ -144,7 +144,7 @@ impl Sandbox {
         .await;
     }
 
-    /// Has a webhook sent; returns the sandbox's account of it.
+    /// Has a webhook sent; returns the sandbox's result of it.
     pub async fn webhook(&self, event: &Value) -> Value {
         let url = format!("{}/_sandbox/webhooks", self.url);
         Self::expect_success(self.client.post(url).json(event)).await

@@ -1,6 +1,6 @@
 //! Benchmarks.
 
-mod coherence;
+mod cache_invalidation;
 mod gateway;
 mod leases;
 mod overload;
@@ -22,7 +22,7 @@ pub(crate) enum Bench {
     /// What a request costs the gateway, next to other proxies
     Gateway(gateway::Args),
     /// How long it takes until all gateways have a token that was just committed
-    Coherence(coherence::Args),
+    CacheInvalidation(cache_invalidation::Args),
     /// What a gateway still serves when it is asked for three times what it can; `ulimit -n 8192`
     Overload(overload::Args),
     /// Full load and refreshes for long, and whether memory grows
@@ -35,7 +35,7 @@ pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
         Bench::Refresh(args) => refresh::run(&args).await,
         Bench::Leases(args) => leases::run(&args).await,
         Bench::Gateway(args) => gateway::run(&args).await,
-        Bench::Coherence(args) => coherence::run(&args).await,
+        Bench::CacheInvalidation(args) => cache_invalidation::run(&args).await,
         Bench::Overload(args) => overload::run(&args).await,
         Bench::Soak(args) => soak::run(&args).await,
     }

@@ -1,21 +1,21 @@
 //! Faults of all kinds at random over a whole deployment, and an audit at the end.
 //!
 //! Three brokers, three gateways, clocks that jump, a store behind Sentinels, three lock nodes, and a
-//! GHL with moods; hundreds of installations with short tokens, called all the time. The plan of faults follows from
+//! GHL with failures; hundreds of installations with short tokens, called all the time. The plan of faults follows from
 //! the seed alone.
 
 mod audit;
-mod chronicle;
-mod lanes;
+mod fault_injection;
 mod plan;
+mod timeline;
 
 use std::time::Duration;
 
 use clap::Args as Flags;
 use serde_json::{Value, json};
 use tests::client;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::program::Start;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
@@ -23,8 +23,8 @@ use tests::wall_clock::WallClock;
 use tokio::task::JoinSet;
 
 use audit::Audit;
-use chronicle::Chronicle;
 use plan::Plan;
+use timeline::Timeline;
 
 /// Every installation is refreshed about three times a minute.
 const LIFETIME: &str = "30s";
@@ -36,7 +36,7 @@ const HEALING: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Of the plan of faults; the same seed plans the same [default: random]
+    /// Targeted the plan of faults; the same seed plans the same [default: random]
     #[arg(long)]
     seed: Option<u64>,
     /// For how long things break
@@ -58,20 +58,20 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let installations = fleet.install(args.installations).await;
     println!("{} installations; {plan}", installations.len());
 
-    let chronicle = Chronicle::begin();
+    let timeline = Timeline::begin();
     let calls = tokio::spawn({
         let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
         let installations = installations.clone();
-        async move { steady(&client, &public, &installations, CALLS_A_SECOND, length).await }
+        async move { steady_load(&client, &public, &installations, CALLS_A_SECOND, length).await }
     });
-    lanes::run(&mut fleet, &wall_clock, &plan, &chronicle).await;
+    fault_injection::run(&mut fleet, &wall_clock, &plan, &timeline).await;
     let calls = calls.await?;
     println!("calls by status: {:?}", calls.answers);
 
     heal(&fleet, installations.len()).await;
     let refreshed = refresh_all(&fleet, &installations).await;
     for member in fleet.brokers.iter().chain(&fleet.gateways) {
-        chronicle.keep_log(&member.address, member.log());
+        timeline.keep_log(&member.address, member.log());
     }
     let audit = Audit::of(&fleet, &installations, &refreshed).await;
     println!("{audit}");
@@ -80,15 +80,15 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     for violation in &audit.violations {
-        println!("{violation}\n{}", chronicle.timeline(&violation.about));
+        println!("{violation}\n{}", timeline.timeline(&violation.about));
     }
     let count = audit.violations.len();
     Err(format!("chaos: seed {seed}: {count} violations").into())
 }
 
 async fn start(wall_clock: &WallClock) -> Fleet<Sentinel> {
-    let mut fleet = Fleet::<Sentinel>::start_with(
-        &Shape {
+    let mut fleet = Fleet::<Sentinel>::start_with_broker(
+        &FleetConfig {
             brokers: 3,
             lock_nodes: 3,
             sandbox: &[("TOKEN_LIFETIME", LIFETIME)],

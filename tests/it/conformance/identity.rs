@@ -30,7 +30,7 @@ async fn server_identity_is_stable() {
                 .as_ref()
                 .is_some_and(|servers| !servers.to_string().is_empty())
         );
-        enrolled(&store, "L1", Duration::from_secs(60)).await;
+        register(&store, "L1", Duration::from_secs(60)).await;
         assert_eq!(store.writer.servers().await.unwrap(), before);
     })
     .await;
@@ -40,7 +40,7 @@ async fn server_identity_is_stable() {
 async fn server_restart_is_detected_by_the_next_load() {
     let mut deployed = Deployed::start(0).await;
     let store = Store::redis(&deployed.broker_url, rings(), Lead::Auto).unwrap();
-    let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+    let id = register(&store, "L1", Duration::from_secs(60)).await;
     let read = async || {
         until("the record", SOON, || async {
             let read = store.writer.load(&id).await;
@@ -55,7 +55,7 @@ async fn server_restart_is_detected_by_the_next_load() {
     read().await;
     assert_eq!(store.writer.server_change_count(), encounters);
     deployed.store.kill().await;
-    deployed.store.resume_process().await;
+    deployed.store.restart().await;
     read().await;
     assert_eq!(store.writer.server_change_count(), encounters + 1);
     let restarted = store.writer.servers().await.unwrap().unwrap();

@@ -5,7 +5,7 @@ use super::*;
 #[tokio::test(flavor = "multi_thread")]
 async fn registered_installation_can_be_read_and_resolved() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
+        let id = register(&store, "L1", Duration::from_secs(3600)).await;
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.token.expose_secret(), "access of L1");
         assert_eq!(
@@ -31,8 +31,8 @@ async fn registered_installation_can_be_read_and_resolved() {
 #[tokio::test(flavor = "multi_thread")]
 async fn concurrent_consents_of_one_location_share_an_installation() {
     on_all(|store| async move {
-        let enrolments = (0..16).map(|_| enrolled(&store, "L1", Duration::from_secs(60)));
-        let ids: BTreeSet<InstallationId> = join_all(enrolments).await.into_iter().collect();
+        let registrations = (0..16).map(|_| register(&store, "L1", Duration::from_secs(60)));
+        let ids: BTreeSet<InstallationId> = join_all(registrations).await.into_iter().collect();
         assert_eq!(ids.len(), 1);
         let id = ids.first().unwrap();
         let snapshot = store.writer.load(id).await.unwrap().unwrap();
@@ -46,11 +46,11 @@ async fn concurrent_consents_of_one_location_share_an_installation() {
 #[tokio::test(flavor = "multi_thread")]
 async fn revocation_is_announced_and_consent_reactivates() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
-        let mut changes = listening(&store).await;
+        let id = register(&store, "L1", Duration::from_secs(60)).await;
+        let mut changes = subscribe(&store).await;
         revoke(&store, &id).await;
         let generation = Generation::FIRST;
-        announced(
+        until_announced(
             &mut changes,
             &Invalidation::Installation {
                 id: id.clone(),
@@ -64,7 +64,7 @@ async fn revocation_is_announced_and_consent_reactivates() {
             begin(&store.writer, &id, Wanted::Now).await,
             Begin::NotRefreshable(Status::Revoked)
         ));
-        assert_eq!(enrolled(&store, "L1", Duration::from_secs(60)).await, id);
+        assert_eq!(register(&store, "L1", Duration::from_secs(60)).await, id);
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.status, Status::Active);
         assert!(record.generation > generation, "cached copies are older");
@@ -77,7 +77,7 @@ async fn list_pages_are_complete_and_ordered() {
     on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..300 {
-            ids.insert(enrolled(&store, &format!("L{number}"), Duration::from_secs(60)).await);
+            ids.insert(register(&store, &format!("L{number}"), Duration::from_secs(60)).await);
         }
         let mut listed = Vec::new();
         loop {
@@ -95,14 +95,14 @@ async fn list_pages_are_complete_and_ordered() {
 #[tokio::test(flavor = "multi_thread")]
 async fn static_token_is_never_due_for_refresh() {
     on_all(|store| async move {
-        let enrolment = Registration {
+        let registration = Registration {
             refresh_token: None,
             expires_at: None,
-            ..enrolment(&store, "L1", Duration::ZERO)
+            ..registration(&store, "L1", Duration::ZERO)
         };
         let id = store
             .writer
-            .register_installation(&enrolment)
+            .register_installation(&registration)
             .await
             .unwrap();
         let record = store.reader.access(&id).await.unwrap().unwrap();
@@ -127,16 +127,16 @@ async fn tokens_are_encrypted_at_rest() {
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
     let places = [server.data_dir(), scratch.path().to_owned()];
     for (store, directory) in [&redis, &embedded].into_iter().zip(places) {
-        let id = enrolled(store, "L1", Duration::from_secs(60)).await;
+        let id = register(store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
         store
             .writer
-            .commit(&granted(store, &begun, "r2"))
+            .commit(&grant_with(store, &begun, "r2"))
             .await
             .unwrap();
         store
             .writer
-            .commit(&granted(store, &begun, "r2 too"))
+            .commit(&grant_with(store, &begun, "r2 too"))
             .await
             .unwrap();
         let stored = read_all(&directory);

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::front::{Door, Front};
 use tests::sandbox::Sandbox;
+use tests::tls_fault_proxy::{TlsFault, TlsFaultProxy};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
@@ -13,18 +13,30 @@ use super::{PATIENCE, lines};
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_retries_after_connection_and_tls_errors() {
     let sandbox = Sandbox::start(&[]).await;
-    let front = Front::of(&sandbox.url).await;
+    let proxy = TlsFaultProxy::of(&sandbox.url).await;
     let up = Up::start(&[("EVERGREEN_TOKEN_TIMEOUT", "1s")]).await;
     let up = up.against(&sandbox).await;
     let mut up = up
-        .with("GHL_API_URL", &front.url)
-        .with("SSL_CERT_FILE", Front::certificate());
+        .with("GHL_API_URL", &proxy.url)
+        .with("SSL_CERT_FILE", TlsFaultProxy::certificate());
     // What each door comes to: its kind, what the line names, and how often GHL repeats its answer.
-    let drip = Door::Dripping(Duration::from_millis(100));
+    let drip = TlsFault::SlowResponse(Duration::from_millis(100));
     let cases = [
-        ("shut", Door::Shut, "transient", "Connection refused", 0),
-        ("plain", Door::Plain, "transient", "", 0),
-        ("stranger", Door::Stranger, "transient", "certificate", 0),
+        (
+            "shut",
+            TlsFault::ConnectionRefused,
+            "transient",
+            "Connection refused",
+            0,
+        ),
+        ("plain", TlsFault::PlainText, "transient", "", 0),
+        (
+            "stranger",
+            TlsFault::UntrustedCertificate,
+            "transient",
+            "certificate",
+            0,
+        ),
         ("dripping", drip, "ambiguous", "has not responded yet", 0),
     ];
     let mut installed = Vec::new();
@@ -34,7 +46,7 @@ async fn refresh_retries_after_connection_and_tls_errors() {
     up.restart().await;
 
     for ((name, door, kind, cause, repeats), id) in cases.into_iter().zip(&installed) {
-        front.set(door).await;
+        proxy.set(door).await;
         let refresh = up.command(&["installations", "refresh", id]);
         assert!(!refresh.run().await.status.success(), "{name}");
         let line = up
@@ -43,7 +55,7 @@ async fn refresh_retries_after_connection_and_tls_errors() {
             .await;
         assert!(line.contains(cause), "{name}: {line}");
 
-        front.set(Door::Open).await;
+        proxy.set(TlsFault::None).await;
         let refreshed = format!("[REFRESH] {id}");
         until(name, PATIENCE, || async {
             let done = lines(&up.program, &refreshed);

@@ -5,8 +5,8 @@ use std::time::Duration;
 use reqwest::Client;
 use serde_json::Value;
 use tests::client::{get, raw};
+use tests::raw_server::RawServer;
 use tests::up::Up;
-use tests::wire::Wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -246,10 +246,10 @@ fn cases() -> Vec<Case> {
 async fn requests_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in cases() {
-        let wire = Wire::answering(OK).await;
-        let up = before(&wire, &[]).await;
+        let server = RawServer::answering(OK).await;
+        let up = before(&server, &[]).await;
         let (status, answer) = raw(&up.public, &case.sent).await;
-        let requests = wire.requests();
+        let requests = server.requests();
         if status != case.status {
             wrong.push(format!("{}: {status}: {answer}", case.name));
         }
@@ -320,20 +320,20 @@ async fn http2_with_prior_knowledge_is_supported() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn upstream_request_is_cancelled_when_caller_disconnects() {
-    let wire = Wire::acting(&[tests::wire::Act::AwaitEnd]).await;
-    let up = before(&wire, &[]).await;
+    let server = RawServer::performing(&[tests::raw_server::ServerAction::AwaitClose]).await;
+    let up = before(&server, &[]).await;
     let address = up.public.strip_prefix("http://").unwrap();
     for _ in 0..3 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = "GET /ghl/a HTTP/1.1\r\nHost: g\r\nX-Installation-Id: locA\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
-        let seen = wire.requests().len();
+        let seen = server.requests().len();
         tests::wait::until("the request at GHL", PATIENCE, || async {
-            let now = wire.requests().len();
+            let now = server.requests().len();
             tests::wait::holds(now > seen, now)
         })
         .await;
         drop(stream);
     }
-    wire.wait_for_ends(3).await;
+    server.wait_for_closed_connections(3).await;
 }

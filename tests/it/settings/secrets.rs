@@ -12,7 +12,7 @@ use tests::sandbox::Sandbox;
 use tests::scratch::Scratch;
 use tests::up::Up;
 
-use super::{expect_each, free, mistakes, taken, up_on, with};
+use super::{config_errors, expect_each, free_addresses, occupied_addresses, up_on, with};
 
 /// What no message may contain.
 const SECRET: &str = "hunter2";
@@ -32,7 +32,7 @@ const SECRETS: [(&str, &[&str]); 8] = [
 #[tokio::test(flavor = "multi_thread")]
 async fn secret_given_twice_or_in_a_bad_file_is_rejected() {
     let scratch = Scratch::new();
-    let (_held, [public, internal, sandbox]) = taken();
+    let (_held, [public, internal, sandbox]) = occupied_addresses();
     let file = |name: &str, content: &str| {
         let path = scratch.join(name);
         std::fs::write(&path, content).unwrap();
@@ -56,7 +56,7 @@ async fn secret_given_twice_or_in_a_bad_file_is_rejected() {
             (start().env(&key_file, &empty), "is empty"),
             (start().env(&key_file, &missing), "cannot be read"),
         ] {
-            let message = mistakes(start).await;
+            let message = config_errors(start).await;
             let lines = message.lines().filter(|line| line.starts_with(key));
             let line = lines.collect::<Vec<_>>().join("\n");
             assert!(line.contains(&key_file), "{message}");
@@ -76,7 +76,7 @@ async fn secrets_can_be_given_in_files() {
     };
     let sandbox = Sandbox::start(&[("CLIENT_SECRET", SECRET)]).await;
     let ring = || KeyRing::generate_text("it").expose_secret().to_owned();
-    let [public, internal, unused] = free();
+    let [public, internal, unused] = free_addresses();
     let up = up_on(&scratch, [public.clone(), internal, unused])
         .env("GHL_CLIENT_ID", "sandbox-client")
         .env(
@@ -105,7 +105,7 @@ async fn secrets_can_be_given_in_files() {
 #[tokio::test(flavor = "multi_thread")]
 async fn config_errors_do_not_reveal_secrets() {
     let scratch = Scratch::new();
-    let (_held, [public, internal, sandbox]) = taken();
+    let (_held, [public, internal, sandbox]) = occupied_addresses();
     let wrong = [
         ("EVERGREEN_ACCESS_KEYS", "k1:hunter2,k2"),
         ("EVERGREEN_LOCK_URLS", "redis://:hunter2@a:b"),
@@ -121,7 +121,7 @@ async fn config_errors_do_not_reveal_secrets() {
         .env("EVERGREEN_INTERNAL_LISTEN", &internal)
         .env("GHL_CLIENT_ID", "app")
         .env("GHL_CLIENT_SECRET", SECRET);
-    let message = mistakes(with(broker, &wrong)).await;
+    let message = config_errors(with(broker, &wrong)).await;
     expect_each(&message, &wrong.map(|(key, _)| key));
     assert!(!message.contains(SECRET), "{message}");
 
@@ -135,7 +135,7 @@ async fn config_errors_do_not_reveal_secrets() {
         std::fs::write(&config, text).unwrap();
         let addresses = [public.clone(), internal.clone(), sandbox.clone()];
         let start = up_on(&scratch, addresses).args(&["--config", &config]);
-        let message = mistakes(start).await;
+        let message = config_errors(start).await;
         assert!(!message.contains(SECRET), "{text}: {message}");
     }
 }

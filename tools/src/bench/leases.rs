@@ -52,7 +52,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         until("the hung node to be left out", PATIENCE, || is("away")).await;
         onset.push((began.elapsed(), struck.p99));
         hung.push(take(&leases, args.leases, args.rate).await);
-        nodes[node].wake();
+        nodes[node].resume();
     }
     println!(
         "leases over {NODES} nodes, {} a second, medians of {} rounds of {}",

@@ -4,7 +4,7 @@
 //! Each has a quarter of a core: the rest goes to a program that never waits. With a whole one it could
 //! not be asked for too much, since wrk and the upstream share the other.
 
-mod own;
+mod latency_probe;
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ use tokio::time::{Instant, interval};
 use super::gateway::proxy::{Kind, Proxy};
 use super::gateway::report::markdown;
 use super::gateway::sample::{median, megabytes};
-use super::gateway::scene::Way;
-use super::gateway::yard::Yard;
+use super::gateway::setup::BenchSetup;
+use super::gateway::workload::UpstreamTransport;
 use super::gateway::{PROXY_CORE, stay_on_other_core};
 use super::wrk::{Load, Seen};
-use own::Own;
+use latency_probe::LatencyProbe;
 
 /// A quarter of the core: the kernel gives nice 0 three times what it gives this. And fewer places
 /// than there are callers, for the gateway.
@@ -27,13 +27,13 @@ const GATEWAY_SHARE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUES
 const NEVER_WAITING: &[&str] = &["-c", "while :; do :; done"];
 /// Or the upstream, on the same core, would be what has too much to do.
 const YIELDING: &[&str] = &["nice", "-n", "10"];
-const UP_TO_THE_PEAK: [usize; 3] = [16, 32, 64];
+const CONNECTIONS_UP_TO_PEAK: [usize; 3] = [16, 32, 64];
 /// How many times the callers of its peak, or what was served then, is asked for.
 const TIMES: usize = 3;
 /// Callers who pause for so long that they ask for that much together. The last are so many that not
 /// all of them can have their turn in time.
-const CROWDS: [usize; 2] = [2048, 8192];
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+const MANY_CONNECTIONS: [usize; 2] = [2048, 8192];
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
@@ -50,14 +50,14 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     stay_on_other_core();
-    let yard = Yard::start(args.installations).await;
+    let setup = BenchSetup::start(args.installations).await;
     let _other = Start::new("sh")
         .args(NEVER_WAITING)
         .under(PROXY_CORE)
         .spawn();
     let mut benches = Vec::new();
     for kind in [Kind::Nginx, Kind::Gateway] {
-        benches.push(Bench::of(kind, &yard, args.length).await);
+        benches.push(Bench::of(kind, &setup, args.length).await);
     }
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
@@ -68,10 +68,10 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", table(&benches));
     for bench in &benches {
         let rounds = bench.rounds.iter();
-        let loads = rounds.flat_map(|it| [&it.up_to_the_peak, &it.beyond, &it.crowds]);
-        for strange in loads.flatten().flat_map(|it| &it.own.strange) {
+        let loads = rounds.flat_map(|it| [&it.up_to_the_peak, &it.beyond, &it.many_connections]);
+        for unexpected in loads.flatten().flat_map(|it| &it.probe.unexpected) {
             println!(
-                "{}, neither served nor refused: {strange}",
+                "{}, neither served nor refused: {unexpected}",
                 bench.proxy.kind.name()
             );
         }
@@ -82,23 +82,23 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
 /// A proxy, and what became of it.
 struct Bench<'y> {
     proxy: Proxy,
-    yard: &'y Yard,
+    setup: &'y BenchSetup,
     length: Duration,
     rounds: Vec<Round>,
 }
 
 struct Round {
-    up_to_the_peak: Vec<Loaded>,
+    up_to_the_peak: Vec<LoadMeasurement>,
     /// With so many times the callers of each.
-    beyond: Vec<Loaded>,
-    crowds: Vec<Loaded>,
+    beyond: Vec<LoadMeasurement>,
+    many_connections: Vec<LoadMeasurement>,
 }
 
 /// One load, and what became of it.
-struct Loaded {
+struct LoadMeasurement {
     connections: usize,
     seen: Seen,
-    own: Own,
+    probe: LatencyProbe,
     /// What the proxy used of its core.
     cpu: f64,
     /// The most there was.
@@ -106,44 +106,47 @@ struct Loaded {
 }
 
 impl<'y> Bench<'y> {
-    async fn of(kind: Kind, yard: &'y Yard, length: Duration) -> Self {
+    async fn of(kind: Kind, setup: &'y BenchSetup, length: Duration) -> Self {
         let under = [PROXY_CORE, GATEWAY_SHARE].concat();
         Self {
-            proxy: Proxy::start(kind, yard, Way::Plain, &under).await,
-            yard,
+            proxy: Proxy::start(kind, setup, UpstreamTransport::Plain, &under).await,
+            setup,
             length,
             rounds: Vec::new(),
         }
     }
 
     async fn round(&mut self) {
-        // Every installation's token is in memory, and the crowds of the round before are seen out.
-        self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
+        // Every installation's token is in memory, and the many_connections of the round before are seen out.
+        self.load(CONNECTIONS_UP_TO_PEAK[0], Duration::ZERO).await;
         let mut up_to_the_peak = Vec::new();
-        for connections in UP_TO_THE_PEAK {
+        for connections in CONNECTIONS_UP_TO_PEAK {
             up_to_the_peak.push(self.load(connections, Duration::ZERO).await);
         }
-        let peak = up_to_the_peak.iter().map(Loaded::rate).fold(0.0, f64::max);
+        let peak = up_to_the_peak
+            .iter()
+            .map(LoadMeasurement::rate)
+            .fold(0.0, f64::max);
         let mut beyond = Vec::new();
-        for connections in UP_TO_THE_PEAK {
+        for connections in CONNECTIONS_UP_TO_PEAK {
             beyond.push(self.load(TIMES * connections, Duration::ZERO).await);
         }
-        let mut crowds = Vec::new();
-        for connections in CROWDS {
+        let mut many_connections = Vec::new();
+        for connections in MANY_CONNECTIONS {
             let pause = connections as f64 / (TIMES as f64 * peak);
             let pause = Duration::from_secs_f64(pause);
-            crowds.push(self.load(connections, pause).await);
+            many_connections.push(self.load(connections, pause).await);
         }
         self.rounds.push(Round {
             up_to_the_peak,
             beyond,
-            crowds,
+            many_connections,
         });
     }
 
-    async fn load(&self, connections: usize, pause: Duration) -> Loaded {
+    async fn load(&self, connections: usize, pause: Duration) -> LoadMeasurement {
         let url = format!("http://{}/ghl/contacts/small.json", self.proxy.address);
-        let callers = &self.yard.callers;
+        let callers = &self.setup.callers;
         let load = Load {
             callers,
             url: url.clone(),
@@ -153,24 +156,24 @@ impl<'y> Bench<'y> {
             under: YIELDING,
             length: self.length,
         };
-        let own = Own::call_for(self.length, &url, callers);
+        let probe = LatencyProbe::call_for(self.length, &url, callers);
         let before = self.proxy.program.cpu();
-        let (seen, own, resident_kb) = tokio::join!(load.run(), own, self.most_resident());
+        let (seen, probe, resident_kb) = tokio::join!(load.run(), probe, self.most_resident());
         let used = self.proxy.program.cpu() - before;
-        Loaded {
+        LoadMeasurement {
             connections,
             seen,
-            own,
+            probe,
             cpu: used.as_secs_f64() / seen.seconds,
             resident_kb,
         }
     }
 
     async fn most_resident(&self) -> u64 {
-        let mut looks = interval(LOOK_EVERY);
+        let mut ticks = interval(SAMPLE_INTERVAL);
         let (began, mut most) = (Instant::now(), 0);
         while began.elapsed() < self.length {
-            looks.tick().await;
+            ticks.tick().await;
             most = most.max(self.proxy.program.resident_kb());
         }
         most
@@ -178,21 +181,26 @@ impl<'y> Bench<'y> {
 
     fn rows(&self) -> Vec<Vec<String>> {
         let served = |at: usize| median(self.rounds.iter().map(|it| it.up_to_the_peak[at].rate()));
-        let most =
-            (0..UP_TO_THE_PEAK.len()).max_by(|one, other| served(*one).total_cmp(&served(*other)));
+        let most = (0..CONNECTIONS_UP_TO_PEAK.len())
+            .max_by(|one, other| served(*one).total_cmp(&served(*other)));
         let at = most.unwrap_or_default();
-        let all = |of: &dyn Fn(&Round) -> &Loaded| self.rounds.iter().map(of).collect::<Vec<_>>();
+        let all = |of: &dyn Fn(&Round) -> &LoadMeasurement| {
+            self.rounds.iter().map(of).collect::<Vec<_>>()
+        };
         let peaks = all(&|it| &it.up_to_the_peak[at]);
         let mut rows = vec![
             self.row(&peaks, &peaks),
             self.row(&all(&|it| &it.beyond[at]), &peaks),
         ];
-        rows.extend((0..CROWDS.len()).map(|at| self.row(&all(&|it| &it.crowds[at]), &peaks)));
+        rows.extend(
+            (0..MANY_CONNECTIONS.len())
+                .map(|at| self.row(&all(&|it| &it.many_connections[at]), &peaks)),
+        );
         rows
     }
 
     /// One load in all rounds.
-    fn row(&self, loads: &[&Loaded], peaks: &[&Loaded]) -> Vec<String> {
+    fn row(&self, loads: &[&LoadMeasurement], peaks: &[&LoadMeasurement]) -> Vec<String> {
         let rounds = loads.iter().zip(peaks);
         let of_peak = median(rounds.map(|(load, peak)| load.rate() / peak.rate()));
         let served = median(loads.iter().map(|load| load.rate()));
@@ -200,12 +208,12 @@ impl<'y> Bench<'y> {
             median(
                 loads
                     .iter()
-                    .map(|load| load.own.percentile(percent).as_secs_f64() * 1e3),
+                    .map(|load| load.probe.percentile(percent).as_secs_f64() * 1e3),
             )
         };
         let refused: f64 = loads
             .iter()
-            .map(|load| load.seen.refused + load.own.refused as f64)
+            .map(|load| load.seen.refused + load.probe.refused as f64)
             .sum();
         let broken: f64 = loads.iter().map(|load| load.seen.broken).sum();
         let resident = loads.iter().map(|load| load.resident_kb).max();
@@ -241,7 +249,7 @@ fn table(benches: &[Bench<'_>]) -> String {
     markdown(&head.map(str::to_owned), &rows)
 }
 
-impl Loaded {
+impl LoadMeasurement {
     /// Served in a second.
     fn rate(&self) -> f64 {
         self.seen.served_per_second()

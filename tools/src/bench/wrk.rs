@@ -6,9 +6,9 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use store::InstallationId;
-use tests::bed::Bed;
 use tests::program::Start;
 use tests::scratch::Scratch;
+use tests::testbed::Testbed;
 
 /// Longer than any answer takes, so that nothing is counted as failed for being slow.
 const TIMEOUT: &str = "20s";
@@ -54,14 +54,14 @@ pub(super) struct Seen {
 }
 
 impl Callers {
-    /// Of a bed with that many installations.
-    pub(super) async fn of(bed: &Bed, scratch: &Scratch, installations: usize) -> Self {
-        let ids = bed.installations(installations).await;
+    /// Of a testbed with that many installations.
+    pub(super) async fn of(testbed: &Testbed, scratch: &Scratch, installations: usize) -> Self {
+        let ids = testbed.installations(installations).await;
         let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
         let file = scratch.join("ids");
         std::fs::write(&file, lines).expect("a file of our own");
         Self {
-            key: key(bed).await,
+            key: key(testbed).await,
             ids,
             file,
         }
@@ -110,8 +110,8 @@ impl Seen {
 }
 
 /// A key that opens all installations, made as an operator would.
-async fn key(bed: &Bed) -> SecretString {
-    let create = bed.evergreen(&["keys", "create", "--name", "bench"]);
+async fn key(testbed: &Testbed) -> SecretString {
+    let create = testbed.evergreen(&["keys", "create", "--name", "bench"]);
     let made = create.run().await;
     assert!(
         made.status.success(),

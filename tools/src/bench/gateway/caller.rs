@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::setup::BenchSetup;
 use super::upstream::END;
-use super::yard::Yard;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -20,11 +20,11 @@ pub(super) struct Caller {
 }
 
 impl Caller {
-    pub(super) async fn connect(yard: &Yard, address: &str) -> Self {
+    pub(super) async fn connect(setup: &BenchSetup, address: &str) -> Self {
         let stream = TcpStream::connect(address).await;
         Self {
             stream: stream.unwrap_or_else(|error| panic!("{address}: {error}")),
-            request: yard.request("keep-alive"),
+            request: setup.request("keep-alive"),
             answer: Vec::new(),
         }
     }

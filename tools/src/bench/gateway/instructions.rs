@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use super::caller::Caller;
 use super::proxy::{Kind, Proxy};
-use super::scene::Way;
-use super::yard::Yard;
+use super::setup::BenchSetup;
+use super::workload::UpstreamTransport;
 
 /// What a proxy does for its start is in both counts, and not in their difference.
 const FEW: u32 = 500;
@@ -21,7 +21,7 @@ pub(super) struct Counted {
 }
 
 /// Counts for all but Express: what is compiled while it runs cannot be counted so.
-pub(super) async fn count(yard: &Yard, kinds: &[Kind]) -> Vec<Counted> {
+pub(super) async fn count(setup: &BenchSetup, kinds: &[Kind]) -> Vec<Counted> {
     let mut counted = Vec::new();
     if !valgrind_is_here() {
         eprintln!("left out: valgrind is not installed");
@@ -29,8 +29,8 @@ pub(super) async fn count(yard: &Yard, kinds: &[Kind]) -> Vec<Counted> {
     }
     for kind in kinds.iter().filter(|kind| **kind != Kind::Express) {
         let (few, many) = (
-            executed(yard, *kind, FEW).await,
-            executed(yard, *kind, MANY).await,
+            executed(setup, *kind, FEW).await,
+            executed(setup, *kind, MANY).await,
         );
         counted.push(Counted {
             kind: *kind,
@@ -42,14 +42,14 @@ pub(super) async fn count(yard: &Yard, kinds: &[Kind]) -> Vec<Counted> {
 
 /// All instructions of a proxy from its start to its end, and so many requests over one connection
 /// between.
-async fn executed(yard: &Yard, kind: Kind, requests: u32) -> f64 {
-    let file = yard
+async fn executed(setup: &BenchSetup, kind: Kind, requests: u32) -> f64 {
+    let file = setup
         .scratch
         .join(&format!("callgrind-{}-{requests}", kind.name()));
     let out = format!("--callgrind-out-file={file}");
     let under = ["valgrind", "--tool=callgrind", &out];
-    let proxy = Proxy::start(kind, yard, Way::Plain, &under).await;
-    let mut caller = Caller::connect(yard, &proxy.address).await;
+    let proxy = Proxy::start(kind, setup, UpstreamTransport::Plain, &under).await;
+    let mut caller = Caller::connect(setup, &proxy.address).await;
     for _ in 0..requests {
         caller.call().await;
     }

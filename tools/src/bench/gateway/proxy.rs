@@ -5,13 +5,13 @@ use std::path::{Path, PathBuf};
 use clap::ValueEnum;
 use tests::client;
 use tests::fleet::Member;
-use tests::front::Front;
 use tests::port;
 use tests::program::{Program, Start, wait_for_port};
+use tests::tls_fault_proxy::TlsFaultProxy;
 
-use super::scene::Way;
+use super::setup::BenchSetup;
 use super::upstream::fill;
-use super::yard::Yard;
+use super::workload::UpstreamTransport;
 
 const NGINX: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/nginx.conf"));
 const HAPROXY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/haproxy.cfg"));
@@ -65,14 +65,19 @@ impl Kind {
 
 impl Proxy {
     /// Starts one under `taskset` or the like, and makes sure that it works.
-    pub(in crate::bench) async fn start(kind: Kind, yard: &Yard, way: Way, under: &[&str]) -> Self {
+    pub(in crate::bench) async fn start(
+        kind: Kind,
+        setup: &BenchSetup,
+        transport: UpstreamTransport,
+        under: &[&str],
+    ) -> Self {
         let (address, program) = match kind {
-            Kind::Nginx => nginx(yard, way, under).await,
-            Kind::Haproxy => haproxy(yard, way, under).await,
-            Kind::Gateway => gateway(yard, way, under).await,
-            Kind::Express => node(yard, way, under).await,
+            Kind::Nginx => nginx(setup, transport, under).await,
+            Kind::Haproxy => haproxy(setup, transport, under).await,
+            Kind::Gateway => gateway(setup, transport, under).await,
+            Kind::Express => node(setup, transport, under).await,
         };
-        let protocol = probe(yard, &address).await;
+        let protocol = probe(setup, &address).await;
         Self {
             kind,
             address,
@@ -82,48 +87,67 @@ impl Proxy {
     }
 }
 
-async fn nginx(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
-    let scheme = match way {
-        Way::Plain => "http",
-        Way::Tls => "https",
+async fn nginx(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
+    let scheme = match transport {
+        UpstreamTransport::Plain => "http",
+        UpstreamTransport::Tls => "https",
     };
     let values = [("SCHEME", scheme)];
-    let (port, file) = configured(NGINX, "nginx", yard, way, &values);
+    let (port, file) = configured(NGINX, "nginx", setup, transport, &values);
     let start = Start::new("nginx").args(&["-c", &file, "-e", "stderr"]);
     launched(start, port, under).await
 }
 
-async fn haproxy(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
-    let options = match way {
-        Way::Plain => String::new(),
-        Way::Tls => format!(
+async fn haproxy(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
+    let options = match transport {
+        UpstreamTransport::Plain => String::new(),
+        UpstreamTransport::Tls => format!(
             "ssl verify required ca-file {} alpn h2",
-            Front::certificate()
+            TlsFaultProxy::certificate()
         ),
     };
     let values = [("OPTIONS", options.as_str())];
-    let (port, file) = configured(HAPROXY, "haproxy", yard, way, &values);
+    let (port, file) = configured(HAPROXY, "haproxy", setup, transport, &values);
     launched(Start::new("haproxy").args(&["-f", &file]), port, under).await
 }
 
 /// With its defaults, over the store.
-async fn gateway(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
-    let start = yard.bed.gateway().env("GHL_API_URL", url(yard, way));
-    let start = start.env("SSL_CERT_FILE", Front::certificate());
+async fn gateway(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
+    let start = setup
+        .testbed
+        .gateway()
+        .env("GHL_API_URL", url(setup, transport));
+    let start = start.env("SSL_CERT_FILE", TlsFaultProxy::certificate());
     let mut member = Member::start(start.under(under)).await;
     let program = member.program.take().expect("it runs");
     (member.address, program)
 }
 
-async fn node(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
+async fn node(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
     let port = port::free();
     let server = express().join("server.js");
     let start = Start::new("node")
         .args(&[server.display().to_string()])
         .env("NODE_ENV", "production")
-        .env("NODE_EXTRA_CA_CERTS", Front::certificate())
+        .env("NODE_EXTRA_CA_CERTS", TlsFaultProxy::certificate())
         .env("PORT", port)
-        .env("UPSTREAM", url(yard, way))
+        .env("UPSTREAM", url(setup, transport))
         .env("TOKEN", token());
     launched(start, port, under).await
 }
@@ -132,21 +156,21 @@ async fn node(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
 fn configured(
     template: &str,
     name: &str,
-    yard: &Yard,
-    way: Way,
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
     more: &[(&str, &str)],
 ) -> (u16, String) {
     let port = port::free();
     let values = [
-        ("DIR", yard.scratch.path().display().to_string()),
+        ("DIR", setup.scratch.path().display().to_string()),
         ("PORT", port.to_string()),
-        ("UPSTREAM", yard.upstream.address(way).to_owned()),
+        ("UPSTREAM", setup.upstream.address(transport).to_owned()),
         ("TOKEN", token()),
     ];
     let common = values
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let file = yard.scratch.join(&format!("{name}-{port}.conf"));
+    let file = setup.scratch.join(&format!("{name}-{port}.conf"));
     std::fs::write(&file, fill(&fill(template, &common), more)).expect("a file of our own");
     (port, file)
 }
@@ -158,8 +182,8 @@ async fn launched(start: Start, port: u16, under: &[&str]) -> (String, Program) 
 }
 
 /// One call, as all that follow; returns the protocol that the upstream was spoken to with.
-async fn probe(yard: &Yard, address: &str) -> String {
-    let request = yard.request("close");
+async fn probe(setup: &BenchSetup, address: &str) -> String {
+    let request = setup.request("close");
     let (status, answer) = client::raw(&format!("http://{address}"), request).await;
     assert_eq!(status, 200, "{answer}");
     let mut headers = answer.lines().filter_map(|line| line.split_once(": "));
@@ -167,11 +191,11 @@ async fn probe(yard: &Yard, address: &str) -> String {
     protocol.map(|(_, value)| value.to_owned()).expect(&answer)
 }
 
-fn url(yard: &Yard, way: Way) -> String {
-    let address = yard.upstream.address(way);
-    match way {
-        Way::Plain => format!("http://{address}"),
-        Way::Tls => format!("https://{address}"),
+fn url(setup: &BenchSetup, transport: UpstreamTransport) -> String {
+    let address = setup.upstream.address(transport);
+    match transport {
+        UpstreamTransport::Plain => format!("http://{address}"),
+        UpstreamTransport::Tls => format!("https://{address}"),
     }
 }
 

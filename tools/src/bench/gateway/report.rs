@@ -8,13 +8,13 @@ use super::idle::Idle;
 use super::instructions::Counted;
 use super::proxy::Kind;
 use super::sample::{FIGURES, Figure, Series, median};
-use super::scene::Scene;
+use super::workload::Workload;
 use crate::bench::wrk::Seen;
 
 /// All proxies under one load.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) scene: &'static Scene,
+    pub(super) workload: &'static Workload,
     pub(super) series: Vec<Series>,
     /// The upstream without a proxy, by round; only where that is measured.
     pub(super) direct: Vec<Seen>,
@@ -39,7 +39,7 @@ impl Measured {
 /// Markdown. In each cell the median of all rounds, and the median of the ratios to nginx in the
 /// same round.
 pub(super) fn table(measured: &Measured) -> String {
-    let mut head = vec![measured.scene.title.to_owned(), "upstream".to_owned()];
+    let mut head = vec![measured.workload.title.to_owned(), "upstream".to_owned()];
     head.extend(FIGURES.iter().map(|figure| figure.name.to_owned()));
     if !measured.direct.is_empty() {
         head.push("added to p50, µs".to_owned());
@@ -115,7 +115,7 @@ pub(in crate::bench) fn markdown(head: &[String], rows: &[Vec<String>]) -> Strin
 
 pub(super) fn json(measured: &[Measured], idle: &[Idle], counted: &[Counted]) -> Value {
     json!({
-        "scenes": measured.iter().map(scene_as_json).collect::<Value>(),
+        "workloads": measured.iter().map(workload_as_json).collect::<Value>(),
         "idle": idle.iter().map(idle_as_json).collect::<Value>(),
         "instructions_per_request": counted
             .iter()
@@ -124,10 +124,10 @@ pub(super) fn json(measured: &[Measured], idle: &[Idle], counted: &[Counted]) ->
     })
 }
 
-fn scene_as_json(measured: &Measured) -> Value {
+fn workload_as_json(measured: &Measured) -> Value {
     json!({
-        "scene": measured.scene.name,
-        "title": measured.scene.title,
+        "workload": measured.workload.name,
+        "title": measured.workload.title,
         "proxies": measured.series.iter().map(|series| proxy_as_json(measured, series)).collect::<Value>(),
     })
 }

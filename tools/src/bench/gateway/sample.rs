@@ -3,9 +3,9 @@
 use std::time::Duration;
 
 use super::proxy::{Kind, Proxy};
-use super::scene::Scene;
+use super::setup::BenchSetup;
+use super::workload::Workload;
 use super::wrk;
-use super::yard::Yard;
 
 /// What was seen in one round.
 #[derive(Debug, Clone, Copy)]
@@ -68,10 +68,15 @@ pub(super) const FIGURES: [Figure; 5] = [
     },
 ];
 
-pub(super) async fn take(yard: &Yard, scene: &Scene, proxy: &Proxy, length: Duration) -> Sample {
+pub(super) async fn take(
+    setup: &BenchSetup,
+    workload: &Workload,
+    proxy: &Proxy,
+    length: Duration,
+) -> Sample {
     let before = proxy.program.cpu();
     let target = format!("{}/ghl", proxy.address);
-    let seen = wrk::run(yard, scene, &target, length).await;
+    let seen = wrk::run(setup, workload, &target, length).await;
     let used = proxy.program.cpu() - before;
     Sample {
         cpu_us: used.as_secs_f64() * 1e6 / seen.requests,

@@ -1,11 +1,11 @@
 //! nginx in GHL's place.
 
-use tests::front::Front;
 use tests::port;
 use tests::program::{Program, Start, wait_for_port};
 use tests::scratch::Scratch;
+use tests::tls_fault_proxy::TlsFaultProxy;
 
-use super::scene::Way;
+use super::workload::UpstreamTransport;
 
 const CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/upstream.conf"));
 
@@ -39,8 +39,8 @@ impl Upstream {
                 ("PLAIN", &plain.to_string()),
                 ("TLS", &tls.to_string()),
                 ("SINK", &sink.to_string()),
-                ("CERTIFICATE", &Front::certificate()),
-                ("KEY", &Front::key()),
+                ("CERTIFICATE", &TlsFaultProxy::certificate()),
+                ("KEY", &TlsFaultProxy::key()),
             ],
         );
         let file = scratch.join("upstream.conf");
@@ -55,11 +55,11 @@ impl Upstream {
         }
     }
 
-    /// Its `host:port` for who goes this way.
-    pub(super) fn address(&self, way: Way) -> &str {
-        match way {
-            Way::Plain => &self.plain,
-            Way::Tls => &self.tls,
+    /// Its `host:port` for who goes this transport.
+    pub(super) fn address(&self, transport: UpstreamTransport) -> &str {
+        match transport {
+            UpstreamTransport::Plain => &self.plain,
+            UpstreamTransport::Tls => &self.tls,
         }
     }
 }

@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Picture;
-use super::meter::{Cost, Resident};
+use super::Scenario;
 use super::order::Order;
+use super::usage::{Cost, Resident};
 
 /// One run.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) picture: Picture,
+    pub(super) scenario: Scenario,
     pub(super) installations: u64,
     pub(super) lock_nodes: usize,
     pub(super) cost: Cost,
@@ -58,7 +58,7 @@ impl Measured {
 pub(super) fn table(runs: &[Measured]) -> String {
     type Row = (&'static str, fn(&Measured) -> String);
     let rows: [Row; 22] = [
-        ("picture", |run| format!("{:?}", run.picture)),
+        ("scenario", |run| format!("{:?}", run.scenario)),
         ("installations", |run| run.installations.to_string()),
         ("brokers", |run| run.brokers().to_string()),
         ("lock nodes", |run| run.lock_nodes.to_string()),
@@ -127,7 +127,7 @@ pub(super) fn json(runs: &[Measured]) -> Value {
 fn one_as_json(run: &Measured) -> Value {
     let cpu = run.cost.cpu;
     json!({
-        "picture": format!("{:?}", run.picture),
+        "scenario": format!("{:?}", run.scenario),
         "installations": run.installations,
         "brokers": run.brokers(),
         "lock_nodes": run.lock_nodes,

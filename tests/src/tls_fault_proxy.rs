@@ -1,4 +1,4 @@
-//! GHL's front door over TLS: what is between a broker and the sandbox, and can be unwell.
+//! GHL's proxy fault over TLS: what is between a broker and the sandbox, and can be unwell.
 
 use std::io;
 use std::path::Path;
@@ -20,42 +20,42 @@ use crate::wait::{holds, until};
 
 /// How connections fare. A change cuts those there are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Door {
-    Open,
+pub enum TlsFault {
+    None,
     /// Nobody listens.
-    Shut,
+    ConnectionRefused,
     /// It does not speak TLS.
-    Plain,
+    PlainText,
     /// It shows a certificate that nobody trusts.
-    Stranger,
+    UntrustedCertificate,
     /// Requests pass, and of each answer one byte in this time.
-    Dripping(Duration),
+    SlowResponse(Duration),
 }
 
 #[derive(Debug)]
-pub struct Front {
+pub struct TlsFaultProxy {
     pub url: String,
     port: u16,
-    door: watch::Sender<Door>,
+    fault: watch::Sender<TlsFault>,
 }
 
-impl Front {
-    /// Stands in front of an `http://` URL, open.
+impl TlsFaultProxy {
+    /// Stands in proxy of an `http://` URL, open.
     ///
     /// # Panics
     /// When it cannot listen.
     pub async fn of(url: &str) -> Self {
         let upstream = url.strip_prefix("http://").expect("an http URL").to_owned();
         let port = port::free();
-        let (door, doors) = watch::channel(Door::Open);
-        tokio::spawn(serve(port, upstream, doors));
-        let front = Self {
+        let (fault, faults) = watch::channel(TlsFault::None);
+        tokio::spawn(serve(port, upstream, faults));
+        let proxy = Self {
             url: format!("https://127.0.0.1:{port}"),
             port,
-            door,
+            fault,
         };
-        front.set(Door::Open).await;
-        front
+        proxy.set(TlsFault::None).await;
+        proxy
     }
 
     /// For `SSL_CERT_FILE`: what makes a program trust it.
@@ -74,10 +74,10 @@ impl Front {
     ///
     /// # Panics
     /// When it cannot listen.
-    pub async fn set(&self, door: Door) {
-        self.door.send_replace(door);
-        let is_to_listen = door != Door::Shut;
-        until("the door", Duration::from_secs(5), || async {
+    pub async fn set(&self, fault: TlsFault) {
+        self.fault.send_replace(fault);
+        let is_to_listen = fault != TlsFault::ConnectionRefused;
+        until("the fault", Duration::from_secs(5), || async {
             let connected = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
             holds(connected == is_to_listen, connected)
         })
@@ -86,7 +86,7 @@ impl Front {
 }
 
 fn beside(name: &str) -> String {
-    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/front");
+    let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls_fault_proxy");
     directory.join(name).display().to_string()
 }
 
@@ -99,16 +99,17 @@ async fn listen(port: u16) -> TcpListener {
     .await
 }
 
-/// Ends with its [`Front`].
-async fn serve(port: u16, upstream: String, mut doors: watch::Receiver<Door>) {
+/// Ends with its [`TlsFaultProxy`].
+async fn serve(port: u16, upstream: String, mut faults: watch::Receiver<TlsFault>) {
     loop {
-        let door = *doors.borrow_and_update();
+        let fault = *faults.borrow_and_update();
         let mut connections = JoinSet::new();
-        let listener = match door {
-            Door::Shut => None,
-            Door::Open | Door::Plain | Door::Stranger | Door::Dripping(_) => {
-                Some(listen(port).await)
-            }
+        let listener = match fault {
+            TlsFault::ConnectionRefused => None,
+            TlsFault::None
+            | TlsFault::PlainText
+            | TlsFault::UntrustedCertificate
+            | TlsFault::SlowResponse(_) => Some(listen(port).await),
         };
         loop {
             let accepted = async {
@@ -118,31 +119,34 @@ async fn serve(port: u16, upstream: String, mut doors: watch::Receiver<Door>) {
                 }
             };
             tokio::select! {
-                changed = doors.changed() => match changed {
+                changed = faults.changed() => match changed {
                     Ok(()) => break,
                     Err(_) => return,
                 },
                 Ok((caller, _)) = accepted => {
-                    connections.spawn(pass(caller, upstream.clone(), door));
+                    connections.spawn(pass(caller, upstream.clone(), fault));
                 }
             }
         }
     }
 }
 
-async fn pass(caller: TcpStream, upstream: String, door: Door) -> io::Result<()> {
-    let pause = match door {
-        Door::Dripping(pause) => Some(pause),
-        Door::Open | Door::Shut | Door::Plain | Door::Stranger => None,
+async fn pass(caller: TcpStream, upstream: String, fault: TlsFault) -> io::Result<()> {
+    let pause = match fault {
+        TlsFault::SlowResponse(pause) => Some(pause),
+        TlsFault::None
+        | TlsFault::ConnectionRefused
+        | TlsFault::PlainText
+        | TlsFault::UntrustedCertificate => None,
     };
-    let tls = match door {
-        Door::Plain => {
+    let tls = match fault {
+        TlsFault::PlainText => {
             // As a web server answers what it takes for a bad request.
             let mut caller = caller;
             return caller.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }
-        Door::Stranger => acceptor(STRANGER),
-        Door::Open | Door::Shut | Door::Dripping(_) => acceptor(GHL),
+        TlsFault::UntrustedCertificate => acceptor(UNTRUSTED),
+        TlsFault::None | TlsFault::ConnectionRefused | TlsFault::SlowResponse(_) => acceptor(GHL),
     };
     let caller = tls.accept(caller).await?;
     let upstream = TcpStream::connect(upstream).await?;
@@ -173,12 +177,12 @@ async fn answer(
 /// A certificate for 127.0.0.1, and its key.
 type Identity = (&'static [u8], &'static [u8]);
 const GHL: Identity = (
-    include_bytes!("front/ghl.pem"),
-    include_bytes!("front/ghl.key.pem"),
+    include_bytes!("tls_fault_proxy/ghl.pem"),
+    include_bytes!("tls_fault_proxy/ghl.key.pem"),
 );
-const STRANGER: Identity = (
-    include_bytes!("front/stranger.pem"),
-    include_bytes!("front/stranger.key.pem"),
+const UNTRUSTED: Identity = (
+    include_bytes!("tls_fault_proxy/untrusted.pem"),
+    include_bytes!("tls_fault_proxy/untrusted.key.pem"),
 );
 
 fn acceptor((certificate, key): Identity) -> TlsAcceptor {

@@ -4,12 +4,12 @@ use serde_json::{Value, json};
 use tests::client::{self, send};
 use tests::up::Up;
 
-use super::{AGENCY, ECHO, Mirror, sha256};
+use super::{AGENCY, ECHO, EchoGateway, sha256};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_location_id_is_added_to_the_query() {
-    let mirror = Mirror::new().await;
-    let (id, agency) = (&mirror.location, &mirror.agency);
+    let gateway = EchoGateway::new().await;
+    let (id, agency) = (&gateway.location, &gateway.agency);
     for (query, expected) in [
         (format!("installation_id={id}"), "locationId=locA"),
         (
@@ -26,27 +26,27 @@ async fn missing_location_id_is_added_to_the_query() {
             "locationId=locX",
         ),
     ] {
-        let request = mirror.get(&format!("/api/ghl/products?{query}"));
-        let arrived = mirror.arrived(request).await;
+        let request = gateway.get(&format!("/api/ghl/products?{query}"));
+        let arrived = gateway.arrived(request).await;
         assert_eq!(arrived["path"], format!("{ECHO}/products/"));
         assert_eq!(arrived["query"], expected);
     }
     let unnamed = format!("/api/ghl/products?installation_id={agency}");
-    let (status, refusal) = send(mirror.get(&unnamed)).await;
+    let (status, refusal) = send(gateway.get(&unnamed)).await;
     assert_eq!(status, 400);
     assert!(refusal["message"].to_string().contains("locationId"));
     let other = format!("/api/ghl/products?installation_id={id}&locationId=locB");
-    assert_eq!(send(mirror.get(&other)).await.0, 400);
+    assert_eq!(send(gateway.get(&other)).await.0, 400);
 
     let transparent = format!("/ghl/products/?installation_id={id}&limit=2");
-    let arrived = mirror.arrived(mirror.get(&transparent)).await;
+    let arrived = gateway.arrived(gateway.get(&transparent)).await;
     assert_eq!(arrived["query"], "limit=2", "under /ghl nothing is added");
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_location_id_is_added_to_the_body() {
-    let mirror = Mirror::new().await;
-    let (id, agency) = (&mirror.location, &mirror.agency);
+    let gateway = EchoGateway::new().await;
+    let (id, agency) = (&gateway.location, &gateway.agency);
     for path in ["products", "contacts"] {
         for (name, body, expected) in [
             (id, "{}", "{\"locationId\":\"locA\"}"),
@@ -67,7 +67,7 @@ async fn missing_location_id_is_added_to_the_body() {
             ),
         ] {
             let url = format!("/api/ghl/{path}/create?installation_id={name}");
-            let arrived = mirror.arrived(mirror.post(&url).body(body)).await;
+            let arrived = gateway.arrived(gateway.post(&url).body(body)).await;
             assert_eq!(arrived["path"], format!("{ECHO}/{path}/"));
             assert_eq!(arrived["method"], "POST");
             assert_eq!(
@@ -84,7 +84,7 @@ async fn missing_location_id_is_added_to_the_body() {
             (agency, "{}"),
         ] {
             let url = format!("/api/ghl/{path}/create?installation_id={name}");
-            let (status, refusal) = send(mirror.post(&url).body(body)).await;
+            let (status, refusal) = send(gateway.post(&url).body(body)).await;
             assert_eq!(status, 400, "{body}: {refusal}");
         }
     }
@@ -92,9 +92,9 @@ async fn missing_location_id_is_added_to_the_body() {
     // An upload carries no location: GHL takes it from the token.
     let form = "--b\r\nContent-Disposition: form-data; name=\"hosted\"\r\n\r\ntrue\r\n--b--\r\n";
     let url = format!("/api/ghl/medias/upload-file?installation_id={id}&x=1");
-    let request = mirror.post(&url).body(form);
+    let request = gateway.post(&url).body(form);
     let request = request.header("content-type", "multipart/form-data; boundary=b");
-    let arrived = mirror.arrived(request).await;
+    let arrived = gateway.arrived(request).await;
     assert_eq!(arrived["path"], format!("{ECHO}/medias/upload-file"));
     assert_eq!(arrived["query"], "x=1");
     assert_eq!(arrived["body_sha256"], sha256(form.as_bytes()));

@@ -17,15 +17,15 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// What they saw.
 #[derive(Debug, Default)]
-pub(super) struct Own {
+pub(super) struct LatencyProbe {
     /// Of what was served, in order.
     served: Vec<Duration>,
     pub(super) refused: usize,
     /// Neither served nor refused as it should be.
-    pub(super) strange: Vec<String>,
+    pub(super) unexpected: Vec<String>,
 }
 
-impl Own {
+impl LatencyProbe {
     pub(super) async fn call_for(length: Duration, url: &str, callers: &Callers) -> Self {
         let (client, until) = (client::new(), Instant::now() + length);
         let Callers { key, ids, .. } = callers;
@@ -34,20 +34,22 @@ impl Own {
         for some in ids.chunks(ids.len().div_ceil(CALLERS)) {
             let (get, some) = (get.try_clone().expect("no body"), some.to_vec());
             calling.spawn(async move {
-                let mut own = Self::default();
+                let mut probe = Self::default();
                 for id in some.iter().cycle().take_while(|_| Instant::now() < until) {
                     let get = get.try_clone().expect("no body");
-                    own.call(get.header("X-Installation-Id", id.as_str())).await;
+                    probe
+                        .call(get.header("X-Installation-Id", id.as_str()))
+                        .await;
                     sleep(PAUSE).await;
                 }
-                own
+                probe
             });
         }
         let mut all = Self::default();
-        for own in calling.join_all().await {
-            all.served.extend(own.served);
-            all.refused += own.refused;
-            all.strange.extend(own.strange);
+        for probe in calling.join_all().await {
+            all.served.extend(probe.served);
+            all.refused += probe.refused;
+            all.unexpected.extend(probe.unexpected);
         }
         all.served.sort_unstable();
         all
@@ -64,8 +66,8 @@ impl Own {
         match answered.await {
             Ok((status, _)) if status.is_success() => self.served.push(began.elapsed()),
             Ok((_, true)) => self.refused += 1,
-            Ok((status, false)) => self.strange.push(status.to_string()),
-            Err(error) => self.strange.push(error.to_string()),
+            Ok((status, false)) => self.unexpected.push(status.to_string()),
+            Err(error) => self.unexpected.push(error.to_string()),
         }
     }
 

@@ -1,5 +1,5 @@
 //! A server that answers byte for byte as a test has it, and shows byte for byte what it was sent:
-//! GHL's end of the wire, where what no well-behaved server does is the point.
+//! GHL's end of the server, where what no well-behaved server does is the point.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -12,15 +12,15 @@ use crate::wait::{holds, until};
 
 /// What the server does on a connection, once the head of a request is there.
 #[derive(Debug, Clone, Copy)]
-pub enum Act {
+pub enum ServerAction {
     Send(&'static [u8]),
     Pause(Duration),
     /// Waits until the other side closes the connection.
-    AwaitEnd,
+    AwaitClose,
 }
 
 #[derive(Debug)]
-pub struct Wire {
+pub struct RawServer {
     pub url: String,
     seen: Arc<Mutex<Seen>>,
 }
@@ -31,19 +31,19 @@ struct Seen {
     ended: usize,
 }
 
-impl Wire {
+impl RawServer {
     /// Does this on every connection, and closes it.
     ///
     /// # Panics
     /// When it cannot listen.
-    pub async fn acting(acts: &[Act]) -> Self {
+    pub async fn performing(actions: &[ServerAction]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));
         let seen = Arc::new(Mutex::new(Seen::default()));
-        let (acts, shared) = (acts.to_vec(), Arc::clone(&seen));
+        let (actions, shared) = (actions.to_vec(), Arc::clone(&seen));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, acts.clone(), Arc::clone(&shared)));
+                tokio::spawn(serve(stream, actions.clone(), Arc::clone(&shared)));
             }
         });
         Self { url, seen }
@@ -51,7 +51,7 @@ impl Wire {
 
     /// Answers this to every request.
     pub async fn answering(bytes: &'static str) -> Self {
-        Self::acting(&[Act::Send(bytes.as_bytes())]).await
+        Self::performing(&[ServerAction::Send(bytes.as_bytes())]).await
     }
 
     /// All that was sent so far, by connection.
@@ -63,8 +63,8 @@ impl Wire {
         self.seen.lock().expect("not poisoned").requests.clone()
     }
 
-    /// Waits until the other side has closed so many connections that [`Act::AwaitEnd`] waits on.
-    pub async fn wait_for_ends(&self, count: usize) {
+    /// Waits until the other side has closed so many connections that [`ServerAction::AwaitClose`] waits on.
+    pub async fn wait_for_closed_connections(&self, count: usize) {
         until("connections to end", Duration::from_secs(10), || async {
             let ended = self.seen.lock().expect("not poisoned").ended;
             holds(ended >= count, ended)
@@ -73,7 +73,7 @@ impl Wire {
     }
 }
 
-async fn serve(mut stream: TcpStream, acts: Vec<Act>, seen: Arc<Mutex<Seen>>) {
+async fn serve(mut stream: TcpStream, actions: Vec<ServerAction>, seen: Arc<Mutex<Seen>>) {
     let mut request = Vec::new();
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         match stream.read_buf(&mut request).await {
@@ -87,15 +87,15 @@ async fn serve(mut stream: TcpStream, acts: Vec<Act>, seen: Arc<Mutex<Seen>>) {
     let _ = timeout(Duration::from_millis(50), more).await;
     let text = String::from_utf8_lossy(&request).into_owned();
     seen.lock().expect("not poisoned").requests.push(text);
-    for act in acts {
-        match act {
-            Act::Send(bytes) => {
+    for action in actions {
+        match action {
+            ServerAction::Send(bytes) => {
                 if stream.write_all(bytes).await.is_err() {
                     return;
                 }
             }
-            Act::Pause(length) => sleep(length).await,
-            Act::AwaitEnd => {
+            ServerAction::Pause(length) => sleep(length).await,
+            ServerAction::AwaitClose => {
                 let mut rest = [0; 1024];
                 while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
                 seen.lock().expect("not poisoned").ended += 1;

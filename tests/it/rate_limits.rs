@@ -1,7 +1,7 @@
 //! GHL takes so many calls of a location in an interval and a day: who has more waits for a turn,
 //! and who cannot is told so.
 
-mod refusals;
+mod rejections;
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// One with one location, whose limit is this from now on.
-async fn limited(max: u32, interval_ms: u32) -> (Up, String) {
+async fn start_with_limit(max: u32, interval_ms: u32) -> (Up, String) {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let limits = json!({ "rate_limit": max, "rate_interval_ms": interval_ms });
@@ -48,7 +48,7 @@ async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
 }
 
 /// The answer to a call that is refused by the gateway: `Retry-After` and the body.
-async fn refusal(request: RequestBuilder) -> (u64, Value) {
+async fn rejection(request: RequestBuilder) -> (u64, Value) {
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 429);
     (retry_after(&answer), body(answer).await)
@@ -61,7 +61,7 @@ fn retry_after(answer: &Response) -> u64 {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn rate_limit_queue_is_fair_between_callers() {
-    let (up, id) = limited(50, 1000).await;
+    let (up, id) = start_with_limit(50, 1000).await;
     let mut keys = Vec::new();
     for name in ["much", "little"] {
         let made = up.command(&["keys", "create", "--name", name]).run().await;
@@ -95,7 +95,7 @@ async fn rate_limit_queue_is_fair_between_callers() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn disconnected_callers_leave_the_rate_limit_queue() {
-    let (up, id) = limited(5, 60_000).await;
+    let (up, id) = start_with_limit(5, 60_000).await;
     for _ in 0..5 {
         assert_eq!(send(echo(&up, &id)).await.0, 200);
     }

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
-use tests::bed::Bed;
 use tests::client;
 use tests::fleet::Member;
 use tests::program::Program;
+use tests::testbed::Testbed;
 use tokio::time::Instant;
 
 /// All meters at one moment.
 #[derive(Debug, Clone)]
-pub(super) struct Reading {
+pub(super) struct Snapshot {
     at: Instant,
     cpu: Cpu,
     /// By broker.
@@ -35,8 +35,8 @@ pub(super) struct Cost {
     pub(super) refreshed: Vec<u64>,
 }
 
-impl Reading {
-    pub(super) async fn take(bed: &Bed, brokers: &[Member]) -> Self {
+impl Snapshot {
+    pub(super) async fn take(testbed: &Testbed, brokers: &[Member]) -> Self {
         let mut refreshed = Vec::new();
         for broker in brokers {
             refreshed.push(refreshes(broker).await);
@@ -45,9 +45,13 @@ impl Reading {
             at: Instant::now(),
             cpu: Cpu {
                 brokers: programs(brokers).map(Program::cpu).sum(),
-                sandbox: bed.sandbox.program().map(Program::cpu).unwrap_or_default(),
-                store: bed.store.program().cpu(),
-                locks: bed.locks.iter().map(|node| node.program().cpu()).sum(),
+                sandbox: testbed
+                    .sandbox
+                    .program()
+                    .map(Program::cpu)
+                    .unwrap_or_default(),
+                store: testbed.store.program().cpu(),
+                locks: testbed.locks.iter().map(|node| node.program().cpu()).sum(),
             },
             refreshed,
         }
@@ -92,7 +96,7 @@ impl Resident {
         }
     }
 
-    pub(super) fn look(&mut self, brokers: &[Member]) {
+    pub(super) fn sample(&mut self, brokers: &[Member]) {
         self.last_kb = largest_kb(brokers);
         self.peak_kb = self.peak_kb.max(self.last_kb);
     }

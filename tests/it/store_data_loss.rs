@@ -5,14 +5,14 @@ use std::time::Duration;
 
 use serde_json::Value;
 use tests::client;
-use tests::fleet::{Fleet, Member, Shape};
+use tests::fleet::{Fleet, FleetConfig, Member};
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
 /// GHL repeats nothing, and nothing falls due by itself.
 async fn start(brokers: usize) -> Fleet {
-    Fleet::start(&Shape {
+    Fleet::start(&FleetConfig {
         brokers,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "1h"), ("REPLAY_GRACE", "0s")],
@@ -39,7 +39,7 @@ async fn refresh_all(fleet: &Fleet, installations: &[String]) {
     }
 }
 
-async fn until_at(fleet: &Fleet, installations: &[String], generation: &str) {
+async fn until_generation(fleet: &Fleet, installations: &[String], generation: &str) {
     let operator = fleet.redis.operator();
     for id in installations {
         let partition = &id["install_".len()..][..2];
@@ -60,14 +60,14 @@ async fn tokens_are_restored_after_store_restarts_without_last_writes() {
     let copy = fleet.redis.store.copy_data();
     refresh_all(&fleet, &installations).await;
     fleet.redis.store.kill().await;
-    fleet.redis.store.go_back_to(&copy);
-    fleet.redis.store.resume_process().await;
+    fleet.redis.store.restore_data(&copy);
+    fleet.redis.store.restart().await;
     // At once, and by the broker that does not have the answer: it has to leave it to the other one.
     let (status, body) = refresh(&fleet, 1, &installations[0]).await;
     assert!([200, 503].contains(&status), "{status} {body}");
-    until_at(&fleet, &installations[1..], "2").await;
+    until_generation(&fleet, &installations[1..], "2").await;
     refresh_all(&fleet, &installations[1..]).await;
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
     let restored = fleet.broker_logs();
     let is_one = |line: &&String| line.contains("the store had lost a token");
     assert!(restored.iter().filter(is_one).count() >= 5, "{restored:#?}");
@@ -83,18 +83,18 @@ async fn starting_brokers_restore_writes_the_store_lost() {
         broker.kill().await;
     }
     fleet.redis.store.kill().await;
-    fleet.redis.store.go_back_to(&copy);
-    fleet.redis.store.resume_process().await;
+    fleet.redis.store.restore_data(&copy);
+    fleet.redis.store.restart().await;
     for broker in &mut fleet.brokers {
         broker.spawn();
     }
-    until_at(&fleet, &installations, "2").await;
+    until_generation(&fleet, &installations, "2").await;
     refresh_all(&fleet, &installations).await;
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 /// Starts a broker that is expected to stop, and waits until it has; returns its log.
-async fn stops(broker: &mut Member) -> String {
+async fn until_stopped(broker: &mut Member) -> String {
     broker.spawn();
     let program = broker.program.as_mut().unwrap();
     let reason = ["does not work with this store"];
@@ -123,15 +123,15 @@ async fn journal_is_not_replayed_into_another_store() {
 
     // A store that lost everything is not taken for a new one.
     fleet.redis.store.kill().await;
-    fleet.redis.store.forget();
-    fleet.redis.store.resume_process().await;
-    let said = stops(&mut fleet.brokers[0]).await;
+    fleet.redis.store.delete_data();
+    fleet.redis.store.restart().await;
+    let said = until_stopped(&mut fleet.brokers[0]).await;
     assert!(said.contains(&ours) && said.contains("empty"), "{said}");
     assert_eq!(field(&fleet, "id").await, "", "nothing was written");
 
     let mark = ["HSET", "ghl:store", "id", "store_other", "format", "1"];
     fleet.redis.store.cli(&operator, &mark).await;
-    let said = stops(&mut fleet.brokers[0]).await;
+    let said = until_stopped(&mut fleet.brokers[0]).await;
     for part in [ours.as_str(), "store_other", "EVERGREEN_DATA_DIR"] {
         assert!(said.contains(part), "{part}: {said}");
     }
@@ -143,7 +143,7 @@ async fn journal_is_not_replayed_into_another_store() {
     fleet.brokers[0].kill().await;
     let newer = ["HSET", "ghl:store", "format", "2"];
     fleet.redis.store.cli(&operator, &newer).await;
-    let said = stops(&mut fleet.brokers[0]).await;
+    let said = until_stopped(&mut fleet.brokers[0]).await;
     assert!(said.contains("format 2"), "{said}");
 }
 

@@ -18,7 +18,7 @@ use tokio::time::Instant;
 
 const SPLIT: Duration = Duration::from_secs(60);
 /// Two minutes after a fault, every installation that GHL accepts is well again.
-const WELL_AGAIN: Duration = Duration::from_secs(120);
+const RECOVERY_TIME: Duration = Duration::from_secs(120);
 const INSTALLATIONS: usize = 30;
 
 /// A store with a broker on each side of a split.
@@ -34,7 +34,7 @@ struct Sides<T> {
 
 impl<T: Split> Sides<T> {
     async fn start() -> Self {
-        let mut store = Deployed::<T>::start_over(3).await;
+        let mut store = Deployed::<T>::start_topology(3).await;
         let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "600s")]).await;
         let scratch = Scratch::new();
         let old = start_broker("old", T::OLD_SIDE[0], &mut store, &sandbox, &scratch).await;
@@ -64,7 +64,7 @@ impl<T: Split> Sides<T> {
 
     async fn is_next_master(&self, is_master: bool) {
         let servers = self.store.store.servers();
-        until("the other side's master", WELL_AGAIN, || async {
+        until("the other side's master", RECOVERY_TIME, || async {
             let found = servers.is_master(T::NEXT).await;
             holds(found == is_master, servers.run(T::NEXT, &["ROLE"]).await)
         })
@@ -109,7 +109,7 @@ async fn refresh(client: &Client, broker: &Member, id: &str) -> (u16, Value) {
 }
 
 /// `survives_election`: whether the former master still takes writes when the other side has one.
-async fn a_minute_apart<T: Split>(survives_election: bool) {
+async fn split_for_a_minute<T: Split>(survives_election: bool) {
     let mut sides = Sides::<T>::start().await;
     let servers = sides.store.store.hosts();
     servers.split(T::OLD_SIDE).await;
@@ -119,9 +119,9 @@ async fn a_minute_apart<T: Split>(survives_election: bool) {
     let late = sides.refresh(&sides.old, &sides.ids[15..20]).await;
     assert_eq!(late, if survives_election { 5 } else { 0 });
     // All of it will be thrown away.
-    let forgotten = refreshed + late;
-    assert!(forgotten > 0, "nothing was refreshed on the losing side");
-    until("refreshes on the other side", WELL_AGAIN, || async {
+    let lost_writes = refreshed + late;
+    assert!(lost_writes > 0, "nothing was refreshed on the losing side");
+    until("refreshes on the other side", RECOVERY_TIME, || async {
         let refreshed = sides.refresh(&sides.new, &sides.ids[20..]).await;
         holds(refreshed > 0, refreshed)
     })
@@ -136,13 +136,13 @@ async fn a_minute_apart<T: Split>(survives_election: bool) {
     sides.store.store.hosts().heal().await;
 
     let servers = sides.store.store.servers();
-    until("the former master to follow", WELL_AGAIN, || async {
+    until("the former master to follow", RECOVERY_TIME, || async {
         holds(!servers.is_master(0).await, servers.run(0, &["ROLE"]).await)
     })
     .await;
     sides.is_next_master(true).await;
     for id in &sides.ids {
-        until("an installation to be well", WELL_AGAIN, || async {
+        until("an installation to be well", RECOVERY_TIME, || async {
             let (status, told) = refresh(&sides.client, &sides.new, id).await;
             holds(status == 200, told)
         })
@@ -154,10 +154,10 @@ async fn a_minute_apart<T: Split>(survives_election: bool) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn network_split_with_sentinel_loses_no_installation() {
-    a_minute_apart::<SplitSentinel>(true).await;
+    split_for_a_minute::<SplitSentinel>(true).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn network_split_of_cluster_loses_no_installation() {
-    a_minute_apart::<SplitCluster>(false).await;
+    split_for_a_minute::<SplitCluster>(false).await;
 }

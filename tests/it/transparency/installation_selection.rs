@@ -4,14 +4,14 @@ use reqwest::RequestBuilder;
 use serde_json::json;
 use tests::client::send;
 
-use super::{AGENCY, Mirror, sha256};
+use super::{AGENCY, EchoGateway, sha256};
 
 /// A body with the layout of no serializer.
 fn body(members: &str) -> String {
     format!("{{ \"x\" :1.0, {members},\n\"x\":[ ] }} ")
 }
 
-impl Mirror {
+impl EchoGateway {
     fn post_json(&self, path: &str, members: &str) -> RequestBuilder {
         let request = self.post(path).body(body(members));
         request.header("content-type", "application/json; charset=utf-8")
@@ -20,10 +20,10 @@ impl Mirror {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn installation_is_selected_by_header_query_path_or_body() {
-    let mirror = Mirror::new().await;
-    let (id, agency) = (&mirror.location, &mirror.agency);
-    let get = |path: String| mirror.get(&path);
-    let header = |name: &str| mirror.get("/ghl/x").header("X-Installation-Id", name);
+    let gateway = EchoGateway::new().await;
+    let (id, agency) = (&gateway.location, &gateway.agency);
+    let get = |path: String| gateway.get(&path);
+    let header = |name: &str| gateway.get("/ghl/x").header("X-Installation-Id", name);
     for (request, expected) in [
         (header(id), "locA"),
         (header("locA"), "locA"),
@@ -43,7 +43,7 @@ async fn installation_is_selected_by_header_query_path_or_body() {
         (get("/ghl/locations/locA".to_owned()), "locA"),
         (get("/ghl/locations/locA/tags/7?x=1".to_owned()), "locA"),
     ] {
-        let arrived = mirror.arrived(request).await;
+        let arrived = gateway.arrived(request).await;
         assert_eq!(arrived["authClassId"], expected, "{arrived}");
     }
     for (members, expected) in [
@@ -51,7 +51,7 @@ async fn installation_is_selected_by_header_query_path_or_body() {
         ("\"loc\\u0061tionId\":\"locA\"".to_owned(), "locA"),
         (format!("\"companyId\":\"{AGENCY}\""), AGENCY),
     ] {
-        let arrived = mirror.arrived(mirror.post_json("/ghl/x", &members)).await;
+        let arrived = gateway.arrived(gateway.post_json("/ghl/x", &members)).await;
         assert_eq!(arrived["authClassId"], expected, "{arrived}");
         let sent = sha256(body(&members).as_bytes());
         assert_eq!(arrived["body_sha256"], sent, "looked into, not touched");
@@ -60,81 +60,87 @@ async fn installation_is_selected_by_header_query_path_or_body() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn first_selector_in_precedence_order_wins() {
-    let mirror = Mirror::new().await;
-    let (id, agency) = (&mirror.location, &mirror.agency);
+    let gateway = EchoGateway::new().await;
+    let (id, agency) = (&gateway.location, &gateway.agency);
     let as_company = format!("altId={AGENCY}&altType=company");
     let company = format!("\"companyId\":\"{AGENCY}\"");
     // An agency's token may be for any of its locations, so these do not contradict each other.
     let header = |request: RequestBuilder, name: &str| request.header("X-Installation-Id", name);
     for (request, expected) in [
-        (header(mirror.get("/ghl/x?locationId=locA"), agency), AGENCY),
-        (header(mirror.get("/ghl/locations/locA"), agency), AGENCY),
-        (header(mirror.post_json("/ghl/x", &company), id), "locA"),
         (
-            mirror.get(&format!("/ghl/x?locationId=locA&installation_id={agency}")),
+            header(gateway.get("/ghl/x?locationId=locA"), agency),
+            AGENCY,
+        ),
+        (header(gateway.get("/ghl/locations/locA"), agency), AGENCY),
+        (header(gateway.post_json("/ghl/x", &company), id), "locA"),
+        (
+            gateway.get(&format!("/ghl/x?locationId=locA&installation_id={agency}")),
             AGENCY,
         ),
         (
-            mirror.get(&format!("/ghl/locations/locA?installation_id={agency}")),
+            gateway.get(&format!("/ghl/locations/locA?installation_id={agency}")),
             AGENCY,
         ),
         (
-            mirror.get(&format!("/ghl/x?{as_company}&locationId=locA")),
+            gateway.get(&format!("/ghl/x?{as_company}&locationId=locA")),
             "locA",
         ),
         (
-            mirror.get(&format!("/ghl/locations/locA?{as_company}")),
+            gateway.get(&format!("/ghl/locations/locA?{as_company}")),
             AGENCY,
         ),
-        (mirror.post_json("/ghl/locations/locA", &company), "locA"),
+        (gateway.post_json("/ghl/locations/locA", &company), "locA"),
         (
-            mirror.post_json("/ghl/x", &format!("{company}, \"locationId\":\"locA\"")),
+            gateway.post_json("/ghl/x", &format!("{company}, \"locationId\":\"locA\"")),
             "locA",
         ),
         // A location that is installed only with its agency.
         (
-            mirror.get(&format!("/ghl/locations/locX?{as_company}")),
+            gateway.get(&format!("/ghl/locations/locX?{as_company}")),
             AGENCY,
         ),
-        (mirror.post_json("/ghl/x?locationId=locX", &company), AGENCY),
+        (
+            gateway.post_json("/ghl/x?locationId=locX", &company),
+            AGENCY,
+        ),
     ] {
-        let arrived = mirror.arrived(request).await;
+        let arrived = gateway.arrived(request).await;
         assert_eq!(arrived["authClassId"], expected, "{arrived}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn contradicting_selectors_are_both_named_in_the_error() {
-    let mirror = Mirror::new().await;
-    let (id, agency) = (&mirror.location, &mirror.agency);
+    let gateway = EchoGateway::new().await;
+    let (id, agency) = (&gateway.location, &gateway.agency);
     let header = |request: RequestBuilder| request.header("X-Installation-Id", id);
-    let before = mirror.sandbox.count("calls_ok").await;
+    let before = gateway.sandbox.count("calls_ok").await;
     for (request, first, second) in [
         (
-            header(mirror.get(&format!("/ghl/x?installation_id={agency}"))),
+            header(gateway.get(&format!("/ghl/x?installation_id={agency}"))),
             id.as_str(),
             agency.as_str(),
         ),
-        (header(mirror.get("/ghl/x?locationId=locX")), id, "locX"),
-        (header(mirror.get("/ghl/x?altId=locX")), id, "locX"),
-        (header(mirror.get("/ghl/locations/locX")), id, "locX"),
+        (header(gateway.get("/ghl/x?locationId=locX")), id, "locX"),
+        (header(gateway.get("/ghl/x?altId=locX")), id, "locX"),
+        (header(gateway.get("/ghl/locations/locX")), id, "locX"),
         (
-            header(mirror.post_json("/ghl/x", "\"locationId\":\"locX\"")),
+            header(gateway.post_json("/ghl/x", "\"locationId\":\"locX\"")),
             id,
             "locX",
         ),
         (
-            header(mirror.post_json("/ghl/x", "\"companyId\":\"other\"")),
+            header(gateway.post_json("/ghl/x", "\"companyId\":\"other\"")),
             id,
             "other",
         ),
         (
-            mirror.get("/ghl/locations/locX?locationId=locA"),
+            gateway.get("/ghl/locations/locX?locationId=locA"),
             "locA",
             "locX",
         ),
         (
-            mirror.get(&format!(
+            gateway.get(&format!(
                 "/ghl/x?installation_id={agency}&altType=company&altId=other"
             )),
             agency,
@@ -152,32 +158,32 @@ async fn contradicting_selectors_are_both_named_in_the_error() {
         let (at, later) = (message.find(first), message.find(second));
         assert!(at.is_some() && at < later, "{what}: {message}");
     }
-    assert_eq!(mirror.sandbox.count("calls_ok").await, before);
+    assert_eq!(gateway.sandbox.count("calls_ok").await, before);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn missing_or_unknown_selector_is_installation_not_found() {
-    let mirror = Mirror::new().await;
-    let before = mirror.sandbox.count("calls_ok").await;
+    let gateway = EchoGateway::new().await;
+    let before = gateway.sandbox.count("calls_ok").await;
     let nobody = "install_000000000000000000000000";
     for request in [
-        mirror.get("/ghl/x"),
-        mirror.get("/ghl/x?installation_id="),
-        mirror.get("/ghl/locations/search"),
-        mirror.get("/ghl/x").header("X-Installation-Id", nobody),
-        mirror.get(&format!("/ghl/x?installation_id={nobody}")),
-        mirror.get("/ghl/x?installation_id=install_nonsense"),
-        mirror.get("/ghl/x?installation_id=a%20b%00"),
-        mirror.get("/ghl/x?locationId=locX"),
-        mirror.get("/ghl/locations/locX"),
-        mirror.post_json("/ghl/x", "\"locationId\":\"locX\""),
-        mirror.post_json("/ghl/x", "\"locationId\":7"),
-        mirror.post_json("/ghl/x", "\"in\":{\"locationId\":\"locA\"}"),
-        mirror.post("/ghl/x").body("{\"locationId\":\"locA\"}"),
-        mirror.get("/api/ghl/products"),
-        mirror.get("/api/ghl/test-connection?installation_id=locX"),
-        mirror.post_json("/api/ghl/products/create", "\"name\":\"p\""),
-        mirror.post("/api/ghl/medias/upload-file").body("x"),
+        gateway.get("/ghl/x"),
+        gateway.get("/ghl/x?installation_id="),
+        gateway.get("/ghl/locations/search"),
+        gateway.get("/ghl/x").header("X-Installation-Id", nobody),
+        gateway.get(&format!("/ghl/x?installation_id={nobody}")),
+        gateway.get("/ghl/x?installation_id=install_nonsense"),
+        gateway.get("/ghl/x?installation_id=a%20b%00"),
+        gateway.get("/ghl/x?locationId=locX"),
+        gateway.get("/ghl/locations/locX"),
+        gateway.post_json("/ghl/x", "\"locationId\":\"locX\""),
+        gateway.post_json("/ghl/x", "\"locationId\":7"),
+        gateway.post_json("/ghl/x", "\"in\":{\"locationId\":\"locA\"}"),
+        gateway.post("/ghl/x").body("{\"locationId\":\"locA\"}"),
+        gateway.get("/api/ghl/products"),
+        gateway.get("/api/ghl/test-connection?installation_id=locX"),
+        gateway.post_json("/api/ghl/products/create", "\"name\":\"p\""),
+        gateway.post("/api/ghl/medias/upload-file").body("x"),
     ] {
         let what = format!("{request:?}");
         let (status, refusal) = send(request).await;
@@ -187,5 +193,5 @@ async fn missing_or_unknown_selector_is_installation_not_found() {
         let hint = refusal["hint"].as_str().unwrap();
         assert!(hint.contains("X-Installation-Id") && hint.contains("/oauth/install"));
     }
-    assert_eq!(mirror.sandbox.count("calls_ok").await, before);
+    assert_eq!(gateway.sandbox.count("calls_ok").await, before);
 }

@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Who refreshes, and who is to notice.
 #[derive(Debug)]
-pub struct Watch<'a> {
+pub struct PropagationProbe<'a> {
     pub client: Client,
     pub writer: StoreWriter,
     pub broker: &'a Member,
@@ -26,7 +26,7 @@ pub struct Watch<'a> {
     pub pause: Duration,
 }
 
-impl Watch<'_> {
+impl PropagationProbe<'_> {
     /// Refreshes an installation whose token all gateways hold; returns how long the last of them took.
     ///
     /// The time begins with the last look at the store that did not see the commit, and ends when the
@@ -40,13 +40,13 @@ impl Watch<'_> {
             |member: &Member, what| format!("{}/v1/installations/{id}/{what}", member.internal);
         let urls: Vec<String> = self.gateways.iter().map(|it| url(it, "token")).collect();
         for url in &urls {
-            assert!(!has_moved_on(&self.client, url, held).await, "{url}");
+            assert!(!serves_newer_token(&self.client, url, held).await, "{url}");
         }
         let mut served = JoinSet::new();
         for url in urls {
             let (client, pause) = (self.client.clone(), self.pause);
             served.spawn(async move {
-                while !has_moved_on(&client, &url, held).await {
+                while !serves_newer_token(&client, &url, held).await {
                     if !pause.is_zero() {
                         sleep(pause).await;
                     }
@@ -56,9 +56,9 @@ impl Watch<'_> {
         }
         let committed = async {
             loop {
-                let looked = Instant::now();
+                let read_at = Instant::now();
                 if self.generation(id).await.is_some_and(|now| now > held) {
-                    return looked;
+                    return read_at;
                 }
             }
         };
@@ -83,7 +83,7 @@ impl Watch<'_> {
 }
 
 /// Whether the gateway at this URL has another token than that of this generation.
-async fn has_moved_on(client: &Client, url: &str, held: Generation) -> bool {
+async fn serves_newer_token(client: &Client, url: &str, held: Generation) -> bool {
     let asked = client.get(url).header(IF_NONE_MATCH, format!("\"{held}\""));
     let answer = asked.send().await.expect("an answer");
     match answer.status() {

@@ -20,7 +20,7 @@ const MARGIN: u32 = 16;
 pub(super) fn bars(measured: &Measured) -> String {
     let mut body = String::new();
     let mut y = MARGIN + BAR;
-    text(&mut body, MARGIN, y, "title", measured.scene.title);
+    text(&mut body, MARGIN, y, "title", measured.workload.title);
     y += BAR;
     text(
         &mut body,

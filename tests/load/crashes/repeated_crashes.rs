@@ -7,13 +7,13 @@ const LONGEST_CALL: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "18s");
 
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_broker_does_not_wait_for_its_own_lease() {
-    let world = World::start().await;
+    let servers = Servers::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();
-    let start = world.broker(0, &sandbox, scratch.join("struck"));
+    let start = servers.broker(0, &sandbox, scratch.join("faulted"));
     let start = start.env(LONGEST_CALL.0, LONGEST_CALL.1);
-    let mut struck = Member::start(start.env("TEST_CRASH_POINT", "sent kill")).await;
-    let public = format!("http://{}", struck.address);
+    let mut faulted = Member::start(start.env("TEST_CRASH_POINT", "sent kill")).await;
+    let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
     let slow = json!([{
@@ -21,17 +21,17 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
     }]);
     sandbox.faults(slow).await;
     for is_last in [false, true] {
-        killed(&mut struck).await;
+        killed(&mut faulted).await;
         if is_last {
-            struck.unset("TEST_CRASH_POINT");
+            faulted.unset("TEST_CRASH_POINT");
         }
-        struck.spawn();
+        faulted.spawn();
     }
-    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
+    let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
     until("the answer to be in the store", PATIENCE, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
-        holds(record == Fate::Repeated.record(), record)
+        holds(record == ExpectedOutcome::Replayed.record(), record)
     })
     .await;
     assert_eq!(sandbox.count("spent_outside_grace").await, 0);
@@ -39,35 +39,35 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
-    let world = World::start().await;
+    let servers = Servers::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();
     let start = |name| {
-        let start = world.broker(0, &sandbox, scratch.join(name));
+        let start = servers.broker(0, &sandbox, scratch.join(name));
         start.env(LONGEST_CALL.0, LONGEST_CALL.1)
     };
-    let armed = start("struck").env("TEST_CRASH_POINT", "answered kill");
-    let mut struck = Member::start(armed).await;
-    let public = format!("http://{}", struck.address);
+    let with_crash_point = start("faulted").env("TEST_CRASH_POINT", "answered kill");
+    let mut faulted = Member::start(with_crash_point).await;
+    let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    killed(&mut struck).await;
-    struck.set([("TEST_CRASH_POINT", "leased stop".to_owned())]);
-    struck.spawn();
-    stopped(&struck).await;
+    killed(&mut faulted).await;
+    faulted.set([("TEST_CRASH_POINT", "leased stop".to_owned())]);
+    faulted.spawn();
+    stopped(&faulted).await;
 
     let _another = Member::start(start("another")).await;
-    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
+    let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
     let long_before_the_lease_ends = Duration::from_secs(18);
     until("the answer", long_before_the_lease_ends, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
-        holds(record == Fate::Repeated.record(), record)
+        holds(record == ExpectedOutcome::Replayed.record(), record)
     })
     .await;
-    let struck = struck.program.take().unwrap();
-    struck.signal(18);
-    let (status, log) = struck.terminate(PATIENCE).await;
+    let faulted = faulted.program.take().unwrap();
+    faulted.signal(18);
+    let (status, log) = faulted.terminate(PATIENCE).await;
     assert_eq!(status, Some(0), "{log:#?}");
     assert_eq!(sandbox.count("replays_in_grace").await, 1);
     assert_eq!(sandbox.count("spent_outside_grace").await, 0);

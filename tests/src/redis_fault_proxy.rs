@@ -14,31 +14,31 @@ use crate::port;
 
 const CHUNK: usize = 64 * 1024;
 /// How a message of a channel begins in either version of the protocol, after its length.
-const ANNOUNCEMENT: &[u8] = b"$7\r\nmessage\r\n";
+const INVALIDATION: &[u8] = b"$7\r\nmessage\r\n";
 
 /// What does not arrive at the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Lost {
+pub enum Dropped {
     Nothing,
     /// The announcements alone: heartbeats are answered.
-    Announcements,
+    Invalidations,
     /// All of a connection with a subscription, from then on and for good.
-    Channels,
+    Subscriptions,
     /// All of every connection, from then on and for good.
     Everything,
 }
 
 /// Ends with its connections when dropped.
 #[derive(Debug)]
-pub struct Relay {
+pub struct RedisFaultProxy {
     pub url: String,
-    lost: watch::Sender<Lost>,
+    dropped: watch::Sender<Dropped>,
     /// Pieces that did not arrive.
     count: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
-impl Relay {
+impl RedisFaultProxy {
     /// Stands in front of the Redis at this port, and loses nothing.
     ///
     /// # Panics
@@ -46,31 +46,36 @@ impl Relay {
     pub async fn to(server: u16) -> Self {
         let port = port::free();
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
-        let (lost, losses) = watch::channel(Lost::Nothing);
+        let (dropped, dropped_changes) = watch::channel(Dropped::Nothing);
         let count = Arc::default();
-        let task = serve(listener.expect("a free port"), server, losses, &count);
+        let task = serve(
+            listener.expect("a free port"),
+            server,
+            dropped_changes,
+            &count,
+        );
         Self {
             url: format!("redis://127.0.0.1:{port}"),
-            lost,
+            dropped,
             task: tokio::spawn(task),
             count,
         }
     }
 
-    /// From now on this is lost. A connection that has lost all stays silent, as one does whose other end
+    /// From now on this is dropped. A connection that has dropped all stays silent, as one does whose other end
     /// vanished behind a proxy.
-    pub fn lose(&self, lost: Lost) {
-        self.lost.send_replace(lost);
+    pub fn drop_replies(&self, dropped: Dropped) {
+        self.dropped.send_replace(dropped);
     }
 
-    /// How often something was lost so far.
+    /// How often something was dropped so far.
     #[must_use]
-    pub fn losses(&self) -> usize {
+    pub fn dropped_count(&self) -> usize {
         self.count.load(Ordering::Relaxed)
     }
 }
 
-impl Drop for Relay {
+impl Drop for RedisFaultProxy {
     fn drop(&mut self) {
         self.task.abort();
     }
@@ -79,14 +84,14 @@ impl Drop for Relay {
 fn serve(
     listener: TcpListener,
     server: u16,
-    lost: watch::Receiver<Lost>,
+    dropped: watch::Receiver<Dropped>,
     count: &Arc<AtomicUsize>,
 ) -> impl Future<Output = ()> + use<> {
     let count = count.clone();
     async move {
         let mut connections = JoinSet::new();
         while let Ok((caller, _)) = listener.accept().await {
-            connections.spawn(pass(caller, server, lost.clone(), count.clone()));
+            connections.spawn(pass(caller, server, dropped.clone(), count.clone()));
             while connections.try_join_next().is_some() {}
         }
     }
@@ -95,23 +100,23 @@ fn serve(
 async fn pass(
     caller: TcpStream,
     server: u16,
-    lost: watch::Receiver<Lost>,
+    dropped: watch::Receiver<Dropped>,
     count: Arc<AtomicUsize>,
 ) -> io::Result<()> {
     let server = TcpStream::connect(("127.0.0.1", server)).await?;
-    let is_channel = AtomicBool::new(false);
-    let (questions, to_caller) = caller.into_split();
-    let (answers, to_server) = server.into_split();
+    let is_subscription = AtomicBool::new(false);
+    let (requests, to_caller) = caller.into_split();
+    let (replies, to_server) = server.into_split();
     tokio::select! {
-        ended = ask(questions, to_server, &is_channel) => ended,
-        ended = answer(answers, to_caller, &is_channel, &lost, &count) => ended,
+        ended = forward_requests(requests, to_server, &is_subscription) => ended,
+        ended = forward_replies(replies, to_caller, &is_subscription, &dropped, &count) => ended,
     }
 }
 
-async fn ask(
+async fn forward_requests(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    is_channel: &AtomicBool,
+    is_subscription: &AtomicBool,
 ) -> io::Result<()> {
     let mut bytes = vec![0; CHUNK];
     loop {
@@ -119,16 +124,16 @@ async fn ask(
             0 => return Ok(()),
             read => &bytes[..read],
         };
-        is_channel.fetch_or(has(piece, b"SUBSCRIBE"), Ordering::Relaxed);
+        is_subscription.fetch_or(has(piece, b"SUBSCRIBE"), Ordering::Relaxed);
         to.write_all(piece).await?;
     }
 }
 
-async fn answer(
+async fn forward_replies(
     mut from: OwnedReadHalf,
     mut to: OwnedWriteHalf,
-    is_channel: &AtomicBool,
-    lost: &watch::Receiver<Lost>,
+    is_subscription: &AtomicBool,
+    dropped: &watch::Receiver<Dropped>,
     count: &AtomicUsize,
 ) -> io::Result<()> {
     let mut bytes = vec![0; CHUNK];
@@ -138,13 +143,13 @@ async fn answer(
             0 => return Ok(()),
             read => &bytes[..read],
         };
-        let lost = *lost.borrow();
-        is_silent |= match lost {
-            Lost::Nothing | Lost::Announcements => false,
-            Lost::Channels => is_channel.load(Ordering::Relaxed),
-            Lost::Everything => true,
+        let dropped = *dropped.borrow();
+        is_silent |= match dropped {
+            Dropped::Nothing | Dropped::Invalidations => false,
+            Dropped::Subscriptions => is_subscription.load(Ordering::Relaxed),
+            Dropped::Everything => true,
         };
-        if is_silent || (lost == Lost::Announcements && has(piece, ANNOUNCEMENT)) {
+        if is_silent || (dropped == Dropped::Invalidations && has(piece, INVALIDATION)) {
             count.fetch_add(1, Ordering::Relaxed);
         } else {
             to.write_all(piece).await?;

@@ -1,4 +1,4 @@
-//! Carries a plan out: each lane strikes, holds, and heals, one fault after the other.
+//! Carries a plan out: each sequence strikes, holds, and heals, one fault after the other.
 
 use std::time::Duration;
 
@@ -11,11 +11,11 @@ use tests::wait::{holds, until};
 use tests::wall_clock::WallClock;
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 
-use super::chronicle::Chronicle;
 use super::plan::{
-    BrokerFault, GatewayFault, Jump, Lane, LockFault, Mood, Of, Plan, Planned, REFUSES_CLIENT,
-    StoreFault,
+    BrokerFault, ClockJump, FaultSequence, GatewayFault, GhlFailure, LockFault, Plan, Planned,
+    REFUSES_CLIENT, StoreFault, Targeted,
 };
+use super::timeline::Timeline;
 
 const PATIENCE: Duration = Duration::from_secs(90);
 /// A broker is sure to come to each step of a refresh within this.
@@ -30,11 +30,11 @@ pub(crate) async fn run(
     fleet: &mut Fleet<Sentinel>,
     wall_clock: &WallClock,
     plan: &Plan,
-    chronicle: &Chronicle,
+    timeline: &Timeline,
 ) {
-    let clock = Clock {
+    let clock = FaultTimer {
         began: Instant::now(),
-        chronicle,
+        timeline,
     };
     let (first, second) = fleet.brokers.split_at_mut(1);
     let [one, two] = &plan.brokers;
@@ -45,90 +45,95 @@ pub(crate) async fn run(
         store(&clock, &plan.store, &mut fleet.redis.store),
         locks(&clock, &plan.locks, &mut fleet.redis.locks),
         ghl(&clock, &plan.ghl, &fleet.sandbox),
-        jumps(&clock, &plan.clock, wall_clock),
+        clock_jumps(&clock, &plan.clock, wall_clock),
     );
 }
 
-struct Clock<'a> {
+struct FaultTimer<'a> {
     began: Instant,
-    chronicle: &'a Chronicle,
+    timeline: &'a Timeline,
 }
 
-impl Clock<'_> {
+impl FaultTimer<'_> {
     /// Waits for a fault's time. One that comes late, since the one before took long to heal, lasts
     /// as long all the same.
-    async fn due<F: std::fmt::Debug>(&self, who: &str, planned: &Planned<F>) {
+    async fn due<F: std::fmt::Debug>(&self, target: &str, planned: &Planned<F>) {
         sleep_until(self.began + planned.at).await;
         let (fault, lasts) = (&planned.fault, planned.lasts.as_secs_f64());
-        self.tell(format!("{who}: {fault:?} for {lasts:.1} s"));
+        self.record(format!("{target}: {fault:?} for {lasts:.1} s"));
     }
 
-    fn tell(&self, what: String) {
-        self.chronicle.tell(what);
+    fn record(&self, what: String) {
+        self.timeline.record(what);
     }
 }
 
-async fn brokers(clock: &Clock<'_>, lane: &Lane<BrokerFault>, broker: &mut Member, number: usize) {
-    let who = format!("broker-{number}");
-    for planned in lane {
-        clock.due(&who, planned).await;
+async fn brokers(
+    clock: &FaultTimer<'_>,
+    sequence: &FaultSequence<BrokerFault>,
+    broker: &mut Member,
+    number: usize,
+) {
+    let target = format!("broker-{number}");
+    for planned in sequence {
+        clock.due(&target, planned).await;
         match planned.fault {
             BrokerFault::Kill => {
-                end(clock, &who, broker).await;
+                end(clock, &target, broker).await;
                 sleep(planned.lasts).await;
                 broker.launch().await;
             }
             BrokerFault::LoseHost => {
-                end(clock, &who, broker).await;
+                end(clock, &target, broker).await;
                 sleep(planned.lasts).await;
                 broker.lose_data();
                 broker.launch().await;
             }
             BrokerFault::Stop => pause(broker, planned.lasts).await,
             BrokerFault::KillAt(step) => {
-                arm(clock, &who, broker, step, "kill").await;
+                arm(clock, &target, broker, step, "kill").await;
                 let died = timeout(STEP_PATIENCE, async {
                     while !broker.program.as_mut().is_some_and(|it| it.has_ended()) {
                         sleep(Duration::from_millis(20)).await;
                     }
                 });
-                strike_or_say_so(clock, &who, step, died.await.is_ok());
-                end(clock, &who, broker).await;
+                record_crash_point(clock, &target, step, died.await.is_ok());
+                end(clock, &target, broker).await;
                 sleep(planned.lasts).await;
                 broker.launch().await;
             }
             BrokerFault::StopAt(step) => {
-                arm(clock, &who, broker, step, "stop").await;
+                arm(clock, &target, broker, step, "stop").await;
                 let stopped = timeout(STEP_PATIENCE, async {
                     while !broker.program.as_ref().is_some_and(|it| it.is_stopped()) {
                         sleep(Duration::from_millis(20)).await;
                     }
                 });
-                strike_or_say_so(clock, &who, step, stopped.await.is_ok());
+                record_crash_point(clock, &target, step, stopped.await.is_ok());
                 pause(broker, planned.lasts).await;
             }
         }
-        clock.tell(format!("{who}: well"));
+        clock.record(format!("{target}: well"));
     }
 }
 
 /// Starts it again so that it strikes itself.
-async fn arm(clock: &Clock<'_>, who: &str, broker: &mut Member, step: &str, how: &str) {
-    end(clock, who, broker).await;
+async fn arm(clock: &FaultTimer<'_>, target: &str, broker: &mut Member, step: &str, how: &str) {
+    end(clock, target, broker).await;
     broker.set([("TEST_CRASH_POINT", format!("{step} {how}"))]);
     // It may be struck before it is ready.
     broker.spawn();
     broker.unset("TEST_CRASH_POINT");
 }
 
-fn strike_or_say_so(clock: &Clock<'_>, who: &str, step: &str, is_struck: bool) {
-    let what = if is_struck { "struck" } else { "not struck" };
-    clock.tell(format!("{who}: {what} at {step}"));
+fn record_crash_point(clock: &FaultTimer<'_>, target: &str, step: &str, was_reached: bool) {
+    let what = if was_reached { "struck" } else { "not struck" };
+    clock.record(format!("{target}: {what} at {step}"));
 }
 
-async fn end(clock: &Clock<'_>, who: &str, member: &mut Member) {
+async fn end(clock: &FaultTimer<'_>, target: &str, member: &mut Member) {
     let log = member.kill().await;
-    clock.chronicle.keep_log(who, log);
+    clock.timeline.keep_log(target, log);
 }
 
 async fn pause(member: &Member, lasts: Duration) {
@@ -137,26 +142,34 @@ async fn pause(member: &Member, lasts: Duration) {
     member.signal(CONTINUE);
 }
 
-async fn gateways(clock: &Clock<'_>, lane: &Lane<Of<GatewayFault>>, gateways: &mut [Member]) {
-    for planned in lane {
+async fn gateways(
+    clock: &FaultTimer<'_>,
+    sequence: &FaultSequence<Targeted<GatewayFault>>,
+    gateways: &mut [Member],
+) {
+    for planned in sequence {
         let number = planned.fault.which % gateways.len();
-        let who = format!("gateway-{number}");
-        clock.due(&who, planned).await;
+        let target = format!("gateway-{number}");
+        clock.due(&target, planned).await;
         let gateway = &mut gateways[number];
         match planned.fault.fault {
             GatewayFault::Kill => {
-                end(clock, &who, gateway).await;
+                end(clock, &target, gateway).await;
                 sleep(planned.lasts).await;
                 gateway.launch().await;
             }
             GatewayFault::Stop => pause(gateway, planned.lasts).await,
         }
-        clock.tell(format!("{who}: well"));
+        clock.record(format!("{target}: well"));
     }
 }
 
-async fn store(clock: &Clock<'_>, lane: &Lane<Of<StoreFault>>, group: &mut Sentinel) {
-    for planned in lane {
+async fn store(
+    clock: &FaultTimer<'_>,
+    sequence: &FaultSequence<Targeted<StoreFault>>,
+    group: &mut Sentinel,
+) {
+    for planned in sequence {
         clock.due("store", planned).await;
         let master = group.master().await;
         let count = group.servers.len();
@@ -166,12 +179,12 @@ async fn store(clock: &Clock<'_>, lane: &Lane<Of<StoreFault>>, group: &mut Senti
                 group.servers[master].kill().await;
                 sleep(planned.lasts).await;
                 group.wait_for_failover(master).await;
-                group.servers[master].resume_process().await;
+                group.servers[master].restart().await;
             }
             StoreFault::StopMaster => {
                 group.servers[master].hang();
                 sleep(planned.lasts).await;
-                group.servers[master].wake();
+                group.servers[master].resume();
             }
             StoreFault::FailOver => {
                 group.fail_over().await;
@@ -180,7 +193,7 @@ async fn store(clock: &Clock<'_>, lane: &Lane<Of<StoreFault>>, group: &mut Senti
             StoreFault::StopReplica => {
                 group.servers[replica].hang();
                 sleep(planned.lasts).await;
-                group.servers[replica].wake();
+                group.servers[replica].resume();
             }
             StoreFault::StopBothReplicas => {
                 let replicas = (0..count).filter(|server| *server != master);
@@ -189,13 +202,13 @@ async fn store(clock: &Clock<'_>, lane: &Lane<Of<StoreFault>>, group: &mut Senti
                 }
                 sleep(planned.lasts).await;
                 for server in replicas {
-                    group.servers[server].wake();
+                    group.servers[server].resume();
                 }
             }
         }
         settle(group).await;
         let master = group.master().await;
-        clock.tell(format!("store: well, server {master} is the master"));
+        clock.record(format!("store: well, server {master} is the master"));
     }
 }
 
@@ -211,52 +224,60 @@ async fn settle(group: &Sentinel) {
     .await;
 }
 
-async fn locks(clock: &Clock<'_>, lane: &Lane<Of<LockFault>>, nodes: &mut [Redis]) {
-    for planned in lane {
+async fn locks(
+    clock: &FaultTimer<'_>,
+    sequence: &FaultSequence<Targeted<LockFault>>,
+    nodes: &mut [Redis],
+) {
+    for planned in sequence {
         let number = planned.fault.which % nodes.len();
-        let who = format!("lock node {number}");
-        clock.due(&who, planned).await;
+        let target = format!("lock node {number}");
+        clock.due(&target, planned).await;
         let node = &mut nodes[number];
         match planned.fault.fault {
             LockFault::Kill => {
                 node.kill().await;
                 sleep(planned.lasts).await;
-                node.resume_process().await;
+                node.restart().await;
             }
             LockFault::Hang => {
                 node.hang();
                 sleep(planned.lasts).await;
-                node.wake();
+                node.resume();
             }
             LockFault::Forget => {
                 node.kill().await;
-                node.forget();
+                node.delete_data();
                 sleep(planned.lasts).await;
-                node.resume_process().await;
+                node.restart().await;
             }
         }
-        clock.tell(format!("{who}: well"));
+        clock.record(format!("{target}: well"));
     }
 }
 
-async fn ghl(clock: &Clock<'_>, lane: &Lane<Mood>, sandbox: &Sandbox) {
+async fn ghl(clock: &FaultTimer<'_>, sequence: &FaultSequence<GhlFailure>, sandbox: &Sandbox) {
     sandbox.faults(json!([slow()])).await;
-    for planned in lane {
+    for planned in sequence {
         clock.due("GHL", planned).await;
         sandbox.faults(json!([rule(&planned.fault), slow()])).await;
         sleep(planned.lasts).await;
         sandbox.faults(json!([slow()])).await;
-        clock.tell("GHL: well".to_owned());
+        clock.record("GHL: well".to_owned());
     }
 }
 
-async fn jumps(clock: &Clock<'_>, lane: &Lane<Jump>, wall_clock: &WallClock) {
-    for planned in lane {
+async fn clock_jumps(
+    clock: &FaultTimer<'_>,
+    sequence: &FaultSequence<ClockJump>,
+    wall_clock: &WallClock,
+) {
+    for planned in sequence {
         clock.due("clock", planned).await;
         wall_clock.set(planned.fault.0);
         sleep(planned.lasts).await;
         wall_clock.set("+0");
-        clock.tell("clock: right".to_owned());
+        clock.record("clock: right".to_owned());
     }
 }
 
@@ -268,8 +289,8 @@ fn slow() -> Value {
     })
 }
 
-fn rule(mood: &Mood) -> Value {
-    let what = match mood.kind {
+fn rule(failure: &GhlFailure) -> Value {
+    let what = match failure.kind {
         "500" => json!({ "kind": "status", "status": 500 }),
         "502" => json!({ "kind": "status", "status": 502 }),
         "503 with Retry-After" => json!({ "kind": "status", "status": 503, "retry_after": 3 }),
@@ -285,13 +306,13 @@ fn rule(mood: &Mood) -> Value {
         "resets before" => json!({ "kind": "reset_before" }),
         "loses the answer" => json!({ "kind": "process_then_lose" }),
         REFUSES_CLIENT => json!({ "kind": "invalid_client" }),
-        other => panic!("GHL has no mood {other}"),
+        other => panic!("GHL has no failure {other}"),
     };
     let mut rule = what;
     rule["on"] = json!("token");
     rule["grant"] = json!("refresh_token");
-    rule["share"] = json!(f64::from(mood.percent) / 100.0);
+    rule["share"] = json!(f64::from(failure.percent) / 100.0);
     // 53 bits are a number in every JSON.
-    rule["seed"] = json!(mood.seed >> 11);
+    rule["seed"] = json!(failure.seed >> 11);
     rule
 }

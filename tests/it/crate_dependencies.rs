@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// The allowed dependencies. `cli` depends on the products alone; tests and tools on everything.
-const ARROWS: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 8] = [
     ("store", &[]),
     ("store-writer", &["store"]),
     ("ghl", &[]),
@@ -43,7 +43,7 @@ fn crates_depend_only_on_allowed_crates() {
         .iter()
         .map(|package| package.name.as_str())
         .collect();
-    let allowed = BTreeMap::from(ARROWS);
+    let allowed = BTreeMap::from(ALLOWED);
     for package in &packages {
         let known: BTreeSet<&str> = dependencies(package).intersection(&ours).copied().collect();
         match (package.name.as_str(), allowed.get(package.name.as_str())) {
@@ -68,16 +68,16 @@ fn crates_depend_only_on_allowed_crates() {
 
 #[test]
 fn redis_rslock_and_redb_are_used_only_by_store_crates() {
-    let fences: [(&str, &[&str]); 3] = [
+    let restricted: [(&str, &[&str]); 3] = [
         ("redis", &["store", "store-writer"]),
         ("rslock", &["store-writer"]),
         ("redb", &["store-writer"]),
     ];
-    for (fenced, allowed) in fences {
+    for (library, allowed) in restricted {
         for package in packages() {
             let name = package.name.as_str();
-            let crosses = dependencies(&package).contains(fenced) && !allowed.contains(&name);
-            assert!(!crosses, "{name} must not name {fenced}");
+            let is_forbidden = dependencies(&package).contains(library) && !allowed.contains(&name);
+            assert!(!is_forbidden, "{name} must not name {library}");
         }
     }
 }

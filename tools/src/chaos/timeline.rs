@@ -4,13 +4,13 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 #[derive(Debug)]
-pub(crate) struct Chronicle {
+pub(crate) struct Timeline {
     began: Instant,
     faults: Mutex<Vec<(Duration, String)>>,
     logs: Mutex<Vec<(String, Vec<String>)>>,
 }
 
-impl Chronicle {
+impl Timeline {
     pub(crate) fn begin() -> Self {
         Self {
             began: Instant::now(),
@@ -20,7 +20,7 @@ impl Chronicle {
     }
 
     /// Tells a fault, or its end, as it happens.
-    pub(crate) fn tell(&self, what: String) {
+    pub(crate) fn record(&self, what: String) {
         let at = self.began.elapsed();
         println!("{:7.1} s  {what}", at.as_secs_f64());
         self.faults
@@ -30,9 +30,9 @@ impl Chronicle {
     }
 
     /// Keeps the log of a process that ended.
-    pub(crate) fn keep_log(&self, who: &str, log: Vec<String>) {
+    pub(crate) fn keep_log(&self, target: &str, log: Vec<String>) {
         let mut logs = self.logs.lock().unwrap_or_else(PoisonError::into_inner);
-        logs.push((who.to_owned(), log));
+        logs.push((target.to_owned(), log));
     }
 
     /// All that was said about an installation, and all faults.
@@ -46,7 +46,7 @@ impl Chronicle {
         {
             text.push_str(&format!("    {:7.1} s  {what}\n", at.as_secs_f64()));
         }
-        for (who, log) in self
+        for (target, log) in self
             .logs
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
@@ -56,7 +56,7 @@ impl Chronicle {
                 .iter()
                 .filter(|line| about.iter().any(|name| line.contains(name.as_str())))
             {
-                text.push_str(&format!("  {who}: {line}\n"));
+                text.push_str(&format!("  {target}: {line}\n"));
             }
         }
         text

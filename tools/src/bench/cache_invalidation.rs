@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use clap::Args as Flags;
-use tests::bed::Bed;
 use tests::client;
-use tests::coherence::Watch;
 use tests::fleet::Member;
+use tests::propagation::PropagationProbe;
+use tests::testbed::Testbed;
 
 const GATEWAYS: usize = 3;
 /// Nothing falls due meanwhile.
@@ -20,26 +20,26 @@ pub(crate) struct Args {
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
-    let bed = Bed::start(0, LIFETIME).await;
+    let testbed = Testbed::start(0, LIFETIME).await;
     let count = u64::try_from(args.refreshes)?;
-    eprintln!("{}", bed.seed(count, "0s").await);
+    eprintln!("{}", testbed.seed(count, "0s").await);
     let no_pace = [("EVERGREEN_REFRESH_RATE", "100000".to_owned())];
-    let broker = bed.broker("broker", &no_pace).await;
+    let broker = testbed.broker("broker", &no_pace).await;
     let mut gateways = Vec::new();
     for _ in 0..GATEWAYS {
         let broker = format!("http://{}", broker.address);
-        gateways.push(Member::start(bed.gateway().env("EVERGREEN_BROKER_URL", broker)).await);
+        gateways.push(Member::start(testbed.gateway().env("EVERGREEN_BROKER_URL", broker)).await);
     }
-    let watch = Watch {
+    let probe = PropagationProbe {
         client: client::new(),
-        writer: bed.writer(),
+        writer: testbed.writer(),
         broker: &broker,
         gateways: &gateways,
         pause: Duration::ZERO,
     };
     let mut times = Vec::new();
-    for id in bed.installations(args.refreshes).await {
-        times.push(watch.refresh(&id).await);
+    for id in testbed.installations(args.refreshes).await {
+        times.push(probe.refresh(&id).await);
     }
     times.sort_unstable();
     let at = |percent: usize| times[(times.len() - 1) * percent / 100];

@@ -12,30 +12,30 @@ use super::{PATIENCE, lines};
 
 /// How the first refresh of an installation is answered, and what comes of it. The next one is
 /// answered well.
-struct Mood {
+struct FailureCase {
     /// Also the location.
     name: &'static str,
     rule: Value,
-    said: Said,
+    logged: LoggedLine,
     /// How often GHL repeated an answer inside its grace.
-    repeats: u64,
+    replays: u64,
 }
 
 /// The line about it.
 #[derive(Clone, Copy)]
-enum Said {
+enum LoggedLine {
     Nothing,
     Retry(&'static str),
     Fail(&'static str),
 }
 
-fn moods() -> Vec<Mood> {
-    use Said::{Fail, Nothing, Retry};
-    let mood = |name, rule, said, repeats| Mood {
+fn failure_cases() -> Vec<FailureCase> {
+    use LoggedLine::{Fail, Nothing, Retry};
+    let case = |name, rule, logged, replays| FailureCase {
         name,
         rule,
-        said,
-        repeats,
+        logged,
+        replays,
     };
     let status = |status: u16, more: Value| {
         let mut rule = json!({ "kind": "status", "status": status });
@@ -48,70 +48,70 @@ fn moods() -> Vec<Mood> {
     let with_body = |code, body| status(code, json!({ "body": body }));
     vec![
         // Slower than is good, and in time.
-        mood(
+        case(
             "slow-headers",
             json!({ "kind": "hang", "ms": 700 }),
             Nothing,
             0,
         ),
-        mood(
+        case(
             "slow-body",
             json!({ "kind": "slow_body", "ms": 700 }),
             Nothing,
             0,
         ),
         // Sent, and no answer: only GHL knows whether it spent the token.
-        mood(
+        case(
             "hang",
             json!({ "kind": "hang", "ms": 60_000 }),
             Retry("ambiguous"),
             0,
         ),
-        mood(
+        case(
             "endless-body",
             json!({ "kind": "slow_body", "ms": 60_000 }),
             Retry("ambiguous"),
             1,
         ),
-        mood(
+        case(
             "reset",
             json!({ "kind": "reset_before" }),
             Retry("ambiguous"),
             0,
         ),
-        mood(
+        case(
             "lost",
             json!({ "kind": "process_then_lose" }),
             Retry("ambiguous"),
             1,
         ),
-        mood(
+        case(
             "truncated",
             with_body(200, "truncated_json"),
             Retry("unreadable_answer"),
             1,
         ),
-        mood(
+        case(
             "html",
             with_body(200, "html"),
             Retry("unreadable_answer"),
             0,
         ),
         // GHL cannot serve now.
-        mood("500", status(500, json!({})), Retry("transient"), 0),
-        mood("502-html", with_body(502, "html"), Retry("transient"), 0),
-        mood("429", status(429, json!({})), Retry("transient"), 0),
-        mood(
+        case("500", status(500, json!({})), Retry("transient"), 0),
+        case("502-html", with_body(502, "html"), Retry("transient"), 0),
+        case("429", status(429, json!({})), Retry("transient"), 0),
+        case(
             "429-in-2-s",
             status(429, json!({ "retry_after": 2 })),
             Retry("transient"),
             0,
         ),
         // An edge does not let us through: that is for a person, and ends nobody.
-        mood("403-html", with_body(403, "html"), Fail("bad_request"), 0),
+        case("403-html", with_body(403, "html"), Fail("bad_request"), 0),
         // A token all the same.
-        mood("only-tokens", with_body(200, "missing_fields"), Nothing, 0),
-        mood(
+        case("only-tokens", with_body(200, "missing_fields"), Nothing, 0),
+        case(
             "no-refresh-token",
             with_body(200, "missing_refresh_token"),
             Nothing,
@@ -127,17 +127,17 @@ async fn installation_survives_every_token_endpoint_failure() {
         ("EVERGREEN_TOKEN_TIMEOUT", "2s"),
     ])
     .await;
-    let moods = moods();
-    let rules = moods.iter().map(|mood| {
-        let mut rule = mood.rule.clone();
+    let failure_cases = failure_cases();
+    let rules = failure_cases.iter().map(|case| {
+        let mut rule = case.rule.clone();
         rule["on"] = json!("token");
         rule["grant"] = json!("refresh_token");
-        rule["locationId"] = json!(mood.name);
+        rule["locationId"] = json!(case.name);
         rule["next"] = json!(1);
         rule
     });
     up.sandbox.faults(rules.collect()).await;
-    join_all(moods.iter().map(|mood| meets(&up, mood))).await;
+    join_all(failure_cases.iter().map(|case| check_case(&up, case))).await;
 
     let ledger = up.sandbox.ledger().await;
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
@@ -145,14 +145,14 @@ async fn installation_survives_every_token_endpoint_failure() {
     assert_eq!(up.program.line(&["overloaded"]), None, "one is not all");
 }
 
-async fn meets(up: &Up, mood: &Mood) {
-    let name = mood.name;
+async fn check_case(up: &Up, case: &FailureCase) {
+    let name = case.name;
     let id = up.install(name).await;
     let refreshed = format!("[REFRESH] {id}");
-    let (tag, kind) = match mood.said {
-        Said::Nothing => ("", None),
-        Said::Retry(kind) => ("[REFRESH-RETRY]", Some(kind)),
-        Said::Fail(kind) => ("[REFRESH-FAIL]", Some(kind)),
+    let (tag, kind) = match case.logged {
+        LoggedLine::Nothing => ("", None),
+        LoggedLine::Retry(kind) => ("[REFRESH-RETRY]", Some(kind)),
+        LoggedLine::Fail(kind) => ("[REFRESH-FAIL]", Some(kind)),
     };
     // Twice: what it has from the first refresh is good for another.
     // An answer that hangs is asked for again shortly before GHL's grace ends.
@@ -164,21 +164,21 @@ async fn meets(up: &Up, mood: &Mood) {
         holds(log.len() >= wanted, rest)
     })
     .await;
-    let said: Vec<String> = lines(&up.program, &id)
+    let logged: Vec<String> = lines(&up.program, &id)
         .into_iter()
         .filter(|line| line.contains("[REFRESH-"))
         // A busy machine may be late with a call, and then sends nothing.
         .filter(|line| !line.contains("no time left for the call"))
         .collect();
     match kind {
-        None => assert!(said.is_empty(), "{name}: {said:#?}"),
+        None => assert!(logged.is_empty(), "{name}: {logged:#?}"),
         Some(kind) => {
-            assert_eq!(said.len(), 1, "{name} is told once: {said:#?}");
+            assert_eq!(logged.len(), 1, "{name} is told once: {logged:#?}");
             let kind = format!(r#""kind":"{kind}""#);
             assert!(
-                said[0].contains(tag) && said[0].contains(&kind),
+                logged[0].contains(tag) && logged[0].contains(&kind),
                 "{name}: {}",
-                said[0]
+                logged[0]
             );
         }
     }
@@ -187,7 +187,7 @@ async fn meets(up: &Up, mood: &Mood) {
     assert_eq!(code, 200, "{name}: {body}");
     let chain = up.sandbox.chain(name).await;
     let tally = &chain["installations"][0];
-    assert_eq!(tally["replays_in_grace"], mood.repeats, "{name}: {chain}");
+    assert_eq!(tally["replays_in_grace"], case.replays, "{name}: {chain}");
     assert_eq!(tally["spent_outside_grace"], 0, "{name}: {chain}");
 }
 
@@ -208,8 +208,8 @@ async fn response_lost_without_grace_is_reported_within_two_minutes() {
         .await;
     assert!(line.contains(r#""kind":"lost""#), "{line}");
     assert!(line.contains("connect again at /oauth/install"), "{line}");
-    let said = lines(&up.program, "[REFRESH-RETRY]");
-    assert_eq!(said.len(), 3, "ambiguous, and suspect twice: {said:#?}");
+    let logged = lines(&up.program, "[REFRESH-RETRY]");
+    assert_eq!(logged.len(), 3, "ambiguous, and suspect twice: {logged:#?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use tests::client::raw;
-use tests::wire::{Act, Wire};
+use tests::raw_server::{RawServer, ServerAction};
 use tokio::time::Instant;
 
 use super::before;
@@ -108,8 +108,8 @@ const CASES: &[Case] = &[
 async fn responses_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in CASES {
-        let wire = Wire::answering(case.sent).await;
-        let up = before(&wire, &[]).await;
+        let server = RawServer::answering(case.sent).await;
+        let up = before(&server, &[]).await;
         let (status, answer) = raw(&up.public, request(case.method)).await;
         if status != case.status {
             wrong.push(format!("{}: {status}: {answer}", case.name));
@@ -129,37 +129,37 @@ async fn responses_are_proxied_or_rejected_per_http() {
 }
 
 /// An answer that promises ten bytes, sends two, and then stands still.
-const STALLING: &[Act] = &[
-    Act::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok"),
-    Act::AwaitEnd,
+const STALLING: &[ServerAction] = &[
+    ServerAction::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok"),
+    ServerAction::AwaitClose,
 ];
 
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_response_is_cut_off_by_idle_timeout() {
-    let wire = Wire::acting(STALLING).await;
-    let up = before(&wire, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
+    let server = RawServer::performing(STALLING).await;
+    let up = before(&server, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
     let began = Instant::now();
     let (status, answer) = raw(&up.public, request("GET")).await;
     assert!(status == 200 && answer.ends_with("\r\n\r\nok"), "{answer}");
     assert!(began.elapsed() >= Duration::from_secs(1));
-    wire.wait_for_ends(1).await;
+    server.wait_for_closed_connections(1).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn endless_response_is_cut_off_by_total_timeout() {
-    const DRIP: [Act; 2] = [
-        Act::Send(b"1\r\nx\r\n"),
-        Act::Pause(Duration::from_millis(200)),
+    const DRIP: [ServerAction; 2] = [
+        ServerAction::Send(b"1\r\nx\r\n"),
+        ServerAction::Pause(Duration::from_millis(200)),
     ];
-    let head = Act::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
-    let mut acts = vec![head];
-    acts.extend(DRIP.repeat(100));
-    let wire = Wire::acting(&acts).await;
+    let head = ServerAction::Send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n");
+    let mut actions = vec![head];
+    actions.extend(DRIP.repeat(100));
+    let server = RawServer::performing(&actions).await;
     let settings = [
         ("EVERGREEN_TOTAL_TIMEOUT", "2s"),
         ("EVERGREEN_IDLE_TIMEOUT", "1s"),
     ];
-    let up = before(&wire, &settings).await;
+    let up = before(&server, &settings).await;
     let began = Instant::now();
     let (status, answer) = raw(&up.public, request("GET")).await;
     let took = began.elapsed();
@@ -173,10 +173,14 @@ async fn endless_response_is_cut_off_by_total_timeout() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn response_timeout_is_a_504() {
-    let wire = Wire::acting(&[Act::AwaitEnd]).await;
-    let up = before(&wire, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
+    let server = RawServer::performing(&[ServerAction::AwaitClose]).await;
+    let up = before(&server, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
     let (status, answer) = raw(&up.public, request("GET")).await;
     assert_eq!(status, 504, "{answer}");
-    assert_eq!(wire.requests().len(), 1, "all the time there is was spent");
-    wire.wait_for_ends(1).await;
+    assert_eq!(
+        server.requests().len(),
+        1,
+        "all the time there is was spent"
+    );
+    server.wait_for_closed_connections(1).await;
 }

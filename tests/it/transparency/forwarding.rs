@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use tests::client::{self, raw, send};
 use tests::up::Up;
 
-use super::{json_of, sha256, written};
+use super::{json_body, raw_request, sha256};
 
 /// Every byte there is, several times.
 fn all_bytes() -> Vec<u8> {
@@ -32,9 +32,9 @@ async fn method_path_query_and_body_are_forwarded_unchanged() {
     ];
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
         let line = format!("{method} /ghl{path}?{query}");
-        let (status, answer) = raw(&up.public, written(&line, &head, &body)).await;
+        let (status, answer) = raw(&up.public, raw_request(&line, &head, &body)).await;
         assert_eq!(status, 200, "{method}: {answer}");
-        let arrived = json_of(&answer);
+        let arrived = json_body(&answer);
         let expected = json!({
             "method": method,
             "path": path,
@@ -56,9 +56,9 @@ async fn method_path_query_and_body_are_forwarded_unchanged() {
     chunked.extend_from_slice(b"0\r\n\r\n");
     let head = [&named, "Transfer-Encoding: chunked", "Connection: close"];
     let line = format!("POST /ghl{path}");
-    let (status, answer) = raw(&up.public, written(&line, &head, &chunked)).await;
+    let (status, answer) = raw(&up.public, raw_request(&line, &head, &chunked)).await;
     assert_eq!(status, 200, "{answer}");
-    let arrived = json_of(&answer);
+    let arrived = json_body(&answer);
     assert_eq!(arrived["body_sha256"], sha256(&body));
     assert_eq!(arrived["query"], Value::Null);
 
@@ -78,9 +78,9 @@ async fn end_to_end_headers_pass_and_hop_by_hop_headers_do_not() {
     let line = "GET /ghl/_sandbox/echo/x";
     let arrived = async |head: &[&str]| {
         let head = [&[&named, "Connection: close"], head].concat();
-        let (status, answer) = raw(&up.public, written(line, &head, b"")).await;
+        let (status, answer) = raw(&up.public, raw_request(line, &head, b"")).await;
         assert_eq!(status, 200, "{answer}");
-        let headers = json_of(&answer)["headers"].clone();
+        let headers = json_body(&answer)["headers"].clone();
         let headers: BTreeMap<String, String> = serde_json::from_value(headers).unwrap();
         headers
     };

@@ -20,13 +20,13 @@ async fn consent_state_is_single_use() {
 async fn breaker_closes_after_its_pause() {
     on_all(|store| async move {
         let pause = Duration::from_millis(200);
-        let open = || store.writer.open_breaker(PAIR, "refused", pause);
+        let open = || store.writer.open_breaker(CREDENTIALS, "refused", pause);
         assert!(open().await.unwrap());
         assert!(!open().await.unwrap(), "one of many opens it");
-        let reason = store.writer.breaker(PAIR).await.unwrap();
+        let reason = store.writer.breaker(CREDENTIALS).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
         until("the breaker to close", SOON, || async {
-            let reason = store.writer.breaker(PAIR).await.unwrap();
+            let reason = store.writer.breaker(CREDENTIALS).await.unwrap();
             holds(reason.is_none(), reason)
         })
         .await;
@@ -38,30 +38,50 @@ async fn breaker_closes_after_its_pause() {
 async fn refused_and_accepted_credentials_are_each_recorded_once() {
     on_all(|store| async move {
         let writer = &store.writer;
-        writer.open_breaker(PAIR, "refused", SOON).await.unwrap();
+        writer
+            .open_breaker(CREDENTIALS, "refused", SOON)
+            .await
+            .unwrap();
         assert!(
             writer
-                .record_refused_credentials(PAIR, "refused")
+                .record_refused_credentials(CREDENTIALS, "refused")
                 .await
                 .unwrap()
         );
         assert!(
             !writer
-                .record_refused_credentials(PAIR, "refused again")
+                .record_refused_credentials(CREDENTIALS, "refused again")
                 .await
                 .unwrap()
         );
-        let reason = writer.refused_credentials(PAIR).await.unwrap();
+        let reason = writer.refused_credentials(CREDENTIALS).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
 
-        assert!(writer.record_accepted_credentials(PAIR).await.unwrap());
-        assert_eq!(writer.refused_credentials(PAIR).await.unwrap(), None);
-        assert_eq!(writer.breaker(PAIR).await.unwrap(), None, "nobody waits on");
+        assert!(
+            writer
+                .record_accepted_credentials(CREDENTIALS)
+                .await
+                .unwrap()
+        );
+        assert_eq!(writer.refused_credentials(CREDENTIALS).await.unwrap(), None);
+        assert_eq!(
+            writer.breaker(CREDENTIALS).await.unwrap(),
+            None,
+            "nobody waits on"
+        );
 
         // A pause for another reason goes on.
-        writer.open_breaker(PAIR, "overloaded", SOON).await.unwrap();
-        assert!(!writer.record_accepted_credentials(PAIR).await.unwrap());
-        assert!(writer.breaker(PAIR).await.unwrap().is_some());
+        writer
+            .open_breaker(CREDENTIALS, "overloaded", SOON)
+            .await
+            .unwrap();
+        assert!(
+            !writer
+                .record_accepted_credentials(CREDENTIALS)
+                .await
+                .unwrap()
+        );
+        assert!(writer.breaker(CREDENTIALS).await.unwrap().is_some());
     })
     .await;
 }
@@ -83,10 +103,10 @@ async fn api_key_is_found_by_hash_until_revoked() {
         let hash = KeyHash::of(key.expose_secret());
         assert_eq!(store.reader.caller(&hash).await.unwrap(), Some(caller));
         assert!(store.reader.keys_in_use().await.unwrap());
-        let mut changes = listening(&store).await;
+        let mut changes = subscribe(&store).await;
         let now = store.reader.now();
         assert!(store.writer.revoke_caller(&hash, now).await.unwrap());
-        announced(&mut changes, &Invalidation::Caller(hash)).await;
+        until_announced(&mut changes, &Invalidation::Caller(hash)).await;
         let revoked = store.reader.caller(&hash).await.unwrap().unwrap();
         assert!(!revoked.is_live(now));
         assert!(

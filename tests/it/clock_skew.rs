@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::fleet::{Fleet, Member, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig, Member};
+use tests::load::steady_load;
 use tests::program::Program;
 use tests::sandbox::Sandbox;
 use tests::up::Up;
@@ -63,7 +63,7 @@ async fn shows_jump(program: &Program, clock: &WallClock, offset: &str) {
 #[tokio::test(flavor = "multi_thread")]
 async fn refreshes_stay_on_schedule_with_wrong_and_jumping_clocks() {
     let lifetime = format!("{}s", LIFETIME.as_secs());
-    let mut fleet = Fleet::start(&Shape {
+    let mut fleet = Fleet::start(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", &lifetime)],
@@ -83,7 +83,7 @@ async fn refreshes_stay_on_schedule_with_wrong_and_jumping_clocks() {
     let started = Instant::now();
     let calls = tokio::spawn(async move {
         let length = Duration::from_secs(80);
-        steady(&client, &public, &installations, 40, length).await
+        steady_load(&client, &public, &installations, 40, length).await
     });
     for (at, offsets) in [
         (25, ["+1h", "-1h", "+1h", "-1h"]),
@@ -115,7 +115,7 @@ async fn up_stays_on_schedule_when_its_clock_jumps() {
     let (client, public) = (up.client.clone(), up.public.clone());
     let calls = tokio::spawn(async move {
         let length = Duration::from_secs(70);
-        steady(&client, &public, &installations, 20, length).await
+        steady_load(&client, &public, &installations, 20, length).await
     });
     for offset in ["+1h", "-1h"] {
         up.program.wait_for_line(&["[REFRESH] "], PATIENCE).await;
@@ -149,7 +149,7 @@ async fn records_from_a_fast_clock_are_refreshed_after_restart() {
             .await;
     }
     let length = Duration::from_secs(30);
-    steady(&up.client, &up.public, &installations, 20, length)
+    steady_load(&up.client, &up.public, &installations, 20, length)
         .await
         .expect_success();
     let ledger = sandbox.ledger().await;
@@ -170,7 +170,7 @@ async fn all_hosts_suspended_at_once_recover() {
 /// The first broker and the first gateway stand still for longer than any lease or token lives, and
 /// wake up to callers who have waited.
 async fn sleep_through(brokers: usize) {
-    let fleet = Fleet::start(&Shape {
+    let fleet = Fleet::start(&FleetConfig {
         brokers,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "16s")],
@@ -180,7 +180,7 @@ async fn sleep_through(brokers: usize) {
     let installations = fleet.install(10).await;
     let sleeper = &fleet.gateways[0];
     let public = format!("http://{}", sleeper.address);
-    let call = async |length| steady(&fleet.client, &public, &installations, 50, length).await;
+    let call = async |length| steady_load(&fleet.client, &public, &installations, 50, length).await;
     // It has all tokens.
     call(Duration::from_secs(2)).await.expect_success();
     let asleep: [&Member; 2] = [&fleet.brokers[0], sleeper];

@@ -19,7 +19,7 @@ use store_writer::{Rings, Store, StoreWriter};
 const SEED_PATIENCE: Duration = Duration::from_secs(3600);
 
 #[derive(Debug)]
-pub struct Bed {
+pub struct Testbed {
     pub store: Redis,
     pub locks: Vec<Redis>,
     pub sandbox: Sandbox,
@@ -29,7 +29,7 @@ pub struct Bed {
     scratch: Scratch,
 }
 
-impl Bed {
+impl Testbed {
     /// With no installations and no brokers yet. Without lock nodes brokers lock in the store.
     ///
     /// # Panics
@@ -61,7 +61,7 @@ impl Bed {
         seeded.expect("in time").expect("the store is filled")
     }
 
-    /// As [`Bed::seed`]. With `add`, the store may hold installations already.
+    /// As [`Testbed::seed`]. With `add`, the store may hold installations already.
     ///
     /// # Errors
     /// When the store is not empty, or fails.

@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn call_that_cannot_be_sent_in_time_is_rejected_immediately() {
-    let (up, id) = limited(5, 20_000).await;
+    let (up, id) = start_with_limit(5, 20_000).await;
     for left in (0..5).rev() {
         let answer = echo(&up, &id).send().await.unwrap();
         assert_eq!(answer.status(), 200);
@@ -15,7 +15,7 @@ async fn call_that_cannot_be_sent_in_time_is_rejected_immediately() {
         );
     }
     let asked = Instant::now();
-    let (seconds, body) = refusal(echo(&up, &id).header("x-request-timeout", "500ms")).await;
+    let (seconds, body) = rejection(echo(&up, &id).header("x-request-timeout", "500ms")).await;
     assert!(asked.elapsed() < Duration::from_secs(10), "{asked:?}");
     assert!((5..=20).contains(&seconds), "{seconds}");
     assert_eq!(body["limit"], "interval", "{body}");
@@ -47,7 +47,7 @@ async fn daily_limit_rejection_names_the_limit() {
             break;
         }
     }
-    let (seconds, body) = refusal(echo(&up, &id)).await;
+    let (seconds, body) = rejection(echo(&up, &id)).await;
     assert!(seconds >= 1, "{seconds}");
     assert_eq!(body["limit"], "day", "{body}");
     assert_eq!(
@@ -60,7 +60,7 @@ async fn daily_limit_rejection_names_the_limit() {
 }
 
 /// GHL refuses the next call, and asks for a second's peace.
-async fn refuses_the_next(up: &Up) {
+async fn fail_next_with_429(up: &Up) {
     let rule = json!({
         "on": "api", "kind": "status", "status": 429, "retry_after": 1, "next": 1,
     });
@@ -69,11 +69,11 @@ async fn refuses_the_next(up: &Up) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn request_is_retried_with_its_body_after_429() {
-    let (up, id) = limited(100, 1000).await;
+    let (up, id) = start_with_limit(100, 1000).await;
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let post = || up.client.post(&url).header("x-installation-id", &id);
     for (request, bytes) in [(echo(&up, &id), 0), (post().body("the body"), 8)] {
-        refuses_the_next(&up).await;
+        fail_next_with_429(&up).await;
         let asked = Instant::now();
         let (status, arrived) = send(request).await;
         assert_eq!(status, 200, "{arrived}");
@@ -85,13 +85,13 @@ async fn request_is_retried_with_its_body_after_429() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn non_replayable_or_late_request_gets_ghls_429() {
-    let (up, id) = limited(100, 1000).await;
+    let (up, id) = start_with_limit(100, 1000).await;
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let large = up.client.post(&url).body(vec![b'x'; 100_000]);
     let large = large.header("x-installation-id", &id);
     let hurried = echo(&up, &id).header("x-request-timeout", "200ms");
     for request in [large, hurried] {
-        refuses_the_next(&up).await;
+        fail_next_with_429(&up).await;
         let answer = request.send().await.unwrap();
         assert_eq!(answer.status(), 429);
         assert_eq!(retry_after(&answer), 1);

@@ -9,7 +9,7 @@ use tests::wait::{holds, until};
 use super::{PATIENCE, lines};
 
 /// The locations, named like what is odd about their answers.
-fn oddities() -> Vec<(&'static str, Value)> {
+fn undocumented_shapes() -> Vec<(&'static str, Value)> {
     let odd = |oddity: &str| json!({ "oddity": oddity });
     let lives = |value: Value| json!({ "oddity": "expires_in", "value": value });
     vec![
@@ -31,8 +31,8 @@ fn oddities() -> Vec<(&'static str, Value)> {
 #[tokio::test(flavor = "multi_thread")]
 async fn undocumented_response_with_valid_token_is_accepted() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
-    let oddities = oddities();
-    let rules = oddities.iter().map(|(location, rule)| {
+    let undocumented_shapes = undocumented_shapes();
+    let rules = undocumented_shapes.iter().map(|(location, rule)| {
         let mut rule = rule.clone();
         rule["on"] = json!("token");
         rule["kind"] = json!("odd_answer");
@@ -42,18 +42,27 @@ async fn undocumented_response_with_valid_token_is_accepted() {
         rule
     });
     up.sandbox.faults(rules.collect()).await;
-    join_all(oddities.iter().map(|(location, _)| is_kept(&up, location))).await;
+    join_all(
+        undocumented_shapes
+            .iter()
+            .map(|(location, _)| is_accepted(&up, location)),
+    )
+    .await;
 
     let ledger = up.sandbox.ledger().await;
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
     assert_eq!(ledger["replays_in_grace"], 0, "{ledger}");
     let list = up.command(&["installations", "list"]).run().await;
     let listed = String::from_utf8_lossy(&list.stdout).into_owned();
-    assert_eq!(listed.lines().count(), 1 + oddities.len(), "{listed}");
+    assert_eq!(
+        listed.lines().count(),
+        1 + undocumented_shapes.len(),
+        "{listed}"
+    );
     assert_eq!(up.program.line(&["panicked"]), None);
 }
 
-async fn is_kept(up: &Up, location: &str) {
+async fn is_accepted(up: &Up, location: &str) {
     let id = up.install(location).await;
     let refreshed = format!("[REFRESH] {id}");
     until(location, PATIENCE, || async {
@@ -69,10 +78,14 @@ async fn is_kept(up: &Up, location: &str) {
         .collect();
     assert!(failed.is_empty(), "{location}: {failed:#?}");
     let replaced = up.program.line(&["is implausible", &id]);
-    let is_odd = ["largest", "date", "words", "negative"]
+    let is_implausible = ["largest", "date", "words", "negative"]
         .iter()
         .any(|odd| location.contains(odd));
-    assert_eq!(replaced.is_some(), is_odd, "{location}: {replaced:?}");
+    assert_eq!(
+        replaced.is_some(),
+        is_implausible,
+        "{location}: {replaced:?}"
+    );
     let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
     let (code, body) = get(&up.client, &url).await;
     assert_eq!(code, 200, "{location}: {body}");

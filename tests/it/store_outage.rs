@@ -7,8 +7,8 @@ use secrecy::SecretString;
 use serde_json::json;
 use store::{KeyRing, TokenReader};
 use tests::client;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::redis::Redis;
 use tests::wait::{holds, until};
 use tokio::time::{Instant, sleep_until};
@@ -26,7 +26,7 @@ async fn until_committed(fleet: &Fleet, id: &str) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn calls_succeed_during_30_s_store_outage() {
-    let mut fleet = Fleet::start(&Shape {
+    let mut fleet = Fleet::start(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
         // Some fall due while the store is away, none expires.
@@ -37,19 +37,19 @@ async fn calls_succeed_during_30_s_store_outage() {
     let installations = fleet.install(30).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     // Every gateway has every token before the store goes.
-    fleet.warm(&installations).await;
+    fleet.warm_caches(&installations).await;
     let length = Duration::from_secs(75);
     let started = Instant::now();
     let calls = tokio::spawn({
         let installations = installations.clone();
-        async move { steady(&client, &public, &installations, 50, length).await }
+        async move { steady_load(&client, &public, &installations, 50, length).await }
     });
     sleep_until(started + Duration::from_secs(30)).await;
     fleet.redis.store.kill().await;
     sleep_until(started + Duration::from_secs(60)).await;
-    fleet.redis.store.resume_process().await;
-    let account = calls.await.unwrap();
-    account.expect_success();
+    fleet.redis.store.restart().await;
+    let result = calls.await.unwrap();
+    result.expect_success();
     until("all to be refreshed", PATIENCE, || async {
         let spent = fleet.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 30, spent)
@@ -62,7 +62,7 @@ async fn calls_succeed_during_30_s_store_outage() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn response_received_during_store_outage_is_committed_afterwards() {
-    let mut fleet = Fleet::start(&Shape {
+    let mut fleet = Fleet::start(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "60s"), ("REPLAY_GRACE", "5s")],
@@ -83,7 +83,7 @@ async fn response_received_during_store_outage_is_committed_afterwards() {
     fleet.redis.store.kill().await;
     let away = Instant::now() + Duration::from_secs(35);
     sleep_until(away).await;
-    fleet.redis.store.resume_process().await;
+    fleet.redis.store.restart().await;
     until_committed(&fleet, &id).await;
     let log = fleet.broker_logs();
     let failed: Vec<_> = log
@@ -107,7 +107,7 @@ async fn response_received_during_store_outage_is_committed_afterwards() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_response_is_recovered_during_store_outage() {
-    let mut fleet = Fleet::start(&Shape {
+    let mut fleet = Fleet::start(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "20s")],
@@ -136,14 +136,14 @@ async fn lost_response_is_recovered_during_store_outage() {
     .await;
     // Past the grace there is nothing left to be asked for.
     sleep_until(Instant::now() + Duration::from_secs(30)).await;
-    fleet.redis.store.resume_process().await;
+    fleet.redis.store.restart().await;
     until_committed(&fleet, &id).await;
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn lost_response_recovery_waits_for_refresh_concurrency() {
-    let mut fleet = Fleet::start(&Shape {
+    let mut fleet = Fleet::start(&FleetConfig {
         brokers: 1,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "1h")],
@@ -187,11 +187,11 @@ async fn lost_response_recovery_waits_for_refresh_concurrency() {
     })
     .await;
     hanging.await.unwrap();
-    fleet.redis.store.resume_process().await;
+    fleet.redis.store.restart().await;
     for id in &installed {
         until_committed(&fleet, id).await;
     }
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

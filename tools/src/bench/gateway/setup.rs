@@ -1,8 +1,8 @@
 //! What all proxies are measured over: an upstream, a store full of installations, a caller's key.
 
 use secrecy::ExposeSecret;
-use tests::bed::Bed;
 use tests::scratch::Scratch;
+use tests::testbed::Testbed;
 
 use super::upstream::Upstream;
 use crate::bench::wrk::Callers;
@@ -11,22 +11,22 @@ use crate::bench::wrk::Callers;
 const LIFETIME: &str = "24h";
 
 #[derive(Debug)]
-pub(in crate::bench) struct Yard {
-    pub(in crate::bench) bed: Bed,
+pub(in crate::bench) struct BenchSetup {
+    pub(in crate::bench) testbed: Testbed,
     pub(in crate::bench) upstream: Upstream,
     pub(super) scratch: Scratch,
     pub(in crate::bench) callers: Callers,
 }
 
-impl Yard {
+impl BenchSetup {
     pub(in crate::bench) async fn start(installations: usize) -> Self {
         let scratch = Scratch::new();
-        let bed = Bed::start(0, LIFETIME).await;
-        eprintln!("{}", bed.seed(installations as u64, "0s").await);
-        let callers = Callers::of(&bed, &scratch, installations).await;
+        let testbed = Testbed::start(0, LIFETIME).await;
+        eprintln!("{}", testbed.seed(installations as u64, "0s").await);
+        let callers = Callers::of(&testbed, &scratch, installations).await;
         Self {
             upstream: Upstream::start(&scratch).await,
-            bed,
+            testbed,
             scratch,
             callers,
         }
