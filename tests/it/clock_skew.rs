@@ -1,5 +1,4 @@
-//! Wrong clocks, clocks that jump, and hosts that sleep: nothing is refreshed early, and no token
-//! goes out past its expiry.
+//! Wrong clocks, clocks that jump, and suspended hosts. No token is refreshed early, and no expired token is sent.
 
 use std::time::Duration;
 
@@ -15,11 +14,10 @@ use tokio::time::{Instant, sleep_until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 const LIFETIME: Duration = Duration::from_secs(24);
-/// A refresh is due a quarter of the lifetime before the expiry, or up to a quarter of what is left
-/// sooner.
+/// A refresh is due a quarter of the lifetime before the expiry, minus a jitter of up to a quarter of that.
 const SOONEST: Duration = Duration::from_secs(12);
 
-/// Every token but the first was issued when it was due: no sooner, and before the former expired.
+/// Every token but the first was issued when it was due: not earlier, and before the previous one expired.
 async fn expect_schedule(sandbox: &Sandbox, locations: usize) {
     for number in 0..locations {
         let chain = sandbox.chain(&format!("loc{number:03}")).await;
@@ -32,22 +30,22 @@ async fn expect_schedule(sandbox: &Sandbox, locations: usize) {
                 "refreshed after {apart:?}: {chain:#}"
             );
         }
-        assert!(tokens.len() >= 3, "the schedule went on: {chain:#}");
+        assert!(tokens.len() >= 3, "refreshes continued: {chain:#}");
     }
     let ledger = sandbox.ledger().await;
     assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
 }
 
-/// The log shows the time of day as the program sees it.
-async fn shows_jump(program: &Program, clock: &WallClock, offset: &str) {
+/// Steps the clock, and waits until the log shows the new time.
+async fn jump_and_wait_for_log(program: &Program, clock: &WallClock, offset: &str) {
     let seen = program.log().len();
     clock.set(offset);
     let day = |line: &str| humantime::parse_rfc3339(line.split(' ').next()?).ok();
     let log = || program.log();
     let before = log()[..seen].iter().rev().find_map(|line| day(line));
     until("the jump in the log", PATIENCE, || async {
-        // The last: a line may still have been written by the former clock.
+        // The last line, since one more may have been written with the old clock.
         let after = log()[seen..].iter().rev().find_map(|line| day(line));
         let (Some(before), Some(after)) = (before, after) else {
             return Err("no new line".to_owned());
@@ -70,7 +68,7 @@ async fn refreshes_stay_on_schedule_with_wrong_and_jumping_clocks() {
         settings: &[],
     })
     .await;
-    // Minutes from the store's, in both directions.
+    // Offsets of minutes from the store's clock, in both directions.
     let clocks = ["+7m", "-7m", "-11m", "+11m"].map(WallClock::wrong_by);
     let members = fleet.brokers.iter_mut().chain(&mut fleet.gateways);
     for (member, clock) in members.zip(&clocks) {
@@ -119,7 +117,7 @@ async fn up_stays_on_schedule_when_its_clock_jumps() {
     });
     for offset in ["+1h", "-1h"] {
         up.program.wait_for_line(&["[REFRESH] "], PATIENCE).await;
-        shows_jump(&up.program, &clock, offset).await;
+        jump_and_wait_for_log(&up.program, &clock, offset).await;
     }
     calls.await.unwrap().expect_success();
     expect_schedule(&up.sandbox, 5).await;
@@ -138,7 +136,7 @@ async fn records_from_a_fast_clock_are_refreshed_after_restart() {
     for number in 0..3 {
         installations.push(up.install(&format!("loc{number:03}")).await);
     }
-    // GHL's own time was right all along.
+    // The sandbox's clock was right from the start.
     clock.set("+0");
     up.restart().await;
     let words = ["records lie in the future", "records=3"];
@@ -159,17 +157,17 @@ async fn records_from_a_fast_clock_are_refreshed_after_restart() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn suspended_host_resumes_while_others_keep_refreshing() {
-    sleep_through(2).await;
+    suspend_first_hosts(2).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn all_hosts_suspended_at_once_recover() {
-    sleep_through(1).await;
+    suspend_first_hosts(1).await;
 }
 
-/// The first broker and the first gateway stand still for longer than any lease or token lives, and
-/// wake up to callers who have waited.
-async fn sleep_through(brokers: usize) {
+/// Stops the first broker and the first gateway for longer than any lease or token lives, and continues them with
+/// calls waiting.
+async fn suspend_first_hosts(brokers: usize) {
     let fleet = Fleet::start(&FleetConfig {
         brokers,
         lock_nodes: 3,
@@ -178,28 +176,31 @@ async fn sleep_through(brokers: usize) {
     })
     .await;
     let installations = fleet.install(10).await;
-    let sleeper = &fleet.gateways[0];
-    let public = format!("http://{}", sleeper.address);
+    let suspended_gateway = &fleet.gateways[0];
+    let public = format!("http://{}", suspended_gateway.address);
     let call = async |length| steady_load(&fleet.client, &public, &installations, 50, length).await;
-    // It has all tokens.
+    // Fill its token cache.
     call(Duration::from_secs(2)).await.expect_success();
-    let asleep: [&Member; 2] = [&fleet.brokers[0], sleeper];
-    asleep.iter().for_each(|member| member.signal(STOP));
-    let night = Instant::now() + Duration::from_secs(25);
-    sleep_until(night).await;
+    let suspended: [&Member; 2] = [&fleet.brokers[0], suspended_gateway];
+    suspended.iter().for_each(|member| member.signal(STOP));
+    let resume_at = Instant::now() + Duration::from_secs(25);
+    sleep_until(resume_at).await;
     let before = fleet.sandbox.ledger().await;
-    asleep.iter().for_each(|member| member.signal(CONTINUE));
+    suspended.iter().for_each(|member| member.signal(CONTINUE));
     call(Duration::from_secs(5)).await.expect_success();
 
     let ledger = fleet.sandbox.ledger().await;
     assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
     let spent = |ledger: &Value| ledger["refresh_tokens_spent"].as_u64().unwrap();
-    let woken = spent(&ledger) - spent(&before);
+    let refreshed = spent(&ledger) - spent(&before);
     if brokers == 1 {
-        assert_eq!(woken, 10, "what was due, once: {ledger}");
+        assert_eq!(refreshed, 10, "every due token once: {ledger}");
     } else {
-        assert!(woken <= 10, "{woken}, as on any morning: {ledger}");
+        assert!(
+            refreshed <= 10,
+            "{refreshed} refreshes after resuming: {ledger}"
+        );
     }
     assert_eq!(ledger["replays_in_grace"], 0, "{ledger}");
 }

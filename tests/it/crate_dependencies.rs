@@ -1,10 +1,10 @@
-//! The walls between the crates: who may know whom.
+//! The allowed dependencies between the crates.
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
-/// The allowed dependencies. `cli` depends on the products alone; tests and tools on everything.
+/// The allowed dependencies. `cli` may depend on all products, `tests` and `tools` on everything.
 const ALLOWED: [(&str, &[&str]); 8] = [
     ("store", &[]),
     ("store-writer", &["store"]),
@@ -30,7 +30,7 @@ fn packages() -> Vec<Package> {
 
 fn dependencies(package: &Package) -> BTreeSet<&str> {
     let real = package.dependencies.iter().filter(|dependency| {
-        // What a crate's own tests use does not end up in a program.
+        // Development dependencies are not linked into a program.
         dependency.kind != DependencyKind::Development
     });
     real.map(|dependency| dependency.name.as_str()).collect()
@@ -52,7 +52,7 @@ fn crates_depend_only_on_allowed_crates() {
                 let forbidden: Vec<_> = known.difference(&allowed).collect();
                 assert!(
                     forbidden.is_empty(),
-                    "{} must not know {forbidden:?}",
+                    "{} must not depend on {forbidden:?}",
                     package.name
                 );
             }
@@ -61,7 +61,9 @@ fn crates_depend_only_on_allowed_crates() {
                 assert!(tests.iter().all(|name| !known.contains(name)), "{known:?}");
             }
             ("tests" | "evergreen-tools", None) => {}
-            (other, None) => panic!("{other} is new: draw its arrows here and in ARCHITECTURE.md"),
+            (other, None) => {
+                panic!("{other} is new: add its dependencies here and in ARCHITECTURE.md")
+            }
         }
     }
 }
@@ -77,7 +79,7 @@ fn redis_rslock_and_redb_are_used_only_by_store_crates() {
         for package in packages() {
             let name = package.name.as_str();
             let is_forbidden = dependencies(&package).contains(library) && !allowed.contains(&name);
-            assert!(!is_forbidden, "{name} must not name {library}");
+            assert!(!is_forbidden, "{name} must not depend on {library}");
         }
     }
 }
@@ -113,6 +115,6 @@ fn gateway_does_not_link_the_store_writer() {
     }
     let names: BTreeSet<String> = seen.iter().map(name).collect();
     for forbidden in ["store-writer", "rslock", "redb"] {
-        assert!(!names.contains(forbidden), "a gateway reaches {forbidden}");
+        assert!(!names.contains(forbidden), "the gateway links {forbidden}");
     }
 }

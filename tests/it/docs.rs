@@ -1,10 +1,10 @@
-//! The documents: their links lead somewhere, and they are as short as their readers need.
+//! The documents: links point to existing targets, and sizes are within their limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories that hold no documents of this project.
+/// Directories without documents of this project.
 const SKIPPED: [&str; 2] = ["target", "node_modules"];
 
 fn root() -> PathBuf {
@@ -103,8 +103,8 @@ fn anchors(page: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The fault of a link of a page, if it has one.
-fn fault(page: &Path, link: &str) -> Option<String> {
+/// The problem of a link of a page, if it has one.
+fn broken_link(page: &Path, link: &str) -> Option<String> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
     }
@@ -128,16 +128,16 @@ fn fault(page: &Path, link: &str) -> Option<String> {
 fn links_point_to_existing_files_and_headings() {
     let pages = pages(&root());
     assert!(pages.len() > 20, "{pages:?}");
-    let mut faults = Vec::new();
+    let mut broken = Vec::new();
     let mut count = 0;
     for page in &pages {
         for link in links(&read(page)) {
             count += 1;
-            faults.extend(fault(page, &link));
+            broken.extend(broken_link(page, &link));
         }
     }
     assert!(count > 50, "{count} links");
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn named_rust_files_exist() {
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
 
-/// The words in quotes, of small letters and underscores alone, between two marks of a source file.
+/// The string literals between two markers of a source file.
 fn quoted(file: &str, start: &str, end: &str) -> BTreeSet<String> {
     let source = read(&root().join(file));
     let (_, rest) = source.split_once(start).expect("the start");

@@ -1,5 +1,4 @@
-//! Everything that takes more than one crate: the real programs against real servers. What loads the machine is in
-//! `tests/load`.
+//! End-to-end tests: the real programs and real servers. Tests with high CPU load are in `tests/load`.
 
 #![expect(
     clippy::unwrap_used,

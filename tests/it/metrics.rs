@@ -1,4 +1,4 @@
-//! What Prometheus sees, and whether the rules of `deploy/` speak of things that exist.
+//! Prometheus metrics, and whether the rules in `deploy/` use existing metrics.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ async fn scrape(up: &Up) -> String {
     text.as_str().unwrap().to_owned()
 }
 
-/// The value of one series, as it is written.
+/// The value of one series, as text.
 fn value<'a>(metrics: &'a str, series: &str) -> Option<&'a str> {
     metrics
         .lines()
@@ -40,7 +40,7 @@ async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
     assert_eq!(
         value(&before, refreshed),
         Some("0"),
-        "there before its first event"
+        "the series exists before its first event"
     );
     let id = up.install("locA").await;
     assert!(
@@ -64,7 +64,7 @@ async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
     assert_eq!(value(&after, calls), Some("3"));
     let hits = value(&after, r#"evergreen_gateway_cache_total{result="hit"}"#).unwrap();
     assert!(hits.parse::<u64>().unwrap() >= 2, "{hits}");
-    assert!(!after.contains(&id), "no tenant is a label");
+    assert!(!after.contains(&id), "labels contain no installation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -89,7 +89,10 @@ async fn alert_rules_use_existing_metrics_and_promtool_accepts_them() {
         .iter()
         .filter(|name| !metrics.contains(**name))
         .collect();
-    assert!(unknown.is_empty(), "rules.yml speaks of {unknown:?}");
+    assert!(
+        unknown.is_empty(),
+        "rules.yml uses unknown metrics {unknown:?}"
+    );
 
     let mut promtool = tokio::process::Command::new("promtool")
         .args(["check", "metrics"])

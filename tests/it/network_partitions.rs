@@ -1,5 +1,5 @@
-//! The network between the servers of the store is split for a minute. Each side has a broker, and both
-//! reach GHL and the lock nodes. Redis throws away the confirmed writes of the losing side.
+//! A network partition between the servers of the store, for a minute. Each side has a broker, and both reach GHL
+//! and the lock nodes. Redis discards the confirmed writes of the losing side.
 
 use std::time::Duration;
 
@@ -17,11 +17,11 @@ use tests::wait::{holds, until};
 use tokio::time::Instant;
 
 const SPLIT: Duration = Duration::from_secs(60);
-/// Two minutes after a fault, every installation that GHL accepts is well again.
+/// Two minutes after a fault, every installation with a valid grant must have recovered.
 const RECOVERY_TIME: Duration = Duration::from_secs(120);
 const INSTALLATIONS: usize = 30;
 
-/// A store with a broker on each side of a split.
+/// A store with a broker on each side of the partition.
 struct Sides<T> {
     store: Deployed<T>,
     sandbox: Sandbox,
@@ -55,7 +55,7 @@ impl<T: Split> Sides<T> {
         }
     }
 
-    /// How many of these are refreshed by a broker that is asked for all at once.
+    /// Requests all refreshes concurrently. Returns how many succeed.
     async fn refresh(&self, broker: &Member, ids: &[String]) -> usize {
         let asked = ids.iter().map(|id| refresh(&self.client, broker, id));
         let answers = join_all(asked).await;
@@ -108,7 +108,7 @@ async fn refresh(client: &Client, broker: &Member, id: &str) -> (u16, Value) {
     client::send(client.post(url)).await
 }
 
-/// `survives_election`: whether the former master still takes writes when the other side has one.
+/// `survives_election`: whether the old master still accepts writes after the other side has elected one.
 async fn split_for_a_minute<T: Split>(survives_election: bool) {
     let mut sides = Sides::<T>::start().await;
     let servers = sides.store.store.hosts();
@@ -118,7 +118,7 @@ async fn split_for_a_minute<T: Split>(survives_election: bool) {
     sides.is_next_master(true).await;
     let late = sides.refresh(&sides.old, &sides.ids[15..20]).await;
     assert_eq!(late, if survives_election { 5 } else { 0 });
-    // All of it will be thrown away.
+    // Redis will discard all of these writes.
     let lost_writes = refreshed + late;
     assert!(lost_writes > 0, "nothing was refreshed on the losing side");
     until("refreshes on the other side", RECOVERY_TIME, || async {
@@ -142,7 +142,7 @@ async fn split_for_a_minute<T: Split>(survives_election: bool) {
     .await;
     sides.is_next_master(true).await;
     for id in &sides.ids {
-        until("an installation to be well", RECOVERY_TIME, || async {
+        until("an installation to recover", RECOVERY_TIME, || async {
             let (status, told) = refresh(&sides.client, &sides.new, id).await;
             holds(status == 200, told)
         })

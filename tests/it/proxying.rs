@@ -1,4 +1,4 @@
-//! What a correct proxy does with requests and answers, well-formed and not: seen byte for byte.
+//! HTTP proxying of well-formed and malformed requests and responses, checked byte for byte.
 
 mod requests;
 mod responses;
@@ -12,8 +12,8 @@ use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-/// A gateway whose GHL is at the other end of the server, and whose one installation is that of `locA`.
-async fn before(server: &RawServer, settings: &[(&str, &str)]) -> Up {
+/// An `up` whose GHL is this raw server, with one installation, that of `locA`.
+async fn up_before(server: &RawServer, settings: &[(&str, &str)]) -> Up {
     let token = [("GHL_ACCESS_TOKEN", "pit-1"), ("GHL_LOCATION_ID", "locA")];
     let settings = [&token, settings].concat();
     let up = Up::start(&settings).await;

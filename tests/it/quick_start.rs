@@ -1,4 +1,4 @@
-//! A newcomer's first minutes with `evergreen up`.
+//! The first steps with `evergreen up`.
 
 use std::time::Duration;
 
@@ -43,7 +43,7 @@ async fn quick_start_checklist_passes() {
     assert_eq!(seen["locationId"], "locA");
     assert!(
         !seen.to_string().contains("eyJ"),
-        "a status never shows a token: {seen}"
+        "the status contains no token: {seen}"
     );
 
     let url = format!(
@@ -153,7 +153,7 @@ async fn private_integration_token_is_never_refreshed() {
         (&seen["tokenStatus"], &seen["nextRefreshAt"]),
         (&json!("static"), &json!(null))
     );
-    // The sandbox does not know it: what GHL says of it is what the caller sees.
+    // The sandbox does not know this token. The caller sees its response.
     let url = format!("{}/api/ghl/products?locationId=locP", up.public);
     let (code, body) = get(&up.client, &url).await;
     assert_eq!(
@@ -164,9 +164,9 @@ async fn private_integration_token_is_never_refreshed() {
     assert_eq!(
         up.sandbox.count("calls_with_unknown_token").await,
         1,
-        "asked once, not replayed"
+        "the call was not retried"
     );
-    // A consent of the same location takes its place, and the token does not come back.
+    // A consent for the same location replaces the static token for good.
     let id = up.install("locP").await;
     assert_eq!(seen["installationId"], id);
     let (code, body) = get(&up.client, &url).await;

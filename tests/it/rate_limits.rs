@@ -1,5 +1,5 @@
-//! GHL takes so many calls of a location in an interval and a day: who has more waits for a turn,
-//! and who cannot is told so.
+//! GHL limits the calls of a location per interval and per day. The gateway queues calls over the limit, or rejects
+//! them.
 
 mod rejections;
 
@@ -15,7 +15,7 @@ use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// One with one location, whose limit is this from now on.
+/// An `up` with one location, which has this rate limit.
 async fn start_with_limit(max: u32, interval_ms: u32) -> (Up, String) {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
@@ -24,7 +24,7 @@ async fn start_with_limit(max: u32, interval_ms: u32) -> (Up, String) {
     (up, id)
 }
 
-/// A call that GHL answers with what arrived there.
+/// A call that the sandbox's echo answers with the request it received.
 fn echo(up: &Up, id: &str) -> RequestBuilder {
     up.client
         .get(format!("{}/ghl/_sandbox/echo/x", up.public))
@@ -38,7 +38,7 @@ async fn metric(up: &Up, series: &str) -> u64 {
     value.map_or(0, |value| value.parse().unwrap())
 }
 
-/// Waits until so many calls wait for a turn.
+/// Waits until the number of queued calls is as expected.
 async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
     until("calls in the queue", PATIENCE, || async {
         let queued = metric(up, "evergreen_gateway_queued").await;
@@ -47,7 +47,7 @@ async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
     .await;
 }
 
-/// The answer to a call that is refused by the gateway: `Retry-After` and the body.
+/// The gateway's rejection of a call: `Retry-After` and the body.
 async fn rejection(request: RequestBuilder) -> (u64, Value) {
     let answer = request.send().await.unwrap();
     assert_eq!(answer.status(), 429);
@@ -63,7 +63,7 @@ fn retry_after(answer: &Response) -> u64 {
 async fn rate_limit_queue_is_fair_between_callers() {
     let (up, id) = start_with_limit(50, 1000).await;
     let mut keys = Vec::new();
-    for name in ["much", "little"] {
+    for name in ["busy", "quiet"] {
         let made = up.command(&["keys", "create", "--name", name]).run().await;
         let key = String::from_utf8(made.stdout).unwrap();
         keys.push(key.trim_end().to_owned());
@@ -77,19 +77,19 @@ async fn rate_limit_queue_is_fair_between_callers() {
     until_queued(&up, |queued| queued > 150).await;
     (0..20).for_each(|_| call(1));
     let mut answered = [0, 0];
-    let mut before_the_last_of_little = 0;
+    let mut busy_calls_before_last_quiet = 0;
     while let Some(answer) = calls.join_next().await {
         let (key, (status, body)) = answer.unwrap();
         assert_eq!(status, 200, "{body}");
         answered[key] += 1;
         if key == 1 {
-            before_the_last_of_little = answered[0];
+            busy_calls_before_last_quiet = answered[0];
         }
     }
     assert_eq!(answered, [300, 20]);
     assert!(
-        before_the_last_of_little < 250,
-        "{before_the_last_of_little} of the other caller's calls went first"
+        busy_calls_before_last_quiet < 250,
+        "{busy_calls_before_last_quiet} of the busy caller's calls were sent first"
     );
 }
 
@@ -101,7 +101,7 @@ async fn disconnected_callers_leave_the_rate_limit_queue() {
     }
     let mut calls = JoinSet::new();
     for _ in 0..20 {
-        // As long as the limit takes, so that it is worth waiting.
+        // As long as the interval, so that the gateway queues the call.
         let request = echo(&up, &id).header("x-request-timeout", "5m");
         calls.spawn(async move { send(request).await });
     }

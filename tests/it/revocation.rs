@@ -1,4 +1,4 @@
-//! A grant ends at GHL: three attempts find out, everybody is told, and a consent revives it.
+//! Revoked grants: three attempts detect one, callers are told how to reconnect, and a consent reactivates it.
 
 use std::time::Duration;
 
@@ -9,10 +9,10 @@ use tests::up::Up;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A refused token is tried again for a minute.
+/// A refused token is retried for a minute.
 const UNTIL_INVALID: Duration = Duration::from_secs(100);
 
-/// Where GHL sends the browser after the consent.
+/// The URL to which GHL redirects the browser after the consent.
 async fn consented(up: &Up, location: &str) -> String {
     let redirect = async |request: RequestBuilder| {
         let answer = request.send().await.unwrap();
@@ -56,7 +56,7 @@ async fn revoked_grant_becomes_invalid_after_three_attempts() {
     );
     assert!(body.to_string().contains("/oauth/install"), "{body}");
 
-    // The others go on, and nothing more is spent on this one.
+    // Other installations are still refreshed, and this one is not attempted again.
     up.program
         .wait_for_line(&["[REFRESH]", &healthy], PATIENCE)
         .await;
@@ -150,7 +150,7 @@ async fn refresh_of_paused_location_resumes() {
     let status = format!("{}/api/oauth/status?installation_id={id}", up.public);
     let (_, seen) = get(&up.client, &status).await;
     assert_eq!(seen["tokenStatus"], "paused", "{seen}");
-    assert_ne!(seen["nextRefreshAt"], json!(null), "it is tried again");
+    assert_ne!(seen["nextRefreshAt"], json!(null), "a retry is scheduled");
     up.sandbox.steer("resume", "locA").await;
     assert!(refresh.run().await.status.success());
     let (_, seen) = get(&up.client, &status).await;
@@ -170,7 +170,7 @@ async fn code_exchange_completes_after_browser_disconnects() {
         .timeout(Duration::from_millis(500))
         .send()
         .await;
-    assert!(impatient.is_err(), "it left before the answer");
+    assert!(impatient.is_err(), "the browser left before the response");
     until("the installation", PATIENCE, || async {
         let url = format!("{}/api/oauth/status?locationId=locA", up.public);
         let (code, body) = get(&up.client, &url).await;

@@ -1,4 +1,4 @@
-//! How the programs are told what to do, and what they say when that is wrong.
+//! Configuration: flags, environment, files, and the reports of errors in them.
 
 mod documented;
 mod secrets;
@@ -28,8 +28,7 @@ fn up_on(scratch: &Scratch, addresses: [String; 3]) -> Start {
         .env("EVERGREEN_DATA_DIR", scratch.join("data"))
 }
 
-/// Addresses that somebody else listens on: who binds one of them fails, and says so with
-/// another exit code.
+/// Addresses in use. Binding one of them fails with an exit code of its own.
 fn occupied_addresses() -> ([TcpListener; 3], [String; 3]) {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = std::array::from_fn(|n: usize| held[n].local_addr().unwrap().to_string());
@@ -45,7 +44,7 @@ fn with(start: Start, settings: &[(&str, &str)]) -> Start {
     settings.fold(start, |start, (key, value)| start.env(key, value))
 }
 
-/// Runs what is refused for its settings, and returns its message.
+/// Runs a program that rejects its configuration. Returns its message.
 async fn config_errors(start: Start) -> String {
     let output = start.run().await;
     let message = String::from_utf8(output.stderr).unwrap();
@@ -54,7 +53,7 @@ async fn config_errors(start: Start) -> String {
     message
 }
 
-/// Expects a line for each of these settings and no other.
+/// Expects exactly one line for each of these settings.
 fn expect_each(message: &str, keys: &[&str]) {
     let lines: Vec<&str> = message.lines().skip(1).collect();
     for key in keys {
@@ -63,7 +62,7 @@ fn expect_each(message: &str, keys: &[&str]) {
             .filter(|line| line.split(' ').next() == Some(key));
         assert_eq!(count.count(), 1, "{key} in:\n{message}");
     }
-    assert_eq!(lines.len(), keys.len(), "{keys:?} and no more:\n{message}");
+    assert_eq!(lines.len(), keys.len(), "only {keys:?}:\n{message}");
 }
 
 fn keys<'a>(settings: &[(&'a str, &str)]) -> Vec<&'a str> {
@@ -98,7 +97,7 @@ async fn all_invalid_settings_are_reported_before_anything_is_bound() {
     ];
     let message = config_errors(with(up_on(&scratch, addresses.clone()), &wrong)).await;
     expect_each(&message, &keys(&wrong));
-    // An address, which everything else depends on, is no reason to keep the rest back.
+    // An invalid address does not hide the other errors.
     let worse = [
         ("EVERGREEN_LISTEN", "8080"),
         ("EVERGREEN_SANDBOX_LISTEN", "0.0.0.0:8090"),
@@ -203,7 +202,7 @@ async fn gateway_refuses_refresh_token_keys() {
         );
         assert!(!message.contains(ring));
     }
-    // Without it the settings are fine: it gets as far as its addresses.
+    // Without that key the configuration is valid: the program fails only at binding its addresses.
     assert_eq!(gateway().run().await.status.code(), Some(69));
 }
 
@@ -235,7 +234,7 @@ async fn durations_require_a_unit() {
             assert!(line.contains("a duration"), "{line}");
         }
     }
-    // With a unit all of them are fine, and it gets as far as its addresses.
+    // With a unit all of them are valid: the program fails only at binding its addresses.
     let start = with(
         up_on(&scratch, addresses),
         &DURATIONS.map(|key| (key, "10s")),
@@ -300,8 +299,8 @@ async fn misspelled_settings_are_warned_about() {
     assert_eq!(warnings.count(), 2, "{:?}", up.log());
 }
 
-/// What the sandbox of a running `up` was told, and what `up` was told of it.
-async fn told(up: &Program, sandbox: &str) -> serde_json::Value {
+/// The settings of the sandbox in a running `up`.
+async fn sandbox_settings(up: &Program, sandbox: &str) -> serde_json::Value {
     up.wait_for_line(&["evergreen is up"], PATIENCE).await;
     let url = format!("http://{sandbox}/_sandbox/settings");
     get(&client::new(), &url).await.1
@@ -331,7 +330,7 @@ async fn flags_override_environment_and_environment_overrides_file() {
         .env("EVERGREEN_SANDBOX_RATE_LIMIT", 8)
         .env("EVERGREEN_SANDBOX_DAILY_LIMIT", "")
         .spawn();
-    let seen = told(&up, &sandbox).await;
+    let seen = sandbox_settings(&up, &sandbox).await;
     assert_eq!(seen["token_lifetime_ms"], 77 * 60 * 1000);
     assert_eq!(seen["rate_limit"], 8);
     assert_eq!(seen["daily_limit"], 70, "empty counts as unset");
@@ -340,8 +339,8 @@ async fn flags_override_environment_and_environment_overrides_file() {
     let health = format!("http://{in_flag}/health");
     assert_eq!(get(&client::new(), &health).await.0, 200);
     for unused in [&in_file, &in_environment] {
-        let nobody = tokio::net::TcpStream::connect(unused).await;
-        assert!(nobody.is_err(), "{unused} is not the one");
+        let connected = tokio::net::TcpStream::connect(unused).await;
+        assert!(connected.is_err(), "{unused} is not used");
     }
     drop(up);
 
@@ -354,7 +353,7 @@ async fn flags_override_environment_and_environment_overrides_file() {
         .env("EVERGREEN_SANDBOX_LISTEN", &sandbox)
         .env("EVERGREEN_DATA_DIR", scratch.join("other"))
         .spawn();
-    assert_eq!(told(&up, &sandbox).await["rate_limit"], 9);
+    assert_eq!(sandbox_settings(&up, &sandbox).await["rate_limit"], 9);
     let port = in_file.rsplit(':').next().unwrap().parse().unwrap();
     wait_for_port(port).await;
 }
@@ -428,7 +427,7 @@ async fn restart_succeeds_after_kill_during_first_start() {
         let directory = PathBuf::from(scratch.join("data"));
         let start = up_on(&scratch, free_addresses());
         let killed = start.spawn();
-        // The keys, the store and the journal: one after the other they come into being.
+        // The keys, the store and the journal are created one after the other.
         let files = round % 5;
         let count = || std::fs::read_dir(&directory).map_or(0, Iterator::count);
         let come = async {

@@ -1,4 +1,4 @@
-//! SIGTERM: what is in flight is finished, and a sent refresh is committed.
+//! SIGTERM: calls in flight are completed, and a sent refresh is committed.
 
 use std::time::Duration;
 
@@ -16,13 +16,13 @@ async fn shutdown_commits_refresh_in_flight() {
     let sandbox = tests::sandbox::Sandbox::start(&[]).await;
     let mut up = Up::start(&[]).await.against(&sandbox).await;
     let id = up.install("locA").await;
-    // The token call takes a while, and SIGTERM comes in the middle of it.
+    // The token call is slow, and SIGTERM arrives while it is in flight.
     sandbox
         .faults(json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
         .await;
     let refresh = up.command(&["installations", "refresh", &id]);
     let asked = tokio::spawn(async move { refresh.run().await });
-    until("the call to be under way", PATIENCE, || async {
+    until("the call to be in flight", PATIENCE, || async {
         let spent = sandbox.count("refresh_tokens_spent").await;
         holds(spent == 1, spent)
     })
@@ -36,14 +36,14 @@ async fn shutdown_commits_refresh_in_flight() {
     );
     assert!(
         asked.await.unwrap().status.success(),
-        "the one who asked got an answer"
+        "the operator's request was answered"
     );
     let refreshed = up.command(&["installations", "refresh", &id]).run().await;
     assert!(refreshed.status.success(), "{refreshed:?}");
     assert_eq!(
         sandbox.count("replays_in_grace").await,
         0,
-        "nothing had to be repeated"
+        "no response was requested again"
     );
 }
 
@@ -56,7 +56,7 @@ async fn shutdown_completes_calls_in_flight() {
     let client = up.client.clone();
     let call = tokio::spawn(async move { tests::client::get(&client, &url).await });
     let before = sandbox.count("calls_ok").await;
-    until("the call to be under way", PATIENCE, || async {
+    until("the call to be in flight", PATIENCE, || async {
         let metrics = tests::client::get(&up.client, &format!("{}/metrics", up.internal))
             .await
             .1;
@@ -79,7 +79,7 @@ async fn incomplete_request_head_does_not_delay_shutdown() {
     let address = up.public.strip_prefix("http://").unwrap().to_owned();
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(b"GET /health HT").await.unwrap();
-    // Connections are accepted in order, so the half of a head has arrived when later ones are answered.
+    // Connections are accepted in order. So the incomplete head has arrived when later requests are answered.
     for _ in 0..20 {
         let mut whole = TcpStream::connect(&address).await.unwrap();
         let head = "GET /health HTTP/1.1\r\nHost: g\r\n\r\n";
@@ -91,6 +91,6 @@ async fn incomplete_request_head_does_not_delay_shutdown() {
     let stopped = Instant::now();
     let (code, log) = up.restart().await;
     assert_eq!(code, Some(0), "{log:#?}");
-    // The start of the next process is in it, too.
+    // This includes the start of the next process.
     assert!(stopped.elapsed() < Duration::from_secs(15));
 }

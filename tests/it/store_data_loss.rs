@@ -1,5 +1,4 @@
-//! The store loses what it had confirmed, or is another one: brokers bring back what they keep, and
-//! bring nothing to a store that is not theirs.
+//! The store loses confirmed writes, or is another store. Brokers restore the writes in their own store only.
 
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// GHL repeats nothing, and nothing falls due by itself.
+/// GHL replays no response, and no refresh falls due during a test.
 async fn start(brokers: usize) -> Fleet {
     Fleet::start(&FleetConfig {
         brokers,
@@ -21,14 +20,14 @@ async fn start(brokers: usize) -> Fleet {
     .await
 }
 
-/// Asks a broker to refresh an installation now.
+/// Requests an immediate refresh from a broker.
 async fn refresh(fleet: &Fleet, broker: usize, id: &str) -> (u16, Value) {
     let url = &fleet.brokers[broker].internal;
     let url = format!("{url}/v1/installations/{id}/refresh");
     client::send(fleet.client.post(url)).await
 }
 
-/// Each broker refreshes some of them.
+/// Refreshes all of these, distributed over the brokers.
 async fn refresh_all(fleet: &Fleet, installations: &[String]) {
     for (number, id) in installations.iter().enumerate() {
         until("a refresh", PATIENCE, || async {
@@ -44,7 +43,7 @@ async fn until_generation(fleet: &Fleet, installations: &[String], generation: &
     for id in installations {
         let partition = &id["install_".len()..][..2];
         let key = format!("ghl:at:{{{partition}}}:{id}");
-        until("the lost token to be back", PATIENCE, || async {
+        until("the lost token to be restored", PATIENCE, || async {
             let ask = ["HGET", &key, "gen"];
             let found = fleet.redis.store.cli(&operator, &ask).await;
             holds(found == generation, (found, fleet.broker_logs()))
@@ -62,7 +61,7 @@ async fn tokens_are_restored_after_store_restarts_without_last_writes() {
     fleet.redis.store.kill().await;
     fleet.redis.store.restore_data(&copy);
     fleet.redis.store.restart().await;
-    // At once, and by the broker that does not have the answer: it has to leave it to the other one.
+    // Immediately, and from the broker without the journal entry. It must leave the installation to the other one.
     let (status, body) = refresh(&fleet, 1, &installations[0]).await;
     assert!([200, 503].contains(&status), "{status} {body}");
     until_generation(&fleet, &installations[1..], "2").await;
@@ -93,7 +92,7 @@ async fn starting_brokers_restore_writes_the_store_lost() {
     fleet.expect_no_token_lost().await;
 }
 
-/// Starts a broker that is expected to stop, and waits until it has; returns its log.
+/// Starts a broker that is expected to stop, and waits for its end. Returns the line with the reason.
 async fn until_stopped(broker: &mut Member) -> String {
     broker.spawn();
     let program = broker.program.as_mut().unwrap();
@@ -121,7 +120,7 @@ async fn journal_is_not_replayed_into_another_store() {
     assert!(ours.starts_with("store_"), "{ours}");
     fleet.brokers[0].kill().await;
 
-    // A store that lost everything is not taken for a new one.
+    // An emptied store is not treated as a new one.
     fleet.redis.store.kill().await;
     fleet.redis.store.delete_data();
     fleet.redis.store.restart().await;
@@ -136,7 +135,7 @@ async fn journal_is_not_replayed_into_another_store() {
         assert!(said.contains(part), "{part}: {said}");
     }
 
-    // With an empty data directory it begins anew; a format that it does not know it leaves alone.
+    // With an empty data directory the broker starts fresh. It does not change a store of an unknown format.
     fleet.brokers[0].lose_data();
     fleet.brokers[0].launch().await;
     assert_eq!(field(&fleet, "id").await, "store_other");

@@ -1,4 +1,4 @@
-//! The store is away: calls go on with what gateways have, and refreshes catch up.
+//! Store outages: calls use cached tokens, and refreshes catch up afterwards.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 const PATIENCE: Duration = Duration::from_secs(30);
 
 async fn until_committed(fleet: &Fleet, id: &str) {
-    until("the answer to reach the store", PATIENCE, || async {
+    until("the response to be committed", PATIENCE, || async {
         let log = fleet.broker_logs();
         let is_committed = |line: &String| line.contains(&format!("[REFRESH] {id}"));
         holds(log.iter().any(is_committed), log)
@@ -29,14 +29,14 @@ async fn calls_succeed_during_30_s_store_outage() {
     let mut fleet = Fleet::start(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
-        // Some fall due while the store is away, none expires.
+        // Some tokens fall due during the outage, none expires.
         sandbox: &[("TOKEN_LIFETIME", "80s")],
         settings: &[("EVERGREEN_TOKEN_TIMEOUT", "2s")],
     })
     .await;
     let installations = fleet.install(30).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
-    // Every gateway has every token before the store goes.
+    // All gateways have cached all tokens before the outage.
     fleet.warm_caches(&installations).await;
     let length = Duration::from_secs(75);
     let started = Instant::now();
@@ -79,10 +79,10 @@ async fn response_received_during_store_outage_is_committed_afterwards() {
         holds(spent == 1, spent)
     })
     .await;
-    // Between GHL's answer and the commit; and away for longer than GHL repeats itself.
+    // Between GHL's response and the commit. The outage is longer than GHL's grace.
     fleet.redis.store.kill().await;
-    let away = Instant::now() + Duration::from_secs(35);
-    sleep_until(away).await;
+    let end_of_outage = Instant::now() + Duration::from_secs(35);
+    sleep_until(end_of_outage).await;
     fleet.redis.store.restart().await;
     until_committed(&fleet, &id).await;
     let log = fleet.broker_logs();
@@ -97,7 +97,7 @@ async fn response_received_during_store_outage_is_committed_afterwards() {
         "{}/api/ghl/products?installation_id={id}",
         fleet.haproxy.url
     );
-    // A gateway that had no token of it before has to find its own way back to the store.
+    // A gateway without a cached token must reconnect to the store by itself.
     until("a call to work", PATIENCE, || async {
         let (code, body) = client::get(&fleet.client, &url).await;
         holds(code == 200, body)
@@ -119,7 +119,7 @@ async fn lost_response_is_recovered_during_store_outage() {
         "on": "token", "grant": "refresh_token", "kind": "process_then_lose", "share": 1.0,
     }]);
     fleet.sandbox.faults(lose).await;
-    until("an answer to be lost", PATIENCE, || async {
+    until("a response to be lost", PATIENCE, || async {
         let log = fleet.broker_logs();
         let is_lost = |line: &String| line.contains("[REFRESH-RETRY]");
         holds(log.iter().any(is_lost), log)
@@ -127,14 +127,14 @@ async fn lost_response_is_recovered_during_store_outage() {
     .await;
     fleet.redis.store.kill().await;
     fleet.sandbox.faults(json!([])).await;
-    until("the answer to be repeated", PATIENCE, || async {
+    until("the response to be replayed", PATIENCE, || async {
         let tally = fleet.sandbox.chain("loc000").await;
         let log = fleet.broker_logs();
         let is_kept = |line: &String| line.contains("outside the schedule");
         holds(log.iter().any(is_kept), (tally, log))
     })
     .await;
-    // Past the grace there is nothing left to be asked for.
+    // Wait until the grace is over, after which GHL replays nothing.
     sleep_until(Instant::now() + Duration::from_secs(30)).await;
     fleet.redis.store.restart().await;
     until_committed(&fleet, &id).await;
@@ -171,7 +171,7 @@ async fn lost_response_recovery_waits_for_refresh_concurrency() {
     fleet.sandbox.faults(rules).await;
     let (code, lost) = refresh(&installed[0]).await;
     assert_ne!(code, 200, "{lost}");
-    // It has the only place for longer than a lost answer is left to the schedule.
+    // It holds the only permit for longer than lost responses are left to the schedule.
     let hanging = tokio::spawn(refresh(&installed[1]));
     until("the other to hang", PATIENCE, || async {
         let faults = fleet.sandbox.shown_faults().await;
@@ -179,7 +179,7 @@ async fn lost_response_recovery_waits_for_refresh_concurrency() {
     })
     .await;
     fleet.redis.store.kill().await;
-    until("the lost answer to be repeated", PATIENCE, || async {
+    until("the lost response to be replayed", PATIENCE, || async {
         let log = fleet.broker_logs();
         let is_kept =
             |line: &String| line.contains("outside the schedule") && line.contains(&installed[0]);

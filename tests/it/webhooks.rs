@@ -1,4 +1,4 @@
-//! What GHL tells the app, and what pretends to be GHL.
+//! Webhooks from GHL, and forged ones.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,8 +28,8 @@ async fn until_token_is(up: &Up, id: &str, expected: &str) {
     .await;
 }
 
-/// Waits until a call of the installation is answered so; a replica hears of a change a moment
-/// after the broker has made it.
+/// Waits until a call of the installation is answered with this status. Gateways receive a change shortly after the
+/// broker made it.
 async fn until_call_is(up: &Up, id: &str, expected: u16) -> Value {
     let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
     until(&format!("an answer of {expected}"), PATIENCE, || async {
@@ -39,7 +39,7 @@ async fn until_call_is(up: &Up, id: &str, expected: u16) -> Value {
     .await
 }
 
-/// An `up` that hears from a sandbox what the app hears from GHL.
+/// An `up` that receives the webhooks of a sandbox.
 async fn connected() -> (Up, Sandbox) {
     let up = Up::start(&[]).await;
     let hook = format!("{}/webhooks/ghl", up.public);
@@ -57,7 +57,7 @@ async fn uninstall_revokes_installation_until_next_consent() {
     let before = status(&up, &id).await;
     assert_eq!(before["tokenStatus"], "valid");
 
-    // As an agency's administrator would do it: the sandbox ends the grant and tells the app.
+    // As an agency's administrator does it: the sandbox revokes the grant and sends the webhook.
     let url = format!("{}/ghl/marketplace/app/sandbox/installations", up.public);
     let uninstall = up.client.delete(url).json(&json!({ "locationId": "locA" }));
     let (code, answer) = send(uninstall).await;
@@ -109,7 +109,7 @@ async fn sandbox_webhook_is_accepted_once_and_only_while_recent() {
     assert_eq!(
         tell("once", None).await,
         200,
-        "or GHL would go on sending it"
+        "otherwise GHL would send it again"
     );
     assert_eq!(status(&up, &id).await["tokenStatus"], "valid");
     until_call_is(&up, &id, 200).await;
@@ -117,7 +117,7 @@ async fn sandbox_webhook_is_accepted_once_and_only_while_recent() {
     until_token_is(&up, &id, "revoked").await;
 }
 
-/// Plays GHL with a key of its own.
+/// An `up`, and a key with which the test signs webhooks as GHL.
 struct Ghl {
     up: Up,
     key: Ed25519KeyPair,
@@ -129,7 +129,7 @@ fn new_key() -> Ed25519KeyPair {
 }
 
 fn pem(key: &Ed25519KeyPair) -> String {
-    // What comes before an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
+    // The prefix of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
     let head = [
         0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
     ];
@@ -142,7 +142,7 @@ fn signature(key: &Ed25519KeyPair, body: &str) -> String {
     BASE64_STANDARD.encode(key.sign(body.as_bytes()))
 }
 
-/// An UNINSTALL of `locA`, dated to the millisecond.
+/// An UNINSTALL of `locA` with a timestamp in milliseconds.
 fn uninstall(webhook: &str, at: Timestamp) -> String {
     let at = UNIX_EPOCH + Duration::from_millis(at.as_millis().try_into().unwrap());
     let at = humantime::format_rfc3339_millis(at).to_string();
@@ -206,7 +206,10 @@ async fn webhook_without_valid_signature_is_rejected() {
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
 
     let (code, answer) = ghl.tell(&body).await;
-    assert_eq!(code, 200, "a refused one is not taken for seen: {answer}");
+    assert_eq!(
+        code, 200,
+        "a rejected webhook is not recorded as processed: {answer}"
+    );
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
 }
 

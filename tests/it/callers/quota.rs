@@ -1,4 +1,4 @@
-//! Keys that are good for so many calls per interval.
+//! Keys with a quota of calls per interval.
 
 use std::time::Duration;
 
@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{PATIENCE, create_key, echo_of, until_status};
 
-/// How long one call of `5/20s` takes to come back: longer than a burst on a busy machine.
+/// How long one call of `5/20s` takes to refill. This is longer than a burst on a busy machine.
 const A_FIFTH: Duration = Duration::from_secs(4);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -26,7 +26,7 @@ async fn quota_limits_a_key_until_it_refills() {
     assert!(!line_of("shop").contains('/'), "{listed}");
 
     let began = Instant::now();
-    // Both at once, so that the other one is beside a key that is over its quota.
+    // Both concurrently, so that the other key is used while this one is over its quota.
     let [of_key, of_other] = [&key, &other].map(|key| {
         let calls = (0..20).map(|_| echo_of(&up, &id).bearer_auth(key).send());
         calls.collect::<JoinSet<_>>()
@@ -47,12 +47,12 @@ async fn quota_limits_a_key_until_it_refills() {
     let has_counted = metrics.as_str().unwrap().lines().any(|line| line == series);
     assert!(has_counted, "{metrics}");
 
-    // Its record is read again every second, which must not bring anything back.
+    // The gateway reads the key's record again every second, which must not reset the quota.
     until_status(200, PATIENCE, || echo_of(&up, &id).bearer_auth(&key)).await;
     assert!(began.elapsed() >= A_FIFTH, "{:?}", began.elapsed());
 }
 
-/// The answers that are 429; all others are 200.
+/// The responses with status 429. All others are 200.
 fn refused(answers: Vec<reqwest::Result<Response>>) -> Vec<Response> {
     let answers = answers.into_iter().map(Result::unwrap);
     let (passed, refused): (Vec<_>, Vec<_>) = answers.partition(|it| it.status() == 200);

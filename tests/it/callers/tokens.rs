@@ -1,4 +1,4 @@
-//! Access tokens for services that call GHL by themselves.
+//! Access tokens for services that call GHL themselves.
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use tests::client::{self, send};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-use super::{NOBODY, PATIENCE, create_key, echo_of, until_status};
+use super::{PATIENCE, UNKNOWN_ID, create_key, echo_of, until_status};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn token_endpoint_requires_tokens_scope() {
@@ -40,7 +40,7 @@ async fn token_endpoint_requires_tokens_scope() {
     assert_eq!(send(token(&apart).bearer_auth(&both)).await.0, 200);
     let public = format!("{}/v1/installations/{id}/token", up.public);
     let (status, _) = send(up.client.get(public).bearer_auth(&both)).await;
-    assert_eq!(status, 404, "tokens are not handed out in public");
+    assert_eq!(status, 404, "the public listener does not return tokens");
 }
 
 async fn token(client: &Client, up: &Up, id: &str, query: &str) -> (u16, Option<String>, Value) {
@@ -107,7 +107,7 @@ async fn min_ttl_is_met_by_at_most_one_refresh() {
     assert_eq!(first["generation"], "1", "there is enough left: {first}");
     assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 0);
 
-    // As long as tokens live: more than any has left by the time somebody asks.
+    // This is the full lifetime, so every token has less left when it is requested.
     let (status, tag, second) = token(&up.client, &up, &id, "?min_ttl=1h").await;
     assert_eq!((status, tag.as_deref()), (200, Some("\"2\"")), "{second}");
     assert_ne!(second["access_token"], first["access_token"]);
@@ -119,7 +119,7 @@ async fn min_ttl_is_met_by_at_most_one_refresh() {
         assert_eq!(status, 400, "{impossible}: {refusal}");
         assert!(refusal["message"].to_string().contains("min_ttl"));
     }
-    let (status, _, refusal) = token(&up.client, &up, NOBODY, "?min_ttl=1m").await;
+    let (status, _, refusal) = token(&up.client, &up, UNKNOWN_ID, "?min_ttl=1m").await;
     assert_eq!(
         (status, &refusal["code"]),
         (400, &json!("installation_not_found"))

@@ -1,4 +1,4 @@
-//! Which store it is, and which servers hold it.
+//! The store's id, and the identity of its servers.
 
 use store_writer::identity::{FORMAT, StoreId};
 
@@ -14,8 +14,8 @@ async fn concurrent_brokers_agree_on_one_store_id() {
         assert!(proposed.contains(&made[0].id));
         assert_eq!(made[0].format, FORMAT);
         assert!(made.iter().all(|mark| *mark == made[0]), "{made:?}");
-        let told = store.writer.mark().await.unwrap();
-        assert_eq!(told.as_ref(), made.first());
+        let stored = store.writer.mark().await.unwrap();
+        assert_eq!(stored.as_ref(), made.first());
     })
     .await;
 }
@@ -42,7 +42,7 @@ async fn server_restart_is_detected_by_the_next_load() {
     let store = Store::redis(&deployed.broker_url, rings(), Lead::Auto).unwrap();
     let id = register(&store, "L1", Duration::from_secs(60)).await;
     let read = async || {
-        until("the record", SOON, || async {
+        until("the record", PATIENCE, || async {
             let read = store.writer.load(&id).await;
             read.map_err(|error| error.to_string())
         })
@@ -50,14 +50,14 @@ async fn server_restart_is_detected_by_the_next_load() {
         .unwrap()
     };
     read().await;
-    let (encounters, servers) = (store.writer.server_change_count(), store.writer.servers());
+    let (changes, servers) = (store.writer.server_change_count(), store.writer.servers());
     let servers = servers.await.unwrap().unwrap();
     read().await;
-    assert_eq!(store.writer.server_change_count(), encounters);
+    assert_eq!(store.writer.server_change_count(), changes);
     deployed.store.kill().await;
     deployed.store.restart().await;
     read().await;
-    assert_eq!(store.writer.server_change_count(), encounters + 1);
+    assert_eq!(store.writer.server_change_count(), changes + 1);
     let restarted = store.writer.servers().await.unwrap().unwrap();
     assert!(restarted.has_another_than(&servers), "{restarted}");
 }
@@ -76,8 +76,11 @@ async fn servers_are_unknown_without_info_permission() {
 async fn canary_returns_the_previous_number() {
     on_all(|store| async move {
         for (number, held) in [(1, None), (2, Some(1)), (3, Some(2))] {
-            let told = store.writer.write_canary("process", number).await.unwrap();
-            assert!(told.iter().all(|told| *told == Some(held)), "{told:?}");
+            let previous = store.writer.write_canary("process", number).await.unwrap();
+            assert!(
+                previous.iter().all(|number| *number == Some(held)),
+                "{previous:?}"
+            );
         }
         let other = store.writer.write_canary("another", 9).await.unwrap();
         assert!(other.iter().all(|told| *told == Some(None)), "{other:?}");

@@ -1,4 +1,4 @@
-//! What a store knows of installations: who they are, where they stand, and that nobody reads their tokens.
+//! Installations: lookup, listing, status, revocation, and encryption at rest.
 
 use super::*;
 
@@ -37,7 +37,11 @@ async fn concurrent_consents_of_one_location_share_an_installation() {
         let id = ids.first().unwrap();
         let snapshot = store.writer.load(id).await.unwrap().unwrap();
         let generation = snapshot.installation.access.generation;
-        assert_eq!(generation.to_string(), "16", "every consent counts");
+        assert_eq!(
+            generation.to_string(),
+            "16",
+            "every consent increments the generation"
+        );
         assert_eq!(store.writer.stats().await.unwrap().installations, 1);
     })
     .await;

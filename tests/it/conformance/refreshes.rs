@@ -1,4 +1,4 @@
-//! Who refreshes, when, and what becomes of the answer.
+//! Refresh attempts: begin, commit, failure, takeover, and the schedule.
 
 use super::*;
 
@@ -143,10 +143,10 @@ async fn expired_intent_is_taken_over() {
         let id = register(&store, "L1", Duration::from_secs(3600)).await;
         let window = Duration::from_millis(300);
         let began = begin_within(&store.writer, &id, Wanted::Now, window).await;
-        assert!(matches!(began, Begin::Go(_)), "and the broker dies");
+        assert!(matches!(began, Begin::Go(_)), "the broker dies after this");
         let writer = &store.writer;
-        let taken = until("the takeover", SOON, || async {
-            // By the schedule, as another broker would.
+        let taken = until("the takeover", PATIENCE, || async {
+            // Claims from the schedule, as another broker does.
             let claimed = writer
                 .claim(
                     Schedule::OpenIntent,
@@ -174,7 +174,7 @@ async fn due_installation_is_claimed_once_until_the_claim_expires() {
     on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..40 {
-            // Expired as it arrives: due at once.
+            // The tokens are already expired, so they are due immediately.
             ids.insert(register(&store, &format!("L{number}"), Duration::ZERO).await);
         }
         let all_is_due = async || {
@@ -183,7 +183,7 @@ async fn due_installation_is_claimed_once_until_the_claim_expires() {
             let due: BTreeSet<u8> = due.into_iter().map(|(partition, _)| partition).collect();
             holds(due == partitions, due)
         };
-        until("all to be due", SOON, &all_is_due).await;
+        until("all to be due", PATIENCE, &all_is_due).await;
         let claim_all = async |claim: Duration| {
             let mut claimed = Vec::new();
             for (partition, by) in store.writer.poll_due(Schedule::Due).await.unwrap().due {
@@ -198,13 +198,9 @@ async fn due_installation_is_claimed_once_until_the_claim_expires() {
         let claim = Duration::from_secs(2);
         let claimed = claim_all(claim).await;
         let distinct: BTreeSet<InstallationId> = claimed.iter().cloned().collect();
-        assert_eq!(
-            distinct.len(),
-            claimed.len(),
-            "nobody gets what another has"
-        );
+        assert_eq!(distinct.len(), claimed.len(), "no id is claimed twice");
         assert_eq!(distinct, ids);
-        until("the claims to run out", SOON, &all_is_due).await;
+        until("the claims to run out", PATIENCE, &all_is_due).await;
     })
     .await;
 }
@@ -232,25 +228,25 @@ async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
             .unwrap();
         assert!(
             next_in().await > Duration::from_secs(6000),
-            "never later than planned"
+            "not later than planned"
         );
         store
             .writer
             .reschedule_earlier(&id, now + Duration::from_secs(100))
             .await
             .unwrap();
-        assert!(next_in().await <= Duration::from_secs(100) + CLOCKS);
+        assert!(next_in().await <= Duration::from_secs(100) + CLOCK_SKEW);
         store.writer.reschedule(&id).await.unwrap();
         assert!(
             next_in().await > Duration::from_secs(6000),
-            "back to what its record says"
+            "back to the time in its record"
         );
         revoke(&store, &id).await;
         store.writer.reschedule_earlier(&id, now).await.unwrap();
         let upcoming = store.writer.poll_due(Schedule::Due).await.unwrap();
         assert!(
             upcoming.due.is_empty() && upcoming.next_in.is_none(),
-            "revoked means never"
+            "revoked installations are not scheduled"
         );
     })
     .await;
@@ -266,7 +262,7 @@ async fn stats_report_the_nearest_expiry() {
         assert_eq!((stats.installations, stats.refreshing), (2, 2));
         let left = stats.nearest_expiry.unwrap();
         assert!(
-            left > Duration::from_secs(90) && left <= Duration::from_secs(100) + CLOCKS,
+            left > Duration::from_secs(90) && left <= Duration::from_secs(100) + CLOCK_SKEW,
             "{left:?}"
         );
         revoke(&store, &near).await;

@@ -1,4 +1,4 @@
-//! What brokers tell each other, and what callers hold.
+//! State that brokers share, and API keys.
 
 use super::*;
 
@@ -22,10 +22,10 @@ async fn breaker_closes_after_its_pause() {
         let pause = Duration::from_millis(200);
         let open = || store.writer.open_breaker(CREDENTIALS, "refused", pause);
         assert!(open().await.unwrap());
-        assert!(!open().await.unwrap(), "one of many opens it");
+        assert!(!open().await.unwrap(), "only the first caller opens it");
         let reason = store.writer.breaker(CREDENTIALS).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
-        until("the breaker to close", SOON, || async {
+        until("the breaker to close", PATIENCE, || async {
             let reason = store.writer.breaker(CREDENTIALS).await.unwrap();
             holds(reason.is_none(), reason)
         })
@@ -39,7 +39,7 @@ async fn refused_and_accepted_credentials_are_each_recorded_once() {
     on_all(|store| async move {
         let writer = &store.writer;
         writer
-            .open_breaker(CREDENTIALS, "refused", SOON)
+            .open_breaker(CREDENTIALS, "refused", PATIENCE)
             .await
             .unwrap();
         assert!(
@@ -67,12 +67,12 @@ async fn refused_and_accepted_credentials_are_each_recorded_once() {
         assert_eq!(
             writer.breaker(CREDENTIALS).await.unwrap(),
             None,
-            "nobody waits on"
+            "the breaker is closed"
         );
 
-        // A pause for another reason goes on.
+        // A pause for another reason is not ended.
         writer
-            .open_breaker(CREDENTIALS, "overloaded", SOON)
+            .open_breaker(CREDENTIALS, "overloaded", PATIENCE)
             .await
             .unwrap();
         assert!(
@@ -111,7 +111,7 @@ async fn api_key_is_found_by_hash_until_revoked() {
         assert!(!revoked.is_live(now));
         assert!(
             store.reader.keys_in_use().await.unwrap(),
-            "a gateway does not open again"
+            "authentication stays mandatory"
         );
         assert_eq!(store.writer.callers().await.unwrap().len(), 1);
     })

@@ -1,4 +1,4 @@
-//! GHL refuses the client id and secret: of everybody, or of one.
+//! GHL refuses the client id and secret, for all installations or for one.
 
 use std::time::Duration;
 
@@ -31,10 +31,7 @@ async fn refused_client_credentials_pause_refreshes_and_invalidate_none() {
     let refused = up.sandbox.ledger().await["token_calls"]["faulted"]
         .as_u64()
         .unwrap();
-    assert!(
-        refused <= 20,
-        "{refused} calls of an endpoint that knows us no more"
-    );
+    assert!(refused <= 20, "{refused} calls with refused credentials");
     let listed = get(&up.client, &format!("{}/v1/installations", up.internal))
         .await
         .1;
@@ -45,14 +42,10 @@ async fn refused_client_credentials_pause_refreshes_and_invalidate_none() {
     );
 
     up.sandbox.faults(json!([])).await;
-    until(
-        "everybody to be refreshed",
-        Duration::from_secs(60),
-        || async {
-            let spent = up.sandbox.count("refresh_tokens_spent").await;
-            holds(spent >= 10, spent)
-        },
-    )
+    until("all to be refreshed", Duration::from_secs(60), || async {
+        let spent = up.sandbox.count("refresh_tokens_spent").await;
+        holds(spent >= 10, spent)
+    })
     .await;
 }
 
@@ -71,12 +64,12 @@ async fn lost_response_is_recovered_while_credentials_are_refused() {
     up.program.wait_for_line(&[ALARM], PATIENCE).await;
     let refused = Instant::now();
     up.sandbox.faults(json!([])).await;
-    until("the lost answers to be repeated", PATIENCE, || async {
+    until("the lost responses to be replayed", PATIENCE, || async {
         let repeated = up.sandbox.count("replays_in_grace").await;
         holds(repeated >= 3, repeated)
     })
     .await;
-    // Everybody else pauses for longer.
+    // All other refreshes pause for longer.
     assert!(refused.elapsed() < Duration::from_secs(15));
     assert_eq!(up.sandbox.count("spent_outside_grace").await, 0);
 }
@@ -102,5 +95,9 @@ async fn credentials_refused_for_one_installation_affect_no_others() {
         || async { holds(refreshed() >= seen + 3, refreshed()) },
     )
     .await;
-    assert_eq!(up.program.line(&[ALARM]), None, "the client pair is fine");
+    assert_eq!(
+        up.program.line(&[ALARM]),
+        None,
+        "the client credentials are accepted for others"
+    );
 }

@@ -1,4 +1,5 @@
-//! Between a broker and GHL: nobody listens, or nobody to be trusted, or answers that drip.
+//! Connections between a broker and GHL: refused, without TLS, with an untrusted certificate, or with slow
+//! responses.
 
 use std::time::Duration;
 
@@ -19,11 +20,11 @@ async fn refresh_retries_after_connection_and_tls_errors() {
     let mut up = up
         .with("GHL_API_URL", &proxy.url)
         .with("SSL_CERT_FILE", TlsFaultProxy::certificate());
-    // What each door comes to: its kind, what the line names, and how often GHL repeats its answer.
-    let drip = TlsFault::SlowResponse(Duration::from_millis(100));
+    // For each fault: the logged kind, the logged cause, and how often GHL replays its response.
+    let slow_response = TlsFault::SlowResponse(Duration::from_millis(100));
     let cases = [
         (
-            "shut",
+            "refused",
             TlsFault::ConnectionRefused,
             "transient",
             "Connection refused",
@@ -31,13 +32,19 @@ async fn refresh_retries_after_connection_and_tls_errors() {
         ),
         ("plain", TlsFault::PlainText, "transient", "", 0),
         (
-            "stranger",
+            "untrusted",
             TlsFault::UntrustedCertificate,
             "transient",
             "certificate",
             0,
         ),
-        ("dripping", drip, "ambiguous", "has not responded yet", 0),
+        (
+            "slow",
+            slow_response,
+            "ambiguous",
+            "has not responded yet",
+            0,
+        ),
     ];
     let mut installed = Vec::new();
     for (name, ..) in cases {
@@ -45,7 +52,7 @@ async fn refresh_retries_after_connection_and_tls_errors() {
     }
     up.restart().await;
 
-    for ((name, door, kind, cause, repeats), id) in cases.into_iter().zip(&installed) {
+    for ((name, door, kind, cause, replays), id) in cases.into_iter().zip(&installed) {
         proxy.set(door).await;
         let refresh = up.command(&["installations", "refresh", id]);
         assert!(!refresh.run().await.status.success(), "{name}");
@@ -65,7 +72,7 @@ async fn refresh_retries_after_connection_and_tls_errors() {
         let chain = sandbox.chain(name).await;
         let tally = &chain["installations"][0];
         assert!(
-            tally["replays_in_grace"].as_u64() >= Some(repeats),
+            tally["replays_in_grace"].as_u64() >= Some(replays),
             "{name}: {chain}"
         );
         assert_eq!(tally["refresh_tokens_spent"], json!(1), "{name}: {chain}");

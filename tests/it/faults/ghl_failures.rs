@@ -1,4 +1,4 @@
-//! What one refresh makes of each answer the token endpoint may give.
+//! How one refresh handles each failure of the token endpoint.
 
 use std::time::Duration;
 
@@ -10,18 +10,17 @@ use tests::wait::{holds, until};
 
 use super::{PATIENCE, lines};
 
-/// How the first refresh of an installation is answered, and what comes of it. The next one is
-/// answered well.
+/// The response to the first refresh of an installation, and the expected result. The next response is correct.
 struct FailureCase {
-    /// Also the location.
+    /// Also the name of the location.
     name: &'static str,
     rule: Value,
     logged: LoggedLine,
-    /// How often GHL repeated an answer inside its grace.
+    /// How often GHL replayed a response within its grace.
     replays: u64,
 }
 
-/// The line about it.
+/// The expected log line.
 #[derive(Clone, Copy)]
 enum LoggedLine {
     Nothing,
@@ -47,7 +46,7 @@ fn failure_cases() -> Vec<FailureCase> {
     };
     let with_body = |code, body| status(code, json!({ "body": body }));
     vec![
-        // Slower than is good, and in time.
+        // Slow, but before the timeout.
         case(
             "slow-headers",
             json!({ "kind": "hang", "ms": 700 }),
@@ -60,7 +59,7 @@ fn failure_cases() -> Vec<FailureCase> {
             Nothing,
             0,
         ),
-        // Sent, and no answer: only GHL knows whether it spent the token.
+        // The request was sent and no response arrived. Only GHL knows whether it spent the token.
         case(
             "hang",
             json!({ "kind": "hang", "ms": 60_000 }),
@@ -97,7 +96,7 @@ fn failure_cases() -> Vec<FailureCase> {
             Retry("unreadable_answer"),
             0,
         ),
-        // GHL cannot serve now.
+        // GHL cannot serve the request now.
         case("500", status(500, json!({})), Retry("transient"), 0),
         case("502-html", with_body(502, "html"), Retry("transient"), 0),
         case("429", status(429, json!({})), Retry("transient"), 0),
@@ -107,9 +106,9 @@ fn failure_cases() -> Vec<FailureCase> {
             Retry("transient"),
             0,
         ),
-        // An edge does not let us through: that is for a person, and ends nobody.
+        // A gateway in front of GHL refuses the request. An operator must act, and no installation ends.
         case("403-html", with_body(403, "html"), Fail("bad_request"), 0),
-        // A token all the same.
+        // The response is incomplete, but has a valid token.
         case("only-tokens", with_body(200, "missing_fields"), Nothing, 0),
         case(
             "no-refresh-token",
@@ -142,7 +141,11 @@ async fn installation_survives_every_token_endpoint_failure() {
     let ledger = up.sandbox.ledger().await;
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
     assert_eq!(up.program.line(&["GHL_CLIENT_ID and"]), None);
-    assert_eq!(up.program.line(&["overloaded"]), None, "one is not all");
+    assert_eq!(
+        up.program.line(&["overloaded"]),
+        None,
+        "one installation is not an overload"
+    );
 }
 
 async fn check_case(up: &Up, case: &FailureCase) {
@@ -154,12 +157,12 @@ async fn check_case(up: &Up, case: &FailureCase) {
         LoggedLine::Retry(kind) => ("[REFRESH-RETRY]", Some(kind)),
         LoggedLine::Fail(kind) => ("[REFRESH-FAIL]", Some(kind)),
     };
-    // Twice: what it has from the first refresh is good for another.
-    // An answer that hangs is asked for again shortly before GHL's grace ends.
+    // Two refreshes, since the second one uses the token of the first.
+    // A response that hangs is requested again shortly before GHL's grace ends.
     until(name, 3 * PATIENCE, || async {
         let log = lines(&up.program, &refreshed);
         let rest = lines(&up.program, &id);
-        // Its word is that the token lives for a day, and the sandbox's is less.
+        // Without a lifetime in the response, a day is assumed. The sandbox's token expires earlier.
         let wanted = if name == "only-tokens" { 1 } else { 2 };
         holds(log.len() >= wanted, rest)
     })
@@ -167,13 +170,13 @@ async fn check_case(up: &Up, case: &FailureCase) {
     let logged: Vec<String> = lines(&up.program, &id)
         .into_iter()
         .filter(|line| line.contains("[REFRESH-"))
-        // A busy machine may be late with a call, and then sends nothing.
+        // A busy machine may start a call too late, and then does not send it.
         .filter(|line| !line.contains("no time left for the call"))
         .collect();
     match kind {
         None => assert!(logged.is_empty(), "{name}: {logged:#?}"),
         Some(kind) => {
-            assert_eq!(logged.len(), 1, "{name} is told once: {logged:#?}");
+            assert_eq!(logged.len(), 1, "{name} is logged once: {logged:#?}");
             let kind = format!(r#""kind":"{kind}""#);
             assert!(
                 logged[0].contains(tag) && logged[0].contains(&kind),
@@ -229,13 +232,13 @@ async fn inactive_location_keeps_its_refresh_token_unspent() {
     assert_eq!(ledger["refresh_tokens_spent"], 0, "{ledger}");
 
     up.sandbox.steer("resume", "locA").await;
-    // Whoever knows need not wait.
+    // An operator need not wait for the schedule.
     let refresh = up.command(&["installations", "refresh", &id]).run().await;
     assert!(refresh.status.success(), "{refresh:?}");
     let ledger = up.sandbox.ledger().await;
     assert_eq!(ledger["refresh_tokens_spent"], 1, "{ledger}");
     let refreshed = format!("[REFRESH] {id}");
-    until("the schedule to go on", PATIENCE, || async {
+    until("scheduled refreshes to continue", PATIENCE, || async {
         let log = lines(&up.program, &refreshed);
         holds(log.len() >= 2, log)
     })

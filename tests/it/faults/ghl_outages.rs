@@ -1,5 +1,5 @@
-//! GHL's bad hours: it is slow, it loses its answers, it refuses what is good. No installation is lost
-//! that did not have a refresh in flight.
+//! Outages of GHL: it is slow, loses responses, or refuses valid tokens. Only installations with a refresh in flight
+//! may be lost.
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tests::wait::{holds, until};
 
 use super::{PATIENCE, lines};
 
-/// A refused token is tried again for a minute before its installation is invalid.
+/// A refused token is retried for a minute before its installation becomes invalid.
 const UNTIL_INVALID: Duration = Duration::from_secs(100);
 
 #[tokio::test(flavor = "multi_thread")]
@@ -28,7 +28,7 @@ async fn late_response_is_used_and_token_is_sent_once() {
         "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 6000, "next": 1,
     }]);
     up.sandbox.faults(slow).await;
-    // The operator is told that GHL is slow; the call is read on.
+    // The operator's request times out, but the broker keeps reading GHL's response.
     let asked = up.command(&["installations", "refresh", &id]).run().await;
     assert!(!asked.status.success(), "{asked:?}");
     up.program
@@ -57,12 +57,12 @@ async fn outage_that_loses_responses_is_contained() {
         "on": "token", "grant": "refresh_token", "kind": "process_then_lose", "share": 1.0,
     }]);
     up.sandbox.faults(lose).await;
-    until("the outage to be noticed", UNTIL_INVALID, || async {
+    until("the outage to be detected", UNTIL_INVALID, || async {
         let contained = gauge(&up.client, &up.internal, "evergreen_refresh_contained").await;
         holds(contained.as_deref() == Some("1"), contained)
     })
     .await;
-    // All of them fall due within the lead's jitter, and nothing new is sent.
+    // All of them fall due within the lead's jitter, and no new token is sent.
     let nearest = "evergreen_nearest_expiry_seconds";
     until("all to be due", UNTIL_INVALID, || async {
         let left = gauge(&up.client, &up.internal, nearest).await;
@@ -73,7 +73,7 @@ async fn outage_that_loses_responses_is_contained() {
     let spent = up.sandbox.count("refresh_tokens_spent").await;
     assert!(
         (3..=8).contains(&spent),
-        "{spent} tokens were spent into it"
+        "{spent} tokens were spent during the outage"
     );
     up.sandbox.faults(json!([])).await;
     until("the others to be refreshed", UNTIL_INVALID, || async {
@@ -96,7 +96,11 @@ async fn single_refusal_marks_suspect_which_serves_and_recovers() {
     let (_, seen) = get(&up.client, &status).await;
     assert_eq!(seen["tokenStatus"], "suspect", "{seen}");
     let call = format!("{}/api/ghl/products?installation_id={id}", up.public);
-    assert_eq!(get(&up.client, &call).await.0, 200, "it serves on");
+    assert_eq!(
+        get(&up.client, &call).await.0,
+        200,
+        "a suspect installation still serves calls"
+    );
     up.program
         .wait_for_line(&["[REFRESH-RECOVERED]", &id, "was suspect"], PATIENCE)
         .await;

@@ -1,4 +1,5 @@
-//! Good tokens in forms that GHL does not document, and answers that are none or somebody else's.
+//! Valid tokens in response formats that GHL does not document, unreadable responses, and responses for another
+//! location.
 
 use futures_util::future::join_all;
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use tests::wait::{holds, until};
 
 use super::{PATIENCE, lines};
 
-/// The locations, named like what is odd about their answers.
+/// The locations, named after the format of their responses.
 fn undocumented_shapes() -> Vec<(&'static str, Value)> {
     let odd = |oddity: &str| json!({ "oddity": oddity });
     let lives = |value: Value| json!({ "oddity": "expires_in", "value": value });
@@ -37,7 +38,7 @@ async fn undocumented_response_with_valid_token_is_accepted() {
         rule["on"] = json!("token");
         rule["kind"] = json!("odd_answer");
         rule["locationId"] = json!(location);
-        // The consent, and two refreshes: what the first one brought is good for another.
+        // The consent and two refreshes, since the second one uses the token of the first.
         rule["next"] = json!(3);
         rule
     });
@@ -73,7 +74,7 @@ async fn is_accepted(up: &Up, location: &str) {
     let failed: Vec<String> = lines(&up.program, &id)
         .into_iter()
         .filter(|line| line.contains("[REFRESH-"))
-        // A busy machine may be late with a call, and then sends nothing.
+        // A busy machine may start a call too late, and then does not send it.
         .filter(|line| !line.contains("no time left for the call"))
         .collect();
     assert!(failed.is_empty(), "{location}: {failed:#?}");
@@ -109,7 +110,10 @@ async fn unusable_token_response_is_requested_again() {
         let id = up.install(location).await;
         let kind = format!(r#""kind":"{kind}""#);
         let line = up.program.wait_for_line(&[tag, &id, &kind], PATIENCE).await;
-        assert!(!line.contains("Just a moment"), "not repeated: {line}");
+        assert!(
+            !line.contains("Just a moment"),
+            "the body is not logged: {line}"
+        );
         let refreshed = format!("[REFRESH] {id}");
         up.program.wait_for_line(&[&refreshed], PATIENCE).await;
         let chain = up.sandbox.chain(location).await;
@@ -124,6 +128,9 @@ async fn unusable_token_response_is_requested_again() {
             &format!("{}/api/oauth/status?installation_id={id}", up.public),
         )
         .await;
-        assert_eq!(status["locationId"], location, "not the other's: {status}");
+        assert_eq!(
+            status["locationId"], location,
+            "not the other location's: {status}"
+        );
     }
 }

@@ -1,4 +1,4 @@
-//! Answers.
+//! Responses from GHL.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tests::client::raw;
 use tests::raw_server::{RawServer, ServerAction};
 use tokio::time::Instant;
 
-use super::before;
+use super::up_before;
 
 fn request(method: &str) -> String {
     format!(
@@ -14,7 +14,7 @@ fn request(method: &str) -> String {
     )
 }
 
-/// What GHL sends; the status that the caller sees, and parts of the rest (`!`: not there).
+/// A response of GHL, and the expected status and parts of the gateway's response (`!`: absent).
 struct Case {
     name: &'static str,
     method: &'static str,
@@ -39,14 +39,14 @@ const CASES: &[Case] = &[
         seen: &["etag: \"1\""],
     },
     Case {
-        name: "the head alone",
+        name: "response to HEAD",
         method: "HEAD",
         sent: "HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\n",
         status: 200,
         seen: &["content-length: 5"],
     },
     Case {
-        name: "hints before the answer",
+        name: "interim responses",
         method: "GET",
         sent: "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n\
                HTTP/1.1 100 Continue\r\n\r\n\
@@ -55,21 +55,21 @@ const CASES: &[Case] = &[
         seen: &["\r\n\r\nok"],
     },
     Case {
-        name: "chunks",
+        name: "chunked",
         method: "GET",
         sent: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\n\r\n",
         status: 200,
         seen: &["ok"],
     },
     Case {
-        name: "an answer that ends with the connection",
+        name: "body delimited by the end of the connection",
         method: "GET",
         sent: "HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nall of it",
         status: 200,
         seen: &["all of it"],
     },
     Case {
-        name: "what is about the connection ends here",
+        name: "hop-by-hop headers are removed",
         method: "GET",
         sent: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: X-Private\r\nX-Private: 1\r\n\
                Keep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nX-RateLimit-Remaining: 7\r\n\r\nok",
@@ -82,21 +82,21 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
-        name: "two lengths",
+        name: "duplicate Content-Length",
         method: "GET",
         sent: "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Length: 3\r\n\r\nok!",
         status: 502,
         seen: &[],
     },
     Case {
-        name: "no HTTP",
+        name: "not HTTP",
         method: "GET",
         sent: "SSH-2.0-OpenSSH\r\n\r\n",
         status: 502,
         seen: &[],
     },
     Case {
-        name: "nothing at all",
+        name: "no response",
         method: "POST",
         sent: "",
         status: 502,
@@ -109,7 +109,7 @@ async fn responses_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in CASES {
         let server = RawServer::answering(case.sent).await;
-        let up = before(&server, &[]).await;
+        let up = up_before(&server, &[]).await;
         let (status, answer) = raw(&up.public, request(case.method)).await;
         if status != case.status {
             wrong.push(format!("{}: {status}: {answer}", case.name));
@@ -128,7 +128,7 @@ async fn responses_are_proxied_or_rejected_per_http() {
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 }
 
-/// An answer that promises ten bytes, sends two, and then stands still.
+/// A response that announces ten bytes, sends two, and then stalls.
 const STALLING: &[ServerAction] = &[
     ServerAction::Send(b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nok"),
     ServerAction::AwaitClose,
@@ -137,7 +137,7 @@ const STALLING: &[ServerAction] = &[
 #[tokio::test(flavor = "multi_thread")]
 async fn stalled_response_is_cut_off_by_idle_timeout() {
     let server = RawServer::performing(STALLING).await;
-    let up = before(&server, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
+    let up = up_before(&server, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
     let began = Instant::now();
     let (status, answer) = raw(&up.public, request("GET")).await;
     assert!(status == 200 && answer.ends_with("\r\n\r\nok"), "{answer}");
@@ -159,12 +159,15 @@ async fn endless_response_is_cut_off_by_total_timeout() {
         ("EVERGREEN_TOTAL_TIMEOUT", "2s"),
         ("EVERGREEN_IDLE_TIMEOUT", "1s"),
     ];
-    let up = before(&server, &settings).await;
+    let up = up_before(&server, &settings).await;
     let began = Instant::now();
     let (status, answer) = raw(&up.public, request("GET")).await;
     let took = began.elapsed();
     assert_eq!(status, 200);
-    assert!(!answer.ends_with("0\r\n\r\n"), "it was not whole: {answer}");
+    assert!(
+        !answer.ends_with("0\r\n\r\n"),
+        "the response was cut off: {answer}"
+    );
     assert!(
         (Duration::from_secs(2)..Duration::from_secs(15)).contains(&took),
         "{took:?}"
@@ -174,13 +177,9 @@ async fn endless_response_is_cut_off_by_total_timeout() {
 #[tokio::test(flavor = "multi_thread")]
 async fn response_timeout_is_a_504() {
     let server = RawServer::performing(&[ServerAction::AwaitClose]).await;
-    let up = before(&server, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
+    let up = up_before(&server, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
     let (status, answer) = raw(&up.public, request("GET")).await;
     assert_eq!(status, 504, "{answer}");
-    assert_eq!(
-        server.requests().len(),
-        1,
-        "all the time there is was spent"
-    );
+    assert_eq!(server.requests().len(), 1, "no time was left for a retry");
     server.wait_for_closed_connections(1).await;
 }

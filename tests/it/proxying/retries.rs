@@ -1,4 +1,4 @@
-//! What is sent to GHL once more, and what never is.
+//! Which requests the gateway retries.
 
 use reqwest::{Method, RequestBuilder};
 use serde_json::{Value, json};
@@ -37,7 +37,7 @@ async fn idempotent_requests_are_retried_after_transient_failures() {
             let (status, answer) = send(echo(&up, &id, method.clone())).await;
             assert!(
                 status >= 502,
-                "{method} {fault}, for long: {status} {answer}"
+                "{method} {fault}, repeatedly: {status} {answer}"
             );
         }
         for method in [Method::POST, Method::PATCH] {
@@ -47,8 +47,8 @@ async fn idempotent_requests_are_retried_after_transient_failures() {
             fail_next(&up, 1, fault.clone()).await;
             let keyed = echo(&up, &id, method.clone()).header("idempotency-key", "7");
             let (status, answer) = send(keyed.body("abc")).await;
-            assert_eq!(status, 200, "{method} {fault}, keyed: {answer}");
-            assert_eq!(answer["body_bytes"], 3, "its body again");
+            assert_eq!(status, 200, "{method} {fault}, with a key: {answer}");
+            assert_eq!(answer["body_bytes"], 3, "the retry has the whole body");
         }
     }
 }
@@ -62,7 +62,7 @@ async fn client_errors_and_500_are_not_retried() {
         let (seen, answer) = send(echo(&up, &id, Method::GET)).await;
         assert_eq!(seen, status, "{answer}");
         let (seen, _) = send(echo(&up, &id, Method::GET)).await;
-        assert_eq!(seen, 200, "the fault was for the one call");
+        assert_eq!(seen, 200, "only the first call failed");
     }
 }
 
@@ -74,7 +74,7 @@ async fn post_is_not_retried_after_lost_response() {
     fail_next(&up, 1, json!({ "kind": "process_then_lose" })).await;
     let product = json!({ "name": "p", "locationId": "locA", "productType": "DIGITAL" });
     let (status, answer) = send(up.client.post(&products).json(&product)).await;
-    assert_eq!(status, 502, "nobody knows: {answer}");
+    assert_eq!(status, 502, "the outcome is unknown: {answer}");
     let (_, page) = get(&up.client, &products).await;
     assert_eq!(page["total"][0]["total"], 1, "{page}");
 }

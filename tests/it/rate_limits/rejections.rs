@@ -1,4 +1,4 @@
-//! What is refused: by the gateway, and by GHL.
+//! Calls that the gateway or GHL rejects.
 
 use super::*;
 
@@ -26,7 +26,7 @@ async fn call_that_cannot_be_sent_in_time_is_rejected_immediately() {
     assert_eq!(
         up.sandbox.rate_limited_calls().await,
         0,
-        "GHL was not asked"
+        "no call reached GHL"
     );
     let series = r#"evergreen_gateway_limited_total{limit="interval"}"#;
     assert_eq!(metric(&up, series).await, 1);
@@ -53,13 +53,13 @@ async fn daily_limit_rejection_names_the_limit() {
     assert_eq!(
         up.sandbox.rate_limited_calls().await,
         0,
-        "GHL was not asked"
+        "no call reached GHL"
     );
     let series = r#"evergreen_gateway_limited_total{limit="day"}"#;
     assert_eq!(metric(&up, series).await, 1);
 }
 
-/// GHL refuses the next call, and asks for a second's peace.
+/// GHL answers the next call with 429, and asks for a delay of one second.
 async fn fail_next_with_429(up: &Up) {
     let rule = json!({
         "on": "api", "kind": "status", "status": 429, "retry_after": 1, "next": 1,
@@ -78,7 +78,10 @@ async fn request_is_retried_with_its_body_after_429() {
         let (status, arrived) = send(request).await;
         assert_eq!(status, 200, "{arrived}");
         assert_eq!(arrived["body_bytes"], bytes);
-        assert!(asked.elapsed() >= Duration::from_secs(1), "GHL's second");
+        assert!(
+            asked.elapsed() >= Duration::from_secs(1),
+            "the delay that GHL asked for"
+        );
     }
     assert_eq!(metric(&up, "evergreen_gateway_ghl_refused_total").await, 2);
 }
@@ -96,8 +99,11 @@ async fn non_replayable_or_late_request_gets_ghls_429() {
         assert_eq!(answer.status(), 429);
         assert_eq!(retry_after(&answer), 1);
         let body = body(answer).await;
-        assert!(body.get("limit").is_none(), "not ours: {body}");
-        // Its second goes by.
+        assert!(
+            body.get("limit").is_none(),
+            "GHL's body, not the gateway's: {body}"
+        );
+        // Wait until that second is over.
         assert_eq!(send(echo(&up, &id)).await.0, 200);
     }
 }

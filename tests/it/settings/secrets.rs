@@ -1,4 +1,4 @@
-//! Secrets come from variables or files, and are repeated by nobody.
+//! Secrets come from variables or files, and no output contains them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -14,10 +14,10 @@ use tests::up::Up;
 
 use super::{config_errors, expect_each, free_addresses, occupied_addresses, up_on, with};
 
-/// What no message may contain.
+/// Must not appear in any message.
 const SECRET: &str = "hunter2";
 
-/// The secrets, and a program that wants each.
+/// The secrets, and a command that reads each.
 const SECRETS: [(&str, &[&str]); 8] = [
     ("GHL_CLIENT_SECRET", &["broker"]),
     ("GHL_ACCESS_TOKEN", &["broker"]),
@@ -98,7 +98,7 @@ async fn secrets_can_be_given_in_files() {
     assert_eq!(get(&client::new(), &url).await.0, 200);
     for made in ["access.keys", "refresh.keys"] {
         let path = format!("{}/{made}", scratch.join("data"));
-        assert!(!Path::new(&path).exists(), "the given rings are used");
+        assert!(!Path::new(&path).exists(), "no new key ring is created");
     }
 }
 
@@ -160,7 +160,7 @@ async fn secrets_are_not_logged_at_trace_level() {
         assert_eq!(get(&up.client, &call).await.0, 200);
         let (_, told) = get(&up.client, &token).await;
         let access_token = told["access_token"].as_str().unwrap();
-        // The signature is the part that makes it one.
+        // Only the signature is secret.
         let (_, signature) = access_token.rsplit_once('.').unwrap();
         secrets.push(signature.to_owned());
         let refreshed = up.command(&["installations", "refresh", &id]).run().await;
@@ -178,9 +178,9 @@ async fn secrets_are_not_logged_at_trace_level() {
     let log = up.program.log();
     assert!(
         log.iter().any(|line| line.contains("TRACE")),
-        "there is much of it"
+        "the log level is trace"
     );
-    // GHL's tokens, access and refresh, begin like this.
+    // GHL's access and refresh tokens begin like this.
     secrets.push("eyJ".to_owned());
     for secret in secrets {
         let line = log.iter().find(|line| line.contains(&secret));

@@ -1,4 +1,4 @@
-//! Requests and answers on their way through.
+//! Forwarding of requests and responses.
 
 use std::collections::BTreeMap;
 
@@ -9,7 +9,7 @@ use tests::up::Up;
 
 use super::{json_body, raw_request, sha256};
 
-/// Every byte there is, several times.
+/// All byte values, several times.
 fn all_bytes() -> Vec<u8> {
     (0..=255).cycle().take(256 * 13).collect()
 }
@@ -62,12 +62,16 @@ async fn method_path_query_and_body_are_forwarded_unchanged() {
     assert_eq!(arrived["body_sha256"], sha256(&body));
     assert_eq!(arrived["query"], Value::Null);
 
-    // Too large to be held, so it is streamed.
+    // Too large to be buffered, so it is streamed.
     let large = body.repeat(1000);
     let url = format!("{}/ghl/_sandbox/echo?installation_id={id}", up.public);
     let (_, arrived) = send(up.client.put(url).body(large.clone())).await;
     assert_eq!(arrived["body_sha256"], sha256(&large), "{arrived}");
-    assert_eq!(arrived["query"], Value::Null, "our own name ends here");
+    assert_eq!(
+        arrived["query"],
+        Value::Null,
+        "the gateway's own parameter is not forwarded"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -147,7 +151,7 @@ async fn end_to_end_headers_pass_and_hop_by_hop_headers_do_not() {
     assert_eq!(full, map(&expected));
 }
 
-/// All that a caller sees of an answer, but for what cannot be the same twice.
+/// A whole response, except for headers that differ between two responses.
 async fn seen(request: RequestBuilder) -> (u16, BTreeMap<String, String>, Vec<u8>) {
     const OF_THIS_ANSWER: [&str; 4] = [
         "date",
@@ -211,7 +215,7 @@ async fn responses_and_errors_are_forwarded_unchanged() {
         assert_eq!(seen(with_body(through)).await, direct, "{method} {path}");
     }
 
-    // GHL's bad days: an answer for each of the two, and no third call.
+    // Failures of GHL: one for each of the two calls. A third call would succeed.
     for fault in [
         json!({ "status": 403 }),
         json!({ "status": 500 }),
@@ -219,14 +223,14 @@ async fn responses_and_errors_are_forwarded_unchanged() {
         json!({ "status": 503, "retry_after": 1 }),
         json!({ "status": 200, "body": "html" }),
         json!({ "status": 500, "body": "truncated_json" }),
-        // The last, as nobody calls for seven seconds after it.
+        // The last one, since GHL accepts no calls for seven seconds after it.
         json!({ "status": 429, "retry_after": 7 }),
     ] {
         let mut rule = json!({ "on": "api", "kind": "status", "next": 2 });
         let more = fault.as_object().unwrap().clone();
         rule.as_object_mut().unwrap().extend(more);
         up.sandbox.faults(json!([rule])).await;
-        // A POST is not sent again, and this is not long enough to wait for another turn.
+        // A POST is not retried, and its timeout is shorter than the delay after a 429.
         let (direct, through) = both(Method::POST, "/contacts/");
         let through = through.header("x-request-timeout", "1s");
         let direct = seen(direct).await;
@@ -265,5 +269,5 @@ async fn lost_response_to_post_is_a_502_without_retry() {
     assert!(refusal["message"].to_string().contains("GHL"), "{refusal}");
     let url = format!("{}/ghl/products/?locationId=locA", up.public);
     let (_, page) = client::get(&up.client, &url).await;
-    assert_eq!(page["total"][0]["total"], 1, "it was made once: {page}");
+    assert_eq!(page["total"][0]["total"], 1, "created once: {page}");
 }

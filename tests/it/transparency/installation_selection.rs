@@ -1,4 +1,4 @@
-//! Which installation a request is about.
+//! How a request selects its installation.
 
 use reqwest::RequestBuilder;
 use serde_json::json;
@@ -6,7 +6,7 @@ use tests::client::send;
 
 use super::{AGENCY, EchoGateway, sha256};
 
-/// A body with the layout of no serializer.
+/// A JSON body with unusual whitespace.
 fn body(members: &str) -> String {
     format!("{{ \"x\" :1.0, {members},\n\"x\":[ ] }} ")
 }
@@ -54,7 +54,10 @@ async fn installation_is_selected_by_header_query_path_or_body() {
         let arrived = gateway.arrived(gateway.post_json("/ghl/x", &members)).await;
         assert_eq!(arrived["authClassId"], expected, "{arrived}");
         let sent = sha256(body(&members).as_bytes());
-        assert_eq!(arrived["body_sha256"], sent, "looked into, not touched");
+        assert_eq!(
+            arrived["body_sha256"], sent,
+            "the body is read, not changed"
+        );
     }
 }
 
@@ -64,7 +67,7 @@ async fn first_selector_in_precedence_order_wins() {
     let (id, agency) = (&gateway.location, &gateway.agency);
     let as_company = format!("altId={AGENCY}&altType=company");
     let company = format!("\"companyId\":\"{AGENCY}\"");
-    // An agency's token may be for any of its locations, so these do not contradict each other.
+    // An agency's token may be for any of its locations, so these selectors do not contradict each other.
     let header = |request: RequestBuilder, name: &str| request.header("X-Installation-Id", name);
     for (request, expected) in [
         (
@@ -94,7 +97,7 @@ async fn first_selector_in_precedence_order_wins() {
             gateway.post_json("/ghl/x", &format!("{company}, \"locationId\":\"locA\"")),
             "locA",
         ),
-        // A location that is installed only with its agency.
+        // A location without an installation of its own.
         (
             gateway.get(&format!("/ghl/locations/locX?{as_company}")),
             AGENCY,
@@ -165,13 +168,13 @@ async fn contradicting_selectors_are_both_named_in_the_error() {
 async fn missing_or_unknown_selector_is_installation_not_found() {
     let gateway = EchoGateway::new().await;
     let before = gateway.sandbox.count("calls_ok").await;
-    let nobody = "install_000000000000000000000000";
+    let unknown = "install_000000000000000000000000";
     for request in [
         gateway.get("/ghl/x"),
         gateway.get("/ghl/x?installation_id="),
         gateway.get("/ghl/locations/search"),
-        gateway.get("/ghl/x").header("X-Installation-Id", nobody),
-        gateway.get(&format!("/ghl/x?installation_id={nobody}")),
+        gateway.get("/ghl/x").header("X-Installation-Id", unknown),
+        gateway.get(&format!("/ghl/x?installation_id={unknown}")),
         gateway.get("/ghl/x?installation_id=install_nonsense"),
         gateway.get("/ghl/x?installation_id=a%20b%00"),
         gateway.get("/ghl/x?locationId=locX"),

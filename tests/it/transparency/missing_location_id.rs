@@ -1,4 +1,4 @@
-//! `locationId` where GHL wants one and the caller left it out.
+//! The gateway adds `locationId` where GHL requires it and the caller omitted it.
 
 use serde_json::{Value, json};
 use tests::client::{self, send};
@@ -89,7 +89,7 @@ async fn missing_location_id_is_added_to_the_body() {
         }
     }
 
-    // An upload carries no location: GHL takes it from the token.
+    // An upload has no location id. GHL takes the location from the token.
     let form = "--b\r\nContent-Disposition: form-data; name=\"hosted\"\r\n\r\ntrue\r\n--b--\r\n";
     let url = format!("/api/ghl/medias/upload-file?installation_id={id}&x=1");
     let request = gateway.post(&url).body(form);
@@ -122,7 +122,7 @@ async fn agency_token_works_and_is_refreshed() {
     let (code, shown) = ask(&format!("/ghl/locations/{first}")).await;
     assert_eq!((code, &shown["location"]["id"]), (200, &json!(first)));
     let (code, other) = ask("/ghl/locations/search?companyId=other").await;
-    assert_eq!(code, 403, "what GHL says of it: {other}");
+    assert_eq!(code, 403, "GHL's own response: {other}");
     let (code, tested) = ask("/api/ghl/test-connection").await;
     assert_eq!((code, &tested["ok"]), (200, &json!(true)), "{tested}");
 
@@ -138,7 +138,7 @@ async fn agency_token_works_and_is_refreshed() {
     assert_eq!(code, 200, "{token}");
     assert_eq!(token["locationId"], first);
 
-    // It is refreshed like any other, as what it is.
+    // It is refreshed like any other installation, and remains an agency.
     let refreshed = up
         .command(&["installations", "refresh", AGENCY])
         .run()

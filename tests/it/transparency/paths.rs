@@ -1,4 +1,4 @@
-//! Paths and hosts that try to lead somewhere else.
+//! Path traversal, and attempts to choose the upstream host.
 
 use std::net::TcpListener;
 
@@ -35,7 +35,7 @@ async fn path_traversal_is_rejected() {
         let (status, answer) = ask(&format!("GET /ghl{path}")).await;
         assert_eq!(status, 400, "{path}: {answer}");
     }
-    // Not below /ghl at all.
+    // Paths outside of /ghl.
     for path in [
         "/ghl/../_sandbox/ledger",
         "/ghl",
@@ -46,7 +46,7 @@ async fn path_traversal_is_rejected() {
         assert!(matches!(status, 400 | 404), "{path}: {answer}");
     }
     let after = gateway.sandbox.count("calls_ok").await;
-    assert_eq!(after, before, "GHL has seen none of them");
+    assert_eq!(after, before, "no request reached GHL");
 
     for path in [
         "/a..b/..c/...",
@@ -83,6 +83,6 @@ async fn caller_cannot_choose_the_upstream_host() {
         assert_eq!(arrived["path"], format!("{ECHO}/x"));
         assert_eq!(arrived["headers"]["host"], ghl);
     }
-    let nobody = elsewhere.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let not_called = elsewhere.accept().unwrap_err();
+    assert_eq!(not_called.kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -1,4 +1,4 @@
-//! A 401 that a fresh token cures is cured; any other is the caller's to see.
+//! After a 401 for an expired token, the gateway refreshes the token and retries. Other 401s go to the caller.
 
 use futures_util::future::join_all;
 use reqwest::RequestBuilder;
@@ -38,7 +38,11 @@ async fn expired_token_401_triggers_refresh_and_retry() {
         let (status, answer) = send(request).await;
         assert!(matches!(status, 200 | 201), "{status} {answer}");
         if let Some(digest) = answer.get("body_sha256") {
-            assert_eq!(digest, &json!(sha256(&body)), "the whole body, again");
+            assert_eq!(
+                digest,
+                &json!(sha256(&body)),
+                "the retry has the whole body"
+            );
         }
         let times = u64::try_from(round).unwrap() + 1;
         assert_eq!(up.sandbox.count("calls_with_expired_token").await, times);
@@ -46,7 +50,7 @@ async fn expired_token_401_triggers_refresh_and_retry() {
         assert_eq!(generation(&up, &id).await, (times + 1).to_string());
     }
     let (_, page) = get(&up.client, &products).await;
-    assert_eq!(page["total"][0]["total"], 1, "made once: {page}");
+    assert_eq!(page["total"][0]["total"], 1, "created once: {page}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +105,7 @@ async fn persistent_401_triggers_only_one_refresh() {
         assert_eq!((status, answer), (401, expected), "call {call}");
     }
     let spent = up.sandbox.count("refresh_tokens_spent").await;
-    assert_eq!(spent, 1, "one attempt to cure it, for all of them");
+    assert_eq!(spent, 1, "one refresh for all calls");
     up.sandbox.faults(json!([])).await;
     assert_eq!(send(echo(&up, &id)).await.0, 200);
 }
@@ -118,7 +122,7 @@ async fn unbuffered_request_gets_503_after_token_refresh() {
         assert_eq!(refused.status(), 503, "{size}");
         let patience = refused.headers()["retry-after"].to_str().unwrap();
         let patience: u64 = patience.parse().unwrap();
-        assert!(patience <= 5, "the fresh token is there: {patience} s");
+        assert!(patience <= 5, "the token has been refreshed: {patience} s");
         let refusal = client::body(refused).await;
         let message = refusal["message"].as_str().unwrap();
         assert!(message.contains("send the request again"), "{refusal}");
