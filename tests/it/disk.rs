@@ -139,7 +139,7 @@ async fn failed_disk_write_ends_the_process_and_a_restart_recovers() {
             }
         }
     });
-    let (code, log) = up.program.ended(PATIENCE).await;
+    let (code, log) = up.program.wait_for_exit(PATIENCE).await;
     assert_eq!(
         code,
         Some(74),

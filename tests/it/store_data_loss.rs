@@ -136,7 +136,7 @@ async fn journal_is_not_replayed_into_another_store() {
     }
 
     // With an empty data directory the broker starts fresh. It does not change a store of an unknown format.
-    fleet.brokers[0].lose_data();
+    fleet.brokers[0].delete_data();
     fleet.brokers[0].launch().await;
     assert_eq!(field(&fleet, "id").await, "store_other");
     fleet.brokers[0].kill().await;

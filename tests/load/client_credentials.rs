@@ -1,4 +1,4 @@
-//! GHL refuses the client id and secret of a fleet.
+//! GHL refuses the client credentials of a fleet.
 
 use std::time::Duration;
 
@@ -49,9 +49,9 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
     .await;
     all_show("1").await;
     let at_once = refused().await;
-    assert!(at_once <= 30, "{at_once} calls before everybody knew");
+    assert!(at_once <= 30, "{at_once} calls before all brokers paused");
 
-    // From now on one of them asks, for all.
+    // From now on one broker probes for all.
     let first_probe = until("a probe", PATIENCE, || async {
         let now = refused().await;
         holds(now > at_once, now).map(|()| Instant::now())
@@ -69,7 +69,7 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
     assert_eq!(said(ALARM), 1, "one alarm");
 
     fleet.sandbox.faults(json!([])).await;
-    until("everybody to be refreshed", PATIENCE * 2, || async {
+    until("all to be refreshed", PATIENCE * 2, || async {
         let spent = fleet.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 30, spent)
     })
@@ -83,6 +83,6 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
             fleet.haproxy.url
         );
         let (code, body) = get(&fleet.client, &url).await;
-        assert_eq!(code, 200, "nobody is given up: {body}");
+        assert_eq!(code, 200, "no installation became invalid: {body}");
     }
 }

@@ -1,5 +1,5 @@
-//! A broker dies at every step of a refresh. The tables of `docs/refresh-protocol.md` say what becomes of the
-//! installation; every cell of them is a case here.
+//! A broker dies after each step of a refresh. The tables of `docs/refresh-protocol.md` state the outcome for the
+//! installation. Every cell of them is a case here.
 
 mod repeated_crashes;
 
@@ -21,12 +21,12 @@ use tests::scratch::Scratch;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A refused token is tried again for a minute.
+/// A refused token is retried for a minute.
 const UNTIL_LOST: Duration = Duration::from_secs(100);
-/// The longest call; the lease is half as long again.
+/// The longest token call. A lease lasts 1.5 times as long.
 const CALL: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_millis(1500);
-/// Cases at once: most of the time each of them waits for a lease to run out.
+/// Concurrent cases. Each of them mostly waits for a lease to expire.
 const AT_ONCE: usize = 8;
 const LOCATION: &str = "locA";
 
@@ -45,7 +45,7 @@ async fn run_cases(heading: &str, fault: Fault) {
     assert_eq!(
         cases.len(),
         9 * 6,
-        "nine steps, three companies, two graces"
+        "nine steps, three kinds of other brokers, two graces"
     );
     let servers = Servers::start().await;
     let failed: Vec<String> = stream::iter(cases.into_iter().enumerate())
@@ -53,7 +53,7 @@ async fn run_cases(heading: &str, fault: Fault) {
             let servers = servers.clone();
             async move {
                 let name = case.to_string();
-                // In a task of its own: one that fails must not hide the others.
+                // In a task of its own, so that a failed case does not stop the others.
                 let ran = tokio::spawn(run(servers, database, case)).await;
                 ran.err().map(|error| format!("{name}: {}", message(error)))
             }
@@ -71,7 +71,7 @@ enum Fault {
     Stop,
 }
 
-/// Who is there besides the broker that is faulted.
+/// The other broker, besides the faulted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum OtherBroker {
     None,
@@ -79,7 +79,7 @@ enum OtherBroker {
     SameRestarted,
 }
 
-/// The words of the tables.
+/// The outcomes, in the words of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum ExpectedOutcome {
     NotSent,
@@ -158,18 +158,18 @@ impl ExpectedOutcome {
             "repeated" => Self::Replayed,
             "lost" => Self::Lost,
             "suspect, then saved" => Self::SuspectThenRecovered,
-            other => panic!("what does `{other}` mean?"),
+            other => panic!("unknown outcome `{other}`"),
         }
     }
 
-    /// What the sandbox's ledger shows of the token: spent, repeated, refused.
+    /// The sandbox's ledger for the token: spent, replayed, refused.
     fn ledger(self) -> [(&'static str, u64); 3] {
         let [spent, repeated, refused] = match self {
             Self::NotSent => [0, 0, 0],
             Self::ResponseLost | Self::InEscrow | Self::Refreshed => [1, 0, 0],
             Self::Replayed => [1, 1, 0],
             Self::SuspectThenRecovered => [1, 0, 1],
-            // It is tried twice more before it is given up.
+            // It is retried twice before it is lost.
             Self::Lost => [1, 0, 3],
         };
         [
@@ -193,7 +193,7 @@ impl ExpectedOutcome {
     }
 }
 
-/// What all cases share: the servers and the keys. Each has a database of its own.
+/// The servers and keys that all cases share. Each case has a Redis database of its own.
 #[derive(Debug)]
 struct Servers {
     store: Redis,
@@ -253,7 +253,7 @@ impl Servers {
     }
 }
 
-async fn killed(member: &mut Member) {
+async fn until_killed(member: &mut Member) {
     until("the kill", PATIENCE, || {
         let has_ended = member.program.as_mut().unwrap().has_ended();
         async move { holds(has_ended, "running") }
@@ -261,7 +261,7 @@ async fn killed(member: &mut Member) {
     .await;
 }
 
-async fn stopped(member: &Member) {
+async fn until_stopped(member: &Member) {
     until("the stop", PATIENCE, || {
         let is_stopped = member.program.as_ref().unwrap().is_stopped();
         async move { holds(is_stopped, "running") }
@@ -281,7 +281,7 @@ async fn late_response_in_escrow_revives_invalid_installation() {
     let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    stopped(&faulted).await;
+    until_stopped(&faulted).await;
     let start = servers.broker(0, &sandbox, scratch.join("another"));
     let _another = Member::start(start).await;
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
@@ -290,15 +290,15 @@ async fn late_response_in_escrow_revives_invalid_installation() {
         let record = (access.status, access.generation);
         holds(record == expected.record(), record)
     };
-    until("it to be given up", UNTIL_LOST, || {
+    until("the installation to become invalid", UNTIL_LOST, || {
         is.clone()(ExpectedOutcome::Lost)
     })
     .await;
 
-    // Its host dies with its disk, when the answer has just come into escrow.
+    // The host is lost with its disk just after the response was stored in escrow.
     faulted.program.as_ref().unwrap().signal(18);
-    killed(&mut faulted).await;
-    until("it to be saved", PATIENCE, || {
+    until_killed(&mut faulted).await;
+    until("the installation to recover", PATIENCE, || {
         is.clone()(ExpectedOutcome::SuspectThenRecovered)
     })
     .await;
@@ -309,7 +309,7 @@ async fn journaled_response_survives_start_on_wrong_store() {
     let servers = Servers::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();
-    // Without lock nodes of its own there is no escrow: the journal has it alone.
+    // Without separate lock nodes there is no escrow, so the response is only in the journal.
     let mut start = servers.broker(0, &sandbox, scratch.join("faulted"));
     start.env.remove("EVERGREEN_LOCK_URLS");
     let with_crash_point = start.env("TEST_CRASH_POINT", "answer-journaled kill");
@@ -317,13 +317,13 @@ async fn journaled_response_survives_start_on_wrong_store() {
     let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    killed(&mut faulted).await;
+    until_killed(&mut faulted).await;
 
     faulted.unset("TEST_CRASH_POINT");
     faulted.set([("EVERGREEN_REDIS_URL", servers.store_url(1))]);
     faulted.spawn();
-    // It ends, and says why.
-    killed(&mut faulted).await;
+    // It refuses to start.
+    until_killed(&mut faulted).await;
     let log = faulted.kill().await;
     let is_said = |line: &String| line.contains("this journal holds answers of GHL for the store");
     assert!(log.iter().any(is_said), "{log:#?}");
@@ -341,22 +341,22 @@ async fn journaled_response_survives_start_on_wrong_store() {
 }
 
 async fn run(servers: Arc<Servers>, database: usize, case: Case) {
-    // The first token falls due at once, its successor not while this test lives.
+    // The first token falls due immediately. Its successor does not fall due during the test.
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", case.grace)]).await;
     let scratch = Scratch::new();
-    let how = match case.fault {
+    let crash_action = match case.fault {
         Fault::Kill => "kill",
         Fault::Stop => "stop",
     };
     let with_crash_point = servers
         .broker(database, &sandbox, scratch.join("faulted"))
-        .env("TEST_CRASH_POINT", format!("{} {how}", case.step));
+        .env("TEST_CRASH_POINT", format!("{} {crash_action}", case.step));
     let mut faulted = Member::start(with_crash_point).await;
     let another = match case.other_broker {
         OtherBroker::Running => {
             let start = servers.broker(database, &sandbox, scratch.join("another"));
             let member = Member::start(start).await;
-            // Held back, so that it is the other one who is faulted.
+            // Paused, so that the other broker refreshes first and is faulted.
             member.program.as_ref().unwrap().signal(19);
             Some(member)
         }
@@ -387,7 +387,11 @@ async fn run(servers: Arc<Servers>, database: usize, case: Case) {
         "claimed" | "leased" | "begun" | "intent-journaled"
     );
     let spent = sandbox.count("refresh_tokens_spent").await;
-    assert_eq!(spent, u64::from(is_sent), "when it was faulted");
+    assert_eq!(
+        spent,
+        u64::from(is_sent),
+        "refresh tokens spent before the fault"
+    );
 
     if let Some(another) = &another {
         another.program.as_ref().unwrap().signal(18);
@@ -395,10 +399,10 @@ async fn run(servers: Arc<Servers>, database: usize, case: Case) {
     let reader = servers.reader(database);
     let id: InstallationId = id.parse().unwrap();
     if case.fault == Fault::Stop {
-        // For how long it is stopped is what is tested.
+        // The pause must outlast the lease.
         tokio::time::sleep(LEASE + Duration::from_millis(200)).await;
         if case.other_broker == OtherBroker::Running {
-            until("the other to act", PATIENCE, || async {
+            until("the other broker to act", PATIENCE, || async {
                 let access = reader.access(&id).await.unwrap().unwrap();
                 let record = (access.status, access.generation);
                 let refused = sandbox.count("spent_outside_grace").await;
@@ -423,7 +427,7 @@ async fn run(servers: Arc<Servers>, database: usize, case: Case) {
         (Fault::Kill, OtherBroker::None | OtherBroker::Running) => {}
     }
 
-    until("its expected", UNTIL_LOST, || async {
+    until("the expected outcome", UNTIL_LOST, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
         let ledger = sandbox.ledger().await;
@@ -439,23 +443,25 @@ async fn run(servers: Arc<Servers>, database: usize, case: Case) {
     })
     .await;
     if case.expected == ExpectedOutcome::InEscrow {
-        assert!(servers.is_in_escrow(&id).await, "it is not in escrow");
+        assert!(
+            servers.is_in_escrow(&id).await,
+            "the response is not in escrow"
+        );
     }
-    // What a broker says comes a moment after what it does.
-    until("its report", PATIENCE, || async {
+    // A broker logs shortly after it acts.
+    until("the expected log lines", PATIENCE, || async {
         let mut log = earlier_log.clone();
         log.extend(faulted.log());
         log.extend(another.iter().flat_map(Member::log));
         holds(is_reported(&log, &case), log)
     })
     .await;
-    // What is settled stays so: whoever is alive has looked at it once more by then.
-    let settled = sandbox.ledger().await;
-    assert_eq!(settled["calls_with_expired_token"], 0, "{settled}");
+    // The outcome is final: all running brokers have checked the installation again by now.
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
 }
 
-/// An installation that cannot be saved is reported as lost, one that is only suspect as that, and no
-/// other is reported.
+/// A lost installation is logged as lost, and a suspect one as suspect. No other failure is logged.
 fn is_reported(log: &[String], case: &Case) -> bool {
     let mut failures = log.iter().filter(|line| line.contains("[REFRESH-FAIL]"));
     match case.expected {

@@ -1,4 +1,4 @@
-//! Nobody ever sees an authentication failure, and no refresh token is spent twice.
+//! Fleets under load: no caller sees an authentication failure, and no refresh token is spent twice.
 
 use std::time::Duration;
 
@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// Tokens live for 20 s, so every installation is refreshed four times a minute.
 const LIFETIME: &str = "20s";
-/// The longest a token call may take: what is left of a token when it is refreshed, 5 s, must
-/// outlast the lease of a broker that died, 1.5 times this.
+/// The longest token call. A token has 5 s left when it is refreshed. That must exceed the lease of a dead broker,
+/// which is 1.5 times this.
 const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
 const RATE: u32 = 50;
 
-/// The ledger shows every refresh token spent once, and no call with a stale token.
+/// The ledger shows every refresh token spent once, and no call with an expired token.
 async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration) {
     let ledger = sandbox.ledger().await;
     for never in [
@@ -26,7 +26,7 @@ async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration)
     ] {
         assert_eq!(ledger[never], 0, "{never}: {ledger}");
     }
-    // Every 15 s or a little sooner, never in a storm.
+    // Every 15 s or a little earlier. A refresh storm would exceed this.
     let rounds = length.as_secs() / 15;
     let spent = ledger["refresh_tokens_spent"].as_u64().unwrap();
     let count = installations as u64;
@@ -105,7 +105,7 @@ async fn three_brokers_serve_200_installations_under_load() {
             .iter()
             .filter(|line| line.contains("[REFRESH] "))
             .count();
-        assert!(refreshed > 0, "{} sat idle", broker.address);
+        assert!(refreshed > 0, "{} refreshed nothing", broker.address);
     }
 }
 
@@ -140,7 +140,7 @@ async fn calls_survive_kills_of_brokers_a_gateway_and_a_lock_node() {
     let replays = fleet.sandbox.count("replays_in_grace").await;
     assert!(
         replays <= 8,
-        "{replays} repeats: more than two brokers had under way when they died"
+        "{replays} replays: more than two brokers had in flight when they died"
     );
 }
 

@@ -1,5 +1,5 @@
-//! Redlock over real nodes: held, away and misconfigured are three things, and one sick node of
-//! three changes nothing.
+//! Redlock on real nodes. Held, unreachable and misconfigured are distinguished, and one failed node of three
+//! changes nothing.
 
 use std::time::Duration;
 
@@ -46,7 +46,7 @@ async fn lease_is_exclusive_until_released() {
         assert_eq!(two.take(&id, TTL).await.unwrap_err(), NotLeased::Held);
         assert!(
             two.take(&InstallationId::random(), TTL).await.is_ok(),
-            "another is free"
+            "another installation is free"
         );
         one.release(lease).await;
         let lease = two.take(&id, TTL).await.unwrap();
@@ -82,12 +82,12 @@ async fn local_leases_expire() {
 async fn leases_need_two_of_three_lock_nodes() {
     let mut nodes = nodes(3).await;
     let leases = leases(&nodes);
-    // Warm, as a broker is.
+    // Open the connections first, as in a running broker.
     let lease = leases.take(&InstallationId::random(), TTL).await.unwrap();
     leases.release(lease).await;
 
     nodes[0].hang();
-    until("the hung node to be left out", PATIENCE, || async {
+    until("the hung node to be excluded", PATIENCE, || async {
         let started = Instant::now();
         let lease = leases.take(&InstallationId::random(), TTL).await;
         let lease = lease.map_err(|error| error.to_string())?;
@@ -171,14 +171,14 @@ async fn emptied_lock_node_is_excluded_until_old_locks_expire() {
     nodes[0].kill().await;
     nodes[0].delete_data();
     nodes[0].restart().await;
-    until("it to be found out", PATIENCE, || is("forgot")).await;
-    let found_out = Instant::now();
-    // The two that remember are enough.
+    until("the loss to be detected", PATIENCE, || is("forgot")).await;
+    let detected = Instant::now();
+    // The two nodes with their data are enough.
     let other = leases.take(&InstallationId::random(), TTL).await.unwrap();
     leases.release(other).await;
-    until("it to be trusted again", PATIENCE, || is("up")).await;
-    let left_out = found_out.elapsed();
-    assert!(left_out >= memory - Duration::from_secs(1), "{left_out:?}");
+    until("the node to be used again", PATIENCE, || is("up")).await;
+    let excluded = detected.elapsed();
+    assert!(excluded >= memory - Duration::from_secs(1), "{excluded:?}");
     leases.release(lease).await;
 }
 
@@ -206,11 +206,11 @@ async fn lock_node_failures_are_named_and_leases_continue() {
     until("a wrong password", PATIENCE, || is("refuses")).await;
     take().await;
     nodes[2].restart_with(&[]).await;
-    until("it to be well", PATIENCE, || is("up")).await;
+    until("the node to recover", PATIENCE, || is("up")).await;
     nodes[2].hang();
-    until("the silence", PATIENCE, || is("away")).await;
+    until("a timeout", PATIENCE, || is("away")).await;
     take().await;
     nodes[2].resume();
-    until("it to be well again", PATIENCE, || is("up")).await;
+    until("the node to recover again", PATIENCE, || is("up")).await;
     take().await;
 }

@@ -1,4 +1,4 @@
-//! GHL has too much to do, and says so: 429.
+//! GHL is overloaded and answers 429.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
@@ -20,7 +20,7 @@ async fn callers_cause_no_token_calls_during_retry_after() {
     up.sandbox
         .faults(json!([{ "on": "token", "kind": "status", "status": 429, "retry_after": 30, "share": 1.0 }]))
         .await;
-    // The token expires early in this, and callers go on asking.
+    // The token expires during this time, and callers keep calling.
     let calls = steady_load(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
     assert!(calls.answers.contains_key(&503), "{:?}", calls.answers);
     assert!(!calls.answers.contains_key(&401), "{:?}", calls.answers);
@@ -29,7 +29,7 @@ async fn callers_cause_no_token_calls_during_retry_after() {
         .unwrap();
     assert!(
         asked <= 2,
-        "{asked} token calls, although GHL asked for 30 s of peace"
+        "{asked} token calls, although GHL sent Retry-After: 30"
     );
 }
 
@@ -50,8 +50,7 @@ async fn brokers_pause_together_when_ghl_is_overloaded() {
         })
     };
     let mut rules: Vec<Value> = (1..10).map(|n| overload(format!("loc{n:03}"))).collect();
-    // In the midst of it one gets through, and its answer is lost: the pause must not outlast GHL's
-    // grace.
+    // Meanwhile one refresh succeeds and its response is lost. The pause must not outlast GHL's grace.
     rules.push(json!({
         "on": "token", "kind": "process_then_lose", "next": 1, "locationId": "loc000",
     }));
@@ -76,13 +75,13 @@ async fn brokers_pause_together_when_ghl_is_overloaded() {
     for (id, attempts) in retries() {
         let numbers: Vec<u64> = attempts.iter().map(|(number, _)| *number).collect();
         let in_turn: Vec<u64> = (1..).take(numbers.len()).collect();
-        assert_eq!(numbers, in_turn, "{id}: all brokers count together");
+        assert_eq!(numbers, in_turn, "{id}: brokers share the attempt count");
         for pair in attempts.windows(2) {
             let apart = pair[1].1.duration_since(pair[0].1).unwrap();
             assert!(apart >= Duration::from_secs(19), "{id}: {apart:?}");
         }
     }
-    // One line for each pause of them all, and few calls before all know of it.
+    // Each pause of all brokers is logged once, and few calls are made before all brokers know of it.
     let pauses = said("all refreshes pause");
     for pair in pauses.windows(2) {
         let apart = logged_at(&pair[1])
@@ -100,14 +99,14 @@ async fn brokers_pause_together_when_ghl_is_overloaded() {
     assert_eq!(ledger["replays_in_grace"], 1, "{ledger}");
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
     fleet.sandbox.faults(json!([])).await;
-    until("everybody", Duration::from_secs(90), || async {
+    until("all to be refreshed", Duration::from_secs(90), || async {
         let spent = fleet.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 10, spent)
     })
     .await;
 }
 
-/// The failed attempts of each installation: their numbers, and when they were logged.
+/// The failed attempts of each installation: attempt numbers and log times.
 fn attempts(lines: &[String]) -> BTreeMap<String, Vec<(u64, SystemTime)>> {
     let mut attempts: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for line in lines {

@@ -1,4 +1,4 @@
-//! Many installations: none is forgotten, none is early, and after an outage the most urgent come
+//! Many installations: all are scheduled, none is refreshed early, and after an outage the soonest expiry comes
 //! first.
 
 use std::time::Duration;
@@ -11,17 +11,17 @@ use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the sandbox saw of one installation's first refresh.
+/// The first refresh of an installation, as the sandbox saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Refreshed {
     at_ms: u64,
-    /// The seed numbers installations in the order in which they fall due, from 1.
+    /// Seeded installations are numbered from 1 in the order in which they fall due.
     number: usize,
-    /// How old the token was.
+    /// The age of the token.
     age_ms: u64,
 }
 
-/// All first refreshes so far, in their order.
+/// All first refreshes so far, ordered by time.
 async fn refreshed(testbed: &Testbed) -> Vec<Refreshed> {
     let read = |chain: &Value| {
         let first = &chain["tokens"][0];
@@ -48,7 +48,7 @@ async fn refreshed(testbed: &Testbed) -> Vec<Refreshed> {
 async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
     const INSTALLATIONS: usize = 300;
     const RATE: u64 = 50;
-    /// What is claimed at once, and what is under way at once, overtakes each other.
+    /// Concurrent claims and refreshes may overtake each other by this much.
     const SLACK: usize = 40;
     let testbed = Testbed::start(0, "24h").await;
     testbed.seed(INSTALLATIONS as u64, "24h").await;
@@ -65,7 +65,7 @@ async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
     let fastest = Duration::from_secs(1) * (INSTALLATIONS as u32 - 1) / (RATE as u32 * 12 / 10);
     assert!(
         took >= fastest,
-        "{INSTALLATIONS} at {RATE} a second in {took:?}"
+        "{INSTALLATIONS} at {RATE} per second in {took:?}"
     );
     for (place, one) in (1..).zip(&refreshed) {
         assert!(
@@ -79,11 +79,12 @@ async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
 #[tokio::test(flavor = "multi_thread")]
 async fn large_fleet_is_scheduled_and_no_token_is_refreshed_early() {
     const INSTALLATIONS: usize = 2000;
-    // The lead is an eighth, and earlier by up to a tenth of that; one is due every three seconds.
+    // The lead is an eighth of the lifetime, plus a jitter of up to a tenth of the lead. One installation falls due
+    // every three seconds.
     let testbed = Testbed::start(0, "2h").await;
     let youngest_ms = Duration::from_secs(7200 - 900 - 90).as_millis() as u64;
     testbed.seed(INSTALLATIONS as u64, "0s").await;
-    let broker = testbed.broker("calm", &[]).await;
+    let broker = testbed.broker("on-schedule", &[]).await;
     until("three to be refreshed", PATIENCE, || async {
         let spent = testbed.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 3, spent)

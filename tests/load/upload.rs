@@ -1,4 +1,4 @@
-//! A large upload passes through without being held in memory.
+//! A large upload is streamed, not buffered in memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -37,7 +37,7 @@ async fn upload_of_25_mb_is_streamed_with_constant_memory() {
     };
     let made = tokio::select! {
         made = upload => made,
-        () = watch => unreachable!("it watches for ever"),
+        () = watch => unreachable!("it runs forever"),
     };
     assert!(
         made["fileId"].is_string() && made["url"].is_string(),

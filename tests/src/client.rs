@@ -1,4 +1,4 @@
-//! The callers' side.
+//! HTTP clients for tests.
 
 use std::time::Duration;
 
@@ -14,7 +14,7 @@ use tokio::net::TcpStream;
 /// When TLS cannot be set up.
 #[must_use]
 pub fn new() -> Client {
-    // A second installation is refused, and that is fine.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(Policy::none())
@@ -49,8 +49,8 @@ pub async fn send(request: RequestBuilder) -> (u16, Value) {
     (response.status().as_u16(), body(response).await)
 }
 
-/// Sends a request as it is written here, whatever a well-behaved client would make of it, and
-/// returns the status and all of the answer. The request asks for the connection to be closed.
+/// Sends a request byte for byte, even if a well-behaved client would change it. Returns the status and the whole
+/// response. The request must ask for the connection to be closed.
 ///
 /// # Panics
 /// When there is no answer.
@@ -74,7 +74,7 @@ pub async fn raw(url: &str, request: impl AsRef<[u8]>) -> (u16, String) {
     )
 }
 
-/// Installs the app for a location as a browser would, and returns the installation's id.
+/// Installs the app for a location, as a browser does. Returns the installation's id.
 ///
 /// # Panics
 /// When a step is not answered as it should be.
@@ -83,7 +83,7 @@ pub async fn install(client: &Client, public: &str, location: &str) -> String {
     answer.unwrap_or_else(|seen| panic!("installing {location}: {seen}"))
 }
 
-/// Installs the app for an agency as a whole, and returns the installation's id.
+/// Installs the app for a whole agency. Returns the installation's id.
 ///
 /// # Panics
 /// When a step is not answered as it should be.
@@ -95,7 +95,7 @@ pub async fn install_agency(client: &Client, public: &str, company: &str) -> Str
 /// As [`install`].
 ///
 /// # Errors
-/// With what was seen at the step that failed.
+/// Describes the step that failed.
 pub async fn try_install(client: &Client, public: &str, location: &str) -> Result<String, String> {
     consent(client, public, ("locationId", location)).await
 }
@@ -107,7 +107,7 @@ async fn consent(
 ) -> Result<String, String> {
     let page = redirect(client.get(format!("{public}/oauth/install"))).await?;
     let callback = redirect(client.post(format!("{page}&{field}={chosen}"))).await?;
-    // The callback is reached where this test's public address is, not where settings say.
+    // Use this test's public address instead of the configured redirect URI.
     let query = callback
         .split_once('?')
         .ok_or("no query in the callback")?
@@ -135,7 +135,7 @@ async fn redirect(request: RequestBuilder) -> Result<String, String> {
     }
 }
 
-/// A metric without labels.
+/// The value of a metric without labels.
 pub async fn gauge(client: &Client, internal: &str, name: &str) -> Option<String> {
     let (_, text) = get(client, &format!("{internal}/metrics")).await;
     let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());

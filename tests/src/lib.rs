@@ -1,5 +1,5 @@
-//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel) and `haproxy`, each on ports of its own, on
-//! loopback only. What a test starts ends with it.
+//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel) and `haproxy`. All listen on free
+//! loopback ports. Everything that a test starts ends with it.
 
 pub mod client;
 pub mod cluster;
@@ -28,7 +28,7 @@ pub mod wall_clock;
 
 use std::time::Duration;
 
-/// How long the long runs last: ten minutes with `EVERGREEN_LONG=1`, else their short form.
+/// The duration of a load test: ten minutes with `EVERGREEN_LONG=1`, otherwise its short form.
 #[must_use]
 pub fn length(short: Duration) -> Duration {
     match std::env::var("EVERGREEN_LONG").as_deref() {

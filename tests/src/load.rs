@@ -1,4 +1,4 @@
-//! Steady calls, and an result of every answer.
+//! Calls at a constant rate, and the results.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,11 +10,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client;
 
-/// What was answered, by status; 0 stands for no answer at all.
+/// The number of responses by status. 0 means no response.
 #[derive(Debug, Default, Clone)]
 pub struct LoadResult {
     pub answers: BTreeMap<u16, u64>,
-    /// The first answers that were no success, with when they came.
+    /// The first unsuccessful responses, with their times.
     pub failures: Vec<String>,
 }
 
@@ -25,7 +25,7 @@ impl LoadResult {
     }
 
     /// # Panics
-    /// When an answer was no success.
+    /// If a response was unsuccessful.
     pub fn expect_success(&self) {
         let failed: u64 = self
             .answers
@@ -43,9 +43,9 @@ impl LoadResult {
     }
 }
 
-/// Calls the products of these installations in turn, `rate` times a second for `length`.
+/// Lists the products of these installations in turn, `rate` times a second for `length`.
 ///
-/// A call that is slow does not hold the next one up.
+/// Slow calls do not delay the following ones.
 ///
 /// # Panics
 /// Never in a test that has not panicked before.

@@ -1,4 +1,4 @@
-//! From the commit of a refresh in the store until gateways serve its token.
+//! The time from the commit of a refresh until gateways serve the new token.
 
 use std::time::Duration;
 
@@ -12,28 +12,29 @@ use tokio::time::{Instant, sleep, timeout};
 use crate::client;
 use crate::fleet::Member;
 
-/// Longer than any token is served that the store has another one for.
+/// Longer than any gateway may serve a replaced token.
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Who refreshes, and who is to notice.
+/// The broker that refreshes, and the gateways to watch.
 #[derive(Debug)]
 pub struct PropagationProbe<'a> {
     pub client: Client,
     pub writer: StoreWriter,
     pub broker: &'a Member,
     pub gateways: &'a [Member],
-    /// Between two looks at a gateway.
+    /// The pause between two requests to a gateway.
     pub pause: Duration,
 }
 
 impl PropagationProbe<'_> {
-    /// Refreshes an installation whose token all gateways hold; returns how long the last of them took.
+    /// Refreshes an installation whose token all gateways have cached. Returns the time until the last one served
+    /// the new token.
     ///
-    /// The time begins with the last look at the store that did not see the commit, and ends when the
-    /// last gateway has answered with the new token: it is not too short, and both looks are in it.
+    /// The time begins with the last read of the store that did not see the commit. It ends when the last gateway
+    /// has returned the new token. So it includes both requests, and is never too short.
     ///
     /// # Panics
-    /// When the refresh fails, a gateway gives no token, or serves the old one for a minute.
+    /// If the refresh fails, a gateway returns no token, or serves the old one for a minute.
     pub async fn refresh(&self, id: &InstallationId) -> Duration {
         let held = self.generation(id).await.expect("the store answers");
         let url =
@@ -62,7 +63,7 @@ impl PropagationProbe<'_> {
                 }
             }
         };
-        // One look after the other, so the last one in vain began when the one before it ended.
+        // The reads are sequential. So the last one without the commit began when the one before it ended.
         let refresh = self.client.post(url(self.broker, "refresh"));
         let (refreshed, committed, served) = timeout(PATIENCE, async {
             tokio::join!(client::send(refresh), committed, served.join_all())
@@ -74,7 +75,7 @@ impl PropagationProbe<'_> {
         last.saturating_duration_since(committed)
     }
 
-    /// `None` where the store does not answer.
+    /// `None` if the store does not answer.
     async fn generation(&self, id: &InstallationId) -> Option<Generation> {
         let found = self.writer.load(id).await.ok()?;
         let snapshot = found.expect("it is installed");
@@ -82,7 +83,7 @@ impl PropagationProbe<'_> {
     }
 }
 
-/// Whether the gateway at this URL has another token than that of this generation.
+/// Whether the gateway at this URL has a token of another generation.
 async fn serves_newer_token(client: &Client, url: &str, held: Generation) -> bool {
     let asked = client.get(url).header(IF_NONE_MATCH, format!("\"{held}\""));
     let answer = asked.send().await.expect("an answer");

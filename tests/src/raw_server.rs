@@ -1,5 +1,5 @@
-//! A server that answers byte for byte as a test has it, and shows byte for byte what it was sent:
-//! GHL's end of the server, where what no well-behaved server does is the point.
+//! A server in place of GHL that responds byte for byte as a test specifies, and records requests byte for byte. It
+//! can do what no well-behaved server does.
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,12 +10,12 @@ use tokio::time::{sleep, timeout};
 
 use crate::wait::{holds, until};
 
-/// What the server does on a connection, once the head of a request is there.
+/// An action of the server on a connection, after the head of a request has arrived.
 #[derive(Debug, Clone, Copy)]
 pub enum ServerAction {
     Send(&'static [u8]),
     Pause(Duration),
-    /// Waits until the other side closes the connection.
+    /// Waits until the client closes the connection.
     AwaitClose,
 }
 
@@ -32,7 +32,7 @@ struct Seen {
 }
 
 impl RawServer {
-    /// Does this on every connection, and closes it.
+    /// Performs these actions on every connection, and closes it.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -49,12 +49,12 @@ impl RawServer {
         Self { url, seen }
     }
 
-    /// Answers this to every request.
-    pub async fn answering(bytes: &'static str) -> Self {
+    /// Sends this response to every request.
+    pub async fn responding(bytes: &'static str) -> Self {
         Self::performing(&[ServerAction::Send(bytes.as_bytes())]).await
     }
 
-    /// All that was sent so far, by connection.
+    /// The requests so far, one per connection.
     ///
     /// # Panics
     /// Never in a test that has not panicked before.
@@ -63,7 +63,7 @@ impl RawServer {
         self.seen.lock().expect("not poisoned").requests.clone()
     }
 
-    /// Waits until the other side has closed so many connections that [`ServerAction::AwaitClose`] waits on.
+    /// Waits until clients have closed this many connections during [`ServerAction::AwaitClose`].
     pub async fn wait_for_closed_connections(&self, count: usize) {
         until("connections to end", Duration::from_secs(10), || async {
             let ended = self.seen.lock().expect("not poisoned").ended;
@@ -78,11 +78,11 @@ async fn serve(mut stream: TcpStream, actions: Vec<ServerAction>, seen: Arc<Mute
     while !request.windows(4).any(|end| end == b"\r\n\r\n") {
         match stream.read_buf(&mut request).await {
             Ok(1..) => {}
-            // A connection that was made ahead of its request.
+            // A connection that was opened without a request.
             Ok(0) | Err(_) => return,
         }
     }
-    // What follows the head at once is shown too.
+    // Include bytes that follow the head immediately.
     let more = stream.read_buf(&mut request);
     let _ = timeout(Duration::from_millis(50), more).await;
     let text = String::from_utf8_lossy(&request).into_owned();

@@ -7,7 +7,7 @@ use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 use crate::scratch::Scratch;
 
-/// A server that can be killed, stopped and started again on the same port and data.
+/// A server that can be killed, paused, and started again on the same port and data.
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
@@ -17,17 +17,17 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Durable like the store of `deploy/`.
+    /// With the durability settings of `deploy/`.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// With more of redis.conf on the command line.
+    /// With additional redis.conf settings on the command line.
     pub async fn start_with(args: &[&str]) -> Self {
         Self::start_at(port::free(), args).await
     }
 
-    /// As [`Redis::start_with`], on a port that was settled before.
+    /// As [`Redis::start_with`], on a given port.
     pub async fn start_at(port: u16, args: &[&str]) -> Self {
         let mut redis = Self {
             port,
@@ -58,7 +58,7 @@ impl Redis {
         self.program.as_ref().expect("it runs")
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.scratch.path().to_owned()
@@ -71,7 +71,7 @@ impl Redis {
         }
     }
 
-    /// Loses all data, while it is not running.
+    /// Deletes all data while it is not running.
     ///
     /// # Panics
     /// When the files cannot be removed.
@@ -80,7 +80,7 @@ impl Redis {
         std::fs::remove_dir_all(files).expect("the files of a server that ran");
     }
 
-    /// A copy of its data as they are now.
+    /// A copy of its current data.
     ///
     /// # Panics
     /// When they cannot be copied.
@@ -91,7 +91,7 @@ impl Redis {
         copy
     }
 
-    /// Goes back to a copy, while it is not running.
+    /// Restores a copy while it is not running.
     ///
     /// # Panics
     /// When it cannot be put in place.
@@ -100,14 +100,14 @@ impl Redis {
         copy_files(copy.path(), self.scratch.path()).expect("the copy");
     }
 
-    /// Starts it again with other arguments, and the data it had.
+    /// Kills it, and starts it with other arguments and the same data.
     pub async fn restart_with(&mut self, args: &[&str]) {
         self.kill().await;
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
         self.restart().await;
     }
 
-    /// Starts it again with the data it had.
+    /// Starts it with the same data.
     pub async fn restart(&mut self) {
         let port = self.port.to_string();
         let start = Start::new("redis-server")
@@ -123,7 +123,7 @@ impl Redis {
         self.program = Some(program);
     }
 
-    /// Runs a command with `redis-cli` and returns what it prints.
+    /// Runs a command with `redis-cli`. Returns its output.
     ///
     /// # Panics
     /// When there is no answer, or it is an error.
@@ -131,7 +131,7 @@ impl Redis {
         cli(self.port, Some(login), command).await
     }
 
-    /// Hangs it: it accepts and does not answer.
+    /// Pauses the process: it accepts connections and does not answer.
     ///
     /// # Panics
     /// When it is not running.
@@ -139,7 +139,7 @@ impl Redis {
         self.program().signal(19);
     }
 
-    /// Ends a hang.
+    /// Resumes the process.
     ///
     /// # Panics
     /// When it is not running.
@@ -162,14 +162,14 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A user of a server.
+/// A user of a Redis server.
 #[derive(Debug)]
 pub struct Login {
     pub user: String,
     pub password: String,
 }
 
-/// As [`Redis::cli`], of whatever listens at the port.
+/// As [`Redis::cli`], for the server at this port.
 ///
 /// # Panics
 /// When there is no answer, or it is an error.
@@ -191,7 +191,7 @@ pub async fn cli(port: u16, login: Option<&Login>, command: &[&str]) -> String {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // A process that hangs would outlive the signal to end.
+        // A paused process would outlive SIGTERM.
         if let Some(program) = &self.program {
             program.signal(18);
         }

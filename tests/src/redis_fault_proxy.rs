@@ -1,4 +1,4 @@
-//! A wire between a program and Redis that loses what Redis says while both ends take it for whole.
+//! A proxy between a program and Redis that drops replies without closing connections.
 
 use std::io;
 use std::sync::Arc;
@@ -13,33 +13,33 @@ use tokio::task::{JoinHandle, JoinSet};
 use crate::port;
 
 const CHUNK: usize = 64 * 1024;
-/// How a message of a channel begins in either version of the protocol, after its length.
+/// The begin of a pub/sub message after its length, in both protocol versions.
 const INVALIDATION: &[u8] = b"$7\r\nmessage\r\n";
 
-/// What does not arrive at the program.
+/// The replies to drop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Dropped {
     Nothing,
-    /// The announcements alone: heartbeats are answered.
+    /// Only pub/sub messages. Heartbeats are still answered.
     Invalidations,
-    /// All of a connection with a subscription, from then on and for good.
+    /// All replies on connections with a subscription, permanently.
     Subscriptions,
-    /// All of every connection, from then on and for good.
+    /// All replies on all connections, permanently.
     Everything,
 }
 
-/// Ends with its connections when dropped.
+/// Closes its connections when dropped.
 #[derive(Debug)]
 pub struct RedisFaultProxy {
     pub url: String,
     dropped: watch::Sender<Dropped>,
-    /// Pieces that did not arrive.
+    /// The number of dropped reads.
     count: Arc<AtomicUsize>,
     task: JoinHandle<()>,
 }
 
 impl RedisFaultProxy {
-    /// Stands in front of the Redis at this port, and loses nothing.
+    /// Listens in front of the Redis at this port, and drops nothing.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -62,13 +62,13 @@ impl RedisFaultProxy {
         }
     }
 
-    /// From now on this is dropped. A connection that has dropped all stays silent, as one does whose other end
-    /// vanished behind a proxy.
+    /// Drops these replies from now on. A connection on which everything was dropped stays silent, as if its other
+    /// end had vanished behind a proxy.
     pub fn drop_replies(&self, dropped: Dropped) {
         self.dropped.send_replace(dropped);
     }
 
-    /// How often something was dropped so far.
+    /// How many reads were dropped so far.
     #[must_use]
     pub fn dropped_count(&self) -> usize {
         self.count.load(Ordering::Relaxed)

@@ -1,4 +1,4 @@
-//! Directories that go with the test.
+//! Temporary directories that are removed after the test.
 
 use std::path::{Path, PathBuf};
 

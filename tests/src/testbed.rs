@@ -1,5 +1,4 @@
-//! Brokers at work on a large seeded fleet ([`crate::seed`]): a store, lock nodes, and a sandbox without
-//! latency.
+//! A store, lock nodes and a sandbox for brokers with a large seeded fleet ([`crate::seed`]).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,7 +29,7 @@ pub struct Testbed {
 }
 
 impl Testbed {
-    /// With no installations and no brokers yet. Without lock nodes brokers lock in the store.
+    /// Starts without installations and brokers. Without lock nodes, brokers lock in the store.
     ///
     /// # Panics
     /// When something does not start.
@@ -67,7 +66,7 @@ impl Testbed {
     /// When the store is not empty, or fails.
     ///
     /// # Panics
-    /// When a duration is none.
+    /// If a duration is invalid.
     pub async fn try_seed(
         &self,
         installations: u64,
@@ -92,7 +91,7 @@ impl Testbed {
         seed.fill(&redis, rings, &sandbox::Config::default()).await
     }
 
-    /// Another broker, with these settings.
+    /// Starts another broker with these settings.
     pub async fn broker(&self, name: &str, settings: &[(&str, String)]) -> Member {
         let locks: Vec<String> = self.locks.iter().map(Redis::url).collect();
         let mut start = self
@@ -111,13 +110,13 @@ impl Testbed {
         Member::start(start).await
     }
 
-    /// A gateway over this store, as it is to be started. It is told of no broker.
+    /// The start configuration of a gateway on this store, without a broker URL.
     #[must_use]
     pub fn gateway(&self) -> Start {
         let mut start = self
             .evergreen(&["gateway"])
             .env("GHL_API_URL", &self.sandbox.url);
-        // It refuses what it must not have.
+        // A gateway refuses these keys.
         start.env.remove("EVERGREEN_REFRESH_KEYS");
         start
     }
@@ -132,7 +131,7 @@ impl Testbed {
         listed.map(|one| one.id().clone()).collect()
     }
 
-    /// The same store, as this process sees it. Its tokens stay closed to it.
+    /// Access to the store from this process, without the keys of its tokens.
     ///
     /// # Panics
     /// Never: the address is our own.

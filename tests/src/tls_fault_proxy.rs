@@ -1,4 +1,4 @@
-//! GHL's proxy fault over TLS: what is between a broker and the sandbox, and can be unwell.
+//! A TLS proxy between a broker and the sandbox that can simulate connection faults.
 
 use std::io;
 use std::path::Path;
@@ -18,17 +18,17 @@ use tokio_rustls::TlsAcceptor;
 use crate::port;
 use crate::wait::{holds, until};
 
-/// How connections fare. A change cuts those there are.
+/// The current fault. Changing it closes all connections.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum TlsFault {
     None,
-    /// Nobody listens.
+    /// No listener.
     ConnectionRefused,
-    /// It does not speak TLS.
+    /// The proxy does not use TLS.
     PlainText,
-    /// It shows a certificate that nobody trusts.
+    /// The certificate is untrusted.
     UntrustedCertificate,
-    /// Requests pass, and of each answer one byte in this time.
+    /// Responses are sent at one byte per this duration.
     SlowResponse(Duration),
 }
 
@@ -40,7 +40,7 @@ pub struct TlsFaultProxy {
 }
 
 impl TlsFaultProxy {
-    /// Stands in proxy of an `http://` URL, open.
+    /// Starts a proxy for an `http://` URL, without a fault.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -58,19 +58,19 @@ impl TlsFaultProxy {
         proxy
     }
 
-    /// For `SSL_CERT_FILE`: what makes a program trust it.
+    /// The trusted certificate, for `SSL_CERT_FILE`.
     #[must_use]
     pub fn certificate() -> String {
         beside("ghl.pem")
     }
 
-    /// The key of that certificate, for whoever else is to be GHL.
+    /// The key of that certificate, for other servers that act as GHL.
     #[must_use]
     pub fn key() -> String {
         beside("ghl.key.pem")
     }
 
-    /// From its return on connections fare so.
+    /// Sets the fault. It is in effect when this returns.
     ///
     /// # Panics
     /// When it cannot listen.
@@ -90,7 +90,7 @@ fn beside(name: &str) -> String {
     directory.join(name).display().to_string()
 }
 
-/// A connection that was just closed may still have the port.
+/// Retries while a connection that was just closed still holds the port.
 async fn listen(port: u16) -> TcpListener {
     until("a free port", Duration::from_secs(20), || async {
         let listener = TcpListener::bind(("127.0.0.1", port)).await;
@@ -99,7 +99,7 @@ async fn listen(port: u16) -> TcpListener {
     .await
 }
 
-/// Ends with its [`TlsFaultProxy`].
+/// Ends when the [`TlsFaultProxy`] is dropped.
 async fn serve(port: u16, upstream: String, mut faults: watch::Receiver<TlsFault>) {
     loop {
         let fault = *faults.borrow_and_update();
@@ -141,7 +141,7 @@ async fn pass(caller: TcpStream, upstream: String, fault: TlsFault) -> io::Resul
     };
     let tls = match fault {
         TlsFault::PlainText => {
-            // As a web server answers what it takes for a bad request.
+            // As an HTTP server responds to a bad request.
             let mut caller = caller;
             return caller.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
         }

@@ -52,8 +52,8 @@ async fn refresh_retries_after_connection_and_tls_errors() {
     }
     up.restart().await;
 
-    for ((name, door, kind, cause, replays), id) in cases.into_iter().zip(&installed) {
-        proxy.set(door).await;
+    for ((name, fault, kind, cause, replays), id) in cases.into_iter().zip(&installed) {
+        proxy.set(fault).await;
         let refresh = up.command(&["installations", "refresh", id]);
         assert!(!refresh.run().await.status.success(), "{name}");
         let line = up

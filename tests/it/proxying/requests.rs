@@ -258,7 +258,7 @@ fn cases() -> Vec<Case> {
 async fn requests_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in cases() {
-        let server = RawServer::answering(OK).await;
+        let server = RawServer::responding(OK).await;
         let up = up_before(&server, &[]).await;
         let (status, answer) = raw(&up.public, &case.sent).await;
         let requests = server.requests();

@@ -108,7 +108,7 @@ const CASES: &[Case] = &[
 async fn responses_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in CASES {
-        let server = RawServer::answering(case.sent).await;
+        let server = RawServer::responding(case.sent).await;
         let up = up_before(&server, &[]).await;
         let (status, answer) = raw(&up.public, request(case.method)).await;
         if status != case.status {

@@ -1,8 +1,8 @@
-//! What strikes one installation again and again within one grace of GHL's.
+//! Repeated faults of one installation within one grace of GHL.
 
 use super::*;
 
-/// With it a lease lasts for 27 s: whoever waited for that twice would ask GHL beyond its grace.
+/// With this timeout a lease lasts 27 s. Waiting for it twice would exceed GHL's grace.
 const LONGEST_CALL: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "18s");
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,7 +21,7 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
     }]);
     sandbox.faults(slow).await;
     for is_last in [false, true] {
-        killed(&mut faulted).await;
+        until_killed(&mut faulted).await;
         if is_last {
             faulted.unset("TEST_CRASH_POINT");
         }
@@ -51,10 +51,10 @@ async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
     let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    killed(&mut faulted).await;
+    until_killed(&mut faulted).await;
     faulted.set([("TEST_CRASH_POINT", "leased stop".to_owned())]);
     faulted.spawn();
-    stopped(&faulted).await;
+    until_stopped(&faulted).await;
 
     let _another = Member::start(start("another")).await;
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());

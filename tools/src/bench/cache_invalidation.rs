@@ -1,4 +1,4 @@
-//! From the commit of a refresh in Redis until every gateway serves the new token.
+//! The time from the commit of a refresh in Redis until every gateway serves the new token.
 
 use std::time::Duration;
 
@@ -9,12 +9,12 @@ use tests::propagation::PropagationProbe;
 use tests::testbed::Testbed;
 
 const GATEWAYS: usize = 3;
-/// Nothing falls due meanwhile.
+/// Long enough that no refresh falls due during the run.
 const LIFETIME: &str = "24h";
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Refreshes, one after the other
+    /// The number of refreshes, one after the other
     #[arg(long, value_name = "N", default_value_t = 1000)]
     refreshes: usize,
 }
@@ -23,8 +23,8 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let testbed = Testbed::start(0, LIFETIME).await;
     let count = u64::try_from(args.refreshes)?;
     eprintln!("{}", testbed.seed(count, "0s").await);
-    let no_pace = [("EVERGREEN_REFRESH_RATE", "100000".to_owned())];
-    let broker = testbed.broker("broker", &no_pace).await;
+    let unlimited_rate = [("EVERGREEN_REFRESH_RATE", "100000".to_owned())];
+    let broker = testbed.broker("broker", &unlimited_rate).await;
     let mut gateways = Vec::new();
     for _ in 0..GATEWAYS {
         let broker = format!("http://{}", broker.address);

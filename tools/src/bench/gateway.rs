@@ -1,9 +1,9 @@
-//! `evergreen-tools bench gateway`: what a request costs the gateway with everything on, next to
-//! proxies that only add a header, and to a backend of the usual kind.
+//! `evergreen-tools bench gateway`: the cost of a request in the gateway with all features on, next to proxies that
+//! only add a header, and to a typical Express backend.
 //!
-//! The proxy has one core, the load and the upstream another. All proxies are there at once and get
-//! the same load in turns, round after round; what counts is a figure's ratio to nginx's in the same
-//! round, because the machine's own speed drifts.
+//! The proxy runs on one core, the load and the upstream on another. All proxies run at the same time and get the
+//! same load in turn, round after round. The result is the ratio of a figure to nginx's in the same round, because
+//! the machine's speed drifts.
 
 mod caller;
 mod chart;
@@ -29,35 +29,35 @@ use sample::Series;
 use setup::BenchSetup;
 use workload::{WORKLOADS, Workload};
 
-/// A proxy has a core of the machine for itself.
+/// Runs a proxy on a core of its own.
 pub(super) const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
-/// This process, and with it wrk, the upstream and the store, have another.
+/// The core of this process, wrk, the upstream and the store.
 const OTHER_CORE: &str = "1";
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Rounds, each of all proxies in turn
+    /// Rounds; in each, every proxy gets the load in turn
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How long a proxy is under load in each round, in whole seconds
+    /// The length of the load on a proxy in each round, in whole seconds
     #[arg(long = "for", value_name = "DURATION", default_value = "4s", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// Installations that calls are made for, in rotation
+    /// The installations that calls use in rotation
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     installations: usize,
-    /// Only these; nginx is always there
+    /// Measure only these proxies; nginx is always included
     #[arg(long, value_enum, value_name = "PROXY,…", value_delimiter = ',')]
     proxies: Vec<Kind>,
-    /// Only these
+    /// Measure only these workloads
     #[arg(long, value_name = "WORKLOAD,…", value_delimiter = ',', value_parser = workload::named)]
     workloads: Vec<&'static Workload>,
-    /// No workloads: the memory of idle connections and the instructions alone
+    /// Measure no workloads, only the memory of idle connections and instructions per request
     #[arg(long, conflicts_with = "workloads")]
     counts: bool,
-    /// Where the figures go as JSON
+    /// A file for the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where a chart goes, as SVG
+    /// A file for a chart as SVG
     #[arg(long, value_name = "FILE")]
     chart: Option<PathBuf>,
 }
@@ -127,7 +127,7 @@ async fn measure(
         proxies.push(Proxy::start(*kind, setup, workload.transport, under).await);
     }
     for proxy in &proxies {
-        // Connections open, every installation's token is in memory.
+        // Open the connections, and fill the gateway's token cache.
         sample::take(setup, workload, proxy, args.length).await;
     }
     let mut series: Vec<Series> = proxies.iter().map(Series::of).collect();
@@ -149,7 +149,7 @@ async fn measure(
     }
 }
 
-/// Whatever is started from here on stays there, too, if it is not told otherwise.
+/// Moves this process to the other core. Child processes inherit this, unless they are started with `taskset`.
 pub(super) fn stay_on_other_core() {
     let id = std::process::id().to_string();
     let moved = Command::new("taskset")
@@ -157,6 +157,6 @@ pub(super) fn stay_on_other_core() {
         .output();
     assert!(
         moved.as_ref().is_ok_and(|it| it.status.success()),
-        "this takes two cores, and taskset: {moved:?}"
+        "this needs two cores and taskset: {moved:?}"
     );
 }

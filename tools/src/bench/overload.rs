@@ -1,8 +1,7 @@
-//! `evergreen-tools bench overload`: what a gateway still serves when it is asked for three times what
-//! it can, next to nginx.
+//! `evergreen-tools bench overload`: throughput and latency of a gateway at three times its capacity, next to nginx.
 //!
-//! Each has a quarter of a core: the rest goes to a program that never waits. With a whole one it could
-//! not be asked for too much, since wrk and the upstream share the other.
+//! Each proxy gets a quarter of a core. A busy loop uses the rest. With a whole core a proxy could not be
+//! overloaded, since wrk and the upstream share the other one.
 
 mod latency_probe;
 
@@ -21,23 +20,23 @@ use super::gateway::{PROXY_CORE, stay_on_other_core};
 use super::wrk::{Load, Seen};
 use latency_probe::LatencyProbe;
 
-/// A quarter of the core: the kernel gives nice 0 three times what it gives this. And fewer places
-/// than there are callers, for the gateway.
-const GATEWAY_SHARE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUESTS=64"];
-const NEVER_WAITING: &[&str] = &["-c", "while :; do :; done"];
-/// Or the upstream, on the same core, would be what has too much to do.
-const YIELDING: &[&str] = &["nice", "-n", "10"];
+/// A quarter of the core, since the kernel gives a process at nice 0 three times the share of this one. The gateway
+/// also has fewer permits than there are callers.
+const QUARTER_OF_CORE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUESTS=64"];
+const BUSY_LOOP: &[&str] = &["-c", "while :; do :; done"];
+/// Otherwise the upstream, on the same core, would be overloaded instead.
+const LOW_PRIORITY: &[&str] = &["nice", "-n", "10"];
 const CONNECTIONS_UP_TO_PEAK: [usize; 3] = [16, 32, 64];
-/// How many times the callers of its peak, or what was served then, is asked for.
-const TIMES: usize = 3;
-/// Callers who pause for so long that they ask for that much together. The last are so many that not
-/// all of them can have their turn in time.
+/// The load beyond the peak, as a multiple of its callers or its throughput.
+const OVERLOAD_FACTOR: usize = 3;
+/// Numbers of callers that pause between calls, so that together they ask for that load. With the largest number,
+/// some calls time out.
 const MANY_CONNECTIONS: [usize; 2] = [2048, 8192];
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Rounds, each of both proxies under all loads
+    /// Rounds, each with both proxies under all loads
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
     /// How long each load lasts, in whole seconds
@@ -51,10 +50,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     stay_on_other_core();
     let setup = BenchSetup::start(args.installations).await;
-    let _other = Start::new("sh")
-        .args(NEVER_WAITING)
-        .under(PROXY_CORE)
-        .spawn();
+    let _other = Start::new("sh").args(BUSY_LOOP).under(PROXY_CORE).spawn();
     let mut benches = Vec::new();
     for kind in [Kind::Nginx, Kind::Gateway] {
         benches.push(Bench::of(kind, &setup, args.length).await);
@@ -71,7 +67,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         let loads = rounds.flat_map(|it| [&it.up_to_the_peak, &it.beyond, &it.many_connections]);
         for unexpected in loads.flatten().flat_map(|it| &it.probe.unexpected) {
             println!(
-                "{}, neither served nor refused: {unexpected}",
+                "{}, unexpected response: {unexpected}",
                 bench.proxy.kind.name()
             );
         }
@@ -79,7 +75,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A proxy, and what became of it.
+/// A proxy and its measurements.
 struct Bench<'y> {
     proxy: Proxy,
     setup: &'y BenchSetup,
@@ -89,25 +85,25 @@ struct Bench<'y> {
 
 struct Round {
     up_to_the_peak: Vec<LoadMeasurement>,
-    /// With so many times the callers of each.
+    /// With a multiple of the callers of each.
     beyond: Vec<LoadMeasurement>,
     many_connections: Vec<LoadMeasurement>,
 }
 
-/// One load, and what became of it.
+/// The measurements under one load.
 struct LoadMeasurement {
     connections: usize,
     seen: Seen,
     probe: LatencyProbe,
-    /// What the proxy used of its core.
+    /// The share of its core that the proxy used.
     cpu: f64,
-    /// The most there was.
+    /// The highest resident memory.
     resident_kb: u64,
 }
 
 impl<'y> Bench<'y> {
     async fn of(kind: Kind, setup: &'y BenchSetup, length: Duration) -> Self {
-        let under = [PROXY_CORE, GATEWAY_SHARE].concat();
+        let under = [PROXY_CORE, QUARTER_OF_CORE].concat();
         Self {
             proxy: Proxy::start(kind, setup, UpstreamTransport::Plain, &under).await,
             setup,
@@ -117,7 +113,7 @@ impl<'y> Bench<'y> {
     }
 
     async fn round(&mut self) {
-        // Every installation's token is in memory, and the many_connections of the round before are seen out.
+        // Fills the token cache, and waits for remaining calls of the previous round.
         self.load(CONNECTIONS_UP_TO_PEAK[0], Duration::ZERO).await;
         let mut up_to_the_peak = Vec::new();
         for connections in CONNECTIONS_UP_TO_PEAK {
@@ -129,11 +125,14 @@ impl<'y> Bench<'y> {
             .fold(0.0, f64::max);
         let mut beyond = Vec::new();
         for connections in CONNECTIONS_UP_TO_PEAK {
-            beyond.push(self.load(TIMES * connections, Duration::ZERO).await);
+            beyond.push(
+                self.load(OVERLOAD_FACTOR * connections, Duration::ZERO)
+                    .await,
+            );
         }
         let mut many_connections = Vec::new();
         for connections in MANY_CONNECTIONS {
-            let pause = connections as f64 / (TIMES as f64 * peak);
+            let pause = connections as f64 / (OVERLOAD_FACTOR as f64 * peak);
             let pause = Duration::from_secs_f64(pause);
             many_connections.push(self.load(connections, pause).await);
         }
@@ -153,7 +152,7 @@ impl<'y> Bench<'y> {
             body_bytes: 0,
             connections,
             pause,
-            under: YIELDING,
+            under: LOW_PRIORITY,
             length: self.length,
         };
         let probe = LatencyProbe::call_for(self.length, &url, callers);
@@ -199,7 +198,7 @@ impl<'y> Bench<'y> {
         rows
     }
 
-    /// One load in all rounds.
+    /// A table row: one load over all rounds.
     fn row(&self, loads: &[&LoadMeasurement], peaks: &[&LoadMeasurement]) -> Vec<String> {
         let rounds = loads.iter().zip(peaks);
         let of_peak = median(rounds.map(|(load, peak)| load.rate() / peak.rate()));
@@ -231,8 +230,8 @@ impl<'y> Bench<'y> {
     }
 }
 
-/// Markdown. What is served, of the peak in the same round, and the latencies are medians of all rounds;
-/// what was refused or not answered is the sum of them, and the memory the most of them.
+/// A Markdown table. Throughput, its ratio to the peak in the same round, and latencies are medians of all rounds.
+/// Rejected calls and calls without a response are sums, and memory is the maximum.
 fn table(benches: &[Bench<'_>]) -> String {
     let head = [
         "",
@@ -250,7 +249,7 @@ fn table(benches: &[Bench<'_>]) -> String {
 }
 
 impl LoadMeasurement {
-    /// Served in a second.
+    /// Successful responses per second.
     fn rate(&self) -> f64 {
         self.seen.served_per_second()
     }

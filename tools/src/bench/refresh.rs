@@ -20,23 +20,23 @@ use order::Order;
 use report::Measured;
 use usage::{Resident, Snapshot};
 
-/// The tokens' lifetime.
+/// The lifetime of access tokens.
 const LIFETIME: &str = "24h";
-/// After the start of the brokers: connections open, the first work is found.
+/// After the start of the brokers, until connections are open and refreshes have begun.
 const WARM_UP: Duration = Duration::from_secs(2);
-/// A window grows within some 2,000 refreshes.
+/// A refresh window reaches its maximum within about 2,000 refreshes.
 const GROWTH_PATIENCE: Duration = Duration::from_secs(10);
-/// How often memory is looked at.
+/// The interval between memory samples.
 const SAMPLE_INTERVAL: Duration = Duration::from_millis(500);
 const BACKLOG_PATIENCE: Duration = Duration::from_secs(600);
 const WARNINGS_SHOWN: usize = 10;
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// What the fleet is like
+    /// The state of the fleet
     #[arg(long, value_enum, default_value_t = Scenario::CatchUp)]
     scenario: Scenario,
-    /// How many there are; one run for each number
+    /// The numbers of installations; one run for each number
     #[arg(
         long,
         value_name = "N,…",
@@ -46,19 +46,19 @@ pub(crate) struct Args {
     installations: Vec<u64>,
     #[arg(long, value_name = "N", default_value_t = 1)]
     brokers: usize,
-    /// 1, 3 or 5
+    /// The number of lock nodes: 1, 3 or 5
     #[arg(long, value_name = "N", default_value_t = 3)]
     lock_nodes: usize,
-    /// What each broker may start per second [EVERGREEN_REFRESH_RATE]
+    /// The refreshes that each broker may start per second [EVERGREEN_REFRESH_RATE]
     #[arg(long, value_name = "N", default_value_t = 100_000)]
     rate: u32,
-    /// Refreshes under transport at once in each broker [EVERGREEN_REFRESH_CONCURRENCY]
+    /// Concurrent refreshes in each broker [EVERGREEN_REFRESH_CONCURRENCY]
     #[arg(long, value_name = "N", default_value_t = 64)]
     concurrency: usize,
-    /// How long is measured, unless everything is refreshed before
+    /// The length of the measurement, unless everything is refreshed earlier
     #[arg(long = "for", value_name = "DURATION", default_value = "60s", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// Where the figures go as JSON
+    /// A file for the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
 }
@@ -67,7 +67,7 @@ pub(crate) struct Args {
 pub(crate) enum Scenario {
     /// After a day without any broker: everything is overdue
     CatchUp,
-    /// One falls due after the other
+    /// Installations fall due one after the other
     Steady,
 }
 
@@ -119,9 +119,9 @@ async fn measure(args: &Args, installations: u64) -> Measured {
     let first = Snapshot::take(&testbed, &brokers).await;
     let mut last = first.clone();
     let started = Instant::now();
-    // The very last ones are left out: they keep fewer and fewer hands busy.
-    let nearly_all = installations - installations / 50;
-    while started.elapsed() < args.length && last.refreshed() < nearly_all {
+    // Leave out the last ones, for which not all workers are busy.
+    let all_but_last = installations - installations / 50;
+    while started.elapsed() < args.length && last.refreshed() < all_but_last {
         sleep(SAMPLE_INTERVAL).await;
         last = Snapshot::take(&testbed, &brokers).await;
         resident.sample(&brokers);
@@ -161,7 +161,7 @@ async fn start_brokers(testbed: &Testbed, args: &Args) -> Vec<Member> {
     brokers
 }
 
-/// Until then the brokers spend few tokens at once on purpose.
+/// Until then the brokers limit the tokens in flight.
 async fn windows_grown(brokers: &[Member], concurrency: usize) {
     for broker in brokers {
         until("the window to have grown", GROWTH_PATIENCE, || async {
@@ -172,7 +172,7 @@ async fn windows_grown(brokers: &[Member], concurrency: usize) {
     }
 }
 
-/// What fell due while the fleet was seeded is no part of a steady state.
+/// Excludes the refreshes that fell due while the fleet was seeded.
 async fn nothing_due(testbed: &Testbed) {
     let writer = testbed.writer();
     until("the brokers to be up to date", BACKLOG_PATIENCE, || async {
@@ -185,7 +185,7 @@ async fn nothing_due(testbed: &Testbed) {
     .await;
 }
 
-/// In a fleet of all ages.
+/// For a fleet with tokens of all ages.
 #[expect(
     clippy::cast_precision_loss,
     reason = "far fewer than 2^52 installations"
@@ -200,13 +200,13 @@ fn falling_due_per_second(installations: u64) -> f64 {
     installations as f64 / age.as_secs_f64()
 }
 
-/// Bytes that the store uses.
+/// The memory that the store uses, in bytes.
 async fn memory(testbed: &Testbed) -> u64 {
     let used = testbed.writer().memory().await.expect("the store answers");
     used.expect("Redis knows what it uses")
 }
 
-/// What brokers said beside good news.
+/// Warnings and errors in the logs of brokers.
 fn warnings(brokers: &[Member]) -> Vec<String> {
     let is_warning = |line: &String| {
         ["WARN", "ERROR", "-RETRY]", "-FAIL]"]

@@ -1,5 +1,5 @@
-//! `evergreen-tools bench soak`: a gateway and a broker at full load for long, all tokens refreshed again
-//! and again meanwhile.
+//! `evergreen-tools bench soak`: a gateway and a broker at full load for a long time, while all tokens are refreshed
+//! repeatedly.
 
 use std::time::Duration;
 
@@ -14,19 +14,19 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at};
 use super::gateway::sample::megabytes;
 use super::wrk::{Callers, Load};
 
-/// Refreshed when a quarter of it is left: after 20 s.
+/// A token is refreshed when a quarter of its lifetime is left, so after 20 s.
 const LIFETIME: &str = "27s";
 const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// In whole seconds
+    /// The length of the run, in whole seconds
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     length: Duration,
     #[arg(long, value_name = "N", default_value_t = 300)]
     installations: usize,
-    /// Between two samples at the processes
+    /// The interval between samples of the processes
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     every: Duration,
 }
@@ -80,14 +80,14 @@ struct Sample {
     gateway_mb: f64,
     broker_mb: f64,
     refreshes: u64,
-    /// Calls that reached GHL too late.
+    /// Calls with an expired token.
     expired: u64,
-    /// What the gateway did not answer with a success.
+    /// Unsuccessful responses of the gateway.
     failed: u64,
 }
 
 impl Soak {
-    /// What was seeded expired before anybody could refresh it.
+    /// The seeded tokens expired before a broker could refresh them.
     async fn all_refreshed(&self, installations: usize) {
         until("a refresh of each", PATIENCE, || async {
             let spent = self.testbed.sandbox.count("refresh_tokens_spent").await;
@@ -126,7 +126,7 @@ impl Soak {
     }
 }
 
-/// Answers to calls that were no success, by the gateway's own result.
+/// Unsuccessful responses, according to the gateway's metrics.
 async fn failed(gateway: &Member) -> u64 {
     let url = format!("{}/metrics", gateway.internal);
     let (_, metrics) = client::get(&client::new(), &url).await;

@@ -1,4 +1,4 @@
-//! The ledger against the store: what must never have happened.
+//! Compares the ledger with the store, and reports violations.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// `not_refreshed`: what was answered where a last refresh failed.
+    /// `not_refreshed`: the responses of failed final refreshes.
     pub(crate) async fn of(
         fleet: &Fleet<Sentinel>,
         installations: &[String],

@@ -1,4 +1,4 @@
-//! Carries a plan out: each sequence strikes, holds, and heals, one fault after the other.
+//! Executes a plan: each sequence injects its faults one after the other, and ends each before the next.
 
 use std::time::Duration;
 
@@ -18,14 +18,14 @@ use super::plan::{
 use super::timeline::Timeline;
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// A broker is sure to come to each step of a refresh within this.
+/// Within this time a broker reaches every step of a refresh.
 const STEP_PATIENCE: Duration = Duration::from_secs(20);
 const STOP: i32 = 19;
 const CONTINUE: i32 = 18;
 
-/// Runs the whole plan; everything is well again afterwards.
+/// Executes the whole plan. All faults have ended when it returns.
 ///
-/// `wall_clock`: that of the broker that nothing else happens to, and of a gateway.
+/// `wall_clock`: the clock of a gateway, and of the broker without other faults.
 pub(crate) async fn run(
     fleet: &mut Fleet<Sentinel>,
     wall_clock: &WallClock,
@@ -55,8 +55,8 @@ struct FaultTimer<'a> {
 }
 
 impl FaultTimer<'_> {
-    /// Waits for a fault's time. One that comes late, since the one before took long to heal, lasts
-    /// as long all the same.
+    /// Waits until a fault is due. A fault that starts late, since the previous one took long to end, still has its
+    /// full duration.
     async fn due<F: std::fmt::Debug>(&self, target: &str, planned: &Planned<F>) {
         sleep_until(self.began + planned.at).await;
         let (fault, lasts) = (&planned.fault, planned.lasts.as_secs_f64());
@@ -86,7 +86,7 @@ async fn brokers(
             BrokerFault::LoseHost => {
                 end(clock, &target, broker).await;
                 sleep(planned.lasts).await;
-                broker.lose_data();
+                broker.delete_data();
                 broker.launch().await;
             }
             BrokerFault::Stop => pause(broker, planned.lasts).await,
@@ -113,21 +113,25 @@ async fn brokers(
                 pause(broker, planned.lasts).await;
             }
         }
-        clock.record(format!("{target}: well"));
+        clock.record(format!("{target}: recovered"));
     }
 }
 
-/// Starts it again so that it strikes itself.
+/// Restarts the broker with a crash point.
 async fn arm(clock: &FaultTimer<'_>, target: &str, broker: &mut Member, step: &str, how: &str) {
     end(clock, target, broker).await;
     broker.set([("TEST_CRASH_POINT", format!("{step} {how}"))]);
-    // It may be struck before it is ready.
+    // The crash point may be reached before the broker is ready.
     broker.spawn();
     broker.unset("TEST_CRASH_POINT");
 }
 
 fn record_crash_point(clock: &FaultTimer<'_>, target: &str, step: &str, was_reached: bool) {
-    let what = if was_reached { "struck" } else { "not struck" };
+    let what = if was_reached {
+        "stopped"
+    } else {
+        "not stopped"
+    };
     clock.record(format!("{target}: {what} at {step}"));
 }
 
@@ -160,7 +164,7 @@ async fn gateways(
             }
             GatewayFault::Stop => pause(gateway, planned.lasts).await,
         }
-        clock.record(format!("{target}: well"));
+        clock.record(format!("{target}: recovered"));
     }
 }
 
@@ -206,20 +210,20 @@ async fn store(
                 }
             }
         }
-        settle(group).await;
+        wait_for_replication(group).await;
         let master = group.master().await;
-        clock.record(format!("store: well, server {master} is the master"));
+        clock.record(format!("store: recovered, server {master} is the master"));
     }
 }
 
-/// Waits until there is one master and all others follow it.
-async fn settle(group: &Sentinel) {
+/// Waits until there is one master and all other servers replicate from it.
+async fn wait_for_replication(group: &Sentinel) {
     until("a master with all replicas", PATIENCE, || async {
         let master = group.master().await;
         let told = group.run(master, &["INFO", "replication"]).await;
         let online = told.matches("state=online").count();
-        let is_settled = told.contains("role:master") && online + 1 == group.servers.len();
-        holds(is_settled, told)
+        let is_complete = told.contains("role:master") && online + 1 == group.servers.len();
+        holds(is_complete, told)
     })
     .await;
 }
@@ -252,7 +256,7 @@ async fn locks(
                 node.restart().await;
             }
         }
-        clock.record(format!("{target}: well"));
+        clock.record(format!("{target}: recovered"));
     }
 }
 
@@ -263,7 +267,7 @@ async fn ghl(clock: &FaultTimer<'_>, sequence: &FaultSequence<GhlFailure>, sandb
         sandbox.faults(json!([rule(&planned.fault), slow()])).await;
         sleep(planned.lasts).await;
         sandbox.faults(json!([slow()])).await;
-        clock.record("GHL: well".to_owned());
+        clock.record("GHL: recovered".to_owned());
     }
 }
 
@@ -277,12 +281,12 @@ async fn clock_jumps(
         wall_clock.set(planned.fault.0);
         sleep(planned.lasts).await;
         wall_clock.set("+0");
-        clock.record("clock: right".to_owned());
+        clock.record("clock: recovered".to_owned());
     }
 }
 
-/// Always there, so that some attempts are under way whatever happens: a quarter of the answers
-/// takes its time, after the token was spent.
+/// Always active, so that some attempts are always in flight: a quarter of the responses is slow, after the token
+/// was spent.
 fn slow() -> Value {
     json!({
         "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 700, "share": 0.25,
@@ -306,13 +310,13 @@ fn rule(failure: &GhlFailure) -> Value {
         "resets before" => json!({ "kind": "reset_before" }),
         "loses the answer" => json!({ "kind": "process_then_lose" }),
         REFUSES_CLIENT => json!({ "kind": "invalid_client" }),
-        other => panic!("GHL has no failure {other}"),
+        other => panic!("unknown failure {other}"),
     };
     let mut rule = what;
     rule["on"] = json!("token");
     rule["grant"] = json!("refresh_token");
     rule["share"] = json!(f64::from(failure.percent) / 100.0);
-    // 53 bits are a number in every JSON.
+    // Every JSON parser can represent 53 bits exactly.
     rule["seed"] = json!(failure.seed >> 11);
     rule
 }

@@ -1,8 +1,8 @@
-//! What breaks, when, and for how long: a pure function of the seed.
+//! The plan of faults: a pure function of the seed.
 //!
-//! Each sequence breaks one thing at a time and lets it heal before the next; the fault_injection know nothing of
-//! each other. Faults are short enough that a lost answer can be asked for again inside GHL's grace
-//! of 30 s, whatever else is broken meanwhile: what nobody could save proves nothing.
+//! A sequence injects one fault at a time and ends it before the next. Sequences are independent of each other.
+//! Faults are short enough that a lost response can be requested again within GHL's grace of 30 s, despite
+//! concurrent faults. Otherwise a loss would not prove a bug.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,14 +25,14 @@ pub(crate) const STEPS: [&str; 9] = [
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BrokerFault {
-    /// `kill -9`, and later another process with the same disk.
+    /// `kill -9`. Another process with the same disk is started later.
     Kill,
-    /// Killed, and later another process with an empty disk.
+    /// Killed. Another process with an empty disk is started later.
     LoseHost,
     Stop,
-    /// Killed by itself at a step of a refresh.
+    /// Kills itself at a step of a refresh.
     KillAt(&'static str),
-    /// Stopped by itself at a step of a refresh.
+    /// Stops itself at a step of a refresh.
     StopAt(&'static str),
 }
 
@@ -46,10 +46,10 @@ pub(crate) enum GatewayFault {
 pub(crate) enum StoreFault {
     KillMaster,
     StopMaster,
-    /// Another becomes the master, with the former one alive.
+    /// Another server becomes the master while the old one is alive.
     FailOver,
     StopReplica,
-    /// Nobody confirms a write.
+    /// No replica confirms a write.
     StopBothReplicas,
 }
 
@@ -57,15 +57,15 @@ pub(crate) enum StoreFault {
 pub(crate) enum LockFault {
     Kill,
     Hang,
-    /// Killed, and started without its data.
+    /// Killed, and restarted without its data.
     Forget,
 }
 
-/// How far the time of day of a broker and a gateway is off.
+/// The offset of the wall clock of a broker and a gateway.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct ClockJump(pub(crate) &'static str);
 
-/// A rule of the sandbox's faults, and the part of the token calls that it strikes, in percent.
+/// A fault rule of the sandbox, and the share of token calls that it affects, in percent.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct GhlFailure {
     pub(crate) kind: &'static str,
@@ -73,17 +73,17 @@ pub(crate) struct GhlFailure {
     pub(crate) seed: u64,
 }
 
-/// Something of which there are several.
+/// A fault of one of several servers.
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Targeted<F> {
     pub(crate) fault: F,
-    /// Which one, modulo how many there are.
+    /// The index of the server, modulo their number.
     pub(crate) which: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Planned<F> {
-    /// From the begin.
+    /// Since the begin of the run.
     pub(crate) at: Duration,
     pub(crate) lasts: Duration,
     pub(crate) fault: F,
@@ -93,7 +93,7 @@ pub(crate) type FaultSequence<F> = Vec<Planned<F>>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    /// Two fault_injection, so that two brokers can be down at once, and one never is.
+    /// Two sequences, so that two brokers may be down at once, but never all three.
     pub(crate) brokers: [FaultSequence<BrokerFault>; 2],
     pub(crate) gateways: FaultSequence<Targeted<GatewayFault>>,
     pub(crate) store: FaultSequence<Targeted<StoreFault>>,
@@ -104,7 +104,7 @@ pub(crate) struct Plan {
 
 impl Plan {
     pub(crate) fn of(seed: u64, length: Duration) -> Self {
-        // One generator a sequence: a longer run of one does not shift the others.
+        // One generator for each sequence. So a longer sequence does not change the others.
         let random = |sequence| StdRng::seed_from_u64(seed.wrapping_add(sequence));
         let brokers = |sequence_number| {
             sequence(random(sequence_number), length, 2..6, 1..9, |random| {
@@ -147,7 +147,7 @@ impl Plan {
             }),
             ghl: sequence(random(5), length, 3..9, 1..5, |random| {
                 let seed = random.random();
-                // It pauses everybody for half a minute, and is rare.
+                // Refused credentials pause all refreshes for half a minute, so this is rare.
                 if random.random_ratio(1, 50) {
                     return GhlFailure {
                         kind: REFUSES_CLIENT,
@@ -165,14 +165,14 @@ impl Plan {
                 ClockJump(
                     ["+1h", "-1h", "+7m", "-7m"]
                         .choose(random)
-                        .expect("clock_jumps"),
+                        .expect("there are jumps"),
                 )
             }),
         }
     }
 }
 
-/// By the names of [`super::fault_injection`].
+/// The names of rules in [`super::fault_injection`].
 pub(crate) const GHL_FAILURES: [&str; 12] = [
     "500",
     "502",
@@ -188,7 +188,7 @@ pub(crate) const GHL_FAILURES: [&str; 12] = [
     "loses the answer",
 ];
 
-pub(crate) const REFUSES_CLIENT: &str = "refuses the client pair";
+pub(crate) const REFUSES_CLIENT: &str = "refuses the client credentials";
 
 fn of<F>(fault: F, random: &mut StdRng) -> Targeted<F> {
     Targeted {
@@ -197,7 +197,7 @@ fn of<F>(fault: F, random: &mut StdRng) -> Targeted<F> {
     }
 }
 
-/// Faults one after the other, until the end; pauses and lengths in seconds.
+/// Faults one after the other until the end. Pauses and durations are in seconds.
 fn sequence<F>(
     mut random: StdRng,
     length: Duration,
@@ -228,7 +228,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "faults planned: {brokers} of brokers, {} of gateways, {} of the store, \
-             {} of lock nodes, {} failures of GHL, {} clock_jumps of clocks",
+             {} of lock nodes, {} failures of GHL, {} clock jumps",
             self.gateways.len(),
             self.store.len(),
             self.locks.len(),

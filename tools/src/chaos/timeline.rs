@@ -1,4 +1,4 @@
-//! What was done when, and what the processes said: the timeline of a violation.
+//! The faults and logs of a run, which are printed for a violation.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -19,7 +19,7 @@ impl Timeline {
         }
     }
 
-    /// Tells a fault, or its end, as it happens.
+    /// Records and prints a fault or its end.
     pub(crate) fn record(&self, what: String) {
         let at = self.began.elapsed();
         println!("{:7.1} s  {what}", at.as_secs_f64());
@@ -35,7 +35,7 @@ impl Timeline {
         logs.push((target.to_owned(), log));
     }
 
-    /// All that was said about an installation, and all faults.
+    /// All faults, and all log lines about an installation.
     pub(crate) fn timeline(&self, about: &[String]) -> String {
         let mut text = String::from("  faults:\n");
         for (at, what) in self

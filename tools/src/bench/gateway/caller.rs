@@ -1,4 +1,4 @@
-//! A connection that makes one call after another, for what wrk is too much for.
+//! A connection that makes one call after another, for a known number of calls. wrk cannot do that.
 
 use std::io;
 use std::time::Duration;
@@ -29,7 +29,7 @@ impl Caller {
         }
     }
 
-    /// Makes a call, and reads all of its answer.
+    /// Makes a call and reads the whole response.
     pub(super) async fn call(&mut self) {
         let answered = timeout(PATIENCE, self.exchange()).await;
         let answered = answered.expect("an answer in time");

@@ -1,4 +1,4 @@
-//! The ratios to nginx as bars, in SVG.
+//! A bar chart of the ratios to nginx, as SVG.
 
 use std::fmt::Write;
 
@@ -8,15 +8,15 @@ use super::sample::{FIGURES, Figure, Series};
 
 const WIDTH: u32 = 720;
 const NAMES: u32 = 150;
-/// From nginx's figure to twice that.
+/// The width of a ratio of 1.
 const UNIT: f64 = 180.0;
-/// Longer bars are cut off.
+/// Longer bars are truncated.
 const LONGEST: f64 = 2.5;
 const BAR: u32 = 18;
 const GAP: u32 = 6;
 const MARGIN: u32 = 16;
 
-/// A group of bars for each figure, a bar for each proxy.
+/// A group of bars for each figure, with a bar for each proxy.
 pub(super) fn bars(measured: &Measured) -> String {
     let mut body = String::new();
     let mut y = MARGIN + BAR;
@@ -27,7 +27,7 @@ pub(super) fn bars(measured: &Measured) -> String {
         MARGIN,
         y,
         "note",
-        "ratios to nginx in the same round; in front of them the medians",
+        "medians, and in parentheses ratios to nginx in the same round",
     );
     for figure in &FIGURES {
         y += 2 * BAR;
@@ -62,7 +62,7 @@ fn bar(body: &mut String, y: u32, figure: &Figure, series: &Series, base: &Serie
     );
     let end = f64::from(NAMES) + length;
     if is_cut {
-        // A slanted gap says that the bar goes on.
+        // A slanted gap marks a truncated bar.
         let _ = writeln!(
             body,
             "<path d=\"M{:.1} {} l8 -{BAR}\" stroke=\"#fff\" stroke-width=\"5\"/>",

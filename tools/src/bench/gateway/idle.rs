@@ -1,4 +1,4 @@
-//! What connections cost that are open and have nothing to do.
+//! The memory of open idle connections.
 
 use super::PROXY_CORE;
 use super::caller::Caller;
@@ -9,7 +9,7 @@ use super::workload::UpstreamTransport;
 
 const CONNECTIONS: u32 = 1000;
 
-/// Memory of a proxy that was just started, and with connections that have each made one call.
+/// The memory of a proxy just after its start, and with connections that have each made one call.
 #[derive(Debug)]
 pub(super) struct Idle {
     pub(super) kind: Kind,

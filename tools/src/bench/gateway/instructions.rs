@@ -1,5 +1,5 @@
-//! How many instructions of its own a proxy executes for a request, as valgrind counts them: the same
-//! on any machine, however busy. What the kernel does for it is not in.
+//! The instructions that a proxy executes for a request, as counted by valgrind. The count does not depend on the
+//! machine or its load. It excludes the kernel.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
@@ -9,7 +9,7 @@ use super::proxy::{Kind, Proxy};
 use super::setup::BenchSetup;
 use super::workload::UpstreamTransport;
 
-/// What a proxy does for its start is in both counts, and not in their difference.
+/// Both counts include the start of the proxy, so the difference excludes it.
 const FEW: u32 = 500;
 const MANY: u32 = 10_500;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,10 +20,10 @@ pub(super) struct Counted {
     pub(super) per_request: f64,
 }
 
-/// Counts for all but Express: what is compiled while it runs cannot be counted so.
+/// Counts for all proxies except Express, since valgrind cannot count code from a JIT compiler reliably.
 pub(super) async fn count(setup: &BenchSetup, kinds: &[Kind]) -> Vec<Counted> {
     let mut counted = Vec::new();
-    if !valgrind_is_here() {
+    if !is_valgrind_installed() {
         eprintln!("left out: valgrind is not installed");
         return counted;
     }
@@ -40,8 +40,7 @@ pub(super) async fn count(setup: &BenchSetup, kinds: &[Kind]) -> Vec<Counted> {
     counted
 }
 
-/// All instructions of a proxy from its start to its end, and so many requests over one connection
-/// between.
+/// All instructions of a proxy from its start to its end, with this many requests over one connection.
 async fn executed(setup: &BenchSetup, kind: Kind, requests: u32) -> f64 {
     let file = setup
         .scratch
@@ -64,7 +63,7 @@ async fn executed(setup: &BenchSetup, kind: Kind, requests: u32) -> f64 {
         .expect("a number")
 }
 
-fn valgrind_is_here() -> bool {
+fn is_valgrind_installed() -> bool {
     let asked = Command::new("valgrind")
         .arg("--version")
         .stdout(Stdio::null())

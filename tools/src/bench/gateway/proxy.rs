@@ -1,4 +1,4 @@
-//! The proxies, each started as its own documentation would have it.
+//! The proxies, each configured as its own documentation recommends.
 
 use std::path::{Path, PathBuf};
 
@@ -16,7 +16,7 @@ use super::workload::UpstreamTransport;
 const NGINX: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/nginx.conf"));
 const HAPROXY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/haproxy.cfg"));
 
-/// What the others send instead of a live token: as long as GHL's.
+/// The length of the token that the other proxies send, like GHL's.
 const TOKEN_BYTES: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +33,7 @@ pub(in crate::bench) struct Proxy {
     /// `host:port`.
     pub(in crate::bench) address: String,
     pub(in crate::bench) program: Program,
-    /// Which protocol it speaks with the upstream.
+    /// The protocol between the proxy and the upstream.
     pub(super) protocol: String,
 }
 
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// Whether all of it is here; says so where it is not.
+    /// Whether it is installed. If not, prints how to install it.
     pub(super) fn is_installed(self) -> bool {
         let is_here = self != Self::Express || express().join("node_modules").is_dir();
         if !is_here {
@@ -64,7 +64,7 @@ impl Kind {
 }
 
 impl Proxy {
-    /// Starts one under `taskset` or the like, and makes sure that it works.
+    /// Starts a proxy through a program such as `taskset`, and checks that it works.
     pub(in crate::bench) async fn start(
         kind: Kind,
         setup: &BenchSetup,
@@ -119,7 +119,7 @@ async fn haproxy(
     launched(Start::new("haproxy").args(&["-f", &file]), port, under).await
 }
 
-/// With its defaults, over the store.
+/// With its default settings, on the store.
 async fn gateway(
     setup: &BenchSetup,
     transport: UpstreamTransport,
@@ -152,7 +152,7 @@ async fn node(
     launched(start, port, under).await
 }
 
-/// The port and the file of a configuration that is filled in.
+/// The port and the file of a configuration template.
 fn configured(
     template: &str,
     name: &str,
@@ -181,7 +181,7 @@ async fn launched(start: Start, port: u16, under: &[&str]) -> (String, Program) 
     (format!("127.0.0.1:{port}"), program)
 }
 
-/// One call, as all that follow; returns the protocol that the upstream was spoken to with.
+/// Makes one call. Returns the protocol between the proxy and the upstream.
 async fn probe(setup: &BenchSetup, address: &str) -> String {
     let request = setup.request("close");
     let (status, answer) = client::raw(&format!("http://{address}"), request).await;

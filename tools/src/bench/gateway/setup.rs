@@ -1,4 +1,4 @@
-//! What all proxies are measured over: an upstream, a store full of installations, a caller's key.
+//! The common setup of all proxies: an upstream, a store with installations, and an API key.
 
 use secrecy::ExposeSecret;
 use tests::scratch::Scratch;
@@ -7,7 +7,7 @@ use tests::testbed::Testbed;
 use super::upstream::Upstream;
 use crate::bench::wrk::Callers;
 
-/// Nothing falls due meanwhile.
+/// Long enough that no refresh falls due during the run.
 const LIFETIME: &str = "24h";
 
 #[derive(Debug)]
@@ -32,7 +32,7 @@ impl BenchSetup {
         }
     }
 
-    /// A request for the first installation, with this in its `Connection` header.
+    /// A request for the first installation, with this `Connection` header.
     pub(super) fn request(&self, connection: &str) -> String {
         format!(
             "GET /ghl/contacts/small.json HTTP/1.1\r\nHost: bench\r\nAuthorization: Bearer {}\r\n\

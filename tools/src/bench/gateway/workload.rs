@@ -1,17 +1,17 @@
-//! The loads.
+//! The workloads.
 
-/// What is asked for, and over what.
+/// A kind of request, and the number and transport of its connections.
 #[derive(Debug)]
 pub(crate) struct Workload {
     pub(super) name: &'static str,
     pub(super) title: &'static str,
     pub(super) path: &'static str,
-    /// How much each request sends; 0: it is a GET.
+    /// The size of each request's body. 0 means a GET.
     pub(super) body_bytes: usize,
     pub(super) connections: usize,
     pub(super) transport: UpstreamTransport,
-    /// Load, upstream and proxy share a core, as in a chain where nobody waits for another core to
-    /// wake up; the upstream without a proxy is measured, too.
+    /// Load, upstream and proxy share a core. This excludes the time to wake up another core. The upstream without a
+    /// proxy is measured, too.
     pub(super) is_on_one_core: bool,
 }
 
@@ -19,7 +19,7 @@ pub(crate) struct Workload {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(in crate::bench) enum UpstreamTransport {
     Plain,
-    /// TLS, and HTTP/2 for those who can.
+    /// TLS, with HTTP/2 if the proxy supports it.
     Tls,
 }
 
@@ -64,7 +64,7 @@ pub(super) static WORKLOADS: [Workload; 5] = [
     },
 ];
 
-/// For the command line.
+/// Parses the name of a workload on the command line.
 pub(super) fn named(name: &str) -> Result<&'static Workload, String> {
     let found = WORKLOADS.iter().find(|workload| workload.name == name);
     found.ok_or_else(|| {

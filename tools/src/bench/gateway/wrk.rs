@@ -1,4 +1,4 @@
-//! A workload as a load of wrk.
+//! Runs a workload with wrk.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use super::setup::BenchSetup;
 use super::workload::Workload;
 use crate::bench::wrk::{Load, Seen};
 
-/// Loads whoever is at this `host:port`, and a path below it, for so many whole seconds.
+/// Sends the workload to this `host:port` and path prefix, for whole seconds.
 pub(super) async fn run(
     setup: &BenchSetup,
     workload: &Workload,
@@ -24,6 +24,9 @@ pub(super) async fn run(
     };
     let seen = load.run().await;
     let failed = seen.refused + seen.broken;
-    assert!(failed < 1.0, "who fails is not fast: {seen:?}");
+    assert!(
+        failed < 1.0,
+        "failed requests make the result invalid: {seen:?}"
+    );
     seen
 }

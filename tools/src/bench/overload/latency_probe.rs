@@ -1,4 +1,5 @@
-//! Callers who tell what was served from what was refused. wrk cannot, so a few of these go along with it.
+//! Callers that measure the latency of successful calls only. wrk mixes successful and rejected calls, so these run
+//! beside it.
 
 use std::time::Duration;
 
@@ -11,17 +12,17 @@ use tokio::time::{Instant, sleep};
 
 use crate::bench::wrk::Callers;
 
-/// How many they are, and how long each waits between an answer and its next call.
+/// The number of callers, and the pause of each between a response and its next call.
 const CALLERS: usize = 8;
 const PAUSE: Duration = Duration::from_millis(20);
 
-/// What they saw.
+/// The responses that they received.
 #[derive(Debug, Default)]
 pub(super) struct LatencyProbe {
-    /// Of what was served, in order.
+    /// The latencies of successful calls, ascending.
     served: Vec<Duration>,
     pub(super) refused: usize,
-    /// Neither served nor refused as it should be.
+    /// Responses that are neither a success nor a rejection by the gateway.
     pub(super) unexpected: Vec<String>,
 }
 
@@ -71,7 +72,7 @@ impl LatencyProbe {
         }
     }
 
-    /// Of what was served.
+    /// A percentile of the latencies of successful calls.
     pub(super) fn percentile(&self, percent: usize) -> Duration {
         let last = self.served.len().saturating_sub(1);
         self.served
@@ -81,7 +82,7 @@ impl LatencyProbe {
     }
 }
 
-/// As the gateway says that it has no place.
+/// Whether the gateway rejected the call because of overload.
 fn is_refusal(answer: &Response) -> bool {
     answer.status() == 503 && answer.headers().contains_key(RETRY_AFTER)
 }

@@ -1,4 +1,4 @@
-//! The figures, for people and for programs.
+//! The results, as a table and as JSON.
 
 use std::fmt::Write;
 use std::time::Duration;
@@ -19,12 +19,12 @@ pub(super) struct Measured {
     pub(super) resident: Resident,
     pub(super) store_bytes_each: u64,
     pub(super) order: Order,
-    /// As many as fall due per second, all brokers together.
+    /// How many fall due per second, for all brokers.
     pub(super) falling_due_per_second: f64,
-    /// Lines of the brokers' logs that are no good news.
+    /// The number of warnings and errors in the brokers' logs.
     pub(super) warnings: usize,
     pub(super) spent_outside_grace: u64,
-    /// What the seeding said.
+    /// The summary of the seeding.
     pub(super) seeded: String,
 }
 
@@ -46,7 +46,7 @@ impl Measured {
         cpu.as_micros() / u128::from(self.refreshed().max(1))
     }
 
-    /// Each broker's part of the refreshes, in per cent.
+    /// Each broker's share of the refreshes, in per cent.
     fn shares(&self) -> Vec<u64> {
         let all = self.refreshed().max(1);
         let counts = self.cost.refreshed.iter();

@@ -1,4 +1,4 @@
-//! What the processes have done and used so far.
+//! Refresh counts and resource usage of the processes.
 
 use std::time::Duration;
 
@@ -8,16 +8,16 @@ use tests::program::Program;
 use tests::testbed::Testbed;
 use tokio::time::Instant;
 
-/// All meters at one moment.
+/// All counters at one time.
 #[derive(Debug, Clone)]
 pub(super) struct Snapshot {
     at: Instant,
     cpu: Cpu,
-    /// By broker.
+    /// Refreshes by broker.
     refreshed: Vec<u64>,
 }
 
-/// Processor time by role.
+/// CPU time by role.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Cpu {
     pub(super) brokers: Duration,
@@ -26,12 +26,12 @@ pub(super) struct Cpu {
     pub(super) locks: Duration,
 }
 
-/// What happened between two readings.
+/// The differences between two snapshots.
 #[derive(Debug)]
 pub(super) struct Cost {
     pub(super) took: Duration,
     pub(super) cpu: Cpu,
-    /// By broker.
+    /// Refreshes by broker.
     pub(super) refreshed: Vec<u64>,
 }
 
@@ -57,7 +57,7 @@ impl Snapshot {
         }
     }
 
-    /// By all brokers together.
+    /// The refreshes of all brokers.
     pub(super) fn refreshed(&self) -> u64 {
         self.refreshed.iter().sum()
     }
@@ -80,7 +80,7 @@ impl Snapshot {
 /// Resident memory of the largest broker, in kB.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Resident {
-    /// Over an empty store.
+    /// With an empty store.
     pub(super) idle_kb: u64,
     pub(super) peak_kb: u64,
     pub(super) last_kb: u64,
@@ -120,7 +120,7 @@ pub(super) async fn window(broker: &Member) -> u64 {
     metric(broker, "evergreen_refresh_window").await
 }
 
-/// 0 until the broker has something to report.
+/// 0 until the broker exports the series.
 async fn metric(broker: &Member, series: &str) -> u64 {
     let url = format!("{}/metrics", broker.internal);
     let (_, metrics) = client::get(&client::new(), &url).await;
