@@ -77,8 +77,8 @@ impl TwoGateways {
         loop {
             ticks.tick().await;
             let kill = ["CLIENT", "KILL", "TYPE", "pubsub"];
-            let answer = redis::cli(self.testbed.store.port(), None, &kill).await;
-            *killed += answer.parse::<usize>().unwrap();
+            let response = redis::cli(self.testbed.store.port(), None, &kill).await;
+            *killed += response.parse::<usize>().unwrap();
         }
     }
 }

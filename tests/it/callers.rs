@@ -58,13 +58,17 @@ async fn until_status(
     patience: Duration,
     request: impl Fn() -> RequestBuilder,
 ) -> Duration {
-    let asked = Instant::now();
-    until(&format!("an answer of {expected}"), patience, || async {
-        let (status, body) = send(request()).await;
-        holds(status == expected, (status, body))
-    })
+    let started = Instant::now();
+    until(
+        &format!("a response with status {expected}"),
+        patience,
+        || async {
+            let (status, body) = send(request()).await;
+            holds(status == expected, (status, body))
+        },
+    )
     .await;
-    asked.elapsed()
+    started.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -57,9 +57,12 @@ impl<T: Split> Sides<T> {
 
     /// Requests all refreshes concurrently. Returns how many succeed.
     async fn refresh(&self, broker: &Member, ids: &[String]) -> usize {
-        let asked = ids.iter().map(|id| refresh(&self.client, broker, id));
-        let answers = join_all(asked).await;
-        answers.iter().filter(|(status, _)| *status == 200).count()
+        let requests = ids.iter().map(|id| refresh(&self.client, broker, id));
+        let responses = join_all(requests).await;
+        responses
+            .iter()
+            .filter(|(status, _)| *status == 200)
+            .count()
     }
 
     async fn is_next_master(&self, is_master: bool) {
@@ -127,9 +130,9 @@ async fn split_for_a_minute<T: Split>(survives_election: bool) {
     })
     .await;
     until("a minute to be over", SPLIT, || async {
-        let (status, told) =
+        let (status, body) =
             client::get(&sides.client, &format!("{}/metrics", sides.new.internal)).await;
-        assert_eq!(status, 200, "{told}");
+        assert_eq!(status, 200, "{body}");
         holds(since.elapsed() >= SPLIT, "the split")
     })
     .await;
@@ -143,8 +146,8 @@ async fn split_for_a_minute<T: Split>(survives_election: bool) {
     sides.is_next_master(true).await;
     for id in &sides.ids {
         until("an installation to recover", RECOVERY_TIME, || async {
-            let (status, told) = refresh(&sides.client, &sides.new, id).await;
-            holds(status == 200, told)
+            let (status, body) = refresh(&sides.client, &sides.new, id).await;
+            holds(status == 200, body)
         })
         .await;
     }

@@ -17,8 +17,8 @@ async fn post(up: &Up, path: &str, id: &str, body: Option<Value>) -> (u16, Value
         Some(body) => request.json(&body),
         None => request,
     };
-    let answer = request.send().await.unwrap();
-    (answer.status().as_u16(), client::body(answer).await)
+    let response = request.send().await.unwrap();
+    (response.status().as_u16(), client::body(response).await)
 }
 
 async fn status(up: &Up, id: &str) -> Value {

@@ -49,13 +49,13 @@ async fn until_queued(up: &Up, expected: impl Fn(u64) -> bool) {
 
 /// The gateway's rejection of a call: `Retry-After` and the body.
 async fn rejection(request: RequestBuilder) -> (u64, Value) {
-    let answer = request.send().await.unwrap();
-    assert_eq!(answer.status(), 429);
-    (retry_after(&answer), body(answer).await)
+    let response = request.send().await.unwrap();
+    assert_eq!(response.status(), 429);
+    (retry_after(&response), body(response).await)
 }
 
-fn retry_after(answer: &Response) -> u64 {
-    let header = answer.headers().get("retry-after").expect("Retry-After");
+fn retry_after(response: &Response) -> u64 {
+    let header = response.headers().get("retry-after").expect("Retry-After");
     header.to_str().unwrap().parse().unwrap()
 }
 
@@ -78,8 +78,8 @@ async fn rate_limit_queue_is_fair_between_callers() {
     (0..20).for_each(|_| call(1));
     let mut answered = [0, 0];
     let mut busy_calls_before_last_quiet = 0;
-    while let Some(answer) = calls.join_next().await {
-        let (key, (status, body)) = answer.unwrap();
+    while let Some(response) = calls.join_next().await {
+        let (key, (status, body)) = response.unwrap();
         assert_eq!(status, 200, "{body}");
         answered[key] += 1;
         if key == 1 {

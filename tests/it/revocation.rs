@@ -15,8 +15,8 @@ const UNTIL_INVALID: Duration = Duration::from_secs(100);
 /// The URL to which GHL redirects the browser after the consent.
 async fn consented(up: &Up, location: &str) -> String {
     let redirect = async |request: RequestBuilder| {
-        let answer = request.send().await.unwrap();
-        answer.headers()["location"].to_str().unwrap().to_owned()
+        let response = request.send().await.unwrap();
+        response.headers()["location"].to_str().unwrap().to_owned()
     };
     let page = redirect(up.client.get(format!("{}/oauth/install", up.public))).await;
     redirect(up.client.post(format!("{page}&locationId={location}"))).await
@@ -41,7 +41,7 @@ async fn revoked_grant_becomes_invalid_after_three_attempts() {
     assert_eq!(seen["tokenStatus"], "invalid", "{seen}");
     assert_eq!(seen["reconnect"], "/oauth/install");
     let products = format!("{}/api/ghl/products?installation_id={id}", up.public);
-    let (code, body) = until("calls to be told", PATIENCE, || async {
+    let (code, body) = until("calls to be rejected", PATIENCE, || async {
         let (code, body) = get(&up.client, &products).await;
         if code == 400 {
             Ok((code, body))
@@ -202,7 +202,7 @@ async fn operator_lists_shows_and_revokes_installations() {
     let shown = run(&["installations", "show", &ended]).await;
     assert!(shown.contains("revoked by an operator"), "{shown}");
     let url = format!("{}/api/ghl/products?installation_id={ended}", up.public);
-    until("calls to be told", PATIENCE, || async {
+    until("calls to be rejected", PATIENCE, || async {
         let (code, body) = get(&up.client, &url).await;
         holds(
             code == 400 && body.to_string().contains("/oauth/install"),

@@ -134,8 +134,8 @@ async fn missing_write_is_not_confirmed_by_in_sync_replicas() {
     let link = RedisClient::open(Address::parse(&deployed.broker_url).unwrap()).unwrap();
     let backend = RedisBackend::new(link, 1).unwrap();
     let id = InstallationId::random();
-    let told = backend.confirm(&id, b"never written").await.unwrap();
-    assert_eq!(told, Confirmation::Overwritten);
+    let confirmation = backend.confirm(&id, b"never written").await.unwrap();
+    assert_eq!(confirmation, Confirmation::Overwritten);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -153,7 +153,7 @@ async fn unconfirmed_commit_is_rewritten_from_journal_after_failover() {
         "{}/v1/installations/{id}/refresh",
         fleet.brokers[0].internal
     );
-    let asked = tokio::spawn(client::send(fleet.client.post(url)));
+    let request = tokio::spawn(client::send(fleet.client.post(url)));
     until("the token to be spent", PATIENCE, || async {
         let spent = spent(&fleet).await;
         holds(spent == 1, spent)
@@ -184,7 +184,7 @@ async fn unconfirmed_commit_is_rewritten_from_journal_after_failover() {
         store.servers[replica].resume();
     }
     let next = store.wait_for_failover(master).await;
-    asked.await.unwrap();
+    request.await.unwrap();
     until("the commit to reach the new master", PATIENCE, || async {
         let log = fleet.brokers[0].log();
         let is_written = |line: &String| line.contains("a kept response reached");

@@ -403,8 +403,8 @@ async fn consent_settings_reach_the_authorization_url() {
     let mut up = up;
     up.restart().await;
     let url = format!("{}/oauth/install", up.public);
-    let answer = up.client.get(url).send().await.unwrap();
-    let link = answer.headers()["location"].to_str().unwrap();
+    let response = up.client.get(url).send().await.unwrap();
+    let link = response.headers()["location"].to_str().unwrap();
     let link = reqwest::Url::parse(link).unwrap();
     assert_eq!(link.host_str(), Some("white.label.example"));
     assert_eq!(link.path(), "/consent");

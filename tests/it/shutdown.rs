@@ -21,7 +21,7 @@ async fn shutdown_commits_refresh_in_flight() {
         .faults(json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
         .await;
     let refresh = up.command(&["installations", "refresh", &id]);
-    let asked = tokio::spawn(async move { refresh.run().await });
+    let request = tokio::spawn(async move { refresh.run().await });
     until("the call to be in flight", PATIENCE, || async {
         let spent = sandbox.count("refresh_tokens_spent").await;
         holds(spent == 1, spent)
@@ -35,7 +35,7 @@ async fn shutdown_commits_refresh_in_flight() {
         "{log:#?}"
     );
     assert!(
-        asked.await.unwrap().status.success(),
+        request.await.unwrap().status.success(),
         "the operator's request was answered"
     );
     let refreshed = up.command(&["installations", "refresh", &id]).run().await;

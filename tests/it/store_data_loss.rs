@@ -116,23 +116,26 @@ async fn journal_is_not_replayed_into_another_store() {
         let ask = ["HGET", "ghl:store", name];
         fleet.redis.store.cli(&operator, &ask).await
     };
-    let ours = field(&fleet, "id").await;
-    assert!(ours.starts_with("store_"), "{ours}");
+    let own_id = field(&fleet, "id").await;
+    assert!(own_id.starts_with("store_"), "{own_id}");
     fleet.brokers[0].kill().await;
 
     // An emptied store is not treated as a new one.
     fleet.redis.store.kill().await;
     fleet.redis.store.delete_data();
     fleet.redis.store.restart().await;
-    let said = until_stopped(&mut fleet.brokers[0]).await;
-    assert!(said.contains(&ours) && said.contains("empty"), "{said}");
+    let reason_line = until_stopped(&mut fleet.brokers[0]).await;
+    assert!(
+        reason_line.contains(&own_id) && reason_line.contains("empty"),
+        "{reason_line}"
+    );
     assert_eq!(field(&fleet, "id").await, "", "nothing was written");
 
     let mark = ["HSET", "ghl:store", "id", "store_other", "format", "1"];
     fleet.redis.store.cli(&operator, &mark).await;
-    let said = until_stopped(&mut fleet.brokers[0]).await;
-    for part in [ours.as_str(), "store_other", "EVERGREEN_DATA_DIR"] {
-        assert!(said.contains(part), "{part}: {said}");
+    let reason_line = until_stopped(&mut fleet.brokers[0]).await;
+    for part in [own_id.as_str(), "store_other", "EVERGREEN_DATA_DIR"] {
+        assert!(reason_line.contains(part), "{part}: {reason_line}");
     }
 
     // With an empty data directory the broker starts fresh. It does not change a store of an unknown format.
@@ -142,8 +145,8 @@ async fn journal_is_not_replayed_into_another_store() {
     fleet.brokers[0].kill().await;
     let newer = ["HSET", "ghl:store", "format", "2"];
     fleet.redis.store.cli(&operator, &newer).await;
-    let said = until_stopped(&mut fleet.brokers[0]).await;
-    assert!(said.contains("format 2"), "{said}");
+    let reason_line = until_stopped(&mut fleet.brokers[0]).await;
+    assert!(reason_line.contains("format 2"), "{reason_line}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

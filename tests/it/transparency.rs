@@ -81,7 +81,7 @@ fn raw_request(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
 }
 
 /// The JSON body of a raw response.
-fn json_body(answer: &str) -> Value {
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+fn json_body(response: &str) -> Value {
+    let (_, body) = response.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {response}"))
 }

@@ -32,10 +32,14 @@ async fn until_token_is(up: &Up, id: &str, expected: &str) {
 /// broker made it.
 async fn until_call_is(up: &Up, id: &str, expected: u16) -> Value {
     let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
-    until(&format!("an answer of {expected}"), PATIENCE, || async {
-        let (status, body) = get(&up.client, &url).await;
-        holds(status == expected, (status, &body)).map(|()| body)
-    })
+    until(
+        &format!("a response with status {expected}"),
+        PATIENCE,
+        || async {
+            let (status, body) = get(&up.client, &url).await;
+            holds(status == expected, (status, &body)).map(|()| body)
+        },
+    )
     .await
 }
 
@@ -60,8 +64,8 @@ async fn uninstall_revokes_installation_until_next_consent() {
     // As an agency's administrator does it: the sandbox revokes the grant and sends the webhook.
     let url = format!("{}/ghl/marketplace/app/sandbox/installations", up.public);
     let uninstall = up.client.delete(url).json(&json!({ "locationId": "locA" }));
-    let (code, answer) = send(uninstall).await;
-    assert_eq!(code, 200, "{answer}");
+    let (code, response) = send(uninstall).await;
+    assert_eq!(code, 200, "{response}");
     until_token_is(&up, &id, "revoked").await;
     let seen = status(&up, &id).await;
     assert_eq!(seen["nextRefreshAt"], Value::Null, "nothing to refresh");
@@ -205,10 +209,10 @@ async fn webhook_without_valid_signature_is_rejected() {
     assert_eq!(code, 401, "every byte is signed");
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
 
-    let (code, answer) = ghl.tell(&body).await;
+    let (code, response) = ghl.tell(&body).await;
     assert_eq!(
         code, 200,
-        "a rejected webhook is not recorded as processed: {answer}"
+        "a rejected webhook is not recorded as processed: {response}"
     );
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
 }
@@ -222,8 +226,8 @@ async fn replayed_webhook_is_detected_despite_a_new_timestamp() {
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
     assert_eq!(ghl.up.install("locA").await, id);
     for replay in [body, uninstall("w1", Timestamp::of_this_machine())] {
-        let (code, answer) = ghl.tell(&replay).await;
-        assert_eq!((code, &answer["duplicate"]), (200, &json!(true)));
+        let (code, response) = ghl.tell(&replay).await;
+        assert_eq!((code, &response["duplicate"]), (200, &json!(true)));
         assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
     }
     let body = uninstall("w2", Timestamp::of_this_machine());
@@ -237,8 +241,8 @@ async fn uninstall_dated_before_last_consent_is_ignored() {
     let id = ghl.up.install("locA").await;
     let before = Timestamp::of_this_machine();
     assert_eq!(ghl.up.install("locA").await, id);
-    let (code, answer) = ghl.tell(&uninstall("w1", before)).await;
-    assert_eq!(code, 200, "{answer}");
+    let (code, response) = ghl.tell(&uninstall("w1", before)).await;
+    assert_eq!(code, 200, "{response}");
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
     until_call_is(&ghl.up, &id, 200).await;
 }
@@ -265,8 +269,8 @@ async fn signed_webhook_that_does_not_apply_is_ignored() {
         (with("timestamp", json!("yesterday")), 400),
         ("no json".to_owned(), 400),
     ] {
-        let (code, answer) = ghl.tell(&body).await;
-        assert_eq!(code, expected, "{body}: {answer}");
+        let (code, response) = ghl.tell(&body).await;
+        assert_eq!(code, expected, "{body}: {response}");
         assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid", "{body}");
     }
     let app = with("appId", json!("sandbox"));

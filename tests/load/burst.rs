@@ -21,9 +21,9 @@ async fn usual_latency(client: Client, url: String, stop: Arc<AtomicBool>) -> Du
     let mut ticks = tokio::time::interval(Duration::from_millis(40));
     while !stop.load(Ordering::Relaxed) || latencies.len() < 25 {
         ticks.tick().await;
-        let asked = Instant::now();
+        let started = Instant::now();
         let (status, body) = get(&client, &url).await;
-        latencies.push(asked.elapsed());
+        latencies.push(started.elapsed());
         assert_eq!(status, 200, "{body}");
     }
     latencies.sort();
@@ -38,8 +38,8 @@ async fn burst(client: &Client, url: &str) -> Duration {
         let request = client.get(url).header("x-request-timeout", "15s");
         calls.spawn(async move { send(request).await });
     }
-    while let Some(answer) = calls.join_next().await {
-        let (status, body) = answer.unwrap();
+    while let Some(response) = calls.join_next().await {
+        let (status, body) = response.unwrap();
         assert_eq!(status, 200, "after {:?}: {body}", started.elapsed());
     }
     started.elapsed()

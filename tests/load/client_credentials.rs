@@ -26,7 +26,7 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
         .sandbox
         .faults(json!([{ "on": "token", "kind": "invalid_client", "share": 1.0 }]))
         .await;
-    let said = |word: &str| {
+    let count_lines = |word: &str| {
         let log = fleet.broker_logs();
         log.into_iter().filter(|line| line.contains(word)).count()
     };
@@ -44,7 +44,7 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
         ledger["token_calls"]["faulted"].as_u64().unwrap()
     };
     until("the alarm", PATIENCE, || async {
-        holds(said(ALARM) == 1, said("[REFRESH-FAIL]"))
+        holds(count_lines(ALARM) == 1, count_lines("[REFRESH-FAIL]"))
     })
     .await;
     all_show("1").await;
@@ -66,7 +66,7 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
     assert_eq!(refused().await, at_once + 2, "one call per pause");
     let apart = second_probe - first_probe;
     assert!(apart >= Duration::from_secs(28), "{apart:?}");
-    assert_eq!(said(ALARM), 1, "one alarm");
+    assert_eq!(count_lines(ALARM), 1, "one alarm");
 
     fleet.sandbox.faults(json!([])).await;
     until("all to be refreshed", PATIENCE * 2, || async {
@@ -75,8 +75,8 @@ async fn refused_client_credentials_cost_a_fleet_one_call_per_pause() {
     })
     .await;
     all_show("0").await;
-    assert_eq!(said("accepts the client id and secret again"), 1);
-    assert_eq!(said(ALARM), 1);
+    assert_eq!(count_lines("accepts the client id and secret again"), 1);
+    assert_eq!(count_lines(ALARM), 1);
     for id in installations {
         let url = format!(
             "{}/api/ghl/products?installation_id={id}",

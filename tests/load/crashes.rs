@@ -331,7 +331,7 @@ async fn journaled_response_survives_start_on_wrong_store() {
     faulted.set([("EVERGREEN_REDIS_URL", servers.store_url(0))]);
     faulted.launch().await;
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
-    until("the answer to be in the store", PATIENCE, || async {
+    until("the response to be in the store", PATIENCE, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
         holds(record == ExpectedOutcome::Refreshed.record(), record)

@@ -46,7 +46,7 @@ fn expect_calls(result: &LoadResult, length: Duration) {
     assert!(
         result.total() >= expected * 9 / 10,
         "{:?} of {expected}",
-        result.answers
+        result.responses
     );
 }
 

@@ -22,14 +22,14 @@ async fn callers_cause_no_token_calls_during_retry_after() {
         .await;
     // The token expires during this time, and callers keep calling.
     let calls = steady_load(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
-    assert!(calls.answers.contains_key(&503), "{:?}", calls.answers);
-    assert!(!calls.answers.contains_key(&401), "{:?}", calls.answers);
-    let asked = up.sandbox.ledger().await["token_calls"]["faulted"]
+    assert!(calls.responses.contains_key(&503), "{:?}", calls.responses);
+    assert!(!calls.responses.contains_key(&401), "{:?}", calls.responses);
+    let token_calls = up.sandbox.ledger().await["token_calls"]["faulted"]
         .as_u64()
         .unwrap();
     assert!(
-        asked <= 2,
-        "{asked} token calls, although GHL sent Retry-After: 30"
+        token_calls <= 2,
+        "{token_calls} token calls, although GHL sent Retry-After: 30"
     );
 }
 
@@ -55,19 +55,19 @@ async fn brokers_pause_together_when_ghl_is_overloaded() {
         "on": "token", "kind": "process_then_lose", "next": 1, "locationId": "loc000",
     }));
     fleet.sandbox.faults(json!(rules)).await;
-    let said = |word: &str| {
+    let log_lines = |word: &str| {
         let log = fleet.broker_logs();
         let mut lines: Vec<String> = log.into_iter().filter(|line| line.contains(word)).collect();
         lines.sort();
         lines
     };
-    let retries = || attempts(&said("[REFRESH-RETRY]"));
+    let retries = || attempts(&log_lines("[REFRESH-RETRY]"));
     until(
         "pauses, and a second attempt",
         Duration::from_secs(150),
         || async {
             let longest = retries().values().map(Vec::len).max();
-            let pauses = said("all refreshes pause").len();
+            let pauses = log_lines("all refreshes pause").len();
             holds(longest >= Some(2) && pauses >= 3, (longest, pauses))
         },
     )
@@ -82,7 +82,7 @@ async fn brokers_pause_together_when_ghl_is_overloaded() {
         }
     }
     // Each pause of all brokers is logged once, and few calls are made before all brokers know of it.
-    let pauses = said("all refreshes pause");
+    let pauses = log_lines("all refreshes pause");
     for pair in pauses.windows(2) {
         let apart = logged_at(&pair[1])
             .duration_since(logged_at(&pair[0]))

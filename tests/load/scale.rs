@@ -100,11 +100,11 @@ async fn large_fleet_is_scheduled_and_no_token_is_refreshed_early() {
     let mut page = "/v1/installations?limit=500".to_owned();
     loop {
         let url = format!("{}{page}", broker.internal);
-        let (_, answer) = client::get(&client::new(), &url).await;
-        let installations = answer["installations"].as_array().unwrap();
+        let (_, response) = client::get(&client::new(), &url).await;
+        let installations = response["installations"].as_array().unwrap();
         let has_time = |one: &&Value| one["nextRefreshAt"].is_string();
         scheduled += installations.iter().filter(has_time).count();
-        match answer["next"].as_str() {
+        match response["next"].as_str() {
             Some(next) => page = format!("/v1/installations?limit=500&after={next}"),
             None => break,
         }

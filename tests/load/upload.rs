@@ -31,9 +31,9 @@ async fn upload_of_25_mb_is_streamed_with_constant_memory() {
             .mime_str("video/mp4")
             .unwrap();
         let form = Form::new().text("name", "film").part("file", part);
-        let answer = up.client.post(&url).multipart(form).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        client::body(answer).await
+        let response = up.client.post(&url).multipart(form).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        client::body(response).await
     };
     let made = tokio::select! {
         made = upload => made,
@@ -52,6 +52,6 @@ async fn upload_of_25_mb_is_streamed_with_constant_memory() {
     let hosted = Form::new()
         .text("hosted", "true")
         .text("fileUrl", "https://example.com/a.png");
-    let answer = up.client.post(&url).multipart(hosted).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = up.client.post(&url).multipart(hosted).send().await.unwrap();
+    assert_eq!(response.status(), 200);
 }

@@ -60,11 +60,11 @@ impl Cluster {
     pub async fn wait_until_complete(&self, nodes: &[usize]) {
         for node in nodes {
             until("a complete cluster", PATIENCE, || async {
-                let told = self.run(*node, &["CLUSTER", "INFO"]).await;
-                let is_so = told.contains("cluster_state:ok")
-                    && told.contains("cluster_slots_ok:16384")
-                    && told.contains("cluster_slots_pfail:0");
-                holds(is_so, told)
+                let reply = self.run(*node, &["CLUSTER", "INFO"]).await;
+                let is_complete = reply.contains("cluster_state:ok")
+                    && reply.contains("cluster_slots_ok:16384")
+                    && reply.contains("cluster_slots_pfail:0");
+                holds(is_complete, reply)
             })
             .await;
         }
@@ -88,11 +88,11 @@ impl Cluster {
         for node in 0..self.nodes.len() {
             until("nodes that know each other", PATIENCE, || async {
                 let known = self.run(node, &["CLUSTER", "NODES"]).await;
-                let is_so = known.lines().count() == self.nodes.len()
+                let is_complete = known.lines().count() == self.nodes.len()
                     && known.matches("connected").count() == self.nodes.len()
                     && !known.contains("disconnected")
                     && !known.contains("handshake");
-                holds(is_so, known)
+                holds(is_complete, known)
             })
             .await;
         }
@@ -111,8 +111,8 @@ impl Cluster {
     /// Waits until a replica of this master is in sync.
     pub async fn wait_for_replica(&self, master: usize) {
         until("a replica in sync", PATIENCE, || async {
-            let told = self.run(master, &["INFO", "replication"]).await;
-            holds(told.contains("state=online"), told)
+            let reply = self.run(master, &["INFO", "replication"]).await;
+            holds(reply.contains("state=online"), reply)
         })
         .await;
     }

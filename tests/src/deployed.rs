@@ -46,7 +46,7 @@ impl Secrets {
     }
 
     /// # Panics
-    /// When there is no such secret.
+    /// If there is no such secret.
     #[must_use]
     pub fn read(&self, name: &str) -> String {
         let text = std::fs::read_to_string(self.0.join(name)).expect(name);
@@ -91,7 +91,7 @@ impl Deployed {
     /// Creates secrets as an operator does, and starts the servers with them.
     ///
     /// # Panics
-    /// When `deploy/make-secrets` or a server fails.
+    /// If `deploy/make-secrets` or a server fails.
     pub async fn start(lock_nodes: usize) -> Self {
         Self::start_topology(lock_nodes).await
     }
@@ -101,7 +101,7 @@ impl<T: Topology> Deployed<T> {
     /// As [`Deployed::start`], with this kind of store.
     ///
     /// # Panics
-    /// When `deploy/make-secrets` or a server fails.
+    /// If `deploy/make-secrets` or a server fails.
     pub async fn start_topology(lock_nodes: usize) -> Self {
         let scratch = Scratch::new();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");

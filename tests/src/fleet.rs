@@ -33,7 +33,7 @@ impl Member {
     /// Starts it on free ports.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub async fn start(start: Start) -> Self {
         let mut member = Self::new(start);
         member.launch().await;
@@ -71,14 +71,14 @@ impl Member {
     /// Starts it, keeping its data.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub async fn launch(&mut self) {
         self.spawn();
         let client = client::new();
         let url = format!("{}/readyz", self.internal);
         until(&format!("{url} to be ready"), READY_PATIENCE, || async {
-            let answer = client.get(&url).send().await;
-            let status = answer.map(|answer| answer.status().as_u16());
+            let response = client.get(&url).send().await;
+            let status = response.map(|response| response.status().as_u16());
             let is_ready = status.as_ref().is_ok_and(|status| *status == 200);
             holds(is_ready, (status, self.log()))
         })
@@ -94,7 +94,7 @@ impl Member {
     /// Deletes its data while it is not running.
     ///
     /// # Panics
-    /// When it cannot be removed.
+    /// If it cannot be removed.
     pub fn delete_data(&self) {
         let directory = self.start.env.get("EVERGREEN_DATA_DIR");
         std::fs::remove_dir_all(directory.expect("a broker's")).expect("what it wrote");
@@ -111,7 +111,7 @@ impl Member {
     /// Sends a signal to it.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     pub fn signal(&self, signal: i32) {
         self.program.as_ref().expect("it runs").signal(signal);
     }
@@ -159,7 +159,7 @@ impl Fleet {
     /// Starts everything, always with three gateways behind HAProxy.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If something does not start.
     pub async fn start(config: &FleetConfig<'_>) -> Self {
         Self::start_topology(config).await
     }
@@ -169,7 +169,7 @@ impl<T: Topology> Fleet<T> {
     /// As [`Fleet::start`], with this kind of store.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If something does not start.
     pub async fn start_topology(config: &FleetConfig<'_>) -> Self {
         Self::start_with_broker(config, || Start::evergreen(&["broker"])).await
     }
@@ -177,7 +177,7 @@ impl<T: Topology> Fleet<T> {
     /// As [`Fleet::start_topology`], with brokers started in another way.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If something does not start.
     pub async fn start_with_broker(config: &FleetConfig<'_>, broker: impl Fn() -> Start) -> Self {
         let redis = Deployed::<T>::start_topology(config.lock_nodes).await;
         let sandbox = Sandbox::start(config.sandbox).await;

@@ -25,7 +25,7 @@ impl Hosts {
     /// Starts `count` hosts on one network.
     ///
     /// # Panics
-    /// When a namespace or a link cannot be made.
+    /// If a namespace or a link cannot be made.
     pub async fn start(count: usize) -> Self {
         let bridges = ["connected", "separated"]
             .map(|name| format!("ip link add {name} type bridge && ip link set {name} up"))

@@ -13,7 +13,7 @@ use crate::client;
 /// The number of responses by status. 0 means no response.
 #[derive(Debug, Default, Clone)]
 pub struct LoadResult {
-    pub answers: BTreeMap<u16, u64>,
+    pub responses: BTreeMap<u16, u64>,
     /// The first unsuccessful responses, with their times.
     pub failures: Vec<String>,
 }
@@ -21,14 +21,14 @@ pub struct LoadResult {
 impl LoadResult {
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.answers.values().sum()
+        self.responses.values().sum()
     }
 
     /// # Panics
     /// If a response was unsuccessful.
     pub fn expect_success(&self) {
         let failed: u64 = self
-            .answers
+            .responses
             .iter()
             .filter(|(s, _)| **s != 200)
             .map(|(_, n)| n)
@@ -37,7 +37,7 @@ impl LoadResult {
             failed,
             0,
             "{:?}\n{}",
-            self.answers,
+            self.responses,
             self.failures.join("\n")
         );
     }
@@ -68,16 +68,16 @@ pub async fn steady_load(
         let url = format!("{public}/api/ghl/products?installation_id={name}&limit=5&offset=0");
         let (client, result) = (client.clone(), result.clone());
         calls.spawn(async move {
-            let answer = client.get(&url).send().await;
-            let (status, detail) = match answer {
-                Ok(answer) => (
-                    answer.status().as_u16(),
-                    client::body(answer).await.to_string(),
+            let response = client.get(&url).send().await;
+            let (status, detail) = match response {
+                Ok(response) => (
+                    response.status().as_u16(),
+                    client::body(response).await.to_string(),
                 ),
                 Err(error) => (0, error.to_string()),
             };
             let mut result = result.lock().expect("not poisoned");
-            *result.answers.entry(status).or_default() += 1;
+            *result.responses.entry(status).or_default() += 1;
             if status != 200 && result.failures.len() < 20 {
                 result
                     .failures

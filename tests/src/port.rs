@@ -9,7 +9,7 @@ const LAST: u16 = 32_000;
 /// A port without a listener, given to no other test of this process.
 ///
 /// # Panics
-/// When there is none left.
+/// If there is none left.
 pub fn free() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
     // Concurrent processes start at different offsets.

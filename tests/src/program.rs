@@ -94,7 +94,7 @@ impl Start {
     /// Starts it and collects its output.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn spawn(&self) -> Program {
         let mut child = self
@@ -122,7 +122,7 @@ impl Start {
     /// Runs it and waits for its end.
     ///
     /// # Panics
-    /// When it cannot be started, or does not end within 30 s.
+    /// If it cannot be started, or does not end within 30 s.
     pub async fn run(&self) -> std::process::Output {
         self.run_within(Duration::from_secs(30)).await
     }
@@ -130,7 +130,7 @@ impl Start {
     /// As [`run`](Self::run), with another time limit.
     ///
     /// # Panics
-    /// When it cannot be started, or does not end within `patience`.
+    /// If it cannot be started, or does not end within `patience`.
     pub async fn run_within(&self, patience: Duration) -> std::process::Output {
         let output = self.command().output();
         tokio::time::timeout(patience, output)
@@ -204,7 +204,7 @@ impl Program {
     }
 
     /// # Panics
-    /// When it has ended already.
+    /// If it has ended already.
     #[must_use]
     pub fn id(&self) -> i32 {
         let id = self.child.id().expect("it runs");
@@ -214,7 +214,7 @@ impl Program {
     /// Sends a signal to this process only.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     pub fn signal(&self, signal: i32) {
         let sent = std::process::Command::new("kill")
             .args([format!("-{signal}"), self.id().to_string()])
@@ -252,7 +252,7 @@ impl Program {
     /// Sends SIGTERM and waits for the exit code.
     ///
     /// # Panics
-    /// When it does not end within `patience`.
+    /// If it does not end within `patience`.
     pub async fn terminate(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
         self.signal(15);
         let exited = tokio::time::timeout(patience, self.child.wait()).await;
@@ -265,7 +265,7 @@ impl Program {
     /// Waits for the exit code of a program that ends without a signal.
     ///
     /// # Panics
-    /// When it does not end within `patience`.
+    /// If it does not end within `patience`.
     pub async fn wait_for_exit(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
         let exited = tokio::time::timeout(patience, self.child.wait()).await;
         let status = exited
@@ -277,7 +277,7 @@ impl Program {
     /// The CPU time that it has used so far.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     #[must_use]
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
@@ -293,7 +293,7 @@ impl Program {
     /// Resident memory, in kB.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     #[must_use]
     pub fn resident_kb(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));

@@ -85,9 +85,9 @@ impl PropagationProbe<'_> {
 
 /// Whether the gateway at this URL has a token of another generation.
 async fn serves_newer_token(client: &Client, url: &str, held: Generation) -> bool {
-    let asked = client.get(url).header(IF_NONE_MATCH, format!("\"{held}\""));
-    let answer = asked.send().await.expect("an answer");
-    match answer.status() {
+    let request = client.get(url).header(IF_NONE_MATCH, format!("\"{held}\""));
+    let response = request.send().await.expect("a response");
+    match response.status() {
         StatusCode::NOT_MODIFIED => false,
         StatusCode::OK => true,
         other => panic!("{other} from {url}"),

@@ -35,7 +35,7 @@ impl RawServer {
     /// Performs these actions on every connection, and closes it.
     ///
     /// # Panics
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub async fn performing(actions: &[ServerAction]) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let url = format!("http://{}", listener.local_addr().expect("bound"));

@@ -52,7 +52,7 @@ impl Redis {
     /// The process.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     #[must_use]
     pub fn program(&self) -> &Program {
         self.program.as_ref().expect("it runs")
@@ -74,7 +74,7 @@ impl Redis {
     /// Deletes all data while it is not running.
     ///
     /// # Panics
-    /// When the files cannot be removed.
+    /// If the files cannot be removed.
     pub fn delete_data(&self) {
         let files = self.scratch.path().join("appendonlydir");
         std::fs::remove_dir_all(files).expect("the files of a server that ran");
@@ -83,7 +83,7 @@ impl Redis {
     /// A copy of its current data.
     ///
     /// # Panics
-    /// When they cannot be copied.
+    /// If they cannot be copied.
     #[must_use]
     pub fn copy_data(&self) -> Scratch {
         let copy = Scratch::new();
@@ -94,7 +94,7 @@ impl Redis {
     /// Restores a copy while it is not running.
     ///
     /// # Panics
-    /// When it cannot be put in place.
+    /// If it cannot be put in place.
     pub fn restore_data(&self, copy: &Scratch) {
         self.delete_data();
         copy_files(copy.path(), self.scratch.path()).expect("the copy");
@@ -126,7 +126,7 @@ impl Redis {
     /// Runs a command with `redis-cli`. Returns its output.
     ///
     /// # Panics
-    /// When there is no answer, or it is an error.
+    /// If there is no response, or it is an error.
     pub async fn cli(&self, login: &Login, command: &[&str]) -> String {
         cli(self.port, Some(login), command).await
     }
@@ -134,7 +134,7 @@ impl Redis {
     /// Pauses the process: it accepts connections and does not answer.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn hang(&self) {
         self.program().signal(19);
     }
@@ -142,7 +142,7 @@ impl Redis {
     /// Resumes the process.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn resume(&self) {
         self.program().signal(18);
     }
@@ -172,7 +172,7 @@ pub struct Login {
 /// As [`Redis::cli`], for the server at this port.
 ///
 /// # Panics
-/// When there is no answer, or it is an error.
+/// If there is no response, or it is an error.
 pub async fn cli(port: u16, login: Option<&Login>, command: &[&str]) -> String {
     let mut start = Start::new("redis-cli").args(&["-p", &port.to_string()]);
     if let Some(Login { user, password }) = login {

@@ -42,7 +42,7 @@ impl RedisFaultProxy {
     /// Listens in front of the Redis at this port, and drops nothing.
     ///
     /// # Panics
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub async fn to(server: u16) -> Self {
         let port = port::free();
         let listener = TcpListener::bind(("127.0.0.1", port)).await;

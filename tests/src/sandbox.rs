@@ -73,7 +73,7 @@ impl Sandbox {
     /// One counter of the ledger.
     ///
     /// # Panics
-    /// When there is no such count.
+    /// If there is no such count.
     pub async fn count(&self, name: &str) -> u64 {
         let ledger = self.ledger().await;
         ledger[name]
@@ -84,7 +84,7 @@ impl Sandbox {
     /// The number of API calls that were answered with 429.
     ///
     /// # Panics
-    /// When the ledger has no such count.
+    /// If the ledger has no such count.
     pub async fn rate_limited_calls(&self) -> u64 {
         let ledger = self.ledger().await;
         ledger["api_calls"]["rate_limited"]
@@ -101,7 +101,7 @@ impl Sandbox {
     /// The token chains of all installations.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     pub async fn chains(&self) -> Vec<Value> {
         let url = format!("{}/_sandbox/ledger?detail=1", self.url);
         let mut ledger = client::get(&self.client, &url).await.1;
@@ -164,7 +164,7 @@ impl Sandbox {
     /// The public key of its webhooks.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     pub async fn webhook_key(&self) -> String {
         let url = format!("{}/_sandbox/webhook-key.pem", self.url);
         let (status, key) = client::get(&self.client, &url).await;

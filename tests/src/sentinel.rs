@@ -68,7 +68,7 @@ impl Sentinel {
     /// The index of the current master, according to the Sentinels.
     ///
     /// # Panics
-    /// When the first Sentinel does not answer.
+    /// If the first Sentinel does not answer.
     pub async fn master(&self) -> usize {
         let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
         let address = cli(self.sentinels[0], None, &question).await;
@@ -103,9 +103,9 @@ impl Sentinel {
     /// Waits until at least this many replicas are in sync with the master.
     pub async fn wait_for_replicas(&self, master: usize, count: usize) {
         until("replicas in sync", PATIENCE, || async {
-            let told = self.run(master, &["INFO", "replication"]).await;
-            let online = told.matches("state=online").count();
-            holds(online >= count, told)
+            let reply = self.run(master, &["INFO", "replication"]).await;
+            let online = reply.matches("state=online").count();
+            holds(online >= count, reply)
         })
         .await;
     }
@@ -147,7 +147,7 @@ async fn start_sentinel(port: u16, master: u16, secrets: &Secrets, scratch: &Scr
 /// A Sentinel with this configuration, in a file of this name.
 ///
 /// # Panics
-/// When the configuration cannot be written.
+/// If the configuration cannot be written.
 pub(crate) fn sentinel(text: &str, scratch: &Scratch, name: &str) -> Start {
     let file = scratch.join(&format!("sentinel-{name}.conf"));
     let directory = scratch.path().display();

@@ -17,7 +17,7 @@ pub struct SmallDisk {
 
 impl SmallDisk {
     /// # Panics
-    /// When it cannot be mounted.
+    /// If it cannot be mounted.
     pub async fn start(megabytes: u32) -> Self {
         let scratch = Scratch::new();
         let mount = format!(
@@ -72,7 +72,7 @@ impl SmallDisk {
     /// Frees the space again.
     ///
     /// # Panics
-    /// When it was not filled.
+    /// If it was not filled.
     pub fn empty(&self) {
         fs::remove_file(self.outside("fill")).expect("what filled it");
     }

@@ -107,8 +107,8 @@ impl Topology for SplitSentinel {
         for host in Self::SENTINELS {
             until("Sentinels that know each other", PATIENCE, || async {
                 let question = ["SENTINEL", "CKQUORUM", sentinel::NAME];
-                let told = servers.ask((host, SENTINEL_PORT), false, &question).await;
-                holds(told.starts_with("OK 3 usable"), told)
+                let reply = servers.ask((host, SENTINEL_PORT), false, &question).await;
+                holds(reply.starts_with("OK 3 usable"), reply)
             })
             .await;
         }
@@ -208,14 +208,14 @@ impl Servers {
 
     async fn wait_for_replicas(&self, master: usize, count: usize) {
         until("replicas in sync", PATIENCE, || async {
-            let told = self.run(master, &["INFO", "replication"]).await;
-            holds(told.matches("state=online").count() == count, told)
+            let reply = self.run(master, &["INFO", "replication"]).await;
+            holds(reply.matches("state=online").count() == count, reply)
         })
         .await;
     }
 
     /// # Panics
-    /// When the server does not answer.
+    /// If the server does not answer.
     async fn ask(&self, (host, port): (usize, u16), is_user: bool, command: &[&str]) -> String {
         let mut start =
             Start::new("redis-cli").args(&["-h", &Hosts::address(host), "-p", &port.to_string()]);
@@ -265,10 +265,10 @@ impl Servers {
         }
         for host in 0..all {
             until("a complete cluster", PATIENCE, || async {
-                let told = self.run(host, &["CLUSTER", "INFO"]).await;
+                let reply = self.run(host, &["CLUSTER", "INFO"]).await;
                 let is_so =
-                    told.contains("cluster_state:ok") && told.contains("cluster_slots_ok:16384");
-                holds(is_so, told)
+                    reply.contains("cluster_state:ok") && reply.contains("cluster_slots_ok:16384");
+                holds(is_so, reply)
             })
             .await;
         }

@@ -32,7 +32,7 @@ impl Testbed {
     /// Starts without installations and brokers. Without lock nodes, brokers lock in the store.
     ///
     /// # Panics
-    /// When something does not start.
+    /// If something does not start.
     pub async fn start(lock_nodes: usize, lifetime: &str) -> Self {
         let mut locks = Vec::new();
         for _ in 0..lock_nodes {
@@ -53,7 +53,7 @@ impl Testbed {
     /// Fills the empty store with installations that are `overdue`, such as `24h`. Returns a summary.
     ///
     /// # Panics
-    /// When it fails.
+    /// If it fails.
     pub async fn seed(&self, installations: u64, overdue: &str) -> String {
         let seeding = self.try_seed(installations, overdue, false);
         let seeded = tokio::time::timeout(SEED_PATIENCE, seeding).await;
@@ -63,7 +63,7 @@ impl Testbed {
     /// As [`Testbed::seed`]. With `add`, the store may hold installations already.
     ///
     /// # Errors
-    /// When the store is not empty, or fails.
+    /// If the store is not empty, or fails.
     ///
     /// # Panics
     /// If a duration is invalid.
@@ -124,7 +124,7 @@ impl Testbed {
     /// The ids of up to `count` installations.
     ///
     /// # Panics
-    /// When the store does not answer.
+    /// If the store does not answer.
     pub async fn installations(&self, count: usize) -> Vec<InstallationId> {
         let listed = self.writer().list(None, count).await;
         let listed = listed.expect("the store answers").into_iter();

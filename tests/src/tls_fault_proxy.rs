@@ -43,7 +43,7 @@ impl TlsFaultProxy {
     /// Starts a proxy for an `http://` URL, without a fault.
     ///
     /// # Panics
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub async fn of(url: &str) -> Self {
         let upstream = url.strip_prefix("http://").expect("an http URL").to_owned();
         let port = port::free();
@@ -73,7 +73,7 @@ impl TlsFaultProxy {
     /// Sets the fault. It is in effect when this returns.
     ///
     /// # Panics
-    /// When it cannot listen.
+    /// If it cannot listen.
     pub async fn set(&self, fault: TlsFault) {
         self.fault.send_replace(fault);
         let is_to_listen = fault != TlsFault::ConnectionRefused;
@@ -151,14 +151,14 @@ async fn pass(caller: TcpStream, upstream: String, fault: TlsFault) -> io::Resul
     let caller = tls.accept(caller).await?;
     let upstream = TcpStream::connect(upstream).await?;
     let (mut requests, mut to_caller) = tokio::io::split(caller);
-    let (mut answers, mut to_upstream) = upstream.into_split();
+    let (mut responses, mut to_upstream) = upstream.into_split();
     tokio::select! {
         passed = tokio::io::copy(&mut requests, &mut to_upstream) => passed.map(|_| ()),
-        passed = answer(&mut answers, &mut to_caller, pause) => passed,
+        passed = response(&mut responses, &mut to_caller, pause) => passed,
     }
 }
 
-async fn answer(
+async fn response(
     from: &mut (impl AsyncRead + Unpin),
     to: &mut (impl AsyncWrite + Unpin),
     pause: Option<Duration>,

@@ -54,7 +54,7 @@ impl Up {
     /// Restarts it with SIGTERM. Returns the exit code and log of the old process.
     ///
     /// # Panics
-    /// When it does not come back.
+    /// If it does not come back.
     pub async fn restart(&mut self) -> (Option<i32>, Vec<String>) {
         let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
         let ended = former.terminate(Duration::from_secs(30)).await;
@@ -80,7 +80,7 @@ impl Up {
     /// Uses a separate sandbox process as GHL, which outlives restarts of `up`.
     ///
     /// # Panics
-    /// When it does not come back.
+    /// If it does not come back.
     pub async fn against(mut self, sandbox: &Sandbox) -> Self {
         self.start = self
             .start
@@ -98,7 +98,7 @@ impl Up {
     /// Waits until it has ended without a signal, and starts it again. Returns the exit code and log.
     ///
     /// # Panics
-    /// When it does not end, or does not come back.
+    /// If it does not end, or does not come back.
     pub async fn wait_for_exit_and_restart(
         &mut self,
         between: impl FnOnce(),
@@ -113,7 +113,7 @@ impl Up {
     /// Kills it with `kill -9`, and starts it again.
     ///
     /// # Panics
-    /// When it does not come back.
+    /// If it does not come back.
     pub async fn kill_and_start(&mut self) {
         let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
         former.kill().await;

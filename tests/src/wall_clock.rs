@@ -14,7 +14,7 @@ impl WallClock {
     /// A clock with this offset, such as `+1h` or `-7m`.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    /// If its file cannot be written.
     #[must_use]
     pub fn wrong_by(offset: &str) -> Self {
         let clock = Self {
@@ -27,7 +27,7 @@ impl WallClock {
     /// Steps the clock to this offset.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    /// If its file cannot be written.
     pub fn set(&self, offset: &str) {
         // Replace it atomically, since programs read it constantly.
         let new = self.scratch.join("new");

@@ -66,7 +66,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     });
     fault_injection::run(&mut fleet, &wall_clock, &plan, &timeline).await;
     let calls = calls.await?;
-    println!("calls by status: {:?}", calls.answers);
+    println!("calls by status: {:?}", calls.responses);
 
     wait_for_recovery(&fleet, installations.len()).await;
     let refreshed = refresh_all(&fleet, &installations).await;
@@ -128,7 +128,7 @@ async fn wait_for_recovery(fleet: &Fleet<Sentinel>, count: usize) {
 /// Refreshes every installation once more, which only the newest refresh token can do. Returns the responses of
 /// failed refreshes.
 async fn refresh_all(fleet: &Fleet<Sentinel>, installations: &[String]) -> Vec<(String, String)> {
-    let mut asked = JoinSet::new();
+    let mut requests = JoinSet::new();
     let mut failed = Vec::new();
     for id in installations {
         let request = fleet.client.post(format!(
@@ -136,15 +136,15 @@ async fn refresh_all(fleet: &Fleet<Sentinel>, installations: &[String]) -> Vec<(
             fleet.brokers[0].internal
         ));
         let id = id.clone();
-        asked.spawn(async move { (id, client::send(request).await) });
-        if asked.len() >= 16
-            && let Some(Ok(answer)) = asked.join_next().await
+        requests.spawn(async move { (id, client::send(request).await) });
+        if requests.len() >= 16
+            && let Some(Ok(response)) = requests.join_next().await
         {
-            failed.extend(failure(answer));
+            failed.extend(failure(response));
         }
     }
-    while let Some(Ok(answer)) = asked.join_next().await {
-        failed.extend(failure(answer));
+    while let Some(Ok(response)) = requests.join_next().await {
+        failed.extend(failure(response));
     }
     failed
 }

@@ -35,10 +35,10 @@ async fn quota_limits_a_key_until_it_refills() {
     assert_eq!(refused(of_other).len(), 0);
     let refused = refused(of_key);
     assert_eq!(refused.len(), 15);
-    for answer in refused {
-        let after = answer.headers()["retry-after"].to_str().unwrap();
+    for response in refused {
+        let after = response.headers()["retry-after"].to_str().unwrap();
         assert!((1..=4).contains(&after.parse::<u32>().unwrap()), "{after}");
-        let body = body(answer).await;
+        let body = body(response).await;
         assert_eq!(body["limit"], "quota", "{body}");
         assert!(body["message"].to_string().contains("5/20s"), "{body}");
     }
@@ -53,9 +53,9 @@ async fn quota_limits_a_key_until_it_refills() {
 }
 
 /// The responses with status 429. All others are 200.
-fn refused(answers: Vec<reqwest::Result<Response>>) -> Vec<Response> {
-    let answers = answers.into_iter().map(Result::unwrap);
-    let (passed, refused): (Vec<_>, Vec<_>) = answers.partition(|it| it.status() == 200);
+fn refused(responses: Vec<reqwest::Result<Response>>) -> Vec<Response> {
+    let responses = responses.into_iter().map(Result::unwrap);
+    let (passed, refused): (Vec<_>, Vec<_>) = responses.partition(|it| it.status() == 200);
     assert!(refused.iter().all(|it| it.status() == 429));
     assert_eq!(passed.len() + refused.len(), 20);
     refused
@@ -66,9 +66,9 @@ async fn invalid_quota_creates_no_key() {
     let up = Up::start(&[]).await;
     for quota in ["0/1s", "5", "5/0s", "x/1s"] {
         let create = ["keys", "create", "--name", "sync", "--quota", quota];
-        let answer = up.command(&create).run().await;
-        let message = String::from_utf8(answer.stderr).unwrap();
-        assert_eq!(answer.status.code(), Some(2), "{message}");
+        let response = up.command(&create).run().await;
+        let message = String::from_utf8(response.stderr).unwrap();
+        assert_eq!(response.status.code(), Some(2), "{message}");
         assert!(
             message.contains(quota) && message.contains("such as 100/10s"),
             "{message}"

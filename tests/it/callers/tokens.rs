@@ -45,16 +45,16 @@ async fn token_endpoint_requires_tokens_scope() {
 
 async fn token(client: &Client, up: &Up, id: &str, query: &str) -> (u16, Option<String>, Value) {
     let url = format!("{}/v1/installations/{id}/token{query}", up.internal);
-    let answer = client.get(url).send().await.unwrap();
+    let response = client.get(url).send().await.unwrap();
     let header = |name: &str| {
-        let value = answer.headers().get(name)?;
+        let value = response.headers().get(name)?;
         Some(value.to_str().unwrap().to_owned())
     };
-    let (status, tag) = (answer.status().as_u16(), header("etag"));
+    let (status, tag) = (response.status().as_u16(), header("etag"));
     if status == 200 {
         assert_eq!(header("cache-control").as_deref(), Some("no-store"));
     }
-    (status, tag, client::body(answer).await)
+    (status, tag, client::body(response).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -82,10 +82,10 @@ async fn token_endpoint_returns_working_token_with_generation_as_etag() {
     let url = format!("{}/v1/installations/{id}/token", up.internal);
     let known = async |tag: &str| {
         let request = up.client.get(&url).header("if-none-match", tag);
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        assert_eq!(answer.headers()["cache-control"], "no-store");
-        (status, answer.text().await.unwrap())
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        (status, response.text().await.unwrap())
     };
     assert_eq!(known("\"1\"").await, (304, String::new()));
     assert_eq!(known("\"0\"").await.0, 200);

@@ -83,7 +83,10 @@ async fn canary_returns_the_previous_number() {
             );
         }
         let other = store.writer.write_canary("another", 9).await.unwrap();
-        assert!(other.iter().all(|told| *told == Some(None)), "{other:?}");
+        assert!(
+            other.iter().all(|number| *number == Some(None)),
+            "{other:?}"
+        );
     })
     .await;
 }

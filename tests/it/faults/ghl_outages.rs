@@ -29,8 +29,8 @@ async fn late_response_is_used_and_token_is_sent_once() {
     }]);
     up.sandbox.faults(slow).await;
     // The operator's request times out, but the broker keeps reading GHL's response.
-    let asked = up.command(&["installations", "refresh", &id]).run().await;
-    assert!(!asked.status.success(), "{asked:?}");
+    let output = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(!output.status.success(), "{output:?}");
     up.program
         .wait_for_line(&["a response of GHL came late", &id], PATIENCE)
         .await;
@@ -119,11 +119,11 @@ async fn forced_refresh_recovers_invalid_installation() {
     up.program
         .wait_for_line(&["[REFRESH-FAIL]", &id], UNTIL_INVALID)
         .await;
-    let asked = up.command(&["installations", "refresh", &id]).run().await;
-    let said = String::from_utf8_lossy(&asked.stderr).into_owned();
+    let output = up.command(&["installations", "refresh", &id]).run().await;
+    let message = String::from_utf8_lossy(&output.stderr).into_owned();
     assert!(
-        !asked.status.success() && said.contains("--force"),
-        "{said}"
+        !output.status.success() && message.contains("--force"),
+        "{message}"
     );
     let forced = up
         .command(&["installations", "refresh", &id, "--force"])
@@ -143,8 +143,8 @@ async fn next_client_secret_is_tried_after_refusal() {
     let mut up = up.with("GHL_CLIENT_SECRET", "of-tomorrow, sandbox-secret");
     up.restart().await;
     let id = up.install("locA").await;
-    let asked = up.command(&["installations", "refresh", &id]).run().await;
-    assert!(asked.status.success(), "{asked:?}");
+    let output = up.command(&["installations", "refresh", &id]).run().await;
+    assert!(output.status.success(), "{output:?}");
     assert_eq!(
         lines(&up.program, "accepts another one of GHL_CLIENT_SECRET").len(),
         1

@@ -11,15 +11,15 @@ use super::{PATIENCE, lines};
 
 /// The locations, named after the format of their responses.
 fn undocumented_shapes() -> Vec<(&'static str, Value)> {
-    let odd = |oddity: &str| json!({ "oddity": oddity });
+    let shape = |oddity: &str| json!({ "oddity": oddity });
     let lives = |value: Value| json!({ "oddity": "expires_in", "value": value });
     vec![
-        ("scope-array", odd("scope_array")),
-        ("booleans-as-text", odd("booleans_as_text")),
-        ("camel-case", odd("camel_case")),
-        ("byte-order-mark", odd("byte_order_mark")),
-        ("wrapped", odd("wrapped")),
-        ("gzip", odd("gzip")),
+        ("scope-array", shape("scope_array")),
+        ("booleans-as-text", shape("booleans_as_text")),
+        ("camel-case", shape("camel_case")),
+        ("byte-order-mark", shape("byte_order_mark")),
+        ("wrapped", shape("wrapped")),
+        ("gzip", shape("gzip")),
         ("expires-in-text", lives(json!("16"))),
         ("expires-in-float", lives(json!(16.0))),
         ("expires-in-largest", lives(json!(u64::MAX))),
@@ -81,7 +81,7 @@ async fn is_accepted(up: &Up, location: &str) {
     let replaced = up.program.line(&["is implausible", &id]);
     let is_implausible = ["largest", "date", "words", "negative"]
         .iter()
-        .any(|odd| location.contains(odd));
+        .any(|shape| location.contains(shape));
     assert_eq!(
         replaced.is_some(),
         is_implausible,

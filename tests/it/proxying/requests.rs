@@ -260,10 +260,10 @@ async fn requests_are_proxied_or_rejected_per_http() {
     for case in cases() {
         let server = RawServer::responding(OK).await;
         let up = up_before(&server, &[]).await;
-        let (status, answer) = raw(&up.public, &case.sent).await;
+        let (status, response) = raw(&up.public, &case.sent).await;
         let requests = server.requests();
         if status != case.status {
-            wrong.push(format!("{}: {status}: {answer}", case.name));
+            wrong.push(format!("{}: {status}: {response}", case.name));
         }
         match (case.seen, requests.as_slice()) {
             (None, []) => {}
@@ -304,12 +304,12 @@ async fn expect_continue_is_answered_by_the_gateway() {
     read.unwrap().unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"abc").await.unwrap();
-    let mut answer = String::new();
-    let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    let mut response = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut response)).await;
     read.unwrap().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains(r#""body_bytes":3"#), "{answer}");
-    assert!(!answer.to_lowercase().contains("expect"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.contains(r#""body_bytes":3"#), "{response}");
+    assert!(!response.to_lowercase().contains("expect"), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -319,9 +319,9 @@ async fn http2_with_prior_knowledge_is_supported() {
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let request = client.post(&url).header("x-installation-id", &id);
-    let answer = request.body("x".repeat(200_000)).send().await.unwrap();
-    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
-    let arrived: Value = answer.json().await.unwrap();
+    let response = request.body("x".repeat(200_000)).send().await.unwrap();
+    assert_eq!(response.version(), reqwest::Version::HTTP_2);
+    let arrived: Value = response.json().await.unwrap();
     assert_eq!(arrived["body_bytes"], 200_000, "{arrived}");
     // HTTP/1.1 still works on the same port.
     assert_eq!(

@@ -110,18 +110,18 @@ async fn responses_are_proxied_or_rejected_per_http() {
     for case in CASES {
         let server = RawServer::responding(case.sent).await;
         let up = up_before(&server, &[]).await;
-        let (status, answer) = raw(&up.public, request(case.method)).await;
+        let (status, response) = raw(&up.public, request(case.method)).await;
         if status != case.status {
-            wrong.push(format!("{}: {status}: {answer}", case.name));
+            wrong.push(format!("{}: {status}: {response}", case.name));
         }
-        let answer = answer.to_lowercase();
+        let response = response.to_lowercase();
         for part in case.seen {
             let is_fine = match part.strip_prefix('!') {
-                Some(absent) => !answer.contains(absent),
-                None => answer.contains(part),
+                Some(absent) => !response.contains(absent),
+                None => response.contains(part),
             };
             if !is_fine {
-                wrong.push(format!("{}: {part}: {answer}", case.name));
+                wrong.push(format!("{}: {part}: {response}", case.name));
             }
         }
     }
@@ -139,8 +139,11 @@ async fn stalled_response_is_cut_off_by_idle_timeout() {
     let server = RawServer::performing(STALLING).await;
     let up = up_before(&server, &[("EVERGREEN_IDLE_TIMEOUT", "1s")]).await;
     let began = Instant::now();
-    let (status, answer) = raw(&up.public, request("GET")).await;
-    assert!(status == 200 && answer.ends_with("\r\n\r\nok"), "{answer}");
+    let (status, response) = raw(&up.public, request("GET")).await;
+    assert!(
+        status == 200 && response.ends_with("\r\n\r\nok"),
+        "{response}"
+    );
     assert!(began.elapsed() >= Duration::from_secs(1));
     server.wait_for_closed_connections(1).await;
 }
@@ -161,12 +164,12 @@ async fn endless_response_is_cut_off_by_total_timeout() {
     ];
     let up = up_before(&server, &settings).await;
     let began = Instant::now();
-    let (status, answer) = raw(&up.public, request("GET")).await;
+    let (status, response) = raw(&up.public, request("GET")).await;
     let took = began.elapsed();
     assert_eq!(status, 200);
     assert!(
-        !answer.ends_with("0\r\n\r\n"),
-        "the response was cut off: {answer}"
+        !response.ends_with("0\r\n\r\n"),
+        "the response was cut off: {response}"
     );
     assert!(
         (Duration::from_secs(2)..Duration::from_secs(15)).contains(&took),
@@ -178,8 +181,8 @@ async fn endless_response_is_cut_off_by_total_timeout() {
 async fn response_timeout_is_a_504() {
     let server = RawServer::performing(&[ServerAction::AwaitClose]).await;
     let up = up_before(&server, &[("EVERGREEN_RESPONSE_TIMEOUT", "1s")]).await;
-    let (status, answer) = raw(&up.public, request("GET")).await;
-    assert_eq!(status, 504, "{answer}");
+    let (status, response) = raw(&up.public, request("GET")).await;
+    assert_eq!(status, 504, "{response}");
     assert_eq!(server.requests().len(), 1, "no time was left for a retry");
     server.wait_for_closed_connections(1).await;
 }

@@ -31,24 +31,24 @@ async fn idempotent_requests_are_retried_after_transient_failures() {
     ] {
         for method in [Method::GET, Method::PUT, Method::DELETE] {
             fail_next(&up, 2, fault.clone()).await;
-            let (status, answer) = send(echo(&up, &id, method.clone())).await;
-            assert_eq!(status, 200, "{method} {fault}: {answer}");
+            let (status, response) = send(echo(&up, &id, method.clone())).await;
+            assert_eq!(status, 200, "{method} {fault}: {response}");
             fail_next(&up, 9, fault.clone()).await;
-            let (status, answer) = send(echo(&up, &id, method.clone())).await;
+            let (status, response) = send(echo(&up, &id, method.clone())).await;
             assert!(
                 status >= 502,
-                "{method} {fault}, repeatedly: {status} {answer}"
+                "{method} {fault}, repeatedly: {status} {response}"
             );
         }
         for method in [Method::POST, Method::PATCH] {
             fail_next(&up, 1, fault.clone()).await;
-            let (status, answer) = send(echo(&up, &id, method.clone())).await;
-            assert!(status >= 502, "{method} {fault}: {status} {answer}");
+            let (status, response) = send(echo(&up, &id, method.clone())).await;
+            assert!(status >= 502, "{method} {fault}: {status} {response}");
             fail_next(&up, 1, fault.clone()).await;
             let keyed = echo(&up, &id, method.clone()).header("idempotency-key", "7");
-            let (status, answer) = send(keyed.body("abc")).await;
-            assert_eq!(status, 200, "{method} {fault}, with a key: {answer}");
-            assert_eq!(answer["body_bytes"], 3, "the retry has the whole body");
+            let (status, response) = send(keyed.body("abc")).await;
+            assert_eq!(status, 200, "{method} {fault}, with a key: {response}");
+            assert_eq!(response["body_bytes"], 3, "the retry has the whole body");
         }
     }
 }
@@ -59,8 +59,8 @@ async fn client_errors_and_500_are_not_retried() {
     let id = up.install("locA").await;
     for status in [400, 404, 409, 500] {
         fail_next(&up, 1, json!({ "kind": "status", "status": status })).await;
-        let (seen, answer) = send(echo(&up, &id, Method::GET)).await;
-        assert_eq!(seen, status, "{answer}");
+        let (seen, response) = send(echo(&up, &id, Method::GET)).await;
+        assert_eq!(seen, status, "{response}");
         let (seen, _) = send(echo(&up, &id, Method::GET)).await;
         assert_eq!(seen, 200, "only the first call failed");
     }
@@ -73,8 +73,8 @@ async fn post_is_not_retried_after_lost_response() {
     let products = format!("{}/ghl/products/?locationId=locA", up.public);
     fail_next(&up, 1, json!({ "kind": "process_then_lose" })).await;
     let product = json!({ "name": "p", "locationId": "locA", "productType": "DIGITAL" });
-    let (status, answer) = send(up.client.post(&products).json(&product)).await;
-    assert_eq!(status, 502, "the outcome is unknown: {answer}");
+    let (status, response) = send(up.client.post(&products).json(&product)).await;
+    assert_eq!(status, 502, "the outcome is unknown: {response}");
     let (_, page) = get(&up.client, &products).await;
     assert_eq!(page["total"][0]["total"], 1, "{page}");
 }

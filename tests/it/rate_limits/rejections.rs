@@ -6,17 +6,17 @@ use super::*;
 async fn call_that_cannot_be_sent_in_time_is_rejected_immediately() {
     let (up, id) = start_with_limit(5, 20_000).await;
     for left in (0..5).rev() {
-        let answer = echo(&up, &id).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["x-ratelimit-max"], "5");
+        let response = echo(&up, &id).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["x-ratelimit-max"], "5");
         assert_eq!(
-            answer.headers()["x-ratelimit-remaining"],
+            response.headers()["x-ratelimit-remaining"],
             left.to_string().as_str()
         );
     }
-    let asked = Instant::now();
+    let started = Instant::now();
     let (seconds, body) = rejection(echo(&up, &id).header("x-request-timeout", "500ms")).await;
-    assert!(asked.elapsed() < Duration::from_secs(10), "{asked:?}");
+    assert!(started.elapsed() < Duration::from_secs(10), "{started:?}");
     assert!((5..=20).contains(&seconds), "{seconds}");
     assert_eq!(body["limit"], "interval", "{body}");
     assert!(
@@ -40,9 +40,9 @@ async fn daily_limit_rejection_names_the_limit() {
     let id = up.install("locA").await;
     up.sandbox.set(json!({ "daily_limit": 10 })).await;
     for _ in 0..10 {
-        let answer = echo(&up, &id).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        let left = answer.headers()["x-ratelimit-daily-remaining"].to_str();
+        let response = echo(&up, &id).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        let left = response.headers()["x-ratelimit-daily-remaining"].to_str();
         if left.unwrap() == "0" {
             break;
         }
@@ -74,12 +74,12 @@ async fn request_is_retried_with_its_body_after_429() {
     let post = || up.client.post(&url).header("x-installation-id", &id);
     for (request, bytes) in [(echo(&up, &id), 0), (post().body("the body"), 8)] {
         fail_next_with_429(&up).await;
-        let asked = Instant::now();
+        let started = Instant::now();
         let (status, arrived) = send(request).await;
         assert_eq!(status, 200, "{arrived}");
         assert_eq!(arrived["body_bytes"], bytes);
         assert!(
-            asked.elapsed() >= Duration::from_secs(1),
+            started.elapsed() >= Duration::from_secs(1),
             "the delay that GHL asked for"
         );
     }
@@ -95,10 +95,10 @@ async fn non_replayable_or_late_request_gets_ghls_429() {
     let hurried = echo(&up, &id).header("x-request-timeout", "200ms");
     for request in [large, hurried] {
         fail_next_with_429(&up).await;
-        let answer = request.send().await.unwrap();
-        assert_eq!(answer.status(), 429);
-        assert_eq!(retry_after(&answer), 1);
-        let body = body(answer).await;
+        let response = request.send().await.unwrap();
+        assert_eq!(response.status(), 429);
+        assert_eq!(retry_after(&response), 1);
+        let body = body(response).await;
         assert!(
             body.get("limit").is_none(),
             "GHL's body, not the gateway's: {body}"

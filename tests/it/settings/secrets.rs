@@ -158,8 +158,8 @@ async fn secrets_are_not_logged_at_trace_level() {
     }
     for _ in 0..2 {
         assert_eq!(get(&up.client, &call).await.0, 200);
-        let (_, told) = get(&up.client, &token).await;
-        let access_token = told["access_token"].as_str().unwrap();
+        let (_, body) = get(&up.client, &token).await;
+        let access_token = body["access_token"].as_str().unwrap();
         // Only the signature is secret.
         let (_, signature) = access_token.rsplit_once('.').unwrap();
         secrets.push(signature.to_owned());

@@ -32,9 +32,9 @@ async fn method_path_query_and_body_are_forwarded_unchanged() {
     ];
     for method in ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "PURGE"] {
         let line = format!("{method} /ghl{path}?{query}");
-        let (status, answer) = raw(&up.public, raw_request(&line, &head, &body)).await;
-        assert_eq!(status, 200, "{method}: {answer}");
-        let arrived = json_body(&answer);
+        let (status, response) = raw(&up.public, raw_request(&line, &head, &body)).await;
+        assert_eq!(status, 200, "{method}: {response}");
+        let arrived = json_body(&response);
         let expected = json!({
             "method": method,
             "path": path,
@@ -56,9 +56,9 @@ async fn method_path_query_and_body_are_forwarded_unchanged() {
     chunked.extend_from_slice(b"0\r\n\r\n");
     let head = [&named, "Transfer-Encoding: chunked", "Connection: close"];
     let line = format!("POST /ghl{path}");
-    let (status, answer) = raw(&up.public, raw_request(&line, &head, &chunked)).await;
-    assert_eq!(status, 200, "{answer}");
-    let arrived = json_body(&answer);
+    let (status, response) = raw(&up.public, raw_request(&line, &head, &chunked)).await;
+    assert_eq!(status, 200, "{response}");
+    let arrived = json_body(&response);
     assert_eq!(arrived["body_sha256"], sha256(&body));
     assert_eq!(arrived["query"], Value::Null);
 
@@ -82,9 +82,9 @@ async fn end_to_end_headers_pass_and_hop_by_hop_headers_do_not() {
     let line = "GET /ghl/_sandbox/echo/x";
     let arrived = async |head: &[&str]| {
         let head = [&[&named, "Connection: close"], head].concat();
-        let (status, answer) = raw(&up.public, raw_request(line, &head, b"")).await;
-        assert_eq!(status, 200, "{answer}");
-        let headers = json_body(&answer)["headers"].clone();
+        let (status, response) = raw(&up.public, raw_request(line, &head, b"")).await;
+        assert_eq!(status, 200, "{response}");
+        let headers = json_body(&response)["headers"].clone();
         let headers: BTreeMap<String, String> = serde_json::from_value(headers).unwrap();
         headers
     };
@@ -159,15 +159,15 @@ async fn seen(request: RequestBuilder) -> (u16, BTreeMap<String, String>, Vec<u8
         "x-ratelimit-remaining",
         "x-ratelimit-daily-remaining",
     ];
-    let answer = request.send().await.unwrap();
-    let status = answer.status().as_u16();
-    let headers = answer
+    let response = request.send().await.unwrap();
+    let status = response.status().as_u16();
+    let headers = response
         .headers()
         .iter()
         .map(|(name, value)| (name.to_string(), value.to_str().unwrap().to_owned()))
         .filter(|(name, _)| !OF_THIS_ANSWER.contains(&name.as_str()))
         .collect();
-    (status, headers, answer.bytes().await.unwrap().to_vec())
+    (status, headers, response.bytes().await.unwrap().to_vec())
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -249,10 +249,10 @@ async fn rate_limit_headers_reach_the_caller() {
     let id = up.install("locA").await;
     let url = format!("{}/ghl/locations/locA?installation_id={id}", up.public);
     for remaining in ["2", "1", "0"] {
-        let answer = up.client.get(&url).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        assert_eq!(answer.headers()["x-ratelimit-max"], "3");
-        assert_eq!(answer.headers()["x-ratelimit-remaining"], remaining);
+        let response = up.client.get(&url).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.headers()["x-ratelimit-max"], "3");
+        assert_eq!(response.headers()["x-ratelimit-remaining"], remaining);
     }
 }
 

@@ -32,8 +32,8 @@ async fn path_traversal_is_rejected() {
         "/%2fevil.example/x",
         "/a/..?x=1",
     ] {
-        let (status, answer) = ask(&format!("GET /ghl{path}")).await;
-        assert_eq!(status, 400, "{path}: {answer}");
+        let (status, response) = ask(&format!("GET /ghl{path}")).await;
+        assert_eq!(status, 400, "{path}: {response}");
     }
     // Paths outside of /ghl.
     for path in [
@@ -42,8 +42,8 @@ async fn path_traversal_is_rejected() {
         "/GHL/x",
         "/_sandbox/ledger",
     ] {
-        let (status, answer) = ask(&format!("GET {path}")).await;
-        assert!(matches!(status, 400 | 404), "{path}: {answer}");
+        let (status, response) = ask(&format!("GET {path}")).await;
+        assert!(matches!(status, 400 | 404), "{path}: {response}");
     }
     let after = gateway.sandbox.count("calls_ok").await;
     assert_eq!(after, before, "no request reached GHL");
@@ -55,9 +55,9 @@ async fn path_traversal_is_rejected() {
         "/a;..;b",
         "/%252e%252e/x",
     ] {
-        let (status, answer) = ask(&format!("GET /ghl{path}")).await;
-        assert_eq!(status, 200, "{path}: {answer}");
-        assert_eq!(json_body(&answer)["path"], format!("{ECHO}{path}"));
+        let (status, response) = ask(&format!("GET /ghl{path}")).await;
+        assert_eq!(status, 200, "{path}: {response}");
+        assert_eq!(json_body(&response)["path"], format!("{ECHO}{path}"));
     }
 }
 
@@ -77,9 +77,9 @@ async fn caller_cannot_choose_the_upstream_host() {
         .into_bytes();
     let ghl = gateway.sandbox.url.strip_prefix("http://").unwrap();
     for request in [absolute, as_host] {
-        let (status, answer) = raw(&gateway.up.public, request).await;
-        assert_eq!(status, 200, "{answer}");
-        let arrived = json_body(&answer);
+        let (status, response) = raw(&gateway.up.public, request).await;
+        assert_eq!(status, 200, "{response}");
+        let arrived = json_body(&response);
         assert_eq!(arrived["path"], format!("{ECHO}/x"));
         assert_eq!(arrived["headers"]["host"], ghl);
     }

@@ -35,9 +35,9 @@ async fn expired_token_401_triggers_refresh_and_retry() {
     .enumerate()
     {
         up.sandbox.steer("expire", "locA").await;
-        let (status, answer) = send(request).await;
-        assert!(matches!(status, 200 | 201), "{status} {answer}");
-        if let Some(digest) = answer.get("body_sha256") {
+        let (status, response) = send(request).await;
+        assert!(matches!(status, 200 | 201), "{status} {response}");
+        if let Some(digest) = response.get("body_sha256") {
             assert_eq!(
                 digest,
                 &json!(sha256(&body)),
@@ -60,8 +60,8 @@ async fn concurrent_401s_share_one_refresh() {
     for round in 1..=3 {
         up.sandbox.steer("expire", "locA").await;
         let calls = (0..40).map(|_| send(echo(&up, &id).body("x")));
-        for (status, answer) in join_all(calls).await {
-            assert_eq!(status, 200, "{answer}");
+        for (status, response) in join_all(calls).await {
+            assert_eq!(status, 200, "{response}");
         }
         assert_eq!(up.sandbox.count("refresh_tokens_spent").await, round);
     }
@@ -100,9 +100,9 @@ async fn persistent_401_triggers_only_one_refresh() {
     let always = json!([{ "on": "api", "kind": "status", "status": 401, "share": 1.0 }]);
     up.sandbox.faults(always).await;
     for call in 0..10 {
-        let (status, answer) = send(echo(&up, &id)).await;
+        let (status, response) = send(echo(&up, &id)).await;
         let expected = json!({ "statusCode": 401, "message": "Unauthorized" });
-        assert_eq!((status, answer), (401, expected), "call {call}");
+        assert_eq!((status, response), (401, expected), "call {call}");
     }
     let spent = up.sandbox.count("refresh_tokens_spent").await;
     assert_eq!(spent, 1, "one refresh for all calls");
@@ -147,8 +147,8 @@ async fn static_token_401_is_passed_through() {
             std::time::Duration::from_secs(30),
         )
         .await;
-    let (status, answer) = send(echo(&up, "locS")).await;
-    assert_eq!((status, &answer["message"]), (401, &json!("Invalid JWT")));
+    let (status, response) = send(echo(&up, "locS")).await;
+    assert_eq!((status, &response["message"]), (401, &json!("Invalid JWT")));
     let token_calls = &up.sandbox.ledger().await["token_calls"];
     assert_eq!(token_calls["invalid_grant"], 0, "{token_calls}");
     assert_eq!(token_calls["invalid_request"], 0, "{token_calls}");

@@ -28,7 +28,7 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
         faulted.spawn();
     }
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
-    until("the answer to be in the store", PATIENCE, || async {
+    until("the response to be in the store", PATIENCE, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
         holds(record == ExpectedOutcome::Replayed.record(), record)
@@ -59,7 +59,7 @@ async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
     let _another = Member::start(start("another")).await;
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
     let long_before_the_lease_ends = Duration::from_secs(18);
-    until("the answer", long_before_the_lease_ends, || async {
+    until("the commit", long_before_the_lease_ends, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
         holds(record == ExpectedOutcome::Replayed.record(), record)

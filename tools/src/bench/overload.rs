@@ -241,7 +241,7 @@ fn table(benches: &[Bench<'_>]) -> String {
         "p50 ms",
         "p99 ms",
         "refused",
-        "without an answer",
+        "without a response",
         "memory, MB",
     ];
     let rows: Vec<Vec<String>> = benches.iter().flat_map(Bench::rows).collect();

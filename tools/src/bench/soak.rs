@@ -56,7 +56,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     };
     let (seen, samples) = tokio::join!(load.run(), soak.sample(args.length, args.every));
     println!(
-        "served {:.0}/s, p50 {:.0} µs, p99 {:.0} µs; failed: {:.0} answers, and {:.0} without one",
+        "served {:.0}/s, p50 {:.0} µs, p99 {:.0} µs; failed: {:.0} responses, and {:.0} without one",
         seen.served_per_second(),
         seen.p50_us,
         seen.p99_us,

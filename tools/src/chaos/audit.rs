@@ -58,11 +58,11 @@ impl Audit {
                 });
             }
             let answered = not_refreshed.iter().find(|(failed, _)| failed == id);
-            if let Some((_, answer)) = answered {
+            if let Some((_, response)) = answered {
                 violations.push(Violation {
                     what: "cannot be refreshed any more".to_owned(),
                     about,
-                    detail: format!("{answer}\n  {}", record(&fleet.client, fleet, id).await),
+                    detail: format!("{response}\n  {}", record(&fleet.client, fleet, id).await),
                 });
             }
         }

@@ -220,10 +220,10 @@ async fn store(
 async fn wait_for_replication(group: &Sentinel) {
     until("a master with all replicas", PATIENCE, || async {
         let master = group.master().await;
-        let told = group.run(master, &["INFO", "replication"]).await;
-        let online = told.matches("state=online").count();
-        let is_complete = told.contains("role:master") && online + 1 == group.servers.len();
-        holds(is_complete, told)
+        let reply = group.run(master, &["INFO", "replication"]).await;
+        let online = reply.matches("state=online").count();
+        let is_complete = reply.contains("role:master") && online + 1 == group.servers.len();
+        holds(is_complete, reply)
     })
     .await;
 }
@@ -308,7 +308,7 @@ fn rule(failure: &GhlFailure) -> Value {
         }
         "hangs" => json!({ "kind": "hang", "ms": 5000 }),
         "resets before" => json!({ "kind": "reset_before" }),
-        "loses the answer" => json!({ "kind": "process_then_lose" }),
+        "loses the response" => json!({ "kind": "process_then_lose" }),
         REFUSES_CLIENT => json!({ "kind": "invalid_client" }),
         other => panic!("unknown failure {other}"),
     };

@@ -185,7 +185,7 @@ pub(crate) const GHL_FAILURES: [&str; 12] = [
     "without refresh token",
     "hangs",
     "resets before",
-    "loses the answer",
+    "loses the response",
 ];
 
 pub(crate) const REFUSES_CLIENT: &str = "refuses the client credentials";

@@ -16,7 +16,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Caller {
     stream: TcpStream,
     request: String,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Caller {
@@ -25,22 +25,22 @@ impl Caller {
         Self {
             stream: stream.unwrap_or_else(|error| panic!("{address}: {error}")),
             request: setup.request("keep-alive"),
-            answer: Vec::new(),
+            response: Vec::new(),
         }
     }
 
     /// Makes a call and reads the whole response.
     pub(super) async fn call(&mut self) {
         let answered = timeout(PATIENCE, self.exchange()).await;
-        let answered = answered.expect("an answer in time");
+        let answered = answered.expect("a response in time");
         assert!(answered.is_ok(), "{answered:?}");
     }
 
     async fn exchange(&mut self) -> io::Result<()> {
         self.stream.write_all(self.request.as_bytes()).await?;
-        self.answer.clear();
-        while !self.answer.trim_ascii_end().ends_with(END.as_bytes()) {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
+        self.response.clear();
+        while !self.response.trim_ascii_end().ends_with(END.as_bytes()) {
+            if self.stream.read_buf(&mut self.response).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

@@ -64,9 +64,9 @@ async fn executed(setup: &BenchSetup, kind: Kind, requests: u32) -> f64 {
 }
 
 fn is_valgrind_installed() -> bool {
-    let asked = Command::new("valgrind")
+    let status = Command::new("valgrind")
         .arg("--version")
         .stdout(Stdio::null())
         .status();
-    asked.is_ok_and(|status| status.success())
+    status.is_ok_and(|status| status.success())
 }

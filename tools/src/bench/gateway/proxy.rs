@@ -184,11 +184,13 @@ async fn launched(start: Start, port: u16, under: &[&str]) -> (String, Program) 
 /// Makes one call. Returns the protocol between the proxy and the upstream.
 async fn probe(setup: &BenchSetup, address: &str) -> String {
     let request = setup.request("close");
-    let (status, answer) = client::raw(&format!("http://{address}"), request).await;
-    assert_eq!(status, 200, "{answer}");
-    let mut headers = answer.lines().filter_map(|line| line.split_once(": "));
+    let (status, response) = client::raw(&format!("http://{address}"), request).await;
+    assert_eq!(status, 200, "{response}");
+    let mut headers = response.lines().filter_map(|line| line.split_once(": "));
     let protocol = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-upstream-protocol"));
-    protocol.map(|(_, value)| value.to_owned()).expect(&answer)
+    protocol
+        .map(|(_, value)| value.to_owned())
+        .expect(&response)
 }
 
 fn url(setup: &BenchSetup, transport: UpstreamTransport) -> String {

@@ -25,7 +25,7 @@ pub(in crate::bench) enum UpstreamTransport {
 
 const SMALL: Workload = Workload {
     name: "small",
-    title: "2.3 KB answers, 64 connections",
+    title: "2.3 KB responses, 64 connections",
     path: "/contacts/small.json",
     body_bytes: 0,
     connections: 64,
@@ -37,14 +37,14 @@ pub(super) static WORKLOADS: [Workload; 5] = [
     SMALL,
     Workload {
         name: "one",
-        title: "2.3 KB answers, one connection, all on one core",
+        title: "2.3 KB responses, one connection, all on one core",
         connections: 1,
         is_on_one_core: true,
         ..SMALL
     },
     Workload {
         name: "large",
-        title: "100 KB answers, 64 connections",
+        title: "100 KB responses, 64 connections",
         path: "/contacts/large.json",
         ..SMALL
     },
@@ -58,7 +58,7 @@ pub(super) static WORKLOADS: [Workload; 5] = [
     },
     Workload {
         name: "tls",
-        title: "2.3 KB answers over TLS, 64 connections",
+        title: "2.3 KB responses over TLS, 64 connections",
         transport: UpstreamTransport::Tls,
         ..SMALL
     },

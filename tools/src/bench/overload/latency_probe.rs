@@ -59,9 +59,9 @@ impl LatencyProbe {
     async fn call(&mut self, request: RequestBuilder) {
         let began = Instant::now();
         let answered = async {
-            let answer = request.send().await?;
-            let (status, is_refusal) = (answer.status(), is_refusal(&answer));
-            answer.bytes().await?;
+            let response = request.send().await?;
+            let (status, is_refusal) = (response.status(), is_refusal(&response));
+            response.bytes().await?;
             reqwest::Result::Ok((status, is_refusal))
         };
         match answered.await {
@@ -83,6 +83,6 @@ impl LatencyProbe {
 }
 
 /// Whether the gateway rejected the call because of overload.
-fn is_refusal(answer: &Response) -> bool {
-    answer.status() == 503 && answer.headers().contains_key(RETRY_AFTER)
+fn is_refusal(response: &Response) -> bool {
+    response.status() == 503 && response.headers().contains_key(RETRY_AFTER)
 }
