@@ -28,7 +28,7 @@ pub struct RawServer {
 #[derive(Debug, Default)]
 struct Seen {
     requests: Vec<String>,
-    ended: usize,
+    closed: usize,
 }
 
 impl RawServer {
@@ -66,8 +66,8 @@ impl RawServer {
     /// Waits until clients have closed this many connections during [`ServerAction::AwaitClose`].
     pub async fn wait_for_closed_connections(&self, count: usize) {
         until("connections to end", Duration::from_secs(10), || async {
-            let ended = self.seen.lock().expect("not poisoned").ended;
-            holds(ended >= count, ended)
+            let closed = self.seen.lock().expect("not poisoned").closed;
+            holds(closed >= count, closed)
         })
         .await;
     }
@@ -98,7 +98,7 @@ async fn serve(mut stream: TcpStream, actions: Vec<ServerAction>, seen: Arc<Mute
             ServerAction::AwaitClose => {
                 let mut rest = [0; 1024];
                 while stream.read(&mut rest).await.is_ok_and(|read| read > 0) {}
-                seen.lock().expect("not poisoned").ended += 1;
+                seen.lock().expect("not poisoned").closed += 1;
             }
         }
     }

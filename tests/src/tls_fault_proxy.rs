@@ -61,13 +61,13 @@ impl TlsFaultProxy {
     /// The trusted certificate, for `SSL_CERT_FILE`.
     #[must_use]
     pub fn certificate() -> String {
-        beside("ghl.pem")
+        file_path("ghl.pem")
     }
 
     /// The key of that certificate, for other servers that act as GHL.
     #[must_use]
     pub fn key() -> String {
-        beside("ghl.key.pem")
+        file_path("ghl.key.pem")
     }
 
     /// Sets the fault. It is in effect when this returns.
@@ -76,16 +76,16 @@ impl TlsFaultProxy {
     /// If it cannot listen.
     pub async fn set(&self, fault: TlsFault) {
         self.fault.send_replace(fault);
-        let is_to_listen = fault != TlsFault::ConnectionRefused;
+        let should_listen = fault != TlsFault::ConnectionRefused;
         until("the fault", Duration::from_secs(5), || async {
             let connected = TcpStream::connect(("127.0.0.1", self.port)).await.is_ok();
-            holds(connected == is_to_listen, connected)
+            holds(connected == should_listen, connected)
         })
         .await;
     }
 }
 
-fn beside(name: &str) -> String {
+fn file_path(name: &str) -> String {
     let directory = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/tls_fault_proxy");
     directory.join(name).display().to_string()
 }

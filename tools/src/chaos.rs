@@ -80,7 +80,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     for violation in &audit.violations {
-        println!("{violation}\n{}", timeline.timeline(&violation.about));
+        println!("{violation}\n{}", timeline.report(&violation.about));
     }
     let count = audit.violations.len();
     Err(format!("chaos: seed {seed}: {count} violations").into())

@@ -24,7 +24,7 @@ use latency_probe::LatencyProbe;
 /// also has fewer permits than there are callers.
 const QUARTER_OF_CORE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUESTS=64"];
 const BUSY_LOOP: &[&str] = &["-c", "while :; do :; done"];
-/// Otherwise the upstream, on the same core, would be overloaded instead.
+/// Runs wrk at a low priority. Otherwise the upstream, on the same core, would be overloaded instead.
 const LOW_PRIORITY: &[&str] = &["nice", "-n", "10"];
 const CONNECTIONS_UP_TO_PEAK: [usize; 3] = [16, 32, 64];
 /// The load beyond the peak, as a multiple of its callers or its throughput.
@@ -64,7 +64,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", table(&benches));
     for bench in &benches {
         let rounds = bench.rounds.iter();
-        let loads = rounds.flat_map(|it| [&it.up_to_the_peak, &it.beyond, &it.many_connections]);
+        let loads = rounds.flat_map(|it| [&it.up_to_peak, &it.beyond_peak, &it.many_connections]);
         for unexpected in loads.flatten().flat_map(|it| &it.probe.unexpected) {
             println!(
                 "{}, unexpected response: {unexpected}",
@@ -84,9 +84,9 @@ struct Bench<'y> {
 }
 
 struct Round {
-    up_to_the_peak: Vec<LoadMeasurement>,
+    up_to_peak: Vec<LoadMeasurement>,
     /// With a multiple of the callers of each.
-    beyond: Vec<LoadMeasurement>,
+    beyond_peak: Vec<LoadMeasurement>,
     many_connections: Vec<LoadMeasurement>,
 }
 
@@ -115,17 +115,17 @@ impl<'y> Bench<'y> {
     async fn round(&mut self) {
         // Fills the token cache, and waits for remaining calls of the previous round.
         self.load(CONNECTIONS_UP_TO_PEAK[0], Duration::ZERO).await;
-        let mut up_to_the_peak = Vec::new();
+        let mut up_to_peak = Vec::new();
         for connections in CONNECTIONS_UP_TO_PEAK {
-            up_to_the_peak.push(self.load(connections, Duration::ZERO).await);
+            up_to_peak.push(self.load(connections, Duration::ZERO).await);
         }
-        let peak = up_to_the_peak
+        let peak = up_to_peak
             .iter()
             .map(LoadMeasurement::rate)
             .fold(0.0, f64::max);
-        let mut beyond = Vec::new();
+        let mut beyond_peak = Vec::new();
         for connections in CONNECTIONS_UP_TO_PEAK {
-            beyond.push(
+            beyond_peak.push(
                 self.load(OVERLOAD_FACTOR * connections, Duration::ZERO)
                     .await,
             );
@@ -137,8 +137,8 @@ impl<'y> Bench<'y> {
             many_connections.push(self.load(connections, pause).await);
         }
         self.rounds.push(Round {
-            up_to_the_peak,
-            beyond,
+            up_to_peak,
+            beyond_peak,
             many_connections,
         });
     }
@@ -179,17 +179,17 @@ impl<'y> Bench<'y> {
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let served = |at: usize| median(self.rounds.iter().map(|it| it.up_to_the_peak[at].rate()));
+        let served = |at: usize| median(self.rounds.iter().map(|it| it.up_to_peak[at].rate()));
         let most = (0..CONNECTIONS_UP_TO_PEAK.len())
             .max_by(|one, other| served(*one).total_cmp(&served(*other)));
         let at = most.unwrap_or_default();
         let all = |of: &dyn Fn(&Round) -> &LoadMeasurement| {
             self.rounds.iter().map(of).collect::<Vec<_>>()
         };
-        let peaks = all(&|it| &it.up_to_the_peak[at]);
+        let peaks = all(&|it| &it.up_to_peak[at]);
         let mut rows = vec![
             self.row(&peaks, &peaks),
-            self.row(&all(&|it| &it.beyond[at]), &peaks),
+            self.row(&all(&|it| &it.beyond_peak[at]), &peaks),
         ];
         rows.extend(
             (0..MANY_CONNECTIONS.len())

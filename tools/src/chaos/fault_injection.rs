@@ -32,20 +32,20 @@ pub(crate) async fn run(
     plan: &Plan,
     timeline: &Timeline,
 ) {
-    let clock = FaultTimer {
+    let timer = FaultTimer {
         began: Instant::now(),
         timeline,
     };
     let (first, second) = fleet.brokers.split_at_mut(1);
     let [one, two] = &plan.brokers;
     tokio::join!(
-        brokers(&clock, one, &mut first[0], 0),
-        brokers(&clock, two, &mut second[0], 1),
-        gateways(&clock, &plan.gateways, &mut fleet.gateways),
-        store(&clock, &plan.store, &mut fleet.redis.store),
-        locks(&clock, &plan.locks, &mut fleet.redis.locks),
-        ghl(&clock, &plan.ghl, &fleet.sandbox),
-        clock_jumps(&clock, &plan.clock, wall_clock),
+        brokers(&timer, one, &mut first[0], 0),
+        brokers(&timer, two, &mut second[0], 1),
+        gateways(&timer, &plan.gateways, &mut fleet.gateways),
+        store(&timer, &plan.store, &mut fleet.redis.store),
+        locks(&timer, &plan.locks, &mut fleet.redis.locks),
+        ghl(&timer, &plan.ghl, &fleet.sandbox),
+        clock_jumps(&timer, &plan.clock, wall_clock),
     );
 }
 
@@ -69,75 +69,75 @@ impl FaultTimer<'_> {
 }
 
 async fn brokers(
-    clock: &FaultTimer<'_>,
+    timer: &FaultTimer<'_>,
     sequence: &FaultSequence<BrokerFault>,
     broker: &mut Member,
     number: usize,
 ) {
     let target = format!("broker-{number}");
     for planned in sequence {
-        clock.due(&target, planned).await;
+        timer.due(&target, planned).await;
         match planned.fault {
             BrokerFault::Kill => {
-                end(clock, &target, broker).await;
+                end(timer, &target, broker).await;
                 sleep(planned.lasts).await;
                 broker.launch().await;
             }
             BrokerFault::LoseHost => {
-                end(clock, &target, broker).await;
+                end(timer, &target, broker).await;
                 sleep(planned.lasts).await;
                 broker.delete_data();
                 broker.launch().await;
             }
             BrokerFault::Stop => pause(broker, planned.lasts).await,
             BrokerFault::KillAt(step) => {
-                arm(clock, &target, broker, step, "kill").await;
+                arm(timer, &target, broker, step, "kill").await;
                 let died = timeout(STEP_PATIENCE, async {
                     while !broker.program.as_mut().is_some_and(|it| it.has_ended()) {
                         sleep(Duration::from_millis(20)).await;
                     }
                 });
-                record_crash_point(clock, &target, step, died.await.is_ok());
-                end(clock, &target, broker).await;
+                record_crash_point(timer, &target, step, died.await.is_ok());
+                end(timer, &target, broker).await;
                 sleep(planned.lasts).await;
                 broker.launch().await;
             }
             BrokerFault::StopAt(step) => {
-                arm(clock, &target, broker, step, "stop").await;
+                arm(timer, &target, broker, step, "stop").await;
                 let stopped = timeout(STEP_PATIENCE, async {
                     while !broker.program.as_ref().is_some_and(|it| it.is_stopped()) {
                         sleep(Duration::from_millis(20)).await;
                     }
                 });
-                record_crash_point(clock, &target, step, stopped.await.is_ok());
+                record_crash_point(timer, &target, step, stopped.await.is_ok());
                 pause(broker, planned.lasts).await;
             }
         }
-        clock.record(format!("{target}: recovered"));
+        timer.record(format!("{target}: recovered"));
     }
 }
 
 /// Restarts the broker with a crash point.
-async fn arm(clock: &FaultTimer<'_>, target: &str, broker: &mut Member, step: &str, how: &str) {
-    end(clock, target, broker).await;
+async fn arm(timer: &FaultTimer<'_>, target: &str, broker: &mut Member, step: &str, how: &str) {
+    end(timer, target, broker).await;
     broker.set([("TEST_CRASH_POINT", format!("{step} {how}"))]);
     // The crash point may be reached before the broker is ready.
     broker.spawn();
     broker.unset("TEST_CRASH_POINT");
 }
 
-fn record_crash_point(clock: &FaultTimer<'_>, target: &str, step: &str, was_reached: bool) {
+fn record_crash_point(timer: &FaultTimer<'_>, target: &str, step: &str, was_reached: bool) {
     let what = if was_reached {
-        "stopped"
+        "reached"
     } else {
-        "not stopped"
+        "did not reach"
     };
-    clock.record(format!("{target}: {what} at {step}"));
+    timer.record(format!("{target}: {what} {step}"));
 }
 
-async fn end(clock: &FaultTimer<'_>, target: &str, member: &mut Member) {
+async fn end(timer: &FaultTimer<'_>, target: &str, member: &mut Member) {
     let log = member.kill().await;
-    clock.timeline.keep_log(target, log);
+    timer.timeline.keep_log(target, log);
 }
 
 async fn pause(member: &Member, lasts: Duration) {
@@ -147,34 +147,34 @@ async fn pause(member: &Member, lasts: Duration) {
 }
 
 async fn gateways(
-    clock: &FaultTimer<'_>,
+    timer: &FaultTimer<'_>,
     sequence: &FaultSequence<Targeted<GatewayFault>>,
     gateways: &mut [Member],
 ) {
     for planned in sequence {
         let number = planned.fault.which % gateways.len();
         let target = format!("gateway-{number}");
-        clock.due(&target, planned).await;
+        timer.due(&target, planned).await;
         let gateway = &mut gateways[number];
         match planned.fault.fault {
             GatewayFault::Kill => {
-                end(clock, &target, gateway).await;
+                end(timer, &target, gateway).await;
                 sleep(planned.lasts).await;
                 gateway.launch().await;
             }
             GatewayFault::Stop => pause(gateway, planned.lasts).await,
         }
-        clock.record(format!("{target}: recovered"));
+        timer.record(format!("{target}: recovered"));
     }
 }
 
 async fn store(
-    clock: &FaultTimer<'_>,
+    timer: &FaultTimer<'_>,
     sequence: &FaultSequence<Targeted<StoreFault>>,
     group: &mut Sentinel,
 ) {
     for planned in sequence {
-        clock.due("store", planned).await;
+        timer.due("store", planned).await;
         let master = group.master().await;
         let count = group.servers.len();
         let replica = (master + 1 + planned.fault.which % (count - 1)) % count;
@@ -212,7 +212,7 @@ async fn store(
         }
         wait_for_replication(group).await;
         let master = group.master().await;
-        clock.record(format!("store: recovered, server {master} is the master"));
+        timer.record(format!("store: recovered, server {master} is the master"));
     }
 }
 
@@ -229,14 +229,14 @@ async fn wait_for_replication(group: &Sentinel) {
 }
 
 async fn locks(
-    clock: &FaultTimer<'_>,
+    timer: &FaultTimer<'_>,
     sequence: &FaultSequence<Targeted<LockFault>>,
     nodes: &mut [Redis],
 ) {
     for planned in sequence {
         let number = planned.fault.which % nodes.len();
         let target = format!("lock node {number}");
-        clock.due(&target, planned).await;
+        timer.due(&target, planned).await;
         let node = &mut nodes[number];
         match planned.fault.fault {
             LockFault::Kill => {
@@ -256,32 +256,32 @@ async fn locks(
                 node.restart().await;
             }
         }
-        clock.record(format!("{target}: recovered"));
+        timer.record(format!("{target}: recovered"));
     }
 }
 
-async fn ghl(clock: &FaultTimer<'_>, sequence: &FaultSequence<GhlFailure>, sandbox: &Sandbox) {
+async fn ghl(timer: &FaultTimer<'_>, sequence: &FaultSequence<GhlFailure>, sandbox: &Sandbox) {
     sandbox.faults(json!([slow()])).await;
     for planned in sequence {
-        clock.due("GHL", planned).await;
+        timer.due("GHL", planned).await;
         sandbox.faults(json!([rule(&planned.fault), slow()])).await;
         sleep(planned.lasts).await;
         sandbox.faults(json!([slow()])).await;
-        clock.record("GHL: recovered".to_owned());
+        timer.record("GHL: recovered".to_owned());
     }
 }
 
 async fn clock_jumps(
-    clock: &FaultTimer<'_>,
+    timer: &FaultTimer<'_>,
     sequence: &FaultSequence<ClockJump>,
     wall_clock: &WallClock,
 ) {
     for planned in sequence {
-        clock.due("clock", planned).await;
+        timer.due("clock", planned).await;
         wall_clock.set(planned.fault.0);
         sleep(planned.lasts).await;
         wall_clock.set("+0");
-        clock.record("clock: recovered".to_owned());
+        timer.record("clock: recovered".to_owned());
     }
 }
 

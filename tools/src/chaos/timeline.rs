@@ -36,7 +36,7 @@ impl Timeline {
     }
 
     /// All faults, and all log lines about an installation.
-    pub(crate) fn timeline(&self, about: &[String]) -> String {
+    pub(crate) fn report(&self, about: &[String]) -> String {
         let mut text = String::from("  faults:\n");
         for (at, what) in self
             .faults
