@@ -21,7 +21,7 @@ lint:
 test:
     ./tests/run
 
-# The same, and what takes long: dependencies, documents, ten minutes for each run under load
+# The same, and what takes long: dependencies, documents, ten minutes for each load test
 all:
     ./tests/run --all
 

@@ -2,11 +2,11 @@
 
 # --- prerequisites ---------------------------------------------------------------------------------
 
-root=(env)        # in front of what only root may do
+root=(env)        # prefix of commands that need root
 ((EUID == 0)) || root=(sudo env)
 
-# prerequisites "PROGRAM PACKAGE…"…: installs the Debian packages of the programs that are missing. Where
-# that is not possible, it lists everything that is missing, and fails.
+# prerequisites "PROGRAM PACKAGE…"…: installs the Debian packages of missing programs. If it cannot, it
+# lists everything that is missing and fails.
 prerequisites() {
     local line program brings rust lines=() packages=()
     for line; do
@@ -45,13 +45,13 @@ has() {
     esac
 }
 
-# One line for each part of the Rust toolchain that is missing. It is never installed from here: it
-# belongs to a person, and does not come from Debian's packages.
+# Prints a line for each missing part of the Rust toolchain. It is not installed here, since it is the user's
+# and does not come from Debian packages.
 missing_rust() {
     local pinned found tool
     pinned=$(sed -n 's/^channel = "\(.*\)"$/\1/p' rust-toolchain.toml)
     if ! found=$(rustc --version 2> /dev/null) || ! cargo --version > /dev/null 2>&1; then
-        found="no Rust that starts"
+        found="no working Rust"
     elif [[ $found == "rustc $pinned "* ]]; then
         for tool in clippy fmt; do
             cargo "$tool" --version > /dev/null 2>&1 ||
@@ -69,21 +69,21 @@ may_install() { type -P apt-get > /dev/null && { ((EUID == 0)) || type -P sudo >
 install_packages() (
     output=$(mktemp) policy=
     trap 'rm -f "$output"; [[ -z $policy ]] || "${root[@]}" rm -f "$policy"' EXIT
-    # Only the programs are wanted: the caller starts servers of its own.
+    # Do not start services: only the programs are needed.
     if [[ ! -e /usr/sbin/policy-rc.d ]]; then
         policy=/usr/sbin/policy-rc.d
         printf '#!/bin/sh\nexit 101\n' | "${root[@]}" tee "$policy" > /dev/null
         "${root[@]}" chmod +x "$policy"
     fi
     apt=("${root[@]}" DEBIAN_FRONTEND=noninteractive apt-get -qq)
-    # A source that is away matters only if a package is nowhere else.
+    # An unreachable package source matters only if no other source has the package.
     "${apt[@]}" update || true
     "${apt[@]}" install --no-install-recommends "$@" > "$output" 2>&1 || { cat "$output"; exit 1; }
 )
 
 # --- ports -----------------------------------------------------------------------------------------
 
-# Three free ports in a row, below those that the kernel gives to outgoing connections.
+# Three consecutive free ports, below the range that the kernel uses for outgoing connections.
 free_ports() {
     local first port
     for first in $(shuf -i 18000-31997 -n 50); do

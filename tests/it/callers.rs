@@ -1,4 +1,4 @@
-//! Who may call: keys and what they open, and addresses that others can reach.
+//! API keys, their scopes, and listening on addresses that other hosts can reach.
 
 mod quota;
 mod tokens;
@@ -20,13 +20,13 @@ use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What is promised is a second; the rest is for a busy machine.
+/// The promise is one second. The rest is for a busy machine.
 const WITHIN_A_SECOND: Duration = Duration::from_millis(1500);
 
-/// An id that nobody has.
-const NOBODY: &str = "install_000000000000000000000000";
+/// The id of no installation.
+const UNKNOWN_ID: &str = "install_000000000000000000000000";
 
-/// Makes a key as an operator would.
+/// Creates a key with the command line, as an operator does.
 async fn create_key(up: &Up, more: &[&str]) -> String {
     key_of(up.command(&[&["keys", "create"], more].concat())).await
 }
@@ -38,12 +38,12 @@ async fn key_of(create: Start) -> String {
     let key = shown.trim_end();
     assert!(
         key.starts_with("evg_") && key.len() > 40 && key.lines().count() == 1,
-        "the key and nothing else: {shown}"
+        "the output is only the key: {shown}"
     );
     key.to_owned()
 }
 
-/// A call that GHL answers with what arrived there.
+/// A call that the sandbox's echo answers with the request it received.
 fn echo(up: &Up) -> RequestBuilder {
     up.client.get(format!("{}/ghl/_sandbox/echo/x", up.public))
 }
@@ -52,23 +52,27 @@ fn echo_of(up: &Up, id: &str) -> RequestBuilder {
     echo(up).header("x-installation-id", id)
 }
 
-/// Waits until a request is answered with this status, counted from now.
+/// Waits until a request is answered with this status. Returns how long that took.
 async fn until_status(
     expected: u16,
     patience: Duration,
     request: impl Fn() -> RequestBuilder,
 ) -> Duration {
-    let asked = Instant::now();
-    until(&format!("an answer of {expected}"), patience, || async {
-        let (status, body) = send(request()).await;
-        holds(status == expected, (status, body))
-    })
+    let started = Instant::now();
+    until(
+        &format!("a response with status {expected}"),
+        patience,
+        || async {
+            let (status, body) = send(request()).await;
+            holds(status == expected, (status, body))
+        },
+    )
     .await;
-    asked.elapsed()
+    started.elapsed()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_first_key_closes_the_door_to_all_who_have_none() {
+async fn first_api_key_makes_keys_mandatory() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let (status, body) = send(echo_of(&up, &id)).await;
@@ -105,7 +109,7 @@ async fn the_first_key_closes_the_door_to_all_who_have_none() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_key_opens_nothing_within_a_second() {
+async fn revoked_key_is_rejected_within_a_second() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "shop"]).await;
@@ -120,7 +124,7 @@ async fn a_revoked_key_opens_nothing_within_a_second() {
     assert_eq!(
         send(call(&other)).await.0,
         200,
-        "the other key is another's"
+        "the other key is still valid"
     );
     let again = up.command(&["keys", "revoke", "shop"]).run().await;
     assert_eq!(again.status.code(), Some(1), "{again:?}");
@@ -129,11 +133,14 @@ async fn a_revoked_key_opens_nothing_within_a_second() {
     assert!(revoked.status.success(), "{revoked:?}");
     until_status(401, PATIENCE, || call(&other)).await;
     let (status, _) = send(echo_of(&up, &id)).await;
-    assert_eq!(status, 401, "revoking the last key opens no door");
+    assert_eq!(
+        status, 401,
+        "revoking the last key does not disable authentication"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_ends_when_it_was_said_to() {
+async fn api_key_expires() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "guest", "--expires-in", "5s"]).await;
@@ -143,7 +150,7 @@ async fn a_key_ends_when_it_was_said_to() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_for_one_installation_needs_no_name_and_learns_of_no_other() {
+async fn single_installation_key_needs_no_selector_and_reveals_no_others() {
     let up = Up::start(&[]).await;
     let own = up.install("locA").await;
     let other = up.install("locB").await;
@@ -172,11 +179,11 @@ async fn a_key_for_one_installation_needs_no_name_and_learns_of_no_other() {
         up.client.get(url)
     };
     for (there, not_there) in [
-        (echo_of(&up, &other), echo_of(&up, NOBODY)),
+        (echo_of(&up, &other), echo_of(&up, UNKNOWN_ID)),
         (echo_of(&up, "locB"), echo_of(&up, "locX")),
         (
             named("installation_id", &other),
-            named("installation_id", NOBODY),
+            named("installation_id", UNKNOWN_ID),
         ),
         (named("locationId", "locB"), named("locationId", "locX")),
         (named("altId", "locB"), named("altId", "locX")),
@@ -193,12 +200,12 @@ async fn a_key_for_one_installation_needs_no_name_and_learns_of_no_other() {
     }
     let (status, refusal) = mine(status_of(&other)).await;
     assert!((400..500).contains(&status), "{status} {refusal}");
-    assert_eq!(mine(status_of(NOBODY)).await, (status, refusal));
+    assert_eq!(mine(status_of(UNKNOWN_ID)).await, (status, refusal));
     assert_eq!(mine(status_of(&own)).await.0, 200);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_for_several_installations_has_to_name_one() {
+async fn multi_installation_key_requires_a_selector() {
     let up = Up::start(&[]).await;
     let ids = [up.install("locA").await, up.install("locB").await];
     let apart = up.install("locC").await;
@@ -231,7 +238,7 @@ async fn a_key_for_several_installations_has_to_name_one() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_key_is_shown_once_and_reaches_neither_ghl_nor_disk_nor_log() {
+async fn api_key_is_shown_once_and_never_forwarded_stored_or_logged() {
     let up = Up::start(&[("EVERGREEN_LOG", "debug")]).await;
     let id = up.install("locA").await;
     let key = create_key(&up, &["--name", "shop"]).await;
@@ -243,7 +250,7 @@ async fn a_key_is_shown_once_and_reaches_neither_ghl_nor_disk_nor_log() {
             .header("x-api-key", &key),
     ] {
         let (status, arrived) = send(request).await;
-        // The sandbox takes only tokens of its own, so the key was no bearer either.
+        // The sandbox accepts only its own tokens, so the key was not sent as the bearer token either.
         assert_eq!(status, 200, "{arrived}");
         assert_eq!(arrived["headers"]["authorization"], "Bearer …");
         assert!(arrived["headers"].get("x-api-key").is_none(), "{arrived}");
@@ -262,11 +269,11 @@ async fn a_key_is_shown_once_and_reaches_neither_ghl_nor_disk_nor_log() {
     assert!(!listed.contains(secret) && !log.contains(secret));
     let file = std::fs::read(format!("{}/store.redb", up.data_dir())).unwrap();
     let is_in = |needle: &str| file.windows(needle.len()).any(|it| it == needle.as_bytes());
-    assert!(is_in("shop"), "this is where keys are kept");
-    assert!(!is_in(secret), "only its hash is kept");
+    assert!(is_in("shop"), "keys are stored in this file");
+    assert!(!is_in(secret), "only the hash of a key is stored");
 }
 
-/// `evergreen up` on all addresses of this host.
+/// `evergreen up` on these two addresses.
 fn exposed(scratch: &Scratch, listen: &str, internal: &str) -> Start {
     Start::evergreen(&["up", "--listen", listen, "--internal-listen", internal])
         .args(&["--data-dir", &scratch.join("data")])
@@ -277,7 +284,7 @@ fn exposed(scratch: &Scratch, listen: &str, internal: &str) -> Start {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_key_nobody_else_is_let_near_and_the_refusal_says_what_to_do() {
+async fn listening_beyond_loopback_requires_a_key() {
     let scratch = Scratch::new();
     let (public, internal) = (port::free(), port::free());
     let here = |port| format!("127.0.0.1:{port}");
@@ -293,7 +300,7 @@ async fn without_a_key_nobody_else_is_let_near_and_the_refusal_says_what_to_do()
         assert!(message.contains("0.0.0.0"), "{message}");
     }
 
-    // It is enough to do as it says.
+    // Creating a key, as the message says, is enough.
     let create = Start::evergreen(&["keys", "create", "--name", "ops", "--scope", "admin"])
         .env("EVERGREEN_DATA_DIR", scratch.join("data"));
     let admin = key_of(create).await;
@@ -341,7 +348,7 @@ async fn without_a_key_nobody_else_is_let_near_and_the_refusal_says_what_to_do()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_over_redis_is_as_careful() {
+async fn gateway_on_redis_requires_a_key_beyond_loopback() {
     let redis = Redis::start().await;
     let port = port::free();
     let ring = KeyRing::generate_text("it");
@@ -378,7 +385,7 @@ async fn a_gateway_over_redis_is_as_careful() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_that_cannot_tell_whether_there_are_keys_does_not_open() {
+async fn gateway_does_not_start_when_keys_cannot_be_checked() {
     let ring = KeyRing::generate_text("it");
     let gateway = Start::evergreen(&["gateway"])
         .env(
@@ -393,13 +400,13 @@ async fn a_gateway_that_cannot_tell_whether_there_are_keys_does_not_open() {
         );
     let refused = gateway.run().await;
     let message = String::from_utf8(refused.stderr).unwrap();
-    // Not a mistake in the settings: the store may be there the next time.
+    // Not a configuration error: the store may be reachable at the next start.
     assert_eq!(refused.status.code(), Some(69), "{message}");
     assert!(message.contains("cannot find out"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_upload_that_is_refused_gets_its_answer_and_no_broken_connection() {
+async fn rejected_large_upload_receives_its_response() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     create_key(&up, &["--name", "shop"]).await;

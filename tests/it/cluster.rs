@@ -1,4 +1,4 @@
-//! The store is a Redis Cluster, and a part of it fails over.
+//! Failover of one shard of a Redis Cluster.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,22 +8,25 @@ use store::{KeyRing, keys};
 use store_writer::{Rings, Store};
 use tests::cluster::Cluster;
 use tests::deployed::Deployed;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::sandbox::Sandbox;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A quarter of it is left when a token is refreshed: more than a failover takes, and the last 2 s, which
-/// do not count.
+/// A quarter of it is left when a token is refreshed. That is more than a failover takes plus the last 2 s, in which
+/// a token is not used.
 const LIFETIME: &str = "32s";
-/// How long callers call: for longer than that.
+/// Callers call for longer than the lifetime.
 const CALLS: Duration = Duration::from_secs(35);
 
-/// Forty installations are refreshed and called for, while one of the three masters goes away and
-/// comes back as a replica.
-async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnce(&mut Cluster)) {
-    let mut fleet = Fleet::<Cluster>::start_over(&Shape {
+/// Forty installations are refreshed and called for. Meanwhile one of the three masters fails and returns as a
+/// replica.
+async fn refreshes_survive(
+    fail: impl AsyncFnOnce(&mut Cluster),
+    recover: impl AsyncFnOnce(&mut Cluster),
+) {
+    let mut fleet = Fleet::<Cluster>::start_topology(&FleetConfig {
         brokers: 2,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
@@ -34,10 +37,10 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
     })
     .await;
     let installations = fleet.install(40).await;
-    fleet.warm(&installations).await;
+    fleet.warm_caches(&installations).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     let calls =
-        tokio::spawn(async move { steady(&client, &public, &installations, 40, CALLS).await });
+        tokio::spawn(async move { steady_load(&client, &public, &installations, 40, CALLS).await });
     let sandbox = Sandbox::at(&fleet.sandbox.url);
     let spent = async || sandbox.count("refresh_tokens_spent").await;
     until("the first refreshes", PATIENCE, || async {
@@ -45,45 +48,45 @@ async fn survives(go: impl AsyncFnOnce(&mut Cluster), come_back: impl AsyncFnOnc
         holds(spent > 5, spent)
     })
     .await;
-    go(&mut fleet.redis.store).await;
+    fail(&mut fleet.redis.store).await;
     until("its replica to take over", PATIENCE, || async {
         let is_master = fleet.redis.store.is_master(3).await;
         holds(is_master, "a replica")
     })
     .await;
-    come_back(&mut fleet.redis.store).await;
+    recover(&mut fleet.redis.store).await;
     fleet.redis.store.wait_for_replica(3).await;
     let before = spent().await;
-    until("refreshes to go on", PATIENCE, || async {
+    until("refreshes to continue", PATIENCE, || async {
         let spent = spent().await;
         holds(spent >= before + 20, spent)
     })
     .await;
     calls.await.unwrap().expect_success();
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_a_master_is_killed() {
-    survives(
+async fn refreshes_continue_when_a_master_is_killed() {
+    refreshes_survive(
         async |store: &mut Cluster| store.nodes[0].kill().await,
-        async |store: &mut Cluster| store.nodes[0].resume_process().await,
+        async |store: &mut Cluster| store.nodes[0].restart().await,
     )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_a_master_hangs() {
-    survives(
+async fn refreshes_continue_when_a_master_hangs() {
+    refreshes_survive(
         async |store: &mut Cluster| store.nodes[0].hang(),
-        async |store: &mut Cluster| store.nodes[0].wake(),
+        async |store: &mut Cluster| store.nodes[0].resume(),
     )
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_slot_that_moves_is_followed_while_it_does_and_after() {
-    let deployed = Deployed::<Cluster>::start_over(0).await;
+async fn moving_slot_is_followed_during_and_after_migration() {
+    let deployed = Deployed::<Cluster>::start_topology(0).await;
     let cluster = &deployed.store;
     let rings = Rings {
         access: Arc::new(KeyRing::generate("a")),
@@ -107,7 +110,7 @@ async fn a_slot_that_moves_is_followed_while_it_does_and_after() {
     cluster
         .run(from, &["CLUSTER", "SETSLOT", &slot, "MIGRATING", &ids[1]])
         .await;
-    // What the former master has no more it says to ask the next one for.
+    // For a key that has already moved, the old master redirects to the new one with ASK.
     cluster.run(from, &["DEL", &keys::consent("one")]).await;
     assert!(store.writer.use_consent_state("one").await.unwrap());
     assert!(!store.writer.use_consent_state("one").await.unwrap());

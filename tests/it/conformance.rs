@@ -1,9 +1,9 @@
-//! One suite for all stores: what one promises, whatever it is made of.
+//! One test suite for all store backends.
 
 mod identity;
 mod installations;
 mod refreshes;
-mod shared;
+mod shared_state;
 
 use std::collections::BTreeSet;
 use std::future::Future;
@@ -30,16 +30,16 @@ use tests::scratch::Scratch;
 use tests::wait::{holds, until};
 use tokio::sync::broadcast::Receiver;
 
-/// Names client credentials.
-const PAIR: &str = "pair";
+/// Identifies client credentials.
+const CREDENTIALS: &str = "pair";
 const WINDOW: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(30);
-const SOON: Duration = Duration::from_secs(15);
-/// How far a reader's copy of the store's clock may be ahead of it.
-const CLOCKS: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(15);
+/// The most that a reader's copy of the store's clock may be ahead of it.
+const CLOCK_SKEW: Duration = Duration::from_secs(1);
 
-/// Runs a check on an embedded store, and on one in Redis and one in a Cluster with the users and
-/// rights of `deploy/`: written by a broker, read by a gateway.
+/// Runs a check on an embedded store, on Redis, and on a Cluster with the users and ACLs of `deploy/`. A broker's
+/// user writes, a gateway's user reads.
 async fn on_all<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
     let scratch = Scratch::new();
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
@@ -48,12 +48,12 @@ async fn on_all<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
     on_deployed::<Cluster, F>(&check, 1).await;
 }
 
-/// Runs it on a store in Redis, where what must not be lost is to be on so many replicas.
+/// Runs it on a store in Redis. Writes that must not be lost are confirmed by this many replicas.
 async fn on_deployed<T: Topology, F: Future<Output = ()>>(
     check: &impl Fn(Arc<Store>) -> F,
     replicas: usize,
 ) {
-    let deployed = Deployed::<T>::start_over(0).await;
+    let deployed = Deployed::<T>::start_topology(0).await;
     let rings = rings();
     let broker = Store::replicated(&deployed.broker_url, replicas, rings.clone(), Lead::Auto);
     let gateway = TokenReader::redis(&deployed.gateway_url, rings.access).unwrap();
@@ -71,8 +71,8 @@ fn rings() -> Rings {
     }
 }
 
-/// A first token pair that lives for `lifetime` from now.
-fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Registration {
+/// The tokens of a consent, valid for `lifetime` from now.
+fn registration(store: &Store, location: &str, lifetime: Duration) -> Registration {
     Registration {
         access_token: format!("access of {location}").into(),
         refresh_token: Some(format!("refresh of {location}").into()),
@@ -85,15 +85,15 @@ fn enrolment(store: &Store, location: &str, lifetime: Duration) -> Registration 
     }
 }
 
-async fn enrolled(store: &Store, location: &str, lifetime: Duration) -> InstallationId {
+async fn register(store: &Store, location: &str, lifetime: Duration) -> InstallationId {
     store
         .writer
-        .register_installation(&enrolment(store, location, lifetime))
+        .register_installation(&registration(store, location, lifetime))
         .await
         .unwrap()
 }
 
-/// Begins as a broker that holds a lease; leases of other brokers do not matter here.
+/// Begins an attempt as a broker that holds a lease. Leases of other brokers are not simulated.
 async fn begin(writer: &StoreWriter, id: &InstallationId, wanted: Wanted) -> Begin {
     begin_within(writer, id, wanted, WINDOW).await
 }
@@ -128,10 +128,16 @@ async fn begun(writer: &StoreWriter, id: &InstallationId) -> Begun {
 
 async fn revoke(store: &Store, id: &InstallationId) {
     let now = store.reader.now();
-    assert!(store.writer.revoke(id, "test", now + CLOCKS).await.unwrap());
+    assert!(
+        store
+            .writer
+            .revoke(id, "test", now + CLOCK_SKEW)
+            .await
+            .unwrap()
+    );
 }
 
-fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
+fn grant_with(store: &Store, begun: &Begun, successor: &str) -> Grant {
     let lifetime = Duration::from_secs(3600);
     Grant {
         installation: begun.installation.clone(),
@@ -144,7 +150,7 @@ fn granted(store: &Store, begun: &Begun, successor: &str) -> Grant {
     }
 }
 
-fn verdict(store: &Store, refusal: FailureClass) -> AttemptFailure {
+fn failure(store: &Store, refusal: FailureClass) -> AttemptFailure {
     AttemptFailure {
         class: refusal,
         error: LastError::new("test", "refused", store.reader.now()),
@@ -153,15 +159,15 @@ fn verdict(store: &Store, refusal: FailureClass) -> AttemptFailure {
     }
 }
 
-async fn announced(changes: &mut Receiver<Invalidation>, wanted: &Invalidation) {
-    let heard = async { while changes.recv().await.unwrap() != *wanted {} };
-    let in_time = tokio::time::timeout(SOON, heard).await;
+async fn until_announced(invalidations: &mut Receiver<Invalidation>, wanted: &Invalidation) {
+    let heard = async { while invalidations.recv().await.unwrap() != *wanted {} };
+    let in_time = tokio::time::timeout(PATIENCE, heard).await;
     assert!(in_time.is_ok(), "{wanted:?} was not announced");
 }
 
-/// Announcements, once they surely arrive.
-async fn listening(store: &Store) -> Receiver<Invalidation> {
-    let mut changes = store.reader.invalidations();
-    announced(&mut changes, &Invalidation::ChannelRestored).await;
-    changes
+/// Subscribes to invalidations. Returns once the subscription is active.
+async fn subscribe(store: &Store) -> Receiver<Invalidation> {
+    let mut invalidations = store.reader.invalidations();
+    until_announced(&mut invalidations, &Invalidation::ChannelRestored).await;
+    invalidations
 }

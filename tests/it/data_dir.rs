@@ -1,4 +1,4 @@
-//! The data directory of `up`: what is lost from it is not made anew in silence.
+//! The data directory of `up`: missing files are not silently created again.
 
 use std::fs;
 use std::time::Duration;
@@ -19,15 +19,15 @@ fn up(directory: &str) -> Start {
         .env("EVERGREEN_SANDBOX_LISTEN", at(port::free()))
 }
 
-/// Expects that it does not start, and returns its exit code and why.
-async fn refusal(start: &Start) -> (Option<i32>, String) {
+/// Runs it, expecting that it does not start. Returns its exit code and its message.
+async fn failed_start(start: &Start) -> (Option<i32>, String) {
     let output = start.run().await;
     let message = String::from_utf8(output.stderr).unwrap();
     (output.status.code(), message)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn up_refuses_to_start_without_its_keys_or_its_store() {
+async fn up_refuses_to_start_without_its_keys_or_store() {
     let scratch = Scratch::new();
     let directory = scratch.join("data");
     let first = up(&directory);
@@ -38,11 +38,11 @@ async fn up_refuses_to_start_without_its_keys_or_its_store() {
     for lost in ["access.keys", "refresh.keys", "store.redb"] {
         let (there, away) = (scratch.join(&format!("data/{lost}")), scratch.join("away"));
         fs::rename(&there, &away).unwrap();
-        let (code, message) = refusal(&up(&directory)).await;
+        let (code, message) = failed_start(&up(&directory)).await;
         assert_eq!(code, Some(69), "{message}");
         let expected = format!("{lost} is missing in {directory}");
         assert!(message.contains(&expected), "{message}");
-        assert!(!fs::exists(&there).unwrap(), "{lost} was made anew");
+        assert!(!fs::exists(&there).unwrap(), "{lost} was created again");
         fs::rename(&away, &there).unwrap();
     }
     let program = up(&directory).spawn();
@@ -50,36 +50,36 @@ async fn up_refuses_to_start_without_its_keys_or_its_store() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_directory_of_an_older_version_is_marked() {
+async fn data_directory_without_marker_is_accepted_and_marked() {
     let scratch = Scratch::new();
     let directory = scratch.join("data");
     for _ in 0..2 {
         let program = up(&directory).spawn();
         program.wait_for_line(&["evergreen is up"], PATIENCE).await;
         program.terminate(PATIENCE).await;
-        // Older versions make no marker.
+        // Older versions did not create the marker.
         fs::remove_file(scratch.join("data/store.made")).unwrap();
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_truncated_store_is_refused() {
+async fn truncated_store_file_is_refused() {
     let scratch = Scratch::new();
     let directory = scratch.join("data");
     let program = up(&directory).spawn();
     program.wait_for_line(&["evergreen is up"], PATIENCE).await;
     program.terminate(PATIENCE).await;
     fs::write(scratch.join("data/store.redb"), "").unwrap();
-    let (code, message) = refusal(&up(&directory)).await;
+    let (code, message) = failed_start(&up(&directory)).await;
     assert_eq!(code, Some(69), "{message}");
     assert!(message.contains("it was truncated"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_directory_in_memory_is_refused_unless_it_is_allowed() {
+async fn tmpfs_data_directory_is_refused_unless_allowed() {
     let disk = SmallDisk::start(8).await;
     let start = || disk.run(up(&disk.join("data")));
-    let (code, message) = refusal(&start().env("EVERGREEN_ALLOW_TMPFS", false)).await;
+    let (code, message) = failed_start(&start().env("EVERGREEN_ALLOW_TMPFS", false)).await;
     assert_eq!(code, Some(64), "{message}");
     assert!(message.contains("EVERGREEN_DATA_DIR is"), "{message}");
     assert!(message.contains("on a tmpfs"), "{message}");

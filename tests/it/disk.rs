@@ -1,5 +1,4 @@
-//! A broker's disk: full, failing, or with a file taken away. No token is spent for an answer that
-//! could not be kept.
+//! A broker's disk: full, failing, or with a file removed. No token is spent if the response could not be stored.
 
 use std::time::Duration;
 
@@ -13,7 +12,7 @@ use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// `evergreen up` on a small disk, over a sandbox of its own.
+/// `evergreen up` on a small disk, with a sandbox of its own.
 struct OnSmallDisk {
     disk: SmallDisk,
     sandbox: Sandbox,
@@ -45,11 +44,11 @@ impl OnSmallDisk {
         }
     }
 
-    /// As after a write that did not fit: the reserved space is gone as well.
+    /// Fills the disk and removes the reserve files, as after a write that did not fit.
     fn fill(&self) {
         let data = self.disk.outside("data");
         let reserves = ["journal.redb.reserve", "store.redb.reserve"].map(|name| data.join(name));
-        // The process may have reserved it again before the disk was full.
+        // The process may have created them again before the disk was full.
         while reserves.iter().any(|path| path.exists()) {
             for path in &reserves {
                 let _ = std::fs::remove_file(path);
@@ -63,11 +62,11 @@ impl OnSmallDisk {
     }
 }
 
-/// Waits until `/readyz` has this status, and names this.
+/// Waits until `/readyz` has this status and contains this text.
 async fn until_ready(internal: &str, code: u16, word: &str) {
     let client = client::new();
     let url = format!("{internal}/readyz");
-    until("another readiness", PATIENCE, || async {
+    until("the expected readiness", PATIENCE, || async {
         let (found, body) = get(&client, &url).await;
         let body = body.to_string();
         holds(found == code && body.contains(word), (found, body))
@@ -76,7 +75,7 @@ async fn until_ready(internal: &str, code: u16, word: &str) {
 }
 
 async fn until_spent_past(sandbox: &Sandbox, count: u64) {
-    until("refreshes to go on", PATIENCE, || async {
+    until("refreshes to continue", PATIENCE, || async {
         let spent = sandbox.count("refresh_tokens_spent").await;
         holds(spent > count, spent)
     })
@@ -84,14 +83,14 @@ async fn until_spent_past(sandbox: &Sandbox, count: u64) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_pause_while_the_disk_is_full_and_go_on_by_themselves() {
+async fn refreshes_pause_while_disk_is_full_and_resume() {
     let mut up = OnSmallDisk::start("16s").await;
     let client = client::new();
     for number in 0..5 {
         client::install(&client, &up.public, &format!("loc{number:03}")).await;
     }
     up.until_ready(200, "").await;
-    // No refresh is due yet: the answer to one would find neither space nor a reserve.
+    // No refresh is due yet. Its response would find neither space nor a reserve.
     up.fill();
     assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 0);
     up.until_ready(503, "no space is left").await;
@@ -120,13 +119,13 @@ async fn refreshes_pause_while_the_disk_is_full_and_go_on_by_themselves() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_failed_write_ends_the_process_and_the_next_one_goes_on() {
+async fn failed_disk_write_ends_the_process_and_a_restart_recovers() {
     let up = OnSmallDisk::start("1h").await;
     let client = client::new();
     let id = client::install(&client, &up.public, "loc000").await;
     up.until_ready(200, "").await;
     up.fill();
-    // Nothing asks for space before it makes a caller's key: the store's file grows until it cannot.
+    // Creating an API key does not check for space first. So the store's file grows until a write fails.
     let keys = format!("{}/v1/keys", up.internal);
     let name = "n".repeat(200);
     let filling = tokio::spawn({
@@ -140,7 +139,7 @@ async fn a_failed_write_ends_the_process_and_the_next_one_goes_on() {
             }
         }
     });
-    let (code, log) = up.program.ended(PATIENCE).await;
+    let (code, log) = up.program.wait_for_exit(PATIENCE).await;
     assert_eq!(
         code,
         Some(74),
@@ -158,7 +157,7 @@ async fn a_failed_write_ends_the_process_and_the_next_one_goes_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn nothing_is_spent_after_the_journal_was_removed() {
+async fn removed_journal_stops_refreshes() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     until_ready(&up.internal, 200, "").await;

@@ -1,10 +1,10 @@
-//! The documents: their links lead somewhere, and they are as short as their readers need.
+//! The documents: links point to existing targets, and sizes are within their limits.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Directories that hold no documents of this project.
+/// Directories without documents of this project.
 const SKIPPED: [&str; 2] = ["target", "node_modules"];
 
 fn root() -> PathBuf {
@@ -103,8 +103,8 @@ fn anchors(page: &str) -> BTreeSet<String> {
     anchors
 }
 
-/// The fault of a link of a page, if it has one.
-fn fault(page: &Path, link: &str) -> Option<String> {
+/// The problem of a link of a page, if it has one.
+fn broken_link(page: &Path, link: &str) -> Option<String> {
     if link.contains("://") || link.starts_with("mailto:") {
         return None;
     }
@@ -125,23 +125,23 @@ fn fault(page: &Path, link: &str) -> Option<String> {
 }
 
 #[test]
-fn every_link_leads_to_a_file_and_a_heading() {
+fn links_point_to_existing_files_and_headings() {
     let pages = pages(&root());
     assert!(pages.len() > 20, "{pages:?}");
-    let mut faults = Vec::new();
+    let mut broken = Vec::new();
     let mut count = 0;
     for page in &pages {
         for link in links(&read(page)) {
             count += 1;
-            faults.extend(fault(page, &link));
+            broken.extend(broken_link(page, &link));
         }
     }
     assert!(count > 50, "{count} links");
-    assert!(faults.is_empty(), "\n{}", faults.join("\n"));
+    assert!(broken.is_empty(), "\n{}", broken.join("\n"));
 }
 
 #[test]
-fn every_named_rust_file_exists() {
+fn named_rust_files_exist() {
     let root = root();
     let mut missing = Vec::new();
     for page in pages(&root) {
@@ -152,7 +152,7 @@ fn every_named_rust_file_exists() {
     assert!(missing.is_empty(), "\n{}", missing.join("\n"));
 }
 
-/// The words in quotes, of small letters and underscores alone, between two marks of a source file.
+/// The string literals between two markers of a source file.
 fn quoted(file: &str, start: &str, end: &str) -> BTreeSet<String> {
     let source = read(&root().join(file));
     let (_, rest) = source.split_once(start).expect("the start");
@@ -166,7 +166,7 @@ fn quoted(file: &str, start: &str, end: &str) -> BTreeSet<String> {
 }
 
 #[test]
-fn errors_md_lists_every_code_and_no_other() {
+fn errors_md_lists_exactly_the_error_codes() {
     let mut expected = quoted(
         "gateway/src/api/error_response.rs",
         "fn status_and_code(",
@@ -194,7 +194,7 @@ fn errors_md_lists_every_code_and_no_other() {
 }
 
 #[test]
-fn the_summary_lists_every_page_once() {
+fn summary_lists_every_page_once() {
     let docs = root().join("docs");
     let listed = links(&read(&docs.join("SUMMARY.md")));
     let unique: BTreeSet<&String> = listed.iter().collect();
@@ -212,7 +212,7 @@ fn the_summary_lists_every_page_once() {
 }
 
 #[test]
-fn the_readme_is_short() {
+fn readme_is_within_size_limits() {
     let readme = read(&root().join("README.md"));
     let lines = readme.lines().count();
     assert!(lines <= 150, "{lines} lines");
@@ -220,7 +220,7 @@ fn the_readme_is_short() {
 }
 
 #[test]
-fn the_architecture_is_short() {
+fn architecture_is_within_size_limits() {
     let page = read(&root().join("ARCHITECTURE.md"));
     let lines = page.lines().count();
     assert!(lines <= 200, "{lines} lines");
@@ -231,7 +231,7 @@ fn the_architecture_is_short() {
 }
 
 #[test]
-fn anchors_are_those_of_github() {
+fn anchors_match_github() {
     let page =
         "# At 3 a.m.\n## `up` and HTTP/1.1\n## Same\n```\n# no heading\n```\n## Same\n#none\n";
     let found: Vec<String> = anchors(page).into_iter().collect();

@@ -1,10 +1,10 @@
-//! GHL's moods: what refreshes do when the token endpoint misbehaves.
+//! Refreshes when the token endpoint fails or misbehaves.
 
-mod bad_hours;
-mod client_pair;
+mod client_credentials;
 mod connection;
-mod moods;
-mod odd_answers;
+mod ghl_failures;
+mod ghl_outages;
+mod undocumented_responses;
 
 use std::time::Duration;
 
@@ -12,7 +12,7 @@ use tests::program::Program;
 
 const PATIENCE: Duration = Duration::from_secs(40);
 
-/// What a program has said so far that contains the word.
+/// The log lines of a program that contain a word.
 fn lines(program: &Program, word: &str) -> Vec<String> {
     let log = program.log();
     log.into_iter().filter(|line| line.contains(word)).collect()

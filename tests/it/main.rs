@@ -1,32 +1,31 @@
-//! Everything that takes more than one crate: the real programs against real servers. What loads the machine is in
-//! `tests/load`.
+//! End-to-end tests: the real programs and real servers. Tests with high CPU load are in `tests/load`.
 
 #![expect(
     clippy::unwrap_used,
     reason = "a test that cannot go on should say where"
 )]
 
+mod cache_invalidation;
 mod callers;
-mod checklist;
+mod clock_skew;
 mod cluster;
-mod coherence;
 mod conformance;
+mod crate_dependencies;
 mod data_dir;
 mod disk;
 mod docs;
 mod faults;
-mod forgetful;
-mod limits;
 mod metrics;
-mod outage;
-mod partitions;
+mod network_partitions;
 mod proxying;
+mod quick_start;
+mod rate_limits;
 mod revocation;
 mod sentinel;
 mod settings;
 mod shutdown;
 mod store_check;
-mod time;
+mod store_data_loss;
+mod store_outage;
 mod transparency;
-mod walls;
 mod webhooks;

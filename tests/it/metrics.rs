@@ -1,4 +1,4 @@
-//! What Prometheus sees, and whether the rules of `deploy/` speak of things that exist.
+//! Prometheus metrics, and whether the rules in `deploy/` use existing metrics.
 
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -18,7 +18,7 @@ async fn scrape(up: &Up) -> String {
     text.as_str().unwrap().to_owned()
 }
 
-/// The value of one series, as it is written.
+/// The value of one series, as text.
 fn value<'a>(metrics: &'a str, series: &str) -> Option<&'a str> {
     metrics
         .lines()
@@ -26,7 +26,7 @@ fn value<'a>(metrics: &'a str, series: &str) -> Option<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refresh_and_a_call_are_counted_and_the_process_says_that_it_is_well() {
+async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
     let up = Up::start(&[]).await;
     for path in ["livez", "readyz"] {
         until(path, PATIENCE, || async {
@@ -40,7 +40,7 @@ async fn a_refresh_and_a_call_are_counted_and_the_process_says_that_it_is_well()
     assert_eq!(
         value(&before, refreshed),
         Some("0"),
-        "there before its first event"
+        "the series exists before its first event"
     );
     let id = up.install("locA").await;
     assert!(
@@ -64,11 +64,11 @@ async fn a_refresh_and_a_call_are_counted_and_the_process_says_that_it_is_well()
     assert_eq!(value(&after, calls), Some("3"));
     let hits = value(&after, r#"evergreen_gateway_cache_total{result="hit"}"#).unwrap();
     assert!(hits.parse::<u64>().unwrap() >= 2, "{hits}");
-    assert!(!after.contains(&id), "no tenant is a label");
+    assert!(!after.contains(&id), "labels contain no installation");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_rules_speak_of_metrics_that_exist_and_promtool_likes_them() {
+async fn alert_rules_use_existing_metrics_and_promtool_accepts_them() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.command(&["installations", "refresh", &id]).run().await;
@@ -89,7 +89,10 @@ async fn the_rules_speak_of_metrics_that_exist_and_promtool_likes_them() {
         .iter()
         .filter(|name| !metrics.contains(**name))
         .collect();
-    assert!(unknown.is_empty(), "rules.yml speaks of {unknown:?}");
+    assert!(
+        unknown.is_empty(),
+        "rules.yml uses unknown metrics {unknown:?}"
+    );
 
     let mut promtool = tokio::process::Command::new("promtool")
         .args(["check", "metrics"])

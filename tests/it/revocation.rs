@@ -1,4 +1,4 @@
-//! A grant ends at GHL: three attempts find out, everybody is told, and a consent revives it.
+//! Revoked grants: three attempts detect one, callers are told how to reconnect, and a consent reactivates it.
 
 use std::time::Duration;
 
@@ -9,21 +9,21 @@ use tests::up::Up;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A refused token is tried again for a minute.
+/// A refused token is retried for a minute.
 const UNTIL_INVALID: Duration = Duration::from_secs(100);
 
-/// Where GHL sends the browser after the consent.
+/// The URL to which GHL redirects the browser after the consent.
 async fn consented(up: &Up, location: &str) -> String {
     let redirect = async |request: RequestBuilder| {
-        let answer = request.send().await.unwrap();
-        answer.headers()["location"].to_str().unwrap().to_owned()
+        let response = request.send().await.unwrap();
+        response.headers()["location"].to_str().unwrap().to_owned()
     };
     let page = redirect(up.client.get(format!("{}/oauth/install", up.public))).await;
     redirect(up.client.post(format!("{page}&locationId={location}"))).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_revoked_grant_costs_three_attempts_and_says_how_to_reconnect() {
+async fn revoked_grant_becomes_invalid_after_three_attempts() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "8s")]).await;
     let id = up.install("locA").await;
     let healthy = up.install("locB").await;
@@ -41,7 +41,7 @@ async fn a_revoked_grant_costs_three_attempts_and_says_how_to_reconnect() {
     assert_eq!(seen["tokenStatus"], "invalid", "{seen}");
     assert_eq!(seen["reconnect"], "/oauth/install");
     let products = format!("{}/api/ghl/products?installation_id={id}", up.public);
-    let (code, body) = until("calls to be told", PATIENCE, || async {
+    let (code, body) = until("calls to be rejected", PATIENCE, || async {
         let (code, body) = get(&up.client, &products).await;
         if code == 400 {
             Ok((code, body))
@@ -56,7 +56,7 @@ async fn a_revoked_grant_costs_three_attempts_and_says_how_to_reconnect() {
     );
     assert!(body.to_string().contains("/oauth/install"), "{body}");
 
-    // The others go on, and nothing more is spent on this one.
+    // Other installations are still refreshed, and this one is not attempted again.
     up.program
         .wait_for_line(&["[REFRESH]", &healthy], PATIENCE)
         .await;
@@ -97,7 +97,7 @@ async fn a_revoked_grant_costs_three_attempts_and_says_how_to_reconnect() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_callback_is_good_once_and_only_from_here() {
+async fn callback_rejects_replayed_and_forged_states() {
     let up = Up::start(&[]).await;
     let callback = consented(&up, "locA").await;
     let (code, body) = get(&up.client, &callback).await;
@@ -141,7 +141,7 @@ async fn a_callback_is_good_once_and_only_from_here() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_paused_location_is_not_given_up() {
+async fn refresh_of_paused_location_resumes() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.sandbox.steer("pause", "locA").await;
@@ -150,7 +150,7 @@ async fn a_paused_location_is_not_given_up() {
     let status = format!("{}/api/oauth/status?installation_id={id}", up.public);
     let (_, seen) = get(&up.client, &status).await;
     assert_eq!(seen["tokenStatus"], "paused", "{seen}");
-    assert_ne!(seen["nextRefreshAt"], json!(null), "it is tried again");
+    assert_ne!(seen["nextRefreshAt"], json!(null), "a retry is scheduled");
     up.sandbox.steer("resume", "locA").await;
     assert!(refresh.run().await.status.success());
     let (_, seen) = get(&up.client, &status).await;
@@ -158,7 +158,7 @@ async fn a_paused_location_is_not_given_up() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind() {
+async fn code_exchange_completes_after_browser_disconnects() {
     let up = Up::start(&[]).await;
     let callback = consented(&up, "locA").await;
     up.sandbox
@@ -170,7 +170,7 @@ async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind
         .timeout(Duration::from_millis(500))
         .send()
         .await;
-    assert!(impatient.is_err(), "it left before the answer");
+    assert!(impatient.is_err(), "the browser left before the response");
     until("the installation", PATIENCE, || async {
         let url = format!("{}/api/oauth/status?locationId=locA", up.public);
         let (code, body) = get(&up.client, &url).await;
@@ -180,7 +180,7 @@ async fn a_browser_that_leaves_during_the_exchange_leaves_an_installation_behind
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_operator_sees_and_ends_an_installation() {
+async fn operator_lists_shows_and_revokes_installations() {
     let up = Up::start(&[]).await;
     let (kept, ended) = (up.install("kept").await, up.install("ended").await);
     let run = async |args: &[&str]| {
@@ -202,7 +202,7 @@ async fn an_operator_sees_and_ends_an_installation() {
     let shown = run(&["installations", "show", &ended]).await;
     assert!(shown.contains("revoked by an operator"), "{shown}");
     let url = format!("{}/api/ghl/products?installation_id={ended}", up.public);
-    until("calls to be told", PATIENCE, || async {
+    until("calls to be rejected", PATIENCE, || async {
         let (code, body) = get(&up.client, &url).await;
         holds(
             code == 400 && body.to_string().contains("/oauth/install"),

@@ -1,4 +1,4 @@
-//! The store's master moves, dies, or loses its replicas: no refresh token is lost with it.
+//! Failovers with Sentinel: the master moves, dies, or loses its replicas. No refresh token is lost.
 
 use std::time::Duration;
 
@@ -9,22 +9,22 @@ use store_writer::backend::redis::RedisBackend;
 use store_writer::backend::{Backend, Confirmation};
 use tests::client;
 use tests::deployed::Deployed;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A quarter of it is left when a token is refreshed: more than a failover takes.
+/// A quarter of it is left when a token is refreshed. That is more than a failover takes.
 const LIFETIME: &str = "24s";
-/// How long callers call: for longer than that.
+/// Callers call for longer than the lifetime.
 const CALLS: Duration = Duration::from_secs(26);
-/// A write counts once one replica has it.
+/// A write must be confirmed by one replica.
 const CONFIRMED: (&str, &str) = ("EVERGREEN_REDIS_REPLICAS", "1");
 const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
 
 async fn start(brokers: usize, lifetime: &str) -> Fleet<Sentinel> {
-    Fleet::start_over(&Shape {
+    Fleet::start_topology(&FleetConfig {
         brokers,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", lifetime)],
@@ -33,7 +33,7 @@ async fn start(brokers: usize, lifetime: &str) -> Fleet<Sentinel> {
     .await
 }
 
-/// Asks a broker to refresh an installation now.
+/// Requests an immediate refresh from a broker.
 async fn refresh(fleet: &Fleet<Sentinel>, id: &str) -> (u16, Value) {
     let url = &fleet.brokers[0].internal;
     let url = format!("{url}/v1/installations/{id}/refresh");
@@ -45,13 +45,13 @@ async fn spent(fleet: &Fleet<Sentinel>) -> u64 {
 }
 
 /// Forty installations are refreshed and called for while another server becomes the master.
-async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
+async fn refreshes_survive(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
     let mut fleet = start(2, LIFETIME).await;
     let installations = fleet.install(40).await;
-    fleet.warm(&installations).await;
+    fleet.warm_caches(&installations).await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     let calls =
-        tokio::spawn(async move { steady(&client, &public, &installations, 40, CALLS).await });
+        tokio::spawn(async move { steady_load(&client, &public, &installations, 40, CALLS).await });
     until("the first refreshes", PATIENCE, || async {
         let spent = spent(&fleet).await;
         holds(spent > 5, spent)
@@ -62,45 +62,45 @@ async fn survives(disturb: impl AsyncFnOnce(&mut Sentinel, usize)) {
     disturb(store, master).await;
     store.wait_for_failover(master).await;
     let before = spent(&fleet).await;
-    until("refreshes to go on", PATIENCE, || async {
+    until("refreshes to continue", PATIENCE, || async {
         let spent = spent(&fleet).await;
         holds(spent >= before + 20, spent)
     })
     .await;
     calls.await.unwrap().expect_success();
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_the_master_is_killed() {
-    survives(async |store: &mut Sentinel, master: usize| {
+async fn refreshes_continue_when_the_master_is_killed() {
+    refreshes_survive(async |store: &mut Sentinel, master: usize| {
         store.servers[master].kill().await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_the_master_hangs() {
-    survives(async |store: &mut Sentinel, master: usize| {
+async fn refreshes_continue_when_the_master_hangs() {
+    refreshes_survive(async |store: &mut Sentinel, master: usize| {
         store.servers[master].hang();
         store.wait_for_failover(master).await;
-        // It takes itself for the master until the Sentinels tell it otherwise.
-        store.servers[master].wake();
+        // It still acts as a master until the Sentinels reconfigure it.
+        store.servers[master].resume();
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn refreshes_go_on_when_the_master_becomes_a_replica() {
-    survives(async |store: &mut Sentinel, _| store.fail_over().await).await;
+async fn refreshes_continue_after_planned_failover() {
+    refreshes_survive(async |store: &mut Sentinel, _| store.fail_over().await).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
+async fn no_token_is_spent_without_an_in_sync_replica() {
     let fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let (store, master) = (&fleet.redis.store, fleet.redis.store.master().await);
-    // The master itself would go on writing.
+    // The master itself would accept writes.
     let alone = ["CONFIG", "SET", "min-replicas-to-write", "0"];
     store.run(master, &alone).await;
     let replicas: Vec<_> = (0..3).filter(|server| *server != master).collect();
@@ -114,10 +114,10 @@ async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
     assert_eq!(
         spent(&fleet).await,
         0,
-        "nothing goes out that might be lost"
+        "no token is spent whose successor might be lost"
     );
     for replica in &replicas {
-        store.servers[*replica].wake();
+        store.servers[*replica].resume();
     }
     until("a refresh", PATIENCE, || async {
         let (status, body) = refresh(&fleet, &id).await;
@@ -125,21 +125,21 @@ async fn without_a_replica_that_follows_no_refresh_token_is_spent() {
     })
     .await;
     assert_eq!(spent(&fleet).await, 1);
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_a_master_does_not_have_is_not_confirmed_however_well_it_is_followed() {
-    let deployed = Deployed::<Sentinel>::start_over(0).await;
+async fn missing_write_is_not_confirmed_by_in_sync_replicas() {
+    let deployed = Deployed::<Sentinel>::start_topology(0).await;
     let link = RedisClient::open(Address::parse(&deployed.broker_url).unwrap()).unwrap();
     let backend = RedisBackend::new(link, 1).unwrap();
     let id = InstallationId::random();
-    let told = backend.confirm(&id, b"never written").await.unwrap();
-    assert_eq!(told, Confirmation::Overwritten);
+    let confirmation = backend.confirm(&id, b"never written").await.unwrap();
+    assert_eq!(confirmation, Confirmation::Overwritten);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
+async fn unconfirmed_commit_is_rewritten_from_journal_after_failover() {
     let mut fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let master = fleet.redis.store.master().await;
@@ -153,13 +153,13 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
         "{}/v1/installations/{id}/refresh",
         fleet.brokers[0].internal
     );
-    let asked = tokio::spawn(client::send(fleet.client.post(url)));
+    let request = tokio::spawn(client::send(fleet.client.post(url)));
     until("the token to be spent", PATIENCE, || async {
         let spent = spent(&fleet).await;
         holds(spent == 1, spent)
     })
     .await;
-    // Between GHL's answer and the commit: from here on the master writes for itself alone.
+    // Between GHL's response and the commit. From here on, writes reach only the master.
     let store = &mut fleet.redis.store;
     for replica in (0..3).filter(|server| *server != master) {
         store.servers[replica].hang();
@@ -170,7 +170,7 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
     ] {
         store.run(master, command).await;
     }
-    until("the answer to be in the master", PATIENCE, || async {
+    until("the commit to reach the master", PATIENCE, || async {
         let log = fleet.brokers[0].log();
         let is_kept = |line: &String| {
             line.contains("a granted token waits in the journal") && line.contains(&id)
@@ -181,11 +181,11 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
     let store = &mut fleet.redis.store;
     store.servers[master].kill().await;
     for replica in (0..3).filter(|server| *server != master) {
-        store.servers[replica].wake();
+        store.servers[replica].resume();
     }
     let next = store.wait_for_failover(master).await;
-    asked.await.unwrap();
-    until("the answer to be in its successor", PATIENCE, || async {
+    request.await.unwrap();
+    until("the commit to reach the new master", PATIENCE, || async {
         let log = fleet.brokers[0].log();
         let is_written = |line: &String| line.contains("a kept response reached");
         holds(log.iter().any(is_written), log.last())
@@ -196,24 +196,24 @@ async fn an_answer_that_the_store_forgets_is_written_again_from_the_journal() {
     let key = format!("ghl:at:{{{partition}}}:{id}");
     assert_eq!(store.run(next, &["HGET", &key, "gen"]).await, "2");
     assert_eq!(spent(&fleet).await, 1);
-    // The successor is what is spent next. Where no replica confirms it in time, the answer is 503.
+    // The next refresh spends the new token. If no replica confirms the write in time, the response is 503.
     until("a refresh", PATIENCE, || async {
         let (status, body) = refresh(&fleet, &id).await;
         holds(status == 200, body)
     })
     .await;
     assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_confirmed_answer_that_the_next_master_never_had_is_written_again() {
+async fn confirmed_write_lost_in_failover_is_restored() {
     let mut fleet = start(1, "1h").await;
     let id = fleet.install(1).await.remove(0);
     let store = &mut fleet.redis.store;
     let master = store.master().await;
     let (behind, ahead) = ((master + 1) % 3, (master + 2) % 3);
-    // One replica hears of nothing more; the other one confirms.
+    // One replica receives no more writes. The other one confirms them.
     store.servers[behind].hang();
     store
         .run(master, &["CLIENT", "KILL", "TYPE", "replica"])
@@ -225,27 +225,27 @@ async fn a_confirmed_answer_that_the_next_master_never_had_is_written_again() {
     let store = &mut fleet.redis.store;
     store.servers[master].kill().await;
     store.servers[ahead].kill().await;
-    store.servers[behind].wake();
+    store.servers[behind].resume();
     let next = store.wait_for_failover(master).await;
     assert_eq!(next, behind);
     let partition = &id["install_".len()..][..2];
     let key = format!("ghl:at:{{{partition}}}:{id}");
     assert_eq!(store.run(next, &["HGET", &key, "gen"]).await, "1");
 
-    // With a replica it takes writes again.
-    store.servers[master].resume_process().await;
-    until("the answer to be in it", PATIENCE, || async {
+    // With a replica, the new master accepts writes again.
+    store.servers[master].restart().await;
+    until("the commit to reach the new master", PATIENCE, || async {
         let generation = store.run(next, &["HGET", &key, "gen"]).await;
         holds(generation == "2", generation)
     })
     .await;
     assert_eq!(spent(&fleet).await, 1);
-    // A refresh that a replica does not confirm in time is answered by 503, and is one all the same.
+    // A refresh that no replica confirms in time is answered with 503, although it is committed.
     until("a refresh", PATIENCE, || async {
         let (status, body) = refresh(&fleet, &id).await;
         holds(status == 200, body)
     })
     .await;
     assert_eq!(fleet.sandbox.count("replays_in_grace").await, 0);
-    fleet.expect_unharmed().await;
+    fleet.expect_no_token_lost().await;
 }

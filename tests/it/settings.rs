@@ -1,4 +1,4 @@
-//! How the programs are told what to do, and what they say when that is wrong.
+//! Configuration: flags, environment, files, and the reports of errors in them.
 
 mod documented;
 mod secrets;
@@ -28,15 +28,14 @@ fn up_on(scratch: &Scratch, addresses: [String; 3]) -> Start {
         .env("EVERGREEN_DATA_DIR", scratch.join("data"))
 }
 
-/// Addresses that somebody else listens on: who binds one of them fails, and says so with
-/// another exit code.
-fn taken() -> ([TcpListener; 3], [String; 3]) {
+/// Addresses in use. Binding one of them fails with an exit code of its own.
+fn occupied_addresses() -> ([TcpListener; 3], [String; 3]) {
     let held = [(); 3].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
     let addresses = std::array::from_fn(|n: usize| held[n].local_addr().unwrap().to_string());
     (held, addresses)
 }
 
-fn free() -> [String; 3] {
+fn free_addresses() -> [String; 3] {
     [(); 3].map(|()| format!("127.0.0.1:{}", port::free()))
 }
 
@@ -45,8 +44,8 @@ fn with(start: Start, settings: &[(&str, &str)]) -> Start {
     settings.fold(start, |start, (key, value)| start.env(key, value))
 }
 
-/// Runs what is refused for its settings, and returns its message.
-async fn mistakes(start: Start) -> String {
+/// Runs a program that rejects its configuration. Returns its message.
+async fn config_errors(start: Start) -> String {
     let output = start.run().await;
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(64), "{message}");
@@ -54,7 +53,7 @@ async fn mistakes(start: Start) -> String {
     message
 }
 
-/// Expects a line for each of these settings and no other.
+/// Expects exactly one line for each of these settings.
 fn expect_each(message: &str, keys: &[&str]) {
     let lines: Vec<&str> = message.lines().skip(1).collect();
     for key in keys {
@@ -63,7 +62,7 @@ fn expect_each(message: &str, keys: &[&str]) {
             .filter(|line| line.split(' ').next() == Some(key));
         assert_eq!(count.count(), 1, "{key} in:\n{message}");
     }
-    assert_eq!(lines.len(), keys.len(), "{keys:?} and no more:\n{message}");
+    assert_eq!(lines.len(), keys.len(), "only {keys:?}:\n{message}");
 }
 
 fn keys<'a>(settings: &[(&'a str, &str)]) -> Vec<&'a str> {
@@ -71,9 +70,9 @@ fn keys<'a>(settings: &[(&'a str, &str)]) -> Vec<&'a str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn all_mistakes_are_told_at_once_and_nothing_is_bound_or_written() {
+async fn all_invalid_settings_are_reported_before_anything_is_bound() {
     let scratch = Scratch::new();
-    let (_held, addresses) = taken();
+    let (_held, addresses) = occupied_addresses();
     let wrong = [
         ("EVERGREEN_ACCESS_KEYS", "nonsense"),
         ("EVERGREEN_BROKER_URL", "ftp://127.0.0.1"),
@@ -96,28 +95,29 @@ async fn all_mistakes_are_told_at_once_and_nothing_is_bound_or_written() {
         ("GHL_WEBHOOK_ED25519_KEY", "nonsense"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "collector:4317"),
     ];
-    let message = mistakes(with(up_on(&scratch, addresses.clone()), &wrong)).await;
+    let message = config_errors(with(up_on(&scratch, addresses.clone()), &wrong)).await;
     expect_each(&message, &keys(&wrong));
-    // An address, which everything else depends on, is no reason to keep the rest back.
+    // An invalid address does not hide the other errors.
     let worse = [
         ("EVERGREEN_LISTEN", "8080"),
         ("EVERGREEN_SANDBOX_LISTEN", "0.0.0.0:8090"),
     ];
     let start = with(up_on(&scratch, addresses.clone()), &wrong);
-    let message = mistakes(with(start, &worse)).await;
+    let message = config_errors(with(start, &worse)).await;
     expect_each(&message, &[keys(&wrong), keys(&worse)].concat());
     assert!(!Path::new(&scratch.join("data")).exists());
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_each_program_needs_is_told_at_once() {
-    let (_held, [public, internal, _]) = taken();
+async fn all_missing_settings_are_reported_at_once() {
+    let (_held, [public, internal, _]) = occupied_addresses();
     let on = |command: &str| {
         Start::evergreen(&[command])
             .env("EVERGREEN_LISTEN", &public)
             .env("EVERGREEN_INTERNAL_LISTEN", &internal)
     };
-    let message = mistakes(on("broker").env("EVERGREEN_LOCK_URLS", "redis://a,redis://b")).await;
+    let message =
+        config_errors(on("broker").env("EVERGREEN_LOCK_URLS", "redis://a,redis://b")).await;
     let needed = [
         "GHL_CLIENT_ID",
         "GHL_CLIENT_SECRET",
@@ -127,7 +127,7 @@ async fn what_each_program_needs_is_told_at_once() {
         "EVERGREEN_REFRESH_KEYS",
     ];
     expect_each(&message, &needed);
-    let message = mistakes(on("gateway").env("EVERGREEN_LISTEN", "nowhere")).await;
+    let message = config_errors(on("gateway").env("EVERGREEN_LISTEN", "nowhere")).await;
     let needed = [
         "EVERGREEN_REDIS_URL",
         "EVERGREEN_ACCESS_KEYS",
@@ -143,37 +143,37 @@ async fn what_each_program_needs_is_told_at_once() {
         "EVERGREEN_SANDBOX_LATENCY",
         "EVERGREEN_LOG_FORMAT",
     ];
-    expect_each(&mistakes(sandbox).await, &needed);
+    expect_each(&config_errors(sandbox).await, &needed);
     let list = Start::evergreen(&["installations", "list"]).env("EVERGREEN_ADMIN_URL", "here");
-    expect_each(&mistakes(list).await, &["EVERGREEN_ADMIN_URL"]);
+    expect_each(&config_errors(list).await, &["EVERGREEN_ADMIN_URL"]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn locks_need_masters_that_stay_where_they_are() {
+async fn sentinel_and_cluster_stores_need_separate_lock_urls() {
     let broker = |store: &str| Start::evergreen(&["broker"]).env("EVERGREEN_REDIS_URL", store);
     for store in ["redis-sentinel://a,b,c/store", "redis-cluster://a,b,c"] {
-        let message = mistakes(broker(store)).await;
+        let message = config_errors(broker(store)).await;
         assert!(
             message.contains("EVERGREEN_LOCK_URLS is missing"),
             "{message}"
         );
-        let message = mistakes(broker(store).env("EVERGREEN_LOCK_URLS", store)).await;
+        let message = config_errors(broker(store).env("EVERGREEN_LOCK_URLS", store)).await;
         assert!(
             message.contains("EVERGREEN_LOCK_URLS is not a Redis"),
             "{message}"
         );
-        let message = mistakes(broker(store).env("EVERGREEN_LOCK_URLS", "redis://d")).await;
+        let message = config_errors(broker(store).env("EVERGREEN_LOCK_URLS", "redis://d")).await;
         assert!(!message.contains("EVERGREEN_LOCK_URLS"), "{message}");
         assert!(!message.contains("EVERGREEN_REDIS_URL"), "{message}");
     }
-    let message = mistakes(broker("redis://a")).await;
+    let message = config_errors(broker("redis://a")).await;
     assert!(!message.contains("EVERGREEN_LOCK_URLS"), "{message}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
+async fn gateway_refuses_refresh_token_keys() {
     let scratch = Scratch::new();
-    let (_held, [public, internal, _]) = taken();
+    let (_held, [public, internal, _]) = occupied_addresses();
     let ring = KeyRing::generate_text("it");
     let (ring, file, config) = (
         ring.expose_secret(),
@@ -194,7 +194,7 @@ async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
         gateway().env("EVERGREEN_REFRESH_KEYS_FILE", &file),
         gateway().args(&["--config", &config]),
     ] {
-        let message = mistakes(start).await;
+        let message = config_errors(start).await;
         expect_each(&message, &["EVERGREEN_REFRESH_KEYS"]);
         assert!(
             message.contains("must not be given to a gateway"),
@@ -202,12 +202,12 @@ async fn a_gateway_is_not_to_have_what_opens_refresh_tokens() {
         );
         assert!(!message.contains(ring));
     }
-    // Without it the settings are fine: it gets as far as its addresses.
+    // Without that key the configuration is valid: the program fails only at binding its addresses.
     assert_eq!(gateway().run().await.status.code(), Some(69));
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_duration_needs_its_unit() {
+async fn durations_require_a_unit() {
     const DURATIONS: [&str; 13] = [
         "EVERGREEN_CONNECT_TIMEOUT",
         "EVERGREEN_EXPIRED_WAIT",
@@ -224,17 +224,17 @@ async fn a_duration_needs_its_unit() {
         "EVERGREEN_TOTAL_TIMEOUT",
     ];
     let scratch = Scratch::new();
-    let (_held, addresses) = taken();
+    let (_held, addresses) = occupied_addresses();
     for value in ["10", "10 parsecs"] {
         let start = up_on(&scratch, addresses.clone());
         let start = with(start, &DURATIONS.map(|key| (key, value)));
-        let message = mistakes(start).await;
+        let message = config_errors(start).await;
         expect_each(&message, &DURATIONS);
         for line in message.lines().skip(1) {
             assert!(line.contains("a duration"), "{line}");
         }
     }
-    // With a unit all of them are fine, and it gets as far as its addresses.
+    // With a unit all of them are valid: the program fails only at binding its addresses.
     let start = with(
         up_on(&scratch, addresses),
         &DURATIONS.map(|key| (key, "10s")),
@@ -243,11 +243,11 @@ async fn a_duration_needs_its_unit() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_address_that_is_taken_is_named() {
+async fn address_in_use_is_named_in_the_error() {
     let scratch = Scratch::new();
-    let (_held, taken) = taken();
-    for (n, address) in taken.iter().enumerate() {
-        let mut addresses = free();
+    let (_held, occupied_addresses) = occupied_addresses();
+    for (n, address) in occupied_addresses.iter().enumerate() {
+        let mut addresses = free_addresses();
         addresses[n].clone_from(address);
         let output = up_on(&scratch, addresses).run().await;
         let message = String::from_utf8(output.stderr).unwrap();
@@ -255,7 +255,7 @@ async fn an_address_that_is_taken_is_named() {
         assert!(message.contains(address), "{message}");
         assert!(!Path::new(&scratch.join("data")).exists());
     }
-    let [_, internal, sandbox] = free();
+    let [_, internal, sandbox] = free_addresses();
     let elsewhere = "192.0.2.1:8080".to_owned();
     let output = up_on(&scratch, [elsewhere.clone(), internal, sandbox]);
     let output = output.run().await;
@@ -265,9 +265,9 @@ async fn an_address_that_is_taken_is_named() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_data_directory_is_for_one_process() {
+async fn data_directory_is_locked_by_one_process() {
     let up = Up::start(&[]).await;
-    let [public, internal, sandbox] = free();
+    let [public, internal, sandbox] = free_addresses();
     let second = Start::evergreen(&["up", "--listen", &public, "--internal-listen", &internal])
         .args(&["--data-dir", &up.data_dir()])
         .env("EVERGREEN_SANDBOX_LISTEN", sandbox);
@@ -278,11 +278,11 @@ async fn a_data_directory_is_for_one_process() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_misspelled_setting_is_warned_of() {
+async fn misspelled_settings_are_warned_about() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
     std::fs::write(&config, "EVERGREEN_MAX_BODIES = 1\nOTHER = 2\n").unwrap();
-    let up = up_on(&scratch, free())
+    let up = up_on(&scratch, free_addresses())
         .args(&["--config", &config])
         .env("EVERGREEN_REFERSH_LEAD", "5m")
         .env("EVERGREEN_ADMIN_KEY_FILE", "unused")
@@ -299,19 +299,19 @@ async fn a_misspelled_setting_is_warned_of() {
     assert_eq!(warnings.count(), 2, "{:?}", up.log());
 }
 
-/// What the sandbox of a running `up` was told, and what `up` was told of it.
-async fn told(up: &Program, sandbox: &str) -> serde_json::Value {
+/// The settings of the sandbox in a running `up`.
+async fn sandbox_settings(up: &Program, sandbox: &str) -> serde_json::Value {
     up.wait_for_line(&["evergreen is up"], PATIENCE).await;
     let url = format!("http://{sandbox}/_sandbox/settings");
     get(&client::new(), &url).await.1
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn settings_come_from_flags_then_the_environment_then_the_file() {
+async fn flags_override_environment_and_environment_overrides_file() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
-    let [in_file, internal, sandbox] = free();
-    let [in_environment, in_flag, _] = free();
+    let [in_file, internal, sandbox] = free_addresses();
+    let [in_environment, in_flag, _] = free_addresses();
     let text = format!(
         "# A comment\n\
          EVERGREEN_LISTEN = \"{in_file}\"\n\
@@ -330,7 +330,7 @@ async fn settings_come_from_flags_then_the_environment_then_the_file() {
         .env("EVERGREEN_SANDBOX_RATE_LIMIT", 8)
         .env("EVERGREEN_SANDBOX_DAILY_LIMIT", "")
         .spawn();
-    let seen = told(&up, &sandbox).await;
+    let seen = sandbox_settings(&up, &sandbox).await;
     assert_eq!(seen["token_lifetime_ms"], 77 * 60 * 1000);
     assert_eq!(seen["rate_limit"], 8);
     assert_eq!(seen["daily_limit"], 70, "empty counts as unset");
@@ -339,32 +339,32 @@ async fn settings_come_from_flags_then_the_environment_then_the_file() {
     let health = format!("http://{in_flag}/health");
     assert_eq!(get(&client::new(), &health).await.0, 200);
     for unused in [&in_file, &in_environment] {
-        let nobody = tokio::net::TcpStream::connect(unused).await;
-        assert!(nobody.is_err(), "{unused} is not the one");
+        let connected = tokio::net::TcpStream::connect(unused).await;
+        assert!(connected.is_err(), "{unused} is not used");
     }
     drop(up);
 
-    let [in_file, _, sandbox] = free();
+    let [in_file, _, sandbox] = free_addresses();
     let text = format!("EVERGREEN_LISTEN = \"{in_file}\"\nEVERGREEN_SANDBOX_RATE_LIMIT = 9\n");
     std::fs::write(&config, text).unwrap();
     let up = Start::evergreen(&["up"])
         .env("EVERGREEN_CONFIG", &config)
-        .env("EVERGREEN_INTERNAL_LISTEN", &free()[0])
+        .env("EVERGREEN_INTERNAL_LISTEN", &free_addresses()[0])
         .env("EVERGREEN_SANDBOX_LISTEN", &sandbox)
         .env("EVERGREEN_DATA_DIR", scratch.join("other"))
         .spawn();
-    assert_eq!(told(&up, &sandbox).await["rate_limit"], 9);
+    assert_eq!(sandbox_settings(&up, &sandbox).await["rate_limit"], 9);
     let port = in_file.rsplit(':').next().unwrap().parse().unwrap();
     wait_for_port(port).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_that_is_none_is_told_where_it_is_wrong() {
+async fn invalid_config_file_is_reported_with_the_error_location() {
     let scratch = Scratch::new();
     let config = scratch.join("settings.toml");
-    let (_held, addresses) = taken();
+    let (_held, addresses) = occupied_addresses();
     let start = || up_on(&scratch, addresses.clone()).args(&["--config", &config]);
-    let message = mistakes(start()).await;
+    let message = config_errors(start()).await;
     assert!(message.contains(&config), "there is none: {message}");
     for (text, expected) in [
         (
@@ -383,13 +383,13 @@ async fn a_file_that_is_none_is_told_where_it_is_wrong() {
         ),
     ] {
         std::fs::write(&config, text).unwrap();
-        let message = mistakes(start()).await;
+        let message = config_errors(start()).await;
         assert!(message.contains(expected), "{text}: {message}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_settings_of_the_consent_reach_ghl() {
+async fn consent_settings_reach_the_authorization_url() {
     let redirect = "https://app.example/oauth/callback?tenant=1";
     let up = Up::start(&[
         ("GHL_SCOPES", "products.readonly oauth.write"),
@@ -403,8 +403,8 @@ async fn the_settings_of_the_consent_reach_ghl() {
     let mut up = up;
     up.restart().await;
     let url = format!("{}/oauth/install", up.public);
-    let answer = up.client.get(url).send().await.unwrap();
-    let link = answer.headers()["location"].to_str().unwrap();
+    let response = up.client.get(url).send().await.unwrap();
+    let link = response.headers()["location"].to_str().unwrap();
     let link = reqwest::Url::parse(link).unwrap();
     assert_eq!(link.host_str(), Some("white.label.example"));
     assert_eq!(link.path(), "/consent");
@@ -421,13 +421,13 @@ async fn the_settings_of_the_consent_reach_ghl() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_first_start_that_is_killed_leaves_nothing_in_the_way_of_the_next() {
+async fn restart_succeeds_after_kill_during_first_start() {
     for round in 0..15 {
         let scratch = Scratch::new();
         let directory = PathBuf::from(scratch.join("data"));
-        let start = up_on(&scratch, free());
+        let start = up_on(&scratch, free_addresses());
         let killed = start.spawn();
-        // The keys, the store and the journal: one after the other they come into being.
+        // The keys, the store and the journal are created one after the other.
         let files = round % 5;
         let count = || std::fs::read_dir(&directory).map_or(0, Iterator::count);
         let come = async {

@@ -1,4 +1,4 @@
-//! SIGTERM: what is in flight is finished, and a sent refresh is committed.
+//! SIGTERM: calls in flight are completed, and a sent refresh is committed.
 
 use std::time::Duration;
 
@@ -12,17 +12,17 @@ use tokio::time::Instant;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_sent_refresh_is_committed_before_the_process_ends() {
+async fn shutdown_commits_refresh_in_flight() {
     let sandbox = tests::sandbox::Sandbox::start(&[]).await;
     let mut up = Up::start(&[]).await.against(&sandbox).await;
     let id = up.install("locA").await;
-    // The token call takes a while, and SIGTERM comes in the middle of it.
+    // The token call is slow, and SIGTERM arrives while it is in flight.
     sandbox
         .faults(json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
         .await;
     let refresh = up.command(&["installations", "refresh", &id]);
-    let asked = tokio::spawn(async move { refresh.run().await });
-    until("the call to be under way", PATIENCE, || async {
+    let request = tokio::spawn(async move { refresh.run().await });
+    until("the call to be in flight", PATIENCE, || async {
         let spent = sandbox.count("refresh_tokens_spent").await;
         holds(spent == 1, spent)
     })
@@ -35,20 +35,20 @@ async fn a_sent_refresh_is_committed_before_the_process_ends() {
         "{log:#?}"
     );
     assert!(
-        asked.await.unwrap().status.success(),
-        "the one who asked got an answer"
+        request.await.unwrap().status.success(),
+        "the operator's request was answered"
     );
     let refreshed = up.command(&["installations", "refresh", &id]).run().await;
     assert!(refreshed.status.success(), "{refreshed:?}");
     assert_eq!(
         sandbox.count("replays_in_grace").await,
         0,
-        "nothing had to be repeated"
+        "no response was requested again"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_call_in_flight_is_answered_before_the_process_ends() {
+async fn shutdown_completes_calls_in_flight() {
     let sandbox = tests::sandbox::Sandbox::start(&[("LATENCY", "1s")]).await;
     let mut up = Up::start(&[]).await.against(&sandbox).await;
     let id = up.install("locA").await;
@@ -56,7 +56,7 @@ async fn a_call_in_flight_is_answered_before_the_process_ends() {
     let client = up.client.clone();
     let call = tokio::spawn(async move { tests::client::get(&client, &url).await });
     let before = sandbox.count("calls_ok").await;
-    until("the call to be under way", PATIENCE, || async {
+    until("the call to be in flight", PATIENCE, || async {
         let metrics = tests::client::get(&up.client, &format!("{}/metrics", up.internal))
             .await
             .1;
@@ -74,12 +74,12 @@ async fn a_call_in_flight_is_answered_before_the_process_ends() {
 
 /// `EVERGREEN_SHUTDOWN_TIMEOUT` is 30 s.
 #[tokio::test(flavor = "multi_thread")]
-async fn half_a_head_does_not_delay_the_end() {
+async fn incomplete_request_head_does_not_delay_shutdown() {
     let mut up = Up::start(&[]).await;
     let address = up.public.strip_prefix("http://").unwrap().to_owned();
     let mut half = TcpStream::connect(&address).await.unwrap();
     half.write_all(b"GET /health HT").await.unwrap();
-    // Connections are accepted in order, so the half of a head has arrived when later ones are answered.
+    // Connections are accepted in order. So the incomplete head has arrived when later requests are answered.
     for _ in 0..20 {
         let mut whole = TcpStream::connect(&address).await.unwrap();
         let head = "GET /health HTTP/1.1\r\nHost: g\r\n\r\n";
@@ -91,6 +91,6 @@ async fn half_a_head_does_not_delay_the_end() {
     let stopped = Instant::now();
     let (code, log) = up.restart().await;
     assert_eq!(code, Some(0), "{log:#?}");
-    // The start of the next process is in it, too.
+    // This includes the start of the next process.
     assert!(stopped.elapsed() < Duration::from_secs(15));
 }

@@ -1,4 +1,4 @@
-//! Brokers over a Redis that would lose tokens.
+//! Brokers on a Redis whose configuration could lose tokens.
 
 use std::time::Duration;
 
@@ -15,7 +15,7 @@ use tests::wait::{holds, until};
 const PATIENCE: Duration = Duration::from_secs(40);
 const EVICTING: [&str; 4] = ["--maxmemory", "100mb", "--maxmemory-policy", "allkeys-lru"];
 
-/// A broker as it is to be started, and where it listens.
+/// A broker's start configuration and its addresses.
 struct Broker {
     start: Start,
     public: String,
@@ -51,12 +51,12 @@ impl Broker {
         }
     }
 
-    /// Waits until `/readyz` has this status, and names this.
+    /// Waits until `/readyz` has this status and contains this text.
     async fn until_ready(&self, code: u16, word: &str) {
         let port = self.internal.rsplit(':').next().unwrap();
         wait_for_port(port.parse().unwrap()).await;
         let (client, url) = (client::new(), format!("{}/readyz", self.internal));
-        until("another readiness", PATIENCE, || async {
+        until("the expected readiness", PATIENCE, || async {
             let (found, body) = get(&client, &url).await;
             let body = body.to_string();
             holds(found == code && body.contains(word), (found, body))
@@ -74,7 +74,7 @@ impl Broker {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_does_not_start_over_a_store_that_evicts_or_keeps_nothing() {
+async fn broker_refuses_to_start_on_a_store_with_eviction_or_no_persistence() {
     let mut redis = Redis::start_with(&EVICTING).await;
     let broker = Broker::over(&redis.url(), "http://127.0.0.1:1");
     let refused = async |line: &str| {
@@ -99,12 +99,12 @@ async fn a_broker_does_not_start_over_a_store_that_evicts_or_keeps_nothing() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_that_is_away_at_the_start_is_checked_when_it_comes() {
+async fn store_unreachable_at_start_is_checked_once_reachable() {
     let port = port::free();
     let broker = Broker::over(&format!("redis://127.0.0.1:{port}"), "http://127.0.0.1:1");
     let program = broker.start.spawn();
     broker.until_ready(503, "a safe store").await;
-    // A store that comes while the broker still starts ends it.
+    // An unsafe store that becomes reachable while the broker still starts would end it. So wait until it serves.
     program
         .wait_for_line(&["the broker serves"], PATIENCE)
         .await;
@@ -127,7 +127,7 @@ async fn a_store_that_is_away_at_the_start_is_checked_when_it_comes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_code_is_spent_while_the_store_refuses_scripts() {
+async fn consent_code_is_not_exchanged_while_store_refuses_scripts() {
     let redis = Redis::start().await;
     let user = ["acl", "setuser", "app", "on", ">pw", "~*", "&*", "+@all"];
     let user = [&user[..], &["-eval", "-evalsha", "-script"]].concat();

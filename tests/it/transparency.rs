@@ -1,10 +1,10 @@
-//! GHL gets what the caller sent, and the caller gets what GHL answered.
+//! GHL receives the caller's request unchanged, and the caller receives GHL's response unchanged.
 
-mod crossing;
-mod cure;
-mod filled;
-mod naming;
+mod forwarding;
+mod installation_selection;
+mod missing_location_id;
 mod paths;
+mod retry_after_401;
 mod sdk;
 
 use reqwest::RequestBuilder;
@@ -14,11 +14,11 @@ use tests::client::send;
 use tests::sandbox::Sandbox;
 use tests::up::Up;
 
-/// The agency that all locations of a sandbox belong to.
+/// The agency of all locations of a sandbox.
 const AGENCY: &str = "sandboxNorthwindHQ01";
 
-/// An `up` whose GHL answers every call with what arrived: its base URL is the sandbox's echo.
-struct Mirror {
+/// An `up` whose GHL base URL is the sandbox's echo. It answers every call with the request it received.
+struct EchoGateway {
     up: Up,
     sandbox: Sandbox,
     /// The installations of `locA` and of its agency.
@@ -26,7 +26,7 @@ struct Mirror {
     agency: String,
 }
 
-impl Mirror {
+impl EchoGateway {
     async fn new() -> Self {
         let sandbox = Sandbox::start(&[]).await;
         let up = Up::start(&[]).await.against(&sandbox).await;
@@ -50,7 +50,7 @@ impl Mirror {
         self.up.client.post(format!("{}{path}", self.up.public))
     }
 
-    /// What arrived of a request that is forwarded.
+    /// The request that the sandbox received.
     async fn arrived(&self, request: RequestBuilder) -> Value {
         let what = format!("{request:?}");
         let (status, arrived) = send(request).await;
@@ -59,7 +59,7 @@ impl Mirror {
     }
 }
 
-/// Where the sandbox answers with what arrived.
+/// The sandbox's echo endpoint.
 const ECHO: &str = "/_sandbox/echo";
 
 fn sha256(bytes: &[u8]) -> String {
@@ -68,8 +68,8 @@ fn sha256(bytes: &[u8]) -> String {
     digits.collect()
 }
 
-/// A request as bytes. `head` has its own lines, without the last line break.
-fn written(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
+/// A request as bytes. `head` is a list of header lines without line breaks.
+fn raw_request(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
     let mut request = format!("{line} HTTP/1.1\r\nHost: gateway.test\r\n").into_bytes();
     for header in head {
         request.extend_from_slice(header.as_bytes());
@@ -80,8 +80,8 @@ fn written(line: &str, head: &[&str], body: &[u8]) -> Vec<u8> {
     request
 }
 
-/// The JSON of an answer that was read as it came.
-fn json_of(answer: &str) -> Value {
-    let (_, body) = answer.split_once("\r\n\r\n").unwrap();
-    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {answer}"))
+/// The JSON body of a raw response.
+fn json_body(response: &str) -> Value {
+    let (_, body) = response.split_once("\r\n\r\n").unwrap();
+    serde_json::from_str(body).unwrap_or_else(|error| panic!("{error}: {response}"))
 }

@@ -1,4 +1,4 @@
-//! What GHL tells the app, and what pretends to be GHL.
+//! Webhooks from GHL, and forged ones.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -28,18 +28,22 @@ async fn until_token_is(up: &Up, id: &str, expected: &str) {
     .await;
 }
 
-/// Waits until a call of the installation is answered so; a replica hears of a change a moment
-/// after the broker has made it.
+/// Waits until a call of the installation is answered with this status. Gateways receive a change shortly after the
+/// broker made it.
 async fn until_call_is(up: &Up, id: &str, expected: u16) -> Value {
     let url = format!("{}/api/ghl/products?installation_id={id}", up.public);
-    until(&format!("an answer of {expected}"), PATIENCE, || async {
-        let (status, body) = get(&up.client, &url).await;
-        holds(status == expected, (status, &body)).map(|()| body)
-    })
+    until(
+        &format!("a response with status {expected}"),
+        PATIENCE,
+        || async {
+            let (status, body) = get(&up.client, &url).await;
+            holds(status == expected, (status, &body)).map(|()| body)
+        },
+    )
     .await
 }
 
-/// An `up` that hears from a sandbox what the app hears from GHL.
+/// An `up` that receives the webhooks of a sandbox.
 async fn connected() -> (Up, Sandbox) {
     let up = Up::start(&[]).await;
     let hook = format!("{}/webhooks/ghl", up.public);
@@ -50,18 +54,18 @@ async fn connected() -> (Up, Sandbox) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uninstall_at_ghl_ends_the_installation_until_the_next_consent() {
+async fn uninstall_revokes_installation_until_next_consent() {
     let (up, sandbox) = connected().await;
     let id = up.install("locA").await;
     let other = up.install("locB").await;
     let before = status(&up, &id).await;
     assert_eq!(before["tokenStatus"], "valid");
 
-    // As an agency's administrator would do it: the sandbox ends the grant and tells the app.
+    // As an agency's administrator does it: the sandbox revokes the grant and sends the webhook.
     let url = format!("{}/ghl/marketplace/app/sandbox/installations", up.public);
     let uninstall = up.client.delete(url).json(&json!({ "locationId": "locA" }));
-    let (code, answer) = send(uninstall).await;
-    assert_eq!(code, 200, "{answer}");
+    let (code, response) = send(uninstall).await;
+    assert_eq!(code, 200, "{response}");
     until_token_is(&up, &id, "revoked").await;
     let seen = status(&up, &id).await;
     assert_eq!(seen["nextRefreshAt"], Value::Null, "nothing to refresh");
@@ -82,7 +86,7 @@ async fn an_uninstall_at_ghl_ends_the_installation_until_the_next_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_webhook_of_the_sandbox_is_taken_once_and_while_it_is_fresh() {
+async fn sandbox_webhook_is_accepted_once_and_only_while_recent() {
     let (up, sandbox) = connected().await;
     let id = up.install("locA").await;
     let tell = async |webhook: &str, at: Option<Timestamp>| {
@@ -109,7 +113,7 @@ async fn a_webhook_of_the_sandbox_is_taken_once_and_while_it_is_fresh() {
     assert_eq!(
         tell("once", None).await,
         200,
-        "or GHL would go on sending it"
+        "otherwise GHL would send it again"
     );
     assert_eq!(status(&up, &id).await["tokenStatus"], "valid");
     until_call_is(&up, &id, 200).await;
@@ -117,7 +121,7 @@ async fn a_webhook_of_the_sandbox_is_taken_once_and_while_it_is_fresh() {
     until_token_is(&up, &id, "revoked").await;
 }
 
-/// Plays GHL with a key of its own.
+/// An `up`, and a key with which the test signs webhooks as GHL.
 struct Ghl {
     up: Up,
     key: Ed25519KeyPair,
@@ -129,7 +133,7 @@ fn new_key() -> Ed25519KeyPair {
 }
 
 fn pem(key: &Ed25519KeyPair) -> String {
-    // What comes before an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
+    // The prefix of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
     let head = [
         0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
     ];
@@ -142,7 +146,7 @@ fn signature(key: &Ed25519KeyPair, body: &str) -> String {
     BASE64_STANDARD.encode(key.sign(body.as_bytes()))
 }
 
-/// An UNINSTALL of `locA`, dated to the millisecond.
+/// An UNINSTALL of `locA` with a timestamp in milliseconds.
 fn uninstall(webhook: &str, at: Timestamp) -> String {
     let at = UNIX_EPOCH + Duration::from_millis(at.as_millis().try_into().unwrap());
     let at = humantime::format_rfc3339_millis(at).to_string();
@@ -177,7 +181,7 @@ impl Ghl {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_ghl_has_not_signed_changes_nothing() {
+async fn webhook_without_valid_signature_is_rejected() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let body = uninstall("w1", Timestamp::of_this_machine());
@@ -205,13 +209,16 @@ async fn what_ghl_has_not_signed_changes_nothing() {
     assert_eq!(code, 401, "every byte is signed");
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
 
-    let (code, answer) = ghl.tell(&body).await;
-    assert_eq!(code, 200, "a refused one is not taken for seen: {answer}");
+    let (code, response) = ghl.tell(&body).await;
+    assert_eq!(
+        code, 200,
+        "a rejected webhook is not recorded as processed: {response}"
+    );
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_replay_is_recognized_whatever_it_is_dated() {
+async fn replayed_webhook_is_detected_despite_a_new_timestamp() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let body = uninstall("w1", Timestamp::of_this_machine());
@@ -219,8 +226,8 @@ async fn a_replay_is_recognized_whatever_it_is_dated() {
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "revoked");
     assert_eq!(ghl.up.install("locA").await, id);
     for replay in [body, uninstall("w1", Timestamp::of_this_machine())] {
-        let (code, answer) = ghl.tell(&replay).await;
-        assert_eq!((code, &answer["duplicate"]), (200, &json!(true)));
+        let (code, response) = ghl.tell(&replay).await;
+        assert_eq!((code, &response["duplicate"]), (200, &json!(true)));
         assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
     }
     let body = uninstall("w2", Timestamp::of_this_machine());
@@ -229,19 +236,19 @@ async fn a_replay_is_recognized_whatever_it_is_dated() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_uninstall_from_before_the_last_consent_is_old_news() {
+async fn uninstall_dated_before_last_consent_is_ignored() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let before = Timestamp::of_this_machine();
     assert_eq!(ghl.up.install("locA").await, id);
-    let (code, answer) = ghl.tell(&uninstall("w1", before)).await;
-    assert_eq!(code, 200, "{answer}");
+    let (code, response) = ghl.tell(&uninstall("w1", before)).await;
+    assert_eq!(code, 200, "{response}");
     assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid");
     until_call_is(&ghl.up, &id, 200).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_signed_and_no_uninstall_of_ours_changes_nothing() {
+async fn signed_webhook_that_does_not_apply_is_ignored() {
     let ghl = Ghl::new().await;
     let id = ghl.up.install("locA").await;
     let now = Timestamp::of_this_machine();
@@ -262,8 +269,8 @@ async fn what_is_signed_and_no_uninstall_of_ours_changes_nothing() {
         (with("timestamp", json!("yesterday")), 400),
         ("no json".to_owned(), 400),
     ] {
-        let (code, answer) = ghl.tell(&body).await;
-        assert_eq!(code, expected, "{body}: {answer}");
+        let (code, response) = ghl.tell(&body).await;
+        assert_eq!(code, expected, "{body}: {response}");
         assert_eq!(status(&ghl.up, &id).await["tokenStatus"], "valid", "{body}");
     }
     let app = with("appId", json!("sandbox"));

@@ -1,7 +1,7 @@
-//! A broker dies at every step of a refresh. The tables of `docs/refresh-protocol.md` say what becomes of the
-//! installation; every cell of them is a case here.
+//! A broker dies after each step of a refresh. The tables of `docs/refresh-protocol.md` state the outcome for the
+//! installation. Every cell of them is a case here.
 
-mod one_grace;
+mod repeated_crashes;
 
 use std::fmt;
 use std::sync::Arc;
@@ -21,40 +21,40 @@ use tests::scratch::Scratch;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// A refused token is tried again for a minute.
+/// A refused token is retried for a minute.
 const UNTIL_LOST: Duration = Duration::from_secs(100);
-/// The longest call; the lease is half as long again.
+/// The longest token call. A lease lasts 1.5 times as long.
 const CALL: Duration = Duration::from_secs(1);
 const LEASE: Duration = Duration::from_millis(1500);
-/// Cases at once: most of the time each of them waits for a lease to run out.
+/// Concurrent cases. Each of them mostly waits for a lease to expire.
 const AT_ONCE: usize = 8;
 const LOCATION: &str = "locA";
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_killed_at_any_step() {
-    every_case("Killed (`kill -9`)", Strike::Kill).await;
+async fn kill_after_each_step_has_the_documented_outcome() {
+    run_cases("Killed (`kill -9`)", Fault::Kill).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_that_is_stopped_at_any_step_past_its_lease() {
-    every_case("Stopped (`SIGSTOP`)", Strike::Stop).await;
+async fn stop_after_each_step_has_the_documented_outcome() {
+    run_cases("Stopped (`SIGSTOP`)", Fault::Stop).await;
 }
 
-async fn every_case(heading: &str, strike: Strike) {
-    let cases = read_table(heading, strike);
+async fn run_cases(heading: &str, fault: Fault) {
+    let cases = read_table(heading, fault);
     assert_eq!(
         cases.len(),
         9 * 6,
-        "nine steps, three companies, two graces"
+        "nine steps, three kinds of other brokers, two graces"
     );
-    let world = World::start().await;
+    let servers = Servers::start().await;
     let failed: Vec<String> = stream::iter(cases.into_iter().enumerate())
         .map(|(database, case)| {
-            let world = world.clone();
+            let servers = servers.clone();
             async move {
                 let name = case.to_string();
-                // In a task of its own: one that fails must not hide the others.
-                let ran = tokio::spawn(run(world, database, case)).await;
+                // In a task of its own, so that a failed case does not stop the others.
+                let ran = tokio::spawn(run(servers, database, case)).await;
                 ran.err().map(|error| format!("{name}: {}", message(error)))
             }
         })
@@ -66,110 +66,110 @@ async fn every_case(heading: &str, strike: Strike) {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Strike {
+enum Fault {
     Kill,
     Stop,
 }
 
-/// Who is there besides the broker that is struck.
+/// The other broker, besides the faulted one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Company {
-    Alone,
-    Another,
-    Restarted,
+enum OtherBroker {
+    None,
+    Running,
+    SameRestarted,
 }
 
-/// The words of the tables.
+/// The outcomes, in the words of the tables.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Fate {
-    Waits,
-    InDoubt,
-    Kept,
+enum ExpectedOutcome {
+    NotSent,
+    ResponseLost,
+    InEscrow,
     Refreshed,
-    Repeated,
+    Replayed,
     Lost,
-    SuspectThenSaved,
+    SuspectThenRecovered,
 }
 
 #[derive(Debug, Clone)]
 struct Case {
-    strike: Strike,
+    fault: Fault,
     step: String,
-    company: Company,
+    other_broker: OtherBroker,
     grace: &'static str,
-    fate: Fate,
+    expected: ExpectedOutcome,
 }
 
 impl fmt::Display for Case {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Self {
-            strike,
+            fault,
             step,
-            company,
+            other_broker,
             grace,
-            fate,
+            expected,
         } = self;
         write!(
             f,
-            "{strike:?} after {step}, {company:?}, grace {grace}: {fate:?}"
+            "{fault:?} after {step}, {other_broker:?}, grace {grace}: {expected:?}"
         )
     }
 }
 
-fn read_table(heading: &str, strike: Strike) -> Vec<Case> {
+fn read_table(heading: &str, fault: Fault) -> Vec<Case> {
     let page = include_str!("../../docs/refresh-protocol.md");
     let table = page.split(heading).nth(1).expect("the table is there");
     let rows = table.lines().skip_while(|line| !line.starts_with('|'));
     let rows = rows.take_while(|line| line.starts_with('|')).skip(2);
     let columns = [
-        (Company::Alone, "30s"),
-        (Company::Alone, "0s"),
-        (Company::Another, "30s"),
-        (Company::Another, "0s"),
-        (Company::Restarted, "30s"),
-        (Company::Restarted, "0s"),
+        (OtherBroker::None, "30s"),
+        (OtherBroker::None, "0s"),
+        (OtherBroker::Running, "30s"),
+        (OtherBroker::Running, "0s"),
+        (OtherBroker::SameRestarted, "30s"),
+        (OtherBroker::SameRestarted, "0s"),
     ];
     rows.flat_map(|row| {
         let mut cells = row.trim_matches('|').split('|').map(str::trim);
         let step = cells.next().expect("a step").to_owned();
-        let fates: Vec<&str> = cells.collect();
-        assert_eq!(fates.len(), columns.len(), "{row}");
+        let outcomes: Vec<&str> = cells.collect();
+        assert_eq!(outcomes.len(), columns.len(), "{row}");
         columns
             .into_iter()
-            .zip(fates)
-            .map(move |((company, grace), fate)| Case {
-                strike,
+            .zip(outcomes)
+            .map(move |((other_broker, grace), expected)| Case {
+                fault,
                 step: step.clone(),
-                company,
+                other_broker,
                 grace,
-                fate: Fate::read(fate),
+                expected: ExpectedOutcome::read(expected),
             })
     })
     .collect()
 }
 
-impl Fate {
+impl ExpectedOutcome {
     fn read(word: &str) -> Self {
         match word {
-            "waits" => Self::Waits,
-            "in doubt" => Self::InDoubt,
-            "kept" => Self::Kept,
+            "waits" => Self::NotSent,
+            "in doubt" => Self::ResponseLost,
+            "kept" => Self::InEscrow,
             "refreshed" => Self::Refreshed,
-            "repeated" => Self::Repeated,
+            "repeated" => Self::Replayed,
             "lost" => Self::Lost,
-            "suspect, then saved" => Self::SuspectThenSaved,
-            other => panic!("what does `{other}` mean?"),
+            "suspect, then saved" => Self::SuspectThenRecovered,
+            other => panic!("unknown outcome `{other}`"),
         }
     }
 
-    /// What the sandbox's ledger shows of the token: spent, repeated, refused.
+    /// The sandbox's ledger for the token: spent, replayed, refused.
     fn ledger(self) -> [(&'static str, u64); 3] {
         let [spent, repeated, refused] = match self {
-            Self::Waits => [0, 0, 0],
-            Self::InDoubt | Self::Kept | Self::Refreshed => [1, 0, 0],
-            Self::Repeated => [1, 1, 0],
-            Self::SuspectThenSaved => [1, 0, 1],
-            // It is tried twice more before it is given up.
+            Self::NotSent => [0, 0, 0],
+            Self::ResponseLost | Self::InEscrow | Self::Refreshed => [1, 0, 0],
+            Self::Replayed => [1, 1, 0],
+            Self::SuspectThenRecovered => [1, 0, 1],
+            // It is retried twice before it is lost.
             Self::Lost => [1, 0, 3],
         };
         [
@@ -182,23 +182,27 @@ impl Fate {
     fn record(self) -> (Status, Generation) {
         let second = Generation::FIRST.next();
         match self {
-            Self::Waits | Self::InDoubt | Self::Kept => (Status::Active, Generation::FIRST),
-            Self::Refreshed | Self::Repeated | Self::SuspectThenSaved => (Status::Active, second),
+            Self::NotSent | Self::ResponseLost | Self::InEscrow => {
+                (Status::Active, Generation::FIRST)
+            }
+            Self::Refreshed | Self::Replayed | Self::SuspectThenRecovered => {
+                (Status::Active, second)
+            }
             Self::Lost => (Status::Invalid, Generation::FIRST),
         }
     }
 }
 
-/// What all cases share: the servers and the keys. Each has a database of its own.
+/// The servers and keys that all cases share. Each case has a Redis database of its own.
 #[derive(Debug)]
-struct World {
+struct Servers {
     store: Redis,
     locks: Vec<Redis>,
     access_keys: SecretString,
     refresh_keys: SecretString,
 }
 
-impl World {
+impl Servers {
     async fn start() -> Arc<Self> {
         let mut locks = Vec::new();
         for _ in 0..3 {
@@ -249,7 +253,7 @@ impl World {
     }
 }
 
-async fn killed(member: &mut Member) {
+async fn until_killed(member: &mut Member) {
     until("the kill", PATIENCE, || {
         let has_ended = member.program.as_mut().unwrap().has_ended();
         async move { holds(has_ended, "running") }
@@ -257,7 +261,7 @@ async fn killed(member: &mut Member) {
     .await;
 }
 
-async fn stopped(member: &Member) {
+async fn until_stopped(member: &Member) {
     until("the stop", PATIENCE, || {
         let is_stopped = member.program.as_ref().unwrap().is_stopped();
         async move { holds(is_stopped, "running") }
@@ -266,96 +270,99 @@ async fn stopped(member: &Member) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_that_came_into_escrow_too_late_is_found_all_the_same() {
-    let world = World::start().await;
+async fn late_response_in_escrow_revives_invalid_installation() {
+    let servers = Servers::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();
-    let armed = world
-        .broker(0, &sandbox, scratch.join("struck"))
+    let with_crash_point = servers
+        .broker(0, &sandbox, scratch.join("faulted"))
         .env("TEST_CRASH_POINT", "answered stop, answer-journaled kill");
-    let mut struck = Member::start(armed).await;
-    let public = format!("http://{}", struck.address);
+    let mut faulted = Member::start(with_crash_point).await;
+    let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    stopped(&struck).await;
-    let start = world.broker(0, &sandbox, scratch.join("another"));
+    until_stopped(&faulted).await;
+    let start = servers.broker(0, &sandbox, scratch.join("another"));
     let _another = Member::start(start).await;
-    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
-    let is = |fate: Fate| async move {
+    let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
+    let is = |expected: ExpectedOutcome| async move {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
-        holds(record == fate.record(), record)
+        holds(record == expected.record(), record)
     };
-    until("it to be given up", UNTIL_LOST, || is.clone()(Fate::Lost)).await;
+    until("the installation to become invalid", UNTIL_LOST, || {
+        is.clone()(ExpectedOutcome::Lost)
+    })
+    .await;
 
-    // Its host dies with its disk, when the answer has just come into escrow.
-    struck.program.as_ref().unwrap().signal(18);
-    killed(&mut struck).await;
-    until("it to be saved", PATIENCE, || {
-        is.clone()(Fate::SuspectThenSaved)
+    // The host is lost with its disk just after the response was stored in escrow.
+    faulted.program.as_ref().unwrap().signal(18);
+    until_killed(&mut faulted).await;
+    until("the installation to recover", PATIENCE, || {
+        is.clone()(ExpectedOutcome::SuspectThenRecovered)
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_answer_outlives_a_start_at_the_wrong_store() {
-    let world = World::start().await;
+async fn journaled_response_survives_start_on_wrong_store() {
+    let servers = Servers::start().await;
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", "0s")]).await;
     let scratch = Scratch::new();
-    // Without lock nodes of its own there is no escrow: the journal has it alone.
-    let mut start = world.broker(0, &sandbox, scratch.join("struck"));
+    // Without separate lock nodes there is no escrow, so the response is only in the journal.
+    let mut start = servers.broker(0, &sandbox, scratch.join("faulted"));
     start.env.remove("EVERGREEN_LOCK_URLS");
-    let armed = start.env("TEST_CRASH_POINT", "answer-journaled kill");
-    let mut struck = Member::start(armed).await;
-    let public = format!("http://{}", struck.address);
+    let with_crash_point = start.env("TEST_CRASH_POINT", "answer-journaled kill");
+    let mut faulted = Member::start(with_crash_point).await;
+    let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
-    killed(&mut struck).await;
+    until_killed(&mut faulted).await;
 
-    struck.unset("TEST_CRASH_POINT");
-    struck.set([("EVERGREEN_REDIS_URL", world.store_url(1))]);
-    struck.spawn();
-    // It ends, and says why.
-    killed(&mut struck).await;
-    let log = struck.kill().await;
+    faulted.unset("TEST_CRASH_POINT");
+    faulted.set([("EVERGREEN_REDIS_URL", servers.store_url(1))]);
+    faulted.spawn();
+    // It refuses to start.
+    until_killed(&mut faulted).await;
+    let log = faulted.kill().await;
     let is_said = |line: &String| line.contains("this journal holds answers of GHL for the store");
     assert!(log.iter().any(is_said), "{log:#?}");
 
-    struck.set([("EVERGREEN_REDIS_URL", world.store_url(0))]);
-    struck.launch().await;
-    let (reader, id) = (world.reader(0), id.parse::<InstallationId>().unwrap());
-    until("the answer to be in the store", PATIENCE, || async {
+    faulted.set([("EVERGREEN_REDIS_URL", servers.store_url(0))]);
+    faulted.launch().await;
+    let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
+    until("the response to be in the store", PATIENCE, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
-        holds(record == Fate::Refreshed.record(), record)
+        holds(record == ExpectedOutcome::Refreshed.record(), record)
     })
     .await;
     assert_eq!(sandbox.count("spent_outside_grace").await, 0);
 }
 
-async fn run(world: Arc<World>, database: usize, case: Case) {
-    // The first token falls due at once, its successor not while this test lives.
+async fn run(servers: Arc<Servers>, database: usize, case: Case) {
+    // The first token falls due immediately. Its successor does not fall due during the test.
     let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s"), ("REPLAY_GRACE", case.grace)]).await;
     let scratch = Scratch::new();
-    let how = match case.strike {
-        Strike::Kill => "kill",
-        Strike::Stop => "stop",
+    let crash_action = match case.fault {
+        Fault::Kill => "kill",
+        Fault::Stop => "stop",
     };
-    let armed = world
-        .broker(database, &sandbox, scratch.join("struck"))
-        .env("TEST_CRASH_POINT", format!("{} {how}", case.step));
-    let mut struck = Member::start(armed).await;
-    let another = match case.company {
-        Company::Another => {
-            let start = world.broker(database, &sandbox, scratch.join("another"));
+    let with_crash_point = servers
+        .broker(database, &sandbox, scratch.join("faulted"))
+        .env("TEST_CRASH_POINT", format!("{} {crash_action}", case.step));
+    let mut faulted = Member::start(with_crash_point).await;
+    let another = match case.other_broker {
+        OtherBroker::Running => {
+            let start = servers.broker(database, &sandbox, scratch.join("another"));
             let member = Member::start(start).await;
-            // Held back, so that it is the other one who is struck.
+            // Paused, so that the other broker refreshes first and is faulted.
             member.program.as_ref().unwrap().signal(19);
             Some(member)
         }
-        Company::Alone | Company::Restarted => None,
+        OtherBroker::None | OtherBroker::SameRestarted => None,
     };
-    let public = format!("http://{}", struck.address);
+    let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
     sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
     if case.step == "sent" {
@@ -365,14 +372,14 @@ async fn run(world: Arc<World>, database: usize, case: Case) {
         sandbox.faults(slow).await;
     }
 
-    until("the strike", PATIENCE, || {
-        let program = struck.program.as_mut().unwrap();
-        let is_struck = match case.strike {
-            Strike::Kill => program.has_ended(),
-            Strike::Stop => program.is_stopped(),
+    until("the fault", PATIENCE, || {
+        let program = faulted.program.as_mut().unwrap();
+        let has_faulted = match case.fault {
+            Fault::Kill => program.has_ended(),
+            Fault::Stop => program.is_stopped(),
         };
         let log = program.log();
-        async move { holds(is_struck, log) }
+        async move { holds(has_faulted, log) }
     })
     .await;
     let is_sent = !matches!(
@@ -380,80 +387,94 @@ async fn run(world: Arc<World>, database: usize, case: Case) {
         "claimed" | "leased" | "begun" | "intent-journaled"
     );
     let spent = sandbox.count("refresh_tokens_spent").await;
-    assert_eq!(spent, u64::from(is_sent), "when it was struck");
+    assert_eq!(
+        spent,
+        u64::from(is_sent),
+        "refresh tokens spent before the fault"
+    );
 
     if let Some(another) = &another {
         another.program.as_ref().unwrap().signal(18);
     }
-    let reader = world.reader(database);
+    let reader = servers.reader(database);
     let id: InstallationId = id.parse().unwrap();
-    if case.strike == Strike::Stop {
-        // For how long it is stopped is what is tested.
+    if case.fault == Fault::Stop {
+        // The pause must outlast the lease.
         tokio::time::sleep(LEASE + Duration::from_millis(200)).await;
-        if case.company == Company::Another {
-            until("the other to act", PATIENCE, || async {
+        if case.other_broker == OtherBroker::Running {
+            until("the other broker to act", PATIENCE, || async {
                 let access = reader.access(&id).await.unwrap().unwrap();
                 let record = (access.status, access.generation);
                 let refused = sandbox.count("spent_outside_grace").await;
-                holds(record != Fate::Waits.record() || refused > 0, record)
+                holds(
+                    record != ExpectedOutcome::NotSent.record() || refused > 0,
+                    record,
+                )
             })
             .await;
         }
     }
-    let mut former = Vec::new();
-    match (case.strike, case.company) {
-        (_, Company::Restarted) => {
-            former = struck.kill().await;
-            struck.unset("TEST_CRASH_POINT");
-            struck.launch().await;
+    let mut earlier_log = Vec::new();
+    match (case.fault, case.other_broker) {
+        (_, OtherBroker::SameRestarted) => {
+            earlier_log = faulted.kill().await;
+            faulted.unset("TEST_CRASH_POINT");
+            faulted.launch().await;
         }
-        (Strike::Stop, Company::Alone | Company::Another) => {
-            struck.program.as_ref().unwrap().signal(18);
+        (Fault::Stop, OtherBroker::None | OtherBroker::Running) => {
+            faulted.program.as_ref().unwrap().signal(18);
         }
-        (Strike::Kill, Company::Alone | Company::Another) => {}
+        (Fault::Kill, OtherBroker::None | OtherBroker::Running) => {}
     }
 
-    until("its fate", UNTIL_LOST, || async {
+    until("the expected outcome", UNTIL_LOST, || async {
         let access = reader.access(&id).await.unwrap().unwrap();
         let record = (access.status, access.generation);
         let ledger = sandbox.ledger().await;
         let is_right = case
-            .fate
+            .expected
             .ledger()
             .iter()
             .all(|(name, count)| ledger[name] == *count);
-        holds(is_right && record == case.fate.record(), (record, ledger))
+        holds(
+            is_right && record == case.expected.record(),
+            (record, ledger),
+        )
     })
     .await;
-    if case.fate == Fate::Kept {
-        assert!(world.is_in_escrow(&id).await, "it is not in escrow");
+    if case.expected == ExpectedOutcome::InEscrow {
+        assert!(
+            servers.is_in_escrow(&id).await,
+            "the response is not in escrow"
+        );
     }
-    // What a broker says comes a moment after what it does.
-    until("its report", PATIENCE, || async {
-        let mut log = former.clone();
-        log.extend(struck.log());
+    // A broker logs shortly after it acts.
+    until("the expected log lines", PATIENCE, || async {
+        let mut log = earlier_log.clone();
+        log.extend(faulted.log());
         log.extend(another.iter().flat_map(Member::log));
         holds(is_reported(&log, &case), log)
     })
     .await;
-    // What is settled stays so: whoever is alive has looked at it once more by then.
-    let settled = sandbox.ledger().await;
-    assert_eq!(settled["calls_with_expired_token"], 0, "{settled}");
+    // The outcome is final: all running brokers have checked the installation again by now.
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["calls_with_expired_token"], 0, "{ledger}");
 }
 
-/// An installation that cannot be saved is reported as lost, one that is only suspect as that, and no
-/// other is reported.
+/// A lost installation is logged as lost, and a suspect one as suspect. No other failure is logged.
 fn is_reported(log: &[String], case: &Case) -> bool {
     let mut failures = log.iter().filter(|line| line.contains("[REFRESH-FAIL]"));
-    match case.fate {
-        Fate::Lost => failures.any(|line| line.contains(r#""kind":"lost""#)),
-        Fate::SuspectThenSaved => {
+    match case.expected {
+        ExpectedOutcome::Lost => failures.any(|line| line.contains(r#""kind":"lost""#)),
+        ExpectedOutcome::SuspectThenRecovered => {
             let is_suspect = |line: &String| line.contains(r#""kind":"suspect""#);
             log.iter().any(is_suspect) && failures.next().is_none()
         }
-        Fate::Waits | Fate::InDoubt | Fate::Kept | Fate::Refreshed | Fate::Repeated => {
-            failures.next().is_none()
-        }
+        ExpectedOutcome::NotSent
+        | ExpectedOutcome::ResponseLost
+        | ExpectedOutcome::InEscrow
+        | ExpectedOutcome::Refreshed
+        | ExpectedOutcome::Replayed => failures.next().is_none(),
     }
 }
 

@@ -1,9 +1,9 @@
-//! Nobody ever sees an authentication failure, and no refresh token is spent twice.
+//! Fleets under load: no caller sees an authentication failure, and no refresh token is spent twice.
 
 use std::time::Duration;
 
-use tests::fleet::{Fleet, Shape};
-use tests::load::{Account, steady};
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::{LoadResult, steady_load};
 use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
@@ -11,12 +11,12 @@ use tokio::time::{Instant, sleep_until};
 
 /// Tokens live for 20 s, so every installation is refreshed four times a minute.
 const LIFETIME: &str = "20s";
-/// The longest a token call may take: what is left of a token when it is refreshed, 5 s, must
-/// outlast the lease of a broker that died, 1.5 times this.
+/// The longest token call. A token has 5 s left when it is refreshed. That must exceed the lease of a dead broker,
+/// which is 1.5 times this.
 const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");
 const RATE: u32 = 50;
 
-/// The ledger shows every refresh token spent once, and no call with a stale token.
+/// The ledger shows every refresh token spent once, and no call with an expired token.
 async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration) {
     let ledger = sandbox.ledger().await;
     for never in [
@@ -26,7 +26,7 @@ async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration)
     ] {
         assert_eq!(ledger[never], 0, "{never}: {ledger}");
     }
-    // Every 15 s or a little sooner, never in a storm.
+    // Every 15 s or a little earlier. A refresh storm would exceed this.
     let rounds = length.as_secs() / 15;
     let spent = ledger["refresh_tokens_spent"].as_u64().unwrap();
     let count = installations as u64;
@@ -40,26 +40,26 @@ async fn expect_clean(sandbox: &Sandbox, installations: usize, length: Duration)
     );
 }
 
-fn expect_calls(account: &Account, length: Duration) {
-    account.expect_success();
+fn expect_calls(result: &LoadResult, length: Duration) {
+    result.expect_success();
     let expected = length.as_secs() * u64::from(RATE);
     assert!(
-        account.total() >= expected * 9 / 10,
+        result.total() >= expected * 9 / 10,
         "{:?} of {expected}",
-        account.answers
+        result.responses
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn twenty_installations_on_one_machine() {
+async fn up_serves_20_installations_under_load() {
     let length = tests::length(Duration::from_secs(60));
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", LIFETIME)]).await;
     let mut installations = Vec::new();
     for number in 0..20 {
         installations.push(up.install(&format!("loc{number:03}")).await);
     }
-    let account = steady(&up.client, &up.public, &installations, RATE, length).await;
-    expect_calls(&account, length);
+    let result = steady_load(&up.client, &up.public, &installations, RATE, length).await;
+    expect_calls(&result, length);
     assert_eq!(
         up.sandbox.count("replays_in_grace").await,
         0,
@@ -69,7 +69,7 @@ async fn twenty_installations_on_one_machine() {
 }
 
 async fn fleet() -> (Fleet, Vec<String>) {
-    let fleet = Fleet::start(&Shape {
+    let fleet = Fleet::start(&FleetConfig {
         brokers: 3,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
@@ -81,10 +81,10 @@ async fn fleet() -> (Fleet, Vec<String>) {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn two_hundred_installations_over_redis_with_three_brokers() {
+async fn three_brokers_serve_200_installations_under_load() {
     let length = tests::length(Duration::from_secs(60));
     let (fleet, installations) = fleet().await;
-    let account = steady(
+    let result = steady_load(
         &fleet.client,
         &fleet.haproxy.url,
         &installations,
@@ -92,7 +92,7 @@ async fn two_hundred_installations_over_redis_with_three_brokers() {
         length,
     )
     .await;
-    expect_calls(&account, length);
+    expect_calls(&result, length);
     assert_eq!(
         fleet.sandbox.count("replays_in_grace").await,
         0,
@@ -105,17 +105,19 @@ async fn two_hundred_installations_over_redis_with_three_brokers() {
             .iter()
             .filter(|line| line.contains("[REFRESH] "))
             .count();
-        assert!(refreshed > 0, "{} sat idle", broker.address);
+        assert!(refreshed > 0, "{} refreshed nothing", broker.address);
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
+async fn calls_survive_kills_of_brokers_a_gateway_and_a_lock_node() {
     let length = tests::length(Duration::from_secs(75));
     let (mut fleet, installations) = fleet().await;
     let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
     let calls =
-        tokio::spawn(async move { steady(&client, &public, &installations, RATE, length).await });
+        tokio::spawn(
+            async move { steady_load(&client, &public, &installations, RATE, length).await },
+        );
     let started = Instant::now();
     let at = |share: u32| sleep_until(started + length * share / 10);
     at(1).await;
@@ -127,23 +129,23 @@ async fn a_broker_a_gateway_and_a_lock_node_die_and_come_back() {
     at(5).await;
     fleet.brokers[0].launch().await;
     fleet.gateways[1].launch().await;
-    fleet.redis.locks[2].resume_process().await;
+    fleet.redis.locks[2].restart().await;
     at(7).await;
     fleet.brokers[1].kill().await;
     at(8).await;
     fleet.brokers[1].launch().await;
-    let account = calls.await.unwrap();
-    expect_calls(&account, length);
+    let result = calls.await.unwrap();
+    expect_calls(&result, length);
     expect_clean(&fleet.sandbox, 200, length).await;
     let replays = fleet.sandbox.count("replays_in_grace").await;
     assert!(
         replays <= 8,
-        "{replays} repeats: more than two brokers had under way when they died"
+        "{replays} replays: more than two brokers had in flight when they died"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_machine_dies_and_comes_back() {
+async fn up_recovers_after_repeated_kills() {
     let mut up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s")]).await;
     let id = up.install("locA").await;
     for _ in 0..3 {

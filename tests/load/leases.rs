@@ -1,5 +1,5 @@
-//! Redlock over real nodes: held, away and misconfigured are three things, and one sick node of
-//! three changes nothing.
+//! Redlock on real nodes. Held, unreachable and misconfigured are distinguished, and one failed node of three
+//! changes nothing.
 
 use std::time::Duration;
 
@@ -36,7 +36,7 @@ fn states(watched: &LockNodes) -> Vec<&'static str> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_lease_has_one_holder_until_it_is_given_back() {
+async fn lease_is_exclusive_until_released() {
     for count in [1, 3] {
         let nodes = nodes(count).await;
         let (one, two) = (leases(&nodes), leases(&nodes));
@@ -46,7 +46,7 @@ async fn a_lease_has_one_holder_until_it_is_given_back() {
         assert_eq!(two.take(&id, TTL).await.unwrap_err(), NotLeased::Held);
         assert!(
             two.take(&InstallationId::random(), TTL).await.is_ok(),
-            "another is free"
+            "another installation is free"
         );
         one.release(lease).await;
         let lease = two.take(&id, TTL).await.unwrap();
@@ -55,7 +55,7 @@ async fn a_lease_has_one_holder_until_it_is_given_back() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn local_leases_run_out() {
+async fn local_leases_expire() {
     let leases = Leases::local();
     let id = InstallationId::random();
     let short = Duration::from_millis(100);
@@ -79,15 +79,15 @@ async fn local_leases_run_out() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
+async fn leases_need_two_of_three_lock_nodes() {
     let mut nodes = nodes(3).await;
     let leases = leases(&nodes);
-    // Warm, as a broker is.
+    // Open the connections first, as in a running broker.
     let lease = leases.take(&InstallationId::random(), TTL).await.unwrap();
     leases.release(lease).await;
 
     nodes[0].hang();
-    until("the hung node to be left out", PATIENCE, || async {
+    until("the hung node to be excluded", PATIENCE, || async {
         let started = Instant::now();
         let lease = leases.take(&InstallationId::random(), TTL).await;
         let lease = lease.map_err(|error| error.to_string())?;
@@ -110,8 +110,8 @@ async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
     })
     .await;
 
-    nodes[0].wake();
-    nodes[1].resume_process().await;
+    nodes[0].resume();
+    nodes[1].restart().await;
     until("leases again", PATIENCE, || async {
         let lease = leases.take(&InstallationId::random(), TTL).await;
         lease.map(drop).map_err(|error| error.to_string())
@@ -120,7 +120,7 @@ async fn one_dead_or_hung_node_of_three_changes_nothing_and_two_stop_it() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn exclusion_holds_while_nodes_come_and_go() {
+async fn lease_excludes_other_brokers_after_node_failure() {
     let mut nodes = nodes(3).await;
     let (one, two) = (leases(&nodes), leases(&nodes));
     let id = InstallationId::random();
@@ -140,7 +140,7 @@ async fn exclusion_holds_while_nodes_come_and_go() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wrong_password_is_told_from_an_outage() {
+async fn wrong_lock_password_is_reported_as_misconfiguration() {
     let node = Redis::start_with(&["--requirepass", "right"]).await;
     let url = node.url().replace("redis://", "redis://:wrong@");
     let leases = Leases::redlock(LockNodes::start(&[url.into()], "one", TTL).unwrap());
@@ -155,7 +155,7 @@ async fn a_wrong_password_is_told_from_an_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_out() {
+async fn emptied_lock_node_is_excluded_until_old_locks_expire() {
     let mut nodes = nodes(3).await;
     let memory = Duration::from_secs(5);
     let watched = watch(&nodes, memory);
@@ -169,21 +169,21 @@ async fn a_node_that_came_back_empty_is_not_locked_at_until_its_locks_have_run_o
     until("the node to be known", PATIENCE, || is("up")).await;
 
     nodes[0].kill().await;
-    nodes[0].forget();
-    nodes[0].resume_process().await;
-    until("it to be found out", PATIENCE, || is("forgot")).await;
-    let found_out = Instant::now();
-    // The two that remember are enough.
+    nodes[0].delete_data();
+    nodes[0].restart().await;
+    until("the loss to be detected", PATIENCE, || is("forgot")).await;
+    let detected = Instant::now();
+    // The two nodes with their data are enough.
     let other = leases.take(&InstallationId::random(), TTL).await.unwrap();
     leases.release(other).await;
-    until("it to be trusted again", PATIENCE, || is("up")).await;
-    let left_out = found_out.elapsed();
-    assert!(left_out >= memory - Duration::from_secs(1), "{left_out:?}");
+    until("the node to be used again", PATIENCE, || is("up")).await;
+    let excluded = detected.elapsed();
+    assert!(excluded >= memory - Duration::from_secs(1), "{excluded:?}");
     leases.release(lease).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_sickness_of_a_node_has_its_name_and_leases_go_on() {
+async fn lock_node_failures_are_named_and_leases_continue() {
     let mut nodes = nodes(3).await;
     let watched = watch(&nodes, TTL);
     let leases = Leases::redlock(watched.clone());
@@ -206,11 +206,11 @@ async fn each_sickness_of_a_node_has_its_name_and_leases_go_on() {
     until("a wrong password", PATIENCE, || is("refuses")).await;
     take().await;
     nodes[2].restart_with(&[]).await;
-    until("it to be well", PATIENCE, || is("up")).await;
+    until("the node to recover", PATIENCE, || is("up")).await;
     nodes[2].hang();
-    until("the silence", PATIENCE, || is("away")).await;
+    until("a timeout", PATIENCE, || is("away")).await;
     take().await;
-    nodes[2].wake();
-    until("it to be well again", PATIENCE, || is("up")).await;
+    nodes[2].resume();
+    until("the node to recover again", PATIENCE, || is("up")).await;
     take().await;
 }

@@ -1,5 +1,5 @@
-//! Scenarios that load the machine. They are a binary of their own, so that no more of them run at once than there are
-//! cores, while those of `it` mostly wait and run many at once.
+//! Scenarios with high CPU load. They are a separate binary, so that at most one per core runs at a time. The tests
+//! of `it` mostly wait, so many of them run concurrently.
 
 #![expect(
     clippy::unwrap_used,

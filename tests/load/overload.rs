@@ -1,16 +1,16 @@
-//! GHL has too much to do, and says so: 429.
+//! GHL is overloaded and answers 429.
 
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn impatient_callers_do_not_make_an_overload_worse() {
+async fn callers_cause_no_token_calls_during_retry_after() {
     let up = Up::start(&[
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "4s"),
         ("EVERGREEN_EXPIRED_WAIT", "2s"),
@@ -20,22 +20,22 @@ async fn impatient_callers_do_not_make_an_overload_worse() {
     up.sandbox
         .faults(json!([{ "on": "token", "kind": "status", "status": 429, "retry_after": 30, "share": 1.0 }]))
         .await;
-    // The token expires early in this, and callers go on asking.
-    let calls = steady(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
-    assert!(calls.answers.contains_key(&503), "{:?}", calls.answers);
-    assert!(!calls.answers.contains_key(&401), "{:?}", calls.answers);
-    let asked = up.sandbox.ledger().await["token_calls"]["faulted"]
+    // The token expires during this time, and callers keep calling.
+    let calls = steady_load(&up.client, &up.public, &[id], 20, Duration::from_secs(12)).await;
+    assert!(calls.responses.contains_key(&503), "{:?}", calls.responses);
+    assert!(!calls.responses.contains_key(&401), "{:?}", calls.responses);
+    let token_calls = up.sandbox.ledger().await["token_calls"]["faulted"]
         .as_u64()
         .unwrap();
     assert!(
-        asked <= 2,
-        "{asked} token calls, although GHL asked for 30 s of peace"
+        token_calls <= 2,
+        "{token_calls} token calls, although GHL sent Retry-After: 30"
     );
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_fleet_leaves_an_overloaded_ghl_in_peace() {
-    let fleet = Fleet::start(&Shape {
+async fn brokers_pause_together_when_ghl_is_overloaded() {
+    let fleet = Fleet::start(&FleetConfig {
         brokers: 3,
         lock_nodes: 3,
         sandbox: &[("TOKEN_LIFETIME", "60s")],
@@ -50,25 +50,24 @@ async fn a_fleet_leaves_an_overloaded_ghl_in_peace() {
         })
     };
     let mut rules: Vec<Value> = (1..10).map(|n| overload(format!("loc{n:03}"))).collect();
-    // In the midst of it one gets through, and its answer is lost: the pause must not outlast GHL's
-    // grace.
+    // Meanwhile one refresh succeeds and its response is lost. The pause must not outlast GHL's grace.
     rules.push(json!({
         "on": "token", "kind": "process_then_lose", "next": 1, "locationId": "loc000",
     }));
     fleet.sandbox.faults(json!(rules)).await;
-    let said = |word: &str| {
+    let log_lines = |word: &str| {
         let log = fleet.broker_logs();
         let mut lines: Vec<String> = log.into_iter().filter(|line| line.contains(word)).collect();
         lines.sort();
         lines
     };
-    let retries = || attempts(&said("[REFRESH-RETRY]"));
+    let retries = || attempts(&log_lines("[REFRESH-RETRY]"));
     until(
         "pauses, and a second attempt",
         Duration::from_secs(150),
         || async {
             let longest = retries().values().map(Vec::len).max();
-            let pauses = said("all refreshes pause").len();
+            let pauses = log_lines("all refreshes pause").len();
             holds(longest >= Some(2) && pauses >= 3, (longest, pauses))
         },
     )
@@ -76,14 +75,14 @@ async fn a_fleet_leaves_an_overloaded_ghl_in_peace() {
     for (id, attempts) in retries() {
         let numbers: Vec<u64> = attempts.iter().map(|(number, _)| *number).collect();
         let in_turn: Vec<u64> = (1..).take(numbers.len()).collect();
-        assert_eq!(numbers, in_turn, "{id}: all brokers count together");
+        assert_eq!(numbers, in_turn, "{id}: brokers share the attempt count");
         for pair in attempts.windows(2) {
             let apart = pair[1].1.duration_since(pair[0].1).unwrap();
             assert!(apart >= Duration::from_secs(19), "{id}: {apart:?}");
         }
     }
-    // One line for each pause of them all, and few calls before all know of it.
-    let pauses = said("all refreshes pause");
+    // Each pause of all brokers is logged once, and few calls are made before all brokers know of it.
+    let pauses = log_lines("all refreshes pause");
     for pair in pauses.windows(2) {
         let apart = logged_at(&pair[1])
             .duration_since(logged_at(&pair[0]))
@@ -100,14 +99,14 @@ async fn a_fleet_leaves_an_overloaded_ghl_in_peace() {
     assert_eq!(ledger["replays_in_grace"], 1, "{ledger}");
     assert_eq!(ledger["spent_outside_grace"], 0, "{ledger}");
     fleet.sandbox.faults(json!([])).await;
-    until("everybody", Duration::from_secs(90), || async {
+    until("all to be refreshed", Duration::from_secs(90), || async {
         let spent = fleet.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 10, spent)
     })
     .await;
 }
 
-/// The failed attempts of each installation: their numbers, and when they were logged.
+/// The failed attempts of each installation: attempt numbers and log times.
 fn attempts(lines: &[String]) -> BTreeMap<String, Vec<(u64, SystemTime)>> {
     let mut attempts: BTreeMap<String, Vec<_>> = BTreeMap::new();
     for line in lines {

@@ -1,28 +1,28 @@
-//! Many installations: none is forgotten, none is early, and after an outage the most urgent come
+//! Many installations: all are scheduled, none is refreshed early, and after an outage the soonest expiry comes
 //! first.
 
 use std::time::Duration;
 
 use serde_json::Value;
-use tests::bed::Bed;
 use tests::client;
 use tests::seed::SeedError;
+use tests::testbed::Testbed;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// What the sandbox saw of one installation's first refresh.
+/// The first refresh of an installation, as the sandbox saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 struct Refreshed {
     at_ms: u64,
-    /// The seed numbers installations in the order in which they fall due, from 1.
+    /// Seeded installations are numbered from 1 in the order in which they fall due.
     number: usize,
-    /// How old the token was.
+    /// The age of the token.
     age_ms: u64,
 }
 
-/// All first refreshes so far, in their order.
-async fn refreshed(bed: &Bed) -> Vec<Refreshed> {
+/// All first refreshes so far, ordered by time.
+async fn refreshed(testbed: &Testbed) -> Vec<Refreshed> {
     let read = |chain: &Value| {
         let first = &chain["tokens"][0];
         let at_ms = first["spent_ms"].as_u64()?;
@@ -33,33 +33,39 @@ async fn refreshed(bed: &Bed) -> Vec<Refreshed> {
             age_ms: at_ms - first["issued_ms"].as_u64()?,
         })
     };
-    let mut all: Vec<_> = bed.sandbox.chains().await.iter().filter_map(read).collect();
+    let mut all: Vec<_> = testbed
+        .sandbox
+        .chains()
+        .await
+        .iter()
+        .filter_map(read)
+        .collect();
     all.sort_unstable();
     all
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
+async fn backlog_is_refreshed_soonest_expiry_first_within_the_rate() {
     const INSTALLATIONS: usize = 300;
     const RATE: u64 = 50;
-    /// What is claimed at once, and what is under way at once, overtakes each other.
+    /// Concurrent claims and refreshes may overtake each other by this much.
     const SLACK: usize = 40;
-    let bed = Bed::start(0, "24h").await;
-    bed.seed(INSTALLATIONS as u64, "24h").await;
+    let testbed = Testbed::start(0, "24h").await;
+    testbed.seed(INSTALLATIONS as u64, "24h").await;
     let settings = [("EVERGREEN_REFRESH_RATE", RATE.to_string())];
-    let _broker = bed.broker("catches-up", &settings).await;
+    let _broker = testbed.broker("catches-up", &settings).await;
     until("all to be refreshed", PATIENCE, || async {
-        let spent = bed.sandbox.count("refresh_tokens_spent").await;
+        let spent = testbed.sandbox.count("refresh_tokens_spent").await;
         holds(spent == INSTALLATIONS as u64, spent)
     })
     .await;
 
-    let refreshed = refreshed(&bed).await;
+    let refreshed = refreshed(&testbed).await;
     let took = Duration::from_millis(refreshed[INSTALLATIONS - 1].at_ms - refreshed[0].at_ms);
     let fastest = Duration::from_secs(1) * (INSTALLATIONS as u32 - 1) / (RATE as u32 * 12 / 10);
     assert!(
         took >= fastest,
-        "{INSTALLATIONS} at {RATE} a second in {took:?}"
+        "{INSTALLATIONS} at {RATE} per second in {took:?}"
     );
     for (place, one) in (1..).zip(&refreshed) {
         assert!(
@@ -67,24 +73,25 @@ async fn after_an_outage_the_soonest_to_expire_come_first_within_the_budget() {
             "{one:?} at place {place}"
         );
     }
-    assert_eq!(bed.sandbox.count("spent_outside_grace").await, 0);
+    assert_eq!(testbed.sandbox.count("spent_outside_grace").await, 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
+async fn large_fleet_is_scheduled_and_no_token_is_refreshed_early() {
     const INSTALLATIONS: usize = 2000;
-    // The lead is an eighth, and earlier by up to a tenth of that; one is due every three seconds.
-    let bed = Bed::start(0, "2h").await;
+    // The lead is an eighth of the lifetime, plus a jitter of up to a tenth of the lead. One installation falls due
+    // every three seconds.
+    let testbed = Testbed::start(0, "2h").await;
     let youngest_ms = Duration::from_secs(7200 - 900 - 90).as_millis() as u64;
-    bed.seed(INSTALLATIONS as u64, "0s").await;
-    let broker = bed.broker("calm", &[]).await;
+    testbed.seed(INSTALLATIONS as u64, "0s").await;
+    let broker = testbed.broker("on-schedule", &[]).await;
     until("three to be refreshed", PATIENCE, || async {
-        let spent = bed.sandbox.count("refresh_tokens_spent").await;
+        let spent = testbed.sandbox.count("refresh_tokens_spent").await;
         holds(spent >= 3, spent)
     })
     .await;
 
-    let refreshed = refreshed(&bed).await;
+    let refreshed = refreshed(&testbed).await;
     for (number, one) in (1..).zip(&refreshed) {
         assert_eq!(one.number, number, "{refreshed:?}");
         assert!(one.age_ms >= youngest_ms, "early: {one:?}");
@@ -93,11 +100,11 @@ async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
     let mut page = "/v1/installations?limit=500".to_owned();
     loop {
         let url = format!("{}{page}", broker.internal);
-        let (_, answer) = client::get(&client::new(), &url).await;
-        let installations = answer["installations"].as_array().unwrap();
+        let (_, response) = client::get(&client::new(), &url).await;
+        let installations = response["installations"].as_array().unwrap();
         let has_time = |one: &&Value| one["nextRefreshAt"].is_string();
         scheduled += installations.iter().filter(has_time).count();
-        match answer["next"].as_str() {
+        match response["next"].as_str() {
             Some(next) => page = format!("/v1/installations?limit=500&after={next}"),
             None => break,
         }
@@ -106,15 +113,18 @@ async fn a_large_fleet_is_in_the_schedule_and_each_waits_for_its_time() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn seeding_refuses_a_store_that_is_not_empty() {
-    let bed = Bed::start(0, "24h").await;
-    bed.seed(20, "0s").await;
-    let refused = bed.try_seed(5, "0s", false).await;
+async fn seeding_refuses_a_non_empty_store() {
+    let testbed = Testbed::start(0, "24h").await;
+    testbed.seed(20, "0s").await;
+    let refused = testbed.try_seed(5, "0s", false).await;
     assert!(
         matches!(refused, Err(SeedError::NotEmpty(20))),
         "{refused:?}"
     );
 
-    bed.try_seed(5, "0s", true).await.expect("more are added");
-    assert_eq!(bed.writer().stats().await.unwrap().refreshing, 25);
+    testbed
+        .try_seed(5, "0s", true)
+        .await
+        .expect("more are added");
+    assert_eq!(testbed.writer().stats().await.unwrap().refreshing, 25);
 }

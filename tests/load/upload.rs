@@ -1,4 +1,4 @@
-//! A large upload passes through without being held in memory.
+//! A large upload is streamed, not buffered in memory.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -8,7 +8,7 @@ use tests::client;
 use tests::up::Up;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_file_of_25_mb_is_uploaded_with_flat_memory() {
+async fn upload_of_25_mb_is_streamed_with_constant_memory() {
     const FILE: usize = 25_000_000;
     const GROWTH_KB: u64 = 8 * 1024;
     let up = Up::start(&[]).await;
@@ -31,13 +31,13 @@ async fn a_file_of_25_mb_is_uploaded_with_flat_memory() {
             .mime_str("video/mp4")
             .unwrap();
         let form = Form::new().text("name", "film").part("file", part);
-        let answer = up.client.post(&url).multipart(form).send().await.unwrap();
-        assert_eq!(answer.status(), 200);
-        client::body(answer).await
+        let response = up.client.post(&url).multipart(form).send().await.unwrap();
+        assert_eq!(response.status(), 200);
+        client::body(response).await
     };
     let made = tokio::select! {
         made = upload => made,
-        () = watch => unreachable!("it watches for ever"),
+        () = watch => unreachable!("it runs forever"),
     };
     assert!(
         made["fileId"].is_string() && made["url"].is_string(),
@@ -52,6 +52,6 @@ async fn a_file_of_25_mb_is_uploaded_with_flat_memory() {
     let hosted = Form::new()
         .text("hosted", "true")
         .text("fileUrl", "https://example.com/a.png");
-    let answer = up.client.post(&url).multipart(hosted).send().await.unwrap();
-    assert_eq!(answer.status(), 200);
+    let response = up.client.post(&url).multipart(hosted).send().await.unwrap();
+    assert_eq!(response.status(), 200);
 }

@@ -1,5 +1,5 @@
 // Calls GHL with its official SDK: node through.js <base URL> <key> <location>
-// Prints what came back as one JSON object.
+// Prints the results as one JSON object.
 
 const { HighLevel, GHLError } = require('@gohighlevel/api-client');
 
@@ -7,7 +7,7 @@ const [base, key, locationId] = process.argv.slice(2);
 
 async function main() {
   const ghl = new HighLevel({ privateIntegrationToken: key, logLevel: 'none' });
-  // The only other thing that differs from a program that talks to GHL itself.
+  // Besides the key, the only difference to a program that calls GHL directly.
   ghl.getHttpClient().defaults.baseURL = base;
 
   const product = await ghl.products.createProduct({
@@ -17,7 +17,7 @@ async function main() {
   });
   const found = await ghl.products.getProductById({ productId: product._id, locationId });
   const contact = await ghl.contacts.createContact({ locationId, email: 'sdk@example.com' });
-  // Names no location: the key's only one is meant.
+  // Without a location id: the key is for one installation.
   const shown = await ghl.contacts.getContact({ contactId: contact.contact.id });
   const location = await ghl.locations.getLocation({ locationId });
 

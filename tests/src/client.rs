@@ -1,4 +1,4 @@
-//! The callers' side.
+//! HTTP clients for tests.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use tokio::net::TcpStream;
 /// A client that follows no redirects.
 ///
 /// # Panics
-/// When TLS cannot be set up.
+/// If TLS cannot be set up.
 #[must_use]
 pub fn new() -> Client {
-    // A second installation is refused, and that is fine.
+    // An error means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(Policy::none())
@@ -29,18 +29,18 @@ pub async fn body(response: Response) -> Value {
     serde_json::from_str(&text).unwrap_or(Value::String(text))
 }
 
-/// GET, and the status and JSON of the answer.
+/// GET, and the status and JSON of the response.
 ///
 /// # Panics
-/// When there is no answer.
+/// If there is no response.
 pub async fn get(client: &Client, url: &str) -> (u16, Value) {
     send(client.get(url)).await
 }
 
-/// The status and JSON of the answer to a request.
+/// The status and JSON of the response to a request.
 ///
 /// # Panics
-/// When there is no answer.
+/// If there is no response.
 pub async fn send(request: RequestBuilder) -> (u16, Value) {
     let response = request
         .send()
@@ -49,53 +49,56 @@ pub async fn send(request: RequestBuilder) -> (u16, Value) {
     (response.status().as_u16(), body(response).await)
 }
 
-/// Sends a request as it is written here, whatever a well-behaved client would make of it, and
-/// returns the status and all of the answer. The request asks for the connection to be closed.
+/// Sends a request byte for byte, even if a well-behaved client would change it. Returns the status and the whole
+/// response. The request must ask for the connection to be closed.
 ///
 /// # Panics
-/// When there is no answer.
+/// If there is no response.
 pub async fn raw(url: &str, request: impl AsRef<[u8]>) -> (u16, String) {
     let address = url.strip_prefix("http://").expect("an http URL");
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
         stream.write_all(request.as_ref()).await?;
-        let mut answer = Vec::new();
-        stream.read_to_end(&mut answer).await?;
-        std::io::Result::Ok(String::from_utf8_lossy(&answer).into_owned())
+        let mut response = Vec::new();
+        stream.read_to_end(&mut response).await?;
+        std::io::Result::Ok(String::from_utf8_lossy(&response).into_owned())
     };
-    let answer = tokio::time::timeout(Duration::from_secs(30), exchange)
+    let response = tokio::time::timeout(Duration::from_secs(30), exchange)
         .await
         .unwrap_or_else(|_| panic!("{url} does not close the connection"))
         .unwrap_or_else(|error| panic!("{url}: {error}"));
-    let status = answer.split(' ').nth(1).and_then(|code| code.parse().ok());
+    let status = response
+        .split(' ')
+        .nth(1)
+        .and_then(|code| code.parse().ok());
     (
-        status.unwrap_or_else(|| panic!("no status: {answer}")),
-        answer,
+        status.unwrap_or_else(|| panic!("no status: {response}")),
+        response,
     )
 }
 
-/// Installs the app for a location as a browser would, and returns the installation's id.
+/// Installs the app for a location, as a browser does. Returns the installation's id.
 ///
 /// # Panics
-/// When a step is not answered as it should be.
+/// If a step has an unexpected response.
 pub async fn install(client: &Client, public: &str, location: &str) -> String {
-    let answer = try_install(client, public, location).await;
-    answer.unwrap_or_else(|seen| panic!("installing {location}: {seen}"))
+    let response = try_install(client, public, location).await;
+    response.unwrap_or_else(|seen| panic!("installing {location}: {seen}"))
 }
 
-/// Installs the app for an agency as a whole, and returns the installation's id.
+/// Installs the app for a whole agency. Returns the installation's id.
 ///
 /// # Panics
-/// When a step is not answered as it should be.
+/// If a step has an unexpected response.
 pub async fn install_agency(client: &Client, public: &str, company: &str) -> String {
-    let answer = consent(client, public, ("companyId", company)).await;
-    answer.unwrap_or_else(|seen| panic!("installing {company}: {seen}"))
+    let response = consent(client, public, ("companyId", company)).await;
+    response.unwrap_or_else(|seen| panic!("installing {company}: {seen}"))
 }
 
 /// As [`install`].
 ///
 /// # Errors
-/// With what was seen at the step that failed.
+/// Describes the step that failed.
 pub async fn try_install(client: &Client, public: &str, location: &str) -> Result<String, String> {
     consent(client, public, ("locationId", location)).await
 }
@@ -107,20 +110,20 @@ async fn consent(
 ) -> Result<String, String> {
     let page = redirect(client.get(format!("{public}/oauth/install"))).await?;
     let callback = redirect(client.post(format!("{page}&{field}={chosen}"))).await?;
-    // The callback is reached where this test's public address is, not where settings say.
+    // Use this test's public address instead of the configured redirect URI.
     let query = callback
         .split_once('?')
         .ok_or("no query in the callback")?
         .1;
-    let answer = client
+    let response = client
         .get(format!("{public}/oauth/callback?{query}"))
         .send()
         .await;
-    let answer = body(answer.map_err(|error| error.to_string())?).await;
-    answer["installationId"]
+    let response = body(response.map_err(|error| error.to_string())?).await;
+    response["installationId"]
         .as_str()
         .map(str::to_owned)
-        .ok_or_else(|| answer.to_string())
+        .ok_or_else(|| response.to_string())
 }
 
 async fn redirect(request: RequestBuilder) -> Result<String, String> {
@@ -135,7 +138,7 @@ async fn redirect(request: RequestBuilder) -> Result<String, String> {
     }
 }
 
-/// A metric without labels.
+/// The value of a metric without labels.
 pub async fn gauge(client: &Client, internal: &str, name: &str) -> Option<String> {
     let (_, text) = get(client, &format!("{internal}/metrics")).await;
     let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());

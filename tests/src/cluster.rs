@@ -13,7 +13,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug)]
 pub struct Cluster {
-    /// The masters to begin with, then their replicas in the same order.
+    /// The initial masters, then their replicas in the same order.
     pub nodes: Vec<Redis>,
     operator: Login,
 }
@@ -39,7 +39,7 @@ impl Topology for Cluster {
 }
 
 impl Cluster {
-    /// The node that is the master of a slot to begin with.
+    /// The initial master of a slot.
     #[must_use]
     pub fn master_of(&self, slot: usize) -> usize {
         let is_before = |master: &usize| slot < (master + 1) * SLOTS / MASTERS;
@@ -51,20 +51,20 @@ impl Cluster {
         self.run(node, &["ROLE"]).await.starts_with("master")
     }
 
-    /// Runs a command at one of the nodes, as the operator.
+    /// Runs a command at a node, as the operator.
     pub async fn run(&self, node: usize, command: &[&str]) -> String {
         self.nodes[node].cli(&self.operator, command).await
     }
 
-    /// Waits until every one of these nodes says that all slots are served.
-    pub async fn wait_until_whole(&self, nodes: &[usize]) {
+    /// Waits until each of these nodes reports that all slots are served.
+    pub async fn wait_until_complete(&self, nodes: &[usize]) {
         for node in nodes {
-            until("a cluster that is whole", PATIENCE, || async {
-                let told = self.run(*node, &["CLUSTER", "INFO"]).await;
-                let is_so = told.contains("cluster_state:ok")
-                    && told.contains("cluster_slots_ok:16384")
-                    && told.contains("cluster_slots_pfail:0");
-                holds(is_so, told)
+            until("a complete cluster", PATIENCE, || async {
+                let reply = self.run(*node, &["CLUSTER", "INFO"]).await;
+                let is_complete = reply.contains("cluster_state:ok")
+                    && reply.contains("cluster_slots_ok:16384")
+                    && reply.contains("cluster_slots_pfail:0");
+                holds(is_complete, reply)
             })
             .await;
         }
@@ -88,11 +88,11 @@ impl Cluster {
         for node in 0..self.nodes.len() {
             until("nodes that know each other", PATIENCE, || async {
                 let known = self.run(node, &["CLUSTER", "NODES"]).await;
-                let is_so = known.lines().count() == self.nodes.len()
+                let is_complete = known.lines().count() == self.nodes.len()
                     && known.matches("connected").count() == self.nodes.len()
                     && !known.contains("disconnected")
                     && !known.contains("handshake");
-                holds(is_so, known)
+                holds(is_complete, known)
             })
             .await;
         }
@@ -104,15 +104,15 @@ impl Cluster {
         for master in 0..MASTERS {
             self.wait_for_replica(master).await;
         }
-        self.wait_until_whole(&(0..self.nodes.len()).collect::<Vec<_>>())
+        self.wait_until_complete(&(0..self.nodes.len()).collect::<Vec<_>>())
             .await;
     }
 
-    /// Waits until a replica is in step with this master.
+    /// Waits until a replica of this master is in sync.
     pub async fn wait_for_replica(&self, master: usize) {
-        until("a replica in step", PATIENCE, || async {
-            let told = self.run(master, &["INFO", "replication"]).await;
-            holds(told.contains("state=online"), told)
+        until("a replica in sync", PATIENCE, || async {
+            let reply = self.run(master, &["INFO", "replication"]).await;
+            holds(reply.contains("state=online"), reply)
         })
         .await;
     }
@@ -128,14 +128,14 @@ async fn start_node(port: u16, bus: u16, secrets: &Secrets) -> Redis {
         "--cluster-config-file",
         "nodes.conf",
     ]);
-    // The slots of two masters are of use without those of the third.
+    // Keep serving the slots of two masters without those of the third.
     args.extend(["--cluster-require-full-coverage", "no"]);
-    // A replica that has been cut off for long may take over all the same.
+    // Let a replica take over even after a long disconnection.
     args.extend(["--cluster-replica-validity-factor", "0"]);
     Redis::start_at(port, &args).await
 }
 
-/// The first and the last slot of one of so many masters.
+/// The first and the last slot of a master, if there are this many masters.
 pub(crate) fn slots_of(master: usize, masters: usize) -> [String; 2] {
     let (first, next) = (master * SLOTS / masters, (master + 1) * SLOTS / masters);
     [first, next - 1].map(|slot| slot.to_string())

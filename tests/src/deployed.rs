@@ -1,4 +1,4 @@
-//! Redis as `deploy/` sets it up: its configuration, its users and their rights.
+//! Redis as configured by `deploy/`: settings, users and ACLs.
 
 use std::future::Future;
 use std::path::{Path, PathBuf};
@@ -10,12 +10,12 @@ use crate::program::Start;
 use crate::redis::{Login, Redis};
 use crate::scratch::Scratch;
 
-/// What a store can be made of: one server, a group behind Sentinels, a Cluster.
+/// A kind of store: one server, a group with Sentinels, or a Cluster.
 pub trait Topology: Sized + Send {
-    /// How many ports it takes.
+    /// How many ports it needs.
     const PORTS: usize;
 
-    /// Where it is, as `make-secrets` is told.
+    /// Its address, as passed to `make-secrets`.
     fn authority(ports: &[u16]) -> String;
 
     /// Starts it with the users of `deploy/`.
@@ -34,7 +34,7 @@ impl Topology for Redis {
     }
 }
 
-/// What `make-secrets` made.
+/// The files that `make-secrets` created.
 #[derive(Debug)]
 pub struct Secrets(PathBuf);
 
@@ -46,14 +46,14 @@ impl Secrets {
     }
 
     /// # Panics
-    /// When there is no such secret.
+    /// If there is no such secret.
     #[must_use]
     pub fn read(&self, name: &str) -> String {
         let text = std::fs::read_to_string(self.0.join(name)).expect(name);
         text.trim().to_owned()
     }
 
-    /// Command-line arguments of a server in a store with replicas.
+    /// Command-line arguments of a server with replicas.
     #[must_use]
     pub fn replicated(&self) -> Vec<String> {
         let (users, password) = (self.file("store-users.acl"), self.read("replica-password"));
@@ -65,7 +65,7 @@ impl Secrets {
             .collect()
     }
 
-    /// The user for people at redis-cli.
+    /// The user that operators use with redis-cli.
     #[must_use]
     pub fn operator(&self) -> Login {
         Login {
@@ -75,7 +75,7 @@ impl Secrets {
     }
 }
 
-/// A store and lock nodes, and the URLs with which each service reaches them.
+/// A store and lock nodes, and the URL that each service uses.
 #[derive(Debug)]
 pub struct Deployed<T = Redis> {
     pub store: T,
@@ -88,26 +88,26 @@ pub struct Deployed<T = Redis> {
 }
 
 impl Deployed {
-    /// Makes secrets as an operator would and starts the servers with them.
+    /// Creates secrets as an operator does, and starts the servers with them.
     ///
     /// # Panics
-    /// When `deploy/make-secrets` or a server fails.
+    /// If `deploy/make-secrets` or a server fails.
     pub async fn start(lock_nodes: usize) -> Self {
-        Self::start_over(lock_nodes).await
+        Self::start_topology(lock_nodes).await
     }
 }
 
 impl<T: Topology> Deployed<T> {
-    /// As [`Deployed::start`], over a store of this kind.
+    /// As [`Deployed::start`], with this kind of store.
     ///
     /// # Panics
-    /// When `deploy/make-secrets` or a server fails.
-    pub async fn start_over(lock_nodes: usize) -> Self {
+    /// If `deploy/make-secrets` or a server fails.
+    pub async fn start_topology(lock_nodes: usize) -> Self {
         let scratch = Scratch::new();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         let directory = scratch.path().join("secrets");
         let store_ports: Vec<u16> = (0..T::PORTS).map(|_| port::free()).collect();
-        // Without lock nodes of its own a deployment still has a file for them.
+        // The secrets always include lock URLs, even if no lock node is started.
         let lock_ports: Vec<u16> = (0..lock_nodes.max(1)).map(|_| port::free()).collect();
         let made = Start::new(deploy.join("make-secrets"))
             .args(&[directory.display()].map(|path| path.to_string()))
@@ -140,7 +140,7 @@ impl<T: Topology> Deployed<T> {
         self.secrets.file(name)
     }
 
-    /// The user for people at redis-cli.
+    /// The user that operators use with redis-cli.
     #[must_use]
     pub fn operator(&self) -> Login {
         self.secrets.operator()

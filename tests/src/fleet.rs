@@ -1,5 +1,4 @@
-//! The shape of production: brokers and gateways as processes of their own over Redis, behind
-//! HAProxy.
+//! A deployment as in production: brokers and gateways as separate processes on Redis, behind HAProxy.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -7,7 +6,7 @@ use std::time::Duration;
 use crate::client;
 use crate::deployed::{Deployed, Topology};
 use crate::haproxy::Haproxy;
-use crate::load::steady;
+use crate::load::steady_load;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 use crate::redis::Redis;
@@ -17,10 +16,10 @@ use crate::wait::{holds, until};
 use reqwest::Client;
 use serde_json::Value;
 
-/// The store may be away meanwhile: Sentinels on a machine that has too much to do pause for 30 s.
+/// The store may be unreachable meanwhile. Sentinels on an overloaded machine pause for 30 s.
 const READY_PATIENCE: Duration = Duration::from_secs(90);
 
-/// One process that can be killed and started again.
+/// A process that can be killed and started again.
 #[derive(Debug)]
 pub struct Member {
     /// `host:port` of its public listener.
@@ -31,17 +30,17 @@ pub struct Member {
 }
 
 impl Member {
-    /// Starts it on ports of its own.
+    /// Starts it on free ports.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub async fn start(start: Start) -> Self {
         let mut member = Self::new(start);
         member.launch().await;
         member
     }
 
-    /// With ports of its own, and not started yet.
+    /// With free ports, but not started.
     #[must_use]
     pub fn new(start: Start) -> Self {
         let (public, internal) = (port::free(), port::free());
@@ -60,7 +59,7 @@ impl Member {
     /// The ports that it listens on.
     ///
     /// # Panics
-    /// Never: its addresses have one each.
+    /// Never: both addresses have a port.
     #[must_use]
     pub fn ports(&self) -> [u16; 2] {
         [&self.address, &self.internal].map(|address| {
@@ -69,17 +68,17 @@ impl Member {
         })
     }
 
-    /// Starts it, with the data it had.
+    /// Starts it, keeping its data.
     ///
     /// # Panics
-    /// When it does not get ready.
+    /// If it does not get ready.
     pub async fn launch(&mut self) {
         self.spawn();
         let client = client::new();
         let url = format!("{}/readyz", self.internal);
         until(&format!("{url} to be ready"), READY_PATIENCE, || async {
-            let answer = client.get(&url).send().await;
-            let status = answer.map(|answer| answer.status().as_u16());
+            let response = client.get(&url).send().await;
+            let status = response.map(|response| response.status().as_u16());
             let is_ready = status.as_ref().is_ok_and(|status| *status == 200);
             holds(is_ready, (status, self.log()))
         })
@@ -87,21 +86,21 @@ impl Member {
         wait_for_port(self.ports()[0]).await;
     }
 
-    /// Starts it, and does not wait for it.
+    /// Starts it without waiting until it is ready.
     pub fn spawn(&mut self) {
         self.program = Some(self.start.spawn());
     }
 
-    /// Loses what it has written, while it is not running.
+    /// Deletes its data while it is not running.
     ///
     /// # Panics
-    /// When it cannot be removed.
-    pub fn lose_data(&self) {
+    /// If it cannot be removed.
+    pub fn delete_data(&self) {
         let directory = self.start.env.get("EVERGREEN_DATA_DIR");
         std::fs::remove_dir_all(directory.expect("a broker's")).expect("what it wrote");
     }
 
-    /// From the next launch on with these settings.
+    /// Changes settings from the next start on.
     pub fn set(&mut self, settings: impl IntoIterator<Item = (&'static str, String)>) {
         let settings = settings.into_iter();
         self.start
@@ -112,12 +111,12 @@ impl Member {
     /// Sends a signal to it.
     ///
     /// # Panics
-    /// When it does not run.
+    /// If it does not run.
     pub fn signal(&self, signal: i32) {
         self.program.as_ref().expect("it runs").signal(signal);
     }
 
-    /// From the next launch on without a setting.
+    /// Removes a setting from the next start on.
     pub fn unset(&mut self, key: &str) {
         self.start.env.remove(key);
     }
@@ -136,9 +135,9 @@ impl Member {
     }
 }
 
-/// How many of what, and with which settings.
+/// The size of a fleet, and its settings.
 #[derive(Debug)]
-pub struct Shape<'a> {
+pub struct FleetConfig<'a> {
     pub brokers: usize,
     pub lock_nodes: usize,
     pub sandbox: &'a [(&'a str, &'a str)],
@@ -157,38 +156,38 @@ pub struct Fleet<T = Redis> {
 }
 
 impl Fleet {
-    /// Starts everything; always three gateways behind HAProxy.
+    /// Starts everything, always with three gateways behind HAProxy.
     ///
     /// # Panics
-    /// When something does not start.
-    pub async fn start(shape: &Shape<'_>) -> Self {
-        Self::start_over(shape).await
+    /// If something does not start.
+    pub async fn start(config: &FleetConfig<'_>) -> Self {
+        Self::start_topology(config).await
     }
 }
 
 impl<T: Topology> Fleet<T> {
-    /// As [`Fleet::start`], over a store of this kind.
+    /// As [`Fleet::start`], with this kind of store.
     ///
     /// # Panics
-    /// When something does not start.
-    pub async fn start_over(shape: &Shape<'_>) -> Self {
-        Self::start_with(shape, || Start::evergreen(&["broker"])).await
+    /// If something does not start.
+    pub async fn start_topology(config: &FleetConfig<'_>) -> Self {
+        Self::start_with_broker(config, || Start::evergreen(&["broker"])).await
     }
 
-    /// As [`Fleet::start_over`], with other brokers than those under test.
+    /// As [`Fleet::start_topology`], with brokers started in another way.
     ///
     /// # Panics
-    /// When something does not start.
-    pub async fn start_with(shape: &Shape<'_>, broker: impl Fn() -> Start) -> Self {
-        let redis = Deployed::<T>::start_over(shape.lock_nodes).await;
-        let sandbox = Sandbox::start(shape.sandbox).await;
+    /// If something does not start.
+    pub async fn start_with_broker(config: &FleetConfig<'_>, broker: impl Fn() -> Start) -> Self {
+        let redis = Deployed::<T>::start_topology(config.lock_nodes).await;
+        let sandbox = Sandbox::start(config.sandbox).await;
         let scratch = Scratch::new();
         let mut common = HashMap::from([
             ("EVERGREEN_ACCESS_KEYS_FILE", redis.file("access-keys")),
             ("GHL_API_URL", sandbox.url.clone()),
         ]);
         common.extend(
-            shape
+            config
                 .settings
                 .iter()
                 .map(|(key, value)| (*key, (*value).to_owned())),
@@ -200,7 +199,7 @@ impl<T: Topology> Fleet<T> {
         };
 
         let mut brokers = Vec::new();
-        for number in 0..shape.brokers {
+        for number in 0..config.brokers {
             let start = with(broker())
                 .env("GHL_CLIENT_ID", "sandbox-client")
                 .env("GHL_CLIENT_SECRET", "sandbox-secret")
@@ -220,7 +219,7 @@ impl<T: Topology> Fleet<T> {
         }
         let mut gateways = Vec::new();
         for number in 0..3 {
-            // Each asks its own broker, as a load balancer between them would have it.
+            // Distribute the gateways over the brokers, as a load balancer would.
             let broker = &brokers[number % brokers.len()].address;
             let start = with(Start::evergreen(&["gateway"]))
                 .env("EVERGREEN_REDIS_URL_FILE", redis.file("gateway-redis-url"))
@@ -243,7 +242,7 @@ impl<T: Topology> Fleet<T> {
         }
     }
 
-    /// Installs `count` locations, `loc000` and on; returns their installations.
+    /// Installs `count` locations, named `loc000` and up. Returns their installations.
     pub async fn install(&self, count: usize) -> Vec<String> {
         let mut installed = Vec::with_capacity(count);
         for number in 0..count {
@@ -253,22 +252,22 @@ impl<T: Topology> Fleet<T> {
         installed
     }
 
-    /// Calls until every gateway has the token of each of these installations.
-    pub async fn warm(&self, installations: &[String]) {
+    /// Makes calls until every gateway has cached the token of each installation.
+    pub async fn warm_caches(&self, installations: &[String]) {
         for gateway in &self.gateways {
             let url = format!("http://{}", gateway.address);
             let length = Duration::from_millis(500);
-            let calls = steady(&self.client, &url, installations, 100, length).await;
+            let calls = steady_load(&self.client, &url, installations, 100, length).await;
             calls.expect_success();
         }
     }
 
-    /// Expects that no refresh token was spent in vain, no call was made with a stale token, and
-    /// no installation was given up.
+    /// Expects that no refresh token was spent outside the grace, no call used an expired or unknown token, and all
+    /// installations are valid.
     ///
     /// # Panics
-    /// When it is otherwise.
-    pub async fn expect_unharmed(&self) {
+    /// If one of these does not hold.
+    pub async fn expect_no_token_lost(&self) {
         let ledger = self.sandbox.ledger().await;
         for never in [
             "spent_outside_grace",
@@ -293,7 +292,7 @@ impl<T: Topology> Fleet<T> {
         .await;
     }
 
-    /// All lines that all brokers have logged so far.
+    /// All log lines of all brokers so far.
     #[must_use]
     pub fn broker_logs(&self) -> Vec<String> {
         self.brokers.iter().flat_map(Member::log).collect()

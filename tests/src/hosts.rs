@@ -1,33 +1,33 @@
-//! Hosts on a network that can be split: each is a network namespace of its own, wired to a bridge.
-//! Packets between the sides of a split vanish silently, as in a real network.
+//! Hosts on a network that can be partitioned. Each host is a network namespace, attached to a bridge. Packets
+//! across a partition are dropped silently, as in a real network.
 
 use std::time::Duration;
 
 use crate::program::{Program, Start};
 use crate::scratch::Scratch;
 
-/// Everything ends by then, whatever becomes of the test.
+/// Limits the lifetime of all processes, even if the test is killed.
 const LONGEST: &str = "exec sleep 900";
 const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Debug)]
 pub struct Hosts {
-    /// Holds the namespace with both bridges.
+    /// Holds the namespace of both bridges.
     switch: Program,
     /// Each holds a host's namespace.
     hosts: Vec<Program>,
-    /// Carry bytes between the test's ports and those of hosts.
+    /// Forward bytes between ports of the test and ports of hosts.
     forwarders: Vec<Program>,
     scratch: Scratch,
 }
 
 impl Hosts {
-    /// Starts `count` hosts that reach each other.
+    /// Starts `count` hosts on one network.
     ///
     /// # Panics
-    /// When a namespace or a link cannot be made.
+    /// If a namespace or a link cannot be made.
     pub async fn start(count: usize) -> Self {
-        let bridges = ["whole", "apart"]
+        let bridges = ["connected", "separated"]
             .map(|name| format!("ip link add {name} type bridge && ip link set {name} up"))
             .join(" && ");
         let make = format!("{bridges} && echo made && {LONGEST}");
@@ -53,36 +53,36 @@ impl Hosts {
         format!("10.77.0.{}", host + 1)
     }
 
-    /// The program, where it runs on this host.
+    /// The program, started on this host.
     #[must_use]
     pub fn on(&self, host: usize, start: Start) -> Start {
         within(&self.hosts[host], start)
     }
 
-    /// Cuts these hosts off from all others. They still reach each other.
+    /// Separates these hosts from all others. They still reach each other.
     pub async fn split(&self, away: &[usize]) {
-        self.plug(away, "apart").await;
+        self.attach(away, "separated").await;
     }
 
-    /// Ends a split.
+    /// Ends the partition.
     pub async fn heal(&self) {
         let all: Vec<usize> = (0..self.hosts.len()).collect();
-        self.plug(&all, "whole").await;
+        self.attach(&all, "connected").await;
     }
 
-    /// Has the test reach a port of the host's loopback under the same number, split or not.
+    /// Makes a loopback port of the host reachable for the test, under the same number, even during a partition.
     pub async fn reach(&mut self, host: usize, port: u16) {
         let inner = within(&self.hosts[host], socat());
         self.forward(inner, socat(), host, port).await;
     }
 
-    /// Has the host reach a port of the test's loopback under the same number, split or not.
+    /// Makes a loopback port of the test reachable for the host, under the same number, even during a partition.
     pub async fn serve(&mut self, host: usize, port: u16) {
         let inner = within(&self.hosts[host], socat());
         self.forward(socat(), inner, host, port).await;
     }
 
-    /// A socket in the file system is between both: namespaces divide the network alone.
+    /// Forwards through a Unix socket, because namespaces separate only the network.
     async fn forward(&mut self, near_target: Start, near_caller: Start, host: usize, port: u16) {
         let socket = self.scratch.join(&format!("{host}-{port}"));
         let tcp = format!("127.0.0.1:{port}");
@@ -109,10 +109,10 @@ impl Hosts {
         let pid = host.id();
         let link = format!(
             "ip link add host{number} type veth peer name eth0 netns {pid} && \
-             ip link set host{number} up && ip link set host{number} master whole"
+             ip link set host{number} up && ip link set host{number} master connected"
         );
         shell(&self.switch, &link).await;
-        // Permanent neighbour entries make packets vanish in a split, as they do beyond a router.
+        // With permanent neighbour entries, packets are dropped silently in a partition, as beyond a router.
         // Otherwise connecting would fail with "no route to host".
         let others = (0..count).filter(|other| *other != number);
         let neighbours = others.map(|other| {
@@ -129,14 +129,14 @@ impl Hosts {
         self.hosts.push(host);
     }
 
-    async fn plug(&self, hosts: &[usize], bridge: &str) {
-        let plug = |host: &usize| format!("ip link set host{host} master {bridge}");
-        let plugs: Vec<String> = hosts.iter().map(plug).collect();
-        shell(&self.switch, &plugs.join(" && ")).await;
+    async fn attach(&self, hosts: &[usize], bridge: &str) {
+        let attach = |host: &usize| format!("ip link set host{host} master {bridge}");
+        let commands: Vec<String> = hosts.iter().map(attach).collect();
+        shell(&self.switch, &commands.join(" && ")).await;
     }
 }
 
-/// It says when it listens.
+/// A socat that logs when it listens.
 fn socat() -> Start {
     Start::new("socat").args(&["-d", "-d"])
 }
@@ -145,7 +145,7 @@ fn link_address(host: usize) -> String {
     format!("02:00:00:00:00:{:02x}", host + 1)
 }
 
-/// The program, in the namespaces that another one holds.
+/// The program, started in the namespaces of another one.
 fn within(holder: &Program, start: Start) -> Start {
     let holder = holder.id().to_string();
     let enter = ["nsenter", "-t", &holder, "-U", "-n"];

@@ -1,34 +1,34 @@
-//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel) and `haproxy`, each on ports of its own, on
-//! loopback only. What a test starts ends with it.
+//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel) and `haproxy`. All listen on free
+//! loopback ports. Everything that a test starts ends with it.
 
-pub mod bed;
 pub mod client;
 pub mod cluster;
-pub mod coherence;
 pub mod deployed;
 pub mod fleet;
-pub mod front;
 pub mod haproxy;
 pub mod hosts;
 pub mod load;
 pub mod port;
 pub mod program;
+pub mod propagation;
+pub mod raw_server;
 pub mod redis;
-pub mod relay;
+pub mod redis_fault_proxy;
 pub mod sandbox;
 pub mod scratch;
 pub mod seed;
 pub mod sentinel;
 pub mod small_disk;
 pub mod split_store;
+pub mod testbed;
+pub mod tls_fault_proxy;
 pub mod up;
 pub mod wait;
 pub mod wall_clock;
-pub mod wire;
 
 use std::time::Duration;
 
-/// How long the long runs last: ten minutes with `EVERGREEN_LONG=1`, else their short form.
+/// The duration of a load test: ten minutes with `EVERGREEN_LONG=1`, otherwise its short form.
 #[must_use]
 pub fn length(short: Duration) -> Duration {
     match std::env::var("EVERGREEN_LONG").as_deref() {

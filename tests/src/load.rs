@@ -1,4 +1,4 @@
-//! Steady calls, and an account of every answer.
+//! Calls at a constant rate, and the results.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
@@ -10,25 +10,25 @@ use tokio::time::{Instant, MissedTickBehavior, interval};
 
 use crate::client;
 
-/// What was answered, by status; 0 stands for no answer at all.
+/// The number of responses by status. 0 means no response.
 #[derive(Debug, Default, Clone)]
-pub struct Account {
-    pub answers: BTreeMap<u16, u64>,
-    /// The first answers that were no success, with when they came.
+pub struct LoadResult {
+    pub responses: BTreeMap<u16, u64>,
+    /// The first unsuccessful responses, with their times.
     pub failures: Vec<String>,
 }
 
-impl Account {
+impl LoadResult {
     #[must_use]
     pub fn total(&self) -> u64 {
-        self.answers.values().sum()
+        self.responses.values().sum()
     }
 
     /// # Panics
-    /// When an answer was no success.
+    /// If a response was unsuccessful.
     pub fn expect_success(&self) {
         let failed: u64 = self
-            .answers
+            .responses
             .iter()
             .filter(|(s, _)| **s != 200)
             .map(|(_, n)| n)
@@ -37,26 +37,26 @@ impl Account {
             failed,
             0,
             "{:?}\n{}",
-            self.answers,
+            self.responses,
             self.failures.join("\n")
         );
     }
 }
 
-/// Calls the products of these installations in turn, `rate` times a second for `length`.
+/// Lists the products of these installations in turn, `rate` times a second for `length`.
 ///
-/// A call that is slow does not hold the next one up.
+/// Slow calls do not delay the following ones.
 ///
 /// # Panics
 /// Never in a test that has not panicked before.
-pub async fn steady(
+pub async fn steady_load(
     client: &Client,
     public: &str,
     installations: &[String],
     rate: u32,
     length: Duration,
-) -> Account {
-    let account = Arc::new(Mutex::new(Account::default()));
+) -> LoadResult {
+    let result = Arc::new(Mutex::new(LoadResult::default()));
     let started = Instant::now();
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -66,20 +66,20 @@ pub async fn steady(
         ticks.tick().await;
         let Some(name) = names.next() else { break };
         let url = format!("{public}/api/ghl/products?installation_id={name}&limit=5&offset=0");
-        let (client, account) = (client.clone(), account.clone());
+        let (client, result) = (client.clone(), result.clone());
         calls.spawn(async move {
-            let answer = client.get(&url).send().await;
-            let (status, detail) = match answer {
-                Ok(answer) => (
-                    answer.status().as_u16(),
-                    client::body(answer).await.to_string(),
+            let response = client.get(&url).send().await;
+            let (status, detail) = match response {
+                Ok(response) => (
+                    response.status().as_u16(),
+                    client::body(response).await.to_string(),
                 ),
                 Err(error) => (0, error.to_string()),
             };
-            let mut account = account.lock().expect("not poisoned");
-            *account.answers.entry(status).or_default() += 1;
-            if status != 200 && account.failures.len() < 20 {
-                account
+            let mut result = result.lock().expect("not poisoned");
+            *result.responses.entry(status).or_default() += 1;
+            if status != 200 && result.failures.len() < 20 {
+                result
                     .failures
                     .push(format!("{:?}: {url} {status} {detail}", started.elapsed()));
             }
@@ -87,6 +87,6 @@ pub async fn steady(
         while calls.try_join_next().is_some() {}
     }
     while calls.join_next().await.is_some() {}
-    let account = account.lock().expect("not poisoned");
-    account.clone()
+    let result = result.lock().expect("not poisoned");
+    result.clone()
 }

@@ -6,13 +6,13 @@ use std::sync::atomic::{AtomicU16, Ordering};
 const FIRST: u16 = 18_000;
 const LAST: u16 = 32_000;
 
-/// A port that nobody listens on, and that no other test of this process gets.
+/// A port without a listener, given to no other test of this process.
 ///
 /// # Panics
-/// When there is none left.
+/// If there is none left.
 pub fn free() -> u16 {
     static NEXT: AtomicU16 = AtomicU16::new(0);
-    // Processes that run at once begin in different places, far enough apart.
+    // Concurrent processes start at different offsets.
     let start = std::process::id().wrapping_mul(97) % u32::from(LAST - FIRST);
     let start = u16::try_from(start).unwrap_or(0);
     for _ in FIRST..LAST {

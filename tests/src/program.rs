@@ -1,4 +1,4 @@
-//! A real program as a child process, with its log at hand.
+//! A program as a child process, with its log.
 
 use std::collections::HashMap;
 use std::fmt::Display;
@@ -20,7 +20,7 @@ pub struct Program {
     log: Arc<Mutex<Vec<String>>>,
 }
 
-/// How a program is to be started.
+/// How a program is started.
 #[derive(Debug, Clone)]
 pub struct Start {
     pub program: PathBuf,
@@ -37,8 +37,8 @@ impl Start {
         }
     }
 
-    /// The `evergreen` binary of this build, with nothing of our environment. Data directories
-    /// are temporary, and on some machines that means a tmpfs.
+    /// The `evergreen` binary of this build, with an empty environment. Data directories are temporary, which on
+    /// some machines means a tmpfs.
     #[must_use]
     pub fn evergreen(command: &[&str]) -> Self {
         Self::new(evergreen())
@@ -46,7 +46,7 @@ impl Start {
             .env("EVERGREEN_ALLOW_TMPFS", true)
     }
 
-    /// The binary of this build even where another is tested: it has crash points.
+    /// The binary of this build, which has crash points, even if `EVERGREEN_BIN` names another one.
     #[must_use]
     pub fn evergreen_with_crash_points(command: &[&str]) -> Self {
         Self::new(built())
@@ -67,7 +67,7 @@ impl Start {
         self
     }
 
-    /// By another program that takes it as the end of its arguments, such as `taskset -c 0`.
+    /// Starts it through another program that takes a command as its last arguments, such as `taskset -c 0`.
     #[must_use]
     pub fn under(mut self, outer: &[&str]) -> Self {
         if let [program, args @ ..] = outer {
@@ -91,10 +91,10 @@ impl Start {
         command
     }
 
-    /// Starts it; its output is kept.
+    /// Starts it and collects its output.
     ///
     /// # Panics
-    /// When it cannot be started.
+    /// If it cannot be started.
     #[must_use]
     pub fn spawn(&self) -> Program {
         let mut child = self
@@ -106,10 +106,10 @@ impl Start {
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
         if let Some(stdout) = stdout {
-            keep(stdout, log.clone());
+            collect(stdout, log.clone());
         }
         if let Some(stderr) = stderr {
-            keep(stderr, log.clone());
+            collect(stderr, log.clone());
         }
         let file = self.program.file_name().unwrap_or_default().display();
         Program {
@@ -119,18 +119,18 @@ impl Start {
         }
     }
 
-    /// Runs it to its end.
+    /// Runs it and waits for its end.
     ///
     /// # Panics
-    /// When it cannot be started, or does not end within 30 s.
+    /// If it cannot be started, or does not end within 30 s.
     pub async fn run(&self) -> std::process::Output {
         self.run_within(Duration::from_secs(30)).await
     }
 
-    /// As [`run`](Self::run), for what takes longer.
+    /// As [`run`](Self::run), with another time limit.
     ///
     /// # Panics
-    /// When it cannot be started, or does not end within `patience`.
+    /// If it cannot be started, or does not end within `patience`.
     pub async fn run_within(&self, patience: Duration) -> std::process::Output {
         let output = self.command().output();
         tokio::time::timeout(patience, output)
@@ -140,7 +140,10 @@ impl Start {
     }
 }
 
-fn keep(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, log: Arc<Mutex<Vec<String>>>) {
+fn collect(
+    stream: impl tokio::io::AsyncRead + Send + Unpin + 'static,
+    log: Arc<Mutex<Vec<String>>>,
+) {
     tokio::spawn(async move {
         let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
@@ -149,7 +152,7 @@ fn keep(stream: impl tokio::io::AsyncRead + Send + Unpin + 'static, log: Arc<Mut
     });
 }
 
-/// The binary that was built beside this test, or the one that `EVERGREEN_BIN` names.
+/// The binary that was built with this test, or the one that `EVERGREEN_BIN` names.
 fn evergreen() -> PathBuf {
     match std::env::var_os("EVERGREEN_BIN") {
         Some(named) => named.into(),
@@ -177,7 +180,7 @@ impl Program {
         self.log.lock().expect("not poisoned").clone()
     }
 
-    /// The first line that contains all of the words.
+    /// The first line that contains all of these words.
     #[must_use]
     pub fn line(&self, words: &[&str]) -> Option<String> {
         let log = self.log();
@@ -185,7 +188,7 @@ impl Program {
             .find(|line| words.iter().all(|word| line.contains(word)))
     }
 
-    /// Waits for such a line.
+    /// Waits for a line that contains all of these words.
     pub async fn wait_for_line(&self, words: &[&str], patience: Duration) -> String {
         until(
             &format!("{words:?} in the log of {}", self.name),
@@ -201,17 +204,17 @@ impl Program {
     }
 
     /// # Panics
-    /// When it has ended already.
+    /// If it has ended already.
     #[must_use]
     pub fn id(&self) -> i32 {
         let id = self.child.id().expect("it runs");
         i32::try_from(id).expect("a process id")
     }
 
-    /// Sends a signal to this process alone.
+    /// Sends a signal to this process only.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     pub fn signal(&self, signal: i32) {
         let sent = std::process::Command::new("kill")
             .args([format!("-{signal}"), self.id().to_string()])
@@ -240,57 +243,57 @@ impl Program {
             .is_some_and(|rest| rest.trim_start().starts_with('T'))
     }
 
-    /// `kill -9`, and waits for the end.
+    /// Kills it with `kill -9`. Returns its log.
     pub async fn kill(mut self) -> Vec<String> {
         let _ = self.child.kill().await;
         self.log()
     }
 
-    /// SIGTERM, and waits for the exit code.
+    /// Sends SIGTERM and waits for the exit code.
     ///
     /// # Panics
-    /// When it does not end within `patience`.
+    /// If it does not end within `patience`.
     pub async fn terminate(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
         self.signal(15);
-        let ended = tokio::time::timeout(patience, self.child.wait()).await;
-        let status = ended
+        let exited = tokio::time::timeout(patience, self.child.wait()).await;
+        let status = exited
             .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
             .expect("its exit status");
         (status.code(), self.log())
     }
 
-    /// Waits for the exit code of a program that ends by itself.
+    /// Waits for the exit code of a program that ends without a signal.
     ///
     /// # Panics
-    /// When it does not end within `patience`.
-    pub async fn ended(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
-        let ended = tokio::time::timeout(patience, self.child.wait()).await;
-        let status = ended
+    /// If it does not end within `patience`.
+    pub async fn wait_for_exit(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
+        let exited = tokio::time::timeout(patience, self.child.wait()).await;
+        let status = exited
             .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
             .expect("its exit status");
         (status.code(), self.log())
     }
 
-    /// The processor's time that it has used so far.
+    /// The CPU time that it has used so far.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     #[must_use]
     pub fn cpu(&self) -> Duration {
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id()));
         let stat = stat.expect("it runs");
-        // The name, in parentheses, may contain anything; utime and stime are fields 14 and 15.
+        // The name, in parentheses, may contain anything. utime and stime are fields 14 and 15.
         let after_name = stat.rsplit(')').next().unwrap_or_default();
         let fields = after_name.split_whitespace().skip(11).take(2);
         let ticks: u64 = fields.filter_map(|ticks| ticks.parse::<u64>().ok()).sum();
-        // Linux tells every program 100 ticks a second, whatever its own clock does.
+        // Linux reports 100 ticks a second to user space, whatever the kernel's timer frequency is.
         Duration::from_millis(ticks * 10)
     }
 
     /// Resident memory, in kB.
     ///
     /// # Panics
-    /// When the process is gone.
+    /// If the process is gone.
     #[must_use]
     pub fn resident_kb(&self) -> u64 {
         let status = std::fs::read_to_string(format!("/proc/{}/status", self.id()));

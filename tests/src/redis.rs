@@ -7,7 +7,7 @@ use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 use crate::scratch::Scratch;
 
-/// A server that can be killed, stopped and started again on the same port and data.
+/// A server that can be killed, paused, and started again on the same port and data.
 #[derive(Debug)]
 pub struct Redis {
     port: u16,
@@ -17,17 +17,17 @@ pub struct Redis {
 }
 
 impl Redis {
-    /// Durable like the store of `deploy/`.
+    /// With the durability settings of `deploy/`.
     pub async fn start() -> Self {
         Self::start_with(&[]).await
     }
 
-    /// With more of redis.conf on the command line.
+    /// With additional redis.conf settings on the command line.
     pub async fn start_with(args: &[&str]) -> Self {
         Self::start_at(port::free(), args).await
     }
 
-    /// As [`Redis::start_with`], on a port that was settled before.
+    /// As [`Redis::start_with`], on a given port.
     pub async fn start_at(port: u16, args: &[&str]) -> Self {
         let mut redis = Self {
             port,
@@ -35,7 +35,7 @@ impl Redis {
             args: args.iter().map(|arg| (*arg).to_owned()).collect(),
             program: None,
         };
-        redis.resume_process().await;
+        redis.restart().await;
         redis
     }
 
@@ -52,13 +52,13 @@ impl Redis {
     /// The process.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     #[must_use]
     pub fn program(&self) -> &Program {
         self.program.as_ref().expect("it runs")
     }
 
-    /// Where its files are.
+    /// The directory of its files.
     #[must_use]
     pub fn data_dir(&self) -> PathBuf {
         self.scratch.path().to_owned()
@@ -71,19 +71,19 @@ impl Redis {
         }
     }
 
-    /// Loses all data, while it is not running.
+    /// Deletes all data while it is not running.
     ///
     /// # Panics
-    /// When the files cannot be removed.
-    pub fn forget(&self) {
+    /// If the files cannot be removed.
+    pub fn delete_data(&self) {
         let files = self.scratch.path().join("appendonlydir");
         std::fs::remove_dir_all(files).expect("the files of a server that ran");
     }
 
-    /// A copy of its data as they are now.
+    /// A copy of its current data.
     ///
     /// # Panics
-    /// When they cannot be copied.
+    /// If they cannot be copied.
     #[must_use]
     pub fn copy_data(&self) -> Scratch {
         let copy = Scratch::new();
@@ -91,24 +91,24 @@ impl Redis {
         copy
     }
 
-    /// Goes back to a copy, while it is not running.
+    /// Restores a copy while it is not running.
     ///
     /// # Panics
-    /// When it cannot be put in place.
-    pub fn go_back_to(&self, copy: &Scratch) {
-        self.forget();
+    /// If it cannot be put in place.
+    pub fn restore_data(&self, copy: &Scratch) {
+        self.delete_data();
         copy_files(copy.path(), self.scratch.path()).expect("the copy");
     }
 
-    /// Starts it again with other arguments, and the data it had.
+    /// Kills it, and starts it with other arguments and the same data.
     pub async fn restart_with(&mut self, args: &[&str]) {
         self.kill().await;
         self.args = args.iter().map(|arg| (*arg).to_owned()).collect();
-        self.resume_process().await;
+        self.restart().await;
     }
 
-    /// Starts it again with the data it had.
-    pub async fn resume_process(&mut self) {
+    /// Starts it with the same data.
+    pub async fn restart(&mut self) {
         let port = self.port.to_string();
         let start = Start::new("redis-server")
             .args(&["--port", &port, "--bind", "127.0.0.1", "--save", ""])
@@ -123,27 +123,27 @@ impl Redis {
         self.program = Some(program);
     }
 
-    /// Runs a command with `redis-cli` and returns what it prints.
+    /// Runs a command with `redis-cli`. Returns its output.
     ///
     /// # Panics
-    /// When there is no answer, or it is an error.
+    /// If there is no response, or it is an error.
     pub async fn cli(&self, login: &Login, command: &[&str]) -> String {
         cli(self.port, Some(login), command).await
     }
 
-    /// Hangs it: it accepts and does not answer.
+    /// Pauses the process: it accepts connections and does not answer.
     ///
     /// # Panics
-    /// When it is not running.
+    /// If it is not running.
     pub fn hang(&self) {
         self.program().signal(19);
     }
 
-    /// Ends a hang.
+    /// Resumes the process.
     ///
     /// # Panics
-    /// When it is not running.
-    pub fn wake(&self) {
+    /// If it is not running.
+    pub fn resume(&self) {
         self.program().signal(18);
     }
 }
@@ -162,17 +162,17 @@ fn copy_files(from: &Path, to: &Path) -> std::io::Result<()> {
     Ok(())
 }
 
-/// A user of a server.
+/// A user of a Redis server.
 #[derive(Debug)]
 pub struct Login {
     pub user: String,
     pub password: String,
 }
 
-/// As [`Redis::cli`], of whatever listens at the port.
+/// As [`Redis::cli`], for the server at this port.
 ///
 /// # Panics
-/// When there is no answer, or it is an error.
+/// If there is no response, or it is an error.
 pub async fn cli(port: u16, login: Option<&Login>, command: &[&str]) -> String {
     let mut start = Start::new("redis-cli").args(&["-p", &port.to_string()]);
     if let Some(Login { user, password }) = login {
@@ -191,7 +191,7 @@ pub async fn cli(port: u16, login: Option<&Login>, command: &[&str]) -> String {
 
 impl Drop for Redis {
     fn drop(&mut self) {
-        // A process that hangs would outlive the signal to end.
+        // A paused process would outlive SIGTERM.
         if let Some(program) = &self.program {
             program.signal(18);
         }

@@ -1,4 +1,4 @@
-//! The sandbox: GHL's part, its ledger, and its faults.
+//! The sandbox: simulated GHL, its ledger, and its faults.
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -7,7 +7,7 @@ use crate::client;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 
-/// A running sandbox, or the one inside `evergreen up`.
+/// A sandbox process, or the sandbox inside `evergreen up`.
 #[derive(Debug)]
 pub struct Sandbox {
     pub url: String,
@@ -16,7 +16,7 @@ pub struct Sandbox {
 }
 
 impl Sandbox {
-    /// Starts one with these settings: `TOKEN_LIFETIME` for `EVERGREEN_SANDBOX_TOKEN_LIFETIME`.
+    /// Starts one with these settings, named without `EVERGREEN_SANDBOX_`: `TOKEN_LIFETIME`.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let port = port::free();
         let mut start = Start::evergreen(&["sandbox"])
@@ -34,7 +34,7 @@ impl Sandbox {
         }
     }
 
-    /// One that runs already.
+    /// A sandbox that is already running.
     #[must_use]
     pub fn at(url: &str) -> Self {
         Self {
@@ -57,23 +57,23 @@ impl Sandbox {
             )
     }
 
-    /// The process, where it is one of its own.
+    /// The process, unless it is part of `evergreen up`.
     #[must_use]
     pub fn program(&self) -> Option<&Program> {
         self.program.as_ref()
     }
 
-    /// The counts that tests judge by.
+    /// The counters that tests check.
     pub async fn ledger(&self) -> Value {
         client::get(&self.client, &format!("{}/_sandbox/ledger", self.url))
             .await
             .1
     }
 
-    /// One count of the ledger.
+    /// One counter of the ledger.
     ///
     /// # Panics
-    /// When there is no such count.
+    /// If there is no such count.
     pub async fn count(&self, name: &str) -> u64 {
         let ledger = self.ledger().await;
         ledger[name]
@@ -81,10 +81,10 @@ impl Sandbox {
             .unwrap_or_else(|| panic!("no {name} in {ledger}"))
     }
 
-    /// How many API calls were answered with 429.
+    /// The number of API calls that were answered with 429.
     ///
     /// # Panics
-    /// When the ledger has no such count.
+    /// If the ledger has no such count.
     pub async fn rate_limited_calls(&self) -> u64 {
         let ledger = self.ledger().await;
         ledger["api_calls"]["rate_limited"]
@@ -92,16 +92,16 @@ impl Sandbox {
             .expect("a count")
     }
 
-    /// The chain of one location.
+    /// The token chain of one location.
     pub async fn chain(&self, location: &str) -> Value {
         let url = format!("{}/_sandbox/ledger/{location}", self.url);
         client::get(&self.client, &url).await.1
     }
 
-    /// The chains of all installations that it knows of.
+    /// The token chains of all installations.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     pub async fn chains(&self) -> Vec<Value> {
         let url = format!("{}/_sandbox/ledger?detail=1", self.url);
         let mut ledger = client::get(&self.client, &url).await.1;
@@ -111,7 +111,7 @@ impl Sandbox {
         }
     }
 
-    /// Sets the faults to these rules.
+    /// Replaces the fault rules.
     pub async fn faults(&self, rules: Value) {
         let request = self
             .client
@@ -120,20 +120,20 @@ impl Sandbox {
         Self::expect_success(request).await;
     }
 
-    /// The rules in force, with how many calls each has struck.
+    /// The fault rules, with how many calls each has matched.
     pub async fn shown_faults(&self) -> Value {
         client::get(&self.client, &format!("{}/_sandbox/faults", self.url))
             .await
             .1
     }
 
-    /// Changes settings, under the names of `/_sandbox/settings`.
+    /// Changes settings, with the names of `/_sandbox/settings`.
     pub async fn set(&self, change: Value) {
         let url = format!("{}/_sandbox/settings", self.url);
         Self::expect_success(self.client.put(url).json(&change)).await;
     }
 
-    /// Steers a location: `revoke`, `pause`, `resume`, `expire`.
+    /// Changes the state of a location: `revoke`, `pause`, `resume`, `expire`.
     pub async fn steer(&self, what: &str, location: &str) {
         let url = format!("{}/_sandbox/{what}", self.url);
         Self::expect_success(
@@ -144,7 +144,7 @@ impl Sandbox {
         .await;
     }
 
-    /// Has a webhook sent; returns the sandbox's account of it.
+    /// Makes the sandbox send a webhook. Returns its report.
     pub async fn webhook(&self, event: &Value) -> Value {
         let url = format!("{}/_sandbox/webhooks", self.url);
         Self::expect_success(self.client.post(url).json(event)).await
@@ -161,10 +161,10 @@ impl Sandbox {
         body
     }
 
-    /// The key that its webhooks are signed with.
+    /// The public key of its webhooks.
     ///
     /// # Panics
-    /// When it does not answer.
+    /// If it does not answer.
     pub async fn webhook_key(&self) -> String {
         let url = format!("{}/_sandbox/webhook-key.pem", self.url);
         let (status, key) = client::get(&self.client, &url).await;

@@ -1,4 +1,4 @@
-//! Directories that go with the test.
+//! Temporary directories that are removed after the test.
 
 use std::path::{Path, PathBuf};
 
@@ -7,7 +7,7 @@ pub struct Scratch(PathBuf);
 
 impl Scratch {
     /// # Panics
-    /// When the directory cannot be made.
+    /// If the directory cannot be made.
     #[must_use]
     pub fn new() -> Self {
         let name = format!("evergreen-it-{}", store::random::hex::<8>());

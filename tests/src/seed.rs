@@ -1,5 +1,5 @@
-//! Fills a store with the installations of a fleet that has run for long: one falls due after the other,
-//! evenly. Their tokens are those that the sandbox accepts.
+//! Fills a store with the installations of a long-running fleet. They fall due evenly, one after the other. The
+//! sandbox accepts their tokens.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -42,7 +42,7 @@ pub struct Seed {
 /// Why a store was not filled.
 #[derive(Debug, thiserror::Error)]
 pub enum SeedError {
-    /// The store may belong to somebody, and [`Seed::add`] is not set.
+    /// The store may be in use, and [`Seed::add`] is not set.
     #[error("the store holds {0} installations already: `--add` creates more beside them")]
     NotEmpty(u64),
     /// The URL or the connection cannot be set up.
@@ -69,15 +69,15 @@ impl Seed {
     ) -> Result<String, SeedError> {
         let Store { writer, reader } = Store::redis(redis, rings, self.lead)?;
         reader.ping().await?;
-        let stock = writer.stats().await?;
-        if stock.installations > 0 && !self.add {
-            return Err(SeedError::NotEmpty(stock.installations));
+        let stats = writer.stats().await?;
+        if stats.installations > 0 && !self.add {
+            return Err(SeedError::NotEmpty(stats.installations));
         }
         let before = memory(&writer).await;
         let fleet = SeedFleet {
             mint: Mint::new(sandbox),
             count: self.installations,
-            first: stock.installations + 1,
+            first: stats.installations + 1,
             lifetime: self.lifetime,
             access_token_bytes: self.access_token_bytes,
             lead: self.lead,
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn installations_fall_due_one_after_the_other() {
+    fn seeded_installations_fall_due_evenly() {
         let now = Timestamp::from_millis(1_700_000_000_000);
         let fleet = SeedFleet {
             mint: Mint::new(&sandbox::Config::default()),

@@ -1,4 +1,4 @@
-//! A master, two replicas, and three Sentinels that agree within a second or two when it is gone.
+//! A master, two replicas, and three Sentinels that detect a failed master within a second or two.
 
 use std::time::Duration;
 
@@ -10,9 +10,9 @@ use crate::wait::{holds, until};
 
 const SERVERS: usize = 3;
 const SENTINELS: usize = 3;
-/// What the Sentinels call the master.
+/// The name of the master in the Sentinels.
 pub(crate) const NAME: &str = "store";
-/// Sentinels on a machine that has too much to do pause for 30 s.
+/// Sentinels on an overloaded machine pause for 30 s.
 const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
@@ -65,10 +65,10 @@ impl Topology for Sentinel {
 }
 
 impl Sentinel {
-    /// Which of the servers the Sentinels name.
+    /// The index of the current master, according to the Sentinels.
     ///
     /// # Panics
-    /// When the first Sentinel does not answer.
+    /// If the first Sentinel does not answer.
     pub async fn master(&self) -> usize {
         let question = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", NAME];
         let address = cli(self.sentinels[0], None, &question).await;
@@ -80,7 +80,7 @@ impl Sentinel {
             .expect("one of the servers")
     }
 
-    /// Waits until the Sentinels name another master than this, and it is one.
+    /// Waits until the Sentinels name another master, and it has that role.
     pub async fn wait_for_failover(&self, from: usize) -> usize {
         let next = until("another master", PATIENCE, || async {
             let master = self.master().await;
@@ -95,22 +95,22 @@ impl Sentinel {
         next
     }
 
-    /// Has the Sentinels make another server the master, with the former one alive.
+    /// Starts a planned failover while the old master is alive.
     pub async fn fail_over(&self) {
         cli(self.sentinels[0], None, &["SENTINEL", "FAILOVER", NAME]).await;
     }
 
-    /// Waits until as many replicas as this are in step with the master.
+    /// Waits until at least this many replicas are in sync with the master.
     pub async fn wait_for_replicas(&self, master: usize, count: usize) {
-        until("replicas in step", PATIENCE, || async {
-            let told = self.run(master, &["INFO", "replication"]).await;
-            let online = told.matches("state=online").count();
-            holds(online >= count, told)
+        until("replicas in sync", PATIENCE, || async {
+            let reply = self.run(master, &["INFO", "replication"]).await;
+            let online = reply.matches("state=online").count();
+            holds(online >= count, reply)
         })
         .await;
     }
 
-    /// Runs a command at one of the servers, as the operator.
+    /// Runs a command at a server, as the operator.
     pub async fn run(&self, server: usize, command: &[&str]) -> String {
         self.servers[server].cli(&self.operator, command).await
     }
@@ -136,7 +136,7 @@ async fn start_servers(ports: &[u16], secrets: &Secrets) -> Vec<Redis> {
     servers
 }
 
-/// A Sentinel writes to its configuration, so each has a file of its own.
+/// A Sentinel writes to its configuration file, so each has its own.
 async fn start_sentinel(port: u16, master: u16, secrets: &Secrets, scratch: &Scratch) -> Program {
     let text = configuration("127.0.0.1", port, ("127.0.0.1", master), secrets);
     let program = sentinel(&text, scratch, &port.to_string()).spawn();
@@ -144,19 +144,19 @@ async fn start_sentinel(port: u16, master: u16, secrets: &Secrets, scratch: &Scr
     program
 }
 
-/// A Sentinel with this configuration, under a name of its own in the directory.
+/// A Sentinel with this configuration, in a file of this name.
 ///
 /// # Panics
-/// When the configuration cannot be written.
+/// If the configuration cannot be written.
 pub(crate) fn sentinel(text: &str, scratch: &Scratch, name: &str) -> Start {
     let file = scratch.join(&format!("sentinel-{name}.conf"));
     let directory = scratch.path().display();
     std::fs::write(&file, format!("dir {directory}\n{text}")).expect("a file of our own");
-    // Debian has the program `redis-sentinel` in a package of its own; this is the same one.
+    // Debian packages `redis-sentinel` separately. It is the same program.
     Start::new("redis-server").args(&[file.as_str(), "--sentinel"])
 }
 
-/// A Sentinel's configuration: where it listens, and the master to begin with.
+/// A Sentinel's configuration: its address, and the initial master.
 pub(crate) fn configuration(
     address: &str,
     port: u16,

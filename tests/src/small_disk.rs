@@ -1,4 +1,4 @@
-//! A small file system in a mount namespace of its own, for programs that are to run out of space.
+//! A small file system in a mount namespace, for programs that must run out of disk space.
 
 use std::fs::{self, OpenOptions};
 use std::io::Write;
@@ -11,13 +11,13 @@ use crate::scratch::Scratch;
 #[derive(Debug)]
 pub struct SmallDisk {
     scratch: Scratch,
-    /// Keeps the namespace while programs come and go.
+    /// Keeps the namespace alive while programs start and end.
     holder: Program,
 }
 
 impl SmallDisk {
     /// # Panics
-    /// When it cannot be mounted.
+    /// If it cannot be mounted.
     pub async fn start(megabytes: u32) -> Self {
         let scratch = Scratch::new();
         let mount = format!(
@@ -33,13 +33,13 @@ impl SmallDisk {
         Self { scratch, holder }
     }
 
-    /// The path of a file, for programs that run on it.
+    /// The path of a file, as programs on the disk see it.
     #[must_use]
     pub fn join(&self, name: &str) -> String {
         self.scratch.join(name)
     }
 
-    /// The program, where the file system is mounted.
+    /// The program, started in the mount namespace.
     #[must_use]
     pub fn run(&self, start: Start) -> Start {
         let holder = self.holder.id().to_string();
@@ -47,10 +47,10 @@ impl SmallDisk {
         start.under(&[&enter[..], &["--preserve-credentials", "--"]].concat())
     }
 
-    /// The path of a file, as it is seen from outside.
+    /// The path of a file, as this process sees it.
     ///
     /// # Panics
-    /// Never: scratch directories have absolute paths.
+    /// Never: temporary directories have absolute paths.
     #[must_use]
     pub fn outside(&self, name: &str) -> PathBuf {
         let root = PathBuf::from(format!("/proc/{}/root", self.holder.id()));
@@ -58,10 +58,10 @@ impl SmallDisk {
         root.join(path.expect("an absolute path")).join(name)
     }
 
-    /// Fills it to the last byte, or fills it up again.
+    /// Fills the disk completely. Can be called repeatedly.
     ///
     /// # Panics
-    /// When nothing can be made there at all.
+    /// If no file can be created.
     pub fn fill(&self) {
         let path = self.outside("fill");
         let file = OpenOptions::new().create(true).append(true).open(path);
@@ -69,10 +69,10 @@ impl SmallDisk {
         while file.write_all(&[b'x'; 4096]).is_ok() {}
     }
 
-    /// Makes room again.
+    /// Frees the space again.
     ///
     /// # Panics
-    /// When it was not filled.
+    /// If it was not filled.
     pub fn empty(&self) {
         fs::remove_file(self.outside("fill")).expect("what filled it");
     }

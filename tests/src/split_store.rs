@@ -1,4 +1,4 @@
-//! Stores of several servers on hosts of their own, whose network can be split.
+//! Stores with several servers, each on its own host, whose network can be partitioned.
 
 use std::time::Duration;
 
@@ -15,11 +15,11 @@ const PORT: u16 = 6379;
 const SENTINEL_PORT: u16 = 26_379;
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// A store whose hosts come in two groups.
+/// A store whose hosts can be separated into two sides.
 pub trait Split: Topology + Sync {
-    /// The hosts of the former master's side.
+    /// The hosts on the old master's side.
     const OLD_SIDE: &[usize];
-    /// The server that takes over on the other side.
+    /// The server on the other side that takes over.
     const NEXT: usize;
 
     fn servers(&self) -> &Servers;
@@ -88,7 +88,7 @@ impl Topology for SplitSentinel {
             "2",
         ];
         servers.start(0, secrets, &writes).await;
-        // The lower number is the one that the Sentinels prefer.
+        // Sentinels prefer a lower number.
         for (host, priority) in [(1, "100"), (Self::NEXT, "100"), (3, "200")] {
             let follows = ["--replicaof", &master, &PORT.to_string()];
             let args = [&writes[..], &follows, &["--replica-priority", priority]].concat();
@@ -107,8 +107,8 @@ impl Topology for SplitSentinel {
         for host in Self::SENTINELS {
             until("Sentinels that know each other", PATIENCE, || async {
                 let question = ["SENTINEL", "CKQUORUM", sentinel::NAME];
-                let told = servers.ask((host, SENTINEL_PORT), false, &question).await;
-                holds(told.starts_with("OK 3 usable"), told)
+                let reply = servers.ask((host, SENTINEL_PORT), false, &question).await;
+                holds(reply.starts_with("OK 3 usable"), reply)
             })
             .await;
         }
@@ -152,7 +152,7 @@ impl Topology for SplitCluster {
     async fn start(_: &[u16], secrets: &Secrets) -> Self {
         let all = Self::MASTERS + Self::REPLICAS.len();
         let mut servers = Servers::on(Hosts::start(all).await, secrets);
-        // Long enough for refreshes on the old master's side of a split.
+        // Long enough for refreshes on the old master's side of a partition.
         let mut args = vec!["--cluster-enabled", "yes", "--cluster-node-timeout", "5000"];
         args.extend(["--cluster-require-full-coverage", "no"]);
         for host in 0..all {
@@ -207,15 +207,15 @@ impl Servers {
     }
 
     async fn wait_for_replicas(&self, master: usize, count: usize) {
-        until("replicas in step", PATIENCE, || async {
-            let told = self.run(master, &["INFO", "replication"]).await;
-            holds(told.matches("state=online").count() == count, told)
+        until("replicas in sync", PATIENCE, || async {
+            let reply = self.run(master, &["INFO", "replication"]).await;
+            holds(reply.matches("state=online").count() == count, reply)
         })
         .await;
     }
 
     /// # Panics
-    /// When the server does not answer.
+    /// If the server does not answer.
     async fn ask(&self, (host, port): (usize, u16), is_user: bool, command: &[&str]) -> String {
         let mut start =
             Start::new("redis-cli").args(&["-h", &Hosts::address(host), "-p", &port.to_string()]);
@@ -264,11 +264,11 @@ impl Servers {
             self.wait_for_replicas(master, count).await;
         }
         for host in 0..all {
-            until("a cluster that is whole", PATIENCE, || async {
-                let told = self.run(host, &["CLUSTER", "INFO"]).await;
+            until("a complete cluster", PATIENCE, || async {
+                let reply = self.run(host, &["CLUSTER", "INFO"]).await;
                 let is_so =
-                    told.contains("cluster_state:ok") && told.contains("cluster_slots_ok:16384");
-                holds(is_so, told)
+                    reply.contains("cluster_state:ok") && reply.contains("cluster_slots_ok:16384");
+                holds(is_so, reply)
             })
             .await;
         }

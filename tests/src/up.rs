@@ -23,7 +23,7 @@ pub struct Up {
 }
 
 impl Up {
-    /// Starts it with these settings besides its addresses and its directory.
+    /// Starts it with these settings, in addition to its addresses and its directory.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
         let (public, internal, sandbox) = (port::free(), port::free(), port::free());
         let scratch = Scratch::new();
@@ -51,10 +51,10 @@ impl Up {
         }
     }
 
-    /// Ends it as an operator would and starts it again; returns the former exit code and log.
+    /// Restarts it with SIGTERM. Returns the exit code and log of the old process.
     ///
     /// # Panics
-    /// When it does not come back.
+    /// If it does not come back.
     pub async fn restart(&mut self) -> (Option<i32>, Vec<String>) {
         let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
         let ended = former.terminate(Duration::from_secs(30)).await;
@@ -70,17 +70,17 @@ impl Up {
         }
     }
 
-    /// The same with one more setting, from its next start on.
+    /// Adds a setting from the next start on.
     #[must_use]
     pub fn with(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.start = self.start.env(key, value);
         self
     }
 
-    /// The same, but with a sandbox of its own process as GHL: one that outlives it.
+    /// Uses a separate sandbox process as GHL, which outlives restarts of `up`.
     ///
     /// # Panics
-    /// When it does not come back.
+    /// If it does not come back.
     pub async fn against(mut self, sandbox: &Sandbox) -> Self {
         self.start = self
             .start
@@ -95,25 +95,25 @@ impl Up {
         self
     }
 
-    /// Waits until it has ended by itself, and starts it again; returns its exit code and log.
+    /// Waits until it has ended without a signal, and starts it again. Returns the exit code and log.
     ///
     /// # Panics
-    /// When it does not end, or does not come back.
-    pub async fn ended_and_restarted(
+    /// If it does not end, or does not come back.
+    pub async fn wait_for_exit_and_restart(
         &mut self,
         between: impl FnOnce(),
     ) -> (Option<i32>, Vec<String>) {
         let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
-        let ended = former.ended(Duration::from_secs(60)).await;
+        let ended = former.wait_for_exit(Duration::from_secs(60)).await;
         between();
         self.start_again().await;
         ended
     }
 
-    /// `kill -9`, and starts it again.
+    /// Kills it with `kill -9`, and starts it again.
     ///
     /// # Panics
-    /// When it does not come back.
+    /// If it does not come back.
     pub async fn kill_and_start(&mut self) {
         let former = std::mem::replace(&mut self.program, Start::new("true").spawn());
         former.kill().await;
@@ -124,7 +124,7 @@ impl Up {
         client::install(&self.client, &self.public, location).await
     }
 
-    /// The `evergreen` command line as its operator would use it.
+    /// The `evergreen` command line, as an operator uses it.
     #[must_use]
     pub fn command(&self, args: &[&str]) -> Start {
         Start::evergreen(args)

@@ -1,4 +1,4 @@
-//! Waiting for conditions, never for time.
+//! Waits for conditions instead of fixed times.
 
 use std::fmt::Debug;
 use std::future::Future;
@@ -6,13 +6,13 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-/// What a condition found: done with a value, or not yet and why.
+/// The result of one check: a value, or the reason to keep waiting.
 pub type Found<T> = Result<T, String>;
 
-/// Asks until the condition holds, and returns what it found.
+/// Checks repeatedly until the condition holds. Returns its value.
 ///
 /// # Panics
-/// When it does not hold within `patience`; says what was last seen.
+/// If it does not hold within `patience`. The message has the last reason.
 pub async fn until<T, F>(what: &str, patience: Duration, mut ask: impl FnMut() -> F) -> T
 where
     F: Future<Output = Found<T>>,
@@ -30,10 +30,10 @@ where
     }
 }
 
-/// Turns "it is so" into a finding.
+/// Converts a condition to the result of a check.
 ///
 /// # Errors
-/// With what was seen, where it is not so.
+/// The observed state, if the condition does not hold.
 pub fn holds(is_so: bool, seen: impl Debug) -> Found<()> {
     if is_so {
         Ok(())

@@ -1,9 +1,8 @@
-//! A wall clock that a test sets while a program runs by it. Its other clocks run on: only the
-//! time of day is wrong.
+//! A wall clock that a test controls while a program uses it. The program's monotonic clocks are not affected.
 
 use crate::scratch::Scratch;
 
-/// `$LIB` is the dynamic linker's: where this machine's libraries are.
+/// The dynamic linker replaces `$LIB` with this machine's library directory.
 const LIBRARY: &str = "/usr/$LIB/faketime/libfaketimeMT.so.1";
 
 #[derive(Debug)]
@@ -12,10 +11,10 @@ pub struct WallClock {
 }
 
 impl WallClock {
-    /// One that is wrong by so much: `+1h`, `-7m`.
+    /// A clock with this offset, such as `+1h` or `-7m`.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    /// If its file cannot be written.
     #[must_use]
     pub fn wrong_by(offset: &str) -> Self {
         let clock = Self {
@@ -25,18 +24,18 @@ impl WallClock {
         clock
     }
 
-    /// Jumps.
+    /// Steps the clock to this offset.
     ///
     /// # Panics
-    /// When its file cannot be written.
+    /// If its file cannot be written.
     pub fn set(&self, offset: &str) {
-        // In one step: it is read all the time.
+        // Replace it atomically, since programs read it constantly.
         let new = self.scratch.join("new");
         std::fs::write(&new, offset).expect("a file");
         std::fs::rename(new, self.scratch.join("offset")).expect("the same directory");
     }
 
-    /// What a program is to be started with.
+    /// The environment of a program that uses this clock.
     #[must_use]
     pub fn settings(&self) -> [(&'static str, String); 4] {
         [

@@ -1,11 +1,11 @@
--- One request after the other, each for another installation.
+-- Sends requests in turn, each for another installation.
 --
 --   KEY     the caller's key
---   IDS     a file of installation ids, one a line
---   BODY    how many bytes each request sends; 0: it is a GET
---   PAUSE   how many ms a connection waits between an answer and its next request, on average
+--   IDS     a file of installation ids, one per line
+--   BODY    the size of each request's body in bytes; 0 means a GET
+--   PAUSE   the average pause of a connection between a response and its next request, in ms
 
--- Each of them is a request of its own, held in memory: a few will do.
+-- Limits the memory of large requests, which are all prepared in advance.
 local LARGE_REQUESTS = 16
 
 local requests, sent = {}, 0
@@ -34,7 +34,7 @@ function request()
     return requests[(sent - 1) % #requests + 1]
 end
 
--- wrk counts no pause as latency, and with none it does not even ask for one.
+-- wrk does not count the pause as latency. Without this function it has no pauses.
 local pause = tonumber(os.getenv("PAUSE"))
 if pause > 0 then
     function delay()
@@ -42,7 +42,7 @@ if pause > 0 then
     end
 end
 
--- The last line of the output is for the benchmark.
+-- The benchmark parses the last line of the output.
 function done(summary, latency)
     local errors = summary.errors
     local broken = errors.connect + errors.read + errors.write + errors.timeout

@@ -1,6 +1,6 @@
 //! Benchmarks.
 
-mod coherence;
+mod cache_invalidation;
 mod gateway;
 mod leases;
 mod overload;
@@ -13,19 +13,19 @@ use clap::Subcommand;
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Bench {
-    /// Fill a store to measure with: installations of all ages, whose tokens the sandbox accepts
+    /// Fill a store for measurements: installations of all ages, with tokens that the sandbox accepts
     Seed(seed::Args),
-    /// Refreshes per second, what each costs, and in which order they happen
+    /// Refreshes per second, the cost of each, and their order
     Refresh(refresh::Args),
-    /// How long a lease takes with all lock nodes well, and with one that hangs
+    /// The time to take a lease, with all lock nodes healthy and with one that hangs
     Leases(leases::Args),
-    /// What a request costs the gateway, next to other proxies
+    /// The cost of a request in the gateway, next to other proxies
     Gateway(gateway::Args),
-    /// How long it takes until all gateways have a token that was just committed
-    Coherence(coherence::Args),
-    /// What a gateway still serves when it is asked for three times what it can; `ulimit -n 8192`
+    /// The time until all gateways serve a token that was just committed
+    CacheInvalidation(cache_invalidation::Args),
+    /// Throughput and latency of a gateway at three times its capacity; needs `ulimit -n 8192`
     Overload(overload::Args),
-    /// Full load and refreshes for long, and whether memory grows
+    /// Full load and refreshes for a long time, to find growth of memory
     Soak(soak::Args),
 }
 
@@ -35,7 +35,7 @@ pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
         Bench::Refresh(args) => refresh::run(&args).await,
         Bench::Leases(args) => leases::run(&args).await,
         Bench::Gateway(args) => gateway::run(&args).await,
-        Bench::Coherence(args) => coherence::run(&args).await,
+        Bench::CacheInvalidation(args) => cache_invalidation::run(&args).await,
         Bench::Overload(args) => overload::run(&args).await,
         Bench::Soak(args) => soak::run(&args).await,
     }

@@ -1,21 +1,21 @@
-//! Faults of all kinds at random over a whole deployment, and an audit at the end.
+//! Random faults of all kinds in a whole deployment, with an audit at the end.
 //!
-//! Three brokers, three gateways, clocks that jump, a store behind Sentinels, three lock nodes, and a
-//! GHL with moods; hundreds of installations with short tokens, called all the time. The plan of faults follows from
-//! the seed alone.
+//! The deployment has three brokers, three gateways, jumping clocks, a store with Sentinels, three lock nodes, and a
+//! failing GHL. Hundreds of installations with short-lived tokens are called throughout. The seed alone determines
+//! the plan of faults.
 
 mod audit;
-mod chronicle;
-mod lanes;
+mod fault_injection;
 mod plan;
+mod timeline;
 
 use std::time::Duration;
 
 use clap::Args as Flags;
 use serde_json::{Value, json};
 use tests::client;
-use tests::fleet::{Fleet, Shape};
-use tests::load::steady;
+use tests::fleet::{Fleet, FleetConfig};
+use tests::load::steady_load;
 use tests::program::Start;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
@@ -23,23 +23,23 @@ use tests::wall_clock::WallClock;
 use tokio::task::JoinSet;
 
 use audit::Audit;
-use chronicle::Chronicle;
 use plan::Plan;
+use timeline::Timeline;
 
 /// Every installation is refreshed about three times a minute.
 const LIFETIME: &str = "30s";
-/// Windows, leases and takeovers follow from it.
+/// Windows, leases and takeovers depend on it.
 const TOKEN_TIMEOUT: &str = "4s";
 const CALLS_A_SECOND: u32 = 20;
-/// How long the last attempts may take once nothing is broken any more.
-const HEALING: Duration = Duration::from_secs(90);
+/// How long the last refreshes may take after the last fault.
+const RECOVERY_TIME: Duration = Duration::from_secs(90);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Of the plan of faults; the same seed plans the same [default: random]
+    /// The seed of the plan of faults; the same seed gives the same plan [default: random]
     #[arg(long)]
     seed: Option<u64>,
-    /// For how long things break
+    /// How long faults are injected, in minutes
     #[arg(long, default_value_t = 3)]
     minutes: u64,
     #[arg(long, default_value_t = 200)]
@@ -58,20 +58,20 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let installations = fleet.install(args.installations).await;
     println!("{} installations; {plan}", installations.len());
 
-    let chronicle = Chronicle::begin();
+    let timeline = Timeline::begin();
     let calls = tokio::spawn({
         let (client, public) = (fleet.client.clone(), fleet.haproxy.url.clone());
         let installations = installations.clone();
-        async move { steady(&client, &public, &installations, CALLS_A_SECOND, length).await }
+        async move { steady_load(&client, &public, &installations, CALLS_A_SECOND, length).await }
     });
-    lanes::run(&mut fleet, &wall_clock, &plan, &chronicle).await;
+    fault_injection::run(&mut fleet, &wall_clock, &plan, &timeline).await;
     let calls = calls.await?;
-    println!("calls by status: {:?}", calls.answers);
+    println!("calls by status: {:?}", calls.responses);
 
-    heal(&fleet, installations.len()).await;
+    wait_for_recovery(&fleet, installations.len()).await;
     let refreshed = refresh_all(&fleet, &installations).await;
     for member in fleet.brokers.iter().chain(&fleet.gateways) {
-        chronicle.keep_log(&member.address, member.log());
+        timeline.keep_log(&member.address, member.log());
     }
     let audit = Audit::of(&fleet, &installations, &refreshed).await;
     println!("{audit}");
@@ -80,15 +80,15 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         return Ok(());
     }
     for violation in &audit.violations {
-        println!("{violation}\n{}", chronicle.timeline(&violation.about));
+        println!("{violation}\n{}", timeline.report(&violation.about));
     }
     let count = audit.violations.len();
     Err(format!("chaos: seed {seed}: {count} violations").into())
 }
 
 async fn start(wall_clock: &WallClock) -> Fleet<Sentinel> {
-    let mut fleet = Fleet::<Sentinel>::start_with(
-        &Shape {
+    let mut fleet = Fleet::<Sentinel>::start_with_broker(
+        &FleetConfig {
             brokers: 3,
             lock_nodes: 3,
             sandbox: &[("TOKEN_LIFETIME", LIFETIME)],
@@ -108,27 +108,27 @@ async fn start(wall_clock: &WallClock) -> Fleet<Sentinel> {
     fleet
 }
 
-/// Waits until every installation has a valid token and no attempt is open.
-async fn heal(fleet: &Fleet<Sentinel>, count: usize) {
+/// Waits until every installation has a valid token and no attempt is in progress.
+async fn wait_for_recovery(fleet: &Fleet<Sentinel>, count: usize) {
     fleet.sandbox.faults(json!([])).await;
     let url = format!("{}/v1/installations?limit=1000", fleet.brokers[0].internal);
-    let is_well = |one: &Value| one["tokenStatus"] == "valid" || one["tokenStatus"] == "invalid";
-    until("all to be settled", HEALING, || async {
+    let is_final = |one: &Value| one["tokenStatus"] == "valid" || one["tokenStatus"] == "invalid";
+    until("all installations to recover", RECOVERY_TIME, || async {
         let (_, listed) = client::get(&fleet.client, &url).await;
         let listed = listed["installations"]
             .as_array()
             .cloned()
             .unwrap_or_default();
-        let sick: Vec<&Value> = listed.iter().filter(|one| !is_well(one)).collect();
-        holds(listed.len() == count && sick.is_empty(), &sick)
+        let unfinished: Vec<&Value> = listed.iter().filter(|one| !is_final(one)).collect();
+        holds(listed.len() == count && unfinished.is_empty(), &unfinished)
     })
     .await;
 }
 
-/// Refreshes every installation once more: only the newest refresh token can do that. Returns what
-/// was answered where it could not be done.
+/// Refreshes every installation once more, which only the newest refresh token can do. Returns the responses of
+/// failed refreshes.
 async fn refresh_all(fleet: &Fleet<Sentinel>, installations: &[String]) -> Vec<(String, String)> {
-    let mut asked = JoinSet::new();
+    let mut requests = JoinSet::new();
     let mut failed = Vec::new();
     for id in installations {
         let request = fleet.client.post(format!(
@@ -136,15 +136,15 @@ async fn refresh_all(fleet: &Fleet<Sentinel>, installations: &[String]) -> Vec<(
             fleet.brokers[0].internal
         ));
         let id = id.clone();
-        asked.spawn(async move { (id, client::send(request).await) });
-        if asked.len() >= 16
-            && let Some(Ok(answer)) = asked.join_next().await
+        requests.spawn(async move { (id, client::send(request).await) });
+        if requests.len() >= 16
+            && let Some(Ok(response)) = requests.join_next().await
         {
-            failed.extend(failure(answer));
+            failed.extend(failure(response));
         }
     }
-    while let Some(Ok(answer)) = asked.join_next().await {
-        failed.extend(failure(answer));
+    while let Some(Ok(response)) = requests.join_next().await {
+        failed.extend(failure(response));
     }
     failed
 }

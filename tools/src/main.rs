@@ -1,5 +1,4 @@
-//! `evergreen-tools`: what takes too long to be a test. It starts the real programs, measures, and
-//! says what it saw.
+//! `evergreen-tools`: benchmarks, chaos runs and simulations. They take too long to be tests.
 
 mod bench;
 mod chaos;
@@ -16,12 +15,12 @@ struct Args {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// How fast, how much, how large
+    /// Measure throughput, cost and memory
     #[command(subcommand)]
     Bench(bench::Bench),
-    /// Faults of all kinds at random, and an audit
+    /// Inject random faults of all kinds into a deployment, and audit the result
     Chaos(chaos::Args),
-    /// Real brokers in a simulated world, one run for each seed
+    /// Run real brokers in a simulated environment, one run for each seed
     Simulate(simulate::Args),
 }
 

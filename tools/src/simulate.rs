@@ -1,4 +1,4 @@
-//! Runs seeds of the simulation on all cores, and shows what happened in one that fails.
+//! Runs seeds of the simulation on all cores, and prints the log of a failed one.
 
 use std::num::NonZero;
 use std::sync::Mutex;
@@ -13,10 +13,10 @@ pub(crate) struct Args {
     /// How many seeds to check
     #[arg(long, default_value_t = 1000)]
     seeds: u64,
-    /// The first of them
+    /// The first seed
     #[arg(long, default_value_t = 0)]
     first: u64,
-    /// One seed alone, with all that happens in it
+    /// Run one seed, and print its log
     #[arg(long, conflicts_with_all = ["seeds", "first"])]
     seed: Option<u64>,
 }
@@ -51,10 +51,7 @@ fn verdict(report: &Report) -> Result<(), Box<dyn std::error::Error>> {
     for violation in violations {
         println!("seed {seed}: {violation}");
     }
-    Err(format!(
-        "seed {seed} fails: evergreen-tools simulate --seed {seed} shows what happens in it"
-    )
-    .into())
+    Err(format!("seed {seed} fails: evergreen-tools simulate --seed {seed} prints its log").into())
 }
 
 fn check(first: u64, seeds: u64) -> Result<(), Box<dyn std::error::Error>> {

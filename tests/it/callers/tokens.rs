@@ -1,4 +1,4 @@
-//! Access tokens for services that call GHL by themselves.
+//! Access tokens for services that call GHL themselves.
 
 use reqwest::Client;
 use serde_json::{Value, json};
@@ -6,10 +6,10 @@ use tests::client::{self, send};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-use super::{NOBODY, PATIENCE, create_key, echo_of, until_status};
+use super::{PATIENCE, UNKNOWN_ID, create_key, echo_of, until_status};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn tokens_are_handed_out_to_their_scope_alone() {
+async fn token_endpoint_requires_tokens_scope() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let apart = up.install("locB").await;
@@ -40,25 +40,25 @@ async fn tokens_are_handed_out_to_their_scope_alone() {
     assert_eq!(send(token(&apart).bearer_auth(&both)).await.0, 200);
     let public = format!("{}/v1/installations/{id}/token", up.public);
     let (status, _) = send(up.client.get(public).bearer_auth(&both)).await;
-    assert_eq!(status, 404, "tokens are not handed out in public");
+    assert_eq!(status, 404, "the public listener does not return tokens");
 }
 
 async fn token(client: &Client, up: &Up, id: &str, query: &str) -> (u16, Option<String>, Value) {
     let url = format!("{}/v1/installations/{id}/token{query}", up.internal);
-    let answer = client.get(url).send().await.unwrap();
+    let response = client.get(url).send().await.unwrap();
     let header = |name: &str| {
-        let value = answer.headers().get(name)?;
+        let value = response.headers().get(name)?;
         Some(value.to_str().unwrap().to_owned())
     };
-    let (status, tag) = (answer.status().as_u16(), header("etag"));
+    let (status, tag) = (response.status().as_u16(), header("etag"));
     if status == 200 {
         assert_eq!(header("cache-control").as_deref(), Some("no-store"));
     }
-    (status, tag, client::body(answer).await)
+    (status, tag, client::body(response).await)
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
+async fn token_endpoint_returns_working_token_with_generation_as_etag() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let (status, tag, body) = token(&up.client, &up, &id, "").await;
@@ -82,10 +82,10 @@ async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
     let url = format!("{}/v1/installations/{id}/token", up.internal);
     let known = async |tag: &str| {
         let request = up.client.get(&url).header("if-none-match", tag);
-        let answer = request.send().await.unwrap();
-        let status = answer.status().as_u16();
-        assert_eq!(answer.headers()["cache-control"], "no-store");
-        (status, answer.text().await.unwrap())
+        let response = request.send().await.unwrap();
+        let status = response.status().as_u16();
+        assert_eq!(response.headers()["cache-control"], "no-store");
+        (status, response.text().await.unwrap())
     };
     assert_eq!(known("\"1\"").await, (304, String::new()));
     assert_eq!(known("\"0\"").await.0, 200);
@@ -100,14 +100,14 @@ async fn a_handed_out_token_works_at_ghl_and_its_tag_is_its_generation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_wish_for_a_longer_life_is_met_by_one_refresh() {
+async fn min_ttl_is_met_by_at_most_one_refresh() {
     let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "1h")]).await;
     let id = up.install("locA").await;
     let (_, _, first) = token(&up.client, &up, &id, "?min_ttl=30m").await;
     assert_eq!(first["generation"], "1", "there is enough left: {first}");
     assert_eq!(up.sandbox.count("refresh_tokens_spent").await, 0);
 
-    // As long as tokens live: more than any has left by the time somebody asks.
+    // This is the full lifetime, so every token has less left when it is requested.
     let (status, tag, second) = token(&up.client, &up, &id, "?min_ttl=1h").await;
     assert_eq!((status, tag.as_deref()), (200, Some("\"2\"")), "{second}");
     assert_ne!(second["access_token"], first["access_token"]);
@@ -119,7 +119,7 @@ async fn a_wish_for_a_longer_life_is_met_by_one_refresh() {
         assert_eq!(status, 400, "{impossible}: {refusal}");
         assert!(refusal["message"].to_string().contains("min_ttl"));
     }
-    let (status, _, refusal) = token(&up.client, &up, NOBODY, "?min_ttl=1m").await;
+    let (status, _, refusal) = token(&up.client, &up, UNKNOWN_ID, "?min_ttl=1m").await;
     assert_eq!(
         (status, &refusal["code"]),
         (400, &json!("installation_not_found"))

@@ -1,11 +1,11 @@
-//! Which store it is, and which servers hold it.
+//! The store's id, and the identity of its servers.
 
 use store_writer::identity::{FORMAT, StoreId};
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_store_gets_one_id_however_many_brokers_propose_one() {
+async fn concurrent_brokers_agree_on_one_store_id() {
     on_all(|store| async move {
         assert_eq!(store.writer.mark().await.unwrap(), None);
         let proposed: Vec<StoreId> = (0..8).map(|_| StoreId::random()).collect();
@@ -14,14 +14,14 @@ async fn a_store_gets_one_id_however_many_brokers_propose_one() {
         assert!(proposed.contains(&made[0].id));
         assert_eq!(made[0].format, FORMAT);
         assert!(made.iter().all(|mark| *mark == made[0]), "{made:?}");
-        let told = store.writer.mark().await.unwrap();
-        assert_eq!(told.as_ref(), made.first());
+        let stored = store.writer.mark().await.unwrap();
+        assert_eq!(stored.as_ref(), made.first());
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_servers_of_a_store_are_the_same_while_nothing_happens() {
+async fn server_identity_is_stable() {
     on_all(|store| async move {
         store.writer.learn_servers().await.unwrap();
         let before = store.writer.servers().await.unwrap();
@@ -30,19 +30,19 @@ async fn the_servers_of_a_store_are_the_same_while_nothing_happens() {
                 .as_ref()
                 .is_some_and(|servers| !servers.to_string().is_empty())
         );
-        enrolled(&store, "L1", Duration::from_secs(60)).await;
+        register(&store, "L1", Duration::from_secs(60)).await;
         assert_eq!(store.writer.servers().await.unwrap(), before);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_restart_is_noticed_by_the_next_reading() {
+async fn server_restart_is_detected_by_the_next_load() {
     let mut deployed = Deployed::start(0).await;
     let store = Store::redis(&deployed.broker_url, rings(), Lead::Auto).unwrap();
-    let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+    let id = register(&store, "L1", Duration::from_secs(60)).await;
     let read = async || {
-        until("the record", SOON, || async {
+        until("the record", PATIENCE, || async {
             let read = store.writer.load(&id).await;
             read.map_err(|error| error.to_string())
         })
@@ -50,20 +50,20 @@ async fn a_restart_is_noticed_by_the_next_reading() {
         .unwrap()
     };
     read().await;
-    let (encounters, servers) = (store.writer.server_change_count(), store.writer.servers());
+    let (changes, servers) = (store.writer.server_change_count(), store.writer.servers());
     let servers = servers.await.unwrap().unwrap();
     read().await;
-    assert_eq!(store.writer.server_change_count(), encounters);
+    assert_eq!(store.writer.server_change_count(), changes);
     deployed.store.kill().await;
-    deployed.store.resume_process().await;
+    deployed.store.restart().await;
     read().await;
-    assert_eq!(store.writer.server_change_count(), encounters + 1);
+    assert_eq!(store.writer.server_change_count(), changes + 1);
     let restarted = store.writer.servers().await.unwrap().unwrap();
     assert!(restarted.has_another_than(&servers), "{restarted}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn servers_that_may_not_be_asked_are_not_known() {
+async fn servers_are_unknown_without_info_permission() {
     let deployed = Deployed::start(0).await;
     let operator = deployed.operator();
     let forbid = ["ACL", "SETUSER", "broker", "-info"];
@@ -73,14 +73,20 @@ async fn servers_that_may_not_be_asked_are_not_known() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn each_part_of_a_store_tells_the_number_that_it_held() {
+async fn canary_returns_the_previous_number() {
     on_all(|store| async move {
         for (number, held) in [(1, None), (2, Some(1)), (3, Some(2))] {
-            let told = store.writer.write_canary("process", number).await.unwrap();
-            assert!(told.iter().all(|told| *told == Some(held)), "{told:?}");
+            let previous = store.writer.write_canary("process", number).await.unwrap();
+            assert!(
+                previous.iter().all(|number| *number == Some(held)),
+                "{previous:?}"
+            );
         }
         let other = store.writer.write_canary("another", 9).await.unwrap();
-        assert!(other.iter().all(|told| *told == Some(None)), "{other:?}");
+        assert!(
+            other.iter().all(|number| *number == Some(None)),
+            "{other:?}"
+        );
     })
     .await;
 }

@@ -1,11 +1,11 @@
-//! What a store knows of installations: who they are, where they stand, and that nobody reads their tokens.
+//! Installations: lookup, listing, status, revocation, and encryption at rest.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_enrolled_can_be_read_and_found() {
+async fn registered_installation_can_be_read_and_resolved() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
+        let id = register(&store, "L1", Duration::from_secs(3600)).await;
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.token.expose_secret(), "access of L1");
         assert_eq!(
@@ -29,28 +29,32 @@ async fn what_is_enrolled_can_be_read_and_found() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn one_location_is_one_installation_however_many_consent_at_once() {
+async fn concurrent_consents_of_one_location_share_an_installation() {
     on_all(|store| async move {
-        let enrolments = (0..16).map(|_| enrolled(&store, "L1", Duration::from_secs(60)));
-        let ids: BTreeSet<InstallationId> = join_all(enrolments).await.into_iter().collect();
+        let registrations = (0..16).map(|_| register(&store, "L1", Duration::from_secs(60)));
+        let ids: BTreeSet<InstallationId> = join_all(registrations).await.into_iter().collect();
         assert_eq!(ids.len(), 1);
         let id = ids.first().unwrap();
         let snapshot = store.writer.load(id).await.unwrap().unwrap();
         let generation = snapshot.installation.access.generation;
-        assert_eq!(generation.to_string(), "16", "every consent counts");
+        assert_eq!(
+            generation.to_string(),
+            "16",
+            "every consent increments the generation"
+        );
         assert_eq!(store.writer.stats().await.unwrap().installations, 1);
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
+async fn revocation_is_announced_and_consent_reactivates() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
-        let mut changes = listening(&store).await;
+        let id = register(&store, "L1", Duration::from_secs(60)).await;
+        let mut changes = subscribe(&store).await;
         revoke(&store, &id).await;
         let generation = Generation::FIRST;
-        announced(
+        until_announced(
             &mut changes,
             &Invalidation::Installation {
                 id: id.clone(),
@@ -64,7 +68,7 @@ async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
             begin(&store.writer, &id, Wanted::Now).await,
             Begin::NotRefreshable(Status::Revoked)
         ));
-        assert_eq!(enrolled(&store, "L1", Duration::from_secs(60)).await, id);
+        assert_eq!(register(&store, "L1", Duration::from_secs(60)).await, id);
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.status, Status::Active);
         assert!(record.generation > generation, "cached copies are older");
@@ -73,11 +77,11 @@ async fn revoked_is_announced_and_a_consent_revives_the_same_installation() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn pages_of_a_list_are_complete_and_in_order() {
+async fn list_pages_are_complete_and_ordered() {
     on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..300 {
-            ids.insert(enrolled(&store, &format!("L{number}"), Duration::from_secs(60)).await);
+            ids.insert(register(&store, &format!("L{number}"), Duration::from_secs(60)).await);
         }
         let mut listed = Vec::new();
         loop {
@@ -93,16 +97,16 @@ async fn pages_of_a_list_are_complete_and_in_order() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_static_token_is_never_due() {
+async fn static_token_is_never_due_for_refresh() {
     on_all(|store| async move {
-        let enrolment = Registration {
+        let registration = Registration {
             refresh_token: None,
             expires_at: None,
-            ..enrolment(&store, "L1", Duration::ZERO)
+            ..registration(&store, "L1", Duration::ZERO)
         };
         let id = store
             .writer
-            .register_installation(&enrolment)
+            .register_installation(&registration)
             .await
             .unwrap();
         let record = store.reader.access(&id).await.unwrap().unwrap();
@@ -119,7 +123,7 @@ async fn a_static_token_is_never_due() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_token_lies_in_the_open() {
+async fn tokens_are_encrypted_at_rest() {
     let scratch = Scratch::new();
     let server = Redis::start().await;
     let url = SecretString::from(server.url());
@@ -127,16 +131,16 @@ async fn no_token_lies_in_the_open() {
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
     let places = [server.data_dir(), scratch.path().to_owned()];
     for (store, directory) in [&redis, &embedded].into_iter().zip(places) {
-        let id = enrolled(store, "L1", Duration::from_secs(60)).await;
+        let id = register(store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
         store
             .writer
-            .commit(&granted(store, &begun, "r2"))
+            .commit(&grant_with(store, &begun, "r2"))
             .await
             .unwrap();
         store
             .writer
-            .commit(&granted(store, &begun, "r2 too"))
+            .commit(&grant_with(store, &begun, "r2 too"))
             .await
             .unwrap();
         let stored = read_all(&directory);

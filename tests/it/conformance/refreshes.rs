@@ -1,11 +1,11 @@
-//! Who refreshes, when, and what becomes of the answer.
+//! Refresh attempts: begin, commit, failure, takeover, and the schedule.
 
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racing_brokers_one_begins() {
+async fn concurrent_begins_admit_one_broker() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let id = register(&store, "L1", Duration::from_secs(60)).await;
         let began = join_all((0..16).map(|_| begin(&store.writer, &id, Wanted::Now))).await;
         let go = began
             .iter()
@@ -21,13 +21,13 @@ async fn of_racing_brokers_one_begins() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_commit_is_applied_once_announced_and_read() {
+async fn commit_is_applied_once_and_announced() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let id = register(&store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
         assert_eq!(begun.refresh_token.expose_secret(), "refresh of L1");
-        let mut changes = listening(&store).await;
-        let grant = granted(&store, &begun, "r2");
+        let mut changes = subscribe(&store).await;
+        let grant = grant_with(&store, &begun, "r2");
         let outcomes = join_all((0..8).map(|_| store.writer.commit(&grant))).await;
         let outcomes: Vec<Committed> = outcomes.into_iter().map(Result::unwrap).collect();
         let applied = |outcome: &&Committed| matches!(outcome, Committed::Applied { .. });
@@ -37,7 +37,7 @@ async fn a_commit_is_applied_once_announced_and_read() {
             .filter(|outcome| **outcome == Committed::Duplicate);
         assert_eq!(duplicates.count(), 7);
         let generation = Generation::FIRST.next();
-        announced(
+        until_announced(
             &mut changes,
             &Invalidation::Installation {
                 id: id.clone(),
@@ -48,13 +48,13 @@ async fn a_commit_is_applied_once_announced_and_read() {
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.token.expose_secret(), "access after r2");
         assert_eq!(record.generation, generation);
-        let next = begun_token(&store, &id).await;
+        let next = next_refresh_token(&store, &id).await;
         assert_eq!(next, "r2");
     })
     .await;
 }
 
-async fn begun_token(store: &Store, id: &InstallationId) -> String {
+async fn next_refresh_token(store: &Store, id: &InstallationId) -> String {
     begun(&store.writer, id)
         .await
         .refresh_token
@@ -63,12 +63,12 @@ async fn begun_token(store: &Store, id: &InstallationId) -> String {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
+async fn concurrent_responses_commit_once_and_the_rest_become_alternates() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let id = register(&store, "L1", Duration::from_secs(60)).await;
         let begun = begun(&store.writer, &id).await;
         let grants: Vec<Grant> = (0..8)
-            .map(|n| granted(&store, &begun, &format!("successor {n}")))
+            .map(|n| grant_with(&store, &begun, &format!("successor {n}")))
             .collect();
         let outcomes = join_all(grants.iter().map(|grant| store.writer.commit(grant))).await;
         let kept = outcomes
@@ -86,20 +86,20 @@ async fn of_racing_answers_one_wins_and_none_is_thrown_away() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
+async fn refused_token_is_replaced_by_alternates_until_none_remain() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(60)).await;
+        let id = register(&store, "L1", Duration::from_secs(60)).await;
         let first = begun(&store.writer, &id).await;
         for successor in ["r2", "r2 too"] {
             store
                 .writer
-                .commit(&granted(&store, &first, successor))
+                .commit(&grant_with(&store, &first, successor))
                 .await
                 .unwrap();
         }
-        let refused = verdict(&store, FailureClass::Refused);
+        let refused = failure(&store, FailureClass::Refused);
         let second = begun(&store.writer, &id).await;
-        let give_back = |begun: Begun, refused: AttemptFailure| {
+        let record_failure = |begun: Begun, refused: AttemptFailure| {
             let writer = store.writer.clone();
             async move {
                 let id = &begun.installation;
@@ -110,20 +110,20 @@ async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
             }
         };
         assert_eq!(
-            give_back(second, refused.clone()).await,
+            record_failure(second, refused.clone()).await,
             FailureOutcome::Adopted
         );
         let third = begun(&store.writer, &id).await;
         assert_eq!(third.refresh_token.expose_secret(), "r2 too");
-        let mut changes = listening(&store).await;
-        let noted = give_back(third, refused.clone()).await;
+        let mut changes = subscribe(&store).await;
+        let noted = record_failure(third, refused.clone()).await;
         assert!(
             matches!(noted, FailureOutcome::Recorded { .. }),
             "suspect: {noted:?}"
         );
         for _ in 1..REFUSALS_TO_INVALID {
             let again = begun(&store.writer, &id).await;
-            let noted = give_back(again, refused.clone()).await;
+            let noted = record_failure(again, refused.clone()).await;
             assert!(
                 matches!(noted, FailureOutcome::Recorded { .. }),
                 "{noted:?}"
@@ -132,21 +132,21 @@ async fn a_refused_token_is_replaced_by_the_kept_ones_until_none_is_left() {
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!(record.status, Status::Invalid);
         let generation = record.generation;
-        announced(&mut changes, &Invalidation::Installation { id, generation }).await;
+        until_announced(&mut changes, &Invalidation::Installation { id, generation }).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up() {
+async fn expired_intent_is_taken_over() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(3600)).await;
+        let id = register(&store, "L1", Duration::from_secs(3600)).await;
         let window = Duration::from_millis(300);
         let began = begin_within(&store.writer, &id, Wanted::Now, window).await;
-        assert!(matches!(began, Begin::Go(_)), "and the broker dies");
+        assert!(matches!(began, Begin::Go(_)), "the broker dies after this");
         let writer = &store.writer;
-        let taken = until("the takeover", SOON, || async {
-            // By the schedule, as another broker would.
+        let taken = until("the takeover", PATIENCE, || async {
+            // Claims from the schedule, as another broker does.
             let claimed = writer
                 .claim(
                     Schedule::OpenIntent,
@@ -170,12 +170,12 @@ async fn an_attempt_whose_outcome_is_unknown_is_taken_over_when_its_time_is_up()
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
+async fn due_installation_is_claimed_once_until_the_claim_expires() {
     on_all(|store| async move {
         let mut ids = BTreeSet::new();
         for number in 0..40 {
-            // Expired as it arrives: due at once.
-            ids.insert(enrolled(&store, &format!("L{number}"), Duration::ZERO).await);
+            // The tokens are already expired, so they are due immediately.
+            ids.insert(register(&store, &format!("L{number}"), Duration::ZERO).await);
         }
         let all_is_due = async || {
             let partitions: BTreeSet<u8> = ids.iter().map(InstallationId::partition).collect();
@@ -183,7 +183,7 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
             let due: BTreeSet<u8> = due.into_iter().map(|(partition, _)| partition).collect();
             holds(due == partitions, due)
         };
-        until("all to be due", SOON, &all_is_due).await;
+        until("all to be due", PATIENCE, &all_is_due).await;
         let claim_all = async |claim: Duration| {
             let mut claimed = Vec::new();
             for (partition, by) in store.writer.poll_due(Schedule::Due).await.unwrap().due {
@@ -198,21 +198,17 @@ async fn what_is_due_is_claimed_by_one_and_comes_back_if_nothing_happens() {
         let claim = Duration::from_secs(2);
         let claimed = claim_all(claim).await;
         let distinct: BTreeSet<InstallationId> = claimed.iter().cloned().collect();
-        assert_eq!(
-            distinct.len(),
-            claimed.len(),
-            "nobody gets what another has"
-        );
+        assert_eq!(distinct.len(), claimed.len(), "no id is claimed twice");
         assert_eq!(distinct, ids);
-        until("the claims to run out", SOON, &all_is_due).await;
+        until("the claims to run out", PATIENCE, &all_is_due).await;
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn hastening_moves_what_is_scheduled_and_only_forward() {
+async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
     on_all(|store| async move {
-        let id = enrolled(&store, "L1", Duration::from_secs(8000)).await;
+        let id = register(&store, "L1", Duration::from_secs(8000)).await;
         let next_in = async || {
             store
                 .writer
@@ -232,47 +228,47 @@ async fn hastening_moves_what_is_scheduled_and_only_forward() {
             .unwrap();
         assert!(
             next_in().await > Duration::from_secs(6000),
-            "never later than planned"
+            "not later than planned"
         );
         store
             .writer
             .reschedule_earlier(&id, now + Duration::from_secs(100))
             .await
             .unwrap();
-        assert!(next_in().await <= Duration::from_secs(100) + CLOCKS);
+        assert!(next_in().await <= Duration::from_secs(100) + CLOCK_SKEW);
         store.writer.reschedule(&id).await.unwrap();
         assert!(
             next_in().await > Duration::from_secs(6000),
-            "back to what its record says"
+            "back to the time in its record"
         );
         revoke(&store, &id).await;
         store.writer.reschedule_earlier(&id, now).await.unwrap();
         let upcoming = store.writer.poll_due(Schedule::Due).await.unwrap();
         assert!(
             upcoming.due.is_empty() && upcoming.next_in.is_none(),
-            "revoked means never"
+            "revoked installations are not scheduled"
         );
     })
     .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_stock_tells_the_nearest_expiry_of_what_is_refreshed() {
+async fn stats_report_the_nearest_expiry() {
     on_all(|store| async move {
         assert_eq!(store.writer.stats().await.unwrap().nearest_expiry, None);
-        let near = enrolled(&store, "near", Duration::from_secs(100)).await;
-        enrolled(&store, "far", Duration::from_secs(5000)).await;
-        let stock = store.writer.stats().await.unwrap();
-        assert_eq!((stock.installations, stock.refreshing), (2, 2));
-        let left = stock.nearest_expiry.unwrap();
+        let near = register(&store, "near", Duration::from_secs(100)).await;
+        register(&store, "far", Duration::from_secs(5000)).await;
+        let stats = store.writer.stats().await.unwrap();
+        assert_eq!((stats.installations, stats.refreshing), (2, 2));
+        let left = stats.nearest_expiry.unwrap();
         assert!(
-            left > Duration::from_secs(90) && left <= Duration::from_secs(100) + CLOCKS,
+            left > Duration::from_secs(90) && left <= Duration::from_secs(100) + CLOCK_SKEW,
             "{left:?}"
         );
         revoke(&store, &near).await;
-        let stock = store.writer.stats().await.unwrap();
-        assert_eq!((stock.installations, stock.refreshing), (2, 1));
-        assert!(stock.nearest_expiry.unwrap() > Duration::from_secs(4000));
+        let stats = store.writer.stats().await.unwrap();
+        assert_eq!((stats.installations, stats.refreshing), (2, 1));
+        assert!(stats.nearest_expiry.unwrap() > Duration::from_secs(4000));
     })
     .await;
 }

@@ -1,31 +1,50 @@
-//! Between a broker and GHL: nobody listens, or nobody to be trusted, or answers that drip.
+//! Connections between a broker and GHL: refused, without TLS, with an untrusted certificate, or with slow
+//! responses.
 
 use std::time::Duration;
 
 use serde_json::json;
-use tests::front::{Door, Front};
 use tests::sandbox::Sandbox;
+use tests::tls_fault_proxy::{TlsFault, TlsFaultProxy};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 use super::{PATIENCE, lines};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
+async fn refresh_retries_after_connection_and_tls_errors() {
     let sandbox = Sandbox::start(&[]).await;
-    let front = Front::of(&sandbox.url).await;
+    let proxy = TlsFaultProxy::of(&sandbox.url).await;
     let up = Up::start(&[("EVERGREEN_TOKEN_TIMEOUT", "1s")]).await;
     let up = up.against(&sandbox).await;
     let mut up = up
-        .with("GHL_API_URL", &front.url)
-        .with("SSL_CERT_FILE", Front::certificate());
-    // What each door comes to: its kind, what the line names, and how often GHL repeats its answer.
-    let drip = Door::Dripping(Duration::from_millis(100));
+        .with("GHL_API_URL", &proxy.url)
+        .with("SSL_CERT_FILE", TlsFaultProxy::certificate());
+    // For each fault: the logged kind, the logged cause, and how often GHL replays its response.
+    let slow_response = TlsFault::SlowResponse(Duration::from_millis(100));
     let cases = [
-        ("shut", Door::Shut, "transient", "Connection refused", 0),
-        ("plain", Door::Plain, "transient", "", 0),
-        ("stranger", Door::Stranger, "transient", "certificate", 0),
-        ("dripping", drip, "ambiguous", "has not responded yet", 0),
+        (
+            "refused",
+            TlsFault::ConnectionRefused,
+            "transient",
+            "Connection refused",
+            0,
+        ),
+        ("plain", TlsFault::PlainText, "transient", "", 0),
+        (
+            "untrusted",
+            TlsFault::UntrustedCertificate,
+            "transient",
+            "certificate",
+            0,
+        ),
+        (
+            "slow",
+            slow_response,
+            "ambiguous",
+            "has not responded yet",
+            0,
+        ),
     ];
     let mut installed = Vec::new();
     for (name, ..) in cases {
@@ -33,8 +52,8 @@ async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
     }
     up.restart().await;
 
-    for ((name, door, kind, cause, repeats), id) in cases.into_iter().zip(&installed) {
-        front.set(door).await;
+    for ((name, fault, kind, cause, replays), id) in cases.into_iter().zip(&installed) {
+        proxy.set(fault).await;
         let refresh = up.command(&["installations", "refresh", id]);
         assert!(!refresh.run().await.status.success(), "{name}");
         let line = up
@@ -43,7 +62,7 @@ async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
             .await;
         assert!(line.contains(cause), "{name}: {line}");
 
-        front.set(Door::Open).await;
+        proxy.set(TlsFault::None).await;
         let refreshed = format!("[REFRESH] {id}");
         until(name, PATIENCE, || async {
             let done = lines(&up.program, &refreshed);
@@ -53,7 +72,7 @@ async fn a_broken_way_to_ghl_is_tried_again_until_it_works() {
         let chain = sandbox.chain(name).await;
         let tally = &chain["installations"][0];
         assert!(
-            tally["replays_in_grace"].as_u64() >= Some(repeats),
+            tally["replays_in_grace"].as_u64() >= Some(replays),
             "{name}: {chain}"
         );
         assert_eq!(tally["refresh_tokens_spent"], json!(1), "{name}: {chain}");

@@ -1,27 +1,27 @@
-//! Requests.
+//! Requests to the gateway.
 
 use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::Value;
 use tests::client::{get, raw};
+use tests::raw_server::RawServer;
 use tests::up::Up;
-use tests::wire::Wire;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
-use super::before;
+use super::up_before;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
-/// What is sent, the status, and what GHL must have seen of it (`None`: nothing).
+/// A request, the expected status, and the expected request at GHL (`None`: no request).
 struct Case {
     name: &'static str,
     sent: String,
     status: u16,
-    /// Parts of what GHL saw; those that begin with `!` must not be there.
+    /// Parts of the request at GHL. A part that begins with `!` must be absent.
     seen: Option<&'static [&'static str]>,
 }
 
@@ -46,166 +46,178 @@ fn cases() -> Vec<Case> {
     let long = "x".repeat(70_000);
     vec![
         case(
-            "a length and chunks",
+            "Content-Length and Transfer-Encoding",
             "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: 5\nTransfer-Encoding: chunked",
             "3\r\nabc\r\n0\r\n\r\n",
             200,
-            // The length ends here, and so does the connection: RFC 9112, 6.3.
+            // The gateway removes the length and closes the connection: RFC 9112, 6.3.
             Some(&["abc", "!content-length: 5"]),
         ),
         case(
-            "the same the other way round",
+            "Transfer-Encoding and Content-Length",
             "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: chunked\nContent-Length: 5",
             "3\r\nabc\r\n0\r\n\r\n",
             200,
             Some(&["abc", "!content-length: 5"]),
         ),
         case(
-            "what follows such a request is no request",
+            "bytes after such a request are not a request",
             "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: 30\nTransfer-Encoding: chunked",
             "0\r\n\r\nGET /ghl/smuggled HTTP/1.1\r\nHost: g\r\n\r\n",
             200,
             Some(&["POST /a", "!smuggled"]),
         ),
-        case("no host", "GET /ghl/a HTTP/1.1", "", 400, None),
+        case("missing Host", "GET /ghl/a HTTP/1.1", "", 400, None),
         case(
-            "two hosts",
+            "duplicate Host",
             "GET /ghl/a HTTP/1.1\nHost: g\nHost: evil.example",
             "",
             400,
             None,
         ),
         case(
-            "chunks in HTTP/1.0",
+            "Transfer-Encoding in HTTP/1.0",
             "POST /ghl/a HTTP/1.0\nHost: g\nTransfer-Encoding: chunked",
             "3\r\nabc\r\n0\r\n\r\n",
             400,
             None,
         ),
         case(
-            "two lengths",
+            "duplicate Content-Length",
             "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: 3\nContent-Length: 4",
             "abcd",
             400,
             None,
         ),
         case(
-            "a length that is no number",
+            "invalid Content-Length",
             "POST /ghl/a HTTP/1.1\nHost: g\nContent-Length: +3",
             "abc",
             400,
             None,
         ),
         case(
-            "chunks that are not the last coding",
+            "chunked is not the last coding",
             "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: chunked, gzip",
             "0\r\n\r\n",
             400,
             None,
         ),
         case(
-            "a coding that would have to be undone",
+            "unsupported transfer coding",
             "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: gzip, chunked",
             "0\r\n\r\n",
             501,
             None,
         ),
         case(
-            "a space before the colon",
+            "space before the colon",
             "GET /ghl/a HTTP/1.1\nHost: g\nX-A : 1",
             "",
             400,
             None,
         ),
         case(
-            "a header over two lines",
+            "folded header",
             "GET /ghl/a HTTP/1.1\nHost: g\nX-A: 1\n folded",
             "",
             400,
             None,
         ),
-        case("no HTTP", "GET /ghl/a HTCPCP/1.0\nHost: g", "", 400, None),
         case(
-            "more headers than there are",
+            "invalid protocol",
+            "GET /ghl/a HTCPCP/1.0\nHost: g",
+            "",
+            400,
+            None,
+        ),
+        case(
+            "too many headers",
             &format!("GET /ghl/a HTTP/1.1\nHost: g\n{many}"),
             "",
             431,
             None,
         ),
         case(
-            "a header as long as a book",
+            "too long header",
             &format!("GET /ghl/a HTTP/1.1\nHost: g\nX-Long: {long}"),
             "",
             431,
             None,
         ),
         case(
-            "a path as long as a book",
+            "too long path",
             &format!("GET /ghl/{long} HTTP/1.1\nHost: g"),
             "",
             431,
             None,
         ),
         case(
-            "another host in the request line is not gone to",
+            "host in the request target is not contacted",
             "GET http://evil.example/ghl/a HTTP/1.1\nHost: evil.example",
             "",
             200,
             Some(&["GET /a HTTP/1.1", "host: 127.0.0.1", "!evil"]),
         ),
         case(
-            "no tunnels",
+            "CONNECT",
             "CONNECT evil.example:443 HTTP/1.1\nHost: evil.example:443",
             "",
             405,
             None,
         ),
-        case("no trace", "TRACE /ghl/a HTTP/1.1\nHost: g", "", 405, None),
+        case("TRACE", "TRACE /ghl/a HTTP/1.1\nHost: g", "", 405, None),
         case(
-            "no user name in the target",
+            "user name in the target",
             "GET http://me@g/ghl/a HTTP/1.1\nHost: g",
             "",
             400,
             None,
         ),
         case(
-            "no fragment reaches GHL",
+            "fragment is not forwarded",
             "GET /ghl/a#b HTTP/1.1\nHost: g",
             "",
             200,
             Some(&["GET /a HTTP/1.1"]),
         ),
-        case("no asterisk", "OPTIONS * HTTP/1.1\nHost: g", "", 404, None),
         case(
-            "a path that leads out",
+            "asterisk form",
+            "OPTIONS * HTTP/1.1\nHost: g",
+            "",
+            404,
+            None,
+        ),
+        case(
+            "path traversal",
             "GET /ghl/a/../../b HTTP/1.1\nHost: g",
             "",
             400,
             None,
         ),
         case(
-            "the same, encoded",
+            "encoded path traversal",
             "GET /ghl/a/%2e%2e/%2E./b HTTP/1.1\nHost: g",
             "",
             400,
             None,
         ),
         case(
-            "another host in the path",
+            "host in the path",
             "GET /ghl//evil.example/a HTTP/1.1\nHost: g",
             "",
             400,
             None,
         ),
         case(
-            "a backslash",
+            "backslash in the path",
             "GET /ghl/\\evil.example/a HTTP/1.1\nHost: g",
             "",
             400,
             None,
         ),
         case(
-            "what is about the connection, and who is behind it, ends here",
+            "hop-by-hop and forwarding headers are removed",
             "GET /ghl/a HTTP/1.1\nHost: g\nTE: trailers\nTrailer: X-T\nUpgrade: h2c\n\
              Keep-Alive: 5\nProxy-Authorization: Basic x\nForwarded: for=10.0.0.7\n\
              X-Forwarded-For: 10.0.0.7\nX-Forwarded-Host: inside\nX-Forwarded-Proto: http\n\
@@ -226,7 +238,7 @@ fn cases() -> Vec<Case> {
             ]),
         ),
         case(
-            "trailers are no headers",
+            "trailers are not forwarded as headers",
             "POST /ghl/a HTTP/1.1\nHost: g\nTransfer-Encoding: chunked\nTrailer: Authorization",
             "3\r\nabc\r\n0\r\nAuthorization: Bearer mine\r\n\r\n",
             200,
@@ -243,15 +255,15 @@ fn cases() -> Vec<Case> {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn every_request_has_its_outcome() {
+async fn requests_are_proxied_or_rejected_per_http() {
     let mut wrong = Vec::new();
     for case in cases() {
-        let wire = Wire::answering(OK).await;
-        let up = before(&wire, &[]).await;
-        let (status, answer) = raw(&up.public, &case.sent).await;
-        let requests = wire.requests();
+        let server = RawServer::responding(OK).await;
+        let up = up_before(&server, &[]).await;
+        let (status, response) = raw(&up.public, &case.sent).await;
+        let requests = server.requests();
         if status != case.status {
-            wrong.push(format!("{}: {status}: {answer}", case.name));
+            wrong.push(format!("{}: {status}: {response}", case.name));
         }
         match (case.seen, requests.as_slice()) {
             (None, []) => {}
@@ -277,7 +289,7 @@ async fn every_request_has_its_outcome() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn who_asks_first_is_told_to_go_on_and_ghl_is_not_asked() {
+async fn expect_continue_is_answered_by_the_gateway() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let address = up.public.strip_prefix("http://").unwrap();
@@ -292,26 +304,26 @@ async fn who_asks_first_is_told_to_go_on_and_ghl_is_not_asked() {
     read.unwrap().unwrap();
     assert_eq!(&interim, b"HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"abc").await.unwrap();
-    let mut answer = String::new();
-    let read = timeout(PATIENCE, stream.read_to_string(&mut answer)).await;
+    let mut response = String::new();
+    let read = timeout(PATIENCE, stream.read_to_string(&mut response)).await;
     read.unwrap().unwrap();
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
-    assert!(answer.contains(r#""body_bytes":3"#), "{answer}");
-    assert!(!answer.to_lowercase().contains("expect"), "{answer}");
+    assert!(response.starts_with("HTTP/1.1 200"), "{response}");
+    assert!(response.contains(r#""body_bytes":3"#), "{response}");
+    assert!(!response.to_lowercase().contains("expect"), "{response}");
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn http2_with_prior_knowledge_is_spoken_too() {
+async fn http2_with_prior_knowledge_is_supported() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     let client = Client::builder().http2_prior_knowledge().build().unwrap();
     let url = format!("{}/ghl/_sandbox/echo/x", up.public);
     let request = client.post(&url).header("x-installation-id", &id);
-    let answer = request.body("x".repeat(200_000)).send().await.unwrap();
-    assert_eq!(answer.version(), reqwest::Version::HTTP_2);
-    let arrived: Value = answer.json().await.unwrap();
+    let response = request.body("x".repeat(200_000)).send().await.unwrap();
+    assert_eq!(response.version(), reqwest::Version::HTTP_2);
+    let arrived: Value = response.json().await.unwrap();
     assert_eq!(arrived["body_bytes"], 200_000, "{arrived}");
-    // And beside it the other protocol.
+    // HTTP/1.1 still works on the same port.
     assert_eq!(
         get(&up.client, &format!("{}/health", up.public)).await.0,
         200
@@ -319,21 +331,21 @@ async fn http2_with_prior_knowledge_is_spoken_too() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_caller_who_is_gone_is_not_called_for() {
-    let wire = Wire::acting(&[tests::wire::Act::AwaitEnd]).await;
-    let up = before(&wire, &[]).await;
+async fn upstream_request_is_cancelled_when_caller_disconnects() {
+    let server = RawServer::performing(&[tests::raw_server::ServerAction::AwaitClose]).await;
+    let up = up_before(&server, &[]).await;
     let address = up.public.strip_prefix("http://").unwrap();
     for _ in 0..3 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = "GET /ghl/a HTTP/1.1\r\nHost: g\r\nX-Installation-Id: locA\r\n\r\n";
         stream.write_all(head.as_bytes()).await.unwrap();
-        let seen = wire.requests().len();
+        let seen = server.requests().len();
         tests::wait::until("the request at GHL", PATIENCE, || async {
-            let now = wire.requests().len();
+            let now = server.requests().len();
             tests::wait::holds(now > seen, now)
         })
         .await;
         drop(stream);
     }
-    wire.wait_for_ends(3).await;
+    server.wait_for_closed_connections(3).await;
 }

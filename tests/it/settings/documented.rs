@@ -1,10 +1,10 @@
-//! What is read, what is known, and what is documented are the same settings.
+//! The settings that are read, known and documented are the same.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The repository.
+/// The root of the repository.
 fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
@@ -19,13 +19,13 @@ fn is_setting(word: &str) -> bool {
         && !word.ends_with('_')
 }
 
-/// The string literals of some Rust that are settings.
+/// The string literals of a Rust source that are names of settings.
 fn literals(text: &str) -> BTreeSet<String> {
     let pieces = text.split('"').filter(|piece| is_setting(piece));
     pieces.map(str::to_owned).collect()
 }
 
-/// The two parts of `cli/src/settings.rs`: the list of what is known, and the rest.
+/// `cli/src/settings.rs`, split into the list of known settings and the rest.
 fn known_and_rest() -> (BTreeSet<String>, String) {
     let text = fs::read_to_string(root().join("cli/src/settings.rs")).unwrap();
     let (before, list) = text.split_once("KNOWN: &[&str] = &[").unwrap();
@@ -45,7 +45,7 @@ fn rust_files(directory: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// Every setting that a program reads.
+/// All settings that a program reads.
 fn read() -> BTreeSet<String> {
     let (_, rest) = known_and_rest();
     let mut files = Vec::new();
@@ -70,7 +70,7 @@ fn ours(settings: &BTreeSet<String>) -> BTreeSet<&str> {
 }
 
 #[test]
-fn what_is_read_is_known_and_what_is_known_is_read() {
+fn known_settings_are_exactly_the_settings_read() {
     let (known, _) = known_and_rest();
     let read = read();
     assert!(known.len() > 30, "{known:?}");
@@ -78,7 +78,7 @@ fn what_is_read_is_known_and_what_is_known_is_read() {
 }
 
 #[test]
-fn settings_md_has_a_row_for_each_setting_and_no_other() {
+fn settings_md_lists_exactly_the_settings_read() {
     let page = root().join("docs/settings.md");
     let page = fs::read_to_string(page).expect("docs/settings.md");
     let rows = page.lines().filter_map(|line| line.strip_prefix("| `"));
@@ -90,13 +90,13 @@ fn settings_md_has_a_row_for_each_setting_and_no_other() {
     }
     let read = read();
     let missing: Vec<_> = read.difference(&documented).collect();
-    assert!(missing.is_empty(), "without a row: {missing:?}");
-    let invented: Vec<_> = documented.difference(&read).collect();
-    assert!(invented.is_empty(), "read by nobody: {invented:?}");
+    assert!(missing.is_empty(), "not documented: {missing:?}");
+    let unread: Vec<_> = documented.difference(&read).collect();
+    assert!(unread.is_empty(), "not read by any program: {unread:?}");
 }
 
 #[test]
-fn the_deployment_sets_only_what_is_read() {
+fn deployment_files_use_only_known_settings() {
     let read = read();
     let mut set = BTreeSet::new();
     for file in [
@@ -111,7 +111,7 @@ fn the_deployment_sets_only_what_is_read() {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         set.extend(words.filter(|word| is_setting(word)).map(str::to_owned));
     }
-    // HAProxy's, where compose publishes it, and what the build of the image reads.
+    // HAProxy's settings, where compose publishes its port, and a setting of the image's build.
     let others = ["EVERGREEN_PUBLISH", "EVERGREEN_COMMIT"];
     set.retain(|name| !name.starts_with("EVERGREEN_LB_") && !others.contains(&name.as_str()));
     assert!(set.contains("GHL_CLIENT_SECRET_FILE"), "{set:?}");

@@ -1,4 +1,4 @@
-//! Secrets come from variables or files, and are repeated by nobody.
+//! Secrets come from variables or files, and no output contains them.
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,12 +12,12 @@ use tests::sandbox::Sandbox;
 use tests::scratch::Scratch;
 use tests::up::Up;
 
-use super::{expect_each, free, mistakes, taken, up_on, with};
+use super::{config_errors, expect_each, free_addresses, occupied_addresses, up_on, with};
 
-/// What no message may contain.
+/// Must not appear in any message.
 const SECRET: &str = "hunter2";
 
-/// The secrets, and a program that wants each.
+/// The secrets, and a command that reads each.
 const SECRETS: [(&str, &[&str]); 8] = [
     ("GHL_CLIENT_SECRET", &["broker"]),
     ("GHL_ACCESS_TOKEN", &["broker"]),
@@ -30,9 +30,9 @@ const SECRETS: [(&str, &[&str]); 8] = [
 ];
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_is_given_once_by_variable_or_by_file() {
+async fn secret_given_twice_or_in_a_bad_file_is_rejected() {
     let scratch = Scratch::new();
-    let (_held, [public, internal, sandbox]) = taken();
+    let (_held, [public, internal, sandbox]) = occupied_addresses();
     let file = |name: &str, content: &str| {
         let path = scratch.join(name);
         std::fs::write(&path, content).unwrap();
@@ -56,7 +56,7 @@ async fn a_secret_is_given_once_by_variable_or_by_file() {
             (start().env(&key_file, &empty), "is empty"),
             (start().env(&key_file, &missing), "cannot be read"),
         ] {
-            let message = mistakes(start).await;
+            let message = config_errors(start).await;
             let lines = message.lines().filter(|line| line.starts_with(key));
             let line = lines.collect::<Vec<_>>().join("\n");
             assert!(line.contains(&key_file), "{message}");
@@ -67,7 +67,7 @@ async fn a_secret_is_given_once_by_variable_or_by_file() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_secret_in_a_file_is_as_good() {
+async fn secrets_can_be_given_in_files() {
     let scratch = Scratch::new();
     let file = |name: &str, content: &str| {
         let path = scratch.join(name);
@@ -76,7 +76,7 @@ async fn a_secret_in_a_file_is_as_good() {
     };
     let sandbox = Sandbox::start(&[("CLIENT_SECRET", SECRET)]).await;
     let ring = || KeyRing::generate_text("it").expose_secret().to_owned();
-    let [public, internal, unused] = free();
+    let [public, internal, unused] = free_addresses();
     let up = up_on(&scratch, [public.clone(), internal, unused])
         .env("GHL_CLIENT_ID", "sandbox-client")
         .env(
@@ -98,14 +98,14 @@ async fn a_secret_in_a_file_is_as_good() {
     assert_eq!(get(&client::new(), &url).await.0, 200);
     for made in ["access.keys", "refresh.keys"] {
         let path = format!("{}/{made}", scratch.join("data"));
-        assert!(!Path::new(&path).exists(), "the given rings are used");
+        assert!(!Path::new(&path).exists(), "no new key ring is created");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_mistake_repeats_what_may_be_secret() {
+async fn config_errors_do_not_reveal_secrets() {
     let scratch = Scratch::new();
-    let (_held, [public, internal, sandbox]) = taken();
+    let (_held, [public, internal, sandbox]) = occupied_addresses();
     let wrong = [
         ("EVERGREEN_ACCESS_KEYS", "k1:hunter2,k2"),
         ("EVERGREEN_LOCK_URLS", "redis://:hunter2@a:b"),
@@ -121,7 +121,7 @@ async fn no_mistake_repeats_what_may_be_secret() {
         .env("EVERGREEN_INTERNAL_LISTEN", &internal)
         .env("GHL_CLIENT_ID", "app")
         .env("GHL_CLIENT_SECRET", SECRET);
-    let message = mistakes(with(broker, &wrong)).await;
+    let message = config_errors(with(broker, &wrong)).await;
     expect_each(&message, &wrong.map(|(key, _)| key));
     assert!(!message.contains(SECRET), "{message}");
 
@@ -135,13 +135,13 @@ async fn no_mistake_repeats_what_may_be_secret() {
         std::fs::write(&config, text).unwrap();
         let addresses = [public.clone(), internal.clone(), sandbox.clone()];
         let start = up_on(&scratch, addresses).args(&["--config", &config]);
-        let message = mistakes(start).await;
+        let message = config_errors(start).await;
         assert!(!message.contains(SECRET), "{text}: {message}");
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_secret_is_logged_however_much_is() {
+async fn secrets_are_not_logged_at_trace_level() {
     let up = Up::start(&[
         ("EVERGREEN_LOG", "trace"),
         ("EVERGREEN_SANDBOX_CLIENT_SECRET", SECRET),
@@ -158,9 +158,9 @@ async fn no_secret_is_logged_however_much_is() {
     }
     for _ in 0..2 {
         assert_eq!(get(&up.client, &call).await.0, 200);
-        let (_, told) = get(&up.client, &token).await;
-        let access_token = told["access_token"].as_str().unwrap();
-        // The signature is the part that makes it one.
+        let (_, body) = get(&up.client, &token).await;
+        let access_token = body["access_token"].as_str().unwrap();
+        // Only the signature is secret.
         let (_, signature) = access_token.rsplit_once('.').unwrap();
         secrets.push(signature.to_owned());
         let refreshed = up.command(&["installations", "refresh", &id]).run().await;
@@ -178,9 +178,9 @@ async fn no_secret_is_logged_however_much_is() {
     let log = up.program.log();
     assert!(
         log.iter().any(|line| line.contains("TRACE")),
-        "there is much of it"
+        "the log level is trace"
     );
-    // GHL's tokens, access and refresh, begin like this.
+    // GHL's access and refresh tokens begin like this.
     secrets.push("eyJ".to_owned());
     for secret in secrets {
         let line = log.iter().find(|line| line.contains(&secret));

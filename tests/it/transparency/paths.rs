@@ -1,20 +1,20 @@
-//! Paths and hosts that try to lead somewhere else.
+//! Path traversal, and attempts to choose the upstream host.
 
 use std::net::TcpListener;
 
 use tests::client::raw;
 
-use super::{ECHO, Mirror, json_of, written};
+use super::{ECHO, EchoGateway, json_body, raw_request};
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_path_leaves_ghls_base_url() {
-    let mirror = Mirror::new().await;
-    let named = format!("X-Installation-Id: {}", mirror.location);
+async fn path_traversal_is_rejected() {
+    let gateway = EchoGateway::new().await;
+    let named = format!("X-Installation-Id: {}", gateway.location);
     let ask = async |line: &str| {
         let head = [named.as_str(), "Connection: close"];
-        raw(&mirror.up.public, written(line, &head, b"")).await
+        raw(&gateway.up.public, raw_request(line, &head, b"")).await
     };
-    let before = mirror.sandbox.count("calls_ok").await;
+    let before = gateway.sandbox.count("calls_ok").await;
     for path in [
         "/..",
         "/../ledger",
@@ -32,21 +32,21 @@ async fn no_path_leaves_ghls_base_url() {
         "/%2fevil.example/x",
         "/a/..?x=1",
     ] {
-        let (status, answer) = ask(&format!("GET /ghl{path}")).await;
-        assert_eq!(status, 400, "{path}: {answer}");
+        let (status, response) = ask(&format!("GET /ghl{path}")).await;
+        assert_eq!(status, 400, "{path}: {response}");
     }
-    // Not below /ghl at all.
+    // Paths outside of /ghl.
     for path in [
         "/ghl/../_sandbox/ledger",
         "/ghl",
         "/GHL/x",
         "/_sandbox/ledger",
     ] {
-        let (status, answer) = ask(&format!("GET {path}")).await;
-        assert!(matches!(status, 400 | 404), "{path}: {answer}");
+        let (status, response) = ask(&format!("GET {path}")).await;
+        assert!(matches!(status, 400 | 404), "{path}: {response}");
     }
-    let after = mirror.sandbox.count("calls_ok").await;
-    assert_eq!(after, before, "GHL has seen none of them");
+    let after = gateway.sandbox.count("calls_ok").await;
+    assert_eq!(after, before, "no request reached GHL");
 
     for path in [
         "/a..b/..c/...",
@@ -55,34 +55,34 @@ async fn no_path_leaves_ghls_base_url() {
         "/a;..;b",
         "/%252e%252e/x",
     ] {
-        let (status, answer) = ask(&format!("GET /ghl{path}")).await;
-        assert_eq!(status, 200, "{path}: {answer}");
-        assert_eq!(json_of(&answer)["path"], format!("{ECHO}{path}"));
+        let (status, response) = ask(&format!("GET /ghl{path}")).await;
+        assert_eq!(status, 200, "{path}: {response}");
+        assert_eq!(json_body(&response)["path"], format!("{ECHO}{path}"));
     }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn no_host_of_the_callers_choice_is_called() {
-    let mirror = Mirror::new().await;
+async fn caller_cannot_choose_the_upstream_host() {
+    let gateway = EchoGateway::new().await;
     let elsewhere = TcpListener::bind("127.0.0.1:0").unwrap();
     elsewhere.set_nonblocking(true).unwrap();
     let host = elsewhere.local_addr().unwrap();
-    let named = format!("X-Installation-Id: {}", mirror.location);
+    let named = format!("X-Installation-Id: {}", gateway.location);
     let forwarded = format!("X-Forwarded-Host: {host}");
     let head = [named.as_str(), &forwarded, "Connection: close"];
-    let absolute = written(&format!("GET http://{host}/ghl/x"), &head, b"");
-    let as_host = String::from_utf8(written("GET /ghl/x", &head, b"")).unwrap();
+    let absolute = raw_request(&format!("GET http://{host}/ghl/x"), &head, b"");
+    let as_host = String::from_utf8(raw_request("GET /ghl/x", &head, b"")).unwrap();
     let as_host = as_host
         .replace("gateway.test", &host.to_string())
         .into_bytes();
-    let ghl = mirror.sandbox.url.strip_prefix("http://").unwrap();
+    let ghl = gateway.sandbox.url.strip_prefix("http://").unwrap();
     for request in [absolute, as_host] {
-        let (status, answer) = raw(&mirror.up.public, request).await;
-        assert_eq!(status, 200, "{answer}");
-        let arrived = json_of(&answer);
+        let (status, response) = raw(&gateway.up.public, request).await;
+        assert_eq!(status, 200, "{response}");
+        let arrived = json_body(&response);
         assert_eq!(arrived["path"], format!("{ECHO}/x"));
         assert_eq!(arrived["headers"]["host"], ghl);
     }
-    let nobody = elsewhere.accept().unwrap_err();
-    assert_eq!(nobody.kind(), std::io::ErrorKind::WouldBlock);
+    let not_called = elsewhere.accept().unwrap_err();
+    assert_eq!(not_called.kind(), std::io::ErrorKind::WouldBlock);
 }

@@ -1,4 +1,4 @@
-//! GHL's own SDK for Node.js, with nothing but its base URL and its key changed.
+//! GHL's official SDK for Node.js. Only its base URL and its key are changed.
 
 use std::fs;
 use std::path::Path;
@@ -9,12 +9,12 @@ use tests::program::Start;
 use tests::scratch::Scratch;
 use tests::up::Up;
 
-/// A registry and a disk may be slow.
+/// The registry and the disk may be slow.
 const INSTALLING: Duration = Duration::from_secs(300);
 
 /// Needs `node` and `npm`, and fails without them.
 #[tokio::test(flavor = "multi_thread")]
-async fn ghls_official_node_sdk_works_through_the_gateway() {
+async fn official_node_sdk_works_through_gateway() {
     let scratch = Scratch::new();
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
     for name in ["package.json", "through.js"] {
@@ -23,7 +23,7 @@ async fn ghls_official_node_sdk_works_through_the_gateway() {
     let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
     let mut install = Start::new("npm").args(&npm);
     install = install.args(&["--ignore-scripts", "--prefix", &scratch.join("")]);
-    // How npm reaches its registry is this machine's affair.
+    // Keep this machine's settings for the npm registry.
     for (name, value) in std::env::vars() {
         let lower = name.to_ascii_lowercase();
         let is_npms = lower.starts_with("npm_config_") || lower.ends_with("_proxy");
@@ -39,7 +39,7 @@ async fn ghls_official_node_sdk_works_through_the_gateway() {
     up.install("locB").await;
     let create = ["keys", "create", "--name", "sdk", "--installation", &id];
     let key = String::from_utf8(up.command(&create).run().await.stdout).unwrap();
-    // The SDK never learns that the first token had expired.
+    // The SDK does not notice that the first token had expired.
     up.sandbox.steer("expire", "locA").await;
     let sdk = Start::new("node").args(&[
         scratch.join("through.js").as_str(),
@@ -60,7 +60,10 @@ async fn ghls_official_node_sdk_works_through_the_gateway() {
         "statusCode": 404,
         "message": "Product not found",
     });
-    assert_eq!(seen["missing"], missing, "GHL's error, as its SDK has it");
+    assert_eq!(
+        seen["missing"], missing,
+        "GHL's error, as its SDK reports it"
+    );
     assert_eq!(seen["invalid"]["statusCode"], 422);
     let refused = &seen["elsewhere"];
     assert_eq!(

@@ -45,17 +45,17 @@ impl Auditor<'_> {
     pub(super) async fn run(&self, at_begin: &[AtBegin]) -> usize {
         let world = &self.env.world;
         let deadline = world.now() + RECOVERY_TIME;
-        let mut unwell: Vec<usize> = (0..self.ids.len()).collect();
-        while world.now() < deadline && !unwell.is_empty() {
-            unwell.retain(|customer| self.health(*customer) != Health::Valid);
+        let mut unrecovered: Vec<usize> = (0..self.ids.len()).collect();
+        while world.now() < deadline && !unrecovered.is_empty() {
+            unrecovered.retain(|customer| self.health(*customer) != Health::Valid);
             sleep(CHECK_INTERVAL).await;
         }
         for _ in 0..MORE_CHECKS {
-            unwell.retain(|customer| self.health(*customer) != Health::Valid);
+            unrecovered.retain(|customer| self.health(*customer) != Health::Valid);
             sleep(Duration::from_millis(500)).await;
         }
         let mut lost = 0;
-        for customer in unwell {
+        for customer in unrecovered {
             let id = &self.ids[customer];
             match self.health(customer) {
                 Health::Valid => {}
@@ -71,7 +71,7 @@ impl Auditor<'_> {
         }
         let allowed = self.allowed(at_begin);
         if lost > allowed {
-            world.violation(format!("{lost} are lost, {allowed} may be"));
+            world.violation(format!("{lost} are lost, {allowed} are allowed"));
         }
         lost
     }
@@ -83,12 +83,12 @@ impl Auditor<'_> {
         let faults = self.plan.faults.iter().zip(at_begin);
         let each = faults.map(|(fault, at_begin)| match &fault.kind {
             // The calls in flight, and those that follow before the first outcome is known.
-            FaultKind::Ghl(failure) if failure.loses_answers() && is_alone => {
+            FaultKind::Ghl(failure) if failure.loses_responses() && is_alone => {
                 at_begin.window.min(MOST_LOST)
             }
             // Partitioned brokers detect the outage on their own. A paused broker resumes with a grant from
             // before the outage, which makes GHL look healthy to all others.
-            FaultKind::Ghl(failure) if failure.loses_answers() => 3 * at_begin.window,
+            FaultKind::Ghl(failure) if failure.loses_responses() => 3 * at_begin.window,
             // The responses go to a dead process. Within the grace period another broker gets them again.
             FaultKind::Crash { .. } if is_alone && has_grace => 0,
             FaultKind::Crash { .. } => at_begin.own,
@@ -108,7 +108,7 @@ impl Auditor<'_> {
 
     fn health(&self, customer: usize) -> Health {
         let id = &self.ids[customer];
-        let good = self.env.ghl.current(customer);
+        let valid_token = self.env.ghl.current(customer);
         let (access, refresh) = self.env.store.record(id);
         let installation = match Installation::from_fields(id.clone(), &access, &refresh) {
             Ok(installation) => installation,
@@ -117,16 +117,16 @@ impl Auditor<'_> {
             }
         };
         let known = installation.chain.as_ref().map(|chain| &chain.fingerprint);
-        if known == Some(&Fingerprint::of(&good.to_string().into())) {
+        if known == Some(&Fingerprint::of(&valid_token.to_string().into())) {
             return match self.token_problem(&installation) {
                 None => Health::Valid,
                 Some(why) => Health::Recoverable(why),
             };
         }
-        match self.holder(&installation, good) {
-            Some(holder) => Health::Recoverable(format!("{good} is only in {holder}")),
+        match self.holder(&installation, valid_token) {
+            Some(holder) => Health::Recoverable(format!("{valid_token} is only in {holder}")),
             None => Health::Lost(format!(
-                "{good} is nowhere, the store has generation {} and is {}, {:?}",
+                "{valid_token} is held nowhere, the store has generation {} and is {}, {:?}",
                 installation.access.generation, installation.access.status, installation.last_error
             )),
         }
@@ -156,21 +156,21 @@ impl Auditor<'_> {
     }
 
     /// Where the valid token can be recovered from.
-    fn holder(&self, installation: &Installation, good: Token) -> Option<&'static str> {
+    fn holder(&self, installation: &Installation, valid_token: Token) -> Option<&'static str> {
         let id = &installation.id;
-        let good_text = good.to_string();
+        let valid_text = valid_token.to_string();
         let ring = &self.env.rings.refresh;
-        let is_it = |spent, sealed: &_| {
+        let matches = |spent, sealed: &_| {
             let grant = Grant::open(id, spent, sealed, ring);
-            grant.is_ok_and(|grant| grant.refresh_token.expose_secret() == good_text)
+            grant.is_ok_and(|grant| grant.refresh_token.expose_secret() == valid_text)
         };
         let mut alternates = installation.alternates.values();
-        if alternates.any(|kept| is_it(kept.spent_generation, &kept.grant)) {
+        if alternates.any(|kept| matches(kept.spent_generation, &kept.grant)) {
             return Some("the alternates of its record");
         }
         let is_answer = |entry: &Entry| {
             let answer = entry.answer.as_ref();
-            answer.is_some_and(|kept| is_it(entry.spent_generation, kept))
+            answer.is_some_and(|kept| matches(entry.spent_generation, kept))
         };
         let machines = self.machines.iter();
         let mut journal = machines.flat_map(|machine| machine.journal_entries(id));
@@ -182,7 +182,7 @@ impl Auditor<'_> {
         }
         self.env
             .ghl
-            .is_on_its_way(good)
-            .then_some("a call that is under way, or may be repeated")
+            .may_still_return(valid_token)
+            .then_some("a call in flight, or within the grace")
     }
 }

@@ -42,7 +42,7 @@ impl Gateway {
         }
     }
 
-    /// Runs for ever.
+    /// Never returns.
     pub(super) async fn run(mut self) {
         // Call for every installation once before the faults begin.
         for index in 0..self.ids.len() {
@@ -73,28 +73,28 @@ impl Gateway {
                 broker::simulation::request_refresh(&broker, id.clone(), record.generation);
             }
         }
-        let is_handed_out = freshness != Freshness::Expired;
+        let is_used = freshness != Freshness::Expired;
         let ends = Ghl::end_of(record.token.expose_secret());
-        if is_handed_out && ends.is_none_or(|ends| ends <= self.world.now()) {
-            let what = format!("an expired token of {id} (customer {index}) is handed out");
+        if is_used && ends.is_none_or(|ends| ends <= self.world.now()) {
+            let what = format!("an expired token of {id} (customer {index}) is used");
             self.world.violation(what);
         }
     }
 
     /// The freshness by the store's clock and by this machine's monotonic clock.
     fn freshness(&mut self, id: &InstallationId, record: &AccessRecord) -> Freshness {
-        let told = self.reader.now();
+        let now = self.reader.now();
         let Some(expires_at) = record.expires_at else {
             return Freshness::Fresh;
         };
-        let ends = Moment::now() + expires_at.since(told);
+        let ends = Moment::now() + expires_at.since(now);
         let first = self.ends.get(id).copied();
         let ends = match first.filter(|(generation, _)| *generation == record.generation) {
             Some((_, first)) => first.min(ends),
             None => ends,
         };
         self.ends.insert(id.clone(), (record.generation, ends));
-        store::freshness::of(told + ends.since(Moment::now()), record.lifetime, told)
+        store::freshness::of(now + ends.since(Moment::now()), record.lifetime, now)
     }
 
     fn pick(&self, count: usize) -> usize {

@@ -43,7 +43,7 @@ pub(super) enum GhlFailure {
     /// It refuses every token.
     RefusesAll,
     /// It grants in an undocumented shape that integrators have seen.
-    Odd(Shape),
+    Undocumented(Shape),
     Overloaded {
         retry_after: Option<u64>,
     },
@@ -53,14 +53,14 @@ pub(super) enum GhlFailure {
 
 impl GhlFailure {
     /// Whether it can lose a response for good, without a grace period.
-    pub(super) fn loses_answers(self) -> bool {
+    pub(super) fn loses_responses(self) -> bool {
         match self {
             Self::Fails { is_spent, .. } | Self::Resets { is_spent } => is_spent,
-            Self::Hangs | Self::Odd(Shape::Unreadable) => true,
+            Self::Hangs | Self::Undocumented(Shape::Unreadable) => true,
             Self::Slow(_)
             | Self::Refuses(_)
             | Self::RefusesAll
-            | Self::Odd(_)
+            | Self::Undocumented(_)
             | Self::Overloaded { .. }
             | Self::Unreachable => false,
         }
@@ -127,7 +127,7 @@ struct Open {
     sent_at: Duration,
     is_repeated: bool,
     /// No response will arrive.
-    is_hopeless: bool,
+    never_responds: bool,
 }
 
 /// The reply to a request, and its delay.
@@ -202,11 +202,11 @@ impl Ghl {
     }
 
     /// Whether a call in progress may still return `successor`, or a retry may.
-    pub(super) fn is_on_its_way(&self, successor: Token) -> bool {
+    pub(super) fn may_still_return(&self, successor: Token) -> bool {
         let now = self.world.now();
         let state = lock(&self.state);
         let is_open = state.open.values().any(|call| {
-            !call.is_hopeless
+            !call.never_responds
                 && call.token.customer == successor.customer
                 && call.token.link + 1 == successor.link
         });
@@ -239,7 +239,7 @@ impl Ghl {
                 token,
                 sent_at: now,
                 is_repeated: false,
-                is_hopeless: false,
+                never_responds: false,
             },
         );
         let open = state.open.values();
@@ -249,7 +249,7 @@ impl Ghl {
         drop(state);
         match repeats {
             Some((sent_at, true)) => self.world.violation(format!(
-                "broker {machine} sends {token} again while its own call of {:.3} is open",
+                "broker {machine} sends {token} again while its earlier call of {:.3} is open",
                 sent_at.as_secs_f64()
             )),
             Some((_, false)) | None => {
@@ -272,7 +272,7 @@ impl Ghl {
         } = &mut *state;
         let customer = &mut customers[token.customer];
         let failure = failures.first().copied();
-        let is_good = token.link == customer.link;
+        let is_current = token.link == customer.link;
         let (after, kind) = match failure {
             Some(GhlFailure::Slow(after)) => (
                 after,
@@ -297,14 +297,14 @@ impl Ghl {
                 self.grant(customer, token, now, None);
                 (service_time, ReplyKind::Nothing)
             }
-            Some(GhlFailure::Refuses(times)) if is_good && customer.refused < times => {
+            Some(GhlFailure::Refuses(times)) if is_current && customer.refused < times => {
                 customer.refused += 1;
                 (service_time, ReplyKind::Response(responses::refusal()))
             }
             Some(GhlFailure::RefusesAll) => {
                 (service_time, ReplyKind::Response(responses::refusal()))
             }
-            Some(GhlFailure::Odd(shape)) => {
+            Some(GhlFailure::Undocumented(shape)) => {
                 let answer = self.grant(customer, token, now, Some(shape));
                 (service_time, ReplyKind::Response(answer))
             }
@@ -321,14 +321,14 @@ impl Ghl {
         drop(state);
         self.world.log(format_args!(
             "ghl: {token} arrives{}",
-            if is_good { "" } else { ", spent before" }
+            if is_current { "" } else { ", spent before" }
         ));
         Reply { after, kind }
     }
 
     fn hangs(&self, call: u64) {
         if let Some(call) = lock(&self.state).open.get_mut(&call) {
-            call.is_hopeless = true;
+            call.never_responds = true;
         }
     }
 

@@ -216,7 +216,7 @@ impl PlanRandom {
                 (GhlFailure::Refuses(times), self.between(5, 50))
             }
             7 => (
-                GhlFailure::Odd(self.one_of(&Shape::ALL)),
+                GhlFailure::Undocumented(self.one_of(&Shape::ALL)),
                 self.between(20, 90),
             ),
             _ => {

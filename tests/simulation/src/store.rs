@@ -39,7 +39,7 @@ struct State {
     former: Option<(Server, Vec<usize>)>,
     is_down: bool,
     /// How far the store's clock is ahead, in milliseconds.
-    ahead: i64,
+    clock_offset: i64,
 }
 
 impl Store {
@@ -52,12 +52,12 @@ impl Store {
 
     /// The store's time on the master.
     pub(super) fn now(&self) -> Timestamp {
-        let ahead = lock(&self.state).ahead;
-        Timestamp::from_millis(self.world.time().as_millis() + ahead)
+        let clock_offset = lock(&self.state).clock_offset;
+        Timestamp::from_millis(self.world.time().as_millis() + clock_offset)
     }
 
     pub(super) fn step_clock(&self, millis: i64) {
-        lock(&self.state).ahead += millis;
+        lock(&self.state).clock_offset += millis;
     }
 
     pub(super) fn set_down(&self, is_down: bool) {
@@ -109,8 +109,8 @@ impl Store {
     }
 }
 
-/// How long a heartbeat is kept.
-const TIDE: Duration = Duration::from_secs(600);
+/// How long a canary is kept.
+const CANARY_TTL: Duration = Duration::from_secs(600);
 
 /// The connection of one machine to the store.
 #[derive(Debug, Clone)]
@@ -119,7 +119,7 @@ pub(super) struct Connection {
     path: NetworkPath,
     changes: broadcast::Sender<Invalidation>,
     /// The servers that a record was read from.
-    met: Arc<Mutex<BTreeSet<u64>>>,
+    seen_servers: Arc<Mutex<BTreeSet<u64>>>,
 }
 
 impl Connection {
@@ -129,7 +129,7 @@ impl Connection {
             store,
             path,
             changes,
-            met: Arc::default(),
+            seen_servers: Arc::default(),
         }
     }
 
@@ -149,7 +149,7 @@ impl Connection {
         Box::pin(async move {
             answer
                 .await
-                .ok_or_else(|| WriteError::Unavailable("the simulated store is away".into()))
+                .ok_or_else(|| WriteError::Unavailable("the simulated store is unreachable".into()))
         })
     }
 
@@ -161,7 +161,7 @@ impl Connection {
         Box::pin(async move {
             answer
                 .await
-                .ok_or_else(|| ReadError::Unavailable("the simulated store is away".into()))
+                .ok_or_else(|| ReadError::Unavailable("the simulated store is unreachable".into()))
         })
     }
 }
@@ -180,7 +180,7 @@ impl Backend for Connection {
         });
         Box::pin(async move {
             let (run, loaded) = loaded.await?;
-            lock(&self.met).insert(run);
+            lock(&self.seen_servers).insert(run);
             Ok(loaded)
         })
     }
@@ -213,10 +213,10 @@ impl Backend for Connection {
         name: &'a str,
         number: i64,
     ) -> BackendFuture<'a, Vec<CanaryReading>> {
-        let name = format!("tide {name}");
+        let name = format!("canary {name}");
         self.write(move |server, at, now| {
             let held = server.recall(&name, now).and_then(|held| held.parse().ok());
-            let until = now + TIDE;
+            let until = now + CANARY_TTL;
             server.forget(&name, now, at);
             server.remember(name, number.to_string(), until, now, at);
             vec![Some(held)]
@@ -224,7 +224,7 @@ impl Backend for Connection {
     }
 
     fn server_change_count(&self) -> u64 {
-        lock(&self.met).len() as u64
+        lock(&self.seen_servers).len() as u64
     }
 
     /// The simulated store has safe settings, so it reports no facts.

@@ -44,7 +44,7 @@ fn fails_only_without_the_rule(rules: Rules, class: Class) {
 }
 
 #[test]
-fn runs_fail_without_late_answers() {
+fn simulation_fails_without_late_responses() {
     let rules = Rules {
         late_answers: false,
         ..Rules::ALL
@@ -53,7 +53,7 @@ fn runs_fail_without_late_answers() {
 }
 
 #[test]
-fn runs_fail_without_containment() {
+fn simulation_fails_without_containment() {
     let rules = Rules {
         containment: false,
         ..Rules::ALL
@@ -62,7 +62,7 @@ fn runs_fail_without_containment() {
 }
 
 #[test]
-fn runs_fail_without_kept_answers() {
+fn simulation_fails_without_kept_responses() {
     let rules = Rules {
         keep_answers: false,
         ..Rules::ALL
@@ -71,7 +71,7 @@ fn runs_fail_without_kept_answers() {
 }
 
 #[test]
-fn runs_fail_without_suspects() {
+fn simulation_fails_without_suspects() {
     let rules = Rules {
         suspects: false,
         ..Rules::ALL

@@ -1,7 +1,7 @@
 'use strict';
 
-// A backend of the usual kind: the installations' tokens in memory, a look at the expiry before each
-// call, the call, and its answer as JSON.
+// A typical backend: it keeps tokens in memory, checks the expiry before each call, makes the call, and returns
+// its response as JSON.
 
 const axios = require('axios');
 const express = require('express');
@@ -12,7 +12,7 @@ const FLOOR_MS = 5 * 60 * 1000;
 
 const tokens = new Map();
 
-// What would be a refresh costs nothing here.
+// A refresh is simulated at no cost.
 async function accessToken(installationId) {
   const held = tokens.get(installationId);
   if (held && held.expiresAt - Date.now() > FLOOR_MS) {

@@ -1,21 +1,21 @@
-//! `evergreen-tools bench gateway`: what a request costs the gateway with everything on, next to
-//! proxies that only add a header, and to a backend of the usual kind.
+//! `evergreen-tools bench gateway`: the cost of a request in the gateway with all features on, next to proxies that
+//! only add a header, and to a typical Express backend.
 //!
-//! The proxy has one core, the load and the upstream another. All proxies are there at once and get
-//! the same load in turns, round after round; what counts is a figure's ratio to nginx's in the same
-//! round, because the machine's own speed drifts.
+//! The proxy runs on one core, the load and the upstream on another. All proxies run at the same time and get the
+//! same load in turn, round after round. The result is the ratio of a figure to nginx's in the same round, because
+//! the machine's speed drifts.
 
 mod caller;
+mod chart;
 mod idle;
 mod instructions;
-mod picture;
 pub(super) mod proxy;
 pub(super) mod report;
 pub(super) mod sample;
-pub(super) mod scene;
+pub(super) mod setup;
 mod upstream;
+pub(super) mod workload;
 mod wrk;
-pub(super) mod yard;
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -26,40 +26,40 @@ use clap::Args as Flags;
 use proxy::{Kind, Proxy};
 use report::Measured;
 use sample::Series;
-use scene::{SCENES, Scene};
-use yard::Yard;
+use setup::BenchSetup;
+use workload::{WORKLOADS, Workload};
 
-/// A proxy has a core of the machine for itself.
+/// Runs a proxy on a core of its own.
 pub(super) const PROXY_CORE: &[&str] = &["taskset", "-c", "0"];
-/// This process, and with it wrk, the upstream and the store, have another.
+/// The core of this process, wrk, the upstream and the store.
 const OTHER_CORE: &str = "1";
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Rounds, each of all proxies in turn
+    /// Rounds; in each, every proxy gets the load in turn
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
-    /// How long a proxy is under load in each round, in whole seconds
+    /// The length of the load on a proxy in each round, in whole seconds
     #[arg(long = "for", value_name = "DURATION", default_value = "4s", value_parser = humantime::parse_duration)]
     length: Duration,
-    /// Installations that calls are made for, in rotation
+    /// The installations that calls use in rotation
     #[arg(long, value_name = "N", default_value_t = 10_000)]
     installations: usize,
-    /// Only these; nginx is always there
+    /// Measure only these proxies; nginx is always included
     #[arg(long, value_enum, value_name = "PROXY,…", value_delimiter = ',')]
     proxies: Vec<Kind>,
-    /// Only these
-    #[arg(long, value_name = "SCENE,…", value_delimiter = ',', value_parser = scene::named)]
-    scenes: Vec<&'static Scene>,
-    /// No scenes: the memory of idle connections and the instructions alone
-    #[arg(long, conflicts_with = "scenes")]
+    /// Measure only these workloads
+    #[arg(long, value_name = "WORKLOAD,…", value_delimiter = ',', value_parser = workload::named)]
+    workloads: Vec<&'static Workload>,
+    /// Measure no workloads, only the memory of idle connections and instructions per request
+    #[arg(long, conflicts_with = "workloads")]
     counts: bool,
-    /// Where the figures go as JSON
+    /// A file for the results as JSON
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Where a chart goes, as SVG
+    /// A file for a chart as SVG
     #[arg(long, value_name = "FILE")]
-    picture: Option<PathBuf>,
+    chart: Option<PathBuf>,
 }
 
 impl Args {
@@ -72,10 +72,10 @@ impl Args {
         wanted.filter(|kind| kind.is_installed()).collect()
     }
 
-    fn scenes(&self) -> Vec<&'static Scene> {
-        match self.scenes.as_slice() {
+    fn workloads(&self) -> Vec<&'static Workload> {
+        match self.workloads.as_slice() {
             _ if self.counts => Vec::new(),
-            [] => SCENES.iter().collect(),
+            [] => WORKLOADS.iter().collect(),
             named => named.to_vec(),
         }
     }
@@ -83,68 +83,73 @@ impl Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     stay_on_other_core();
-    let yard = Yard::start(args.installations).await;
+    let setup = BenchSetup::start(args.installations).await;
     let kinds = args.kinds();
     let mut measured = Vec::new();
-    for scene in args.scenes() {
-        eprintln!("{}", scene.title);
-        let one = measure(args, &yard, scene, &kinds).await;
+    for workload in args.workloads() {
+        eprintln!("{}", workload.title);
+        let one = measure(args, &setup, workload, &kinds).await;
         println!("{}", report::table(&one));
         measured.push(one);
     }
     let (mut idle, mut counted) = (Vec::new(), Vec::new());
-    if args.scenes.is_empty() {
+    if args.workloads.is_empty() {
         eprintln!("idle connections");
-        idle = idle::measure(&yard, &kinds).await;
+        idle = idle::measure(&setup, &kinds).await;
         println!("{}", report::idle_table(&idle));
         eprintln!("instructions");
-        counted = instructions::count(&yard, &kinds).await;
+        counted = instructions::count(&setup, &kinds).await;
         println!("{}", report::instructions_table(&counted));
     }
     if let Some(path) = &args.json {
         let figures = report::json(&measured, &idle, &counted);
         std::fs::write(path, format!("{figures:#}\n"))?;
     }
-    if let (Some(path), Some(first)) = (&args.picture, measured.first()) {
-        std::fs::write(path, picture::bars(first))?;
+    if let (Some(path), Some(first)) = (&args.chart, measured.first()) {
+        std::fs::write(path, chart::bars(first))?;
     }
     Ok(())
 }
 
-async fn measure(args: &Args, yard: &Yard, scene: &'static Scene, kinds: &[Kind]) -> Measured {
-    let under: &[&str] = if scene.is_on_one_core {
+async fn measure(
+    args: &Args,
+    setup: &BenchSetup,
+    workload: &'static Workload,
+    kinds: &[Kind],
+) -> Measured {
+    let under: &[&str] = if workload.is_on_one_core {
         &[]
     } else {
         PROXY_CORE
     };
     let mut proxies = Vec::new();
     for kind in kinds {
-        proxies.push(Proxy::start(*kind, yard, scene.way, under).await);
+        proxies.push(Proxy::start(*kind, setup, workload.transport, under).await);
     }
     for proxy in &proxies {
-        // Connections open, every installation's token is in memory.
-        sample::take(yard, scene, proxy, args.length).await;
+        // Open the connections, and fill the gateway's token cache.
+        sample::take(setup, workload, proxy, args.length).await;
     }
     let mut series: Vec<Series> = proxies.iter().map(Series::of).collect();
     let mut direct = Vec::new();
     for round in 1..=args.rounds {
         eprintln!("  round {round} of {}", args.rounds);
-        if scene.is_on_one_core {
-            direct.push(wrk::run(yard, scene, &yard.upstream.plain, args.length).await);
+        if workload.is_on_one_core {
+            direct.push(wrk::run(setup, workload, &setup.upstream.plain, args.length).await);
         }
         for (proxy, series) in proxies.iter().zip(&mut series) {
-            let sample = sample::take(yard, scene, proxy, args.length).await;
+            let sample = sample::take(setup, workload, proxy, args.length).await;
             series.samples.push(sample);
         }
     }
     Measured {
-        scene,
+        workload,
         series,
         direct,
     }
 }
 
-/// Whatever is started from here on stays there, too, if it is not told otherwise.
+/// Moves this process to the other core. Child processes inherit this, unless they are started with `taskset`.
 pub(super) fn stay_on_other_core() {
     let id = std::process::id().to_string();
     let moved = Command::new("taskset")
@@ -152,6 +157,6 @@ pub(super) fn stay_on_other_core() {
         .output();
     assert!(
         moved.as_ref().is_ok_and(|it| it.status.success()),
-        "this takes two cores, and taskset: {moved:?}"
+        "this needs two cores and taskset: {moved:?}"
     );
 }

@@ -1,4 +1,4 @@
-//! How long a lease takes, with all lock nodes well and with one that hangs, in turns.
+//! The time to take a lease, with all lock nodes healthy and with one that hangs, in turn.
 
 use std::fmt;
 use std::time::Duration;
@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(30);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Rounds, each of all nodes well and then of one that hangs
+    /// Rounds; in each, all nodes are healthy first, and then one hangs
     #[arg(long, default_value_t = 5)]
     rounds: usize,
     /// Leases in each half of a round
@@ -36,38 +36,38 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let urls: Vec<SecretString> = nodes.iter().map(|node| node.url().into()).collect();
     let watched = LockNodes::start(&urls, "bench", TTL)?;
     let leases = Leases::redlock(watched.clone());
-    let (mut well, mut hung, mut onset) = (Vec::new(), Vec::new(), Vec::new());
+    let (mut healthy, mut hung, mut onset) = (Vec::new(), Vec::new(), Vec::new());
     for round in 0..args.rounds {
         let node = round % NODES;
         let is = |state: &'static str| {
             let seen = watched.health()[node].1.as_str();
             async move { holds(seen == state, seen) }
         };
-        until("all nodes to be well", PATIENCE, || is("up")).await;
-        well.push(take(&leases, args.leases, args.rate).await);
+        until("all nodes to be up", PATIENCE, || is("up")).await;
+        healthy.push(take(&leases, args.leases, args.rate).await);
 
         nodes[node].hang();
         let began = Instant::now();
-        let struck = take(&leases, 1, args.rate).await;
-        until("the hung node to be left out", PATIENCE, || is("away")).await;
-        onset.push((began.elapsed(), struck.p99));
+        let first = take(&leases, 1, args.rate).await;
+        until("the hung node to be excluded", PATIENCE, || is("away")).await;
+        onset.push((began.elapsed(), first.p99));
         hung.push(take(&leases, args.leases, args.rate).await);
-        nodes[node].wake();
+        nodes[node].resume();
     }
     println!(
         "leases over {NODES} nodes, {} a second, medians of {} rounds of {}",
         args.rate, args.rounds, args.leases
     );
-    let (well, hung) = (median(&well), median(&hung));
-    println!("all well:   {well}");
+    let (healthy, hung) = (median(&healthy), median(&hung));
+    println!("all up:     {healthy}");
     println!("one hangs:  {hung}");
     println!(
-        "p99 with one that hangs: {:.2} times that with all well",
-        hung.p99.as_secs_f64() / well.p99.as_secs_f64()
+        "p99 with one that hangs: {:.2} times that with all up",
+        hung.p99.as_secs_f64() / healthy.p99.as_secs_f64()
     );
     onset.sort_unstable();
     let (noticed, first) = onset[onset.len() / 2];
-    println!("until it is left out: {noticed:.0?}; the first lease that met it took {first:.0?}");
+    println!("until it is excluded: {noticed:.0?}; the first lease meanwhile took {first:.0?}");
     Ok(())
 }
 
@@ -85,7 +85,7 @@ impl fmt::Display for Times {
     }
 }
 
-/// Takes and gives back so many leases, at an even pace that a slow one does not hold up.
+/// Takes and releases this many leases at a constant rate. Slow leases do not delay the following ones.
 async fn take(leases: &Leases, count: usize, rate: u32) -> Times {
     let mut ticks = interval(Duration::from_secs(1) / rate);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
@@ -97,7 +97,7 @@ async fn take(leases: &Leases, count: usize, rate: u32) -> Times {
             let started = Instant::now();
             let lease = leases.take(&InstallationId::random(), TTL).await;
             let took = started.elapsed();
-            leases.release(lease.expect("a majority is well")).await;
+            leases.release(lease.expect("a majority is up")).await;
             took
         });
     }
@@ -111,7 +111,7 @@ async fn take(leases: &Leases, count: usize, rate: u32) -> Times {
     }
 }
 
-/// Of each figure its median.
+/// The median of each figure.
 fn median(rounds: &[Times]) -> Times {
     let of = |figure: fn(&Times) -> Duration| {
         let mut figures: Vec<Duration> = rounds.iter().map(figure).collect();

@@ -1,10 +1,9 @@
-//! `evergreen-tools bench overload`: what a gateway still serves when it is asked for three times what
-//! it can, next to nginx.
+//! `evergreen-tools bench overload`: throughput and latency of a gateway at three times its capacity, next to nginx.
 //!
-//! Each has a quarter of a core: the rest goes to a program that never waits. With a whole one it could
-//! not be asked for too much, since wrk and the upstream share the other.
+//! Each proxy gets a quarter of a core. A busy loop uses the rest. With a whole core a proxy could not be
+//! overloaded, since wrk and the upstream share the other one.
 
-mod own;
+mod latency_probe;
 
 use std::time::Duration;
 
@@ -15,29 +14,29 @@ use tokio::time::{Instant, interval};
 use super::gateway::proxy::{Kind, Proxy};
 use super::gateway::report::markdown;
 use super::gateway::sample::{median, megabytes};
-use super::gateway::scene::Way;
-use super::gateway::yard::Yard;
+use super::gateway::setup::BenchSetup;
+use super::gateway::workload::UpstreamTransport;
 use super::gateway::{PROXY_CORE, stay_on_other_core};
 use super::wrk::{Load, Seen};
-use own::Own;
+use latency_probe::LatencyProbe;
 
-/// A quarter of the core: the kernel gives nice 0 three times what it gives this. And fewer places
-/// than there are callers, for the gateway.
-const GATEWAY_SHARE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUESTS=64"];
-const NEVER_WAITING: &[&str] = &["-c", "while :; do :; done"];
-/// Or the upstream, on the same core, would be what has too much to do.
-const YIELDING: &[&str] = &["nice", "-n", "10"];
-const UP_TO_THE_PEAK: [usize; 3] = [16, 32, 64];
-/// How many times the callers of its peak, or what was served then, is asked for.
-const TIMES: usize = 3;
-/// Callers who pause for so long that they ask for that much together. The last are so many that not
-/// all of them can have their turn in time.
-const CROWDS: [usize; 2] = [2048, 8192];
-const LOOK_EVERY: Duration = Duration::from_millis(200);
+/// A quarter of the core, since the kernel gives a process at nice 0 three times the share of this one. The gateway
+/// also has fewer permits than there are callers.
+const QUARTER_OF_CORE: &[&str] = &["nice", "-n", "5", "env", "EVERGREEN_MAX_REQUESTS=64"];
+const BUSY_LOOP: &[&str] = &["-c", "while :; do :; done"];
+/// Runs wrk at a low priority. Otherwise the upstream, on the same core, would be overloaded instead.
+const LOW_PRIORITY: &[&str] = &["nice", "-n", "10"];
+const CONNECTIONS_UP_TO_PEAK: [usize; 3] = [16, 32, 64];
+/// The load beyond the peak, as a multiple of its callers or its throughput.
+const OVERLOAD_FACTOR: usize = 3;
+/// Numbers of callers that pause between calls, so that together they ask for that load. With the largest number,
+/// some calls time out.
+const MANY_CONNECTIONS: [usize; 2] = [2048, 8192];
+const SAMPLE_INTERVAL: Duration = Duration::from_millis(200);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// Rounds, each of both proxies under all loads
+    /// Rounds, each with both proxies under all loads
     #[arg(long, value_name = "N", default_value_t = 5)]
     rounds: usize,
     /// How long each load lasts, in whole seconds
@@ -50,14 +49,11 @@ pub(crate) struct Args {
 
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     stay_on_other_core();
-    let yard = Yard::start(args.installations).await;
-    let _other = Start::new("sh")
-        .args(NEVER_WAITING)
-        .under(PROXY_CORE)
-        .spawn();
+    let setup = BenchSetup::start(args.installations).await;
+    let _other = Start::new("sh").args(BUSY_LOOP).under(PROXY_CORE).spawn();
     let mut benches = Vec::new();
     for kind in [Kind::Nginx, Kind::Gateway] {
-        benches.push(Bench::of(kind, &yard, args.length).await);
+        benches.push(Bench::of(kind, &setup, args.length).await);
     }
     for round in 1..=args.rounds {
         eprintln!("round {round} of {}", args.rounds);
@@ -68,10 +64,10 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     println!("{}", table(&benches));
     for bench in &benches {
         let rounds = bench.rounds.iter();
-        let loads = rounds.flat_map(|it| [&it.up_to_the_peak, &it.beyond, &it.crowds]);
-        for strange in loads.flatten().flat_map(|it| &it.own.strange) {
+        let loads = rounds.flat_map(|it| [&it.up_to_peak, &it.beyond_peak, &it.many_connections]);
+        for unexpected in loads.flatten().flat_map(|it| &it.probe.unexpected) {
             println!(
-                "{}, neither served nor refused: {strange}",
+                "{}, unexpected response: {unexpected}",
                 bench.proxy.kind.name()
             );
         }
@@ -79,120 +75,131 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     Ok(())
 }
 
-/// A proxy, and what became of it.
+/// A proxy and its measurements.
 struct Bench<'y> {
     proxy: Proxy,
-    yard: &'y Yard,
+    setup: &'y BenchSetup,
     length: Duration,
     rounds: Vec<Round>,
 }
 
 struct Round {
-    up_to_the_peak: Vec<Loaded>,
-    /// With so many times the callers of each.
-    beyond: Vec<Loaded>,
-    crowds: Vec<Loaded>,
+    up_to_peak: Vec<LoadMeasurement>,
+    /// With a multiple of the callers of each.
+    beyond_peak: Vec<LoadMeasurement>,
+    many_connections: Vec<LoadMeasurement>,
 }
 
-/// One load, and what became of it.
-struct Loaded {
+/// The measurements under one load.
+struct LoadMeasurement {
     connections: usize,
     seen: Seen,
-    own: Own,
-    /// What the proxy used of its core.
+    probe: LatencyProbe,
+    /// The share of its core that the proxy used.
     cpu: f64,
-    /// The most there was.
+    /// The highest resident memory.
     resident_kb: u64,
 }
 
 impl<'y> Bench<'y> {
-    async fn of(kind: Kind, yard: &'y Yard, length: Duration) -> Self {
-        let under = [PROXY_CORE, GATEWAY_SHARE].concat();
+    async fn of(kind: Kind, setup: &'y BenchSetup, length: Duration) -> Self {
+        let under = [PROXY_CORE, QUARTER_OF_CORE].concat();
         Self {
-            proxy: Proxy::start(kind, yard, Way::Plain, &under).await,
-            yard,
+            proxy: Proxy::start(kind, setup, UpstreamTransport::Plain, &under).await,
+            setup,
             length,
             rounds: Vec::new(),
         }
     }
 
     async fn round(&mut self) {
-        // Every installation's token is in memory, and the crowds of the round before are seen out.
-        self.load(UP_TO_THE_PEAK[0], Duration::ZERO).await;
-        let mut up_to_the_peak = Vec::new();
-        for connections in UP_TO_THE_PEAK {
-            up_to_the_peak.push(self.load(connections, Duration::ZERO).await);
+        // Fills the token cache, and waits for remaining calls of the previous round.
+        self.load(CONNECTIONS_UP_TO_PEAK[0], Duration::ZERO).await;
+        let mut up_to_peak = Vec::new();
+        for connections in CONNECTIONS_UP_TO_PEAK {
+            up_to_peak.push(self.load(connections, Duration::ZERO).await);
         }
-        let peak = up_to_the_peak.iter().map(Loaded::rate).fold(0.0, f64::max);
-        let mut beyond = Vec::new();
-        for connections in UP_TO_THE_PEAK {
-            beyond.push(self.load(TIMES * connections, Duration::ZERO).await);
+        let peak = up_to_peak
+            .iter()
+            .map(LoadMeasurement::rate)
+            .fold(0.0, f64::max);
+        let mut beyond_peak = Vec::new();
+        for connections in CONNECTIONS_UP_TO_PEAK {
+            beyond_peak.push(
+                self.load(OVERLOAD_FACTOR * connections, Duration::ZERO)
+                    .await,
+            );
         }
-        let mut crowds = Vec::new();
-        for connections in CROWDS {
-            let pause = connections as f64 / (TIMES as f64 * peak);
+        let mut many_connections = Vec::new();
+        for connections in MANY_CONNECTIONS {
+            let pause = connections as f64 / (OVERLOAD_FACTOR as f64 * peak);
             let pause = Duration::from_secs_f64(pause);
-            crowds.push(self.load(connections, pause).await);
+            many_connections.push(self.load(connections, pause).await);
         }
         self.rounds.push(Round {
-            up_to_the_peak,
-            beyond,
-            crowds,
+            up_to_peak,
+            beyond_peak,
+            many_connections,
         });
     }
 
-    async fn load(&self, connections: usize, pause: Duration) -> Loaded {
+    async fn load(&self, connections: usize, pause: Duration) -> LoadMeasurement {
         let url = format!("http://{}/ghl/contacts/small.json", self.proxy.address);
-        let callers = &self.yard.callers;
+        let callers = &self.setup.callers;
         let load = Load {
             callers,
             url: url.clone(),
             body_bytes: 0,
             connections,
             pause,
-            under: YIELDING,
+            under: LOW_PRIORITY,
             length: self.length,
         };
-        let own = Own::call_for(self.length, &url, callers);
+        let probe = LatencyProbe::call_for(self.length, &url, callers);
         let before = self.proxy.program.cpu();
-        let (seen, own, resident_kb) = tokio::join!(load.run(), own, self.most_resident());
+        let (seen, probe, resident_kb) = tokio::join!(load.run(), probe, self.most_resident());
         let used = self.proxy.program.cpu() - before;
-        Loaded {
+        LoadMeasurement {
             connections,
             seen,
-            own,
+            probe,
             cpu: used.as_secs_f64() / seen.seconds,
             resident_kb,
         }
     }
 
     async fn most_resident(&self) -> u64 {
-        let mut looks = interval(LOOK_EVERY);
+        let mut ticks = interval(SAMPLE_INTERVAL);
         let (began, mut most) = (Instant::now(), 0);
         while began.elapsed() < self.length {
-            looks.tick().await;
+            ticks.tick().await;
             most = most.max(self.proxy.program.resident_kb());
         }
         most
     }
 
     fn rows(&self) -> Vec<Vec<String>> {
-        let served = |at: usize| median(self.rounds.iter().map(|it| it.up_to_the_peak[at].rate()));
-        let most =
-            (0..UP_TO_THE_PEAK.len()).max_by(|one, other| served(*one).total_cmp(&served(*other)));
+        let served = |at: usize| median(self.rounds.iter().map(|it| it.up_to_peak[at].rate()));
+        let most = (0..CONNECTIONS_UP_TO_PEAK.len())
+            .max_by(|one, other| served(*one).total_cmp(&served(*other)));
         let at = most.unwrap_or_default();
-        let all = |of: &dyn Fn(&Round) -> &Loaded| self.rounds.iter().map(of).collect::<Vec<_>>();
-        let peaks = all(&|it| &it.up_to_the_peak[at]);
+        let all = |of: &dyn Fn(&Round) -> &LoadMeasurement| {
+            self.rounds.iter().map(of).collect::<Vec<_>>()
+        };
+        let peaks = all(&|it| &it.up_to_peak[at]);
         let mut rows = vec![
             self.row(&peaks, &peaks),
-            self.row(&all(&|it| &it.beyond[at]), &peaks),
+            self.row(&all(&|it| &it.beyond_peak[at]), &peaks),
         ];
-        rows.extend((0..CROWDS.len()).map(|at| self.row(&all(&|it| &it.crowds[at]), &peaks)));
+        rows.extend(
+            (0..MANY_CONNECTIONS.len())
+                .map(|at| self.row(&all(&|it| &it.many_connections[at]), &peaks)),
+        );
         rows
     }
 
-    /// One load in all rounds.
-    fn row(&self, loads: &[&Loaded], peaks: &[&Loaded]) -> Vec<String> {
+    /// A table row: one load over all rounds.
+    fn row(&self, loads: &[&LoadMeasurement], peaks: &[&LoadMeasurement]) -> Vec<String> {
         let rounds = loads.iter().zip(peaks);
         let of_peak = median(rounds.map(|(load, peak)| load.rate() / peak.rate()));
         let served = median(loads.iter().map(|load| load.rate()));
@@ -200,12 +207,12 @@ impl<'y> Bench<'y> {
             median(
                 loads
                     .iter()
-                    .map(|load| load.own.percentile(percent).as_secs_f64() * 1e3),
+                    .map(|load| load.probe.percentile(percent).as_secs_f64() * 1e3),
             )
         };
         let refused: f64 = loads
             .iter()
-            .map(|load| load.seen.refused + load.own.refused as f64)
+            .map(|load| load.seen.refused + load.probe.refused as f64)
             .sum();
         let broken: f64 = loads.iter().map(|load| load.seen.broken).sum();
         let resident = loads.iter().map(|load| load.resident_kb).max();
@@ -223,8 +230,8 @@ impl<'y> Bench<'y> {
     }
 }
 
-/// Markdown. What is served, of the peak in the same round, and the latencies are medians of all rounds;
-/// what was refused or not answered is the sum of them, and the memory the most of them.
+/// A Markdown table. Throughput, its ratio to the peak in the same round, and latencies are medians of all rounds.
+/// Rejected calls and calls without a response are sums, and memory is the maximum.
 fn table(benches: &[Bench<'_>]) -> String {
     let head = [
         "",
@@ -234,15 +241,15 @@ fn table(benches: &[Bench<'_>]) -> String {
         "p50 ms",
         "p99 ms",
         "refused",
-        "without an answer",
+        "without a response",
         "memory, MB",
     ];
     let rows: Vec<Vec<String>> = benches.iter().flat_map(Bench::rows).collect();
     markdown(&head.map(str::to_owned), &rows)
 }
 
-impl Loaded {
-    /// Served in a second.
+impl LoadMeasurement {
+    /// Successful responses per second.
     fn rate(&self) -> f64 {
         self.seen.served_per_second()
     }

@@ -50,7 +50,7 @@ pub(crate) struct Args {
     /// How long an access token lives
     #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
     lifetime: Duration,
-    /// The state after no token was refreshed for this long
+    /// Seed the state after no token was refreshed for this long
     #[arg(long, value_name = "DURATION", default_value = "0s", value_parser = humantime::parse_duration)]
     overdue: Duration,
     /// The size of an access token

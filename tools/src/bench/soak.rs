@@ -1,48 +1,48 @@
-//! `evergreen-tools bench soak`: a gateway and a broker at full load for long, all tokens refreshed again
-//! and again meanwhile.
+//! `evergreen-tools bench soak`: a gateway and a broker at full load for a long time, while all tokens are refreshed
+//! repeatedly.
 
 use std::time::Duration;
 
 use clap::Args as Flags;
-use tests::bed::Bed;
 use tests::client;
 use tests::fleet::Member;
 use tests::scratch::Scratch;
+use tests::testbed::Testbed;
 use tests::wait::{holds, until};
 use tokio::time::{Instant, MissedTickBehavior, interval_at};
 
 use super::gateway::sample::megabytes;
 use super::wrk::{Callers, Load};
 
-/// Refreshed when a quarter of it is left: after 20 s.
+/// A token is refreshed when a quarter of its lifetime is left, so after 20 s.
 const LIFETIME: &str = "27s";
 const CONNECTIONS: usize = 64;
 const PATIENCE: Duration = Duration::from_secs(60);
 
 #[derive(Debug, Flags)]
 pub(crate) struct Args {
-    /// In whole seconds
+    /// The length of the run, in whole seconds
     #[arg(long = "for", value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     length: Duration,
     #[arg(long, value_name = "N", default_value_t = 300)]
     installations: usize,
-    /// Between two looks at the processes
+    /// The interval between samples of the processes
     #[arg(long, value_name = "DURATION", default_value = "10s", value_parser = humantime::parse_duration)]
     every: Duration,
 }
 
 pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let scratch = Scratch::new();
-    let bed = Bed::start(0, LIFETIME).await;
-    eprintln!("{}", bed.seed(args.installations as u64, "0s").await);
-    let callers = Callers::of(&bed, &scratch, args.installations).await;
-    let broker = bed.broker("broker", &[]).await;
-    let gateway = bed.gateway();
+    let testbed = Testbed::start(0, LIFETIME).await;
+    eprintln!("{}", testbed.seed(args.installations as u64, "0s").await);
+    let callers = Callers::of(&testbed, &scratch, args.installations).await;
+    let broker = testbed.broker("broker", &[]).await;
+    let gateway = testbed.gateway();
     let gateway = gateway.env("EVERGREEN_BROKER_URL", format!("http://{}", broker.address));
     let soak = Soak {
         gateway: Member::start(gateway).await,
         broker,
-        bed,
+        testbed,
     };
     soak.all_refreshed(args.installations).await;
     let load = Load {
@@ -54,9 +54,9 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         under: &[],
         length: args.length,
     };
-    let (seen, looks) = tokio::join!(load.run(), soak.look(args.length, args.every));
+    let (seen, samples) = tokio::join!(load.run(), soak.sample(args.length, args.every));
     println!(
-        "served {:.0}/s, p50 {:.0} µs, p99 {:.0} µs; failed: {:.0} answers, and {:.0} without one",
+        "served {:.0}/s, p50 {:.0} µs, p99 {:.0} µs; failed: {:.0} responses, and {:.0} without one",
         seen.served_per_second(),
         seen.p50_us,
         seen.p99_us,
@@ -64,59 +64,59 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         seen.broken
     );
     println!("growth of resident memory from the first third to the last:");
-    println!("  gateway {}", growth(&looks, |look| look.gateway_mb));
-    println!("  broker {}", growth(&looks, |look| look.broker_mb));
+    println!("  gateway {}", growth(&samples, |sample| sample.gateway_mb));
+    println!("  broker {}", growth(&samples, |sample| sample.broker_mb));
     Ok(())
 }
 
 struct Soak {
-    bed: Bed,
+    testbed: Testbed,
     gateway: Member,
     broker: Member,
 }
 
 /// The processes and the ledger at one moment.
-struct Look {
+struct Sample {
     gateway_mb: f64,
     broker_mb: f64,
     refreshes: u64,
-    /// Calls that reached GHL too late.
+    /// Calls with an expired token.
     expired: u64,
-    /// What the gateway did not answer with a success.
+    /// Unsuccessful responses of the gateway.
     failed: u64,
 }
 
 impl Soak {
-    /// What was seeded expired before anybody could refresh it.
+    /// The seeded tokens expired before a broker could refresh them.
     async fn all_refreshed(&self, installations: usize) {
         until("a refresh of each", PATIENCE, || async {
-            let spent = self.bed.sandbox.count("refresh_tokens_spent").await;
+            let spent = self.testbed.sandbox.count("refresh_tokens_spent").await;
             holds(spent >= installations as u64, spent)
         })
         .await;
     }
 
-    async fn look(&self, length: Duration, every: Duration) -> Vec<Look> {
+    async fn sample(&self, length: Duration, every: Duration) -> Vec<Sample> {
         let mut ticks = interval_at(Instant::now() + every, every);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let (began, mut looks) = (Instant::now(), Vec::new());
+        let (began, mut samples) = (Instant::now(), Vec::new());
         while began.elapsed() < length {
             ticks.tick().await;
-            let look = self.now().await;
-            println!("{:>4} s: {look}", began.elapsed().as_secs());
-            looks.push(look);
+            let sample = self.now().await;
+            println!("{:>4} s: {sample}", began.elapsed().as_secs());
+            samples.push(sample);
         }
-        looks
+        samples
     }
 
-    async fn now(&self) -> Look {
+    async fn now(&self) -> Sample {
         let resident = |member: &Member| {
             let program = member.program.as_ref().expect("it runs");
             megabytes(program.resident_kb())
         };
-        let ledger = self.bed.sandbox.ledger().await;
+        let ledger = self.testbed.sandbox.ledger().await;
         let count = |name: &str| ledger[name].as_u64().expect(name);
-        Look {
+        Sample {
             gateway_mb: resident(&self.gateway),
             broker_mb: resident(&self.broker),
             refreshes: count("refresh_tokens_spent"),
@@ -126,7 +126,7 @@ impl Soak {
     }
 }
 
-/// Answers to calls that were no success, by the gateway's own account.
+/// Unsuccessful responses, according to the gateway's metrics.
 async fn failed(gateway: &Member) -> u64 {
     let url = format!("{}/metrics", gateway.internal);
     let (_, metrics) = client::get(&client::new(), &url).await;
@@ -139,17 +139,20 @@ async fn failed(gateway: &Member) -> u64 {
     series.sum()
 }
 
-fn growth(looks: &[Look], of: fn(&Look) -> f64) -> String {
-    let third = looks.len().div_ceil(3);
-    let mean = |looks: &[Look]| looks.iter().map(of).sum::<f64>() / looks.len() as f64;
-    let (first, last) = (mean(&looks[..third]), mean(&looks[looks.len() - third..]));
+fn growth(samples: &[Sample], of: fn(&Sample) -> f64) -> String {
+    let third = samples.len().div_ceil(3);
+    let mean = |samples: &[Sample]| samples.iter().map(of).sum::<f64>() / samples.len() as f64;
+    let (first, last) = (
+        mean(&samples[..third]),
+        mean(&samples[samples.len() - third..]),
+    );
     format!(
         "{first:.1} MB, {last:.1} MB: {:+.1} %",
         100.0 * (last / first - 1.0)
     )
 }
 
-impl std::fmt::Display for Look {
+impl std::fmt::Display for Sample {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             gateway_mb,

@@ -1,4 +1,4 @@
-//! wrk, with each request for another installation.
+//! Runs wrk with each request for another installation.
 
 use std::path::Path;
 use std::time::Duration;
@@ -6,62 +6,62 @@ use std::time::Duration;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use store::InstallationId;
-use tests::bed::Bed;
 use tests::program::Start;
 use tests::scratch::Scratch;
+use tests::testbed::Testbed;
 
-/// Longer than any answer takes, so that nothing is counted as failed for being slow.
+/// Longer than any response takes, so that slow responses are not counted as failed.
 const TIMEOUT: &str = "20s";
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// Whom calls are made for, and with which key.
+/// The installations that calls use, and their API key.
 #[derive(Debug)]
 pub(super) struct Callers {
     pub(super) key: SecretString,
     pub(super) ids: Vec<InstallationId>,
-    /// The same, one a line.
+    /// A file with the ids, one per line.
     file: String,
 }
 
-/// What is asked for.
+/// A load for wrk.
 #[derive(Debug)]
 pub(super) struct Load<'a> {
     pub(super) callers: &'a Callers,
     pub(super) url: String,
-    /// How much each request sends; 0: it is a GET.
+    /// The size of each request's body. 0 means a GET.
     pub(super) body_bytes: usize,
     pub(super) connections: usize,
-    /// Of each connection between an answer and its next request, on average, in whole milliseconds.
+    /// The average pause of a connection between a response and its next request, in whole milliseconds.
     pub(super) pause: Duration,
-    /// What wrk is started by, such as `nice`.
+    /// A command that starts wrk, such as `nice`.
     pub(super) under: &'a [&'a str],
-    /// In whole seconds.
+    /// The length in whole seconds.
     pub(super) length: Duration,
 }
 
-/// What wrk saw.
+/// The results of wrk.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Seen {
-    /// Answers of all kinds.
+    /// All responses.
     pub(super) requests: f64,
     pub(super) seconds: f64,
     pub(super) p50_us: f64,
     pub(super) p99_us: f64,
-    /// Answers that were no success.
+    /// Unsuccessful responses.
     pub(super) refused: f64,
-    /// Without an answer.
+    /// Requests without a response.
     pub(super) broken: f64,
 }
 
 impl Callers {
-    /// Of a bed with that many installations.
-    pub(super) async fn of(bed: &Bed, scratch: &Scratch, installations: usize) -> Self {
-        let ids = bed.installations(installations).await;
+    /// For the installations of a testbed.
+    pub(super) async fn of(testbed: &Testbed, scratch: &Scratch, installations: usize) -> Self {
+        let ids = testbed.installations(installations).await;
         let lines: String = ids.iter().map(|id| format!("{id}\n")).collect();
         let file = scratch.join("ids");
         std::fs::write(&file, lines).expect("a file of our own");
         Self {
-            key: key(bed).await,
+            key: key(testbed).await,
             ids,
             file,
         }
@@ -109,9 +109,9 @@ impl Seen {
     }
 }
 
-/// A key that opens all installations, made as an operator would.
-async fn key(bed: &Bed) -> SecretString {
-    let create = bed.evergreen(&["keys", "create", "--name", "bench"]);
+/// A key for all installations, created as an operator does.
+async fn key(testbed: &Testbed) -> SecretString {
+    let create = testbed.evergreen(&["keys", "create", "--name", "bench"]);
     let made = create.run().await;
     assert!(
         made.status.success(),

@@ -1,4 +1,4 @@
-//! The ledger against the store: what must never have happened.
+//! Compares the ledger with the store, and reports violations.
 
 use std::fmt;
 
@@ -34,7 +34,7 @@ pub(crate) struct Audit {
 }
 
 impl Audit {
-    /// `not_refreshed`: what was answered where a last refresh failed.
+    /// `not_refreshed`: the responses of failed final refreshes.
     pub(crate) async fn of(
         fleet: &Fleet<Sentinel>,
         installations: &[String],
@@ -58,11 +58,11 @@ impl Audit {
                 });
             }
             let answered = not_refreshed.iter().find(|(failed, _)| failed == id);
-            if let Some((_, answer)) = answered {
+            if let Some((_, response)) = answered {
                 violations.push(Violation {
                     what: "cannot be refreshed any more".to_owned(),
                     about,
-                    detail: format!("{answer}\n  {}", record(&fleet.client, fleet, id).await),
+                    detail: format!("{response}\n  {}", record(&fleet.client, fleet, id).await),
                 });
             }
         }

@@ -1,8 +1,8 @@
-//! What breaks, when, and for how long: a pure function of the seed.
+//! The plan of faults: a pure function of the seed.
 //!
-//! Each lane breaks one thing at a time and lets it heal before the next; the lanes know nothing of
-//! each other. Faults are short enough that a lost answer can be asked for again inside GHL's grace
-//! of 30 s, whatever else is broken meanwhile: what nobody could save proves nothing.
+//! A sequence injects one fault at a time and ends it before the next. Sequences are independent of each other.
+//! Faults are short enough that a lost response can be requested again within GHL's grace of 30 s, despite
+//! concurrent faults. Otherwise a loss would not prove a bug.
 
 use std::fmt;
 use std::time::Duration;
@@ -25,14 +25,14 @@ pub(crate) const STEPS: [&str; 9] = [
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) enum BrokerFault {
-    /// `kill -9`, and later another process with the same disk.
+    /// `kill -9`. Another process with the same disk is started later.
     Kill,
-    /// Killed, and later another process with an empty disk.
+    /// Killed. Another process with an empty disk is started later.
     LoseHost,
     Stop,
-    /// Killed by itself at a step of a refresh.
+    /// Kills itself at a step of a refresh.
     KillAt(&'static str),
-    /// Stopped by itself at a step of a refresh.
+    /// Stops itself at a step of a refresh.
     StopAt(&'static str),
 }
 
@@ -46,10 +46,10 @@ pub(crate) enum GatewayFault {
 pub(crate) enum StoreFault {
     KillMaster,
     StopMaster,
-    /// Another becomes the master, with the former one alive.
+    /// Another server becomes the master while the old one is alive.
     FailOver,
     StopReplica,
-    /// Nobody confirms a write.
+    /// No replica confirms a write.
     StopBothReplicas,
 }
 
@@ -57,57 +57,57 @@ pub(crate) enum StoreFault {
 pub(crate) enum LockFault {
     Kill,
     Hang,
-    /// Killed, and started without its data.
+    /// Killed, and restarted without its data.
     Forget,
 }
 
-/// How far the time of day of a broker and a gateway is off.
+/// The offset of the wall clock of a broker and a gateway.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Jump(pub(crate) &'static str);
+pub(crate) struct ClockJump(pub(crate) &'static str);
 
-/// A rule of the sandbox's faults, and the part of the token calls that it strikes, in percent.
+/// A fault rule of the sandbox, and the share of token calls that it affects, in percent.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Mood {
+pub(crate) struct GhlFailure {
     pub(crate) kind: &'static str,
     pub(crate) percent: u32,
     pub(crate) seed: u64,
 }
 
-/// Something of which there are several.
+/// A fault of one of several servers.
 #[derive(Debug, Clone, PartialEq)]
-pub(crate) struct Of<F> {
+pub(crate) struct Targeted<F> {
     pub(crate) fault: F,
-    /// Which one, modulo how many there are.
+    /// The index of the server, modulo their number.
     pub(crate) which: usize,
 }
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Planned<F> {
-    /// From the begin.
+    /// Since the begin of the run.
     pub(crate) at: Duration,
     pub(crate) lasts: Duration,
     pub(crate) fault: F,
 }
 
-pub(crate) type Lane<F> = Vec<Planned<F>>;
+pub(crate) type FaultSequence<F> = Vec<Planned<F>>;
 
 #[derive(Debug, Clone, PartialEq)]
 pub(crate) struct Plan {
-    /// Two lanes, so that two brokers can be down at once, and one never is.
-    pub(crate) brokers: [Lane<BrokerFault>; 2],
-    pub(crate) gateways: Lane<Of<GatewayFault>>,
-    pub(crate) store: Lane<Of<StoreFault>>,
-    pub(crate) locks: Lane<Of<LockFault>>,
-    pub(crate) ghl: Lane<Mood>,
-    pub(crate) clock: Lane<Jump>,
+    /// Two sequences, so that two brokers may be down at once, but never all three.
+    pub(crate) brokers: [FaultSequence<BrokerFault>; 2],
+    pub(crate) gateways: FaultSequence<Targeted<GatewayFault>>,
+    pub(crate) store: FaultSequence<Targeted<StoreFault>>,
+    pub(crate) locks: FaultSequence<Targeted<LockFault>>,
+    pub(crate) ghl: FaultSequence<GhlFailure>,
+    pub(crate) clock: FaultSequence<ClockJump>,
 }
 
 impl Plan {
     pub(crate) fn of(seed: u64, length: Duration) -> Self {
-        // One generator a lane: a longer run of one does not shift the others.
-        let random = |lane| StdRng::seed_from_u64(seed.wrapping_add(lane));
-        let brokers = |lane_number| {
-            lane(random(lane_number), length, 2..6, 1..9, |random| {
+        // One generator for each sequence. So a longer sequence does not change the others.
+        let random = |sequence| StdRng::seed_from_u64(seed.wrapping_add(sequence));
+        let brokers = |sequence_number| {
+            sequence(random(sequence_number), length, 2..6, 1..9, |random| {
                 let step = *STEPS.choose(random).expect("there are steps");
                 match random.random_range(0..8) {
                     0 => BrokerFault::Kill,
@@ -120,14 +120,14 @@ impl Plan {
         };
         Self {
             brokers: [brokers(0), brokers(1)],
-            gateways: lane(random(2), length, 5..15, 1..6, |random| {
+            gateways: sequence(random(2), length, 5..15, 1..6, |random| {
                 let fault = match random.random_range(0..2) {
                     0 => GatewayFault::Kill,
                     _ => GatewayFault::Stop,
                 };
                 of(fault, random)
             }),
-            store: lane(random(3), length, 6..14, 2..5, |random| {
+            store: sequence(random(3), length, 6..14, 2..5, |random| {
                 let fault = match random.random_range(0..5) {
                     0 => StoreFault::KillMaster,
                     1 => StoreFault::StopMaster,
@@ -137,7 +137,7 @@ impl Plan {
                 };
                 of(fault, random)
             }),
-            locks: lane(random(4), length, 3..10, 1..8, |random| {
+            locks: sequence(random(4), length, 3..10, 1..8, |random| {
                 let fault = match random.random_range(0..3) {
                     0 => LockFault::Kill,
                     1 => LockFault::Hang,
@@ -145,31 +145,35 @@ impl Plan {
                 };
                 of(fault, random)
             }),
-            ghl: lane(random(5), length, 3..9, 1..5, |random| {
+            ghl: sequence(random(5), length, 3..9, 1..5, |random| {
                 let seed = random.random();
-                // It pauses everybody for half a minute, and is rare.
+                // Refused credentials pause all refreshes for half a minute, so this is rare.
                 if random.random_ratio(1, 50) {
-                    return Mood {
+                    return GhlFailure {
                         kind: REFUSES_CLIENT,
                         percent: 100,
                         seed,
                     };
                 }
-                Mood {
-                    kind: MOODS.choose(random).expect("there are moods"),
+                GhlFailure {
+                    kind: GHL_FAILURES.choose(random).expect("there are failures"),
                     percent: random.random_range(20..=100),
                     seed,
                 }
             }),
-            clock: lane(random(6), length, 5..20, 3..15, |random| {
-                Jump(["+1h", "-1h", "+7m", "-7m"].choose(random).expect("jumps"))
+            clock: sequence(random(6), length, 5..20, 3..15, |random| {
+                ClockJump(
+                    ["+1h", "-1h", "+7m", "-7m"]
+                        .choose(random)
+                        .expect("there are jumps"),
+                )
             }),
         }
     }
 }
 
-/// By the names of [`super::lanes`].
-pub(crate) const MOODS: [&str; 12] = [
+/// The names of rules in [`super::fault_injection`].
+pub(crate) const GHL_FAILURES: [&str; 12] = [
     "500",
     "502",
     "503 with Retry-After",
@@ -181,26 +185,26 @@ pub(crate) const MOODS: [&str; 12] = [
     "without refresh token",
     "hangs",
     "resets before",
-    "loses the answer",
+    "loses the response",
 ];
 
-pub(crate) const REFUSES_CLIENT: &str = "refuses the client pair";
+pub(crate) const REFUSES_CLIENT: &str = "refuses the client credentials";
 
-fn of<F>(fault: F, random: &mut StdRng) -> Of<F> {
-    Of {
+fn of<F>(fault: F, random: &mut StdRng) -> Targeted<F> {
+    Targeted {
         fault,
         which: random.random_range(0..60),
     }
 }
 
-/// Faults one after the other, until the end; pauses and lengths in seconds.
-fn lane<F>(
+/// Faults one after the other until the end. Pauses and durations are in seconds.
+fn sequence<F>(
     mut random: StdRng,
     length: Duration,
     pauses: std::ops::Range<u64>,
     lengths: std::ops::Range<u64>,
     fault: impl Fn(&mut StdRng) -> F,
-) -> Lane<F> {
+) -> FaultSequence<F> {
     let mut planned = Vec::new();
     let mut at = Duration::ZERO;
     let millis = |range: &std::ops::Range<u64>, random: &mut StdRng| {
@@ -224,7 +228,7 @@ impl fmt::Display for Plan {
         write!(
             f,
             "faults planned: {brokers} of brokers, {} of gateways, {} of the store, \
-             {} of lock nodes, {} moods of GHL, {} jumps of clocks",
+             {} of lock nodes, {} failures of GHL, {} clock jumps",
             self.gateways.len(),
             self.store.len(),
             self.locks.len(),
@@ -239,14 +243,14 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_seed_plans_the_same_faults_and_another_seed_others() {
+    fn seed_determines_the_plan() {
         let length = Duration::from_secs(180);
         assert_eq!(Plan::of(7, length), Plan::of(7, length));
         assert_ne!(Plan::of(7, length), Plan::of(8, length));
     }
 
     #[test]
-    fn a_lane_breaks_one_thing_at_a_time_and_is_done_in_time() {
+    fn faults_of_one_sequence_do_not_overlap_and_end_in_time() {
         let length = Duration::from_secs(600);
         for seed in 0..100 {
             let store = Plan::of(seed, length).store;

@@ -16,7 +16,7 @@ pub(super) struct Server {
     /// New with every start and every promotion.
     run: u64,
     mark: Option<StoreMark>,
-    installations: BTreeMap<InstallationId, Kept>,
+    installations: BTreeMap<InstallationId, InstallationData>,
     locations: BTreeMap<String, String>,
     values: BTreeMap<String, (String, Timestamp)>,
     /// What each write replaced, and when.
@@ -25,7 +25,7 @@ pub(super) struct Server {
 
 /// The data of one installation.
 #[derive(Debug, Default, Clone)]
-struct Kept {
+struct InstallationData {
     access: Fields,
     refresh: Fields,
     due: Option<(Schedule, Timestamp)>,
@@ -34,7 +34,7 @@ struct Kept {
 
 #[derive(Debug, Clone)]
 enum Replaced {
-    Installation(InstallationId, Option<Kept>),
+    Installation(InstallationId, Option<InstallationData>),
     Value(String, Option<(String, Timestamp)>),
 }
 
@@ -73,7 +73,7 @@ impl Server {
     }
 
     /// The installation, to be changed at `at`. Records its earlier state in the history.
-    fn change(&mut self, id: &InstallationId, at: Duration) -> &mut Kept {
+    fn change(&mut self, id: &InstallationId, at: Duration) -> &mut InstallationData {
         let earlier = self.installations.get(id).cloned();
         self.replaced(at, Replaced::Installation(id.clone(), earlier));
         self.installations.entry(id.clone()).or_default()
@@ -86,14 +86,14 @@ impl Server {
     }
 
     pub(super) fn record(&self, id: &InstallationId) -> (Fields, Fields) {
-        let kept = self.installations.get(id);
-        kept.map(|kept| (kept.access.clone(), kept.refresh.clone()))
+        let data = self.installations.get(id);
+        data.map(|data| (data.access.clone(), data.refresh.clone()))
             .unwrap_or_default()
     }
 
     pub(super) fn revision(&self, id: &InstallationId) -> Vec<u8> {
-        let kept = self.installations.get(id);
-        let revision = kept.and_then(|kept| kept.refresh.bytes(REVISION).ok());
+        let data = self.installations.get(id);
+        let revision = data.and_then(|data| data.refresh.bytes(REVISION).ok());
         revision.map(<[u8]>::to_vec).unwrap_or_default()
     }
 
@@ -101,29 +101,29 @@ impl Server {
         if self.revision(&swap.id) != swap.expected {
             return false;
         }
-        let kept = self.change(&swap.id, at);
+        let data = self.change(&swap.id, at);
         for (name, value) in swap.access.iter() {
-            kept.access.set_bytes(name, value.to_vec());
+            data.access.set_bytes(name, value.to_vec());
         }
         for (name, value) in swap.refresh.iter() {
-            kept.refresh.set_bytes(name, value.to_vec());
+            data.refresh.set_bytes(name, value.to_vec());
         }
         if !swap.removed.is_empty() {
-            let left = kept.refresh.iter();
+            let left = data.refresh.iter();
             let left = left.filter(|(name, _)| !swap.removed.iter().any(|gone| gone == name));
-            kept.refresh = left
+            data.refresh = left
                 .map(|(name, value)| (name.to_owned(), value.to_vec()))
                 .collect();
         }
-        kept.due = swap.wake_at.map(|at| (swap.schedule, at));
-        kept.expiry = swap.expires_at;
+        data.due = swap.wake_at.map(|at| (swap.schedule, at));
+        data.expiry = swap.expires_at;
         true
     }
 
     /// The ids on a schedule, ordered by partition and then by time.
     fn scheduled(&self, schedule: Schedule) -> Vec<(u8, Timestamp, &InstallationId)> {
-        let due = self.installations.iter().filter_map(|(id, kept)| {
-            let (on, at) = kept.due?;
+        let due = self.installations.iter().filter_map(|(id, data)| {
+            let (on, at) = data.due?;
             (on == schedule).then(|| (id.partition(), at, id))
         });
         let mut scheduled: Vec<_> = due.collect();
@@ -151,7 +151,7 @@ impl Server {
     }
 
     pub(super) fn reschedule_earlier(&mut self, id: &InstallationId, to: Timestamp, at: Duration) {
-        let due = self.installations.get(id).and_then(|kept| kept.due);
+        let due = self.installations.get(id).and_then(|data| data.due);
         if let Some((schedule, due)) = due
             && to < due
         {
@@ -173,7 +173,7 @@ impl Server {
     }
 
     pub(super) fn stats(&self, now: Timestamp) -> StoreStats {
-        let expiries = self.installations.values().filter_map(|kept| kept.expiry);
+        let expiries = self.installations.values().filter_map(|data| data.expiry);
         StoreStats {
             installations: self.installations.len() as u64,
             refreshing: expiries.clone().count() as u64,

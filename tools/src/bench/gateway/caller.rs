@@ -1,4 +1,4 @@
-//! A connection that makes one call after another, for what wrk is too much for.
+//! A connection that makes one call after another, for a known number of calls. wrk cannot do that.
 
 use std::io;
 use std::time::Duration;
@@ -7,8 +7,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::setup::BenchSetup;
 use super::upstream::END;
-use super::yard::Yard;
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
@@ -16,31 +16,31 @@ const PATIENCE: Duration = Duration::from_secs(30);
 pub(super) struct Caller {
     stream: TcpStream,
     request: String,
-    answer: Vec<u8>,
+    response: Vec<u8>,
 }
 
 impl Caller {
-    pub(super) async fn connect(yard: &Yard, address: &str) -> Self {
+    pub(super) async fn connect(setup: &BenchSetup, address: &str) -> Self {
         let stream = TcpStream::connect(address).await;
         Self {
             stream: stream.unwrap_or_else(|error| panic!("{address}: {error}")),
-            request: yard.request("keep-alive"),
-            answer: Vec::new(),
+            request: setup.request("keep-alive"),
+            response: Vec::new(),
         }
     }
 
-    /// Makes a call, and reads all of its answer.
+    /// Makes a call and reads the whole response.
     pub(super) async fn call(&mut self) {
         let answered = timeout(PATIENCE, self.exchange()).await;
-        let answered = answered.expect("an answer in time");
+        let answered = answered.expect("a response in time");
         assert!(answered.is_ok(), "{answered:?}");
     }
 
     async fn exchange(&mut self) -> io::Result<()> {
         self.stream.write_all(self.request.as_bytes()).await?;
-        self.answer.clear();
-        while !self.answer.trim_ascii_end().ends_with(END.as_bytes()) {
-            if self.stream.read_buf(&mut self.answer).await? == 0 {
+        self.response.clear();
+        while !self.response.trim_ascii_end().ends_with(END.as_bytes()) {
+            if self.stream.read_buf(&mut self.response).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }

@@ -1,15 +1,15 @@
-//! What connections cost that are open and have nothing to do.
+//! The memory of open idle connections.
 
 use super::PROXY_CORE;
 use super::caller::Caller;
 use super::proxy::{Kind, Proxy};
 use super::sample::megabytes;
-use super::scene::Way;
-use super::yard::Yard;
+use super::setup::BenchSetup;
+use super::workload::UpstreamTransport;
 
 const CONNECTIONS: u32 = 1000;
 
-/// Memory of a proxy that was just started, and with connections that have each made one call.
+/// The memory of a proxy just after its start, and with connections that have each made one call.
 #[derive(Debug)]
 pub(super) struct Idle {
     pub(super) kind: Kind,
@@ -23,14 +23,14 @@ impl Idle {
     }
 }
 
-pub(super) async fn measure(yard: &Yard, kinds: &[Kind]) -> Vec<Idle> {
+pub(super) async fn measure(setup: &BenchSetup, kinds: &[Kind]) -> Vec<Idle> {
     let mut measured = Vec::new();
     for kind in kinds {
-        let proxy = Proxy::start(*kind, yard, Way::Plain, PROXY_CORE).await;
+        let proxy = Proxy::start(*kind, setup, UpstreamTransport::Plain, PROXY_CORE).await;
         let before_mb = megabytes(proxy.program.resident_kb());
         let mut connections = Vec::new();
         for _ in 0..CONNECTIONS {
-            let mut caller = Caller::connect(yard, &proxy.address).await;
+            let mut caller = Caller::connect(setup, &proxy.address).await;
             caller.call().await;
             connections.push(caller);
         }

@@ -1,15 +1,15 @@
-//! How many instructions of its own a proxy executes for a request, as valgrind counts them: the same
-//! on any machine, however busy. What the kernel does for it is not in.
+//! The instructions that a proxy executes for a request, as counted by valgrind. The count does not depend on the
+//! machine or its load. It excludes the kernel.
 
 use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use super::caller::Caller;
 use super::proxy::{Kind, Proxy};
-use super::scene::Way;
-use super::yard::Yard;
+use super::setup::BenchSetup;
+use super::workload::UpstreamTransport;
 
-/// What a proxy does for its start is in both counts, and not in their difference.
+/// Both counts include the start of the proxy, so the difference excludes it.
 const FEW: u32 = 500;
 const MANY: u32 = 10_500;
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -20,17 +20,17 @@ pub(super) struct Counted {
     pub(super) per_request: f64,
 }
 
-/// Counts for all but Express: what is compiled while it runs cannot be counted so.
-pub(super) async fn count(yard: &Yard, kinds: &[Kind]) -> Vec<Counted> {
+/// Counts for all proxies except Express, since valgrind cannot count code from a JIT compiler reliably.
+pub(super) async fn count(setup: &BenchSetup, kinds: &[Kind]) -> Vec<Counted> {
     let mut counted = Vec::new();
-    if !valgrind_is_here() {
+    if !is_valgrind_installed() {
         eprintln!("left out: valgrind is not installed");
         return counted;
     }
     for kind in kinds.iter().filter(|kind| **kind != Kind::Express) {
         let (few, many) = (
-            executed(yard, *kind, FEW).await,
-            executed(yard, *kind, MANY).await,
+            executed(setup, *kind, FEW).await,
+            executed(setup, *kind, MANY).await,
         );
         counted.push(Counted {
             kind: *kind,
@@ -40,16 +40,15 @@ pub(super) async fn count(yard: &Yard, kinds: &[Kind]) -> Vec<Counted> {
     counted
 }
 
-/// All instructions of a proxy from its start to its end, and so many requests over one connection
-/// between.
-async fn executed(yard: &Yard, kind: Kind, requests: u32) -> f64 {
-    let file = yard
+/// All instructions of a proxy from its start to its end, with this many requests over one connection.
+async fn executed(setup: &BenchSetup, kind: Kind, requests: u32) -> f64 {
+    let file = setup
         .scratch
         .join(&format!("callgrind-{}-{requests}", kind.name()));
     let out = format!("--callgrind-out-file={file}");
     let under = ["valgrind", "--tool=callgrind", &out];
-    let proxy = Proxy::start(kind, yard, Way::Plain, &under).await;
-    let mut caller = Caller::connect(yard, &proxy.address).await;
+    let proxy = Proxy::start(kind, setup, UpstreamTransport::Plain, &under).await;
+    let mut caller = Caller::connect(setup, &proxy.address).await;
     for _ in 0..requests {
         caller.call().await;
     }
@@ -64,10 +63,10 @@ async fn executed(yard: &Yard, kind: Kind, requests: u32) -> f64 {
         .expect("a number")
 }
 
-fn valgrind_is_here() -> bool {
-    let asked = Command::new("valgrind")
+fn is_valgrind_installed() -> bool {
+    let status = Command::new("valgrind")
         .arg("--version")
         .stdout(Stdio::null())
         .status();
-    asked.is_ok_and(|status| status.success())
+    status.is_ok_and(|status| status.success())
 }

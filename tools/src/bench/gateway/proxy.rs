@@ -1,22 +1,22 @@
-//! The proxies, each started as its own documentation would have it.
+//! The proxies, each configured as its own documentation recommends.
 
 use std::path::{Path, PathBuf};
 
 use clap::ValueEnum;
 use tests::client;
 use tests::fleet::Member;
-use tests::front::Front;
 use tests::port;
 use tests::program::{Program, Start, wait_for_port};
+use tests::tls_fault_proxy::TlsFaultProxy;
 
-use super::scene::Way;
+use super::setup::BenchSetup;
 use super::upstream::fill;
-use super::yard::Yard;
+use super::workload::UpstreamTransport;
 
 const NGINX: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/nginx.conf"));
 const HAPROXY: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/haproxy.cfg"));
 
-/// What the others send instead of a live token: as long as GHL's.
+/// The length of the token that the other proxies send, like GHL's.
 const TOKEN_BYTES: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -33,7 +33,7 @@ pub(in crate::bench) struct Proxy {
     /// `host:port`.
     pub(in crate::bench) address: String,
     pub(in crate::bench) program: Program,
-    /// Which protocol it speaks with the upstream.
+    /// The protocol between the proxy and the upstream.
     pub(super) protocol: String,
 }
 
@@ -49,7 +49,7 @@ impl Kind {
         }
     }
 
-    /// Whether all of it is here; says so where it is not.
+    /// Whether it is installed. If not, prints how to install it.
     pub(super) fn is_installed(self) -> bool {
         let is_here = self != Self::Express || express().join("node_modules").is_dir();
         if !is_here {
@@ -64,15 +64,20 @@ impl Kind {
 }
 
 impl Proxy {
-    /// Starts one under `taskset` or the like, and makes sure that it works.
-    pub(in crate::bench) async fn start(kind: Kind, yard: &Yard, way: Way, under: &[&str]) -> Self {
+    /// Starts a proxy through a program such as `taskset`, and checks that it works.
+    pub(in crate::bench) async fn start(
+        kind: Kind,
+        setup: &BenchSetup,
+        transport: UpstreamTransport,
+        under: &[&str],
+    ) -> Self {
         let (address, program) = match kind {
-            Kind::Nginx => nginx(yard, way, under).await,
-            Kind::Haproxy => haproxy(yard, way, under).await,
-            Kind::Gateway => gateway(yard, way, under).await,
-            Kind::Express => node(yard, way, under).await,
+            Kind::Nginx => nginx(setup, transport, under).await,
+            Kind::Haproxy => haproxy(setup, transport, under).await,
+            Kind::Gateway => gateway(setup, transport, under).await,
+            Kind::Express => node(setup, transport, under).await,
         };
-        let protocol = probe(yard, &address).await;
+        let protocol = probe(setup, &address).await;
         Self {
             kind,
             address,
@@ -82,71 +87,90 @@ impl Proxy {
     }
 }
 
-async fn nginx(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
-    let scheme = match way {
-        Way::Plain => "http",
-        Way::Tls => "https",
+async fn nginx(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
+    let scheme = match transport {
+        UpstreamTransport::Plain => "http",
+        UpstreamTransport::Tls => "https",
     };
     let values = [("SCHEME", scheme)];
-    let (port, file) = configured(NGINX, "nginx", yard, way, &values);
+    let (port, file) = configured(NGINX, "nginx", setup, transport, &values);
     let start = Start::new("nginx").args(&["-c", &file, "-e", "stderr"]);
     launched(start, port, under).await
 }
 
-async fn haproxy(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
-    let options = match way {
-        Way::Plain => String::new(),
-        Way::Tls => format!(
+async fn haproxy(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
+    let options = match transport {
+        UpstreamTransport::Plain => String::new(),
+        UpstreamTransport::Tls => format!(
             "ssl verify required ca-file {} alpn h2",
-            Front::certificate()
+            TlsFaultProxy::certificate()
         ),
     };
     let values = [("OPTIONS", options.as_str())];
-    let (port, file) = configured(HAPROXY, "haproxy", yard, way, &values);
+    let (port, file) = configured(HAPROXY, "haproxy", setup, transport, &values);
     launched(Start::new("haproxy").args(&["-f", &file]), port, under).await
 }
 
-/// With its defaults, over the store.
-async fn gateway(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
-    let start = yard.bed.gateway().env("GHL_API_URL", url(yard, way));
-    let start = start.env("SSL_CERT_FILE", Front::certificate());
+/// With its default settings, on the store.
+async fn gateway(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
+    let start = setup
+        .testbed
+        .gateway()
+        .env("GHL_API_URL", url(setup, transport));
+    let start = start.env("SSL_CERT_FILE", TlsFaultProxy::certificate());
     let mut member = Member::start(start.under(under)).await;
     let program = member.program.take().expect("it runs");
     (member.address, program)
 }
 
-async fn node(yard: &Yard, way: Way, under: &[&str]) -> (String, Program) {
+async fn node(
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
+    under: &[&str],
+) -> (String, Program) {
     let port = port::free();
     let server = express().join("server.js");
     let start = Start::new("node")
         .args(&[server.display().to_string()])
         .env("NODE_ENV", "production")
-        .env("NODE_EXTRA_CA_CERTS", Front::certificate())
+        .env("NODE_EXTRA_CA_CERTS", TlsFaultProxy::certificate())
         .env("PORT", port)
-        .env("UPSTREAM", url(yard, way))
+        .env("UPSTREAM", url(setup, transport))
         .env("TOKEN", token());
     launched(start, port, under).await
 }
 
-/// The port and the file of a configuration that is filled in.
+/// The port and the file of a configuration template.
 fn configured(
     template: &str,
     name: &str,
-    yard: &Yard,
-    way: Way,
+    setup: &BenchSetup,
+    transport: UpstreamTransport,
     more: &[(&str, &str)],
 ) -> (u16, String) {
     let port = port::free();
     let values = [
-        ("DIR", yard.scratch.path().display().to_string()),
+        ("DIR", setup.scratch.path().display().to_string()),
         ("PORT", port.to_string()),
-        ("UPSTREAM", yard.upstream.address(way).to_owned()),
+        ("UPSTREAM", setup.upstream.address(transport).to_owned()),
         ("TOKEN", token()),
     ];
     let common = values
         .each_ref()
         .map(|(name, value)| (*name, value.as_str()));
-    let file = yard.scratch.join(&format!("{name}-{port}.conf"));
+    let file = setup.scratch.join(&format!("{name}-{port}.conf"));
     std::fs::write(&file, fill(&fill(template, &common), more)).expect("a file of our own");
     (port, file)
 }
@@ -157,21 +181,23 @@ async fn launched(start: Start, port: u16, under: &[&str]) -> (String, Program) 
     (format!("127.0.0.1:{port}"), program)
 }
 
-/// One call, as all that follow; returns the protocol that the upstream was spoken to with.
-async fn probe(yard: &Yard, address: &str) -> String {
-    let request = yard.request("close");
-    let (status, answer) = client::raw(&format!("http://{address}"), request).await;
-    assert_eq!(status, 200, "{answer}");
-    let mut headers = answer.lines().filter_map(|line| line.split_once(": "));
+/// Makes one call. Returns the protocol between the proxy and the upstream.
+async fn probe(setup: &BenchSetup, address: &str) -> String {
+    let request = setup.request("close");
+    let (status, response) = client::raw(&format!("http://{address}"), request).await;
+    assert_eq!(status, 200, "{response}");
+    let mut headers = response.lines().filter_map(|line| line.split_once(": "));
     let protocol = headers.find(|(name, _)| name.eq_ignore_ascii_case("x-upstream-protocol"));
-    protocol.map(|(_, value)| value.to_owned()).expect(&answer)
+    protocol
+        .map(|(_, value)| value.to_owned())
+        .expect(&response)
 }
 
-fn url(yard: &Yard, way: Way) -> String {
-    let address = yard.upstream.address(way);
-    match way {
-        Way::Plain => format!("http://{address}"),
-        Way::Tls => format!("https://{address}"),
+fn url(setup: &BenchSetup, transport: UpstreamTransport) -> String {
+    let address = setup.upstream.address(transport);
+    match transport {
+        UpstreamTransport::Plain => format!("http://{address}"),
+        UpstreamTransport::Tls => format!("https://{address}"),
     }
 }
 

@@ -1,4 +1,4 @@
-//! The figures, for people and for programs.
+//! The results, as Markdown and as JSON.
 
 use std::fmt::Write;
 
@@ -8,26 +8,26 @@ use super::idle::Idle;
 use super::instructions::Counted;
 use super::proxy::Kind;
 use super::sample::{FIGURES, Figure, Series, median};
-use super::scene::Scene;
+use super::workload::Workload;
 use crate::bench::wrk::Seen;
 
-/// All proxies under one load.
+/// The results of all proxies under one workload.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) scene: &'static Scene,
+    pub(super) workload: &'static Workload,
     pub(super) series: Vec<Series>,
-    /// The upstream without a proxy, by round; only where that is measured.
+    /// The upstream without a proxy, by round. Empty unless the workload measures it.
     pub(super) direct: Vec<Seen>,
 }
 
 impl Measured {
-    /// What everything is a ratio to.
+    /// The base of all ratios.
     pub(super) fn nginx(&self) -> &Series {
         let is_nginx = |series: &&Series| series.kind == Kind::Nginx;
         self.series.iter().find(is_nginx).expect("always there")
     }
 
-    /// By how much this one's median latency is longer than without a proxy, by round.
+    /// The latency that a proxy adds to the median, by round.
     fn added_us(&self, series: &Series) -> Vec<f64> {
         let rounds = series.samples.iter().zip(&self.direct);
         rounds
@@ -36,10 +36,10 @@ impl Measured {
     }
 }
 
-/// Markdown. In each cell the median of all rounds, and the median of the ratios to nginx in the
-/// same round.
+/// A Markdown table. Each cell has the median of all rounds, and the median of the ratios to nginx in the same
+/// round.
 pub(super) fn table(measured: &Measured) -> String {
-    let mut head = vec![measured.scene.title.to_owned(), "upstream".to_owned()];
+    let mut head = vec![measured.workload.title.to_owned(), "upstream".to_owned()];
     head.extend(FIGURES.iter().map(|figure| figure.name.to_owned()));
     if !measured.direct.is_empty() {
         head.push("added to p50, µs".to_owned());
@@ -115,7 +115,7 @@ pub(in crate::bench) fn markdown(head: &[String], rows: &[Vec<String>]) -> Strin
 
 pub(super) fn json(measured: &[Measured], idle: &[Idle], counted: &[Counted]) -> Value {
     json!({
-        "scenes": measured.iter().map(scene_as_json).collect::<Value>(),
+        "workloads": measured.iter().map(workload_as_json).collect::<Value>(),
         "idle": idle.iter().map(idle_as_json).collect::<Value>(),
         "instructions_per_request": counted
             .iter()
@@ -124,10 +124,10 @@ pub(super) fn json(measured: &[Measured], idle: &[Idle], counted: &[Counted]) ->
     })
 }
 
-fn scene_as_json(measured: &Measured) -> Value {
+fn workload_as_json(measured: &Measured) -> Value {
     json!({
-        "scene": measured.scene.name,
-        "title": measured.scene.title,
+        "workload": measured.workload.name,
+        "title": measured.workload.title,
         "proxies": measured.series.iter().map(|series| proxy_as_json(measured, series)).collect::<Value>(),
     })
 }

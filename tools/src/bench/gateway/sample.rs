@@ -1,16 +1,16 @@
-//! One proxy under load for a while, and what many such whiles come to.
+//! Measurements of one proxy under load, and their medians.
 
 use std::time::Duration;
 
 use super::proxy::{Kind, Proxy};
-use super::scene::Scene;
+use super::setup::BenchSetup;
+use super::workload::Workload;
 use super::wrk;
-use super::yard::Yard;
 
-/// What was seen in one round.
+/// The measurements of one round.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Sample {
-    /// Processor time of the proxy alone, per request.
+    /// CPU time of the proxy alone, per request.
     pub(super) cpu_us: f64,
     pub(super) per_second: f64,
     pub(super) p50_us: f64,
@@ -26,10 +26,10 @@ pub(super) struct Series {
     pub(super) samples: Vec<Sample>,
 }
 
-/// A figure with its name and, where people read it, its decimals.
+/// A figure with its name and its number of decimals in tables.
 pub(super) struct Figure {
     pub(super) name: &'static str,
-    /// In JSON.
+    /// The key in JSON.
     pub(super) key: &'static str,
     pub(super) decimals: usize,
     pub(super) of: fn(&Sample) -> f64,
@@ -68,10 +68,15 @@ pub(super) const FIGURES: [Figure; 5] = [
     },
 ];
 
-pub(super) async fn take(yard: &Yard, scene: &Scene, proxy: &Proxy, length: Duration) -> Sample {
+pub(super) async fn take(
+    setup: &BenchSetup,
+    workload: &Workload,
+    proxy: &Proxy,
+    length: Duration,
+) -> Sample {
     let before = proxy.program.cpu();
     let target = format!("{}/ghl", proxy.address);
-    let seen = wrk::run(yard, scene, &target, length).await;
+    let seen = wrk::run(setup, workload, &target, length).await;
     let used = proxy.program.cpu() - before;
     Sample {
         cpu_us: used.as_secs_f64() * 1e6 / seen.requests,
@@ -83,7 +88,7 @@ pub(super) async fn take(yard: &Yard, scene: &Scene, proxy: &Proxy, length: Dura
 }
 
 impl Series {
-    /// Of a proxy that has not been measured yet.
+    /// An empty series for a proxy.
     pub(super) fn of(proxy: &Proxy) -> Self {
         Self {
             kind: proxy.kind,

@@ -1,19 +1,19 @@
-//! nginx in GHL's place.
+//! nginx in place of GHL.
 
-use tests::front::Front;
 use tests::port;
 use tests::program::{Program, Start, wait_for_port};
 use tests::scratch::Scratch;
+use tests::tls_fault_proxy::TlsFaultProxy;
 
-use super::scene::Way;
+use super::workload::UpstreamTransport;
 
 const CONFIG: &str = include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/bench/upstream.conf"));
 
-/// About what GHL says of a contact.
+/// About the size of GHL's response for a contact.
 const SMALL_BYTES: usize = 2300;
 const LARGE_BYTES: usize = 100_000;
 
-/// How every answer of contacts ends, and nothing before its end.
+/// The end of every response with contacts. It occurs nowhere else in the body.
 pub(super) const END: &str = r#"],"total":1000}"#;
 
 #[derive(Debug)]
@@ -39,8 +39,8 @@ impl Upstream {
                 ("PLAIN", &plain.to_string()),
                 ("TLS", &tls.to_string()),
                 ("SINK", &sink.to_string()),
-                ("CERTIFICATE", &Front::certificate()),
-                ("KEY", &Front::key()),
+                ("CERTIFICATE", &TlsFaultProxy::certificate()),
+                ("KEY", &TlsFaultProxy::key()),
             ],
         );
         let file = scratch.join("upstream.conf");
@@ -55,16 +55,16 @@ impl Upstream {
         }
     }
 
-    /// Its `host:port` for who goes this way.
-    pub(super) fn address(&self, way: Way) -> &str {
-        match way {
-            Way::Plain => &self.plain,
-            Way::Tls => &self.tls,
+    /// Its `host:port` for this transport.
+    pub(super) fn address(&self, transport: UpstreamTransport) -> &str {
+        match transport {
+            UpstreamTransport::Plain => &self.plain,
+            UpstreamTransport::Tls => &self.tls,
         }
     }
 }
 
-/// A configuration with what is in braces filled in.
+/// A configuration template with its placeholders filled in.
 pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     let with = |text: String, (name, value): &(&str, &str)| {
         text.replace(&format!("{{{{{name}}}}}"), value)
@@ -72,7 +72,7 @@ pub(super) fn fill(template: &str, values: &[(&str, &str)]) -> String {
     values.iter().fold(template.to_owned(), with)
 }
 
-/// JSON of exactly so many bytes.
+/// JSON of exactly this size.
 fn contacts(bytes: usize) -> String {
     let contact = r#"{"id":"ocQHyuzHvysMo5N5VsXc","email":"ada@example.com","tags":["tea"]}"#;
     let mut text = r#"{"contacts":["#.to_owned();
@@ -82,7 +82,7 @@ fn contacts(bytes: usize) -> String {
     }
     text.pop();
     text.push_str(END);
-    // JSON may end in as much space as one likes.
+    // JSON may end in any amount of whitespace.
     let space = bytes - text.len();
     text + &" ".repeat(space)
 }

@@ -1,24 +1,32 @@
-//! A scene as a load of wrk.
+//! Runs a workload with wrk.
 
 use std::time::Duration;
 
-use super::scene::Scene;
-use super::yard::Yard;
+use super::setup::BenchSetup;
+use super::workload::Workload;
 use crate::bench::wrk::{Load, Seen};
 
-/// Loads whoever is at this `host:port`, and a path below it, for so many whole seconds.
-pub(super) async fn run(yard: &Yard, scene: &Scene, target: &str, length: Duration) -> Seen {
+/// Sends the workload to this `host:port` and path prefix, for whole seconds.
+pub(super) async fn run(
+    setup: &BenchSetup,
+    workload: &Workload,
+    target: &str,
+    length: Duration,
+) -> Seen {
     let load = Load {
-        callers: &yard.callers,
-        url: format!("http://{target}{}", scene.path),
-        body_bytes: scene.body_bytes,
-        connections: scene.connections,
+        callers: &setup.callers,
+        url: format!("http://{target}{}", workload.path),
+        body_bytes: workload.body_bytes,
+        connections: workload.connections,
         pause: Duration::ZERO,
         under: &[],
         length,
     };
     let seen = load.run().await;
     let failed = seen.refused + seen.broken;
-    assert!(failed < 1.0, "who fails is not fast: {seen:?}");
+    assert!(
+        failed < 1.0,
+        "failed requests make the result invalid: {seen:?}"
+    );
     seen
 }

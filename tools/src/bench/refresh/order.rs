@@ -1,22 +1,23 @@
-//! In which order refreshes happened: how well "the soonest to expire first" held, and how evenly.
+//! The order of refreshes: how strictly the soonest expiry came first, and how even the rate was.
 
 use serde_json::Value;
 use store::Timestamp;
 
-/// Of all refreshes that were seen.
+/// The order of all refreshes in the ledger.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub(super) struct Order {
     pub(super) refreshed: usize,
-    /// Of all pairs, the share in which the sooner to expire came first.
+    /// The share of all pairs in which the sooner expiry came first.
     pub(super) pairs_in_order: f64,
-    /// By how much, in seconds of expiry, the worst one had been overtaken.
+    /// The largest difference in expiry by which a refresh was overtaken, in seconds.
     pub(super) worst_overtaken_s: f64,
-    /// How many there were in the busiest second.
+    /// The number of refreshes in the busiest second.
     pub(super) busiest_second: usize,
 }
 
 impl Order {
-    /// Since `from`, by the sandbox's ledger: a seeded token expires a lifetime after it was issued.
+    /// The order since `from`, according to the sandbox's ledger. A seeded token expires one lifetime after its
+    /// issue.
     pub(super) fn of(chains: &[Value], from: Timestamp) -> Self {
         let from_ms = u64::try_from(from.as_millis()).unwrap_or(0);
         let mut spent: Vec<(u64, u64)> = chains
@@ -31,7 +32,7 @@ impl Order {
         Self::of_refreshes(&spent)
     }
 
-    /// Of when each was refreshed and when it expires, in milliseconds, by the former.
+    /// The order of pairs of refresh time and expiry, in milliseconds, sorted by refresh time.
     #[expect(clippy::cast_precision_loss, reason = "counts far below 2^52")]
     fn of_refreshes(refreshes: &[(u64, u64)]) -> Self {
         let mut expiries: Vec<u64> = refreshes.iter().map(|(_, expiry)| *expiry).collect();
@@ -61,7 +62,7 @@ fn busiest_second(refreshes: &[(u64, u64)]) -> usize {
     ends.max().unwrap_or(0)
 }
 
-/// Merge sort; returns how many pairs stood in the wrong order.
+/// Merge sort. Returns the number of pairs that were in the wrong order.
 fn sort_counting_inversions(values: &mut [u64]) -> usize {
     if values.len() < 2 {
         return 0;
@@ -87,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn order_is_judged_by_pairs_and_by_the_worst() {
+    fn order_reports_pairs_in_order_and_worst_overtaken() {
         let order = |expiries: &[u64]| {
             let refreshes: Vec<_> = (0..)
                 .map(|number| number * 400)

@@ -1,30 +1,30 @@
-//! The figures, for people and for programs.
+//! The results, as a table and as JSON.
 
 use std::fmt::Write;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::Picture;
-use super::meter::{Cost, Resident};
+use super::Scenario;
 use super::order::Order;
+use super::usage::{Cost, Resident};
 
 /// One run.
 #[derive(Debug)]
 pub(super) struct Measured {
-    pub(super) picture: Picture,
+    pub(super) scenario: Scenario,
     pub(super) installations: u64,
     pub(super) lock_nodes: usize,
     pub(super) cost: Cost,
     pub(super) resident: Resident,
     pub(super) store_bytes_each: u64,
     pub(super) order: Order,
-    /// As many as fall due per second, all brokers together.
+    /// How many fall due per second, for all brokers.
     pub(super) falling_due_per_second: f64,
-    /// Lines of the brokers' logs that are no good news.
+    /// The number of warnings and errors in the brokers' logs.
     pub(super) warnings: usize,
     pub(super) spent_outside_grace: u64,
-    /// What the seeding said.
+    /// The summary of the seeding.
     pub(super) seeded: String,
 }
 
@@ -46,7 +46,7 @@ impl Measured {
         cpu.as_micros() / u128::from(self.refreshed().max(1))
     }
 
-    /// Each broker's part of the refreshes, in per cent.
+    /// Each broker's share of the refreshes, in per cent.
     fn shares(&self) -> Vec<u64> {
         let all = self.refreshed().max(1);
         let counts = self.cost.refreshed.iter();
@@ -58,7 +58,7 @@ impl Measured {
 pub(super) fn table(runs: &[Measured]) -> String {
     type Row = (&'static str, fn(&Measured) -> String);
     let rows: [Row; 22] = [
-        ("picture", |run| format!("{:?}", run.picture)),
+        ("scenario", |run| format!("{:?}", run.scenario)),
         ("installations", |run| run.installations.to_string()),
         ("brokers", |run| run.brokers().to_string()),
         ("lock nodes", |run| run.lock_nodes.to_string()),
@@ -127,7 +127,7 @@ pub(super) fn json(runs: &[Measured]) -> Value {
 fn one_as_json(run: &Measured) -> Value {
     let cpu = run.cost.cpu;
     json!({
-        "picture": format!("{:?}", run.picture),
+        "scenario": format!("{:?}", run.scenario),
         "installations": run.installations,
         "brokers": run.brokers(),
         "lock_nodes": run.lock_nodes,
