@@ -28,7 +28,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use service::listen::Handler;
+use service::handler::Handler;
 use service::shutdown::Shutdown;
 use store::{ReadError, TokenReader};
 

@@ -25,7 +25,8 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::debug;
 
-use crate::listen::{BUFFER_BYTES, Handler, IDLE_TIMEOUT};
+use crate::handler::Handler;
+use crate::limits::{BUFFER_BYTES, IDLE_TIMEOUT};
 use activity::Activity;
 use stream::Stream;
 use streams::Streams;

@@ -5,7 +5,9 @@
 
 pub mod config;
 pub mod credentials;
+pub mod handler;
 mod http;
+pub mod limits;
 pub mod listen;
 pub mod locks;
 pub mod ops;

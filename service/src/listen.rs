@@ -5,40 +5,22 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Body;
-use axum::http::{Request, Response};
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tower::ServiceExt;
 use tracing::{debug, warn};
 
+use crate::handler::Handler;
 use crate::http::Server;
 use crate::shutdown::Shutdown;
-
-/// How long a connection may be idle between two requests. This is longer than the 90 s of common clients. So the
-/// client closes, and no request is sent on a connection that the server is closing.
-pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
-
-/// How long the head of a request may take, from its first byte.
-pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// How long sent bytes may stay unread or unacknowledged.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The default limit for a whole response.
-pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
-
 /// How long to wait before accepting again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
-
-/// The size of a connection's read and write buffers in bytes, and so the largest head. It applies to both sides of
-/// the proxy. With hyper's default of 400 kB each body in flight takes a megabyte, and is faster only without a
-/// network in between.
-pub const BUFFER_BYTES: usize = 64 * 1024;
 
 /// Why an address cannot be listened on.
 #[derive(Debug, thiserror::Error)]
@@ -55,24 +37,6 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
     TcpListener::bind(address)
         .await
         .map_err(|source| BindError { address, source })
-}
-
-/// Answers requests.
-pub trait Handler: Clone + Send + Sync + 'static {
-    /// Handles a request. The response must not have headers about its connection or its transfer coding.
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
-
-    /// How long it may take until a caller has received a whole response.
-    fn answer_timeout(&self) -> Duration {
-        ANSWER_TIMEOUT
-    }
-}
-
-impl Handler for Router {
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
-        let Ok(response) = self.clone().oneshot(request).await;
-        response
-    }
 }
 
 /// Serves until the shutdown starts. Then it accepts no more connections, finishes the requests in flight, closes
@@ -184,6 +148,7 @@ fn advice(address: SocketAddr, reason: &io::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::Router;
     use axum::routing::get;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::sync::Notify;

@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
-use crate::listen::{Connections, Handler, accept};
+use crate::handler::Handler;
+use crate::listen::{Connections, accept};
 use crate::shutdown::Shutdown;
 
 /// Threads that are ready to serve.

@@ -39,7 +39,7 @@ impl Timestamp {
     pub fn of_this_machine() -> Self {
         #[cfg(feature = "simulation")]
         if let Some(simulated) = crate::simulation::wall() {
-            return simulated;
+            return Self(millis(simulated));
         }
         #[expect(
             clippy::disallowed_methods,

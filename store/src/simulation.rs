@@ -5,8 +5,6 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::clock::Timestamp;
-
 thread_local! {
     static CLOCK: Cell<Option<Clock>> = const { Cell::new(None) };
     static RANDOM: RefCell<Option<Random>> = const { RefCell::new(None) };
@@ -16,7 +14,8 @@ thread_local! {
 struct Clock {
     /// When the simulated machine booted, on tokio's clock.
     boot: Instant,
-    wall_at_boot: Timestamp,
+    /// The wall clock then, since the Unix epoch.
+    wall_at_boot: Duration,
 }
 
 /// The simulation on this thread. Ends when dropped.
@@ -24,8 +23,9 @@ struct Clock {
 #[must_use = "the thread gets its real clocks back when this is dropped"]
 pub struct Simulation(());
 
-/// Installs tokio's clock on this thread, and random bytes that follow from `seed`.
-pub fn install(seed: u64, wall: Timestamp) -> Simulation {
+/// Installs tokio's clock on this thread, and random bytes that follow from `seed`. `wall`: the time since the Unix
+/// epoch.
+pub fn install(seed: u64, wall: Duration) -> Simulation {
     let boot = Instant::now();
     CLOCK.set(Some(Clock {
         boot,
@@ -47,8 +47,8 @@ pub(crate) fn since_boot() -> Option<Duration> {
     CLOCK.get().map(|clock| clock.boot.elapsed())
 }
 
-/// The simulated wall clock.
-pub(crate) fn wall() -> Option<Timestamp> {
+/// The simulated wall clock, as the time since the Unix epoch.
+pub(crate) fn wall() -> Option<Duration> {
     CLOCK
         .get()
         .map(|clock| clock.wall_at_boot + clock.boot.elapsed())
@@ -96,13 +96,13 @@ impl Random {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::clock::Moment;
+    use crate::clock::{Moment, Timestamp};
     use crate::random;
 
     #[tokio::test(start_paused = true)]
     async fn time_and_randomness_follow_from_the_seed() {
         let run = async || {
-            let _simulation = install(7, Timestamp::from_millis(1_000));
+            let _simulation = install(7, Duration::from_secs(1));
             let before = Moment::now();
             tokio::time::sleep(Duration::from_secs(3600)).await;
             let (slept, wall) = (before.elapsed(), Timestamp::of_this_machine());

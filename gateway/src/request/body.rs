@@ -8,7 +8,7 @@ use http::header::CONTENT_ENCODING;
 use http::request::Parts;
 use http::{HeaderMap, Version};
 use http_body::Body as _;
-use service::listen::BUFFER_BYTES;
+use service::limits::BUFFER_BYTES;
 
 use super::headers;
 use crate::upstream::body::{BodyError, Outgoing, read};

@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use http::StatusCode;
 use http_body_util::BodyExt;
-use service::listen::Handler as _;
+use service::handler::Handler as _;
 use store::InstallationId;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;

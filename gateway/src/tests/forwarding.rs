@@ -9,7 +9,7 @@ use bytes::Bytes;
 use futures_util::stream;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
-use service::listen::Handler as _;
+use service::handler::Handler as _;
 use store::{Status, UserType};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;

@@ -17,7 +17,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use service::config::Settings;
-use service::listen::Handler as _;
+use service::handler::Handler as _;
 use service::shutdown::Shutdown;
 use store::reader::ReadBackend;
 use store::record::{Fields, StoredAccess, access_label};

@@ -7,7 +7,7 @@ use std::time::Duration;
 use axum::http::Version;
 use tokio::time::Instant;
 
-use crate::listen::{HEAD_TIMEOUT, IDLE_TIMEOUT};
+use crate::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT};
 use crate::locks::lock;
 
 /// How long a connection without a request stays open after a stop. Its caller may be sending one.

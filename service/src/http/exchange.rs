@@ -13,7 +13,7 @@ use tokio::runtime::Handle;
 
 use super::activity::Activity;
 use super::check;
-use crate::listen::Handler;
+use crate::handler::Handler;
 
 /// If an unread body is not longer than this, the connection stays open. In bytes.
 const SHORT_BYTES: u64 = 64 * 1024;

@@ -68,8 +68,10 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::handler::Handler;
     use crate::http::MAX_STREAMS;
-    use crate::listen::{ANSWER_TIMEOUT, BUFFER_BYTES, Handler, bind, serve};
+    use crate::limits::{ANSWER_TIMEOUT, BUFFER_BYTES};
+    use crate::listen::{bind, serve};
     use crate::shutdown::Shutdown;
 
     const SOON: Duration = Duration::from_secs(10);

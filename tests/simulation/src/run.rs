@@ -57,7 +57,7 @@ pub fn run(plan: &Plan, rules: Rules, is_log_kept: bool) -> Report {
 }
 
 async fn act(plan: &Plan, rules: Rules, is_log_kept: bool) -> Report {
-    let _simulation = store::simulation::install(plan.seed, World::epoch());
+    let _simulation = store::simulation::install(plan.seed, World::wall_at_start());
     let world = World::new(plan.seed, is_log_kept);
     let _capture = is_log_kept.then(|| capture_logs(&world));
     world.log(format_args!("{plan:?}"));

@@ -38,6 +38,11 @@ impl World {
         Timestamp::from_millis(EPOCH)
     }
 
+    /// The wall clock at the begin of the run, since the Unix epoch.
+    pub(super) fn wall_at_start() -> Duration {
+        Self::epoch().since(Timestamp::from_millis(0))
+    }
+
     /// The time since the begin of the run.
     pub(super) fn now(&self) -> Duration {
         self.0.started.elapsed()

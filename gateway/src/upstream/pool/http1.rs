@@ -10,7 +10,7 @@ use http::header::{CONTENT_LENGTH, HOST};
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use hyper::client::conn::http1::{self, SendRequest};
-use service::listen::BUFFER_BYTES;
+use service::limits::BUFFER_BYTES;
 use tokio::task::coop::unconstrained;
 
 use super::error::{Error, Failed};

@@ -6,7 +6,7 @@ use std::time::Duration;
 use http::{HeaderMap, Request, Response, Version};
 use hyper::client::conn::http2;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use service::listen::BUFFER_BYTES;
+use service::limits::BUFFER_BYTES;
 use tracing::debug;
 
 use super::error::Failed;

@@ -7,7 +7,7 @@ use tokio::time::{Instant, sleep, timeout};
 
 use super::server::{Server, rest};
 use super::{BUFFERED, LARGE, SOON};
-use crate::listen::{ANSWER_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT};
+use crate::limits::{ANSWER_TIMEOUT, HEAD_TIMEOUT, IDLE_TIMEOUT};
 
 #[tokio::test]
 async fn response_arrives_after_an_unread_upload() {

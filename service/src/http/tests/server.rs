@@ -14,7 +14,9 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::{BUFFERED, LARGE, SOON};
-use crate::listen::{Handler, IDLE_TIMEOUT, bind, serve};
+use crate::handler::Handler;
+use crate::limits::IDLE_TIMEOUT;
+use crate::listen::{bind, serve};
 use crate::shutdown::Shutdown;
 
 /// Chooses its behaviour by the path.
