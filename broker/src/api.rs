@@ -5,6 +5,7 @@
 
 pub mod admin;
 mod auth;
+mod consent_cookie;
 pub(crate) mod error;
 mod extract;
 mod html;
@@ -14,37 +15,40 @@ mod status;
 mod webhook;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use http::{Method, Uri};
+use service::origin::OwnHosts;
 
 use crate::Broker;
+use auth::Administration;
 use error::{Error, ErrorKind};
 
 impl Broker {
-    /// The routes for customers, GHL's webhooks and gateways. If `is_loopback` is false, the status of
-    /// an installation always needs a caller key, even before the first key was created.
-    pub fn public(&self, is_loopback: bool) -> Router {
+    /// The routes for customers, GHL's webhooks and gateways. `allows_anonymous`: whether the state of an installation
+    /// is shown without a key. Only for the sandbox.
+    pub fn public(&self, allows_anonymous: bool) -> Router {
         Router::new()
-            .merge(oauth::routes())
-            .merge(status::routes(is_loopback))
+            .merge(status::routes(allows_anonymous))
             .merge(webhook::routes())
+            .layer(from_fn(auth::refuse_foreign_pages))
+            .merge(oauth::routes().layer(from_fn(auth::refuse_foreign_pages_but_links)))
             .merge(refresh_api::routes())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .with_state(self.clone())
     }
 
-    /// The routes for operators. If `is_loopback` is false, they need a key with the scope `admin`.
-    pub fn internal(&self, is_loopback: bool) -> Router {
-        let routes = admin::routes()
-            .method_not_allowed_fallback(method_not_allowed)
-            .fallback(route_not_found);
-        let guarded = if is_loopback {
-            routes
-        } else {
-            routes.layer(from_fn_with_state(self.clone(), auth::require_admin))
+    /// The routes for operators. They need a key with the scope `admin`. `own_hosts`: the names of the listener.
+    pub fn internal(&self, own_hosts: OwnHosts) -> Router {
+        let administration = Administration {
+            broker: self.clone(),
+            own_hosts,
         };
-        guarded.with_state(self.clone())
+        admin::routes()
+            .method_not_allowed_fallback(method_not_allowed)
+            .fallback(route_not_found)
+            .layer(from_fn_with_state(administration, auth::require_admin))
+            .with_state(self.clone())
     }
 }
 

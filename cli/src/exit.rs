@@ -5,7 +5,6 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
-use gateway::ExposureError;
 use service::config::Mistakes;
 
 /// Why the process ends with an error.
@@ -47,15 +46,6 @@ impl Failure {
 impl From<Mistakes> for Failure {
     fn from(mistakes: Mistakes) -> Self {
         Self::Settings(mistakes.to_string())
-    }
-}
-
-impl From<ExposureError> for Failure {
-    fn from(error: ExposureError) -> Self {
-        match error {
-            ExposureError::NoKeys(_) => Self::Settings(chain(&error)),
-            ExposureError::Unknown(..) => Self::unavailable(error),
-        }
     }
 }
 

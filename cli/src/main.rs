@@ -2,7 +2,9 @@
 
 #![warn(missing_docs)]
 
+mod admin_key;
 mod args;
+mod bootstrap_key;
 mod data_dir;
 mod exit;
 mod key_rings;

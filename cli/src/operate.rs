@@ -4,11 +4,13 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use service::config::{Layered, Settings};
 use std::time::Duration;
-use url::Url;
+use url::{Host, Url};
 
+use crate::admin_key;
 use crate::args::Installations;
 use crate::exit::Failure;
 use crate::process::read;
+use crate::settings::data_dir;
 
 /// A client of the internal listener of `evergreen up` or `evergreen broker`.
 pub(crate) struct Admin {
@@ -18,16 +20,24 @@ pub(crate) struct Admin {
 }
 
 impl Admin {
+    /// The key is from the settings, or else from the data directory of the process on this machine.
     pub(crate) fn read(settings: &mut Settings<'_>) -> (Url, Option<SecretString>) {
-        (
-            settings.url("EVERGREEN_ADMIN_URL", "http://127.0.0.1:9080"),
-            settings.secret("EVERGREEN_ADMIN_KEY"),
-        )
+        let url = settings.url("EVERGREEN_ADMIN_URL", "http://127.0.0.1:9080");
+        let given = settings.secret("EVERGREEN_ADMIN_KEY");
+        let local = || {
+            // The local key is for this machine alone.
+            let is_here = is_loopback(&url).then(|| data_dir(settings));
+            is_here.and_then(|data_dir| admin_key::find(&data_dir))
+        };
+        let key = given.or_else(local);
+        (url, key)
     }
 
     pub(crate) fn new((base, key): (Url, Option<SecretString>)) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(30))
+            // A proxy would see the key.
+            .no_proxy()
             .build()
             .map_err(Failure::unavailable)?;
         Ok(Self { base, key, http })
@@ -78,6 +88,15 @@ impl Admin {
             "{status}: {message}{}",
             hint.unwrap_or_default()
         )))
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name == "localhost",
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

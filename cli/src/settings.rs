@@ -1,9 +1,12 @@
 //! The sources of the settings, and the list of known settings.
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use service::config::{Environment, Layered, Settings, Source, TomlFile};
+use service::origin::OwnHosts;
+use url::Url;
 
 use crate::args::Args;
 use crate::exit::Failure;
@@ -13,7 +16,9 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_ACCESS_KEYS",
     "EVERGREEN_ADMIN_KEY",
     "EVERGREEN_ADMIN_URL",
+    "EVERGREEN_ALLOWED_HOSTS",
     "EVERGREEN_ALLOW_TMPFS",
+    "EVERGREEN_BOOTSTRAP_KEY",
     "EVERGREEN_BROKER_NAME",
     "EVERGREEN_BROKER_URL",
     "EVERGREEN_CONFIG",
@@ -80,15 +85,18 @@ pub(crate) fn unknown(source: &dyn Source) -> Vec<String> {
 /// The settings of every serving process.
 #[derive(Debug, Clone)]
 pub(crate) struct Common {
-    pub listen: std::net::SocketAddr,
-    pub internal_listen: std::net::SocketAddr,
+    pub listen: SocketAddr,
+    pub internal_listen: SocketAddr,
     pub data_dir: PathBuf,
+    /// The names under which this process may be addressed. If empty, every name beyond loopback.
+    allowed_hosts: Vec<String>,
+    redirect_host: Option<String>,
     pub shutdown_timeout: Duration,
 }
 
 impl Common {
     pub(crate) fn read(settings: &mut Settings<'_>, port: u16, internal_port: u16) -> Self {
-        let loopback = |port| std::net::SocketAddr::from(([127, 0, 0, 1], port));
+        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let expected = "an address and port such as 127.0.0.1:8080";
         Self {
             listen: settings.parse("EVERGREEN_LISTEN", loopback(port), expected),
@@ -97,14 +105,58 @@ impl Common {
                 loopback(internal_port),
                 expected,
             ),
-            data_dir: settings
-                .text("EVERGREEN_DATA_DIR")
-                .unwrap_or_else(|| "data".to_owned())
-                .into(),
+            data_dir: data_dir(settings),
+            allowed_hosts: allowed_hosts(settings),
+            redirect_host: redirect_host(settings),
             shutdown_timeout: settings
                 .duration("EVERGREEN_SHUTDOWN_TIMEOUT", Duration::from_secs(30)),
         }
     }
+}
+
+impl Common {
+    /// The names of the listener for callers.
+    pub(crate) fn public_hosts(&self) -> OwnHosts {
+        self.hosts(self.listen)
+    }
+
+    /// The names of the listener for operators.
+    pub(crate) fn internal_hosts(&self) -> OwnHosts {
+        self.hosts(self.internal_listen)
+    }
+
+    fn hosts(&self, listen: SocketAddr) -> OwnHosts {
+        OwnHosts::new(listen, self.allowed_hosts.clone()).with(self.redirect_host.clone())
+    }
+}
+
+/// The data directory.
+pub(crate) fn data_dir(settings: &mut Settings<'_>) -> PathBuf {
+    let directory = settings.text("EVERGREEN_DATA_DIR");
+    directory.unwrap_or_else(|| "data".to_owned()).into()
+}
+
+/// The names in `EVERGREEN_ALLOWED_HOSTS`.
+fn allowed_hosts(settings: &mut Settings<'_>) -> Vec<String> {
+    let listed = settings.text("EVERGREEN_ALLOWED_HOSTS").unwrap_or_default();
+    let names = listed.split(',').map(str::trim);
+    let names: Vec<String> = names
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned)
+        .collect();
+    if names.iter().any(|name| name.contains(['/', ':'])) {
+        settings.mistake(
+            "EVERGREEN_ALLOWED_HOSTS",
+            "must be host names separated by commas, without a scheme or a port, such as tokens.example.com",
+        );
+    }
+    names
+}
+
+/// The host to which GHL sends customers back.
+fn redirect_host(settings: &mut Settings<'_>) -> Option<String> {
+    let uri = Url::parse(&settings.text("GHL_REDIRECT_URI")?).ok()?;
+    uri.host_str().map(str::to_owned)
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! The errors of all stages. Each of them keeps a request from being forwarded.
 
 use http::uri;
+use service::origin::ForeignRequest;
 
 use crate::admission::concurrency::Overloaded;
 use crate::admission::limited::Limited;
@@ -18,6 +19,10 @@ use crate::upstream::{Failure, SendError};
 pub(crate) enum Error {
     #[error(transparent)]
     Caller(#[from] CallerError),
+    #[error(transparent)]
+    Foreign(#[from] ForeignRequest),
+    #[error("The body must be sent as application/json")]
+    ContentType,
     #[error(transparent)]
     Select(#[from] SelectError),
     #[error(transparent)]

@@ -21,7 +21,6 @@ mod upstream;
 mod tests;
 
 use std::fmt;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,8 +28,9 @@ use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
 use service::handler::Handler;
+use service::origin::OwnHosts;
 use service::shutdown::Shutdown;
-use store::{ReadError, TokenReader};
+use store::TokenReader;
 
 pub use config::Config;
 
@@ -55,7 +55,6 @@ use upstream::Upstream;
 #[derive(Clone)]
 pub struct Gateway {
     api: Arc<Api>,
-    reader: TokenReader,
 }
 
 /// The routes for callers and browsers.
@@ -65,25 +64,25 @@ pub struct Public {
     routes: Router,
 }
 
-/// Why a gateway must not listen on its configured address.
-#[derive(Debug, thiserror::Error)]
-pub enum ExposureError {
-    /// The address can be reached from other hosts, and no key was ever made.
-    #[error(
-        "without API keys anyone who reaches {0} could use every installation: \
-         run `evergreen keys create --name <caller>` first, or listen on 127.0.0.1"
-    )]
-    NoKeys(SocketAddr),
-    /// The store does not answer.
-    #[error("cannot find out whether callers need a key to reach {0}")]
-    Unknown(SocketAddr, #[source] ReadError),
+/// Who reaches the public listener.
+#[derive(Debug, Clone)]
+pub struct PublicAccess {
+    /// The names of the listener.
+    pub own_hosts: OwnHosts,
+    /// Whether programs on this machine may call GHL without a key. Only for the sandbox.
+    pub allows_anonymous: bool,
 }
 
 impl Gateway {
     /// A gateway over this store. It needs the runtime and an installed metrics recorder. It listens to the
     /// store's announcements until the shutdown starts.
     #[must_use]
-    pub fn new(config: Config, reader: TokenReader, shutdown: &Shutdown) -> Self {
+    pub fn new(
+        config: Config,
+        access: PublicAccess,
+        reader: &TokenReader,
+        shutdown: &Shutdown,
+    ) -> Self {
         // Subscribed before the first read, so that no change of a read value is missed.
         let invalidations = reader.invalidations();
         let metrics = Arc::new(Metrics::new());
@@ -93,7 +92,7 @@ impl Gateway {
         };
         let tokens = Cache::new(tokens, metrics::token_lookups());
         let owners = Cache::new(Owners(reader.clone()), Counters::none());
-        let callers = Arc::new(Callers::new(&reader));
+        let callers = Arc::new(Callers::new(reader, access.allows_anonymous));
         let caches = Caches {
             tokens: tokens.clone(),
             owners: owners.clone(),
@@ -132,8 +131,9 @@ impl Gateway {
             pipeline,
             broker,
             metrics,
+            own_hosts: access.own_hosts,
         });
-        Self { api, reader }
+        Self { api }
     }
 
     /// The same gateway with its own upstream connections. Each worker calls this within its runtime.
@@ -150,7 +150,6 @@ impl Gateway {
                 broker,
                 ..Api::clone(&self.api)
             }),
-            reader: self.reader.clone(),
         }
     }
 
@@ -161,24 +160,9 @@ impl Gateway {
         Public { api, routes }
     }
 
-    /// The routes for internal services.
-    pub fn internal(&self) -> Router {
-        api::internal(Arc::clone(&self.api))
-    }
-
-    /// Must be called before listening. Without API keys a gateway may only listen on loopback.
-    ///
-    /// # Errors
-    /// When `listen` can be reached from other hosts and no key was ever made, or the store does not answer.
-    pub async fn check_exposure(&self, listen: SocketAddr) -> Result<(), ExposureError> {
-        if listen.ip().is_loopback() {
-            return Ok(());
-        }
-        match self.reader.keys_in_use().await {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(ExposureError::NoKeys(listen)),
-            Err(reason) => Err(ExposureError::Unknown(listen, reason)),
-        }
+    /// The routes for internal services. `own_hosts`: the names of the internal listener.
+    pub fn internal(&self, own_hosts: OwnHosts) -> Router {
+        api::internal(Arc::clone(&self.api), own_hosts)
     }
 }
 

@@ -76,10 +76,15 @@ impl Pipeline {
     /// Forwards a request below `/ghl` to the same path at GHL.
     pub(crate) async fn proxy(&self, request: Request) -> Result<Response, Error> {
         let (parts, body) = request.into_parts();
-        let caller = self.authenticate(&parts, Scope::Proxy).await?;
-        let payload = self.take(&parts, body).await?;
         let path = parts.uri.path();
         let path = path::checked(path.strip_prefix("/ghl").unwrap_or(path))?;
+        let scope = if path::gives_tokens(path) {
+            Scope::Tokens
+        } else {
+            Scope::Proxy
+        };
+        let caller = self.authenticate(&parts, scope).await?;
+        let payload = self.take(&parts, body).await?;
         let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(path));
         let examined = payload.examine(&parts);
         let token = self.token_for(&caller, selectors, examined).await?;
@@ -93,7 +98,7 @@ impl Pipeline {
         parts: &Parts,
         scope: Scope,
     ) -> Result<AuthenticatedCaller, Error> {
-        Ok(self.callers.authenticate(&parts.headers, scope).await?)
+        Ok(self.callers.authenticate(parts, scope).await?)
     }
 
     /// The caller's body. A small one is held in memory.

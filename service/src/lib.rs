@@ -11,6 +11,7 @@ pub mod limits;
 pub mod listen;
 pub mod locks;
 pub mod ops;
+pub mod origin;
 pub mod readiness;
 pub mod shutdown;
 #[cfg(feature = "simulation")]

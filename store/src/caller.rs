@@ -55,10 +55,38 @@ impl FromStr for KeyHash {
     }
 }
 
-/// A new key: `evg_` and 256 random bits in hex. The prefix lets secret scanners find leaked keys.
+/// How a key begins. Secret scanners search for it.
+pub const KEY_PREFIX: &str = "evg_";
+
+/// The hex digits of a key that are random.
+const RANDOM_DIGITS: usize = 64;
+
+/// The hex digits of the checksum.
+const CHECKSUM_DIGITS: usize = 8;
+
+/// A new key: `evg_`, 256 random bits, and a checksum of 32 bits, both in hex. With the checksum a secret scanner can
+/// tell a key from other text without asking anybody.
 #[must_use]
 pub fn new_key() -> SecretString {
-    SecretString::from(format!("evg_{}", random::hex::<32>()))
+    let body = format!("{KEY_PREFIX}{}", random::hex::<32>());
+    let checksum = checksum(&body);
+    SecretString::from(body + &checksum)
+}
+
+/// Whether `text` is a key that [`new_key`] can have made.
+#[must_use]
+pub fn is_well_formed(text: &str) -> bool {
+    let length = KEY_PREFIX.len() + RANDOM_DIGITS;
+    text.is_ascii()
+        && text.len() == length + CHECKSUM_DIGITS
+        && text.starts_with(KEY_PREFIX)
+        && checksum(&text[..length]) == text[length..]
+}
+
+/// The first 32 bits of the SHA-256, in hex.
+fn checksum(body: &str) -> String {
+    let digest = digest::digest(&digest::SHA256, body.as_bytes());
+    random::to_hex(&digest.as_ref()[..CHECKSUM_DIGITS / 2])
 }
 
 /// One permission of a caller.
@@ -68,7 +96,9 @@ pub enum Scope {
     Proxy,
     /// Fetch access tokens.
     Tokens,
-    /// Manage installations and keys.
+    /// Make links by which customers connect their accounts.
+    Connect,
+    /// Manage installations and keys. It includes every other scope, because its owner can create any key.
     Admin,
     /// Read metrics. Every live key has this permission.
     Metrics,
@@ -76,7 +106,13 @@ pub enum Scope {
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 4] = [Self::Proxy, Self::Tokens, Self::Admin, Self::Metrics];
+    pub const ALL: [Self; 5] = [
+        Self::Proxy,
+        Self::Tokens,
+        Self::Connect,
+        Self::Admin,
+        Self::Metrics,
+    ];
 
     /// The name in records and on command lines.
     #[must_use]
@@ -84,6 +120,7 @@ impl Scope {
         match self {
             Self::Proxy => "proxy",
             Self::Tokens => "tokens",
+            Self::Connect => "connect",
             Self::Admin => "admin",
             Self::Metrics => "metrics",
         }
@@ -98,7 +135,7 @@ impl fmt::Display for Scope {
 
 /// The text names no [`Scope`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a scope is `proxy`, `tokens`, `admin` or `metrics`")]
+#[error("a scope is `proxy`, `tokens`, `connect`, `admin` or `metrics`")]
 pub struct UnknownScope;
 
 impl FromStr for Scope {
@@ -125,8 +162,7 @@ pub struct Caller {
     pub created_at: Timestamp,
     /// When the key expires; `None`: never.
     pub expires_at: Option<Timestamp>,
-    /// When the key was revoked. The record stays, because authentication is required once any key was
-    /// created.
+    /// When the key was revoked. The record stays, so that `keys list` shows it.
     pub revoked_at: Option<Timestamp>,
 }
 
@@ -134,7 +170,8 @@ impl Caller {
     /// Whether the key grants `scope`.
     #[must_use]
     pub fn may(&self, scope: Scope) -> bool {
-        scope == Scope::Metrics || self.scopes.contains(&scope)
+        let is_granted = |granted: &Scope| *granted == scope || *granted == Scope::Admin;
+        scope == Scope::Metrics || self.scopes.iter().any(is_granted)
     }
 
     /// Whether the key may use the installation.
@@ -215,6 +252,8 @@ fn split<T: FromStr>(list: &str) -> Option<Vec<T>> {
 
 #[cfg(test)]
 mod tests {
+    use secrecy::ExposeSecret;
+
     use super::*;
 
     #[test]
@@ -264,6 +303,42 @@ mod tests {
         assert!(!caller.may(Scope::Admin));
         assert!(caller.is_live(Timestamp::from_millis(9)));
         assert!(!caller.is_live(Timestamp::from_millis(10)));
+    }
+
+    #[test]
+    fn key_has_a_checksum() {
+        let key = new_key();
+        let key = key.expose_secret();
+        assert!(is_well_formed(key));
+        let last = if key.ends_with('0') { '1' } else { '0' };
+        for wrong in [
+            &format!("{}{last}", &key[..key.len() - 1]),
+            &key[..68],
+            "",
+            "evg_",
+        ] {
+            assert!(!is_well_formed(wrong), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn admin_scope_includes_the_others() {
+        let of = |scopes: &[Scope]| Caller {
+            name: "x".to_owned(),
+            scopes: scopes.to_vec(),
+            installations: None,
+            quota: None,
+            created_at: Timestamp::from_millis(0),
+            expires_at: None,
+            revoked_at: None,
+        };
+        for scope in Scope::ALL {
+            assert!(of(&[Scope::Admin]).may(scope), "{scope}");
+            assert_eq!(
+                of(&[Scope::Proxy]).may(scope),
+                matches!(scope, Scope::Proxy | Scope::Metrics)
+            );
+        }
     }
 
     #[test]

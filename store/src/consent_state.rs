@@ -40,6 +40,23 @@ pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
     is_fresh && ring.verify(&message(body), signature)
 }
 
+/// What the browser that began the consent keeps in a cookie. Somebody who sends a link with a state of his own to
+/// another person cannot make it.
+#[must_use]
+pub fn browser_proof(ring: &KeyRing, state: &str) -> String {
+    ring.sign(&browser_message(state))
+}
+
+/// Whether a cookie is the proof of this state.
+#[must_use]
+pub fn verify_browser_proof(ring: &KeyRing, state: &str, proof: &str) -> bool {
+    ring.verify(&browser_message(state), proof)
+}
+
+fn browser_message(state: &str) -> String {
+    format!("browser {state}")
+}
+
 fn message(body: &str) -> String {
     format!("consent {body}")
 }
@@ -47,6 +64,20 @@ fn message(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn browser_proof_is_valid_for_its_state_only() {
+        let ring = KeyRing::generate("a");
+        let proof = browser_proof(&ring, "s1");
+        assert!(verify_browser_proof(&ring, "s1", &proof));
+        assert!(!verify_browser_proof(&ring, "s2", &proof));
+        assert!(!verify_browser_proof(&ring, "s1", ""));
+        assert!(!verify(
+            &ring,
+            &format!("s1.{proof}"),
+            Timestamp::from_millis(0)
+        ));
+    }
 
     #[test]
     fn state_is_valid_for_ten_minutes_under_its_own_ring() {

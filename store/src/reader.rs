@@ -54,8 +54,6 @@ pub trait ReadBackend: Send + Sync + 'static {
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>>;
     /// The record of a caller's key; empty if there is no such key.
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>>;
-    /// Whether a caller's key was ever created.
-    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>>;
     /// Whether the store answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>>;
     /// Announcements from now on.
@@ -144,14 +142,6 @@ impl TokenReader {
         Caller::from_fields(&fields)
             .map(Some)
             .map_err(|source| unreadable("a caller", source))
-    }
-
-    /// Whether a caller's key was ever created. From then on every request needs a key.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn keys_in_use(&self) -> Result<bool, ReadError> {
-        self.backend.keys_in_use().await
     }
 
     /// Checks that the store answers.

@@ -13,6 +13,7 @@ use tests::client::{self, get, send};
 use tests::port;
 use tests::program::{Start, wait_for_port};
 use tests::redis::Redis;
+use tests::sandbox::Sandbox;
 use tests::scratch::Scratch;
 use tests::up::Up;
 use tests::wait::{holds, until};
@@ -43,9 +44,9 @@ async fn key_of(create: Start) -> String {
     key.to_owned()
 }
 
-/// A call that the sandbox's echo answers with the request it received.
+/// A call that the sandbox's echo answers with the request it received. Without a key.
 fn echo(up: &Up) -> RequestBuilder {
-    up.client.get(format!("{}/ghl/_sandbox/echo/x", up.public))
+    client::anonymous().get(format!("{}/ghl/_sandbox/echo/x", up.public))
 }
 
 fn echo_of(up: &Up, id: &str) -> RequestBuilder {
@@ -72,27 +73,30 @@ async fn until_status(
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn first_api_key_makes_keys_mandatory() {
+async fn sandbox_needs_no_key_from_this_machine_and_refuses_wrong_ones() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
-    let (status, body) = send(echo_of(&up, &id)).await;
-    assert_eq!(status, 200, "no key was ever made: {body}");
+    let status_url = format!("{}/api/oauth/status?installation_id={id}", up.public);
+    let open = client::anonymous();
+    assert_eq!(send(echo_of(&up, &id)).await.0, 200);
+    assert_eq!(get(&open, &status_url).await.0, 200);
+    // Not through a proxy, and not from a page.
+    for (name, value) in [
+        ("x-forwarded-for", "203.0.113.7"),
+        ("origin", "http://evil.example"),
+    ] {
+        let (status, refusal) = send(echo_of(&up, &id).header(name, value)).await;
+        assert_eq!(status, 401, "{name}");
+        assert!(refusal["hint"].to_string().contains("keys create"));
+    }
 
     let key = create_key(&up, &["--name", "shop"]).await;
-    let waited = until_status(401, PATIENCE, || echo_of(&up, &id)).await;
-    assert!(waited < WITHIN_A_SECOND, "{waited:?}");
-    let (_, refusal) = send(echo_of(&up, &id)).await;
-    assert_eq!(refusal["statusCode"], 401);
-    assert!(refusal["hint"].to_string().contains("keys create"));
-    let status_url = format!("{}/api/oauth/status?installation_id={id}", up.public);
-    assert_eq!(get(&up.client, &status_url).await.0, 401);
-
     for request in [
         echo_of(&up, &id).bearer_auth(&key),
         echo_of(&up, &id).header("authorization", format!("bearer {key}")),
         echo_of(&up, &id).header("x-api-key", &key),
-        up.client.get(&status_url).bearer_auth(&key),
-        up.client.get(&status_url).header("x-api-key", &key),
+        open.get(&status_url).bearer_auth(&key),
+        open.get(&status_url).header("x-api-key", &key),
     ] {
         let (status, body) = send(request).await;
         assert_eq!(status, 200, "{body}");
@@ -101,11 +105,119 @@ async fn first_api_key_makes_keys_mandatory() {
     for request in [
         echo_of(&up, &id).bearer_auth(&wrong),
         echo_of(&up, &id).header("x-api-key", &wrong),
-        echo_of(&up, &id).header("authorization", format!("Basic {key}")),
-        up.client.get(&status_url).bearer_auth(&wrong),
+        open.get(&status_url).bearer_auth(&wrong),
     ] {
         assert_eq!(send(request).await.0, 401);
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn administration_and_tokens_always_need_a_key() {
+    let up = Up::start(&[]).await;
+    let id = up.install("locA").await;
+    let open = client::anonymous();
+    let url = |path: &str| format!("{}{path}", up.internal);
+    let new_key = json!({ "name": "x", "scopes": ["admin"] });
+    for request in [
+        open.get(url("/v1/installations")),
+        open.get(url(&format!("/v1/installations/{id}/token"))),
+        open.post(url(&format!("/v1/installations/{id}/revoke"))),
+        open.get(url("/v1/keys")),
+        open.post(url("/v1/keys")).json(&new_key),
+    ] {
+        let what = format!("{request:?}");
+        let (status, body) = send(request).await;
+        assert_eq!(
+            (status, &body["code"]),
+            (401, &json!("api_key_missing")),
+            "{what}"
+        );
+    }
+    // With a key, but by a page of somebody else.
+    for (name, value, code) in [
+        ("host", "evil.example:9080", "host_not_allowed"),
+        ("origin", "http://evil.example", "cross_site_request"),
+        ("sec-fetch-site", "cross-site", "cross_site_request"),
+    ] {
+        for path in [
+            "/v1/keys".to_owned(),
+            format!("/v1/installations/{id}/token"),
+        ] {
+            let (status, body) = send(up.client.get(url(&path)).header(name, value)).await;
+            assert_eq!(
+                (status, &body["code"]),
+                (403, &json!(code)),
+                "{path} {name}"
+            );
+        }
+    }
+    let form = up.client.post(url("/v1/keys"));
+    let form = form
+        .header("content-type", "text/plain")
+        .body(new_key.to_string());
+    let (status, body) = send(form).await;
+    assert_eq!(
+        (status, &body["code"]),
+        (415, &json!("content_type_unsupported"))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn first_start_over_ghl_prints_one_key_and_needs_it() {
+    let sandbox = Sandbox::start(&[]).await;
+    let scratch = Scratch::new();
+    let (public, internal) = (port::free(), port::free());
+    let here = |port| format!("127.0.0.1:{port}");
+    let start = exposed(&scratch, &here(public), &here(internal))
+        .env("GHL_CLIENT_ID", "sandbox-client")
+        .env("GHL_CLIENT_SECRET", "sandbox-secret")
+        .env("GHL_API_URL", &sandbox.url)
+        .env(
+            "GHL_AUTHORIZE_URL",
+            format!("{}/v2/oauth/chooselocation", sandbox.url),
+        );
+    let up = start.spawn();
+    wait_for_port(internal).await;
+    let shown = up.wait_for_line(&["API key", "evg_"], PATIENCE).await;
+    let key = shown
+        .split_whitespace()
+        .find(|word| word.starts_with("evg_"))
+        .unwrap();
+    let public = format!("http://{}", here(public));
+    let id = client::install(&client::anonymous(), &public, "locA").await;
+    let call = || {
+        let call = client::anonymous().get(format!("{public}/ghl/_sandbox/echo/x"));
+        call.header("x-installation-id", &id)
+    };
+    assert_eq!(send(call()).await.0, 401);
+    assert_eq!(send(call().bearer_auth(key)).await.0, 200);
+
+    let (code, _) = up.terminate(PATIENCE).await;
+    assert_eq!(code, Some(0));
+    let again = start.spawn();
+    again.wait_for_line(&["evergreen is up"], PATIENCE).await;
+    assert!(
+        !again.log().join("\n").contains("evg_0"),
+        "the key is shown once"
+    );
+    assert!(
+        !again.log().iter().any(|line| line.contains("API key")),
+        "{:#?}",
+        again.log()
+    );
+    until_status(200, PATIENCE, || call().bearer_auth(key)).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bootstrap_key_comes_from_the_settings() {
+    let key = "evg_of_a_deployment_0123456789abcdef";
+    let up = Up::start(&[("EVERGREEN_BOOTSTRAP_KEY", key)]).await;
+    let id = up.install("locA").await;
+    assert_eq!(send(echo_of(&up, &id).bearer_auth(key)).await.0, 200);
+    assert!(!up.program.log().join("\n").contains(key));
+    let revoked = up.command(&["keys", "revoke", "first"]).run().await;
+    assert!(revoked.status.success(), "{revoked:?}");
+    until_status(401, PATIENCE, || echo_of(&up, &id).bearer_auth(key)).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -132,11 +244,6 @@ async fn revoked_key_is_rejected_within_a_second() {
     let revoked = up.command(&["keys", "revoke", "desk"]).run().await;
     assert!(revoked.status.success(), "{revoked:?}");
     until_status(401, PATIENCE, || call(&other)).await;
-    let (status, _) = send(echo_of(&up, &id)).await;
-    assert_eq!(
-        status, 401,
-        "revoking the last key does not disable authentication"
-    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -284,23 +391,10 @@ fn exposed(scratch: &Scratch, listen: &str, internal: &str) -> Start {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn listening_beyond_loopback_requires_a_key() {
+async fn listeners_beyond_loopback_need_keys() {
     let scratch = Scratch::new();
     let (public, internal) = (port::free(), port::free());
-    let here = |port| format!("127.0.0.1:{port}");
     let everywhere = |port| format!("0.0.0.0:{port}");
-    for (listen, internal) in [
-        (everywhere(public), here(internal)),
-        (here(public), everywhere(internal)),
-    ] {
-        let refused = exposed(&scratch, &listen, &internal).run().await;
-        let message = String::from_utf8(refused.stderr).unwrap();
-        assert_eq!(refused.status.code(), Some(64), "{message}");
-        assert!(message.contains("evergreen keys create"), "{message}");
-        assert!(message.contains("0.0.0.0"), "{message}");
-    }
-
-    // Creating a key, as the message says, is enough.
     let create = Start::evergreen(&["keys", "create", "--name", "ops", "--scope", "admin"])
         .env("EVERGREEN_DATA_DIR", scratch.join("data"));
     let admin = key_of(create).await;
@@ -308,7 +402,7 @@ async fn listening_beyond_loopback_requires_a_key() {
     for port in [public, internal] {
         wait_for_port(port).await;
     }
-    let (client, at) = (client::new(), format!("http://127.0.0.1:{internal}"));
+    let (client, at) = (client::anonymous(), format!("http://127.0.0.1:{internal}"));
     let scraper = Start::evergreen(&["keys", "create", "--name", "m", "--scope", "metrics"])
         .env("EVERGREEN_DATA_DIR", scratch.join("data"))
         .env("EVERGREEN_ADMIN_URL", &at)
@@ -339,7 +433,8 @@ async fn listening_beyond_loopback_requires_a_key() {
         (admin_path, Some(admin.as_str()), 200),
         ("/v1/keys", None, 401),
         ("/v1/installations/locA/token", None, 401),
-        ("/v1/installations/locA/token", Some(admin.as_str()), 403),
+        ("/v1/installations/locA/token", Some(scraper.as_str()), 403),
+        ("/v1/installations/locA/token", Some(admin.as_str()), 400),
     ] {
         assert_eq!(ask(path, key).await, expected, "{path} {key:?}");
     }
@@ -348,7 +443,7 @@ async fn listening_beyond_loopback_requires_a_key() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateway_on_redis_requires_a_key_beyond_loopback() {
+async fn gateway_on_redis_requires_a_key() {
     let redis = Redis::start().await;
     let port = port::free();
     let ring = KeyRing::generate_text("it");
@@ -360,11 +455,6 @@ async fn gateway_on_redis_requires_a_key_beyond_loopback() {
             "EVERGREEN_INTERNAL_LISTEN",
             format!("127.0.0.1:{}", port::free()),
         );
-    let refused = gateway.run().await;
-    let message = String::from_utf8(refused.stderr).unwrap();
-    assert_eq!(refused.status.code(), Some(64), "{message}");
-    assert!(message.contains("evergreen keys create"), "{message}");
-
     let keys = |args: &[&str]| {
         Start::evergreen(&["keys"])
             .args(args)
@@ -373,7 +463,7 @@ async fn gateway_on_redis_requires_a_key_beyond_loopback() {
     let key = key_of(keys(&["create", "--name", "shop"])).await;
     let _gateway = gateway.spawn();
     wait_for_port(port).await;
-    let client = client::new();
+    let client = client::anonymous();
     let url = format!("http://127.0.0.1:{port}/ghl/locations/locA");
     let call = || client.get(&url).bearer_auth(&key);
     assert_eq!(get(&client, &url).await.0, 401);
@@ -385,36 +475,14 @@ async fn gateway_on_redis_requires_a_key_beyond_loopback() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn gateway_does_not_start_when_keys_cannot_be_checked() {
-    let ring = KeyRing::generate_text("it");
-    let gateway = Start::evergreen(&["gateway"])
-        .env(
-            "EVERGREEN_REDIS_URL",
-            format!("redis://127.0.0.1:{}", port::free()),
-        )
-        .env("EVERGREEN_ACCESS_KEYS", ring.expose_secret())
-        .env("EVERGREEN_LISTEN", format!("0.0.0.0:{}", port::free()))
-        .env(
-            "EVERGREEN_INTERNAL_LISTEN",
-            format!("127.0.0.1:{}", port::free()),
-        );
-    let refused = gateway.run().await;
-    let message = String::from_utf8(refused.stderr).unwrap();
-    // Not a configuration error: the store may be reachable at the next start.
-    assert_eq!(refused.status.code(), Some(69), "{message}");
-    assert!(message.contains("cannot find out"), "{message}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
 async fn rejected_large_upload_receives_its_response() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
-    create_key(&up, &["--name", "shop"]).await;
-    until_status(401, PATIENCE, || echo_of(&up, &id)).await;
     let large = vec![7; 20_000_000];
     for _ in 0..10 {
         let url = format!("{}/ghl/_sandbox/echo/x", up.public);
-        let upload = up.client.put(url).body(large.clone());
+        let upload = up.client.put(url).bearer_auth("evg_wrong");
+        let upload = upload.header("x-installation-id", &id).body(large.clone());
         assert_eq!(send(upload).await.0, 401);
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::RequestBuilder;
 use serde_json::json;
-use tests::client::get;
+use tests::client::{self, get, send};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
@@ -12,14 +12,11 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// A refused token is retried for a minute.
 const UNTIL_INVALID: Duration = Duration::from_secs(100);
 
-/// The URL to which GHL redirects the browser after the consent.
-async fn consented(up: &Up, location: &str) -> String {
-    let redirect = async |request: RequestBuilder| {
-        let response = request.send().await.unwrap();
-        response.headers()["location"].to_str().unwrap().to_owned()
-    };
-    let page = redirect(up.client.get(format!("{}/oauth/install", up.public))).await;
-    redirect(up.client.post(format!("{page}&locationId={location}"))).await
+/// The request to which GHL redirects the browser after the consent.
+async fn consented(up: &Up, location: &str) -> RequestBuilder {
+    let choice = ("locationId", location);
+    let callback = client::consented(&up.client, &up.public, choice).await;
+    callback.unwrap()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -100,10 +97,22 @@ async fn revoked_grant_becomes_invalid_after_three_attempts() {
 async fn callback_rejects_replayed_and_forged_states() {
     let up = Up::start(&[]).await;
     let callback = consented(&up, "locA").await;
-    let (code, body) = get(&up.client, &callback).await;
+    let again = callback.try_clone().unwrap();
+    let (code, body) = send(callback).await;
     assert_eq!(code, 200, "{body}");
-    let (code, body) = get(&up.client, &callback).await;
+    let (code, body) = send(again).await;
     assert_eq!(code, 400, "replayed: {body}");
+    // The link of one browser, opened in another.
+    let link = consented(&up, "locB").await.build().unwrap().url().clone();
+    let (code, body) = get(&up.client, link.as_str()).await;
+    assert_eq!(
+        (code, &body["code"]),
+        (400, &json!("consent_state_invalid"))
+    );
+    assert!(
+        body["message"].to_string().contains("another browser"),
+        "{body}"
+    );
     let forged = format!("{}/oauth/callback?code=x&state=forged", up.public);
     let (code, body) = get(&up.client, &forged).await;
     assert_eq!(code, 400);
@@ -164,12 +173,7 @@ async fn code_exchange_completes_after_browser_disconnects() {
     up.sandbox
         .faults(json!([{ "on": "token", "kind": "slow_body", "ms": 1500, "next": 1 }]))
         .await;
-    let impatient = up
-        .client
-        .get(&callback)
-        .timeout(Duration::from_millis(500))
-        .send()
-        .await;
+    let impatient = callback.timeout(Duration::from_millis(500)).send().await;
     assert!(impatient.is_err(), "the browser left before the response");
     until("the installation", PATIENCE, || async {
         let url = format!("{}/api/oauth/status?locationId=locA", up.public);

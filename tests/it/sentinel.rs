@@ -16,9 +16,9 @@ use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// A quarter of it is left when a token is refreshed. That is more than a failover takes.
-const LIFETIME: &str = "24s";
+const LIFETIME: &str = "32s";
 /// Callers call for longer than the lifetime.
-const CALLS: Duration = Duration::from_secs(26);
+const CALLS: Duration = Duration::from_secs(34);
 /// A write must be confirmed by one replica.
 const CONFIRMED: (&str, &str) = ("EVERGREEN_REDIS_REPLICAS", "1");
 const TOKEN_TIMEOUT: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "2s");

@@ -2,25 +2,45 @@
 
 use std::time::Duration;
 
+use reqwest::header::{AUTHORIZATION, HeaderMap, HeaderValue};
 use reqwest::redirect::Policy;
-use reqwest::{Client, RequestBuilder, Response};
+use reqwest::{Client, ClientBuilder, RequestBuilder, Response};
 use serde_json::Value;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
-/// A client that follows no redirects.
+/// The administrator's key of every process that a test starts ([`Start::spawn`](crate::program::Start::spawn)).
+pub const KEY: &str = "evg_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+
+/// A client that follows no redirects, and sends [`KEY`] with every request that has no other `Authorization`.
 ///
 /// # Panics
 /// If TLS cannot be set up.
 #[must_use]
 pub fn new() -> Client {
+    let key = HeaderValue::from_str(&format!("Bearer {KEY}")).expect("a header");
+    let headers = HeaderMap::from_iter([(AUTHORIZATION, key)]);
+    builder()
+        .default_headers(headers)
+        .build()
+        .expect("a client")
+}
+
+/// A client that follows no redirects, and has no key.
+///
+/// # Panics
+/// If TLS cannot be set up.
+#[must_use]
+pub fn anonymous() -> Client {
+    builder().build().expect("a client")
+}
+
+fn builder() -> ClientBuilder {
     // An error means that a provider is already installed.
     let _ = rustls::crypto::ring::default_provider().install_default();
     Client::builder()
         .redirect(Policy::none())
         .timeout(Duration::from_secs(30))
-        .build()
-        .expect("a client")
 }
 
 /// A body as JSON, or its text.
@@ -103,22 +123,9 @@ pub async fn try_install(client: &Client, public: &str, location: &str) -> Resul
     consent(client, public, ("locationId", location)).await
 }
 
-async fn consent(
-    client: &Client,
-    public: &str,
-    (field, chosen): (&str, &str),
-) -> Result<String, String> {
-    let page = redirect(client.get(format!("{public}/oauth/install"))).await?;
-    let callback = redirect(client.post(format!("{page}&{field}={chosen}"))).await?;
-    // Use this test's public address instead of the configured redirect URI.
-    let query = callback
-        .split_once('?')
-        .ok_or("no query in the callback")?
-        .1;
-    let response = client
-        .get(format!("{public}/oauth/callback?{query}"))
-        .send()
-        .await;
+async fn consent(client: &Client, public: &str, choice: (&str, &str)) -> Result<String, String> {
+    let callback = consented(client, public, choice).await?;
+    let response = callback.send().await;
     let response = body(response.map_err(|error| error.to_string())?).await;
     response["installationId"]
         .as_str()
@@ -126,14 +133,40 @@ async fn consent(
         .ok_or_else(|| response.to_string())
 }
 
-async fn redirect(request: RequestBuilder) -> Result<String, String> {
+/// The request to which GHL sends a browser back after the consent, with the browser's cookie. `choice`: the field of
+/// the consent page and its value, such as `locationId`.
+///
+/// # Errors
+/// Describes the step that failed.
+pub async fn consented(
+    client: &Client,
+    public: &str,
+    (field, chosen): (&str, &str),
+) -> Result<RequestBuilder, String> {
+    let begin = client.get(format!("{public}/oauth/install"));
+    let (page, cookie) = redirect(begin).await?;
+    let (callback, _) = redirect(client.post(format!("{page}&{field}={chosen}"))).await?;
+    // Use this test's public address instead of the configured redirect URI.
+    let query = callback
+        .split_once('?')
+        .ok_or("no query in the callback")?
+        .1;
+    let callback = client.get(format!("{public}/oauth/callback?{query}"));
+    Ok(callback.header("cookie", cookie))
+}
+
+/// Where a response redirects to, and the cookie that it sets.
+async fn redirect(request: RequestBuilder) -> Result<(String, String), String> {
     let response = request.send().await.map_err(|error| error.to_string())?;
     let target = response
         .headers()
         .get("location")
         .and_then(|value| value.to_str().ok());
+    let cookie = response.headers().get("set-cookie");
+    let cookie = cookie.and_then(|value| value.to_str().ok()?.split(';').next());
+    let cookie = cookie.unwrap_or_default().to_owned();
     match target {
-        Some(target) => Ok(target.to_owned()),
+        Some(target) => Ok((target.to_owned(), cookie)),
         None => Err(format!("{}: {}", response.status(), body(response).await)),
     }
 }

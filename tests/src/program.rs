@@ -2,7 +2,10 @@
 
 use std::collections::HashMap;
 use std::fmt::Display;
-use std::path::PathBuf;
+use std::fs::{DirBuilder, OpenOptions};
+use std::io::{ErrorKind, Write};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -10,6 +13,7 @@ use std::time::Duration;
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 
+use crate::client::KEY;
 use crate::wait::{self, until};
 
 /// A running program. Dropping it kills it.
@@ -91,12 +95,13 @@ impl Start {
         command
     }
 
-    /// Starts it and collects its output.
+    /// Starts it and collects its output. A process with a data directory finds [`KEY`] there as its administrator's.
     ///
     /// # Panics
     /// If it cannot be started.
     #[must_use]
     pub fn spawn(&self) -> Program {
+        self.write_admin_key().expect("a data directory");
         let mut child = self
             .command()
             .stdout(Stdio::piped())
@@ -116,6 +121,29 @@ impl Start {
             name: format!("{file} {}", self.args.first().cloned().unwrap_or_default()),
             child,
             log,
+        }
+    }
+
+    fn write_admin_key(&self) -> std::io::Result<()> {
+        let serves = |arg: &String| matches!(arg.as_str(), "up" | "broker");
+        if !self.args.iter().any(serves) {
+            return Ok(());
+        }
+        let flag = self.args.iter().position(|arg| arg == "--data-dir");
+        let flag = flag.and_then(|at| self.args.get(at + 1));
+        let Some(directory) = flag.or_else(|| self.env.get("EVERGREEN_DATA_DIR")) else {
+            return Ok(());
+        };
+        DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)?;
+        let mut options = OpenOptions::new();
+        options.write(true).create_new(true).mode(0o600);
+        match options.open(Path::new(directory).join("admin.key")) {
+            Ok(mut file) => file.write_all(KEY.as_bytes()),
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+            Err(error) => Err(error),
         }
     }
 

@@ -5,37 +5,63 @@ use axum::middleware::Next;
 use axum::response::Response;
 use http::HeaderMap;
 use service::credentials::presented;
+use service::origin::OwnHosts;
 use store::{Caller, KeyHash, Scope, TokenReader};
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
 
-/// The authenticated caller of a request. `None` on loopback before the first key was created: then everyone
-/// has access.
+/// The caller of a request. `None` for a request without a key, where those are allowed.
 ///
 /// # Errors
-/// 401 or 403 if keys are in use and the request has no live key with the scope. 503 if the store is
-/// unreachable.
+/// 401 or 403 if the request has no live key with the scope. 503 if the store is unreachable.
 pub(crate) async fn caller(
     reader: &TokenReader,
     headers: &HeaderMap,
     scope: Scope,
-    is_loopback: bool,
+    allows_anonymous: bool,
 ) -> Result<Option<Caller>, Error> {
-    if is_loopback && !reader.keys_in_use().await? {
+    if allows_anonymous && presented(headers).is_none() {
         return Ok(None);
     }
     authenticate(reader, headers, scope).await.map(Some)
 }
 
-/// Middleware that requires a live key with the scope `admin`.
+/// The state of [`require_admin`].
+#[derive(Debug, Clone)]
+pub(crate) struct Administration {
+    pub(crate) broker: Broker,
+    pub(crate) own_hosts: OwnHosts,
+}
+
+/// Middleware that refuses requests of foreign pages, and requires a live key with the scope `admin`.
 pub(crate) async fn require_admin(
-    State(broker): State<Broker>,
+    State(administration): State<Administration>,
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    authenticate(&broker.0.reader, request.headers(), Scope::Admin).await?;
-    Ok(next.run(request).await)
+    let (parts, body) = request.into_parts();
+    administration.own_hosts.check(&parts)?;
+    let reader = &administration.broker.0.reader;
+    authenticate(reader, &parts.headers, Scope::Admin).await?;
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// Middleware that refuses requests of foreign pages. Gateways address this listener by names that it cannot know.
+pub(crate) async fn refuse_foreign_pages(request: Request, next: Next) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    OwnHosts::any().check(&parts)?;
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// As [`refuse_foreign_pages`], but a person may follow a link here from anywhere.
+pub(crate) async fn refuse_foreign_pages_but_links(
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    OwnHosts::any().check_link(&parts)?;
+    Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
 async fn authenticate(

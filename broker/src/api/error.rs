@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
+use service::origin::ForeignRequest;
 use store::ReadError;
 use store::record::Unreadable;
 use store_writer::WriteError;
@@ -31,6 +32,8 @@ pub(crate) enum ErrorKind {
     ContentTypeUnsupported,
     RouteNotFound,
     MethodNotAllowed,
+    HostNotAllowed,
+    CrossSiteRequest,
     KeyMissing,
     KeyInvalid,
     ScopeMissing,
@@ -78,6 +81,8 @@ impl ErrorKind {
             ),
             Self::RouteNotFound => (StatusCode::NOT_FOUND, "route_not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::HostNotAllowed => (StatusCode::FORBIDDEN, "host_not_allowed"),
+            Self::CrossSiteRequest => (StatusCode::FORBIDDEN, "cross_site_request"),
             Self::KeyMissing => (StatusCode::UNAUTHORIZED, "api_key_missing"),
             Self::KeyInvalid => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
             Self::ScopeMissing => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
@@ -199,6 +204,16 @@ impl From<WriteError> for Error {
                 Self::new(ErrorKind::RecordUnwritable, error.to_string())
             }
         }
+    }
+}
+
+impl From<ForeignRequest> for Error {
+    fn from(foreign: ForeignRequest) -> Self {
+        let kind = match foreign {
+            ForeignRequest::Host => ErrorKind::HostNotAllowed,
+            ForeignRequest::Origin | ForeignRequest::CrossSite => ErrorKind::CrossSiteRequest,
+        };
+        Self::new(kind, foreign.to_string())
     }
 }
 

@@ -8,7 +8,7 @@ use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ghl::{Failure, Owner, TokenResponse};
-use http::header::CACHE_CONTROL;
+use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -21,6 +21,7 @@ use tokio::time::timeout;
 use tracing::{error, info, warn};
 
 use crate::Broker;
+use crate::api::consent_cookie;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::html::{self, Paragraph};
 use crate::refresh::refresh_log;
@@ -42,6 +43,10 @@ async fn install(State(broker): State<Broker>) -> Response {
     let state = consent_state::issue(ring, broker.0.reader.now());
     let link = broker.0.config.consent.link(&state);
     let mut response = Redirect::to(link.as_str()).into_response();
+    let is_secure = broker.0.config.consent.redirect_uri.scheme() == "https";
+    if let Some(cookie) = consent_cookie::issue(ring, &state, is_secure) {
+        response.headers_mut().insert(SET_COOKIE, cookie);
+    }
     no_store(&mut response);
     response
 }
@@ -62,7 +67,12 @@ async fn callback(
     // Run in a task of its own: once the code is spent, a browser that disconnects must not lose the tokens.
     let shutdown = broker.0.shutdown.clone();
     let wait_at_most = broker.0.config.timing.call + STORE_TIME;
-    let connected = shutdown.spawn(async move { connect(&broker, callback).await });
+    let ring = &broker.0.writer.rings().access;
+    let is_own_browser = callback
+        .state
+        .as_ref()
+        .is_some_and(|state| consent_cookie::verify(ring, &headers, state));
+    let connected = shutdown.spawn(async move { connect(&broker, callback, is_own_browser).await });
     let mut response = match timeout(wait_at_most, connected).await {
         Ok(Ok(Ok(connected))) => success_response(&headers, &connected),
         Ok(Ok(Err(error))) => error_response(&headers, error),
@@ -87,7 +97,11 @@ struct Connected {
     enrolment: Registration,
 }
 
-async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error> {
+async fn connect(
+    broker: &Broker,
+    callback: Callback,
+    is_own_browser: bool,
+) -> Result<Connected, Error> {
     if let Some(error) = callback.error {
         let detail = callback.error_description.unwrap_or_default();
         return Err(Error::new(
@@ -100,7 +114,7 @@ async fn connect(broker: &Broker, callback: Callback) -> Result<Connected, Error
         Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
             .with_hint("start at /oauth/install")
     })?;
-    check_state(broker, callback.state.as_deref()).await?;
+    check_state(broker, callback.state.as_deref(), is_own_browser).await?;
     prove_writable(broker).await?;
     let requested_at = broker.0.reader.now();
     let exchanged = timeout(MAX_WAIT, broker.0.endpoint.exchange(&code)).await;
@@ -141,12 +155,23 @@ async fn prove_writable(broker: &Broker) -> Result<(), Error> {
     proved.map_err(|error| refuse(&error))
 }
 
-/// Checks the `state` of a callback: issued here, at most ten minutes old, used once. Otherwise an attacker
-/// could make a customer's browser connect the attacker's account (login CSRF).
-async fn check_state(broker: &Broker, state: Option<&str>) -> Result<(), Error> {
+/// Checks the `state` of a callback: issued here to this browser, at most ten minutes old, used once. Otherwise an
+/// attacker could make a customer's browser connect the attacker's account (login CSRF).
+async fn check_state(
+    broker: &Broker,
+    state: Option<&str>,
+    is_own_browser: bool,
+) -> Result<(), Error> {
     const HINT: &str = "start again at /oauth/install";
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
     match state {
+        Some(state) if consent_state::verify(ring, state, now) && !is_own_browser => {
+            Err(Error::new(
+                ErrorKind::ConsentStateInvalid,
+                "This consent was started in another browser, or this one keeps no cookies",
+            )
+            .with_hint(HINT))
+        }
         Some(state)
             if consent_state::verify(ring, state, now)
                 && broker.0.writer.use_consent_state(state).await? =>

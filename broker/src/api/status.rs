@@ -16,8 +16,8 @@ use crate::api::auth;
 use crate::api::error::{Error, remedy};
 use crate::api::extract::QueryString;
 
-pub(crate) fn routes(is_loopback: bool) -> Router<Broker> {
-    let handler = move |broker, headers, query| status(broker, headers, query, is_loopback);
+pub(crate) fn routes(allows_anonymous: bool) -> Router<Broker> {
+    let handler = move |broker, headers, query| status(broker, headers, query, allows_anonymous);
     Router::new().route("/api/oauth/status", get(handler))
 }
 
@@ -32,9 +32,9 @@ async fn status(
     State(broker): State<Broker>,
     headers: HeaderMap,
     QueryString(query): QueryString<StatusQuery>,
-    is_loopback: bool,
+    allows_anonymous: bool,
 ) -> Result<Json<View>, Error> {
-    let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy, is_loopback).await?;
+    let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy, allows_anonymous).await?;
     let name = query.installation_id.or(query.location_id);
     let snapshot = find(&broker.0.writer, &name.unwrap_or_default()).await?;
     if caller.is_some_and(|caller| !caller.may_use(&snapshot.installation.id)) {

@@ -3,7 +3,7 @@
 use std::fs;
 
 use broker::{Broker, Parts};
-use gateway::Gateway;
+use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings};
 use service::telemetry;
@@ -13,11 +13,11 @@ use store::freshness::Lead;
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
 
-use crate::data_dir;
 use crate::exit::Failure;
 use crate::key_rings;
 use crate::process::{Process, bind, read};
 use crate::settings::Common;
+use crate::{admin_key, bootstrap_key, data_dir};
 
 /// `evergreen broker`.
 pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
@@ -29,6 +29,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         /// The lock nodes. `None` if locks are in the store.
         locks: Option<Vec<SecretString>>,
         rings: Rings,
+        bootstrap_key: Option<SecretString>,
         lead: Lead,
         telemetry: telemetry::Config,
     }
@@ -46,6 +47,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
                 access: key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
                 refresh: key_rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
             },
+            bootstrap_key: bootstrap_key::read(settings),
             lead: lead(settings),
             telemetry: telemetry::Config::read(settings, "evergreen-broker"),
         }
@@ -53,6 +55,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let listener = bind(all.common.listen).await?;
     let internal = bind(all.common.internal_listen).await?;
     fs::create_dir_all(&all.common.data_dir).map_err(Failure::unavailable)?;
+    let admin_key = admin_key::load_or_create(&all.common.data_dir)?;
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
     let process = Process::start(&all.telemetry, source)?;
@@ -72,7 +75,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         Some(_) => Escrow::over(lock_nodes.clone()),
         None => Escrow::none(),
     };
-    let reader = store.reader.clone();
+    let (reader, writer) = (store.reader.clone(), store.writer.clone());
     let parts = Parts {
         writer: store.writer,
         reader: store.reader,
@@ -83,13 +86,13 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     };
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
-    let is_loopback = all.common.internal_listen.ip().is_loopback();
+    let shutdown = process.shutdown.clone();
+    let keys = admin_key::keep_registered(admin_key, all.bootstrap_key, writer, shutdown);
+    process.shutdown.spawn(keys);
     let ops = process.ops(all.common.internal_listen, reader);
-    process.serve(
-        listener,
-        broker.public(all.common.listen.ip().is_loopback()),
-    );
-    process.serve(internal, broker.internal(is_loopback).merge(ops));
+    process.serve(listener, broker.public(false));
+    let internal_hosts = all.common.internal_hosts();
+    process.serve(internal, broker.internal(internal_hosts).merge(ops));
     info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
     process.run(all.common.shutdown_timeout).await
 }
@@ -115,14 +118,18 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     let internal = bind(common.internal_listen).await?;
     let process = Process::start(&telemetry, source)?;
     let reader = TokenReader::redis(&redis, ring).map_err(Failure::unavailable)?;
-    let gateway = Gateway::new(config, reader.clone(), &process.shutdown);
-    for address in [common.listen, common.internal_listen] {
-        gateway.check_exposure(address).await?;
-    }
+    let access = PublicAccess {
+        own_hosts: common.public_hosts(),
+        allows_anonymous: false,
+    };
+    let gateway = Gateway::new(config, access, &reader, &process.shutdown);
     wait_for_store(&process, reader.clone());
     let ops = process.ops(common.internal_listen, reader);
     process.serve_on_workers(listener, gateway.clone())?;
-    process.serve(internal, gateway.internal().merge(ops));
+    process.serve(
+        internal,
+        gateway.internal(common.internal_hosts()).merge(ops),
+    );
     info!(listen = %common.listen, "the gateway serves");
     process.run(common.shutdown_timeout).await
 }

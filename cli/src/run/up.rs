@@ -4,11 +4,13 @@ use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 
 use broker::{Broker, Parts};
-use gateway::Gateway;
+use gateway::{Gateway, PublicAccess};
+use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings, Source};
 use service::telemetry;
+use store::Scope;
 use store::freshness::Lead;
-use store_writer::{Escrow, Journal, Leases, Rings, Store};
+use store_writer::{Escrow, Journal, Leases, Rings, Store, StoreWriter, WriteError};
 use tracing::warn;
 
 use super::local_ghl::LocalGhl;
@@ -16,13 +18,14 @@ use super::redis;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
 use crate::settings::Common;
-use crate::{data_dir, key_rings};
+use crate::{admin_key, bootstrap_key, data_dir, key_rings};
 
 struct All {
     common: Common,
     broker: broker::Config,
     local_ghl: Option<LocalGhl>,
     rings: Option<Rings>,
+    bootstrap_key: Option<SecretString>,
     lead: Lead,
     telemetry: telemetry::Config,
 }
@@ -55,6 +58,9 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     };
     let store = Store::embedded(&common.data_dir, rings, all.lead).map_err(Failure::unavailable)?;
     data_dir::mark(&common.data_dir)?;
+    let admin_key = admin_key::load_or_create(&common.data_dir)?;
+    let registered = admin_key::register(&admin_key, &store.writer).await;
+    registered.map_err(Failure::unavailable)?;
     let journal =
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
 
@@ -68,10 +74,16 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
             "records lie in the future: this machine's clock was ahead. They are refreshed now"
         ),
     }
-    let gateway = Gateway::new(gateway_config, store.reader.clone(), &process.shutdown);
-    for address in [common.listen, common.internal_listen] {
-        gateway.check_exposure(address).await?;
-    }
+    let is_sandboxed = local_ghl.is_some();
+    let access = PublicAccess {
+        own_hosts: common.public_hosts(),
+        // The sandbox has nobody's data. Other machines still need a key.
+        allows_anonymous: is_sandboxed && common.listen.ip().is_loopback(),
+    };
+    let allows_anonymous = access.allows_anonymous;
+    let first_key = first_key(all.bootstrap_key.as_ref(), &store.writer, is_sandboxed).await;
+    let first_key = first_key.map_err(Failure::unavailable)?;
+    let gateway = Gateway::new(gateway_config, access, &store.reader, &process.shutdown);
     let ops = process.ops(common.internal_listen, store.reader.clone());
     let parts = Parts {
         writer: store.writer,
@@ -81,19 +93,42 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         lock_nodes: None,
         journal,
     };
-    let is_sandboxed = local_ghl.is_some();
     if let Some(local_ghl) = local_ghl {
         local_ghl.serve(&process);
     }
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
-    let is_loopback = common.internal_listen.ip().is_loopback();
-    process.serve(broker_listener, broker.public(true));
+    process.serve(broker_listener, broker.public(allows_anonymous));
     process.serve_on_workers(listener, gateway.clone())?;
-    let internal_routes = gateway.internal().merge(broker.internal(is_loopback));
+    let internal_hosts = common.internal_hosts();
+    let internal_routes = gateway.internal(internal_hosts.clone());
+    let internal_routes = internal_routes.merge(broker.internal(internal_hosts));
     process.serve(internal, internal_routes.merge(ops));
-    println!("{}", banner(&common, is_sandboxed));
+    println!("{}", banner(&common, is_sandboxed, first_key.as_ref()));
     process.run(common.shutdown_timeout).await
+}
+
+/// Registers the key from the settings. Over the real GHL the first start makes one, and returns it.
+async fn first_key(
+    from_settings: Option<&SecretString>,
+    writer: &StoreWriter,
+    is_sandboxed: bool,
+) -> Result<Option<SecretString>, WriteError> {
+    if let Some(key) = from_settings {
+        bootstrap_key::register(key, writer).await?;
+        return Ok(None);
+    }
+    let callers = writer.callers().await?;
+    let has_callers = callers
+        .iter()
+        .any(|(_, it)| !it.scopes.contains(&Scope::Admin));
+    if is_sandboxed || has_callers {
+        return Ok(None);
+    }
+    writer
+        .create_caller(&bootstrap_key::caller())
+        .await
+        .map(Some)
 }
 
 /// Reads every setting except the gateway's, which needs the port of the broker.
@@ -129,6 +164,7 @@ fn read_all(settings: &mut Settings<'_>) -> All {
         broker: broker::Config::read(settings),
         local_ghl: LocalGhl::read(settings),
         rings,
+        bootstrap_key: bootstrap_key::read(settings),
         lead: redis::lead(settings),
         telemetry: telemetry::Config::read(settings, "evergreen"),
     }
@@ -151,7 +187,7 @@ impl Source for Overridden<'_> {
     }
 }
 
-fn banner(common: &Common, is_sandboxed: bool) -> String {
+fn banner(common: &Common, is_sandboxed: bool, first_key: Option<&SecretString>) -> String {
     let Common {
         listen,
         internal_listen,
@@ -163,11 +199,23 @@ fn banner(common: &Common, is_sandboxed: bool) -> String {
     } else {
         "It uses the real GHL"
     };
+    let key = match first_key {
+        Some(key) => format!(
+            "\n  API key            {} (shown only now; `evergreen keys create` makes others)",
+            key.expose_secret()
+        ),
+        None => String::new(),
+    };
+    let header = if is_sandboxed {
+        ""
+    } else {
+        " -H 'Authorization: Bearer evg_…'"
+    };
     format!(
-        "\nevergreen is up. {ghl}.\n\n  \
+        "\nevergreen is up. {ghl}.\n{key}\n  \
          install the app    open http://{listen}/oauth/install\n  \
-         then call GHL      curl 'http://{listen}/api/ghl/products?installation_id=install_…'\n  \
-         see its token      curl 'http://{listen}/api/oauth/status?installation_id=install_…'\n  \
+         then call GHL      curl{header} 'http://{listen}/api/ghl/products?installation_id=install_…'\n  \
+         see its token      curl{header} 'http://{listen}/api/oauth/status?installation_id=install_…'\n  \
          operate            evergreen installations list · curl http://{internal_listen}/metrics\n  \
          data               {}\n",
         data_dir.display()

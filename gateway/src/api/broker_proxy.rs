@@ -2,10 +2,13 @@
 
 use std::sync::Arc;
 
+use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
+use http::request::Parts;
 use http::{HeaderName, header};
 use http_body::Body as _;
+use store::Scope;
 use tracing::Span;
 
 use super::state::Api;
@@ -17,9 +20,30 @@ use crate::upstream::outbound::Outbound;
 /// Tells the broker the public origin, since `Host` names the broker on its connection.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
+/// `/oauth/install` and `/oauth/callback`. Customers follow links to them from anywhere.
+pub(crate) async fn consent(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    api.own_hosts.check_link(&parts)?;
+    to_broker(&api, parts, body).await
+}
+
+/// `GET /api/oauth/status`. The broker checks for which installations the key is.
+pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    api.own_hosts.check(&parts)?;
+    api.pipeline.authenticate(&parts, Scope::Proxy).await?;
+    to_broker(&api, parts, body).await
+}
+
+/// `POST /webhooks/ghl`
+pub(crate) async fn webhook(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    api.own_hosts.check(&parts)?;
+    to_broker(&api, parts, body).await
+}
+
 /// Streams the request to the broker and the response back. Redirects are not followed.
-pub(crate) async fn to_broker(api: Arc<Api>, request: Request) -> Result<Response, Error> {
-    let (mut parts, body) = request.into_parts();
+async fn to_broker(api: &Api, mut parts: Parts, body: Body) -> Result<Response, Error> {
     let limit = api.pipeline.config.max_body_bytes;
     if body.size_hint().lower() > limit {
         return Err(BodyError::TooLarge { limit }.into());

@@ -22,7 +22,7 @@ use crate::request::body::{Examined, Payload};
 use crate::request::caller::AuthenticatedCaller;
 use crate::request::headers::REQUEST_ID;
 use crate::request::selector::InstallationSelectors;
-use crate::request::{json, query};
+use crate::request::{headers, json, query};
 use crate::token::sources::Token;
 use crate::upstream::body::{Outgoing, read};
 use crate::upstream::headers::VERSION;
@@ -177,6 +177,10 @@ async fn create(
     let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
     let limit = pipeline.config.max_body_bytes.min(CREATE_BYTES);
     let body = read(body, limit, pipeline.config.response_timeout).await?;
+    // A web page of somebody else can send any other type without asking the browser.
+    if !body.is_empty() && !headers::is_json(&parts.headers) {
+        return Err(Error::ContentType);
+    }
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
     let selectors = selectors.with_body(&body);
     let named = selectors.location().map(str::to_owned);

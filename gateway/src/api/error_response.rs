@@ -12,6 +12,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use service::origin::ForeignRequest;
 use store::InstallationId;
 
 use crate::admission::limited::Limited;
@@ -40,6 +41,14 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
             CallerError::Quota(limited) => limited_code(limited),
             CallerError::Store(_) => STORE_UNAVAILABLE,
         },
+        Error::Foreign(ForeignRequest::Host) => (StatusCode::FORBIDDEN, "host_not_allowed"),
+        Error::Foreign(ForeignRequest::Origin | ForeignRequest::CrossSite) => {
+            (StatusCode::FORBIDDEN, "cross_site_request")
+        }
+        Error::ContentType => (
+            StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            "content_type_unsupported",
+        ),
         Error::Select(error) => match error {
             SelectError::NotNamed => (StatusCode::BAD_REQUEST, "installation_not_named"),
             SelectError::Unknown { .. } => INSTALLATION_NOT_FOUND,
@@ -166,6 +175,13 @@ impl Error {
                 "This is not GHL's limit. It was set with `evergreen keys create --quota` when the key \
                  was made.",
             ),
+            Self::Foreign(ForeignRequest::Host) => {
+                Some("Name this host in EVERGREEN_ALLOWED_HOSTS if it is one of yours.")
+            }
+            Self::Foreign(ForeignRequest::Origin | ForeignRequest::CrossSite) => {
+                Some("Call from a server, with a key. Browsers must not have one.")
+            }
+            Self::ContentType => Some("Send Content-Type: application/json."),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
             | Self::Caller(CallerError::Store(_))
             | Self::Select(SelectError::Store(_))

@@ -11,13 +11,13 @@ use axum::response::{IntoResponse, Response};
 use axum::routing::{MethodRouter, get, post};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
+use service::origin::OwnHosts;
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span, warn};
 
-use super::broker_proxy::to_broker;
 use super::error_response::{ErrorChain, respond};
 use super::state::Api;
-use super::{endpoints, token_endpoint};
+use super::{broker_proxy, endpoints, token_endpoint};
 use crate::admission::concurrency::Overloaded;
 use crate::error::Error;
 use crate::metrics::Route;
@@ -38,7 +38,8 @@ macro_rules! handled {
 
 /// All public routes but `/ghl`.
 pub(crate) fn public(api: Arc<Api>) -> Router {
-    let broker: fn() -> MethodRouter<Arc<Api>> = || handled!(get, Route::Broker, to_broker);
+    let consent: fn() -> MethodRouter<Arc<Api>> =
+        || handled!(get, Route::Broker, broker_proxy::consent);
     Router::new()
         .route("/health", handled!(get, Route::Health, health))
         .route(
@@ -65,11 +66,17 @@ pub(crate) fn public(api: Arc<Api>) -> Router {
             "/api/ghl/medias/upload-file",
             handled!(post, Route::UploadFile, endpoints::upload_file),
         )
-        .route("/oauth/install", broker())
-        .route("/oauth/callback", broker())
-        .route("/api/oauth/callback", broker())
-        .route("/api/oauth/status", broker())
-        .route("/webhooks/ghl", handled!(post, Route::Broker, to_broker))
+        .route("/oauth/install", consent())
+        .route("/oauth/callback", consent())
+        .route("/api/oauth/callback", consent())
+        .route(
+            "/api/oauth/status",
+            handled!(get, Route::Broker, broker_proxy::status),
+        )
+        .route(
+            "/webhooks/ghl",
+            handled!(post, Route::Broker, broker_proxy::webhook),
+        )
         .method_not_allowed_fallback(async |State(api): State<Arc<Api>>, request: Request| {
             observed(&api, Route::Unknown, request, wrong_method).await
         })
@@ -79,8 +86,14 @@ pub(crate) fn public(api: Arc<Api>) -> Router {
         .with_state(api)
 }
 
-pub(crate) fn internal(api: Arc<Api>) -> Router {
-    let token = handled!(get, Route::Token, token_endpoint::token);
+/// `own_hosts`: the names of the internal listener.
+pub(crate) fn internal(api: Arc<Api>, own_hosts: OwnHosts) -> Router {
+    let token = get(async move |State(api): State<Arc<Api>>, request: Request| {
+        observed(&api, Route::Token, request, async |api, request| {
+            token_endpoint::token(api, request, &own_hosts).await
+        })
+        .await
+    });
     Router::new()
         .route("/v1/installations/{id}/token", token)
         .with_state(api)

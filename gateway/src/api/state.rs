@@ -2,14 +2,17 @@
 
 use std::sync::Arc;
 
+use service::origin::OwnHosts;
+
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::upstream::Upstream;
 
-/// The pipeline, the connections to the broker, and the metrics.
+/// The pipeline, the connections to the broker, the metrics, and the names of the public listener.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pipeline: Pipeline,
     pub(crate) broker: Upstream,
     pub(crate) metrics: Arc<Metrics>,
+    pub(crate) own_hosts: OwnHosts,
 }

@@ -9,6 +9,7 @@ use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
+use service::origin::OwnHosts;
 use store::{Scope, Timestamp};
 
 use super::error_response::respond;
@@ -21,8 +22,13 @@ use crate::request::selector::{InstallationSelectors, Kind, SelectorSource};
 use crate::token::sources::Token;
 
 /// Returns the token of the installation, location or company in the path.
-pub(crate) async fn token(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+pub(crate) async fn token(
+    api: Arc<Api>,
+    request: Request,
+    own_hosts: &OwnHosts,
+) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
+    own_hosts.check(&parts)?;
     let pipeline = &api.pipeline;
     let caller = pipeline.authenticate(&parts, Scope::Tokens).await?;
     let name = named_in(parts.uri.path());

@@ -2,14 +2,15 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::request::Parts;
 use service::credentials::presented;
+use service::origin;
 use store::{InstallationId, KeyHash, Scope, TokenReader};
 
 use super::quota::QuotaBuckets;
 use crate::admission::limited::Limited;
 use crate::token::cache::{Cache, Counters, Unavailable};
-use crate::token::sources::{ApiKey, Keys, KeysInUse};
+use crate::token::sources::{ApiKey, Keys};
 
 /// Why a caller is refused.
 #[derive(Debug, thiserror::Error)]
@@ -30,19 +31,20 @@ pub(crate) enum CallerError {
 pub(crate) struct Callers {
     reader: TokenReader,
     pub(crate) keys: Cache<Keys>,
-    pub(crate) in_use: Cache<KeysInUse>,
+    allows_anonymous: bool,
 }
 
 /// A caller that has passed authentication.
 #[derive(Debug)]
 pub(crate) enum AuthenticatedCaller {
-    /// No key was ever made, so every caller may do everything.
-    Anyone,
+    /// Without a key, over the sandbox. It may use every installation.
+    Anonymous,
     Caller(KeyHash, Arc<ApiKey>),
 }
 
 impl Callers {
-    pub(crate) fn new(reader: &TokenReader) -> Self {
+    /// `allows_anonymous`: whether programs on this machine may call without a key. Only over the sandbox.
+    pub(crate) fn new(reader: &TokenReader, allows_anonymous: bool) -> Self {
         let keys = Keys {
             reader: reader.clone(),
             quotas: QuotaBuckets::default(),
@@ -50,22 +52,22 @@ impl Callers {
         Self {
             reader: reader.clone(),
             keys: Cache::new(keys, Counters::none()),
-            in_use: Cache::new(KeysInUse(reader.clone()), Counters::none()),
+            allows_anonymous,
         }
     }
 
     /// Accepts a request if its key is live, has the scope, and its quota is not used up.
     pub(crate) async fn authenticate(
         &self,
-        headers: &HeaderMap,
+        parts: &Parts,
         scope: Scope,
     ) -> Result<AuthenticatedCaller, CallerError> {
-        let Some(key) = presented(headers) else {
-            return self.without_key(CallerError::NoKey).await;
+        let Some(key) = presented(&parts.headers) else {
+            return self.without_key(parts, scope);
         };
         let key = KeyHash::of(key);
         let Some(holder) = self.keys.get(&key).await? else {
-            return self.without_key(CallerError::UnknownKey).await;
+            return Err(CallerError::UnknownKey);
         };
         if !holder.caller.is_live(self.reader.now()) {
             return Err(CallerError::UnknownKey);
@@ -79,16 +81,12 @@ impl Callers {
         Ok(AuthenticatedCaller::Caller(key, holder))
     }
 
-    /// Whether a key was ever made.
-    pub(crate) async fn in_use(&self) -> Result<bool, Unavailable> {
-        Ok(self.in_use.get(&()).await?.unwrap_or(true))
-    }
-
-    async fn without_key(&self, refusal: CallerError) -> Result<AuthenticatedCaller, CallerError> {
-        if self.in_use().await? {
-            Err(refusal)
+    /// Anonymous callers may only proxy: a token would outlive the sandbox's rules.
+    fn without_key(&self, parts: &Parts, scope: Scope) -> Result<AuthenticatedCaller, CallerError> {
+        if self.allows_anonymous && scope == Scope::Proxy && origin::is_direct_and_local(parts) {
+            Ok(AuthenticatedCaller::Anonymous)
         } else {
-            Ok(AuthenticatedCaller::Anyone)
+            Err(CallerError::NoKey)
         }
     }
 }
@@ -96,21 +94,21 @@ impl Callers {
 impl AuthenticatedCaller {
     pub(crate) fn key(&self) -> Option<KeyHash> {
         match self {
-            Self::Anyone => None,
+            Self::Anonymous => None,
             Self::Caller(key, _) => Some(*key),
         }
     }
 
     pub(crate) fn may_use(&self, id: &InstallationId) -> bool {
         match self {
-            Self::Anyone => true,
+            Self::Anonymous => true,
             Self::Caller(_, holder) => holder.caller.may_use(id),
         }
     }
 
     pub(crate) fn only_installation(&self) -> Option<&InstallationId> {
         match self {
-            Self::Anyone => None,
+            Self::Anonymous => None,
             Self::Caller(_, holder) => holder.caller.only_installation(),
         }
     }
@@ -118,7 +116,7 @@ impl AuthenticatedCaller {
     /// Whether its key is for some installations only. It must not learn which others exist.
     pub(crate) fn is_restricted(&self) -> bool {
         match self {
-            Self::Anyone => false,
+            Self::Anonymous => false,
             Self::Caller(_, key) => key.caller.installations.is_some(),
         }
     }

@@ -20,6 +20,15 @@ pub(crate) fn checked(path: &str) -> Result<&str, UnsafePath> {
     }
 }
 
+/// Whether GHL answers this path with tokens, such as `/oauth/locationToken`. However it is written.
+pub(crate) fn gives_tokens(path: &str) -> bool {
+    let decoded = percent_decode_str(path).decode_utf8_lossy();
+    let mut segments = decoded.split('/').filter(|it| !matches!(*it, "" | "."));
+    segments
+        .next()
+        .is_some_and(|it| it.eq_ignore_ascii_case("oauth"))
+}
+
 fn stays(decoded: &str) -> bool {
     !decoded.starts_with("//")
         && !decoded.contains('\\')
@@ -29,6 +38,23 @@ fn stays(decoded: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn paths_that_give_tokens_are_recognized_however_they_are_written() {
+        for path in [
+            "/oauth/locationToken",
+            "//oauth/x",
+            "/./oauth/x",
+            "/%6fauth/x",
+            "/OAuth/x",
+            "/oauth",
+        ] {
+            assert!(gives_tokens(path), "{path}");
+        }
+        for path in ["/", "/contacts/oauth/", "/oauthx/y", "/products/"] {
+            assert!(!gives_tokens(path), "{path}");
+        }
+    }
 
     #[test]
     fn paths_that_escape_the_base_url_are_rejected() {

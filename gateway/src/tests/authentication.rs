@@ -5,7 +5,6 @@ use http::StatusCode;
 use store::{InstallationId, Scope};
 
 use super::testbed::{LIFETIME, Testbed, get, json, with};
-use crate::ExposureError;
 
 fn call(id: &InstallationId, key: &str) -> Request {
     let request = get(&format!("/ghl/x?installation_id={id}"));
@@ -13,15 +12,14 @@ fn call(id: &InstallationId, key: &str) -> Request {
 }
 
 #[tokio::test]
-async fn api_key_is_required_once_the_first_key_exists() {
+async fn api_key_is_accepted_in_both_headers_and_a_wrong_one_is_refused() {
     let testbed = Testbed::new().await;
     let id = testbed.install(LIFETIME);
-    let open = get(&format!("/ghl/x?installation_id={id}"));
-    assert_eq!(testbed.send(open).await.status(), StatusCode::OK);
     testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
     testbed.process_announcements().await;
 
-    let response = testbed.get(&format!("/ghl/x?installation_id={id}")).await;
+    // A wrong key is refused even where none is needed.
+    let response = testbed.send(call(&id, "evg_2")).await;
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let body = json(response).await;
     assert_eq!(
@@ -30,16 +28,65 @@ async fn api_key_is_required_once_the_first_key_exists() {
     );
     assert!(body["hint"].as_str().unwrap().contains("keys create"));
     assert_eq!(
-        testbed.send(call(&id, "evg_2")).await.status(),
-        StatusCode::UNAUTHORIZED
-    );
-    assert_eq!(
         testbed.send(call(&id, "evg_1")).await.status(),
         StatusCode::OK
     );
     let own_header = get(&format!("/ghl/x?installation_id={id}"));
     let own_header = with(own_header, "x-api-key", "evg_1");
     assert_eq!(testbed.send(own_header).await.status(), StatusCode::OK);
+}
+
+#[tokio::test]
+async fn request_without_a_key_must_come_directly_from_this_machine() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    let open = || get(&format!("/ghl/x?installation_id={id}"));
+    assert_eq!(testbed.send(open()).await.status(), StatusCode::OK);
+    for (name, value) in [
+        ("host", "tokens.example.com"),
+        ("x-forwarded-for", "203.0.113.7"),
+        ("forwarded", "for=203.0.113.7"),
+        ("via", "1.1 proxy"),
+        ("origin", "http://127.0.0.1:8080"),
+    ] {
+        let status = testbed.send(with(open(), name, value)).await.status();
+        assert_eq!(status, StatusCode::UNAUTHORIZED, "{name}: {value}");
+    }
+}
+
+#[tokio::test]
+async fn ghls_paths_that_give_tokens_need_the_scope_for_tokens() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed.store.put_caller("evg_2", &[Scope::Tokens], None);
+    testbed.process_announcements().await;
+    let ask = async |key: &str| {
+        let request = get(&format!("/ghl/oauth/locationToken?installation_id={id}"));
+        let request = with(request, "x-api-key", key);
+        testbed.send(request).await.status()
+    };
+    assert_eq!(ask("evg_1").await, StatusCode::FORBIDDEN);
+    assert_eq!(ask("evg_2").await, StatusCode::OK);
+}
+
+#[tokio::test]
+async fn requests_of_foreign_pages_are_refused() {
+    let testbed = Testbed::new().await;
+    for (path, name, value) in [
+        ("/oauth/install", "origin", "http://evil.example"),
+        ("/oauth/install", "sec-fetch-site", "cross-site"),
+        ("/api/oauth/status", "origin", "http://evil.example"),
+    ] {
+        let status = testbed.send(with(get(path), name, value)).await.status();
+        assert_eq!(status, StatusCode::FORBIDDEN, "{path} {name}: {value}");
+    }
+    let token = get("/v1/installations/locA/token");
+    let token = with(token, "origin", "http://evil.example");
+    assert_eq!(
+        testbed.internal(token).await.status(),
+        StatusCode::FORBIDDEN
+    );
 }
 
 #[tokio::test]
@@ -97,7 +144,7 @@ async fn restricted_key_selects_its_installation_and_hides_others() {
 async fn proxy_scope_is_required() {
     let testbed = Testbed::new().await;
     let id = testbed.install(LIFETIME);
-    testbed.store.put_caller("evg_1", &[Scope::Admin], None);
+    testbed.store.put_caller("evg_1", &[Scope::Tokens], None);
     testbed.process_announcements().await;
     let response = testbed.send(call(&id, "evg_1")).await;
     assert_eq!(response.status(), StatusCode::FORBIDDEN);
@@ -151,19 +198,4 @@ async fn cached_keys_are_accepted_while_the_store_is_down() {
     );
     let unknown = testbed.send(call(&id, "evg_2")).await;
     assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
-}
-
-#[tokio::test]
-async fn without_keys_only_loopback_is_allowed() {
-    let testbed = Testbed::new().await;
-    let (here, everywhere) = ("127.0.0.1:8080".parse(), "0.0.0.0:8080".parse());
-    let (here, everywhere) = (here.unwrap(), everywhere.unwrap());
-    assert!(testbed.gateway.check_exposure(here).await.is_ok());
-    let refused = testbed.gateway.check_exposure(everywhere).await;
-    assert!(matches!(refused, Err(ExposureError::NoKeys(_))));
-    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
-    assert!(testbed.gateway.check_exposure(everywhere).await.is_ok());
-    testbed.store.go_down();
-    let unknown = testbed.gateway.check_exposure(everywhere).await;
-    assert!(matches!(unknown, Err(ExposureError::Unknown(..))));
 }

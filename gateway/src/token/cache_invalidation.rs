@@ -61,10 +61,7 @@ impl Caches {
                 self.tokens
                     .invalidate(&id, |held| held.generation <= generation);
             }
-            Invalidation::Caller(key) => {
-                self.callers.keys.invalidate(&key, |_| true);
-                self.callers.in_use.invalidate(&(), |_| true);
-            }
+            Invalidation::Caller(key) => self.callers.keys.invalidate(&key, |_| true),
             Invalidation::ChannelLost => self.lost(),
             Invalidation::ChannelRestored => self.restored(),
         }
@@ -74,7 +71,6 @@ impl Caches {
         self.tokens.lost();
         self.owners.lost();
         self.callers.keys.lost();
-        self.callers.in_use.lost();
         self.coherent.set(0.0);
     }
 
@@ -82,7 +78,6 @@ impl Caches {
         self.tokens.restored();
         self.owners.restored();
         self.callers.keys.restored();
-        self.callers.in_use.restored();
         self.coherent.set(1.0);
     }
 

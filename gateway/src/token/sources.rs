@@ -197,20 +197,6 @@ impl Source for Keys {
     }
 }
 
-/// Whether callers need a key at all.
-#[derive(Debug)]
-pub(crate) struct KeysInUse(pub(crate) TokenReader);
-
-impl Source for KeysInUse {
-    type Key = ();
-    type Value = bool;
-    const MAX_AGE: Duration = Duration::from_secs(1);
-
-    async fn read(&self, (): &()) -> Result<Option<bool>, Unavailable> {
-        Ok(Some(self.0.keys_in_use().await?))
-    }
-}
-
 impl From<ReadError> for Unavailable {
     fn from(error: ReadError) -> Self {
         Self {

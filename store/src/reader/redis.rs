@@ -98,10 +98,6 @@ impl ReadBackend for RedisReadBackend {
         Box::pin(self.hash(keys::caller(key)))
     }
 
-    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
-        Box::pin(self.run(|mut redis| async move { redis.exists(keys::CALLERS).await }))
-    }
-
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         Box::pin(self.run(|mut redis| async move { redis.ping().await }))
     }

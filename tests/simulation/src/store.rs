@@ -371,10 +371,6 @@ impl ReadBackend for Connection {
         Box::pin(async { Ok(Fields::new()) })
     }
 
-    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
-        Box::pin(async { Ok(false) })
-    }
-
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         self.read(|_, _, _| ())
     }

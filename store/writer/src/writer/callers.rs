@@ -18,6 +18,25 @@ impl StoreWriter {
         Ok(key)
     }
 
+    /// Registers a key that exists already, such as one from a file. A key that is registered keeps its record, also
+    /// if it was revoked. Whether it was new.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn register_caller(
+        &self,
+        key: &SecretString,
+        caller: &Caller,
+    ) -> Result<bool, WriteError> {
+        let hash = KeyHash::of(key.expose_secret());
+        let known = self.backend.callers().await?;
+        if known.iter().any(|(known, _)| *known == hash) {
+            return Ok(false);
+        }
+        self.backend.put_caller(&hash, caller.to_fields()).await?;
+        Ok(true)
+    }
+
     /// All callers that ever had a key, the newest first. Leaves out unreadable ones.
     ///
     /// # Errors

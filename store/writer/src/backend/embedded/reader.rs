@@ -21,15 +21,6 @@ impl ReadBackend for EmbeddedBackend {
         Box::pin(async move { self.hash(&keys::caller(key)).map_err(read_unavailable) })
     }
 
-    fn keys_in_use(&self) -> BoxFuture<'_, Result<bool, ReadError>> {
-        Box::pin(async move {
-            Ok(!self
-                .hash(keys::CALLERS)
-                .map_err(read_unavailable)?
-                .is_empty())
-        })
-    }
-
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         Box::pin(async move { self.file.read().map(|_| ()).map_err(read_unavailable) })
     }

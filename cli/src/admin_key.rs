@@ -1,0 +1,107 @@
+//! The local administrator's key. The process keeps it in its data directory, where the command line on the same machine
+//! reads it.
+
+use std::fs::{self, OpenOptions};
+use std::io::{self, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::time::Duration;
+
+use secrecy::{ExposeSecret, SecretString};
+use service::shutdown::Shutdown;
+use store::caller::new_key;
+use store::{Caller, Scope, Timestamp};
+use store_writer::group_commit_db::create_atomically;
+use store_writer::{StoreWriter, WriteError};
+use tracing::{info, warn};
+
+use crate::bootstrap_key;
+use crate::exit::Failure;
+
+const FILE: &str = "admin.key";
+
+/// How often a broker looks whether its store still knows the key. A store can lose writes, or be replaced.
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
+
+/// Loads the key of this data directory. The first start makes it.
+pub(crate) fn load_or_create(data_dir: &Path) -> Result<SecretString, Failure> {
+    let path = data_dir.join(FILE);
+    if !path.exists() {
+        create(&path).map_err(|error| failed(&path, &error))?;
+    }
+    load(&path).map_err(|error| failed(&path, &error))
+}
+
+/// The key of this data directory, if a process has made one that this user may read.
+pub(crate) fn find(data_dir: &Path) -> Option<SecretString> {
+    load(&data_dir.join(FILE)).ok()
+}
+
+/// Registers the key with the store.
+pub(crate) async fn register(key: &SecretString, writer: &StoreWriter) -> Result<(), WriteError> {
+    let caller = Caller {
+        name: "local administrator".to_owned(),
+        scopes: vec![Scope::Admin],
+        installations: None,
+        quota: None,
+        created_at: Timestamp::of_this_machine(),
+        expires_at: None,
+        revoked_at: None,
+    };
+    if writer.register_caller(key, &caller).await? {
+        info!("registered the key of this machine's administrator");
+    }
+    Ok(())
+}
+
+/// Registers this key, and one from the settings, as soon as the store takes writes, and again if the store has lost
+/// them.
+pub(crate) async fn keep_registered(
+    key: SecretString,
+    bootstrap_key: Option<SecretString>,
+    writer: StoreWriter,
+    shutdown: Shutdown,
+) {
+    loop {
+        let registering = async {
+            register(&key, &writer).await?;
+            match &bootstrap_key {
+                Some(key) => bootstrap_key::register(key, &writer).await,
+                None => Ok(()),
+            }
+        };
+        let pause = match registering.await {
+            Ok(()) => CHECK_INTERVAL,
+            Err(error) => {
+                let error = &error as &dyn std::error::Error;
+                warn!(error, "the first keys are not registered yet");
+                RETRY_INTERVAL
+            }
+        };
+        tokio::select! {
+            () = shutdown.started() => return,
+            () = tokio::time::sleep(pause) => {}
+        }
+    }
+}
+
+fn load(path: &Path) -> io::Result<SecretString> {
+    Ok(SecretString::from(fs::read_to_string(path)?.trim()))
+}
+
+fn create(path: &Path) -> io::Result<()> {
+    create_atomically(path, |unfinished| {
+        let mut file = OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .mode(0o600)
+            .open(unfinished)?;
+        writeln!(file, "{}", new_key().expose_secret())?;
+        file.sync_all()
+    })
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::Unavailable(format!("{}: {error}", path.display()))
+}
