@@ -4,7 +4,9 @@ use std::sync::Arc;
 
 use ghl::TokenEndpoint;
 use ghl::webhook::Verifier;
+use service::rate_limit::AddressLimits;
 use service::readiness::Readiness;
+use service::receive::ReceiveMemory;
 use service::shutdown::Shutdown;
 use store::TokenReader;
 use store_writer::group_commit_db::DbError;
@@ -16,6 +18,9 @@ use crate::refresh::scheduler::{self, Gates};
 use crate::refresh::worker::{self, Worker};
 use crate::refresh::{recovery, restore, store_monitor};
 use crate::{metrics, static_tokens};
+
+/// All addresses together may cause as many times as many code exchanges as one.
+const CONSENT_ADDRESSES: u32 = 5;
 
 /// The stores and locks that a broker works with.
 #[derive(Debug)]
@@ -46,6 +51,8 @@ pub(crate) struct Inner {
     pub(crate) worker: Arc<Worker>,
     pub(crate) endpoint: TokenEndpoint,
     pub(crate) verifier: Verifier,
+    pub(crate) receive_memory: ReceiveMemory,
+    pub(crate) consent_limits: AddressLimits,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -146,6 +153,11 @@ impl Broker {
         ));
         Ok(Self(Arc::new(Inner {
             verifier: config.verifier.clone(),
+            receive_memory: ReceiveMemory::new(config.receive_memory),
+            consent_limits: AddressLimits::new(
+                config.consent_rate,
+                config.consent_rate.times(CONSENT_ADDRESSES),
+            ),
             config,
             writer,
             reader,

@@ -7,7 +7,8 @@ use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
 use ghl::{api, token_endpoint};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Settings, Size};
-use store::LocationId;
+use service::rate_limit::Rate;
+use store::{LocationId, Quota};
 use store_writer::protocol::DEFAULT_GRACE;
 
 use crate::health::store_check::StoreCheck;
@@ -39,6 +40,10 @@ pub struct Config {
     pub is_state_required: bool,
     /// Checks the signatures of webhooks.
     pub verifier: Verifier,
+    /// Code exchanges that one address may cause (`EVERGREEN_CONSENT_RATE`).
+    pub consent_rate: Rate,
+    /// The memory for all bodies that are being received, in bytes (`EVERGREEN_RECEIVE_MEMORY`).
+    pub receive_memory: u64,
     /// The timeouts of a refresh.
     pub timing: Timing,
     /// The limits of the scheduler.
@@ -182,6 +187,8 @@ impl Config {
             },
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", true, "true or false"),
             verifier: read_verifier(settings),
+            consent_rate: read_consent_rate(settings),
+            receive_memory: read_receive_memory(settings),
             timing,
             scheduler: SchedulerConfig {
                 concurrency,
@@ -216,19 +223,44 @@ fn join(base: &url::Url, path: &str) -> url::Url {
     joined
 }
 
+/// A made-up code costs a call of GHL's token endpoint, and GHL limits those. A person needs one call.
+fn read_consent_rate(settings: &mut Settings<'_>) -> Rate {
+    let default: Quota = "20/10s".parse().expect("a rate");
+    let rate = settings.parse(
+        "EVERGREEN_CONSENT_RATE",
+        default,
+        "code exchanges per interval such as 20/10s",
+    );
+    Rate::new(rate.calls(), rate.interval())
+}
+
+/// The default is far above what GHL sends at once, and bounded.
+fn read_receive_memory(settings: &mut Settings<'_>) -> u64 {
+    let size = settings.parse(
+        "EVERGREEN_RECEIVE_MEMORY",
+        Size::of_bytes(64 * 1024 * 1024),
+        "a size such as 64MiB",
+    );
+    if size.bytes() < 1024 * 1024 {
+        settings.mistake("EVERGREEN_RECEIVE_MEMORY", "must be at least 1MiB");
+    }
+    size.bytes()
+}
+
 fn read_verifier(settings: &mut Settings<'_>) -> Verifier {
     let ed25519 = settings.text("GHL_WEBHOOK_ED25519_KEY");
     let rsa = settings.text("GHL_WEBHOOK_RSA_KEY");
-    let chosen = Verifier::new(
-        ed25519.as_deref().unwrap_or(ED25519_KEY),
-        rsa.as_deref().unwrap_or(RSA_KEY),
-    );
+    let rsa = rsa.as_deref().map(|text| match text {
+        "published" => RSA_KEY,
+        pem => pem,
+    });
+    let chosen = Verifier::new(ed25519.as_deref().unwrap_or(ED25519_KEY), rsa);
     chosen.unwrap_or_else(|error| {
         settings.mistake(
             "GHL_WEBHOOK_ED25519_KEY",
             format!("or GHL_WEBHOOK_RSA_KEY is {error}"),
         );
-        Verifier::new(ED25519_KEY, RSA_KEY).expect("the built-in keys are keys")
+        Verifier::new(ED25519_KEY, None).expect("the built-in key is a key")
     })
 }
 

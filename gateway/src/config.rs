@@ -4,7 +4,10 @@ use std::num::NonZeroUsize;
 use std::time::Duration;
 
 use rustls::ClientConfig;
+use service::client_address::TrustedProxies;
 use service::config::{Settings, Size};
+use service::rate_limit::Rate;
+use store::Quota;
 
 use crate::upstream::base_url::Base;
 use crate::upstream::connector;
@@ -25,14 +28,21 @@ pub struct Config {
     pub(crate) queue_timeout: Duration,
     pub(crate) max_body_bytes: u64,
     pub(crate) max_requests: usize,
+    /// The load balancers that say where a call comes from.
+    pub(crate) trusted_proxies: TrustedProxies,
+    /// The requests of one address without a key.
+    pub(crate) anonymous_rate: Rate,
+    /// The memory for all bodies that are received from anybody, in bytes.
+    pub(crate) receive_memory: u64,
 }
 
 impl Config {
     /// Reads `GHL_API_URL`, `EVERGREEN_BROKER_URL`, `EVERGREEN_CONNECT_TIMEOUT` (5 s),
     /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_IDLE_TIMEOUT` (30 s),
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
-    /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB) and
-    /// `EVERGREEN_MAX_REQUESTS` (2000).
+    /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
+    /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
+    /// (100/10s) and `EVERGREEN_RECEIVE_MEMORY` (64 MiB).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -86,8 +96,32 @@ impl Config {
             queue_timeout,
             max_body_bytes: max_body.bytes(),
             max_requests: max_requests.get(),
+            // A proxy on this machine.
+            trusted_proxies: settings.parse(
+                "EVERGREEN_TRUSTED_PROXIES",
+                "127.0.0.0/8,::1".parse().unwrap_or_default(),
+                "addresses and networks such as 10.0.0.0/8,192.0.2.7",
+            ),
+            anonymous_rate: rate(settings, "EVERGREEN_ANONYMOUS_RATE", "100/10s"),
+            receive_memory: receive_memory(settings),
         }
     }
+}
+
+fn rate(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Rate {
+    let default: Quota = default.parse().expect("a rate");
+    let rate = settings.parse(key, default, "requests per interval such as 100/10s");
+    Rate::new(rate.calls(), rate.interval())
+}
+
+/// Far above what customers and GHL send at once.
+fn receive_memory(settings: &mut Settings<'_>) -> u64 {
+    let size = settings.parse(
+        "EVERGREEN_RECEIVE_MEMORY",
+        Size::of_bytes(64 * 1024 * 1024),
+        "a size such as 64MiB",
+    );
+    size.bytes()
 }
 
 fn base(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Base {

@@ -1,7 +1,10 @@
 //! The errors of all stages. Each of them keeps a request from being forwarded.
 
+use std::time::Duration;
+
 use http::uri;
 use service::origin::ForeignRequest;
+use service::receive::ReceiveError;
 
 use crate::admission::concurrency::Overloaded;
 use crate::admission::limited::Limited;
@@ -21,6 +24,12 @@ pub(crate) enum Error {
     Caller(#[from] CallerError),
     #[error(transparent)]
     Foreign(#[from] ForeignRequest),
+    #[error("Too many requests without a key come from this address")]
+    AnonymousRate(Duration),
+    #[error(transparent)]
+    Receive(#[from] ReceiveError),
+    #[error("The request has no signature of GHL")]
+    Unsigned,
     #[error("The body must be sent as application/json")]
     ContentType,
     #[error(transparent)]

@@ -21,6 +21,7 @@ mod upstream;
 mod tests;
 
 use std::fmt;
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -36,7 +37,7 @@ pub use config::Config;
 
 use admission::concurrency::Concurrency;
 use admission::limits::RateLimits;
-use api::Api;
+use api::{AnonymousLimits, Api};
 use metrics::{Metrics, Queued};
 use pipeline::Pipeline;
 use pipeline::admit::Admission;
@@ -112,6 +113,7 @@ impl Gateway {
             expired_wait: config.expired_wait,
             shed: metrics.shed.clone(),
         };
+        let anonymous = Arc::new(AnonymousLimits::new(&config));
         let pipeline = Pipeline {
             config: Arc::new(config),
             callers,
@@ -132,6 +134,7 @@ impl Gateway {
             broker,
             metrics,
             own_hosts: access.own_hosts,
+            anonymous,
         });
         Self { api }
     }
@@ -167,12 +170,12 @@ impl Gateway {
 }
 
 impl Handler for Public {
-    async fn handle(&self, request: Request) -> Response {
+    async fn handle(&self, request: Request, peer: IpAddr) -> Response {
         if request.uri().path().starts_with("/ghl/") {
             api::proxy(&self.api, request).await
         } else {
             // Boxed, since it is rare and would make the future of every request larger.
-            Box::pin(self.routes.handle(request)).await
+            Box::pin(self.routes.handle(request, peer)).await
         }
     }
 

@@ -1,15 +1,20 @@
 //! GHL's webhooks: their signatures and their events.
 
+use std::time::UNIX_EPOCH;
+
 use base64::Engine;
-use base64::prelude::BASE64_STANDARD;
+use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
 use http::HeaderMap;
-use ring::signature::{ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey};
-use serde::Deserialize;
+use ring::digest;
+use ring::signature::{
+    ED25519, RSA_PKCS1_2048_8192_SHA256, UnparsedPublicKey, VerificationAlgorithm,
+};
+use serde_json::{Map, Value};
 use spki::SubjectPublicKeyInfoRef;
 
 /// GHL's current Ed25519 key, from GHL's documents. A setting can replace it, because GHL rotates its keys.
 pub const ED25519_KEY: &str = include_str!("../keys/webhook-ed25519.pem");
-/// GHL's current RSA key for the older signature header. A setting can replace it.
+/// GHL's RSA key for the older signature header, from GHL's documents. It is used only if a setting asks for it.
 pub const RSA_KEY: &str = include_str!("../keys/webhook-rsa.pem");
 
 const ED25519_HEADER: &str = "x-ghl-signature";
@@ -31,42 +36,93 @@ pub enum BadSignature {
     Wrong,
 }
 
+/// Whether the request has a signature that can be read. Only the broker has the keys that tell whose it is.
+#[must_use]
+pub fn is_signed(headers: &HeaderMap) -> bool {
+    let signature = headers
+        .get(ED25519_HEADER)
+        .or_else(|| headers.get(RSA_HEADER));
+    signature.is_some_and(|text| BASE64_STANDARD.decode(text.as_bytes()).is_ok())
+}
+
 /// Checks the signatures of webhooks.
 #[derive(Debug, Clone)]
 pub struct Verifier {
-    ed25519: UnparsedPublicKey<Vec<u8>>,
-    rsa: UnparsedPublicKey<Vec<u8>>,
+    /// Several while GHL rotates its key.
+    ed25519: Vec<UnparsedPublicKey<Vec<u8>>>,
+    /// Empty if the older header is not accepted.
+    rsa: Vec<UnparsedPublicKey<Vec<u8>>>,
+}
+
+/// A signature, and the keys that may have made it.
+#[derive(Debug)]
+pub struct Signature<'v> {
+    bytes: Vec<u8>,
+    keys: &'v [UnparsedPublicKey<Vec<u8>>],
 }
 
 impl Verifier {
-    /// A verifier for two PEM public keys.
+    /// A verifier. Each text has one or more PEM public keys. Without `rsa_pem` the older header is not accepted.
     ///
     /// # Errors
-    /// If one of them is not a PEM public key.
-    pub fn new(ed25519_pem: &str, rsa_pem: &str) -> Result<Self, BadKey> {
+    /// If a text has no PEM public key, or one that cannot be read.
+    pub fn new(ed25519_pem: &str, rsa_pem: Option<&str>) -> Result<Self, BadKey> {
+        let rsa = match rsa_pem {
+            Some(pem) => keys(&RSA_PKCS1_2048_8192_SHA256, pem)?,
+            None => Vec::new(),
+        };
         Ok(Self {
-            ed25519: UnparsedPublicKey::new(&ED25519, key_bits(ed25519_pem)?),
-            rsa: UnparsedPublicKey::new(&RSA_PKCS1_2048_8192_SHA256, key_bits(rsa_pem)?),
+            ed25519: keys(&ED25519, ed25519_pem)?,
+            rsa,
         })
     }
 
-    /// Checks the signature of the raw body. If the newer header is present, the older one is ignored.
+    /// The signature of a request, before its body is read. If the newer header is present, the older one is ignored.
     /// Otherwise an attacker could choose the weaker check.
     ///
     /// # Errors
-    /// [`BadSignature::Missing`] without a header, [`BadSignature::Wrong`] if the signature does not match.
-    pub fn check(&self, headers: &HeaderMap, body: &[u8]) -> Result<(), BadSignature> {
-        let (key, signature) = match (headers.get(ED25519_HEADER), headers.get(RSA_HEADER)) {
-            (Some(signature), _) => (&self.ed25519, signature),
-            (None, Some(signature)) => (&self.rsa, signature),
+    /// [`BadSignature::Missing`] without an accepted header, [`BadSignature::Wrong`] if it is not Base64.
+    pub fn signature(&self, headers: &HeaderMap) -> Result<Signature<'_>, BadSignature> {
+        let older = headers.get(RSA_HEADER).filter(|_| !self.rsa.is_empty());
+        let (keys, text) = match (headers.get(ED25519_HEADER), older) {
+            (Some(text), _) => (&self.ed25519, text),
+            (None, Some(text)) => (&self.rsa, text),
             (None, None) => return Err(BadSignature::Missing),
         };
-        let signature = BASE64_STANDARD
-            .decode(signature.as_bytes())
-            .map_err(|_| BadSignature::Wrong)?;
-        key.verify(body, &signature)
-            .map_err(|_| BadSignature::Wrong)
+        let bytes = BASE64_STANDARD.decode(text.as_bytes());
+        Ok(Signature {
+            bytes: bytes.map_err(|_| BadSignature::Wrong)?,
+            keys,
+        })
     }
+}
+
+impl Signature<'_> {
+    /// Checks the signature of the raw body.
+    ///
+    /// # Errors
+    /// [`BadSignature::Wrong`] if no key made it for this body.
+    pub fn verify(&self, body: &[u8]) -> Result<(), BadSignature> {
+        let mut keys = self.keys.iter();
+        let is_right = keys.any(|key| key.verify(body, &self.bytes).is_ok());
+        is_right.then_some(()).ok_or(BadSignature::Wrong)
+    }
+}
+
+fn keys(
+    algorithm: &'static dyn VerificationAlgorithm,
+    text: &str,
+) -> Result<Vec<UnparsedPublicKey<Vec<u8>>>, BadKey> {
+    const END: &str = "-----END PUBLIC KEY-----";
+    let pems = text
+        .split_inclusive(END)
+        .filter(|pem| !pem.trim().is_empty());
+    let keys = pems.map(|pem| Ok(UnparsedPublicKey::new(algorithm, key_bits(pem)?)));
+    let keys = keys.collect::<Result<Vec<_>, BadKey>>()?;
+    if keys.is_empty() {
+        return Err(BadKey);
+    }
+    Ok(keys)
 }
 
 fn key_bits(pem: &str) -> Result<Vec<u8>, BadKey> {
@@ -75,28 +131,78 @@ fn key_bits(pem: &str) -> Result<Vec<u8>, BadKey> {
     Ok(info.subject_public_key.as_bytes().ok_or(BadKey)?.to_vec())
 }
 
-/// The fields of a webhook that evergreen uses.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
-#[serde(rename_all = "camelCase")]
+/// The fields of a webhook that evergreen uses. A field of another shape counts as absent.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
-    /// The type, such as `INSTALL` or `UNINSTALL`.
-    #[serde(rename = "type")]
-    pub kind: String,
+    /// The type, such as `INSTALL` or `UNINSTALL`. Some of GHL's webhooks have none.
+    pub kind: Option<String>,
     /// The app's id: the part of the client id before its `-`. GHL signs for all apps with the same key.
-    #[serde(default)]
     pub app_id: Option<String>,
     /// The location, absent for an agency.
-    #[serde(default)]
     pub location_id: Option<String>,
     /// The company.
-    #[serde(default)]
     pub company_id: Option<String>,
-    /// The id that repeats of this webhook share.
-    #[serde(default)]
-    pub webhook_id: Option<String>,
-    /// The time of the event in RFC 3339.
-    #[serde(default)]
-    pub timestamp: Option<String>,
+    /// What repeats of this webhook share: GHL's `webhookId`, or else the hash of the body.
+    pub identity: String,
+    /// The time of the event in milliseconds since the Unix epoch. `None` if GHL does not name a readable one.
+    pub at_ms: Option<i64>,
+}
+
+impl Event {
+    /// Reads the body of a webhook. `None` if it is not a JSON object.
+    #[must_use]
+    pub fn read(body: &[u8]) -> Option<Self> {
+        let fields: Map<String, Value> = serde_json::from_slice(body).ok()?;
+        let text = |name: &str| match fields.get(name)? {
+            Value::String(text) => Some(text.clone()),
+            Value::Number(number) => Some(number.to_string()),
+            Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+        };
+        let hash = || {
+            let digest = digest::digest(&digest::SHA256, body);
+            format!("sha256-{}", BASE64_URL_SAFE_NO_PAD.encode(digest))
+        };
+        Some(Self {
+            kind: text("type"),
+            app_id: text("appId"),
+            location_id: text("locationId"),
+            company_id: text("companyId"),
+            identity: text("webhookId").unwrap_or_else(hash),
+            at_ms: fields.get("timestamp").and_then(time_ms),
+        })
+    }
+}
+
+/// Milliseconds since the Unix epoch, from RFC 3339 with any offset, or a number of seconds or milliseconds.
+fn time_ms(value: &Value) -> Option<i64> {
+    /// A number of seconds up to the year 5138 is smaller, a number of milliseconds since 1973 is larger.
+    const LARGEST_SECONDS: i64 = 100_000_000_000;
+    let number = match value {
+        Value::Number(number) => number.as_i64(),
+        Value::String(text) => text.parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    };
+    match number {
+        Some(seconds) if (0..LARGEST_SECONDS).contains(&seconds) => Some(seconds * 1000),
+        Some(millis) => Some(millis).filter(|millis| *millis > 0),
+        None => rfc3339_ms(value.as_str()?),
+    }
+}
+
+fn rfc3339_ms(text: &str) -> Option<i64> {
+    let (local, offset_minutes) = match text.len().checked_sub(6) {
+        Some(at) if text.is_char_boundary(at) && text[at..].starts_with(['+', '-']) => {
+            let (hours, minutes) = text[at + 1..].split_once(':')?;
+            let minutes = hours.parse::<i64>().ok()? * 60 + minutes.parse::<i64>().ok()?;
+            let sign = if text[at..].starts_with('-') { -1 } else { 1 };
+            (&text[..at], sign * minutes)
+        }
+        Some(_) | None => (text, 0),
+    };
+    let at = humantime::parse_rfc3339_weak(local).ok()?;
+    let since = at.duration_since(UNIX_EPOCH).ok()?;
+    let millis = i64::try_from(since.as_millis()).ok()?;
+    Some(millis - offset_minutes * 60_000)
 }
 
 #[cfg(test)]
@@ -108,36 +214,88 @@ mod tests {
     fn verifier_and_key() -> (Verifier, Ed25519KeyPair) {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
         let key = Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap();
-        let mut verifier = Verifier::new(ED25519_KEY, RSA_KEY).unwrap();
-        verifier.ed25519 = UnparsedPublicKey::new(&ED25519, key.public_key().as_ref().to_vec());
+        let mut verifier = Verifier::new(ED25519_KEY, None).unwrap();
+        let public = key.public_key().as_ref().to_vec();
+        verifier
+            .ed25519
+            .push(UnparsedPublicKey::new(&ED25519, public));
         (verifier, key)
     }
 
+    fn check(verifier: &Verifier, headers: &HeaderMap, body: &[u8]) -> Result<(), BadSignature> {
+        verifier.signature(headers)?.verify(body)
+    }
+
     #[test]
-    fn signature_covers_the_raw_body() {
+    fn signature_of_any_key_covers_the_raw_body() {
         let (verifier, key) = verifier_and_key();
         let body = br#"{"type":"UNINSTALL"}"#;
         let signature = BASE64_STANDARD.encode(key.sign(body));
         let mut headers = HeaderMap::new();
-        assert_eq!(verifier.check(&headers, body), Err(BadSignature::Missing));
+        assert_eq!(check(&verifier, &headers, body), Err(BadSignature::Missing));
         headers.insert(ED25519_HEADER, signature.parse().unwrap());
-        assert_eq!(verifier.check(&headers, body), Ok(()));
+        assert_eq!(check(&verifier, &headers, body), Ok(()));
         let other = br#"{"type":"INSTALL"}"#;
-        assert_eq!(verifier.check(&headers, other), Err(BadSignature::Wrong));
+        assert_eq!(check(&verifier, &headers, other), Err(BadSignature::Wrong));
     }
 
     #[test]
-    fn valid_older_header_does_not_replace_a_wrong_newer_one() {
-        let (verifier, key) = verifier_and_key();
+    fn older_header_is_off_and_never_replaces_a_wrong_newer_one() {
+        let (mut verifier, key) = verifier_and_key();
         let signature = BASE64_STANDARD.encode(key.sign(b"x"));
         let mut headers = HeaderMap::new();
-        headers.insert(ED25519_HEADER, "AAAA".parse().unwrap());
         headers.insert(RSA_HEADER, signature.parse().unwrap());
-        assert_eq!(verifier.check(&headers, b"x"), Err(BadSignature::Wrong));
+        assert_eq!(check(&verifier, &headers, b"x"), Err(BadSignature::Missing));
+        verifier.rsa = keys(&RSA_PKCS1_2048_8192_SHA256, RSA_KEY).unwrap();
+        assert_eq!(check(&verifier, &headers, b"x"), Err(BadSignature::Wrong));
+        headers.insert(ED25519_HEADER, "AAAA".parse().unwrap());
+        assert_eq!(check(&verifier, &headers, b"x"), Err(BadSignature::Wrong));
     }
 
     #[test]
-    fn malformed_key_is_refused() {
-        assert_eq!(Verifier::new("nonsense", RSA_KEY).unwrap_err(), BadKey);
+    fn several_keys_are_read_and_a_malformed_one_is_refused() {
+        let both = format!("{ED25519_KEY}\n{ED25519_KEY}");
+        assert_eq!(Verifier::new(&both, None).unwrap().ed25519.len(), 2);
+        for wrong in ["nonsense", "", &format!("{ED25519_KEY}\nnonsense")] {
+            assert_eq!(Verifier::new(wrong, None).unwrap_err(), BadKey, "{wrong}");
+        }
+    }
+
+    #[test]
+    fn events_are_read_in_every_shape() {
+        let event =
+            Event::read(br#"{"type":"UNINSTALL","appId":"a","locationId":"L","webhookId":7}"#);
+        let event = event.unwrap();
+        assert_eq!(
+            (event.kind.as_deref(), event.identity.as_str()),
+            (Some("UNINSTALL"), "7")
+        );
+        let unnamed = Event::read(br#"{"id":"679b","locationId":{},"type":[]}"#).unwrap();
+        assert_eq!((&unnamed.kind, &unnamed.location_id), (&None, &None));
+        assert!(unnamed.identity.starts_with("sha256-"));
+        for body in ["[]", "7", "no json", ""] {
+            assert_eq!(Event::read(body.as_bytes()), None, "{body}");
+        }
+    }
+
+    #[test]
+    fn times_are_read_in_every_spelling() {
+        let expected = Some(1_739_175_965_000);
+        for text in [
+            r#""2025-02-10T08:26:05Z""#,
+            r#""2025-02-10T08:26:05.000Z""#,
+            r#""2025-02-10T03:26:05-05:00""#,
+            r#""2025-02-10T13:56:05+05:30""#,
+            "1739175965000",
+            "1739175965",
+            r#""1739175965000""#,
+        ] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(time_ms(&value), expected, "{text}");
+        }
+        for text in [r#""yesterday""#, "-1", "true", "{}", r#""§§§§§§""#] {
+            let value: Value = serde_json::from_str(text).unwrap();
+            assert_eq!(time_ms(&value), None, "{text}");
+        }
     }
 }

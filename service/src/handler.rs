@@ -1,5 +1,6 @@
 //! What a connection's requests are given to.
 
+use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::Router;
@@ -11,8 +12,13 @@ use crate::limits::ANSWER_TIMEOUT;
 
 /// Answers requests.
 pub trait Handler: Clone + Send + Sync + 'static {
-    /// Handles a request. The response must not have headers about its connection or its transfer coding.
-    fn handle(&self, request: Request<Body>) -> impl Future<Output = Response<Body>> + Send;
+    /// Handles a request of the connection from `peer`. The response must not have headers about its connection or its
+    /// transfer coding.
+    fn handle(
+        &self,
+        request: Request<Body>,
+        peer: IpAddr,
+    ) -> impl Future<Output = Response<Body>> + Send;
 
     /// How long it may take until a caller has received a whole response.
     fn answer_timeout(&self) -> Duration {
@@ -20,8 +26,13 @@ pub trait Handler: Clone + Send + Sync + 'static {
     }
 }
 
+/// The address from which a connection comes. A request has it among its extensions.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Peer(pub IpAddr);
+
 impl Handler for Router {
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+    async fn handle(&self, mut request: Request<Body>, peer: IpAddr) -> Response<Body> {
+        request.extensions_mut().insert(Peer(peer));
         let Ok(response) = self.clone().oneshot(request).await;
         response
     }

@@ -11,6 +11,7 @@ mod tests;
 
 use std::convert::Infallible;
 use std::future::poll_fn;
+use std::net::{IpAddr, Ipv4Addr};
 use std::pin::pin;
 use std::sync::Arc;
 use std::task::{Poll, ready};
@@ -73,11 +74,16 @@ impl<H: Handler> Server<H> {
     /// Serves until the caller closes the connection, a timeout ends, or `stop` is cancelled. After a stop, the
     /// requests in flight are finished.
     pub(crate) async fn serve(&self, tcp: TcpStream, stop: &CancellationToken) {
+        let peer = tcp.peer_addr();
+        // A caller that is gone already sends nothing.
+        let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
+            peer.ip().to_canonical()
+        });
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request: Request<Incoming>| {
             let (handler, activity) = (self.handler.clone(), Arc::clone(&activity));
             async move {
-                let response = exchange::answer(request, &handler, activity).await;
+                let response = exchange::answer(request, &handler, peer, activity).await;
                 streams::note_answer();
                 Ok::<_, Infallible>(response)
             }

@@ -3,6 +3,7 @@
 
 #![warn(missing_docs)]
 
+pub mod client_address;
 pub mod config;
 pub mod credentials;
 pub mod handler;
@@ -12,7 +13,9 @@ pub mod listen;
 pub mod locks;
 pub mod ops;
 pub mod origin;
+pub mod rate_limit;
 pub mod readiness;
+pub mod receive;
 pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;

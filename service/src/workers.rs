@@ -152,7 +152,7 @@ async fn counted(connection: impl Future<Output = ()>, open: Arc<AtomicUsize>) {
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-    use std::net::SocketAddr;
+    use std::net::{IpAddr, SocketAddr};
     use std::time::Duration;
 
     use axum::body::Body;
@@ -174,7 +174,7 @@ mod tests {
     }
 
     impl Handler for Name {
-        async fn handle(&self, _: Request<Body>) -> Response<Body> {
+        async fn handle(&self, _: Request<Body>, _: IpAddr) -> Response<Body> {
             self.entered.add_permits(1);
             drop(self.may_answer.acquire().await);
             let thread = thread::current();

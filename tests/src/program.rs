@@ -48,6 +48,9 @@ impl Start {
         Self::new(evergreen())
             .args(command)
             .env("EVERGREEN_ALLOW_TMPFS", true)
+            // Tests connect many customers from one address.
+            .env("EVERGREEN_ANONYMOUS_RATE", "100000/1s")
+            .env("EVERGREEN_CONSENT_RATE", "100000/1s")
     }
 
     /// The binary of this build, which has crash points, even if `EVERGREEN_BIN` names another one.
@@ -56,6 +59,9 @@ impl Start {
         Self::new(built())
             .args(command)
             .env("EVERGREEN_ALLOW_TMPFS", true)
+            // Tests connect many customers from one address.
+            .env("EVERGREEN_ANONYMOUS_RATE", "100000/1s")
+            .env("EVERGREEN_CONSENT_RATE", "100000/1s")
     }
 
     #[must_use]

@@ -9,6 +9,7 @@ use http::StatusCode;
 use http::header::RETRY_AFTER;
 use serde_json::json;
 use service::origin::ForeignRequest;
+use service::receive::ReceiveError;
 use store::ReadError;
 use store::record::Unreadable;
 use store_writer::WriteError;
@@ -20,7 +21,7 @@ pub(crate) struct Error {
     pub kind: ErrorKind,
     pub message: String,
     pub hint: Option<&'static str>,
-    /// Sent with a 503 in whole seconds, at least one.
+    /// Sent with a 429 and a 503 in whole seconds, at least one.
     retry_after: Duration,
 }
 
@@ -50,7 +51,10 @@ pub(crate) enum ErrorKind {
     ConsentPending,
     ConsentNotStored,
     WebhookSignatureInvalid,
-    WebhookInvalid,
+    BodyIncomplete,
+    BodyTimeout,
+    Overloaded,
+    RateLimited,
     /// The gateway's own credential, derived from the access keys.
     RefreshNotAllowed,
     RefreshInstallationUnknown,
@@ -98,7 +102,13 @@ impl ErrorKind {
             Self::WebhookSignatureInvalid => {
                 (StatusCode::UNAUTHORIZED, "webhook_signature_invalid")
             }
-            Self::WebhookInvalid => (StatusCode::BAD_REQUEST, "webhook_invalid"),
+            Self::BodyIncomplete => (StatusCode::BAD_REQUEST, "body_incomplete"),
+            Self::BodyTimeout => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_requests_in_progress",
+            ),
+            Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "request_rate_exceeded"),
             Self::RefreshNotAllowed => (StatusCode::UNAUTHORIZED, "refresh_not_allowed"),
             Self::RefreshInstallationUnknown => (StatusCode::CONFLICT, "installation_unknown"),
             Self::RefreshNotPossible => (StatusCode::CONFLICT, "refresh_not_possible"),
@@ -164,7 +174,10 @@ impl IntoResponse for Error {
             body["hint"] = hint.into();
         }
         let mut response = (status, Json(body)).into_response();
-        if status == StatusCode::SERVICE_UNAVAILABLE {
+        if matches!(
+            status,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
+        ) {
             let seconds = self.retry_after.as_secs().max(1);
             response.headers_mut().insert(RETRY_AFTER, seconds.into());
         }
@@ -214,6 +227,18 @@ impl From<ForeignRequest> for Error {
             ForeignRequest::Origin | ForeignRequest::CrossSite => ErrorKind::CrossSiteRequest,
         };
         Self::new(kind, foreign.to_string())
+    }
+}
+
+impl From<ReceiveError> for Error {
+    fn from(error: ReceiveError) -> Self {
+        let kind = match error {
+            ReceiveError::TooLarge(_) => ErrorKind::BodyTooLarge,
+            ReceiveError::Busy => ErrorKind::Overloaded,
+            ReceiveError::Late => ErrorKind::BodyTimeout,
+            ReceiveError::Broken => ErrorKind::BodyIncomplete,
+        };
+        Self::new(kind, error.to_string())
     }
 }
 

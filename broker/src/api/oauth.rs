@@ -1,18 +1,21 @@
 //! The OAuth authorization code flow: the redirect to GHL's consent page, and the callback with the code.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use ghl::{Failure, Owner, TokenResponse};
 use http::header::{CACHE_CONTROL, SET_COOKIE};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
+use service::client_address::last_noted;
+use service::handler::Peer;
 use store::{InstallationId, Timestamp, UserType, consent_state};
 use store_writer::WriteError;
 use store_writer::consent::Consent;
@@ -61,6 +64,7 @@ struct Callback {
 
 async fn callback(
     State(broker): State<Broker>,
+    peer: Option<Extension<Peer>>,
     headers: HeaderMap,
     Query(callback): Query<Callback>,
 ) -> Response {
@@ -68,11 +72,17 @@ async fn callback(
     let shutdown = broker.0.shutdown.clone();
     let wait_at_most = broker.0.config.timing.call + STORE_TIME;
     let ring = &broker.0.writer.rings().access;
+    let peer = peer.map_or(
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+        |Extension(Peer(peer))| peer,
+    );
+    let address = last_noted(peer, &headers);
     let is_own_browser = callback
         .state
         .as_ref()
         .is_some_and(|state| consent_cookie::verify(ring, &headers, state));
-    let connected = shutdown.spawn(async move { connect(&broker, callback, is_own_browser).await });
+    let connected =
+        shutdown.spawn(async move { connect(&broker, callback, address, is_own_browser).await });
     let mut response = match timeout(wait_at_most, connected).await {
         Ok(Ok(Ok(connected))) => success_response(&headers, &connected),
         Ok(Ok(Err(error))) => error_response(&headers, error),
@@ -100,6 +110,7 @@ struct Connected {
 async fn connect(
     broker: &Broker,
     callback: Callback,
+    address: IpAddr,
     is_own_browser: bool,
 ) -> Result<Connected, Error> {
     if let Some(error) = callback.error {
@@ -115,6 +126,15 @@ async fn connect(
             .with_hint("start at /oauth/install")
     })?;
     check_state(broker, callback.state.as_deref(), is_own_browser).await?;
+    let counted = broker.0.consent_limits.count(address);
+    counted.map_err(|after| {
+        Error::new(
+            ErrorKind::RateLimited,
+            "Too many consents come from this address",
+        )
+        .with_hint("start again at /oauth/install in a moment")
+        .retry_after(after)
+    })?;
     prove_writable(broker).await?;
     let requested_at = broker.0.reader.now();
     let exchanged = timeout(MAX_WAIT, broker.0.endpoint.exchange(&code)).await;

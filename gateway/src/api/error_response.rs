@@ -13,6 +13,7 @@ use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use service::origin::ForeignRequest;
+use service::receive::ReceiveError;
 use store::InstallationId;
 
 use crate::admission::limited::Limited;
@@ -45,6 +46,17 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::Foreign(ForeignRequest::Origin | ForeignRequest::CrossSite) => {
             (StatusCode::FORBIDDEN, "cross_site_request")
         }
+        Error::AnonymousRate(_) => (StatusCode::TOO_MANY_REQUESTS, "request_rate_exceeded"),
+        Error::Receive(error) => match error {
+            ReceiveError::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
+            ReceiveError::Busy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "too_many_requests_in_progress",
+            ),
+            ReceiveError::Late => (StatusCode::REQUEST_TIMEOUT, "body_timeout"),
+            ReceiveError::Broken => (StatusCode::BAD_REQUEST, "body_incomplete"),
+        },
+        Error::Unsigned => (StatusCode::UNAUTHORIZED, "webhook_signature_invalid"),
         Error::ContentType => (
             StatusCode::UNSUPPORTED_MEDIA_TYPE,
             "content_type_unsupported",
@@ -197,6 +209,9 @@ impl Error {
             | Self::MinTtl(_)
             | Self::Body(_)
             | Self::WrongMethod { .. }
+            | Self::AnonymousRate(_)
+            | Self::Receive(_)
+            | Self::Unsigned
             | Self::Overloaded(_)
             | Self::Upstream(_) => None,
         }
@@ -204,10 +219,11 @@ impl Error {
 
     /// Whole seconds, at least one, until the request may be sent again.
     fn retry_after(&self) -> Option<u64> {
-        let after = match self.limited() {
-            Some(limited) => limited.retry_after(),
-            None if self.status() == StatusCode::SERVICE_UNAVAILABLE => Duration::from_secs(1),
-            None => return None,
+        let after = match (self, self.limited()) {
+            (Self::AnonymousRate(after), _) => *after,
+            (_, Some(limited)) => limited.retry_after(),
+            (_, None) if self.status() == StatusCode::SERVICE_UNAVAILABLE => Duration::from_secs(1),
+            (_, None) => return None,
         };
         let seconds = after.as_secs() + u64::from(after.subsec_nanos() > 0);
         Some(seconds.max(1))

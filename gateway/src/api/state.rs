@@ -4,15 +4,18 @@ use std::sync::Arc;
 
 use service::origin::OwnHosts;
 
+use super::anonymous::AnonymousLimits;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::upstream::Upstream;
 
-/// The pipeline, the connections to the broker, the metrics, and the names of the public listener.
+/// The pipeline, the connections to the broker, the metrics, the names of the public listener, and the bounds for
+/// requests without a key.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pipeline: Pipeline,
     pub(crate) broker: Upstream,
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) own_hosts: OwnHosts,
+    pub(crate) anonymous: Arc<AnonymousLimits>,
 }

@@ -1,14 +1,10 @@
 //! A key's quota. Each gateway counts it separately, since gateways cannot write to the store.
-//!
-//! This is the generic cell rate algorithm (GCRA). Each call delays the time at which the quota is full again by
-//! its share of the interval. The call is admitted if that time is at most one interval away. So one time per key
-//! is the full state, and it can be dropped once that time has passed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex};
-use std::time::Duration;
 
 use service::locks::lock;
+use service::rate_limit::Rate;
 use store::{KeyHash, Quota};
 use tokio::time::Instant;
 
@@ -29,7 +25,7 @@ impl QuotaBucket {
     /// Counts a call, if there is one left.
     pub(crate) fn count(&self) -> Result<(), Limited> {
         let mut full_at = lock(&self.full_at);
-        let spent = spend(self.quota, *full_at, Instant::now());
+        let spent = rate(self.quota).spend(*full_at, Instant::now());
         *full_at = spent.map_err(|retry_after| Limited::Quota {
             quota: self.quota,
             retry_after,
@@ -54,24 +50,18 @@ impl QuotaBuckets {
     }
 }
 
+fn rate(quota: Quota) -> Rate {
+    Rate::new(quota.calls(), quota.interval())
+}
+
 fn full() -> Arc<Mutex<Instant>> {
     Arc::new(Mutex::new(Instant::now()))
 }
 
-/// When the quota is full again after one more call, or how long until a call is left.
-fn spend(quota: Quota, full_at: Instant, now: Instant) -> Result<Instant, Duration> {
-    let share = quota.interval() / quota.calls();
-    let full_at = full_at.max(now) + share;
-    let latest = now + share * quota.calls();
-    if full_at <= latest {
-        Ok(full_at)
-    } else {
-        Err(full_at - latest)
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     fn quota(text: &str) -> Quota {
@@ -87,26 +77,26 @@ mod tests {
         let (quota, start) = (quota("3/10s"), Instant::now());
         let mut full_at = start;
         for _ in 0..3 {
-            full_at = spend(quota, full_at, start).unwrap();
+            full_at = rate(quota).spend(full_at, start).unwrap();
         }
         let third = Duration::from_secs(10) / 3;
-        assert_eq!(spend(quota, full_at, start), Err(third));
+        assert_eq!(rate(quota).spend(full_at, start), Err(third));
         let then = start + ms(3000);
-        assert_eq!(spend(quota, full_at, then), Err(third - ms(3000)));
+        assert_eq!(rate(quota).spend(full_at, then), Err(third - ms(3000)));
         let then = start + third;
-        full_at = spend(quota, full_at, then).unwrap();
-        assert_eq!(spend(quota, full_at, then), Err(third));
+        full_at = rate(quota).spend(full_at, then).unwrap();
+        assert_eq!(rate(quota).spend(full_at, then), Err(third));
     }
 
     #[test]
     fn unused_quota_does_not_accumulate() {
         let (quota, start) = (quota("2/1s"), Instant::now());
-        let mut full_at = spend(quota, start, start).unwrap();
+        let mut full_at = rate(quota).spend(start, start).unwrap();
         let much_later = start + ms(3_600_000);
         for _ in 0..2 {
-            full_at = spend(quota, full_at, much_later).unwrap();
+            full_at = rate(quota).spend(full_at, much_later).unwrap();
         }
-        assert_eq!(spend(quota, full_at, much_later), Err(ms(500)));
+        assert_eq!(rate(quota).spend(full_at, much_later), Err(ms(500)));
     }
 
     #[test]
@@ -115,7 +105,7 @@ mod tests {
         let mut full_at = start;
         let mut passed = [0; 10];
         for at in 0..10_000 {
-            if let Ok(spent) = spend(quota, full_at, start + ms(at)) {
+            if let Ok(spent) = rate(quota).spend(full_at, start + ms(at)) {
                 full_at = spent;
                 passed[usize::try_from(at / 1000).unwrap()] += 1;
             }

@@ -16,7 +16,7 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::testbed::{LIFETIME, Testbed, get, json, post, text, with};
+use super::testbed::{LIFETIME, LOCAL, Testbed, get, json, post, text, with};
 
 const SOON: Duration = Duration::from_secs(10);
 /// Below the floor of 5 minutes.
@@ -31,7 +31,7 @@ async fn testbed_with_one_permit() -> Testbed {
 /// A call in its own task.
 fn begin(testbed: &Testbed, request: Request) -> JoinHandle<Response> {
     let public = testbed.gateway.public();
-    tokio::spawn(async move { public.handle(request).await })
+    tokio::spawn(async move { public.handle(request, LOCAL).await })
 }
 
 async fn status(call: JoinHandle<Response>) -> StatusCode {

@@ -15,7 +15,7 @@ use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
 
-use super::testbed::{LIFETIME, Testbed, get, json, post, text, with};
+use super::testbed::{LIFETIME, LOCAL, Testbed, get, json, post, text, with};
 
 const SOON: Duration = Duration::from_secs(10);
 
@@ -304,7 +304,7 @@ async fn cancelled_call_aborts_its_upstream_request() {
     let uri = format!("/ghl/x?installation_id={id}");
     let public = testbed.gateway.public();
     let request = get(&uri);
-    let calling = tokio::spawn(async move { public.handle(request).await });
+    let calling = tokio::spawn(async move { public.handle(request, LOCAL).await });
     timeout(SOON, has_begun.recv()).await.unwrap().unwrap();
     calling.abort();
     timeout(SOON, has_ended.recv()).await.unwrap().unwrap();

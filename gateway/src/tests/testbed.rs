@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::future::Future;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
@@ -91,7 +91,7 @@ impl Testbed {
     }
 
     pub(super) async fn send(&self, request: Request) -> Response {
-        self.gateway.public().handle(request).await
+        self.gateway.public().handle(request, LOCAL).await
     }
 
     pub(super) async fn get(&self, uri: &str) -> Response {
@@ -130,6 +130,9 @@ impl Testbed {
         });
     }
 }
+
+/// The address of every caller.
+pub(super) const LOCAL: IpAddr = IpAddr::V4(Ipv4Addr::LOCALHOST);
 
 pub(super) fn get(uri: &str) -> Request {
     let request = Request::get(uri).header("host", "127.0.0.1:8080");

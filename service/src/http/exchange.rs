@@ -1,5 +1,6 @@
 //! Handles a request and its response, and reports both to their connection.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -22,6 +23,7 @@ const SHORT_BYTES: u64 = 64 * 1024;
 pub(super) async fn answer(
     request: Request<Incoming>,
     handler: &impl Handler,
+    peer: IpAddr,
     activity: Arc<Activity>,
 ) -> Response<ResponseBody> {
     let version = request.version();
@@ -42,7 +44,7 @@ pub(super) async fn answer(
                 true => in_flight.upload(body, is_sent_anyway),
                 false => Body::new(body),
             });
-            handler.handle(request).await
+            handler.handle(request, peer).await
         }
     };
     let is_uploading = in_flight.activity.answer(handler.answer_timeout());

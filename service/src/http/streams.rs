@@ -55,7 +55,7 @@ async fn sent_in_time(exchange: impl Future<Output = ()>, patience: Duration) {
 #[cfg(test)]
 mod tests {
     use std::convert::Infallible;
-    use std::net::{Ipv4Addr, SocketAddr};
+    use std::net::{IpAddr, Ipv4Addr, SocketAddr};
     use std::sync::Arc;
 
     use axum::body::{Body, to_bytes};
@@ -91,7 +91,7 @@ mod tests {
     }
 
     impl Handler for PathHandler {
-        async fn handle(&self, request: Request<Body>) -> Response<Body> {
+        async fn handle(&self, request: Request<Body>, _: IpAddr) -> Response<Body> {
             match request.uri().path() {
                 "/endless" => {
                     let signal = DropSignal(Arc::clone(&self.dropped));

@@ -2,7 +2,7 @@
 
 use std::future::pending;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use axum::body::{Body, Bytes, to_bytes};
@@ -49,7 +49,7 @@ impl Count {
 }
 
 impl Handler for PathHandler {
-    async fn handle(&self, request: Request<Body>) -> Response<Body> {
+    async fn handle(&self, request: Request<Body>, _: IpAddr) -> Response<Body> {
         let path = request.uri().path().to_owned();
         let chunks = |chunks: &'static [&'static str]| {
             let chunks = chunks

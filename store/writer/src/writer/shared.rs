@@ -7,8 +7,8 @@ use store::{consent_state, keys};
 
 use super::{StoreWriter, WriteError};
 
-/// Webhooks older than 5 minutes are rejected anyway.
-const WEBHOOK_TTL: Duration = Duration::from_secs(15 * 60);
+/// GHL repeats a webhook for hours. This is longer, so that a recorded one cannot be replayed when it is forgotten soon.
+const WEBHOOK_TTL: Duration = Duration::from_secs(35 * 24 * 3600);
 /// How often the alarm about refused client credentials is repeated.
 const REFUSED_CREDENTIALS_TTL: Duration = Duration::from_secs(3600);
 /// An outage that no broker reports for this long is over. During one, installations with a lost response are

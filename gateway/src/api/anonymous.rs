@@ -1,0 +1,54 @@
+//! Bounds what somebody who has no key can cost: requests per address, and memory for bodies.
+
+use std::net::IpAddr;
+
+use axum::body::Body;
+use http::HeaderMap;
+use service::client_address::TrustedProxies;
+use service::rate_limit::AddressLimits;
+use service::receive::{ReceiveMemory, Received};
+
+use crate::config::Config;
+use crate::error::Error;
+
+/// All addresses together may send as many times as much as one.
+const ADDRESSES: u32 = 10;
+
+/// The bounds of this gateway.
+#[derive(Debug)]
+pub(crate) struct AnonymousLimits {
+    proxies: TrustedProxies,
+    rates: AddressLimits,
+    memory: ReceiveMemory,
+}
+
+impl AnonymousLimits {
+    pub(crate) fn new(config: &Config) -> Self {
+        let rate = config.anonymous_rate;
+        Self {
+            proxies: config.trusted_proxies.clone(),
+            rates: AddressLimits::new(rate, rate.times(ADDRESSES)),
+            memory: ReceiveMemory::new(config.receive_memory),
+        }
+    }
+
+    /// The address of the caller, as far as it can be believed.
+    pub(crate) fn address(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        self.proxies.client(peer, headers)
+    }
+
+    /// Counts a request.
+    pub(crate) fn count(&self, address: IpAddr) -> Result<(), Error> {
+        self.rates.count(address).map_err(Error::AnonymousRate)
+    }
+
+    /// Whether requests of this address are taken.
+    pub(crate) fn check(&self, address: IpAddr) -> Result<(), Error> {
+        self.rates.check(address).map_err(Error::AnonymousRate)
+    }
+
+    /// Receives a body of at most `limit` bytes.
+    pub(crate) async fn receive(&self, body: Body, limit: u64) -> Result<Received, Error> {
+        Ok(self.memory.receive(body, limit).await?)
+    }
+}

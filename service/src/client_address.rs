@@ -1,0 +1,119 @@
+//! The address of a caller, also behind load balancers.
+
+use std::net::IpAddr;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use axum::http::{HeaderMap, HeaderName};
+use ipnet::IpNet;
+
+/// The header in which each proxy notes the address that it was called from, the nearest last.
+pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+
+/// The load balancers whose `X-Forwarded-For` is believed. Clones are cheap.
+#[derive(Debug, Clone, Default)]
+pub struct TrustedProxies(Arc<[IpNet]>);
+
+/// The text is no list of addresses and networks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a list of addresses and networks such as `10.0.0.0/8, 192.0.2.7`")]
+pub struct NoNetworks;
+
+impl FromStr for TrustedProxies {
+    type Err = NoNetworks;
+
+    fn from_str(text: &str) -> Result<Self, NoNetworks> {
+        let items = text.split(',').map(str::trim).filter(|it| !it.is_empty());
+        let networks = items.map(|item| {
+            let address = item.parse::<IpAddr>().map(IpNet::from);
+            address.or_else(|_| item.parse::<IpNet>())
+        });
+        let networks: Result<Vec<_>, _> = networks.collect();
+        networks.map(|it| Self(it.into())).map_err(|_| NoNetworks)
+    }
+}
+
+impl TrustedProxies {
+    /// The address of the caller: that of the connection, or if it is of a trusted proxy, the last one in
+    /// `X-Forwarded-For` that is not.
+    #[must_use]
+    pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+        let mut client = peer;
+        let noted: Vec<&str> = headers
+            .get_all(FORWARDED_FOR)
+            .iter()
+            .filter_map(|value| value.to_str().ok())
+            .flat_map(|value| value.split(','))
+            .collect();
+        let mut noted = noted.into_iter().rev();
+        while self.trusts(client) {
+            match noted.next().and_then(|it| it.trim().parse::<IpAddr>().ok()) {
+                Some(next) => client = next.to_canonical(),
+                None => break,
+            }
+        }
+        client
+    }
+
+    fn trusts(&self, address: IpAddr) -> bool {
+        self.0.iter().any(|network| network.contains(&address))
+    }
+}
+
+/// The address that the nearest proxy noted, or that of the connection. For a process that only proxies of ours reach.
+#[must_use]
+pub fn last_noted(peer: IpAddr, headers: &HeaderMap) -> IpAddr {
+    let last = headers.get_all(FORWARDED_FOR).iter().next_back();
+    let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+    last.and_then(|it| it.trim().parse().ok()).unwrap_or(peer)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(noted: &[&str]) -> HeaderMap {
+        let pairs = noted.iter().map(|it| (FORWARDED_FOR, it.parse().unwrap()));
+        pairs.collect()
+    }
+
+    #[test]
+    fn only_trusted_proxies_say_where_a_call_comes_from() {
+        let proxies: TrustedProxies = "10.0.0.0/8, 192.0.2.7".parse().unwrap();
+        for (peer, noted, expected) in [
+            ("203.0.113.9", &["198.51.100.1"][..], "203.0.113.9"),
+            ("10.1.2.3", &["198.51.100.1"], "198.51.100.1"),
+            (
+                "10.1.2.3",
+                &["1.1.1.1, 198.51.100.1, 192.0.2.7"],
+                "198.51.100.1",
+            ),
+            ("10.1.2.3", &["1.1.1.1", "198.51.100.1"], "198.51.100.1"),
+            ("10.1.2.3", &["nonsense"], "10.1.2.3"),
+            ("10.1.2.3", &[], "10.1.2.3"),
+        ] {
+            let client = proxies.client(peer.parse().unwrap(), &headers(noted));
+            assert_eq!(
+                client,
+                expected.parse::<IpAddr>().unwrap(),
+                "{peer} {noted:?}"
+            );
+        }
+        assert_eq!(
+            TrustedProxies::default().client("10.1.2.3".parse().unwrap(), &headers(&["1.1.1.1"])),
+            "10.1.2.3".parse::<IpAddr>().unwrap()
+        );
+        assert_eq!(
+            "10.0.0.0/8,x".parse::<TrustedProxies>().unwrap_err(),
+            NoNetworks
+        );
+    }
+
+    #[test]
+    fn last_noted_address_is_the_nearest_proxys() {
+        let peer = "127.0.0.1".parse().unwrap();
+        let last = last_noted(peer, &headers(&["1.1.1.1, 198.51.100.1"]));
+        assert_eq!(last, "198.51.100.1".parse::<IpAddr>().unwrap());
+        assert_eq!(last_noted(peer, &headers(&[])), peer);
+    }
+}

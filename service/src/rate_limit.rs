@@ -1,0 +1,177 @@
+//! Rate limits in memory.
+//!
+//! This is the generic cell rate algorithm (GCRA). Each call delays the time at which a limit is unused again by its
+//! share of the interval. The call is admitted if that time is at most one interval away. So one time is the full state,
+//! and it can be dropped once that time has passed.
+
+use std::collections::HashMap;
+use std::net::{IpAddr, Ipv6Addr};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::locks::lock;
+
+/// A number of calls per interval. All of them may come at once, and they return evenly.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    calls: u32,
+    share: Duration,
+}
+
+impl Rate {
+    /// `calls`, at least 1, per `interval`.
+    #[must_use]
+    pub fn new(calls: u32, interval: Duration) -> Self {
+        let calls = calls.max(1);
+        Self {
+            calls,
+            share: interval / calls,
+        }
+    }
+
+    /// As many times as much.
+    #[must_use]
+    pub fn times(self, factor: u32) -> Self {
+        Self {
+            calls: self.calls.saturating_mul(factor),
+            share: self.share / factor.max(1),
+        }
+    }
+
+    /// When the limit is unused again after one more call.
+    ///
+    /// # Errors
+    /// How long until a call is left.
+    pub fn spend(self, unused_at: Instant, now: Instant) -> Result<Instant, Duration> {
+        let unused_at = unused_at.max(now) + self.share;
+        let latest = now + self.share * self.calls;
+        if unused_at <= latest {
+            Ok(unused_at)
+        } else {
+            Err(unused_at - latest)
+        }
+    }
+}
+
+/// Limits for callers who are known by their address alone: one for each address, and one for all.
+#[derive(Debug)]
+pub struct AddressLimits {
+    per_address: Rate,
+    total: Rate,
+    spent: Mutex<Spent>,
+}
+
+#[derive(Debug)]
+struct Spent {
+    total: Instant,
+    by_address: HashMap<IpAddr, Instant>,
+}
+
+impl AddressLimits {
+    /// Limits of which nothing is used.
+    #[must_use]
+    pub fn new(per_address: Rate, total: Rate) -> Self {
+        Self {
+            per_address,
+            total,
+            spent: Mutex::new(Spent {
+                total: Instant::now(),
+                by_address: HashMap::new(),
+            }),
+        }
+    }
+
+    /// Counts a call.
+    ///
+    /// # Errors
+    /// How long until a call of this address is left. It is not counted then.
+    pub fn count(&self, address: IpAddr) -> Result<(), Duration> {
+        let (address, now) = (network(address), Instant::now());
+        let mut spent = lock(&self.spent);
+        let of_address = spent.by_address.get(&address).copied().unwrap_or(now);
+        let of_address = self.per_address.spend(of_address, now)?;
+        spent.total = self.total.spend(spent.total, now)?;
+        // Whoever comes from ever more addresses is stopped by the total, so the map stays small.
+        if spent.by_address.len() == spent.by_address.capacity() {
+            spent.by_address.retain(|_, unused_at| *unused_at > now);
+        }
+        spent.by_address.insert(address, of_address);
+        Ok(())
+    }
+
+    /// Whether a call of this address would be counted.
+    ///
+    /// # Errors
+    /// How long until a call of this address is left.
+    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
+        let (address, now) = (network(address), Instant::now());
+        let spent = lock(&self.spent);
+        let of_address = spent.by_address.get(&address).copied().unwrap_or(now);
+        self.per_address.spend(of_address, now)?;
+        self.total.spend(spent.total, now).map(|_| ())
+    }
+}
+
+/// One customer of a provider has 2^64 addresses of IPv6.
+fn network(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(_) => address,
+        IpAddr::V6(address) => {
+            let [a, b, c, d, ..] = address.segments();
+            Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0).into()
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([203, 0, 113, last])
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_address_has_its_share_and_all_together_theirs() {
+        let per_address = Rate::new(2, 2 * SECOND);
+        let limits = AddressLimits::new(per_address, per_address.times(2));
+        for _ in 0..2 {
+            assert_eq!(limits.count(address(1)), Ok(()));
+        }
+        assert_eq!(limits.count(address(1)), Err(SECOND));
+        assert_eq!(limits.check(address(1)), Err(SECOND));
+        assert_eq!(limits.check(address(2)), Ok(()));
+        for last in [2, 3] {
+            assert_eq!(limits.count(address(last)), Ok(()));
+        }
+        assert_eq!(limits.count(address(4)), Err(SECOND / 2), "all is used");
+        tokio::time::advance(SECOND).await;
+        assert_eq!(limits.count(address(1)), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn addresses_of_one_network_of_ipv6_share_a_limit() {
+        let rate = Rate::new(1, SECOND);
+        let limits = AddressLimits::new(rate, rate.times(10));
+        let [one, two, other] = ["2001:db8::1", "2001:db8::2", "2001:db8:1::1"];
+        assert_eq!(limits.count(one.parse().unwrap()), Ok(()));
+        assert_eq!(limits.count(two.parse().unwrap()), Err(SECOND));
+        assert_eq!(limits.count(other.parse().unwrap()), Ok(()));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn unused_addresses_are_forgotten() {
+        let rate = Rate::new(1, SECOND);
+        let limits = AddressLimits::new(rate, rate.times(1000));
+        for second in 0..1000_u32 {
+            let [_, _, a, b] = second.to_be_bytes();
+            assert_eq!(limits.count(IpAddr::from([10, 0, a, b])), Ok(()));
+            tokio::time::advance(SECOND).await;
+        }
+        assert!(lock(&limits.spent).by_address.len() < 100);
+    }
+}
