@@ -28,6 +28,7 @@ pub struct Config {
     pub(crate) queue_timeout: Duration,
     pub(crate) max_body_bytes: u64,
     pub(crate) max_requests: usize,
+    pub(crate) max_requests_per_key: usize,
     /// The load balancers that say where a call comes from.
     pub(crate) trusted_proxies: TrustedProxies,
     /// The requests of one address without a key.
@@ -41,7 +42,7 @@ impl Config {
     /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_IDLE_TIMEOUT` (30 s),
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
     /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
-    /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
+    /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_MAX_REQUESTS_PER_KEY` (a quarter of that), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
     /// (100/10s) and `EVERGREEN_RECEIVE_MEMORY` (64 MiB).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
@@ -83,6 +84,13 @@ impl Config {
             const { NonZeroUsize::new(2000).expect("not zero") },
             "a whole number from 1 on",
         );
+        // One caller leaves room for three others.
+        let quarter = NonZeroUsize::new(max_requests.get() / 4).unwrap_or(NonZeroUsize::MIN);
+        let max_requests_per_key = settings.parse(
+            "EVERGREEN_MAX_REQUESTS_PER_KEY",
+            quarter,
+            "a whole number from 1 on",
+        );
         Self {
             ghl,
             broker,
@@ -96,6 +104,7 @@ impl Config {
             queue_timeout,
             max_body_bytes: max_body.bytes(),
             max_requests: max_requests.get(),
+            max_requests_per_key: max_requests_per_key.get(),
             // A proxy on this machine.
             trusted_proxies: settings.parse(
                 "EVERGREEN_TRUSTED_PROXIES",

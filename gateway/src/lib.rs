@@ -35,7 +35,7 @@ use store::TokenReader;
 
 pub use config::Config;
 
-use admission::concurrency::Concurrency;
+use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;
 use api::{AnonymousLimits, Api};
 use metrics::{Metrics, Queued};
@@ -93,7 +93,11 @@ impl Gateway {
         };
         let tokens = Cache::new(tokens, metrics::token_lookups());
         let owners = Cache::new(Owners(reader.clone()), Counters::none());
-        let callers = Arc::new(Callers::new(reader, access.allows_anonymous));
+        let callers = Arc::new(Callers::new(
+            reader,
+            Shares::new(config.max_requests_per_key),
+            access.allows_anonymous,
+        ));
         let caches = Caches {
             tokens: tokens.clone(),
             owners: owners.clone(),

@@ -21,6 +21,7 @@ use tokio::time::{Instant, sleep};
 use tracing::Span;
 
 use crate::admission::Priority;
+use crate::admission::concurrency::Share;
 use crate::admission::limit::{AdmissionRequest, Outcome as RateLimitOutcome};
 use crate::admission::limited::Limited;
 use crate::admission::rate_limit_headers::RateLimitHeaders;
@@ -70,6 +71,8 @@ pub(crate) struct GhlRequest {
     /// As the caller sent them.
     pub(crate) headers: HeaderMap,
     pub(crate) admission: AdmissionRequest,
+    /// The concurrent calls that its caller may have. `None` for a caller without a key.
+    pub(crate) share: Option<Share>,
 }
 
 impl Pipeline {
@@ -138,6 +141,7 @@ impl Pipeline {
             uri,
             headers: parts.headers,
             admission,
+            share: caller.share(),
         };
         let body = payload.into_outgoing(self.config.max_body_bytes);
         self.call(token, request, body).await
@@ -184,7 +188,7 @@ impl Pipeline {
         loop {
             let admitted = self
                 .admission
-                .admit(&token, request.admission, priority)
+                .admit(&token, request.admission, request.share.as_ref(), priority)
                 .await;
             let Admitted {
                 permit,
@@ -406,6 +410,7 @@ mod tests {
                 deadline: Instant::now(),
                 held: 0,
             },
+            share: None,
         }
     }
 

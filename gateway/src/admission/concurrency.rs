@@ -1,12 +1,15 @@
 //! Limits concurrent calls to GHL. Calls beyond the limit wait a few seconds for a permit, and then get 503. So an
 //! overload does not slow down the calls that are being served.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Body;
 use axum::response::Response;
 use http_body::Body as _;
+use service::locks::lock;
+use store::KeyHash;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
 
@@ -30,14 +33,57 @@ pub(crate) struct Concurrency {
     queue_memory: Arc<Semaphore>,
 }
 
-/// All permits or all memory for waiting calls are taken.
+/// Why a call gets no permit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("The gateway is overloaded")]
-pub(crate) struct Overloaded;
+pub(crate) enum Overloaded {
+    /// All permits or all memory for waiting calls are taken.
+    #[error("The gateway is overloaded")]
+    Gateway,
+    /// The calls of one API key take all that one key may have.
+    #[error("This API key has its whole share of the gateway's calls in progress")]
+    Key,
+}
+
+/// The permits that the calls of one API key may have at once, so that it leaves some to others. Clones share them.
+#[derive(Clone, Debug)]
+pub(crate) struct Share(Arc<Semaphore>);
+
+/// The shares of all keys. They outlive the cached records of the keys.
+#[derive(Debug)]
+pub(crate) struct Shares {
+    size: usize,
+    by_key: Mutex<HashMap<KeyHash, Share>>,
+}
+
+impl Shares {
+    /// `size`: the permits of one key.
+    pub(crate) fn new(size: usize) -> Self {
+        Self {
+            size: size.min(Semaphore::MAX_PERMITS),
+            by_key: Mutex::default(),
+        }
+    }
+
+    /// The share of a key. It keeps its state while a call has a part of it.
+    pub(crate) fn of(&self, key: &KeyHash) -> Share {
+        let mut by_key = lock(&self.by_key);
+        if by_key.len() == by_key.capacity() && !by_key.contains_key(key) {
+            by_key.retain(|_, share| Arc::strong_count(&share.0) > 1);
+        }
+        let share = by_key
+            .entry(*key)
+            .or_insert_with(|| Share(Arc::new(Semaphore::new(self.size))));
+        share.clone()
+    }
+}
 
 /// Allows one request to be served.
 #[derive(Debug)]
-pub(crate) struct ConcurrencyPermit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+pub(crate) struct ConcurrencyPermit {
+    _permit: OwnedSemaphorePermit,
+    /// `None` for a caller without a key.
+    _of_share: Option<OwnedSemaphorePermit>,
+}
 
 /// Reserves memory for one waiting call.
 #[derive(Debug)]
@@ -52,9 +98,16 @@ impl Concurrency {
     }
 
     /// A permit, if one is free now and no call waits.
-    pub(crate) fn try_acquire(&self) -> Option<ConcurrencyPermit> {
+    pub(crate) fn try_acquire(&self, share: Option<&Share>) -> Option<ConcurrencyPermit> {
+        let of_share = match share {
+            Some(share) => Some(Arc::clone(&share.0).try_acquire_owned().ok()?),
+            None => None,
+        };
         let permit = Arc::clone(&self.permits).try_acquire_owned();
-        permit.ok().map(ConcurrencyPermit)
+        Some(ConcurrencyPermit {
+            _permit: permit.ok()?,
+            _of_share: of_share,
+        })
     }
 
     /// Reserves memory for a waiting call whose body has this many `bytes`.
@@ -64,20 +117,37 @@ impl Concurrency {
     pub(crate) fn reserve_memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
         let kib = u32::try_from(CALL_KIB + bytes / 1024).unwrap_or(u32::MAX);
         let memory = Arc::clone(&self.queue_memory).try_acquire_many_owned(kib);
-        memory.map(QueueMemoryPermit).map_err(|_| Overloaded)
+        memory
+            .map(QueueMemoryPermit)
+            .map_err(|_| Overloaded::Gateway)
     }
 
     /// Waits for a permit, in order of arrival, at most until `deadline`.
     ///
     /// # Errors
     /// When no permit becomes free in time.
-    pub(crate) async fn acquire(&self, deadline: Instant) -> Result<ConcurrencyPermit, Overloaded> {
+    pub(crate) async fn acquire(
+        &self,
+        deadline: Instant,
+        share: Option<&Share>,
+    ) -> Result<ConcurrencyPermit, Overloaded> {
         let deadline = deadline.min(Instant::now() + MAX_WAIT);
-        match timeout_at(deadline, Arc::clone(&self.permits).acquire_owned()).await {
-            Ok(Ok(permit)) => Ok(ConcurrencyPermit(permit)),
-            Ok(Err(_)) | Err(_) => Err(Overloaded),
-        }
+        // First, so that a call that waits for its key's share takes nothing from others.
+        let of_share = match share {
+            Some(share) => Some(acquire(&share.0, deadline).await.ok_or(Overloaded::Key)?),
+            None => None,
+        };
+        let permit = acquire(&self.permits, deadline).await;
+        Ok(ConcurrencyPermit {
+            _permit: permit.ok_or(Overloaded::Gateway)?,
+            _of_share: of_share,
+        })
     }
+}
+
+async fn acquire(permits: &Arc<Semaphore>, deadline: Instant) -> Option<OwnedSemaphorePermit> {
+    let acquired = timeout_at(deadline, Arc::clone(permits).acquire_owned()).await;
+    acquired.ok()?.ok()
 }
 
 impl ConcurrencyPermit {
@@ -101,29 +171,49 @@ mod tests {
     #[test]
     fn dropped_permit_is_available_again() {
         let concurrency = Concurrency::with_limit(2);
-        let first = concurrency.try_acquire().unwrap();
-        let _second = concurrency.try_acquire().unwrap();
-        assert!(concurrency.try_acquire().is_none());
+        let first = concurrency.try_acquire(None).unwrap();
+        let _second = concurrency.try_acquire(None).unwrap();
+        assert!(concurrency.try_acquire(None).is_none());
         drop(first);
-        assert!(concurrency.try_acquire().is_some());
+        assert!(concurrency.try_acquire(None).is_some());
     }
 
     #[tokio::test(start_paused = true)]
     async fn waiting_call_gets_the_next_permit_or_times_out() {
         let concurrency = Concurrency::with_limit(1);
-        let first = concurrency.try_acquire().unwrap();
+        let first = concurrency.try_acquire(None).unwrap();
         let begun = Instant::now();
         let release = async {
             sleep(MAX_WAIT / 2).await;
             drop(first);
         };
-        let (next, ()) = tokio::join!(concurrency.acquire(begun + HOUR), release);
+        let (next, ()) = tokio::join!(concurrency.acquire(begun + HOUR, None), release);
         assert_eq!(begun.elapsed(), MAX_WAIT / 2);
         let _next = next.unwrap();
         for (deadline, waited) in [(HOUR, MAX_WAIT), (MAX_WAIT / 4, MAX_WAIT / 4)] {
             let asked = Instant::now();
-            assert!(concurrency.acquire(asked + deadline).await.is_err());
+            assert!(concurrency.acquire(asked + deadline, None).await.is_err());
             assert_eq!(asked.elapsed(), waited);
         }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_key_leaves_permits_to_others() {
+        let limits = Concurrency::with_limit(4);
+        let shares = Shares::new(1);
+        let [one, other] = ["evg_1", "evg_2"].map(|key| shares.of(&KeyHash::of(key)));
+        let first = limits.try_acquire(Some(&one)).unwrap();
+        assert!(limits.try_acquire(Some(&one)).is_none());
+        let refused = limits.acquire(Instant::now() + HOUR, Some(&one)).await;
+        assert_eq!(refused.unwrap_err(), Overloaded::Key);
+        assert!(limits.try_acquire(Some(&other)).is_some());
+        // Its record was read again meanwhile.
+        assert!(
+            limits
+                .try_acquire(Some(&shares.of(&KeyHash::of("evg_1"))))
+                .is_none()
+        );
+        drop(first);
+        assert!(limits.try_acquire(Some(&one)).is_some());
     }
 }

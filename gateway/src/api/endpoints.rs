@@ -109,6 +109,7 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
         uri: pipeline.ghl.base.uri(&own_path(&token)?, None, None)?,
         headers: plain_headers(&parts),
         admission: pipeline.admission_request(&caller, &parts.headers, 0)?,
+        share: caller.share(),
     };
     let asked = Instant::now();
     let call = pipeline.call(Arc::clone(&token), request, Outgoing::empty());

@@ -16,6 +16,7 @@ use service::origin::ForeignRequest;
 use service::receive::ReceiveError;
 use store::InstallationId;
 
+use crate::admission::concurrency::Overloaded;
 use crate::admission::limited::Limited;
 use crate::error::Error;
 use crate::pipeline::select::SelectError;
@@ -77,11 +78,11 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
                 Refusal::Inactive => (StatusCode::BAD_REQUEST, "location_inactive"),
             },
             TokenError::NoFreshToken => (StatusCode::SERVICE_UNAVAILABLE, "token_unavailable"),
-            TokenError::Overloaded(_) => OVERLOADED,
+            TokenError::Overloaded(overloaded) => overloaded_code(*overloaded),
             TokenError::Store(_) => STORE_UNAVAILABLE,
         },
         Error::Limited(limited) => limited_code(limited),
-        Error::Overloaded(_) => OVERLOADED,
+        Error::Overloaded(overloaded) => overloaded_code(*overloaded),
         Error::Body(error) => match error {
             BodyError::TooLarge { .. } => (StatusCode::PAYLOAD_TOO_LARGE, "body_too_large"),
             BodyError::Broke => (StatusCode::BAD_REQUEST, "body_incomplete"),
@@ -124,9 +125,15 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
 
 const STORE_UNAVAILABLE: (StatusCode, &str) =
     (StatusCode::SERVICE_UNAVAILABLE, "store_unavailable");
-const OVERLOADED: (StatusCode, &str) = (StatusCode::SERVICE_UNAVAILABLE, "gateway_overloaded");
 const INSTALLATION_NOT_FOUND: (StatusCode, &str) =
     (StatusCode::BAD_REQUEST, "installation_not_found");
+
+fn overloaded_code(overloaded: Overloaded) -> (StatusCode, &'static str) {
+    match overloaded {
+        Overloaded::Gateway => (StatusCode::SERVICE_UNAVAILABLE, "gateway_overloaded"),
+        Overloaded::Key => (StatusCode::TOO_MANY_REQUESTS, "key_concurrency_exceeded"),
+    }
+}
 
 fn limited_code(limited: &Limited) -> (StatusCode, &'static str) {
     let code = match limited {
@@ -222,6 +229,7 @@ impl Error {
         let after = match (self, self.limited()) {
             (Self::AnonymousRate(after), _) => *after,
             (_, Some(limited)) => limited.retry_after(),
+            (Self::Overloaded(_), None) => Duration::from_secs(1),
             (_, None) if self.status() == StatusCode::SERVICE_UNAVAILABLE => Duration::from_secs(1),
             (_, None) => return None,
         };

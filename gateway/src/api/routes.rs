@@ -18,7 +18,6 @@ use tracing::{Instrument, debug_span, warn};
 use super::error_response::{ErrorChain, respond};
 use super::state::Api;
 use super::{broker_proxy, endpoints, token_endpoint};
-use crate::admission::concurrency::Overloaded;
 use crate::error::Error;
 use crate::metrics::Route;
 use crate::request::headers::REQUEST_ID;
@@ -154,7 +153,7 @@ where
 fn is_overload(error: &Error) -> bool {
     matches!(
         error,
-        Error::Overloaded(Overloaded) | Error::Token(TokenError::Overloaded(_))
+        Error::Overloaded(_) | Error::Token(TokenError::Overloaded(_))
     )
 }
 

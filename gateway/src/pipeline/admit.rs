@@ -6,7 +6,7 @@ use metrics::Counter;
 
 use crate::admission::Priority;
 use crate::admission::concurrency::{
-    Concurrency, ConcurrencyPermit, Overloaded, QueueMemoryPermit,
+    Concurrency, ConcurrencyPermit, Overloaded, QueueMemoryPermit, Share,
 };
 use crate::admission::limit::{AdmissionRequest, Permit};
 use crate::admission::limited::Limited;
@@ -47,13 +47,14 @@ impl Admission {
         &self,
         token: &Arc<Token>,
         request: AdmissionRequest,
+        share: Option<&Share>,
         priority: Priority,
     ) -> Result<Admitted, AdmissionError> {
         let (mut token, mut rate_permit) = (Arc::clone(token), None);
         loop {
-            let concurrency_permit = match self.concurrency.try_acquire() {
+            let concurrency_permit = match self.concurrency.try_acquire(share) {
                 Some(permit) => permit,
-                None => self.wait_for_concurrency(request).await?,
+                None => self.wait_for_concurrency(request, share).await?,
             };
             rate_permit = rate_permit.or_else(|| token.limit.try_permit());
             let is_alive = is_alive(&token, self.tokens.now());
@@ -80,11 +81,12 @@ impl Admission {
     async fn wait_for_concurrency(
         &self,
         request: AdmissionRequest,
+        share: Option<&Share>,
     ) -> Result<ConcurrencyPermit, AdmissionError> {
         // Boxed, since it is rare and would make the future of every call larger.
         let permit = Box::pin(async {
             let _memory = self.memory(request.held)?;
-            let permit = self.concurrency.acquire(request.deadline).await;
+            let permit = self.concurrency.acquire(request.deadline, share).await;
             permit.inspect_err(|_| self.shed.increment(1))
         });
         Ok(permit.await?)

@@ -8,6 +8,7 @@ use service::origin;
 use store::{InstallationId, KeyHash, Scope, TokenReader};
 
 use super::quota::QuotaBuckets;
+use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limited::Limited;
 use crate::token::cache::{Cache, Counters, Unavailable};
 use crate::token::sources::{ApiKey, Keys};
@@ -44,10 +45,11 @@ pub(crate) enum AuthenticatedCaller {
 
 impl Callers {
     /// `allows_anonymous`: whether programs on this machine may call without a key. Only over the sandbox.
-    pub(crate) fn new(reader: &TokenReader, allows_anonymous: bool) -> Self {
+    pub(crate) fn new(reader: &TokenReader, shares: Shares, allows_anonymous: bool) -> Self {
         let keys = Keys {
             reader: reader.clone(),
             quotas: QuotaBuckets::default(),
+            shares,
         };
         Self {
             reader: reader.clone(),
@@ -96,6 +98,14 @@ impl AuthenticatedCaller {
         match self {
             Self::Anonymous => None,
             Self::Caller(key, _) => Some(*key),
+        }
+    }
+
+    /// The concurrent calls that this caller may have.
+    pub(crate) fn share(&self) -> Option<Share> {
+        match self {
+            Self::Anonymous => None,
+            Self::Caller(_, holder) => Some(holder.share.clone()),
         }
     }
 

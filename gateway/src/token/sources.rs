@@ -12,6 +12,7 @@ use store::{
 };
 
 use super::cache::{Source, Unavailable};
+use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limit::RateLimit;
 use crate::admission::limits::RateLimits;
 use crate::request::quota::{QuotaBucket, QuotaBuckets};
@@ -173,6 +174,7 @@ pub(crate) struct ApiKey {
     pub(crate) caller: Caller,
     /// `None` if it has no quota.
     pub(crate) quota: Option<QuotaBucket>,
+    pub(crate) share: Share,
 }
 
 /// Callers by their key.
@@ -180,6 +182,7 @@ pub(crate) struct ApiKey {
 pub(crate) struct Keys {
     pub(crate) reader: TokenReader,
     pub(crate) quotas: QuotaBuckets,
+    pub(crate) shares: Shares,
 }
 
 impl Source for Keys {
@@ -192,7 +195,12 @@ impl Source for Keys {
         let caller = self.reader.caller(key).await?;
         Ok(caller.map(|caller| {
             let quota = caller.quota.map(|quota| self.quotas.of(key, quota));
-            Arc::new(ApiKey { caller, quota })
+            let share = self.shares.of(key);
+            Arc::new(ApiKey {
+                caller,
+                quota,
+                share,
+            })
         }))
     }
 }

@@ -87,11 +87,17 @@ impl Outgoing {
     }
 }
 
+/// A body that comes slower than this takes a permit for nothing, in bytes per second.
+const MIN_RATE: u64 = 1024;
+
 /// The progress of a streamed body. While it makes progress, no timeout applies.
 #[derive(Debug)]
 pub(crate) struct Progress {
     started: Instant,
     moved_after_ms: AtomicU64,
+    bytes: AtomicU64,
+    /// When it was first asked for. The call may have waited for long before.
+    read_since: OnceLock<Instant>,
     is_waiting_for_caller: AtomicBool,
     fault: OnceLock<Fault>,
 }
@@ -108,6 +114,8 @@ impl Progress {
         Self {
             started: Instant::now(),
             moved_after_ms: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            read_since: OnceLock::new(),
             is_waiting_for_caller: AtomicBool::new(false),
             fault: OnceLock::new(),
         }
@@ -125,7 +133,15 @@ impl Progress {
         self.is_waiting_for_caller.load(Ordering::Relaxed)
     }
 
+    /// Whether its caller sends so slowly that it must be taken for stalled.
+    pub(crate) fn drips(&self) -> bool {
+        let reading = self.read_since.get().map(Instant::elapsed);
+        let expected = reading.unwrap_or_default().as_secs() * MIN_RATE;
+        self.is_waiting_for_caller() && self.bytes.load(Ordering::Relaxed) < expected
+    }
+
     fn note(&self, has_moved: bool) {
+        self.read_since.get_or_init(Instant::now);
         self.is_waiting_for_caller
             .store(!has_moved, Ordering::Relaxed);
         if has_moved {
@@ -163,6 +179,7 @@ impl http_body::Body for Outgoing {
                     None => return Poll::Ready(None),
                 };
                 let length = frame.data_ref().map_or(0, |data| data.len() as u64);
+                progress.bytes.fetch_add(length, Ordering::Relaxed);
                 match left.checked_sub(length) {
                     Some(rest) => {
                         *left = rest;

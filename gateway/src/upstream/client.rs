@@ -119,7 +119,10 @@ impl Upstream {
                     });
                 }
                 Err(_) => match &progress {
-                    Some(moving) if moving.last_moved() > last_moved && deadline < ends_at => {}
+                    Some(moving)
+                        if moving.last_moved() > last_moved
+                            && deadline < ends_at
+                            && !moving.drips() => {}
                     _ => return Err(self.timed_out(progress.as_deref())),
                 },
             }

@@ -79,7 +79,8 @@ fn each_error_maps_to_its_status() {
         (Error::Token(TokenError::Store(store)), 503),
         (Error::Token(TokenError::NoFreshToken), 503),
         (Error::TokenRefreshed, 503),
-        (Error::Overloaded(Overloaded), 503),
+        (Error::Overloaded(Overloaded::Gateway), 503),
+        (Error::Overloaded(Overloaded::Key), 429),
         (failed(Kind::ConnectTimeout), 504),
         (failed(Kind::ResponseTimeout), 504),
     ] {
