@@ -107,7 +107,7 @@ pub struct StaticToken {
 impl Config {
     /// Reads the settings. Mistakes are collected in `settings`.
     pub fn read(settings: &mut Settings<'_>) -> Self {
-        let api_url = settings.url("GHL_API_URL", api::DEFAULT_BASE_URL);
+        let api_url = settings.url_for_secrets("GHL_API_URL", api::DEFAULT_BASE_URL);
         let redirect_uri = settings.url("GHL_REDIRECT_URI", DEFAULT_REDIRECT_URI);
         let client_id = settings.required(
             "GHL_CLIENT_ID",

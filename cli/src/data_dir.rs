@@ -3,8 +3,8 @@
 //! The first start creates the sealing keys, then the store, then a marker. If a later start finds the marker
 //! without the store, the store was lost.
 
-use std::fs::{self, File, Permissions};
-use std::os::unix::fs::PermissionsExt;
+use std::fs::{self, DirBuilder, File, Metadata};
+use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
 use std::path::Path;
 
 use service::config::Settings;
@@ -104,15 +104,42 @@ pub(crate) fn mark(data_dir: &Path) -> Result<(), Failure> {
     made.map_err(|error| Failure::Unavailable(format!("{}: {error}", marker.display())))
 }
 
-/// Creates the data directory with access only for its owner, because it holds the sealing keys.
-fn create_private(directory: &Path) -> Result<(), Failure> {
+/// Creates the data directory, with access for its owner alone. Refuses one to which others have access: it has keys and
+/// tokens.
+pub(crate) fn create_private(directory: &Path) -> Result<(), Failure> {
     let failed =
         |error: std::io::Error| Failure::Unavailable(format!("{}: {error}", directory.display()));
     if !directory.exists() {
-        fs::create_dir_all(directory).map_err(failed)?;
-        fs::set_permissions(directory, Permissions::from_mode(0o700)).map_err(failed)?;
+        let mut builder = DirBuilder::new();
+        builder
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(failed)?;
     }
-    Ok(())
+    let mut open = Vec::new();
+    if is_open_to_others(&directory.metadata().map_err(failed)?) {
+        open.push(format!("chmod 700 {}", directory.display()));
+    }
+    for entry in fs::read_dir(directory).map_err(failed)? {
+        let entry = entry.map_err(failed)?;
+        let metadata = entry.metadata().map_err(failed)?;
+        if metadata.is_file() && is_open_to_others(&metadata) {
+            open.push(format!("chmod 600 {}", entry.path().display()));
+        }
+    }
+    if open.is_empty() {
+        return Ok(());
+    }
+    Err(Failure::Unavailable(format!(
+        "other users have access to {}, which holds keys and tokens. Change that:\n    {}",
+        directory.display(),
+        open.join("\n    ")
+    )))
+}
+
+fn is_open_to_others(metadata: &Metadata) -> bool {
+    metadata.permissions().mode() & 0o077 != 0
 }
 
 #[cfg(test)]

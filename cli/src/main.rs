@@ -28,6 +28,7 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 fn main() -> ExitCode {
     let args = Args::parse();
     disable_huge_pages();
+    protect_memory_and_files();
     // This fails only if a provider is installed already, and nothing else installs one.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let outcome = tokio::runtime::Builder::new_multi_thread()
@@ -50,6 +51,14 @@ fn disable_huge_pages() {
     #[cfg(target_os = "linux")]
     // A failure costs memory only.
     let _ = nix::sys::prctl::set_thp_disable(true);
+}
+
+/// No core dump and no other process of this user reads the memory, and files are for this user alone.
+fn protect_memory_and_files() {
+    #[cfg(target_os = "linux")]
+    // Fails on no kernel that evergreen runs on.
+    let _ = nix::sys::prctl::set_dumpable(false);
+    nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o077));
 }
 
 async fn act(args: Args) -> Result<(), Failure> {

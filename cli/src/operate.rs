@@ -2,9 +2,9 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use service::config::{Layered, Settings};
+use service::config::{Layered, Settings, is_loopback};
 use std::time::Duration;
-use url::{Host, Url};
+use url::Url;
 
 use crate::admin_key;
 use crate::args::Installations;
@@ -22,7 +22,7 @@ pub(crate) struct Admin {
 impl Admin {
     /// The key is from the settings, or else from the data directory of the process on this machine.
     pub(crate) fn read(settings: &mut Settings<'_>) -> (Url, Option<SecretString>) {
-        let url = settings.url("EVERGREEN_ADMIN_URL", "http://127.0.0.1:9080");
+        let url = settings.url_for_secrets("EVERGREEN_ADMIN_URL", "http://127.0.0.1:9080");
         let given = settings.secret("EVERGREEN_ADMIN_KEY");
         let local = || {
             // The local key is for this machine alone.
@@ -88,15 +88,6 @@ impl Admin {
             "{status}: {message}{}",
             hint.unwrap_or_default()
         )))
-    }
-}
-
-fn is_loopback(url: &Url) -> bool {
-    match url.host() {
-        Some(Host::Domain(name)) => name == "localhost",
-        Some(Host::Ipv4(address)) => address.is_loopback(),
-        Some(Host::Ipv6(address)) => address.is_loopback(),
-        None => false,
     }
 }
 

@@ -29,6 +29,7 @@ pub struct Config {
     pub(crate) max_body_bytes: u64,
     pub(crate) max_requests: usize,
     pub(crate) max_requests_per_key: usize,
+    pub(crate) key_staleness: Duration,
     /// The load balancers that say where a call comes from.
     pub(crate) trusted_proxies: TrustedProxies,
     /// The requests of one address without a key.
@@ -43,7 +44,7 @@ impl Config {
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
     /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
     /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_MAX_REQUESTS_PER_KEY` (a quarter of that), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
-    /// (100/10s) and `EVERGREEN_RECEIVE_MEMORY` (64 MiB).
+    /// (100/10s), `EVERGREEN_KEY_STALENESS` (5 min) and `EVERGREEN_RECEIVE_MEMORY` (64 MiB).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -84,6 +85,8 @@ impl Config {
             const { NonZeroUsize::new(2000).expect("not zero") },
             "a whole number from 1 on",
         );
+        // A revoked key works at most so long while the store is away. Calls outlive a restart of the store.
+        let key_staleness = settings.duration("EVERGREEN_KEY_STALENESS", Duration::from_secs(300));
         // One caller leaves room for three others.
         let quarter = NonZeroUsize::new(max_requests.get() / 4).unwrap_or(NonZeroUsize::MIN);
         let max_requests_per_key = settings.parse(
@@ -105,6 +108,7 @@ impl Config {
             max_body_bytes: max_body.bytes(),
             max_requests: max_requests.get(),
             max_requests_per_key: max_requests_per_key.get(),
+            key_staleness,
             // A proxy on this machine.
             trusted_proxies: settings.parse(
                 "EVERGREEN_TRUSTED_PROXIES",
@@ -134,7 +138,7 @@ fn receive_memory(settings: &mut Settings<'_>) -> u64 {
 }
 
 fn base(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Base {
-    let url = settings.url(key, default);
+    let url = settings.url_for_secrets(key, default);
     Base::new(&url).unwrap_or_else(|reason| {
         settings.mistake(key, format!("cannot be a base URL: {reason}"));
         Base::placeholder()

@@ -96,6 +96,7 @@ impl Gateway {
         let callers = Arc::new(Callers::new(
             reader,
             Shares::new(config.max_requests_per_key),
+            config.key_staleness,
             access.allows_anonymous,
         ));
         let caches = Caches {

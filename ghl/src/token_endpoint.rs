@@ -13,7 +13,7 @@ use ring::digest;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
 use tracing::warn;
-use url::Url;
+use url::{Host, Url};
 
 use crate::api::USER_AGENT;
 use crate::failure::Failure;
@@ -62,6 +62,15 @@ impl Config {
             .iter()
             .map(|byte| format!("{byte:02x}"))
             .collect()
+    }
+}
+
+fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 
@@ -160,6 +169,11 @@ impl TokenEndpoint {
             .tcp_keepalive(UNACKNOWLEDGED_TIMEOUT / 2)
             .tcp_keepalive_interval(UNACKNOWLEDGED_TIMEOUT / 4)
             .tcp_keepalive_retries(2_u32);
+        // A proxy of the environment is for the world beyond this machine.
+        let http = match is_loopback(&config.url) {
+            true => http.no_proxy(),
+            false => http,
+        };
         #[cfg(target_os = "linux")]
         let http = http.tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
         Ok(Self::with_transport(Arc::new(http.build()?), config))

@@ -7,7 +7,7 @@ mod size;
 mod source;
 mod toml_file;
 
-pub use settings::{Mistakes, Settings};
+pub use settings::{Mistakes, Settings, is_loopback};
 pub use size::{InvalidSize, Size};
 pub use source::{Environment, Layered, Source};
 pub use toml_file::{FileError, TomlFile};

@@ -1,7 +1,5 @@
 //! `evergreen broker` and `evergreen gateway`: any number of processes over Redis.
 
-use std::fs;
-
 use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
@@ -54,7 +52,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     })?;
     let listener = bind(all.common.listen).await?;
     let internal = bind(all.common.internal_listen).await?;
-    fs::create_dir_all(&all.common.data_dir).map_err(Failure::unavailable)?;
+    data_dir::create_private(&all.common.data_dir)?;
     let admin_key = admin_key::load_or_create(&all.common.data_dir)?;
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
@@ -104,6 +102,12 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
             settings.mistake(
                 "EVERGREEN_REFRESH_KEYS",
                 "must not be given to a gateway: it only reads access tokens",
+            );
+        }
+        if settings.secret("GHL_CLIENT_SECRET").is_some() {
+            settings.mistake(
+                "GHL_CLIENT_SECRET",
+                "must not be given to a gateway: only brokers call GHL's token endpoint",
             );
         }
         (

@@ -41,7 +41,7 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
             CallerError::UnknownKey => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
             CallerError::LacksScope(_) => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
             CallerError::Quota(limited) => limited_code(limited),
-            CallerError::Store(_) => STORE_UNAVAILABLE,
+            CallerError::Store(_) | CallerError::Stale => STORE_UNAVAILABLE,
         },
         Error::Foreign(ForeignRequest::Host) => (StatusCode::FORBIDDEN, "host_not_allowed"),
         Error::Foreign(ForeignRequest::Origin | ForeignRequest::CrossSite) => {
@@ -202,7 +202,7 @@ impl Error {
             }
             Self::ContentType => Some("Send Content-Type: application/json."),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
-            | Self::Caller(CallerError::Store(_))
+            | Self::Caller(CallerError::Store(_) | CallerError::Stale)
             | Self::Select(SelectError::Store(_))
             | Self::Token(
                 TokenError::NoFreshToken | TokenError::Overloaded(_) | TokenError::Store(_),

@@ -21,6 +21,9 @@ use crate::request::query;
 use crate::request::selector::{InstallationSelectors, Kind, SelectorSource};
 use crate::token::sources::Token;
 
+/// How old a token is at least before `min_ttl` replaces it. A quarter of its lifetime if that is shorter.
+const FORCED_INTERVAL: Duration = Duration::from_secs(5 * 60);
+
 /// Returns the token of the installation, location or company in the path.
 pub(crate) async fn token(
     api: Arc<Api>,
@@ -55,6 +58,11 @@ impl Pipeline {
             let lifetime = humantime::format_duration(token.lifetime);
             let message = format!("min_ttl is longer than the tokens live ({lifetime})");
             return Err(Error::MinTtl(message));
+        }
+        // A caller that asks again and again must not spend a refresh token each time.
+        let age = token.lifetime.saturating_sub(left);
+        if age < FORCED_INTERVAL.min(token.lifetime / 4) {
+            return Ok(token);
         }
         // The fresh token may have slightly less than `min_ttl` left. A newer one cannot be had.
         Ok(Box::pin(self.tokens.newer_than(&token, 0)).await?)

@@ -1,6 +1,7 @@
 //! Callers and their API keys.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use http::request::Parts;
 use service::credentials::presented;
@@ -22,6 +23,9 @@ pub(crate) enum CallerError {
     UnknownKey,
     #[error("The API key lacks the scope {0}")]
     LacksScope(Scope),
+    /// It may have been revoked meanwhile.
+    #[error("The store has not confirmed the API key for too long")]
+    Stale,
     #[error(transparent)]
     Quota(#[from] Limited),
     #[error(transparent)]
@@ -32,6 +36,8 @@ pub(crate) enum CallerError {
 pub(crate) struct Callers {
     reader: TokenReader,
     pub(crate) keys: Cache<Keys>,
+    /// For how long a key is accepted that cannot be read again.
+    key_staleness: Duration,
     allows_anonymous: bool,
 }
 
@@ -45,7 +51,12 @@ pub(crate) enum AuthenticatedCaller {
 
 impl Callers {
     /// `allows_anonymous`: whether programs on this machine may call without a key. Only over the sandbox.
-    pub(crate) fn new(reader: &TokenReader, shares: Shares, allows_anonymous: bool) -> Self {
+    pub(crate) fn new(
+        reader: &TokenReader,
+        shares: Shares,
+        key_staleness: Duration,
+        allows_anonymous: bool,
+    ) -> Self {
         let keys = Keys {
             reader: reader.clone(),
             quotas: QuotaBuckets::default(),
@@ -54,6 +65,7 @@ impl Callers {
         Self {
             reader: reader.clone(),
             keys: Cache::new(keys, Counters::none()),
+            key_staleness,
             allows_anonymous,
         }
     }
@@ -71,6 +83,9 @@ impl Callers {
         let Some(holder) = self.keys.get(&key).await? else {
             return Err(CallerError::UnknownKey);
         };
+        if holder.read_at.elapsed() > self.key_staleness {
+            return Err(CallerError::Stale);
+        }
         if !holder.caller.is_live(self.reader.now()) {
             return Err(CallerError::UnknownKey);
         }

@@ -10,6 +10,7 @@ use store::{
     AccessRecord, Caller, CompanyId, Freshness, Generation, InstallationId, KeyHash, LocationId,
     ReadError, Status, Timestamp, TokenReader, UserType, freshness,
 };
+use tokio::time::Instant;
 
 use super::cache::{Source, Unavailable};
 use crate::admission::concurrency::{Share, Shares};
@@ -175,6 +176,8 @@ pub(crate) struct ApiKey {
     /// `None` if it has no quota.
     pub(crate) quota: Option<QuotaBucket>,
     pub(crate) share: Share,
+    /// When the record was read.
+    pub(crate) read_at: Instant,
 }
 
 /// Callers by their key.
@@ -200,6 +203,7 @@ impl Source for Keys {
                 caller,
                 quota,
                 share,
+                read_at: Instant::now(),
             })
         }))
     }

@@ -13,7 +13,7 @@ use tokio::time::{Instant, timeout_at};
 use super::base_url::Base;
 use super::body::{BodyError, BodyStreamError, Fault, Outgoing, Progress};
 use super::cause::cause;
-use super::connector::Connector;
+use super::connector::{Connector, Proxies};
 use super::outbound::Outbound;
 use super::pool::{self, NoResponse, Pool};
 use super::timed_body::TimedBody;
@@ -71,18 +71,21 @@ pub(crate) enum Kind {
 impl Upstream {
     /// Both upstreams, without connections yet. Must be called within the runtime that runs the connections.
     pub(crate) fn both(config: &Config) -> (Self, Self) {
-        let connector = Connector::new(config.tls.clone(), config.connect_timeout);
-        let side = |peer, base: &Base| Self {
+        let side = |peer, base: &Base, proxies| Self {
             peer,
             base: base.clone(),
-            pool: Pool::new(connector.clone(), base.origin.clone()),
+            pool: Pool::new(
+                Connector::new(config.tls.clone(), proxies, config.connect_timeout),
+                base.origin.clone(),
+            ),
             response_timeout: config.response_timeout,
             idle_timeout: config.idle_timeout,
             total_timeout: config.total_timeout,
         };
         (
-            side(Peer::Ghl, &config.ghl),
-            side(Peer::Broker, &config.broker),
+            side(Peer::Ghl, &config.ghl, Proxies::OfTheEnvironment),
+            // It is on our own network.
+            side(Peer::Broker, &config.broker, Proxies::None),
         )
     }
 

@@ -4,6 +4,7 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -12,6 +13,8 @@ use std::time::Duration;
 use http::Uri;
 use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::proxy::Tunnel;
+use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
@@ -33,9 +36,24 @@ type BoxError = Box<dyn Error + Send + Sync>;
 #[derive(Clone, Debug)]
 pub(crate) enum Connector {
     /// No URL is https. This works on a host without certificates.
-    Plain(HttpConnector),
+    Plain(Tcp),
     /// With the timeout of a handshake.
-    Tls(HttpsConnector<HttpConnector>, Duration),
+    Tls(HttpsConnector<Tcp>, Duration),
+}
+
+/// Opens TCP connections, directly or through a proxy of the environment.
+#[derive(Clone, Debug)]
+pub(crate) struct Tcp {
+    direct: HttpConnector,
+    /// `None` for a peer that is never reached through a proxy.
+    proxies: Option<Arc<Matcher>>,
+}
+
+/// Whether the proxies in `HTTPS_PROXY`, `HTTP_PROXY` and `NO_PROXY` are used. Never for this machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Proxies {
+    OfTheEnvironment,
+    None,
 }
 
 /// TLS with the trusted certificates of this host.
@@ -51,14 +69,25 @@ pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
 }
 
 impl Connector {
-    pub(crate) fn new(tls: Option<ClientConfig>, connect_timeout: Duration) -> Self {
-        let mut tcp = HttpConnector::new();
-        tcp.set_nodelay(true);
-        tcp.set_connect_timeout(Some(connect_timeout));
+    pub(crate) fn new(
+        tls: Option<ClientConfig>,
+        proxies: Proxies,
+        connect_timeout: Duration,
+    ) -> Self {
+        let mut direct = HttpConnector::new();
+        direct.set_nodelay(true);
+        direct.set_connect_timeout(Some(connect_timeout));
+        direct.enforce_http(false);
+        let tcp = Tcp {
+            direct,
+            proxies: match proxies {
+                Proxies::OfTheEnvironment => Some(Arc::new(Matcher::from_env())),
+                Proxies::None => None,
+            },
+        };
         match tls {
             None => Self::Plain(tcp),
             Some(config) => {
-                tcp.enforce_http(false);
                 let tls = HttpsConnectorBuilder::new()
                     .with_tls_config(config)
                     .https_or_http()
@@ -70,6 +99,39 @@ impl Connector {
     }
 }
 
+impl Service<Uri> for Tcp {
+    type Response = TokioIo<TcpStream>;
+    type Error = BoxError;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, BoxError>> + Send>>;
+
+    fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), BoxError>> {
+        self.direct.poll_ready(context).map_err(Into::into)
+    }
+
+    fn call(&mut self, to: Uri) -> Self::Future {
+        let proxies = self.proxies.as_ref().filter(|_| !is_loopback(&to));
+        match proxies.and_then(|it| it.intercept(&to)) {
+            None => {
+                let connecting = self.direct.call(to);
+                Box::pin(async move { Ok(connecting.await?) })
+            }
+            Some(proxy) => {
+                let mut tunnel = Tunnel::new(proxy.uri().clone(), self.direct.clone());
+                if let Some(login) = proxy.basic_auth() {
+                    tunnel = tunnel.with_auth(login.clone());
+                }
+                Box::pin(async move { Ok(tunnel.call(to).await?) })
+            }
+        }
+    }
+}
+
+fn is_loopback(to: &Uri) -> bool {
+    let host = to.host().unwrap_or_default().trim_matches(['[', ']']);
+    let address = host.parse::<IpAddr>();
+    address.is_ok_and(|it| it.is_loopback()) || host.eq_ignore_ascii_case("localhost")
+}
+
 impl Service<Uri> for Connector {
     type Response = Stream;
     type Error = BoxError;
@@ -77,7 +139,7 @@ impl Service<Uri> for Connector {
 
     fn poll_ready(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
         match self {
-            Self::Plain(tcp) => tcp.poll_ready(context).map_err(Into::into),
+            Self::Plain(tcp) => tcp.poll_ready(context),
             Self::Tls(tls, _) => tls.poll_ready(context),
         }
     }
@@ -132,7 +194,7 @@ mod tests {
         let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let to = format!("https://{}", silent.local_addr().unwrap());
         let patience = Duration::from_secs(5);
-        let connector = Connector::new(Some(config), patience);
+        let connector = Connector::new(Some(config), Proxies::None, patience);
         let began = tokio::time::Instant::now();
         let error = connector.oneshot(to.parse().unwrap()).await.unwrap_err();
         assert!(is_timeout(&*error), "{error}");

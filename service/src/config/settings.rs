@@ -6,7 +6,7 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use url::Url;
+use url::{Host, Url};
 
 use super::{Source, without_mark};
 
@@ -112,6 +112,24 @@ impl<'a> Settings<'a> {
         })
     }
 
+    /// Like [`url`](Self::url), for a peer to which secrets are sent. Beyond this machine it must be https, unless
+    /// `EVERGREEN_ALLOW_CLEARTEXT` is `true`.
+    ///
+    /// # Panics
+    /// If `default`, which is part of the program, is not a URL.
+    pub fn url_for_secrets(&mut self, key: &'static str, default: &str) -> Url {
+        let url = self.url(key, default);
+        let is_allowed = self.parse("EVERGREEN_ALLOW_CLEARTEXT", false, "true or false");
+        if url.scheme() == "http" && !is_loopback(&url) && !is_allowed {
+            self.mistake(
+                key,
+                "is http://, and leads beyond this machine: everyone on the way could read tokens and keys. Use \
+                 https://, or set EVERGREEN_ALLOW_CLEARTEXT=true where the network is private",
+            );
+        }
+        url
+    }
+
     /// Like [`url`](Self::url), but `None` if the setting is unset.
     pub fn url_optional(&mut self, key: &'static str) -> Option<Url> {
         let text = self.get(key)?;
@@ -186,6 +204,17 @@ impl Display for Mistakes {
             write!(formatter, "{separator}{key} {message}")?;
         }
         Ok(())
+    }
+}
+
+/// Whether a URL leads to this machine.
+#[must_use]
+pub fn is_loopback(url: &Url) -> bool {
+    match url.host() {
+        Some(Host::Domain(name)) => name.eq_ignore_ascii_case("localhost"),
+        Some(Host::Ipv4(address)) => address.is_loopback(),
+        Some(Host::Ipv6(address)) => address.is_loopback(),
+        None => false,
     }
 }
 

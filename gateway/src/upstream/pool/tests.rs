@@ -13,6 +13,7 @@ use tokio::time::timeout;
 use super::*;
 use crate::upstream::body::BodyStreamError;
 use crate::upstream::cause::cause;
+use crate::upstream::connector::Proxies;
 use crate::upstream::headers::OutboundHeaders;
 
 const SOON: Duration = Duration::from_secs(10);
@@ -82,7 +83,7 @@ async fn start() -> (Arc<Pool>, ServerConnections) {
             hand_over.send(stream).unwrap();
         }
     });
-    let pool = Pool::new(Connector::new(None, SOON), origin);
+    let pool = Pool::new(Connector::new(None, Proxies::None, SOON), origin);
     (pool, ServerConnections(connections))
 }
 
