@@ -193,4 +193,18 @@ mod tests {
             assert!(mistakes.contains(key), "{mistakes}");
         }
     }
+
+    #[test]
+    fn cleartext_beyond_this_machine_is_refused() {
+        for key in ["GHL_API_URL", "EVERGREEN_BROKER_URL"] {
+            let mistakes = read(&[(key, "http://broker.example:8081")]).unwrap_err();
+            assert!(
+                mistakes.contains(key) && mistakes.contains("https://"),
+                "{mistakes}"
+            );
+            let allowed = ("EVERGREEN_ALLOW_CLEARTEXT", "true");
+            assert!(read(&[(key, "http://broker.example:8081"), allowed]).is_ok());
+        }
+        assert!(read(&[("EVERGREEN_BROKER_URL", "http://[::1]:8081")]).is_ok());
+    }
 }

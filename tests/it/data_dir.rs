@@ -86,3 +86,31 @@ async fn tmpfs_data_directory_is_refused_unless_allowed() {
     let program = start().env("EVERGREEN_ALLOW_TMPFS", true).spawn();
     program.wait_for_line(&["evergreen is up"], PATIENCE).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn data_directory_that_is_open_to_others_is_refused() {
+    use std::os::unix::fs::PermissionsExt;
+    let scratch = Scratch::new();
+    let directory = scratch.join("data");
+    let program = up(&directory).spawn();
+    program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+    program.terminate(PATIENCE).await;
+    let mode = |path: &str| fs::metadata(path).unwrap().permissions().mode() & 0o777;
+    assert_eq!(mode(&directory), 0o700);
+    for entry in fs::read_dir(&directory).unwrap() {
+        let path = entry.unwrap().path().display().to_string();
+        assert_eq!(mode(&path), 0o600, "{path}");
+    }
+    let key = format!("{directory}/access.keys");
+    for (path, wide, right) in [(&directory, 0o750, "700"), (&key, 0o640, "600")] {
+        let before = fs::metadata(path).unwrap().permissions();
+        fs::set_permissions(path, fs::Permissions::from_mode(wide)).unwrap();
+        let (code, message) = failed_start(&up(&directory)).await;
+        assert_eq!(code, Some(69), "{message}");
+        assert!(
+            message.contains(&format!("chmod {right} {path}")),
+            "{message}"
+        );
+        fs::set_permissions(path, before).unwrap();
+    }
+}

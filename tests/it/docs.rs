@@ -18,6 +18,11 @@ fn read(path: &Path) -> String {
 
 /// All Markdown files below a directory.
 fn pages(directory: &Path) -> Vec<PathBuf> {
+    files(directory, ".md")
+}
+
+/// All files below a directory whose names end so.
+fn files(directory: &Path, ending: &str) -> Vec<PathBuf> {
     let mut found = Vec::new();
     for entry in fs::read_dir(directory).expect("a directory") {
         let path = entry.expect("an entry").path();
@@ -25,9 +30,9 @@ fn pages(directory: &Path) -> Vec<PathBuf> {
         let name = name.to_string_lossy().into_owned();
         if path.is_dir() {
             if !name.starts_with('.') && !SKIPPED.contains(&name.as_str()) {
-                found.extend(pages(&path));
+                found.extend(files(&path, ending));
             }
-        } else if name.ends_with(".md") {
+        } else if name.ends_with(ending) {
             found.push(path);
         }
     }
@@ -191,6 +196,29 @@ fn errors_md_lists_exactly_the_error_codes() {
         .map(str::to_owned)
         .collect();
     assert_eq!(listed, expected);
+}
+
+#[test]
+fn each_promise_of_security_md_names_tests_that_exist() {
+    let page = read(&root().join("SECURITY.md"));
+    let (_, promises) = page.split_once("## Promises").expect("the promises");
+    let (promises, _) = promises.split_once("\n## ").expect("their end");
+    let rows: Vec<&str> = promises
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(2)
+        .collect();
+    assert!(rows.len() > 10, "{promises}");
+    let sources = files(&root(), ".rs");
+    let sources: String = sources.iter().map(|file| read(file)).collect();
+    for row in rows {
+        let tests = row.split('|').nth(2).unwrap_or_default();
+        let names: Vec<&str> = tests.split('`').skip(1).step_by(2).collect();
+        assert!(!names.is_empty(), "{row}");
+        for name in names {
+            assert!(sources.contains(&format!("fn {name}()")), "{name} of {row}");
+        }
+    }
 }
 
 #[test]

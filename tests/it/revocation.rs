@@ -218,3 +218,20 @@ async fn operator_lists_shows_and_revokes_installations() {
     assert_eq!(unknown.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unknown.stderr).contains("Installation not found"));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn made_up_codes_are_limited() {
+    let up = Up::start(&[("EVERGREEN_CONSENT_RATE", "3/1h")]).await;
+    let mut statuses = Vec::new();
+    for number in 0..5 {
+        let callback = consented(&up, "locA").await.build().unwrap();
+        let mut url = callback.url().clone();
+        let state = url.query_pairs().find(|(name, _)| name == "state");
+        let state = state.unwrap().1.into_owned();
+        url.set_query(Some(&format!("code=made-up-{number}&state={state}")));
+        let cookie = callback.headers()["cookie"].clone();
+        let (status, _) = send(up.client.get(url).header("cookie", cookie)).await;
+        statuses.push(status);
+    }
+    assert_eq!(statuses, [400, 400, 400, 429, 429]);
+}

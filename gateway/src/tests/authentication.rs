@@ -1,5 +1,7 @@
 //! API keys, scopes, quotas and restricted keys.
 
+use std::time::{Duration, Instant};
+
 use axum::extract::Request;
 use http::StatusCode;
 use store::{InstallationId, Scope};
@@ -198,4 +200,22 @@ async fn cached_keys_are_accepted_while_the_store_is_down() {
     );
     let unknown = testbed.send(call(&id, "evg_2")).await;
     assert_eq!(unknown.status(), StatusCode::SERVICE_UNAVAILABLE);
+}
+
+#[tokio::test]
+async fn key_that_cannot_be_read_again_ends() {
+    let testbed = Testbed::with(&[("EVERGREEN_KEY_STALENESS", "1500ms")]).await;
+    let id = testbed.install(LIFETIME);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed.process_announcements().await;
+    let status = async || testbed.send(call(&id, "evg_1")).await.status();
+    assert_eq!(status().await, StatusCode::OK);
+    testbed.store.go_down();
+    testbed.process_announcements().await;
+    assert_eq!(status().await, StatusCode::OK);
+    let patience = Instant::now() + Duration::from_secs(20);
+    while status().await != StatusCode::SERVICE_UNAVAILABLE {
+        assert!(Instant::now() < patience, "it is still accepted");
+        tokio::task::yield_now().await;
+    }
 }

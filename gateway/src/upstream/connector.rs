@@ -179,6 +179,7 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use rustls::RootCertStore;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tower::ServiceExt;
 
@@ -199,5 +200,36 @@ mod tests {
         let error = connector.oneshot(to.parse().unwrap()).await.unwrap_err();
         assert!(is_timeout(&*error), "{error}");
         assert_eq!(began.elapsed(), patience);
+    }
+
+    #[tokio::test]
+    async fn loopback_is_never_reached_through_a_proxy() {
+        let [peer, proxy] = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0"));
+        let (peer, proxy) = (peer.await.unwrap(), proxy.await.unwrap());
+        let proxies = Matcher::builder()
+            .all(format!("http://{}", proxy.local_addr().unwrap()))
+            .build();
+        let tcp = Tcp {
+            direct: HttpConnector::new(),
+            proxies: Some(Arc::new(proxies)),
+        };
+        let to = format!("http://{}/", peer.local_addr().unwrap());
+        let (connected, _) = tokio::join!(tcp.clone().oneshot(to.parse().unwrap()), peer.accept());
+        assert!(connected.is_ok());
+
+        let beyond = tcp.oneshot("http://203.0.113.1:8081/".parse().unwrap());
+        let served = async {
+            let (mut stream, _) = proxy.accept().await.unwrap();
+            let mut head = [0; 32];
+            stream.read_exact(&mut head).await.unwrap();
+            stream.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+            String::from_utf8_lossy(&head).into_owned()
+        };
+        let (connected, head) = tokio::join!(beyond, served);
+        assert!(connected.is_ok());
+        assert!(
+            head.starts_with("CONNECT 203.0.113.1:8081 HTTP/1."),
+            "{head}"
+        );
     }
 }

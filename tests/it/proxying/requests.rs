@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::Value;
-use tests::client::{get, raw};
+use tests::client::{get, raw, send};
 use tests::raw_server::RawServer;
 use tests::up::Up;
+use tests::wait::{holds, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -348,4 +349,48 @@ async fn upstream_request_is_cancelled_when_caller_disconnects() {
         drop(stream);
     }
     server.wait_for_closed_connections(3).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn dripping_uploads_leave_room_to_another_key() {
+    let up = Up::start(&[("EVERGREEN_MAX_REQUESTS", "8")]).await;
+    let id = up.install("locA").await;
+    let mut keys = Vec::new();
+    for name in ["slow", "other"] {
+        let made = up.command(&["keys", "create", "--name", name]).run().await;
+        keys.push(
+            String::from_utf8(made.stdout)
+                .unwrap()
+                .trim_end()
+                .to_owned(),
+        );
+    }
+    let address = up.public.strip_prefix("http://").unwrap();
+    let head = format!(
+        "POST /ghl/_sandbox/echo/x HTTP/1.1\r\nHost: {address}\r\nX-Api-Key: {}\r\n\
+         X-Installation-Id: {id}\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\n",
+        keys[0]
+    );
+    let mut uploads = Vec::new();
+    for _ in 0..8 {
+        let mut upload = TcpStream::connect(address).await.unwrap();
+        upload.write_all(head.as_bytes()).await.unwrap();
+        uploads.push(upload);
+    }
+    let call = |key: &str| {
+        let call = up.client.get(format!("{}/ghl/_sandbox/echo/x", up.public));
+        call.header("x-installation-id", &id).bearer_auth(key)
+    };
+    // The key that drips has no more calls.
+    until("its share to be used", Duration::from_secs(20), || async {
+        let (status, body) = send(call(&keys[0])).await;
+        holds(
+            status == 429 && body["code"] == "key_concurrency_exceeded",
+            body,
+        )
+    })
+    .await;
+    for _ in 0..3 {
+        assert_eq!(send(call(&keys[1])).await.0, 200);
+    }
 }
