@@ -187,7 +187,8 @@ mod tests {
     #[test]
     fn hosts_origins_and_cross_site_requests_of_foreign_pages_are_refused() {
         use ForeignRequest::{CrossSite, Host, Origin};
-        let cases: &[(&[(&str, &str)], Result<(), ForeignRequest>)] = &[
+        type Headers = &'static [(&'static str, &'static str)];
+        let cases: &[(Headers, Result<(), ForeignRequest>)] = &[
             (&[("host", LOCAL)], Ok(())),
             (&[("host", "localhost:9080")], Ok(())),
             (&[("host", "[::1]:9080")], Ok(())),
