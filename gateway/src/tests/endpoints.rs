@@ -8,7 +8,7 @@ use http_body_util::BodyExt;
 use serde_json::json;
 use store::UserType;
 
-use super::testbed::{LIFETIME, Testbed, get, json, post, text};
+use super::testbed::{LIFETIME, Testbed, get, json, post, post_json, text};
 
 /// Makes GHL echo the request body.
 fn echo(testbed: &Testbed) {
@@ -45,7 +45,7 @@ async fn created_object_gets_the_installations_location() {
     echo(&testbed);
     for (path, ghl) in [("products", "/products/"), ("contacts", "/contacts/")] {
         let uri = format!("/api/ghl/{path}/create?installation_id={id}");
-        let response = testbed.send(post(&uri, r#"{"name":"x" }"#)).await;
+        let response = testbed.send(post_json(&uri, r#"{"name":"x" }"#)).await;
         assert_eq!(response.status(), StatusCode::CREATED);
         let expected = format!(r#"{{"locationId":"{location}","name":"x" }}"#);
         assert_eq!(text(response).await, expected);
@@ -55,14 +55,16 @@ async fn created_object_gets_the_installations_location() {
     }
     let uri = format!("/api/ghl/contacts/create?installation_id={id}");
     for wrong in ["", "[]", "name=x"] {
-        let response = testbed.send(post(&uri, wrong)).await;
+        let response = testbed.send(post_json(&uri, wrong)).await;
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{wrong}");
     }
+    let form = testbed.send(post(&uri, r#"{"name":"x"}"#)).await;
+    assert_eq!(form.status(), StatusCode::UNSUPPORTED_MEDIA_TYPE);
     let large = format!(r#"{{"name":"{}"}}"#, "x".repeat(1024 * 1024));
-    let response = testbed.send(post(&uri, large)).await;
+    let response = testbed.send(post_json(&uri, large)).await;
     assert_eq!(response.status(), StatusCode::PAYLOAD_TOO_LARGE);
     let elsewhere = testbed
-        .send(post(&uri, r#"{"locationId":"ELSEWHERE"}"#))
+        .send(post_json(&uri, r#"{"locationId":"ELSEWHERE"}"#))
         .await;
     assert_eq!(elsewhere.status(), StatusCode::BAD_REQUEST);
 }
@@ -78,14 +80,14 @@ async fn agency_must_name_a_location() {
     testbed.store.put(&id, as_agency, LIFETIME);
     echo(&testbed);
     let uri = format!("/api/ghl/products/create?installation_id={id}");
-    let response = testbed.send(post(&uri, "{}")).await;
+    let response = testbed.send(post_json(&uri, "{}")).await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     let response = testbed
         .get(&format!("/api/ghl/products?installation_id={id}"))
         .await;
     assert_eq!(response.status(), StatusCode::BAD_REQUEST);
     let named = format!("{uri}&locationId=SOMEWHERE");
-    let body = json(testbed.send(post(&named, "{}")).await).await;
+    let body = json(testbed.send(post_json(&named, "{}")).await).await;
     assert_eq!(body["locationId"], "SOMEWHERE");
 }
 
@@ -95,12 +97,12 @@ async fn test_product_has_a_recognizable_default_name() {
     let id = testbed.install(LIFETIME);
     echo(&testbed);
     let uri = format!("/api/ghl/test-product?installation_id={id}");
-    let body = json(testbed.send(post(&uri, "")).await).await;
+    let body = json(testbed.send(post_json(&uri, "")).await).await;
     let name = body["name"].as_str().unwrap();
     assert!(name.starts_with("evergreen test product 20"), "{name}");
     assert_eq!(body["productType"], "DIGITAL");
     assert_eq!(body["locationId"], testbed.store.location(&id));
-    let own = testbed.send(post(&uri, r#"{"name":"mine"}"#)).await;
+    let own = testbed.send(post_json(&uri, r#"{"name":"mine"}"#)).await;
     assert_eq!(json(own).await["name"], "mine");
 }
 

@@ -10,7 +10,7 @@ use futures_util::stream;
 use http::{Method, StatusCode};
 use http_body_util::BodyExt;
 use service::handler::Handler as _;
-use store::{Status, UserType};
+use store::{Scope, Status, UserType};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout};
@@ -32,10 +32,12 @@ async fn request_and_response_are_forwarded_with_the_token() {
         headers.insert("keep-alive", "timeout=5".parse().unwrap());
         response
     });
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed.process_announcements().await;
     let uri = format!("/ghl/contacts/a%20b?x=1&installation_id={id}&y=%2F");
     let mut request = with(post(&uri, "{\"odd\" : 1}"), "x-custom", "kept");
     *request.method_mut() = Method::PATCH;
-    let request = with(request, "authorization", "Bearer whatever");
+    let request = with(request, "authorization", "Bearer evg_1");
     let request = with(request, "connection", "x-hop");
     let request = with(request, "x-hop", "1");
     let request = with(request, "x-request-id", "r-1");
@@ -341,13 +343,13 @@ async fn broker_routes_are_proxied_and_unknown_routes_get_404() {
         response.headers()["location"],
         "https://ghl.example/consent"
     );
-    let hook = with(post("/webhooks/ghl", "{}"), "x-ghl-signature", "s");
+    let hook = with(post("/webhooks/ghl", "{}"), "x-ghl-signature", "AAAA");
     testbed.send(hook).await;
     let [install, hook] = &testbed.broker.seen()[..] else {
         panic!("{:?}", testbed.broker.lines());
     };
     assert_eq!(install.line, "GET /oauth/install?plan=1&installation_id=x");
-    assert_eq!(hook.header("x-ghl-signature"), Some("s"));
+    assert_eq!(hook.header("x-ghl-signature"), Some("AAAA"));
 
     for (request, status) in [
         (get("/nowhere"), 404),

@@ -144,6 +144,10 @@ pub(super) fn post(uri: &str, body: impl Into<Body>) -> Request {
     request.body(body.into()).unwrap()
 }
 
+pub(super) fn post_json(uri: &str, body: impl Into<Body>) -> Request {
+    with(post(uri, body), "content-type", "application/json")
+}
+
 pub(super) fn with(mut request: Request, name: &'static str, value: &str) -> Request {
     request.headers_mut().insert(name, value.parse().unwrap());
     request

@@ -90,6 +90,9 @@ impl Outgoing {
 /// A body that comes slower than this takes a permit for nothing, in bytes per second.
 const MIN_RATE: u64 = 1024;
 
+/// For how long a body may come slower, in seconds. A caller may begin slowly.
+const SLOW_SECONDS: u64 = 10;
+
 /// The progress of a streamed body. While it makes progress, no timeout applies.
 #[derive(Debug)]
 pub(crate) struct Progress {
@@ -136,7 +139,11 @@ impl Progress {
     /// Whether its caller sends so slowly that it must be taken for stalled.
     pub(crate) fn drips(&self) -> bool {
         let reading = self.read_since.get().map(Instant::elapsed);
-        let expected = reading.unwrap_or_default().as_secs() * MIN_RATE;
+        let expected = reading
+            .unwrap_or_default()
+            .as_secs()
+            .saturating_sub(SLOW_SECONDS)
+            * MIN_RATE;
         self.is_waiting_for_caller() && self.bytes.load(Ordering::Relaxed) < expected
     }
 
