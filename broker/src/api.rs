@@ -18,6 +18,7 @@ use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use http::{Method, Uri};
 use service::origin::OwnHosts;
+use store::KeyHash;
 
 use crate::Broker;
 use auth::Administration;
@@ -39,10 +40,12 @@ impl Broker {
     }
 
     /// The routes for operators. They need a key with the scope `admin`. `own_hosts`: the names of the listener.
-    pub fn internal(&self, own_hosts: OwnHosts) -> Router {
+    /// `local_admin`: the key of this machine's administrator, which is accepted while the store is away.
+    pub fn internal(&self, own_hosts: OwnHosts, local_admin: KeyHash) -> Router {
         let administration = Administration {
             broker: self.clone(),
             own_hosts,
+            local_admin,
         };
         admin::routes()
             .method_not_allowed_fallback(method_not_allowed)

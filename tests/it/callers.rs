@@ -9,7 +9,7 @@ use reqwest::RequestBuilder;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use store::KeyRing;
-use tests::client::{self, get, send};
+use tests::client::{self, KEY, get, send};
 use tests::port;
 use tests::program::{Start, wait_for_port};
 use tests::redis::Redis;
@@ -395,13 +395,11 @@ async fn listeners_beyond_loopback_need_keys() {
     let scratch = Scratch::new();
     let (public, internal) = (port::free(), port::free());
     let everywhere = |port| format!("0.0.0.0:{port}");
-    let create = Start::evergreen(&["keys", "create", "--name", "ops", "--scope", "admin"])
-        .env("EVERGREEN_DATA_DIR", scratch.join("data"));
-    let admin = key_of(create).await;
     let up = exposed(&scratch, &everywhere(public), &everywhere(internal)).spawn();
     for port in [public, internal] {
         wait_for_port(port).await;
     }
+    let admin = KEY.to_owned();
     let (client, at) = (client::anonymous(), format!("http://127.0.0.1:{internal}"));
     let scraper = Start::evergreen(&["keys", "create", "--name", "m", "--scope", "metrics"])
         .env("EVERGREEN_DATA_DIR", scratch.join("data"))

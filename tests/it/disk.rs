@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tests::client::{self, get};
 use tests::port;
-use tests::program::{Program, Start, wait_for_port};
+use tests::program::{Program, Start, wait_for_port, write_admin_key};
 use tests::sandbox::Sandbox;
 use tests::small_disk::SmallDisk;
 use tests::up::Up;
@@ -32,6 +32,7 @@ impl OnSmallDisk {
             .args(&["--listen", &at(public), "--internal-listen", &at(internal)])
             .args(&["--data-dir", &disk.join("data")]);
         let start = disk.run(sandbox.as_ghl_of(start));
+        write_admin_key(&disk.outside("data")).unwrap();
         let program = start.spawn();
         wait_for_port(public).await;
         Self {

@@ -91,7 +91,7 @@ async fn sandbox_webhook_is_accepted_once_at_any_age() {
     let id = up.install("locA").await;
     let tell = async |webhook: &str, at: Option<Timestamp>| {
         let mut event = json!({
-            "type": "UNINSTALL", "appId": "sandbox", "locationId": "locA", "webhookId": webhook,
+            "type": "UNINSTALL", "locationId": "locA", "webhookId": webhook,
         });
         if let Some(at) = at {
             event["timestamp"] = json!(at.to_string());

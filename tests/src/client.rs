@@ -69,8 +69,17 @@ pub async fn send(request: RequestBuilder) -> (u16, Value) {
     (response.status().as_u16(), body(response).await)
 }
 
-/// Sends a request byte for byte, even if a well-behaved client would change it. Returns the status and the whole
-/// response. The request must ask for the connection to be closed.
+/// A request with [`KEY`] as its first header.
+#[must_use]
+pub fn with_key(request: &[u8]) -> Vec<u8> {
+    let key = format!("X-Api-Key: {KEY}\r\n");
+    let end = request.windows(2).position(|it| it == b"\r\n");
+    let (line, rest) = request.split_at(end.map_or(request.len(), |end| end + 2));
+    [line, key.as_bytes(), rest].concat()
+}
+
+/// Sends a request byte for byte, even if a well-behaved client would change it, and with [`KEY`]. Returns the status and
+/// the whole response. The request must ask for the connection to be closed.
 ///
 /// # Panics
 /// If there is no response.
@@ -78,7 +87,7 @@ pub async fn raw(url: &str, request: impl AsRef<[u8]>) -> (u16, String) {
     let address = url.strip_prefix("http://").expect("an http URL");
     let exchange = async {
         let mut stream = TcpStream::connect(address).await?;
-        stream.write_all(request.as_ref()).await?;
+        stream.write_all(&with_key(request.as_ref())).await?;
         let mut response = Vec::new();
         stream.read_to_end(&mut response).await?;
         std::io::Result::Ok(String::from_utf8_lossy(&response).into_owned())

@@ -140,17 +140,7 @@ impl Start {
         let Some(directory) = flag.or_else(|| self.env.get("EVERGREEN_DATA_DIR")) else {
             return Ok(());
         };
-        DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)?;
-        let mut options = OpenOptions::new();
-        options.write(true).create_new(true).mode(0o600);
-        match options.open(Path::new(directory).join("admin.key")) {
-            Ok(mut file) => file.write_all(KEY.as_bytes()),
-            Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-            Err(error) => Err(error),
-        }
+        write_admin_key(Path::new(directory))
     }
 
     /// Runs it and waits for its end.
@@ -171,6 +161,22 @@ impl Start {
             .await
             .unwrap_or_else(|_| panic!("{} does not end", self.program.display()))
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()))
+    }
+}
+
+/// Makes a data directory whose administrator's key is [`KEY`], unless it has one.
+///
+/// # Errors
+/// If it cannot be written.
+pub fn write_admin_key(directory: &Path) -> std::io::Result<()> {
+    let mut builder = DirBuilder::new();
+    builder.recursive(true).mode(0o700).create(directory)?;
+    let mut options = OpenOptions::new();
+    options.write(true).create_new(true).mode(0o600);
+    match options.open(directory.join("admin.key")) {
+        Ok(mut file) => file.write_all(KEY.as_bytes()),
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        Err(error) => Err(error),
     }
 }
 

@@ -5,9 +5,9 @@ use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings};
 use service::telemetry;
-use store::TokenReader;
 use store::connection::{self, Address};
 use store::freshness::Lead;
+use store::{KeyHash, TokenReader};
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
 
@@ -84,13 +84,17 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     };
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
+    let local_admin = KeyHash::of(admin_key.expose_secret());
     let shutdown = process.shutdown.clone();
     let keys = admin_key::keep_registered(admin_key, all.bootstrap_key, writer, shutdown);
     process.shutdown.spawn(keys);
     let ops = process.ops(all.common.internal_listen, reader);
     process.serve(listener, broker.public(false));
     let internal_hosts = all.common.internal_hosts();
-    process.serve(internal, broker.internal(internal_hosts).merge(ops));
+    process.serve(
+        internal,
+        broker.internal(internal_hosts, local_admin).merge(ops),
+    );
     info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
     process.run(all.common.shutdown_timeout).await
 }

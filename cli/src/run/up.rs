@@ -8,8 +8,8 @@ use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings, Source};
 use service::telemetry;
-use store::Scope;
 use store::freshness::Lead;
+use store::{KeyHash, Scope};
 use store_writer::{Escrow, Journal, Leases, Rings, Store, StoreWriter, WriteError};
 use tracing::warn;
 
@@ -59,6 +59,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let store = Store::embedded(&common.data_dir, rings, all.lead).map_err(Failure::unavailable)?;
     data_dir::mark(&common.data_dir)?;
     let admin_key = admin_key::load_or_create(&common.data_dir)?;
+    let local_admin = KeyHash::of(admin_key.expose_secret());
     let registered = admin_key::register(&admin_key, &store.writer).await;
     registered.map_err(Failure::unavailable)?;
     let journal =
@@ -102,7 +103,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     process.serve_on_workers(listener, gateway.clone())?;
     let internal_hosts = common.internal_hosts();
     let internal_routes = gateway.internal(internal_hosts.clone());
-    let internal_routes = internal_routes.merge(broker.internal(internal_hosts));
+    let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
     process.serve(internal, internal_routes.merge(ops));
     println!("{}", banner(&common, is_sandboxed, first_key.as_ref()));
     process.run(common.shutdown_timeout).await

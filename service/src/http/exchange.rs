@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use axum::body::{Body, Bytes};
-use axum::http::{HeaderValue, Request, Response, Version, header};
+use axum::http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use http_body_util::BodyExt;
 use hyper::body::Incoming;
@@ -54,7 +54,9 @@ pub(super) async fn answer(
         // Otherwise hyper adds `keep-alive`.
         *response.version_mut() = Version::HTTP_10;
     }
-    if is_endless || is_uploading {
+    // Its caller stopped sending, so the rest of the body will not come.
+    let is_stalled = response.status() == StatusCode::REQUEST_TIMEOUT;
+    if is_endless || is_uploading || is_stalled {
         let close = HeaderValue::from_static("close");
         response.headers_mut().insert(header::CONNECTION, close);
     }

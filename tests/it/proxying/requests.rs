@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::Value;
-use tests::client::{get, raw, send};
+use tests::client::{get, raw, send, with_key};
 use tests::raw_server::RawServer;
 use tests::up::Up;
 use tests::wait::{holds, until};
@@ -299,7 +299,7 @@ async fn expect_continue_is_answered_by_the_gateway() {
         "POST /ghl/_sandbox/echo HTTP/1.1\r\nHost: g\r\nX-Installation-Id: {id}\r\n\
          Content-Length: 3\r\nExpect: 100-continue\r\nConnection: close\r\n\r\n"
     );
-    stream.write_all(head.as_bytes()).await.unwrap();
+    stream.write_all(&with_key(head.as_bytes())).await.unwrap();
     let mut interim = [0; 25];
     let read = timeout(PATIENCE, stream.read_exact(&mut interim)).await;
     read.unwrap().unwrap();
@@ -339,7 +339,7 @@ async fn upstream_request_is_cancelled_when_caller_disconnects() {
     for _ in 0..3 {
         let mut stream = TcpStream::connect(address).await.unwrap();
         let head = "GET /ghl/a HTTP/1.1\r\nHost: g\r\nX-Installation-Id: locA\r\n\r\n";
-        stream.write_all(head.as_bytes()).await.unwrap();
+        stream.write_all(&with_key(head.as_bytes())).await.unwrap();
         let seen = server.requests().len();
         tests::wait::until("the request at GHL", PATIENCE, || async {
             let now = server.requests().len();

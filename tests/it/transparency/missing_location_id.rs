@@ -67,7 +67,14 @@ async fn missing_location_id_is_added_to_the_body() {
             ),
         ] {
             let url = format!("/api/ghl/{path}/create?installation_id={name}");
-            let arrived = gateway.arrived(gateway.post(&url).body(body)).await;
+            let arrived = gateway
+                .arrived(
+                    gateway
+                        .post(&url)
+                        .header("content-type", "application/json")
+                        .body(body),
+                )
+                .await;
             assert_eq!(arrived["path"], format!("{ECHO}/{path}/"));
             assert_eq!(arrived["method"], "POST");
             assert_eq!(
