@@ -13,6 +13,9 @@ use crate::locks::lock;
 /// How long a connection without a request stays open after a stop. Its caller may be sending one.
 const STOP_GRACE: Duration = Duration::from_secs(1);
 
+/// How long a caller that has its answer may pause while it sends the rest of its body.
+const LINGER: Duration = Duration::from_secs(5);
+
 /// Shared by the parts of one connection.
 #[derive(Debug)]
 pub(super) struct Activity(Mutex<State>);
@@ -120,8 +123,13 @@ impl State {
     }
 
     fn read(&mut self, now: impl FnOnce() -> Instant) {
-        // The rest of a discarded body is not a head.
-        if self.in_flight == 0 && !self.is_http2 && !self.has_unread_body {
+        if self.in_flight > 0 || self.is_http2 {
+            return;
+        }
+        if self.has_unread_body {
+            // The rest of a discarded body is not a head. It may come for as long as it keeps coming.
+            self.idle_since = now();
+        } else {
             self.head_since.get_or_insert_with(now);
         }
     }
@@ -142,6 +150,8 @@ impl State {
         }
         let usual = match self.head_since {
             Some(since) => since + HEAD_TIMEOUT,
+            // A caller that has its answer, and stops sending in the middle of a body, does not go on.
+            None if self.has_unread_body => self.idle_since + LINGER,
             None => self.idle_since + IDLE_TIMEOUT,
         };
         let after_stop = stopped_at.map(|at| at.max(self.idle_since) + STOP_GRACE);
@@ -200,9 +210,10 @@ mod tests {
         activity.request(Version::HTTP_11, true, false);
         assert!(!activity.answer(SECOND), "it is short");
         activity.answered();
-        activity.read();
-        assert_eq!(activity.deadline(None), Some(start + IDLE_TIMEOUT));
+        assert_eq!(activity.deadline(None), Some(start + LINGER));
         tokio::time::advance(SECOND).await;
+        activity.read();
+        assert_eq!(activity.deadline(None), Some(start + SECOND + LINGER));
         activity.uploaded();
         activity.read();
         assert_eq!(activity.deadline(None), Some(start + SECOND + HEAD_TIMEOUT));

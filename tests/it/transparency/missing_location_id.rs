@@ -91,7 +91,10 @@ async fn missing_location_id_is_added_to_the_body() {
             (agency, "{}"),
         ] {
             let url = format!("/api/ghl/{path}/create?installation_id={name}");
-            let (status, refusal) = send(gateway.post(&url).body(body)).await;
+            let request = gateway
+                .post(&url)
+                .header("content-type", "application/json");
+            let (status, refusal) = send(request.body(body)).await;
             assert_eq!(status, 400, "{body}: {refusal}");
         }
     }
