@@ -3,15 +3,16 @@
 use std::time::{Duration, SystemTime};
 
 use http::StatusCode;
-use secrecy::SecretSlice;
+use secrecy::{SecretSlice, SecretString};
 use serde_json::{Map, Value};
 
 use crate::ownership::Mismatch;
+use crate::scrub::scrub;
 use crate::token_response::{ParseError, TokenResponse, lossy_text};
 
 /// Why a call of the token endpoint granted no usable token. The variant decides what the caller does.
 ///
-/// The text of a variant may come from GHL, but it never contains a token.
+/// The text of a variant may come from GHL. The secrets that were sent, and whatever looks like a token, are removed.
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// The request was not sent. The refresh token is unspent.
@@ -70,16 +71,27 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Classifies a response with an error status.
+    /// Classifies a response with an error status. `secrets`: those that the request had.
     #[must_use]
-    pub fn of(status: StatusCode, retry_after: Option<&str>, body: &[u8]) -> Self {
+    pub fn of<'s>(
+        status: StatusCode,
+        retry_after: Option<&str>,
+        body: &[u8],
+        secrets: impl Iterator<Item = &'s SecretString>,
+    ) -> Self {
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             return Self::Unavailable {
                 status,
                 retry_after: retry_after.and_then(parse_retry_after),
             };
         }
-        let parsed = ErrorBody::parse(body);
+        let mut parsed = ErrorBody::parse(body);
+        // Before it is cut off, which could leave a part of a secret.
+        parsed.message = scrub(&parsed.message, secrets);
+        let cut = parsed.message.char_indices().nth(ErrorBody::MAX_CHARS);
+        parsed
+            .message
+            .truncate(cut.map_or(parsed.message.len(), |(at, _)| at));
         let lower = parsed.message.to_ascii_lowercase();
         let has = |part: &str| lower.contains(part);
         if has("location is not active") || has("location is inactive") {
@@ -137,7 +149,7 @@ impl ErrorBody {
             .unwrap_or_else(|| code.clone());
         Self {
             error: code.to_ascii_lowercase(),
-            message: message.chars().take(Self::MAX_CHARS).collect(),
+            message,
         }
     }
 }
@@ -175,7 +187,7 @@ mod tests {
 
     fn kind(status: u16, body: &str) -> &'static str {
         let status = StatusCode::from_u16(status).unwrap();
-        match Failure::of(status, None, body.as_bytes()) {
+        match Failure::of(status, None, body.as_bytes(), [].iter()) {
             Failure::NotSent(_) => "not sent",
             Failure::Lost(_) => "lost",
             Failure::Unreadable { .. } => "unreadable",
@@ -277,10 +289,11 @@ mod tests {
 
     #[test]
     fn retry_after_may_be_seconds_or_a_date() {
-        let wait = |text| match Failure::of(StatusCode::TOO_MANY_REQUESTS, Some(text), b"") {
-            Failure::Unavailable { retry_after, .. } => retry_after,
-            _ => None,
-        };
+        let wait =
+            |text| match Failure::of(StatusCode::TOO_MANY_REQUESTS, Some(text), b"", [].iter()) {
+                Failure::Unavailable { retry_after, .. } => retry_after,
+                _ => None,
+            };
         assert_eq!(wait("7"), Some(Duration::from_secs(7)));
         assert_eq!(wait("Thu, 01 Jan 1970 00:00:00 GMT"), Some(Duration::ZERO));
         assert_eq!(wait("soon"), None);

@@ -273,7 +273,14 @@ impl TokenEndpoint {
         } else {
             let retry_after = response.headers.get(RETRY_AFTER);
             let retry_after = retry_after.and_then(|value| value.to_str().ok());
-            Err(Failure::of(response.status, retry_after, &response.body))
+            let sent = grant.iter().map(|(_, value)| value);
+            let secrets = sent.chain(self.config.client_secrets.iter());
+            Err(Failure::of(
+                response.status,
+                retry_after,
+                &response.body,
+                secrets,
+            ))
         }
     }
 }

@@ -14,6 +14,7 @@ mod crate_dependencies;
 mod data_dir;
 mod disk;
 mod docs;
+mod echoed_secrets;
 mod faults;
 mod metrics;
 mod network_partitions;

@@ -59,7 +59,6 @@ struct Callback {
     code: Option<SecretString>,
     state: Option<String>,
     error: Option<String>,
-    error_description: Option<String>,
 }
 
 async fn callback(
@@ -114,12 +113,16 @@ async fn connect(
     is_own_browser: bool,
 ) -> Result<Connected, Error> {
     if let Some(error) = callback.error {
-        let detail = callback.error_description.unwrap_or_default();
-        return Err(Error::new(
-            ErrorKind::ConsentDenied,
-            format!("GHL answered: {error} {detail}").trim_end(),
-        )
-        .with_hint("start again at /oauth/install"));
+        // Whoever wrote the link chose this text, so only the codes of OAuth are repeated.
+        let is_code = error.len() <= 40
+            && error
+                .bytes()
+                .all(|it| it.is_ascii_lowercase() || it == b'_');
+        let error = if is_code { error.as_str() } else { "an error" };
+        return Err(
+            Error::new(ErrorKind::ConsentDenied, format!("GHL answered: {error}"))
+                .with_hint("start again at /oauth/install"),
+        );
     }
     let code = callback.code.ok_or_else(|| {
         Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
@@ -333,6 +336,17 @@ fn exchange_error(failure: &Failure) -> Error {
         error = failure as &dyn std::error::Error,
         "a code was not exchanged"
     );
+    // Strangers are told the kind alone. The log has the text of GHL.
+    let message = match failure {
+        Failure::NotSent(_) => "GHL could not be reached",
+        Failure::Lost(_) => "GHL did not answer completely",
+        Failure::Unreadable { .. } | Failure::Foreign { .. } => "GHL's answer cannot be used",
+        Failure::Unavailable { .. } => "GHL is not available",
+        Failure::LocationInactive => "The location is not active at GHL",
+        Failure::InvalidGrant(_) => "GHL does not accept the code",
+        Failure::ClientRejected(_) => "GHL does not accept this app's credentials",
+        Failure::BadRequest { .. } => "GHL did not understand the request",
+    };
     let kind = match failure {
         Failure::NotSent(_)
         | Failure::Lost(_)
@@ -343,7 +357,7 @@ fn exchange_error(failure: &Failure) -> Error {
         | Failure::BadRequest { .. } => ErrorKind::ConsentFailed,
         Failure::LocationInactive | Failure::InvalidGrant(_) => ErrorKind::ConsentRejected,
     };
-    Error::new(kind, failure.to_string()).with_hint("start again at /oauth/install")
+    Error::new(kind, message).with_hint("start again at /oauth/install")
 }
 
 fn success_response(headers: &HeaderMap, connected: &Connected) -> Response {
