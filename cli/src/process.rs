@@ -6,6 +6,7 @@ use std::time::Duration;
 use axum::Router;
 use gateway::Gateway;
 use service::config::{Settings, Source};
+use service::connection_limits::ConnectionLimits;
 use service::listen;
 use service::ops;
 use service::readiness::Readiness;
@@ -23,6 +24,7 @@ use crate::{metrics_auth, settings};
 pub(crate) struct Process {
     pub shutdown: Shutdown,
     pub readiness: Readiness,
+    limits: ConnectionLimits,
     telemetry: Telemetry,
 }
 
@@ -30,6 +32,7 @@ impl Process {
     /// Starts logs, metrics and spans, and listens for signals.
     pub(crate) fn start(
         telemetry: &telemetry::Config,
+        limits: ConnectionLimits,
         source: &dyn Source,
     ) -> Result<Self, Failure> {
         let telemetry = Telemetry::start(telemetry).map_err(Failure::unavailable)?;
@@ -41,6 +44,7 @@ impl Process {
         Ok(Self {
             shutdown,
             readiness: Readiness::new(),
+            limits,
             telemetry,
         })
     }
@@ -48,8 +52,12 @@ impl Process {
     /// Serves on a listener until shutdown.
     pub(crate) fn serve(&self, listener: TcpListener, router: Router) {
         let shutdown = self.shutdown.clone();
-        self.shutdown
-            .spawn(listen::serve(listener, router, shutdown));
+        self.shutdown.spawn(listen::serve(
+            listener,
+            router,
+            self.limits.clone(),
+            shutdown,
+        ));
     }
 
     /// Serves the gateway until shutdown, with one worker thread per core.
@@ -61,7 +69,7 @@ impl Process {
         let handler = move || gateway.for_worker().public();
         let workers = Workers::start(handler).map_err(Failure::unavailable)?;
         self.shutdown
-            .spawn(workers.serve(listener, self.shutdown.clone()));
+            .spawn(workers.serve(listener, self.limits.clone(), self.shutdown.clone()));
         Ok(())
     }
 

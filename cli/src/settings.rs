@@ -1,10 +1,13 @@
 //! The sources of the settings, and the list of known settings.
 
 use std::net::SocketAddr;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use service::client_address::TrustedProxies;
 use service::config::{Environment, Layered, Settings, Source, TomlFile};
+use service::connection_limits::ConnectionLimits;
 use service::origin::OwnHosts;
 use url::Url;
 
@@ -37,6 +40,8 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_LOG",
     "EVERGREEN_LOG_FORMAT",
     "EVERGREEN_MAX_BODY",
+    "EVERGREEN_MAX_CONNECTIONS",
+    "EVERGREEN_MAX_CONNECTIONS_PER_ADDRESS",
     "EVERGREEN_MAX_REQUESTS",
     "EVERGREEN_MAX_REQUESTS_PER_KEY",
     "EVERGREEN_QUEUE_TIMEOUT",
@@ -98,6 +103,8 @@ pub(crate) struct Common {
     /// The names under which this process may be addressed. If empty, every name beyond loopback.
     allowed_hosts: Vec<String>,
     redirect_host: Option<String>,
+    /// The connections of all listeners together.
+    pub limits: ConnectionLimits,
     pub shutdown_timeout: Duration,
 }
 
@@ -115,6 +122,7 @@ impl Common {
             data_dir: data_dir(settings),
             allowed_hosts: allowed_hosts(settings),
             redirect_host: redirect_host(settings),
+            limits: connection_limits(settings),
             shutdown_timeout: settings
                 .duration("EVERGREEN_SHUTDOWN_TIMEOUT", Duration::from_secs(30)),
         }
@@ -158,6 +166,34 @@ fn allowed_hosts(settings: &mut Settings<'_>) -> Vec<String> {
         );
     }
     names
+}
+
+/// Far above what callers need, and within what a process can hold.
+fn connection_limits(settings: &mut Settings<'_>) -> ConnectionLimits {
+    const EXPECTED: &str = "a whole number from 1 on";
+    let total = const { NonZeroUsize::new(20_000).expect("not zero") };
+    let per_address = const { NonZeroUsize::new(2_000).expect("not zero") };
+    ConnectionLimits::new(
+        settings
+            .parse("EVERGREEN_MAX_CONNECTIONS", total, EXPECTED)
+            .get(),
+        settings
+            .parse(
+                "EVERGREEN_MAX_CONNECTIONS_PER_ADDRESS",
+                per_address,
+                EXPECTED,
+            )
+            .get(),
+        trusted_proxies(settings),
+    )
+}
+
+fn trusted_proxies(settings: &mut Settings<'_>) -> TrustedProxies {
+    settings.parse(
+        "EVERGREEN_TRUSTED_PROXIES",
+        TrustedProxies::loopback(),
+        "addresses and networks such as 10.0.0.0/8,192.0.2.7",
+    )
 }
 
 /// The host to which GHL sends customers back.

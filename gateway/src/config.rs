@@ -112,7 +112,7 @@ impl Config {
             // A proxy on this machine.
             trusted_proxies: settings.parse(
                 "EVERGREEN_TRUSTED_PROXIES",
-                "127.0.0.0/8,::1".parse().unwrap_or_default(),
+                TrustedProxies::loopback(),
                 "addresses and networks such as 10.0.0.0/8,192.0.2.7",
             ),
             anonymous_rate: rate(settings, "EVERGREEN_ANONYMOUS_RATE", "100/10s"),

@@ -1,6 +1,6 @@
 //! The address of a caller, also behind load balancers.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -34,6 +34,18 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// The proxies on this machine.
+    #[must_use]
+    pub fn loopback() -> Self {
+        let networks = [
+            IpNet::from(IpAddr::from([127, 0, 0, 0])),
+            IpNet::from(IpAddr::V6(Ipv6Addr::LOCALHOST)),
+        ];
+        let [v4, v6] = networks;
+        let v4 = IpNet::new(v4.addr(), 8).unwrap_or(v4);
+        Self([v4, v6].into())
+    }
+
     /// The address of the caller: that of the connection, or if it is of a trusted proxy, the last one in
     /// `X-Forwarded-For` that is not.
     #[must_use]
@@ -46,7 +58,7 @@ impl TrustedProxies {
             .flat_map(|value| value.split(','))
             .collect();
         let mut noted = noted.into_iter().rev();
-        while self.trusts(client) {
+        while self.contains(client) {
             match noted.next().and_then(|it| it.trim().parse::<IpAddr>().ok()) {
                 Some(next) => client = next.to_canonical(),
                 None => break,
@@ -55,7 +67,9 @@ impl TrustedProxies {
         client
     }
 
-    fn trusts(&self, address: IpAddr) -> bool {
+    /// Whether the address is of a trusted proxy.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
         self.0.iter().any(|network| network.contains(&address))
     }
 }

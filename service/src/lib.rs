@@ -5,6 +5,7 @@
 
 pub mod client_address;
 pub mod config;
+pub mod connection_limits;
 pub mod credentials;
 pub mod handler;
 mod http;

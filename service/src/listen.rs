@@ -8,16 +8,21 @@ use std::time::Duration;
 #[cfg(target_os = "linux")]
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{debug, warn};
 
+use crate::connection_limits::{ConnectionLimits, Place};
 use crate::handler::Handler;
 use crate::http::Server;
 use crate::shutdown::Shutdown;
 
 /// How long sent bytes may stay unread or unacknowledged.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+
+/// How often a log line says that a limit closes connections.
+const WARNING_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How long to wait before accepting again when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -41,18 +46,35 @@ pub async fn bind(address: SocketAddr) -> Result<TcpListener, BindError> {
 
 /// Serves until the shutdown starts. Then it accepts no more connections, finishes the requests in flight, closes
 /// idle connections, and returns. Spawn it as tracked work, so that [`Shutdown::finished`] bounds how long that takes.
-pub async fn serve(listener: TcpListener, handler: impl Handler, shutdown: Shutdown) {
+pub async fn serve(
+    listener: TcpListener,
+    handler: impl Handler,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) {
     let connections = Connections::new(handler);
-    accept(listener, &shutdown, |stream| connections.serve(stream)).await;
+    accept(listener, &limits, &shutdown, |accepted| {
+        connections.serve(accepted)
+    })
+    .await;
     connections.finished().await;
 }
 
-/// Accepts connections and hands them over, until the shutdown starts.
+/// A connection, and its place within the limits.
+#[derive(Debug)]
+pub(crate) struct Accepted<S = TcpStream> {
+    pub(crate) stream: S,
+    pub(crate) place: Place,
+}
+
+/// Accepts connections and hands them over, until the shutdown starts. Those beyond the limits are closed.
 pub(crate) async fn accept(
     listener: TcpListener,
+    limits: &ConnectionLimits,
     shutdown: &Shutdown,
-    mut hand_over: impl FnMut(TcpStream),
+    mut hand_over: impl FnMut(Accepted),
 ) {
+    let mut warned_at: Option<Instant> = None;
     loop {
         let accepted = tokio::select! {
             biased;
@@ -60,10 +82,18 @@ pub(crate) async fn accept(
             accepted = listener.accept() => accepted,
         };
         match accepted {
-            Ok((stream, _)) => {
-                tune(&stream);
-                hand_over(stream);
-            }
+            Ok((stream, peer)) => match limits.admit(peer.ip().to_canonical()) {
+                Ok(place) => {
+                    tune(&stream);
+                    hand_over(Accepted { stream, place });
+                }
+                Err(exceeded) => {
+                    if warned_at.is_none_or(|at| at.elapsed() > WARNING_INTERVAL) {
+                        warn!(%exceeded, peer = %peer.ip(), "a connection was closed");
+                        warned_at = Some(Instant::now());
+                    }
+                }
+            },
             Err(reason) if gone_before_accepted(&reason) => {}
             Err(reason) => {
                 warn!(%reason, "cannot accept connections");
@@ -89,17 +119,21 @@ impl<H: Handler> Connections<H> {
         }
     }
 
-    pub(crate) fn serve(&self, stream: TcpStream) {
-        tokio::spawn(self.connection(stream));
+    pub(crate) fn serve(&self, accepted: Accepted) {
+        tokio::spawn(self.connection(accepted));
     }
 
-    pub(crate) fn connection(&self, stream: TcpStream) -> impl Future<Output = ()> + Send + use<H> {
+    pub(crate) fn connection(
+        &self,
+        accepted: Accepted,
+    ) -> impl Future<Output = ()> + Send + use<H> {
+        let Accepted { stream, place } = accepted;
         let server = Arc::clone(&self.server);
         let stop = self.stop.clone();
         let is_open = self.open.token();
         // Boxed, since the tasks around it would otherwise store it twice.
         Box::pin(async move {
-            let _is_open = is_open;
+            let _open = (is_open, place);
             server.serve(stream, &stop).await;
         })
     }
@@ -166,7 +200,12 @@ mod tests {
         let address = listener.local_addr().unwrap();
         (
             address,
-            shutdown.spawn(serve(listener, router, shutdown.clone())),
+            shutdown.spawn(serve(
+                listener,
+                router,
+                ConnectionLimits::none(),
+                shutdown.clone(),
+            )),
         )
     }
 

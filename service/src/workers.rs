@@ -16,8 +16,9 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, warn};
 
+use crate::connection_limits::ConnectionLimits;
 use crate::handler::Handler;
-use crate::listen::{Connections, accept};
+use crate::listen::{Accepted, Connections, accept};
 use crate::shutdown::Shutdown;
 
 /// Threads that are ready to serve.
@@ -30,7 +31,7 @@ pub struct Workers {
 
 #[derive(Debug)]
 struct Worker {
-    connections: mpsc::UnboundedSender<std::net::TcpStream>,
+    connections: mpsc::UnboundedSender<Accepted<std::net::TcpStream>>,
     open: Arc<AtomicUsize>,
     finished: oneshot::Receiver<()>,
 }
@@ -50,9 +51,9 @@ impl Workers {
     }
 
     /// Like [`listen::serve`](crate::listen::serve).
-    pub async fn serve(self, listener: TcpListener, shutdown: Shutdown) {
-        accept(listener, &shutdown, |stream| {
-            if !self.give(stream) {
+    pub async fn serve(self, listener: TcpListener, limits: ConnectionLimits, shutdown: Shutdown) {
+        accept(listener, &limits, &shutdown, |accepted| {
+            if !self.give(accepted) {
                 error!("a worker thread has ended");
                 shutdown.fail();
             }
@@ -69,12 +70,13 @@ impl Workers {
     }
 
     /// Gives a connection to a worker. Returns false if that worker has ended.
-    fn give(&self, stream: TcpStream) -> bool {
+    fn give(&self, accepted: Accepted) -> bool {
+        let Accepted { stream, place } = accepted;
         let least = self.workers.iter().min_by_key(|worker| worker.open());
         match (least, stream.into_std()) {
             (Some(worker), Ok(stream)) => {
                 worker.open.fetch_add(1, Ordering::Relaxed);
-                worker.connections.send(stream).is_ok()
+                worker.connections.send(Accepted { stream, place }).is_ok()
             }
             (None, _) => false,
             (Some(_), Err(reason)) => {
@@ -121,14 +123,17 @@ impl Worker {
 
 async fn work<H: Handler>(
     handler: H,
-    mut given: mpsc::UnboundedReceiver<std::net::TcpStream>,
+    mut given: mpsc::UnboundedReceiver<Accepted<std::net::TcpStream>>,
     open: Arc<AtomicUsize>,
 ) {
     let connections = Connections::new(handler);
-    while let Some(stream) = given.recv().await {
+    while let Some(Accepted { stream, place }) = given.recv().await {
         let open = Arc::clone(&open);
         match TcpStream::from_std(stream) {
-            Ok(stream) => drop(tokio::spawn(counted(connections.connection(stream), open))),
+            Ok(stream) => {
+                let connection = connections.connection(Accepted { stream, place });
+                drop(tokio::spawn(counted(connection, open)));
+            }
             Err(reason) => {
                 open.fetch_sub(1, Ordering::Relaxed);
                 warn!(%reason, "cannot serve a connection");
@@ -209,7 +214,8 @@ mod tests {
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        let serving = shutdown.spawn(workers.serve(listener, shutdown.clone()));
+        let serving =
+            shutdown.spawn(workers.serve(listener, ConnectionLimits::none(), shutdown.clone()));
         let mut asked = Vec::new();
         for _ in 0..3 * count {
             asked.push(ask(address).await);

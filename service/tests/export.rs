@@ -10,6 +10,7 @@ use axum::routing::post;
 use http::HeaderMap;
 use opentelemetry::trace::TraceContextExt;
 use service::config::Settings;
+use service::connection_limits::ConnectionLimits;
 use service::telemetry::{Config, LogFormat, Telemetry};
 use service::{listen, shutdown::Shutdown, trace};
 
@@ -37,7 +38,12 @@ async fn spans_reach_the_collector_and_continue_the_callers_trace() {
     let shutdown = Shutdown::new();
     let listener = listen::bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
     let endpoint = format!("http://{}/base/", listener.local_addr().unwrap());
-    shutdown.spawn(listen::serve(listener, collector, shutdown.clone()));
+    shutdown.spawn(listen::serve(
+        listener,
+        collector,
+        ConnectionLimits::none(),
+        shutdown.clone(),
+    ));
 
     let source = HashMap::from([
         ("OTEL_EXPORTER_OTLP_ENDPOINT".to_owned(), endpoint),

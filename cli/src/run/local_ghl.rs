@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use secrecy::ExposeSecret;
 use service::config::{Layered, Settings, Source};
+use service::connection_limits::ConnectionLimits;
 use service::telemetry;
 use tokio::net::TcpListener;
 use tracing::{error, info};
@@ -31,7 +32,7 @@ pub(crate) async fn sandbox(source: &Layered) -> Result<(), Failure> {
     })?;
     let listen = local_ghl.listen;
     let bound = local_ghl.bind().await?;
-    let process = Process::start(&telemetry, source)?;
+    let process = Process::start(&telemetry, ConnectionLimits::none(), source)?;
     info!(%listen, "the sandbox serves");
     bound.serve(&process);
     process.run(SHUTDOWN_TIMEOUT).await

@@ -56,7 +56,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let admin_key = admin_key::load_or_create(&all.common.data_dir)?;
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
-    let process = Process::start(&all.telemetry, source)?;
+    let process = Process::start(&all.telemetry, all.common.limits.clone(), source)?;
     let store = Store::replicated(&all.redis, all.replicas, all.rings, all.lead)
         .map_err(Failure::unavailable)?;
     let checked = all.broker.store_check.at_start(&store.writer).await;
@@ -124,7 +124,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     })?;
     let listener = bind(common.listen).await?;
     let internal = bind(common.internal_listen).await?;
-    let process = Process::start(&telemetry, source)?;
+    let process = Process::start(&telemetry, common.limits.clone(), source)?;
     let reader = TokenReader::redis(&redis, ring).map_err(Failure::unavailable)?;
     let access = PublicAccess {
         own_hosts: common.public_hosts(),

@@ -65,7 +65,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let journal =
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
 
-    let process = Process::start(&all.telemetry, &source)?;
+    let process = Process::start(&all.telemetry, common.limits.clone(), &source)?;
     let credentials = all.broker.endpoint.credentials_fingerprint();
     let ahead = store.writer.take_over_all(&credentials).await;
     match ahead.map_err(Failure::unavailable)? {

@@ -17,6 +17,7 @@ use http::StatusCode;
 use http_body_util::BodyExt;
 use serde_json::Value;
 use service::config::Settings;
+use service::connection_limits::ConnectionLimits;
 use service::handler::Handler as _;
 use service::origin::OwnHosts;
 use service::shutdown::Shutdown;
@@ -203,7 +204,12 @@ impl Server {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = Shutdown::new();
-        tokio::spawn(service::listen::serve(listener, router, shutdown));
+        tokio::spawn(service::listen::serve(
+            listener,
+            router,
+            ConnectionLimits::none(),
+            shutdown,
+        ));
         Self {
             address,
             answer,

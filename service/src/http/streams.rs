@@ -68,6 +68,7 @@ mod tests {
     use tokio::time::timeout;
 
     use super::*;
+    use crate::connection_limits::ConnectionLimits;
     use crate::handler::Handler;
     use crate::http::MAX_STREAMS;
     use crate::limits::{ANSWER_TIMEOUT, BUFFER_BYTES};
@@ -112,7 +113,12 @@ mod tests {
             .await
             .unwrap();
         let address = listener.local_addr().unwrap();
-        shutdown.spawn(serve(listener, handler, shutdown.clone()));
+        shutdown.spawn(serve(
+            listener,
+            handler,
+            ConnectionLimits::none(),
+            shutdown.clone(),
+        ));
         let stream = TcpStream::connect(address).await.unwrap();
         let (requests, connection) = Builder::new(TokioExecutor::new())
             .handshake(TokioIo::new(stream))

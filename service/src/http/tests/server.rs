@@ -14,6 +14,7 @@ use tokio::sync::Semaphore;
 use tokio::time::{sleep, timeout};
 
 use super::{BUFFERED, LARGE, SOON};
+use crate::connection_limits::ConnectionLimits;
 use crate::handler::Handler;
 use crate::limits::IDLE_TIMEOUT;
 use crate::listen::{bind, serve};
@@ -126,7 +127,12 @@ impl Server {
         let address = listener.local_addr().unwrap();
         let handler = PathHandler::default();
         let entered = Arc::clone(&handler.entered);
-        shutdown.spawn(serve(listener, handler, shutdown.clone()));
+        shutdown.spawn(serve(
+            listener,
+            handler,
+            ConnectionLimits::none(),
+            shutdown.clone(),
+        ));
         Self {
             address,
             entered,

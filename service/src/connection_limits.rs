@@ -1,0 +1,116 @@
+//! How many connections may be open, in all and from one address.
+
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
+
+use crate::client_address::TrustedProxies;
+use crate::locks::lock;
+
+/// The limits of a process. Clones share what is counted.
+#[derive(Debug, Clone)]
+pub struct ConnectionLimits {
+    total: usize,
+    per_address: usize,
+    /// Load balancers, which have the connections of many callers.
+    exempt: TrustedProxies,
+    open: Arc<Mutex<Open>>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    total: usize,
+    by_address: HashMap<IpAddr, usize>,
+}
+
+/// The place of one open connection. It is free again when this is dropped.
+#[derive(Debug)]
+pub(crate) struct Place {
+    peer: IpAddr,
+    open: Arc<Mutex<Open>>,
+}
+
+/// The limit that a connection exceeds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum Exceeded {
+    #[error("as many connections are open as EVERGREEN_MAX_CONNECTIONS allows")]
+    Total,
+    #[error(
+        "as many connections of one address are open as EVERGREEN_MAX_CONNECTIONS_PER_ADDRESS allows"
+    )]
+    PerAddress,
+}
+
+impl ConnectionLimits {
+    /// At most `total` connections, and `per_address` of one address that is not of an `exempt` load balancer.
+    #[must_use]
+    pub fn new(total: usize, per_address: usize, exempt: TrustedProxies) -> Self {
+        Self {
+            total,
+            per_address,
+            exempt,
+            open: Arc::default(),
+        }
+    }
+
+    /// No limits.
+    #[must_use]
+    pub fn none() -> Self {
+        Self::new(usize::MAX, usize::MAX, TrustedProxies::default())
+    }
+
+    /// A place for a connection from this address.
+    pub(crate) fn admit(&self, peer: IpAddr) -> Result<Place, Exceeded> {
+        let mut open = lock(&self.open);
+        if open.total >= self.total {
+            return Err(Exceeded::Total);
+        }
+        let of_peer = open.by_address.get(&peer).copied().unwrap_or(0);
+        if of_peer >= self.per_address && !self.exempt.contains(peer) {
+            return Err(Exceeded::PerAddress);
+        }
+        open.total += 1;
+        open.by_address.insert(peer, of_peer + 1);
+        Ok(Place {
+            peer,
+            open: Arc::clone(&self.open),
+        })
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut open = lock(&self.open);
+        open.total = open.total.saturating_sub(1);
+        if let Some(count) = open.by_address.get_mut(&self.peer) {
+            *count -= 1;
+            if *count == 0 {
+                open.by_address.remove(&self.peer);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([203, 0, 113, last])
+    }
+
+    #[test]
+    fn connections_are_limited_per_address_and_in_all_until_they_end() {
+        let limits = ConnectionLimits::new(3, 1, "203.0.113.9".parse().unwrap());
+        let first = limits.admit(address(1)).unwrap();
+        assert_eq!(limits.admit(address(1)).unwrap_err(), Exceeded::PerAddress);
+        let balancer: Vec<_> = (0..2).map(|_| limits.admit(address(9)).unwrap()).collect();
+        assert_eq!(limits.admit(address(2)).unwrap_err(), Exceeded::Total);
+        drop(first);
+        let again = limits.admit(address(1));
+        assert!(again.is_ok());
+        drop((again, balancer));
+        let open = lock(&limits.open);
+        assert_eq!((open.total, open.by_address.len()), (0, 0));
+    }
+}
