@@ -15,24 +15,25 @@ mod status;
 mod webhook;
 
 use axum::Router;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::from_fn_with_state;
 use http::{Method, Uri};
 use service::origin::OwnHosts;
 use store::KeyHash;
 
 use crate::Broker;
-use auth::Administration;
+use auth::{Administration, LocalAdmin};
 use error::{Error, ErrorKind};
 
 impl Broker {
-    /// The routes for customers, GHL's webhooks and gateways. `allows_anonymous`: whether the state of an installation
-    /// is shown without a key. Only for the sandbox.
-    pub fn public(&self, allows_anonymous: bool) -> Router {
+    /// The routes for customers, GHL's webhooks and gateways. `own_hosts`: the names of the listener.
+    /// `allows_anonymous`: whether the state of an installation is shown without a key. Only for the sandbox.
+    pub fn public(&self, own_hosts: OwnHosts, allows_anonymous: bool) -> Router {
+        let links = from_fn_with_state(own_hosts.clone(), auth::refuse_foreign_pages_but_links);
         Router::new()
             .merge(status::routes(allows_anonymous))
             .merge(webhook::routes())
-            .layer(from_fn(auth::refuse_foreign_pages))
-            .merge(oauth::routes().layer(from_fn(auth::refuse_foreign_pages_but_links)))
+            .layer(from_fn_with_state(own_hosts, auth::refuse_foreign_pages))
+            .merge(oauth::routes().layer(links))
             .merge(refresh_api::routes())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
@@ -45,7 +46,7 @@ impl Broker {
         let administration = Administration {
             broker: self.clone(),
             own_hosts,
-            local_admin,
+            local_admin: LocalAdmin::new(local_admin),
         };
         admin::routes()
             .method_not_allowed_fallback(method_not_allowed)

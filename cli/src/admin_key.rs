@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use service::shutdown::Shutdown;
-use store::caller::new_key;
+use store::caller::{is_well_formed, new_key};
 use store::{Caller, Scope, Timestamp};
 use store_writer::group_commit_db::create_atomically;
 use store_writer::{StoreWriter, WriteError};
@@ -86,8 +86,15 @@ pub(crate) async fn keep_registered(
     }
 }
 
+/// Reads a key. Anything else must not become one: an empty file would be a key that everybody has.
 fn load(path: &Path) -> io::Result<SecretString> {
-    Ok(SecretString::from(fs::read_to_string(path)?.trim()))
+    let text = SecretString::from(fs::read_to_string(path)?.trim());
+    if is_well_formed(text.expose_secret()) {
+        return Ok(text);
+    }
+    Err(io::Error::other(
+        "this is not a key of evergreen; remove the file, and the next start makes a new one",
+    ))
 }
 
 fn create(path: &Path) -> io::Result<()> {

@@ -4,7 +4,7 @@
 //! without the store, the store was lost.
 
 use std::fs::{self, DirBuilder, File, Metadata};
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::Path;
 
 use service::config::Settings;
@@ -118,12 +118,19 @@ pub(crate) fn create_private(directory: &Path) -> Result<(), Failure> {
             .map_err(failed)?;
     }
     let mut open = Vec::new();
-    if is_open_to_others(&directory.metadata().map_err(failed)?) {
+    let metadata = directory.metadata().map_err(failed)?;
+    if metadata.uid() != nix::unistd::geteuid().as_raw() {
+        open.push(format!("chown \"$(id -u)\" {}", directory.display()));
+    }
+    if is_open_to_others(&metadata) {
         open.push(format!("chmod 700 {}", directory.display()));
     }
     for entry in fs::read_dir(directory).map_err(failed)? {
         let entry = entry.map_err(failed)?;
-        let metadata = entry.metadata().map_err(failed)?;
+        // Of the file that a link leads to. One that leads nowhere is nobody's.
+        let Ok(metadata) = fs::metadata(entry.path()) else {
+            continue;
+        };
         if metadata.is_file() && is_open_to_others(&metadata) {
             open.push(format!("chmod 600 {}", entry.path().display()));
         }

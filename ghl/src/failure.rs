@@ -300,11 +300,23 @@ mod tests {
     }
 
     #[test]
-    fn long_message_is_truncated() {
-        let body = format!(r#"{{"message":"{}"}}"#, "é".repeat(1000));
-        assert_eq!(
-            ErrorBody::parse(body.as_bytes()).message.chars().count(),
-            300
+    fn long_message_is_truncated_after_secrets_are_removed() {
+        let secret = SecretString::from("s".repeat(40));
+        let text = format!("{}{}", "é".repeat(280), "s".repeat(40));
+        let body = format!(r#"{{"message":"{text} {}"}}"#, "é".repeat(1000));
+        let failure = Failure::of(
+            StatusCode::BAD_REQUEST,
+            None,
+            body.as_bytes(),
+            [secret].iter(),
+        );
+        let Failure::BadRequest { message, .. } = failure else {
+            panic!("{failure:?}");
+        };
+        assert_eq!(message.chars().count(), 300);
+        assert!(
+            message.contains("[removed]") && !message.contains("ss"),
+            "{message}"
         );
     }
 }

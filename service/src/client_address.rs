@@ -1,6 +1,6 @@
 //! The address of a caller, also behind load balancers.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -59,8 +59,8 @@ impl TrustedProxies {
             .collect();
         let mut noted = noted.into_iter().rev();
         while self.contains(client) {
-            match noted.next().and_then(|it| it.trim().parse::<IpAddr>().ok()) {
-                Some(next) => client = next.to_canonical(),
+            match noted.next().and_then(address) {
+                Some(next) => client = next,
                 None => break,
             }
         }
@@ -79,7 +79,17 @@ impl TrustedProxies {
 pub fn last_noted(peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back();
     let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
-    last.and_then(|it| it.trim().parse().ok()).unwrap_or(peer)
+    last.and_then(address).unwrap_or(peer)
+}
+
+/// An address as proxies note it, some with a port.
+fn address(noted: &str) -> Option<IpAddr> {
+    let noted = noted.trim();
+    let with_port = || noted.parse::<SocketAddr>().map(|it| it.ip());
+    let bare = noted.trim_matches(['[', ']']).parse::<IpAddr>();
+    bare.or_else(|_| with_port())
+        .ok()
+        .map(|it| it.to_canonical())
 }
 
 #[cfg(test)]
@@ -103,6 +113,8 @@ mod tests {
                 "198.51.100.1",
             ),
             ("10.1.2.3", &["1.1.1.1", "198.51.100.1"], "198.51.100.1"),
+            ("10.1.2.3", &["198.51.100.1:5678"], "198.51.100.1"),
+            ("10.1.2.3", &["[2001:db8::1]:5678"], "2001:db8::1"),
             ("10.1.2.3", &["nonsense"], "10.1.2.3"),
             ("10.1.2.3", &[], "10.1.2.3"),
         ] {

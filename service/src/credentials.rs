@@ -5,14 +5,18 @@ use axum::http::header::AUTHORIZATION;
 
 /// The key in `X-Api-Key`, or else the bearer token in `Authorization` (RFC 6750, with the scheme in any case).
 ///
-/// `None` if neither header is present, or if the one that takes precedence cannot be read.
+/// `None` if neither header is present, or if the one that takes precedence is empty or cannot be read.
 #[must_use]
 pub fn presented(headers: &HeaderMap) -> Option<&str> {
-    if let Some(key) = headers.get("x-api-key") {
-        return key.to_str().ok();
-    }
-    let (scheme, key) = headers.get(AUTHORIZATION)?.to_str().ok()?.split_once(' ')?;
-    scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())
+    let key = match headers.get("x-api-key") {
+        Some(key) => key.to_str().ok()?,
+        None => {
+            let header = headers.get(AUTHORIZATION)?.to_str().ok()?;
+            let (scheme, key) = header.split_once(' ')?;
+            scheme.eq_ignore_ascii_case("bearer").then(|| key.trim())?
+        }
+    };
+    (!key.is_empty()).then_some(key)
 }
 
 #[cfg(test)]
@@ -43,6 +47,8 @@ mod tests {
                 Some("k2"),
             ),
             (&[("cookie", "k3")], None),
+            (&[("x-api-key", "")], None),
+            (&[("authorization", "Bearer ")], None),
         ] {
             assert_eq!(key_in(headers).as_deref(), expected, "{headers:?}");
         }

@@ -101,17 +101,19 @@ impl AddressLimits {
         Ok(())
     }
 
-    /// Whether a call of this address would be counted.
-    ///
-    /// # Errors
-    /// How long until a call of this address is left.
-    pub fn check(&self, address: IpAddr) -> Result<(), Duration> {
-        let (address, now) = (network(address), Instant::now());
-        let spent = lock(&self.spent);
-        let of_address = spent.by_address.get(&address).copied().unwrap_or(now);
-        self.per_address.spend(of_address, now)?;
-        self.total.spend(spent.total, now).map(|_| ())
+    /// Takes back one call of this address that was counted.
+    pub fn refund(&self, address: IpAddr) {
+        let mut spent = lock(&self.spent);
+        spent.total = earlier(spent.total, self.total);
+        if let Some(unused_at) = spent.by_address.get_mut(&network(address)) {
+            *unused_at = earlier(*unused_at, self.per_address);
+        }
     }
+}
+
+/// Without one call. A time in the past means the same as now.
+fn earlier(unused_at: Instant, rate: Rate) -> Instant {
+    unused_at.checked_sub(rate.share).unwrap_or(unused_at)
 }
 
 /// One customer of a provider has 2^64 addresses of IPv6.
@@ -143,12 +145,12 @@ mod tests {
             assert_eq!(limits.count(address(1)), Ok(()));
         }
         assert_eq!(limits.count(address(1)), Err(SECOND));
-        assert_eq!(limits.check(address(1)), Err(SECOND));
-        assert_eq!(limits.check(address(2)), Ok(()));
         for last in [2, 3] {
             assert_eq!(limits.count(address(last)), Ok(()));
         }
         assert_eq!(limits.count(address(4)), Err(SECOND / 2), "all is used");
+        limits.refund(address(3));
+        assert_eq!(limits.count(address(4)), Ok(()));
         tokio::time::advance(SECOND).await;
         assert_eq!(limits.count(address(1)), Ok(()));
     }

@@ -1,11 +1,15 @@
 //! Receives the bodies of requests from anybody: at most so long, in time, and within one budget of memory.
 
-use std::sync::Arc;
+use std::collections::HashMap;
+use std::net::IpAddr;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+
+use crate::locks::lock;
 
 /// How long a body may take from its head to its end.
 pub const MAX_TIME: Duration = Duration::from_secs(10);
@@ -13,16 +17,46 @@ pub const MAX_TIME: Duration = Duration::from_secs(10);
 /// The unit in which memory is reserved, in bytes.
 const UNIT: u64 = 1024;
 
+/// One address may reserve so small a part of the memory.
+const SHARE: usize = 16;
+
 /// The memory for all bodies that are being received. Clones share it.
 #[derive(Debug, Clone)]
-pub struct ReceiveMemory(Arc<Semaphore>);
+pub struct ReceiveMemory {
+    all: Arc<Semaphore>,
+    /// The units that one address may reserve.
+    share: usize,
+    /// The units that each address has reserved.
+    reserved: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
 
 /// A complete body. Its memory is reserved until this is dropped.
 #[derive(Debug)]
 pub struct Received {
     /// The body.
     pub bytes: Bytes,
-    _reserved: OwnedSemaphorePermit,
+    _reserved: Reserved,
+}
+
+/// Units of memory. They are free again when this is dropped.
+#[derive(Debug)]
+struct Reserved {
+    _of_all: OwnedSemaphorePermit,
+    from: IpAddr,
+    units: usize,
+    reserved: Arc<Mutex<HashMap<IpAddr, usize>>>,
+}
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        let mut reserved = lock(&self.reserved);
+        if let Some(units) = reserved.get_mut(&self.from) {
+            *units = units.saturating_sub(self.units);
+            if *units == 0 {
+                reserved.remove(&self.from);
+            }
+        }
+    }
 }
 
 /// Why a body was not received.
@@ -47,14 +81,24 @@ impl ReceiveMemory {
     #[must_use]
     pub fn new(bytes: u64) -> Self {
         let units = usize::try_from(bytes / UNIT).unwrap_or(usize::MAX);
-        Self(Arc::new(Semaphore::new(units.min(Semaphore::MAX_PERMITS))))
+        let units = units.min(Semaphore::MAX_PERMITS);
+        Self {
+            all: Arc::new(Semaphore::new(units)),
+            share: units / SHARE,
+            reserved: Arc::default(),
+        }
     }
 
-    /// Receives a body of at most `limit` bytes. The memory is reserved before anything is read.
+    /// Receives a body of at most `limit` bytes from this address. The memory is reserved before anything is read.
     ///
     /// # Errors
     /// See [`ReceiveError`].
-    pub async fn receive(&self, body: Body, limit: u64) -> Result<Received, ReceiveError> {
+    pub async fn receive(
+        &self,
+        body: Body,
+        limit: u64,
+        from: IpAddr,
+    ) -> Result<Received, ReceiveError> {
         let hint = body.size_hint();
         if hint.lower() > limit {
             return Err(ReceiveError::TooLarge(limit));
@@ -62,8 +106,7 @@ impl ReceiveMemory {
         // A body of unknown length may become as long as the limit.
         let units = hint.exact().unwrap_or(limit).div_ceil(UNIT);
         let units = u32::try_from(units).map_err(|_| ReceiveError::TooLarge(limit))?;
-        let reserved = Arc::clone(&self.0).try_acquire_many_owned(units);
-        let reserved = reserved.map_err(|_| ReceiveError::Busy)?;
+        let reserved = self.reserve(units, from).ok_or(ReceiveError::Busy)?;
         let at_most = usize::try_from(limit).unwrap_or(usize::MAX);
         match timeout(MAX_TIME, to_bytes(body, at_most)).await {
             Ok(Ok(bytes)) => Ok(Received {
@@ -74,6 +117,24 @@ impl ReceiveMemory {
             Ok(Err(_)) => Err(ReceiveError::Broken),
             Err(_) => Err(ReceiveError::Late),
         }
+    }
+
+    fn reserve(&self, units: u32, from: IpAddr) -> Option<Reserved> {
+        let of_all = Arc::clone(&self.all).try_acquire_many_owned(units).ok()?;
+        let units = units as usize;
+        let mut reserved = lock(&self.reserved);
+        let of_address = reserved.get(&from).copied().unwrap_or(0);
+        // One body always fits.
+        if of_address > 0 && of_address + units > self.share {
+            return None;
+        }
+        reserved.insert(from, of_address + units);
+        Some(Reserved {
+            _of_all: of_all,
+            from,
+            units,
+            reserved: Arc::clone(&self.reserved),
+        })
     }
 }
 
@@ -88,6 +149,10 @@ mod tests {
 
     use super::*;
 
+    fn address(last: u8) -> IpAddr {
+        IpAddr::from([203, 0, 113, last])
+    }
+
     fn chunked(chunks: &[&'static str]) -> Body {
         let chunks: Vec<Result<&str, axum::Error>> = chunks.iter().map(|it| Ok(*it)).collect();
         Body::from_stream(stream::iter(chunks))
@@ -96,11 +161,14 @@ mod tests {
     #[tokio::test]
     async fn body_is_received_up_to_its_limit() {
         let memory = ReceiveMemory::new(64 * 1024);
-        let received = memory.receive(Body::from("12345"), 5).await.unwrap();
+        let received = memory
+            .receive(Body::from("12345"), 5, address(1))
+            .await
+            .unwrap();
         assert_eq!(&received.bytes[..], b"12345");
         for long in [Body::from("123456"), chunked(&["1234", "56"])] {
             assert_eq!(
-                memory.receive(long, 5).await.unwrap_err(),
+                memory.receive(long, 5, address(1)).await.unwrap_err(),
                 ReceiveError::TooLarge(5)
             );
         }
@@ -112,7 +180,7 @@ mod tests {
         let never = Body::from_stream(stream::pending::<Result<Bytes, axum::Error>>());
         let started = tokio::time::Instant::now();
         assert_eq!(
-            memory.receive(never, 5).await.unwrap_err(),
+            memory.receive(never, 5, address(1)).await.unwrap_err(),
             ReceiveError::Late
         );
         assert_eq!(started.elapsed(), MAX_TIME);
@@ -121,11 +189,35 @@ mod tests {
     #[tokio::test]
     async fn memory_is_reserved_before_a_body_is_read() {
         let memory = ReceiveMemory::new(2 * UNIT);
-        let first = memory.receive(Body::from("1"), UNIT).await.unwrap();
-        let second = memory.receive(Body::from("2"), UNIT).await.unwrap();
-        let third = memory.receive(chunked(&["3"]), UNIT).await;
+        let mut kept = Vec::new();
+        for last in [1, 2] {
+            let received = memory.receive(Body::from("1"), UNIT, address(last)).await;
+            kept.push(received.unwrap());
+        }
+        let third = memory.receive(chunked(&["3"]), UNIT, address(3)).await;
         assert_eq!(third.unwrap_err(), ReceiveError::Busy);
-        drop((first, second));
-        assert!(memory.receive(chunked(&["3"]), UNIT).await.is_ok());
+        drop(kept);
+        let third = memory.receive(chunked(&["3"]), UNIT, address(3)).await;
+        assert!(third.is_ok());
+    }
+
+    #[tokio::test]
+    async fn one_address_reserves_a_share_of_the_memory() {
+        let memory = ReceiveMemory::new(2 * SHARE as u64 * UNIT);
+        let mut kept = Vec::new();
+        for _ in 0..2 {
+            let received = memory.receive(Body::from("1"), UNIT, address(1)).await;
+            kept.push(received.unwrap());
+        }
+        let third = memory.receive(Body::from("1"), UNIT, address(1)).await;
+        assert_eq!(third.unwrap_err(), ReceiveError::Busy);
+        assert!(
+            memory
+                .receive(Body::from("1"), UNIT, address(2))
+                .await
+                .is_ok()
+        );
+        drop(kept);
+        assert!(lock(&memory.reserved).is_empty());
     }
 }

@@ -114,3 +114,29 @@ async fn data_directory_that_is_open_to_others_is_refused() {
         fs::set_permissions(path, before).unwrap();
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn damaged_administrator_key_is_refused() {
+    use std::os::unix::fs::OpenOptionsExt;
+    let scratch = Scratch::new();
+    let directory = scratch.join("data");
+    let path = format!("{directory}/admin.key");
+    let program = up(&directory).spawn();
+    program.wait_for_line(&["evergreen is up"], PATIENCE).await;
+    program.terminate(PATIENCE).await;
+    fs::remove_file(&path).unwrap();
+    // Everybody has an empty key.
+    let mut options = fs::OpenOptions::new();
+    options
+        .write(true)
+        .create_new(true)
+        .mode(0o600)
+        .open(&path)
+        .unwrap();
+    let (code, message) = failed_start(&up(&directory)).await;
+    assert_eq!(code, Some(69), "{message}");
+    assert!(
+        message.contains(&path) && message.contains("remove the file"),
+        "{message}"
+    );
+}

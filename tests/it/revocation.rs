@@ -235,3 +235,28 @@ async fn made_up_codes_are_limited() {
     }
     assert_eq!(statuses, [400, 400, 400, 429, 429]);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_begins_at_the_host_of_the_callback() {
+    let up = Up::start(&[]).await;
+    let port = up.public.rsplit(':').next().unwrap();
+    let install = async |host: &str, query: &str| {
+        let request = up.client.get(format!("{}/oauth/install{query}", up.public));
+        let response = request
+            .header("host", format!("{host}:{port}"))
+            .send()
+            .await
+            .unwrap();
+        response.headers()["location"].to_str().unwrap().to_owned()
+    };
+    // The cookie would be of another host than that of GHL_REDIRECT_URI.
+    let there = install("localhost", "").await;
+    assert!(
+        there.ends_with("/oauth/install?moved") && there.contains("127.0.0.1"),
+        "{there}"
+    );
+    for (host, query) in [("127.0.0.1", ""), ("localhost", "?moved")] {
+        let page = install(host, query).await;
+        assert!(page.contains("/oauth/chooselocation"), "{page}");
+    }
+}

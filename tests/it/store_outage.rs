@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use serde_json::json;
-use store::{KeyRing, TokenReader};
+use store::{KeyHash, KeyRing, Timestamp, TokenReader};
 use tests::client;
 use tests::fleet::{Fleet, FleetConfig};
 use tests::load::steady_load;
 use tests::redis::Redis;
+use tests::testbed::Testbed;
 use tests::wait::{holds, until};
 use tokio::time::{Instant, sleep_until};
 
@@ -206,4 +207,39 @@ async fn reader_reconnects_after_redis_password_is_corrected() {
         reader.ping().await.map_err(|error| format!("{error:?}"))
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn local_administrator_acts_without_the_store_unless_revoked() {
+    let bed = Testbed::start(0, "24h").await;
+    let broker = bed.broker("only", &[]).await;
+    let status = async |path: &str, key: &str| {
+        let request = client::anonymous().get(format!("{}{path}", broker.internal));
+        client::send(request.bearer_auth(key)).await.0
+    };
+    assert_eq!(status("/v1/installations/locX", client::KEY).await, 400);
+    bed.store.hang();
+    // 503: it came in, and the store is asked for the installation.
+    assert_eq!(status("/v1/installations/locX", client::KEY).await, 503);
+    assert_eq!(status("/v1/installations/locX", "evg_wrong").await, 503);
+    let keys = status("/v1/keys", client::KEY).await;
+    assert_eq!(keys, 503, "the store decides about keys");
+    bed.store.resume();
+    let revoked = bed.writer();
+    let hash = KeyHash::of(client::KEY);
+    until("the store", PATIENCE, || async {
+        let done = revoked
+            .revoke_caller(&hash, Timestamp::of_this_machine())
+            .await;
+        done.map_err(|error| error.to_string())
+    })
+    .await;
+    until("the refusal", PATIENCE, || async {
+        let status = status("/v1/installations/locX", client::KEY).await;
+        holds(status == 401, status)
+    })
+    .await;
+    bed.store.hang();
+    assert_eq!(status("/v1/installations/locX", client::KEY).await, 401);
+    bed.store.resume();
 }

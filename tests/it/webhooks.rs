@@ -292,19 +292,22 @@ async fn webhook_of_a_stranger_is_refused_before_its_body_is_read() {
             "POST /webhooks/ghl HTTP/1.1\r\nHost: {address}\r\nConnection: close\r\n{more}\r\n\r\n{{"
         )
     };
+    // 64 bytes in Base64.
+    let signature = format!("X-Ghl-Signature: {}==", "A".repeat(86));
     for (more, expected) in [
-        ("Content-Length: 300000\r\nX-Ghl-Signature: AAAA", 413),
-        ("Content-Length: 100", 401),
-        ("Content-Length: 100\r\nX-Ghl-Signature: §", 401),
+        (format!("Content-Length: 300000\r\n{signature}"), 413),
+        ("Content-Length: 100".to_owned(), 401),
+        (
+            "Content-Length: 100\r\nX-Ghl-Signature: AAAA".to_owned(),
+            401,
+        ),
+        ("Content-Length: 100\r\nX-Ghl-Signature: §".to_owned(), 401),
     ] {
-        let (status, response) = raw(&ghl.up.public, head(more)).await;
+        let (status, response) = raw(&ghl.up.public, head(&more)).await;
         assert_eq!(status, expected, "{more}: {response}");
     }
     // What never ends is given up.
-    let (status, response) = raw(
-        &ghl.up.public,
-        head("Content-Length: 100\r\nX-Ghl-Signature: AAAA"),
-    )
-    .await;
+    let never = head(&format!("Content-Length: 100\r\n{signature}"));
+    let (status, response) = raw(&ghl.up.public, never).await;
     assert_eq!(status, 408, "{response}");
 }

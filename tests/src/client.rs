@@ -10,7 +10,8 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 
 /// The administrator's key of every process that a test starts ([`Start::spawn`](crate::program::Start::spawn)).
-pub const KEY: &str = "evg_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef";
+pub const KEY: &str =
+    "evg_0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdefd712067e";
 
 /// A client that follows no redirects, and sends [`KEY`] with every request that has no other `Authorization`.
 ///

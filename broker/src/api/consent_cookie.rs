@@ -10,7 +10,10 @@ const PREFIX: &str = "evergreen_consent_";
 
 /// The value of `Set-Cookie` for a state. `is_secure`: whether browsers reach the callback over https.
 pub(crate) fn issue(ring: &KeyRing, state: &str, is_secure: bool) -> Option<HeaderValue> {
-    let (name, proof) = (name(state), consent_state::browser_proof(ring, state));
+    let (name, proof) = (
+        name(state, is_secure),
+        consent_state::browser_proof(ring, state),
+    );
     let seconds = consent_state::VALID_FOR.as_secs();
     let secure = if is_secure { "; Secure" } else { "" };
     let cookie =
@@ -19,8 +22,8 @@ pub(crate) fn issue(ring: &KeyRing, state: &str, is_secure: bool) -> Option<Head
 }
 
 /// Whether the request is of the browser that began the consent.
-pub(crate) fn verify(ring: &KeyRing, headers: &HeaderMap, state: &str) -> bool {
-    let name = name(state);
+pub(crate) fn verify(ring: &KeyRing, headers: &HeaderMap, state: &str, is_secure: bool) -> bool {
+    let name = name(state, is_secure);
     let cookies = headers.get_all(COOKIE).iter();
     let cookies = cookies.filter_map(|value| value.to_str().ok());
     let mut pairs = cookies
@@ -31,15 +34,17 @@ pub(crate) fn verify(ring: &KeyRing, headers: &HeaderMap, state: &str) -> bool {
     })
 }
 
-/// A part of the state's nonce: enough to tell the consents of one browser apart.
-fn name(state: &str) -> String {
+/// A part of the state's nonce: enough to tell the consents of one browser apart. With the prefix `__Host-` a browser
+/// takes the cookie from this very host alone (RFC 6265bis), and not from a sibling that an attacker controls.
+fn name(state: &str, is_secure: bool) -> String {
     let nonce = state.split('.').nth(1).unwrap_or_default();
     let short: String = nonce
         .chars()
         .filter(char::is_ascii_alphanumeric)
         .take(8)
         .collect();
-    format!("{PREFIX}{short}")
+    let host = if is_secure { "__Host-" } else { "" };
+    format!("{host}{PREFIX}{short}")
 }
 
 #[cfg(test)]
@@ -65,8 +70,9 @@ mod tests {
             COOKIE,
             format!("theme=dark; {}", pair(&one)).parse().unwrap(),
         )]);
-        assert!(verify(&ring, &headers, &one));
-        assert!(!verify(&ring, &headers, &other));
-        assert!(!verify(&ring, &HeaderMap::new(), &one));
+        assert!(pair(&one).starts_with("__Host-"));
+        assert!(verify(&ring, &headers, &one, true));
+        assert!(!verify(&ring, &headers, &other, true));
+        assert!(!verify(&ring, &HeaderMap::new(), &one, true));
     }
 }

@@ -4,12 +4,13 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::str::FromStr;
 use std::time::Duration;
 
-use axum::extract::{Query, State};
+use axum::extract::{Query, RawQuery, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Extension, Json, Router};
 use ghl::{Failure, Owner, TokenResponse};
-use http::header::{CACHE_CONTROL, SET_COOKIE};
+use http::header::{CACHE_CONTROL, HOST, SET_COOKIE};
+use http::uri::Authority;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -22,6 +23,7 @@ use store_writer::consent::Consent;
 use store_writer::grant::Registration;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
+use url::Url;
 
 use crate::Broker;
 use crate::api::consent_cookie;
@@ -41,13 +43,47 @@ pub(crate) fn routes() -> Router<Broker> {
         .route("/api/oauth/callback", get(callback))
 }
 
-async fn install(State(broker): State<Broker>) -> Response {
+/// Whether browsers reach the callback over https.
+fn is_secure(broker: &Broker) -> bool {
+    broker.0.config.consent.redirect_uri.scheme() == "https"
+}
+
+/// Marks a request that was sent to the host of the callback already. A proxy may hide under which name it came.
+const MOVED: &str = "moved";
+
+/// The address of the same page at the host of the callback, if the browser came by another name. The cookie of the
+/// consent is for one host.
+fn at_callback_host(broker: &Broker, headers: &HeaderMap, query: Option<&str>) -> Option<Url> {
+    let host = headers
+        .get("x-forwarded-host")
+        .or_else(|| headers.get(HOST))?;
+    let host: Authority = host.to_str().ok()?.parse().ok()?;
+    let callback = &broker.0.config.consent.redirect_uri;
+    let is_moved = query.is_some_and(|query| query.split('&').any(|it| it == MOVED));
+    if is_moved || callback.host_str()?.eq_ignore_ascii_case(host.host()) {
+        return None;
+    }
+    let mut there = callback.clone();
+    there.set_path("/oauth/install");
+    there.set_query(Some(MOVED));
+    Some(there)
+}
+
+async fn install(
+    State(broker): State<Broker>,
+    headers: HeaderMap,
+    RawQuery(query): RawQuery,
+) -> Response {
+    if let Some(there) = at_callback_host(&broker, &headers, query.as_deref()) {
+        let mut response = Redirect::to(there.as_str()).into_response();
+        no_store(&mut response);
+        return response;
+    }
     let ring = &broker.0.writer.rings().access;
     let state = consent_state::issue(ring, broker.0.reader.now());
     let link = broker.0.config.consent.link(&state);
     let mut response = Redirect::to(link.as_str()).into_response();
-    let is_secure = broker.0.config.consent.redirect_uri.scheme() == "https";
-    if let Some(cookie) = consent_cookie::issue(ring, &state, is_secure) {
+    if let Some(cookie) = consent_cookie::issue(ring, &state, is_secure(&broker)) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
     no_store(&mut response);
@@ -79,7 +115,7 @@ async fn callback(
     let is_own_browser = callback
         .state
         .as_ref()
-        .is_some_and(|state| consent_cookie::verify(ring, &headers, state));
+        .is_some_and(|state| consent_cookie::verify(ring, &headers, state, is_secure(&broker)));
     let connected =
         shutdown.spawn(async move { connect(&broker, callback, address, is_own_browser).await });
     let mut response = match timeout(wait_at_most, connected).await {

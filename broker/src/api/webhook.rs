@@ -1,17 +1,21 @@
 //! GHL's webhooks. The most important one says that a customer has uninstalled the app.
 
+use std::net::{IpAddr, Ipv4Addr};
+
 use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
 use ghl::webhook::{BadSignature, Event};
 use serde_json::{Value, json};
+use service::client_address::last_noted;
+use service::handler::Peer;
 use store::{InstallationId, Timestamp};
 use store_writer::writer::Wanted;
 use tracing::{debug, info};
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
-use crate::refresh::outcome::Outcome;
+use crate::refresh::outcome::{FailureKind, Outcome};
 
 /// The largest webhook, in bytes. GHL's documented ones have a few kilobytes.
 const MAX_BYTES: u64 = 256 * 1024;
@@ -24,6 +28,9 @@ pub(crate) fn routes() -> Router<Broker> {
 /// shape, type or app gets 2xx, too: it would be the same the next time.
 async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<Value>, Error> {
     let (parts, body) = request.into_parts();
+    let peer = parts.extensions.get::<Peer>();
+    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
+    let from = last_noted(peer, &parts.headers);
     let refused = |error: BadSignature| {
         debug!(%error, "a webhook was refused");
         Error::new(ErrorKind::WebhookSignatureInvalid, error.to_string())
@@ -33,7 +40,11 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         .verifier
         .signature(&parts.headers)
         .map_err(refused)?;
-    let body = broker.0.receive_memory.receive(body, MAX_BYTES).await?;
+    let body = broker
+        .0
+        .receive_memory
+        .receive(body, MAX_BYTES, from)
+        .await?;
     signature.verify(&body.bytes).map_err(refused)?;
     let ignored = |why: &'static str| {
         debug!(why, "a signed webhook was ignored");
@@ -91,11 +102,17 @@ async fn uninstall(broker: &Broker, event: &Event) -> Result<(), Error> {
         Some(at_ms) => Timestamp::from_millis(at_ms).min(broker.0.reader.now()),
         // It may be of any age, and the customer may have installed the app again. GHL's token endpoint
         // knows.
-        None if is_alive(broker, &id).await => {
-            info!(installation = %id, "an UNINSTALL without a date was ignored: the token still works");
-            return Ok(());
-        }
-        None => broker.0.reader.now(),
+        None => match grants_tokens(broker, &id).await {
+            Some(false) => broker.0.reader.now(),
+            Some(true) => {
+                info!(installation = %id, "an UNINSTALL without a date was ignored: the token still works");
+                return Ok(());
+            }
+            None => {
+                let message = "Whether the installation still has a grant is not known yet";
+                return Err(Error::new(ErrorKind::RefreshUnavailable, message));
+            }
+        },
     };
     if broker
         .0
@@ -110,10 +127,30 @@ async fn uninstall(broker: &Broker, event: &Event) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether GHL still grants tokens to the installation.
-async fn is_alive(broker: &Broker, id: &InstallationId) -> bool {
+/// Whether GHL still grants tokens to the installation. `None` if that cannot be told now.
+async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
     let (worker, id) = (broker.0.worker.clone(), id.clone());
     let attempt = async move { worker.refresh(&id, Wanted::Now).await };
-    let outcome = broker.0.shutdown.spawn(attempt).await;
-    matches!(outcome, Ok(Outcome::Refreshed { .. }))
+    match broker.0.shutdown.spawn(attempt).await.ok()? {
+        Outcome::Refreshed { .. } | Outcome::Superseded | Outcome::Journaled => Some(true),
+        Outcome::NotRefreshable(_) | Outcome::UnknownInstallation => Some(false),
+        Outcome::Failed(kind) => match kind {
+            FailureKind::Suspect
+            | FailureKind::InvalidGrant
+            | FailureKind::Lost
+            | FailureKind::StillInvalid => Some(false),
+            FailureKind::Transient
+            | FailureKind::Ambiguous
+            | FailureKind::UnreadableAnswer
+            | FailureKind::ForeignAnswer
+            | FailureKind::Paused
+            | FailureKind::ClientRejected
+            | FailureKind::BadRequest => None,
+        },
+        Outcome::NotDue(_)
+        | Outcome::Busy(_)
+        | Outcome::Adopted
+        | Outcome::Contained
+        | Outcome::Unavailable(_) => None,
+    }
 }

@@ -4,6 +4,7 @@ use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings};
+use service::origin::OwnHosts;
 use service::telemetry;
 use store::connection::{self, Address};
 use store::freshness::Lead;
@@ -89,7 +90,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let keys = admin_key::keep_registered(admin_key, all.bootstrap_key, writer, shutdown);
     process.shutdown.spawn(keys);
     let ops = process.ops(all.common.internal_listen, reader);
-    process.serve(listener, broker.public(false));
+    // Gateways call it by names that it cannot know.
+    process.serve(listener, broker.public(OwnHosts::any(), false));
     let internal_hosts = all.common.internal_hosts();
     process.serve(
         internal,

@@ -7,6 +7,7 @@ use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings, Source};
+use service::origin::OwnHosts;
 use service::telemetry;
 use store::freshness::Lead;
 use store::{KeyHash, Scope};
@@ -99,7 +100,12 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     }
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
-    process.serve(broker_listener, broker.public(allows_anonymous));
+    // Only the gateway of this process calls it, by its address.
+    let broker_hosts = OwnHosts::new(broker_address, []);
+    process.serve(
+        broker_listener,
+        broker.public(broker_hosts, allows_anonymous),
+    );
     process.serve_on_workers(listener, gateway.clone())?;
     let internal_hosts = common.internal_hosts();
     let internal_routes = gateway.internal(internal_hosts.clone());

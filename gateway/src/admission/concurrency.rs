@@ -44,15 +44,28 @@ pub(crate) enum Overloaded {
     Key,
 }
 
-/// The permits that the calls of one API key may have at once, so that it leaves some to others. Clones share them.
+/// What the calls of one API key may have at once, so that they leave some to others. Clones share it.
 #[derive(Clone, Debug)]
-pub(crate) struct Share(Arc<Semaphore>);
+pub(crate) struct Share(Arc<Parts>);
+
+#[derive(Debug)]
+struct Parts {
+    permits: Arc<Semaphore>,
+    queue_memory: Arc<Semaphore>,
+}
 
 /// The shares of all keys. They outlive the cached records of the keys.
 #[derive(Debug)]
 pub(crate) struct Shares {
     size: usize,
     by_key: Mutex<HashMap<KeyHash, Share>>,
+}
+
+impl Share {
+    /// Whether a call has a part of it.
+    fn is_in_use(&self) -> bool {
+        Arc::strong_count(&self.0.permits) > 1 || Arc::strong_count(&self.0.queue_memory) > 1
+    }
 }
 
 impl Shares {
@@ -68,11 +81,14 @@ impl Shares {
     pub(crate) fn of(&self, key: &KeyHash) -> Share {
         let mut by_key = lock(&self.by_key);
         if by_key.len() == by_key.capacity() && !by_key.contains_key(key) {
-            by_key.retain(|_, share| Arc::strong_count(&share.0) > 1);
+            by_key.retain(|_, share| Arc::strong_count(&share.0) > 1 || share.is_in_use());
         }
-        let share = by_key
-            .entry(*key)
-            .or_insert_with(|| Share(Arc::new(Semaphore::new(self.size))));
+        let share = by_key.entry(*key).or_insert_with(|| {
+            Share(Arc::new(Parts {
+                permits: Arc::new(Semaphore::new(self.size)),
+                queue_memory: Arc::new(Semaphore::new(WAITING_KIB / 4)),
+            }))
+        });
         share.clone()
     }
 }
@@ -87,7 +103,10 @@ pub(crate) struct ConcurrencyPermit {
 
 /// Reserves memory for one waiting call.
 #[derive(Debug)]
-pub(crate) struct QueueMemoryPermit(#[expect(dead_code, reason = "held")] OwnedSemaphorePermit);
+pub(crate) struct QueueMemoryPermit {
+    _of_all: OwnedSemaphorePermit,
+    _of_share: Option<OwnedSemaphorePermit>,
+}
 
 impl Concurrency {
     pub(crate) fn with_limit(most: usize) -> Self {
@@ -100,7 +119,7 @@ impl Concurrency {
     /// A permit, if one is free now and no call waits.
     pub(crate) fn try_acquire(&self, share: Option<&Share>) -> Option<ConcurrencyPermit> {
         let of_share = match share {
-            Some(share) => Some(Arc::clone(&share.0).try_acquire_owned().ok()?),
+            Some(share) => Some(Arc::clone(&share.0.permits).try_acquire_owned().ok()?),
             None => None,
         };
         let permit = Arc::clone(&self.permits).try_acquire_owned();
@@ -113,13 +132,22 @@ impl Concurrency {
     /// Reserves memory for a waiting call whose body has this many `bytes`.
     ///
     /// # Errors
-    /// When waiting calls already hold all memory.
-    pub(crate) fn reserve_memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
+    /// When waiting calls already hold all memory, or those of the same key their share of it.
+    pub(crate) fn reserve_memory(
+        &self,
+        bytes: usize,
+        share: Option<&Share>,
+    ) -> Result<QueueMemoryPermit, Overloaded> {
         let kib = u32::try_from(CALL_KIB + bytes / 1024).unwrap_or(u32::MAX);
-        let memory = Arc::clone(&self.queue_memory).try_acquire_many_owned(kib);
-        memory
-            .map(QueueMemoryPermit)
-            .map_err(|_| Overloaded::Gateway)
+        let take = |memory: &Arc<Semaphore>| Arc::clone(memory).try_acquire_many_owned(kib).ok();
+        let of_share = match share {
+            Some(share) => Some(take(&share.0.queue_memory).ok_or(Overloaded::Key)?),
+            None => None,
+        };
+        Ok(QueueMemoryPermit {
+            _of_all: take(&self.queue_memory).ok_or(Overloaded::Gateway)?,
+            _of_share: of_share,
+        })
     }
 
     /// Waits for a permit, in order of arrival, at most until `deadline`.
@@ -134,7 +162,11 @@ impl Concurrency {
         let deadline = deadline.min(Instant::now() + MAX_WAIT);
         // First, so that a call that waits for its key's share takes nothing from others.
         let of_share = match share {
-            Some(share) => Some(acquire(&share.0, deadline).await.ok_or(Overloaded::Key)?),
+            Some(share) => Some(
+                acquire(&share.0.permits, deadline)
+                    .await
+                    .ok_or(Overloaded::Key)?,
+            ),
             None => None,
         };
         let permit = acquire(&self.permits, deadline).await;
@@ -195,6 +227,22 @@ mod tests {
             assert!(concurrency.acquire(asked + deadline, None).await.is_err());
             assert_eq!(asked.elapsed(), waited);
         }
+    }
+
+    #[test]
+    fn one_key_leaves_queue_memory_to_others() {
+        let limits = Concurrency::with_limit(1);
+        let shares = Shares::new(1);
+        let [one, other] = ["evg_1", "evg_2"].map(|key| shares.of(&KeyHash::of(key)));
+        let mebibyte = 1024 * 1024;
+        let of_one = || limits.reserve_memory(mebibyte, Some(&one));
+        let held: Vec<_> = std::iter::from_fn(|| of_one().ok()).collect();
+        assert!((60..64).contains(&held.len()), "{}", held.len());
+        assert_eq!(of_one().unwrap_err(), Overloaded::Key);
+        assert!(limits.reserve_memory(mebibyte, Some(&other)).is_ok());
+        // Its record was read again meanwhile.
+        let again = shares.of(&KeyHash::of("evg_1"));
+        assert!(limits.reserve_memory(mebibyte, Some(&again)).is_err());
     }
 
     #[tokio::test(start_paused = true)]

@@ -19,6 +19,8 @@ const ADDRESSES: u32 = 10;
 pub(crate) struct AnonymousLimits {
     proxies: TrustedProxies,
     rates: AddressLimits,
+    /// GHL sends many webhooks, and consents must not use up what they have.
+    webhooks: AddressLimits,
     memory: ReceiveMemory,
 }
 
@@ -28,6 +30,7 @@ impl AnonymousLimits {
         Self {
             proxies: config.trusted_proxies.clone(),
             rates: AddressLimits::new(rate, rate.times(ADDRESSES)),
+            webhooks: AddressLimits::new(rate.times(ADDRESSES), rate.times(ADDRESSES * ADDRESSES)),
             memory: ReceiveMemory::new(config.receive_memory),
         }
     }
@@ -42,13 +45,23 @@ impl AnonymousLimits {
         self.rates.count(address).map_err(Error::AnonymousRate)
     }
 
-    /// Whether requests of this address are taken.
-    pub(crate) fn check(&self, address: IpAddr) -> Result<(), Error> {
-        self.rates.check(address).map_err(Error::AnonymousRate)
+    /// Counts a webhook, until it turns out to be GHL's.
+    pub(crate) fn count_webhook(&self, address: IpAddr) -> Result<(), Error> {
+        self.webhooks.count(address).map_err(Error::AnonymousRate)
+    }
+
+    /// The webhook was GHL's.
+    pub(crate) fn refund_webhook(&self, address: IpAddr) {
+        self.webhooks.refund(address);
     }
 
     /// Receives a body of at most `limit` bytes.
-    pub(crate) async fn receive(&self, body: Body, limit: u64) -> Result<Received, Error> {
-        Ok(self.memory.receive(body, limit).await?)
+    pub(crate) async fn receive(
+        &self,
+        body: Body,
+        limit: u64,
+        from: IpAddr,
+    ) -> Result<Received, Error> {
+        Ok(self.memory.receive(body, limit, from).await?)
     }
 }

@@ -19,11 +19,13 @@ use super::state::Api;
 use crate::error::Error;
 use crate::request::caller::AuthenticatedCaller;
 use crate::upstream::body::Outgoing;
-use crate::upstream::headers::OutboundHeaders;
+use crate::upstream::headers::{OutboundHeaders, strip_hop_by_hop};
 use crate::upstream::outbound::Outbound;
 
 /// Tells the broker the public origin, since `Host` names the broker on its connection.
 const FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+
+const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 
 /// The largest body of a request that needs none, in bytes.
 const SMALL_BYTES: u64 = 8 * 1024;
@@ -37,7 +39,7 @@ pub(crate) async fn consent(api: Arc<Api>, request: Request) -> Result<Response,
     api.own_hosts.check_link(&parts)?;
     let client = client(&api, &parts);
     api.anonymous.count(client)?;
-    let body = api.anonymous.receive(body, SMALL_BYTES).await?;
+    let body = api.anonymous.receive(body, SMALL_BYTES, client).await?;
     to_broker(&api, parts, client, body).await
 }
 
@@ -50,26 +52,22 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, 
         AuthenticatedCaller::Anonymous => api.anonymous.count(client)?,
         AuthenticatedCaller::Caller(..) => {}
     }
-    let body = api.anonymous.receive(body, SMALL_BYTES).await?;
+    let body = api.anonymous.receive(body, SMALL_BYTES, client).await?;
     to_broker(&api, parts, client, body).await
 }
 
-/// `POST /webhooks/ghl`. GHL sends many, so only those that are refused count against their address.
+/// `POST /webhooks/ghl`. A webhook counts against its address until the broker has accepted it, so that a caller that
+/// breaks off is counted, too.
 pub(crate) async fn webhook(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     api.own_hosts.check(&parts)?;
     let client = client(&api, &parts);
-    api.anonymous.check(client)?;
-    let answered = forward_webhook(&api, parts, client, body).await;
-    let is_refused = match &answered {
-        Ok(response) => response.status().is_client_error(),
-        Err(error) => error.status().is_client_error(),
-    };
-    if is_refused {
-        // It has its answer already.
-        let _ = api.anonymous.count(client);
+    api.anonymous.count_webhook(client)?;
+    let response = forward_webhook(&api, parts, client, body).await?;
+    if response.status().is_success() {
+        api.anonymous.refund_webhook(client);
     }
-    answered
+    Ok(response)
 }
 
 async fn forward_webhook(
@@ -84,7 +82,7 @@ async fn forward_webhook(
     if !ghl::webhook::is_signed(&parts.headers) {
         return Err(Error::Unsigned);
     }
-    let body = api.anonymous.receive(body, WEBHOOK_BYTES).await?;
+    let body = api.anonymous.receive(body, WEBHOOK_BYTES, client).await?;
     to_broker(api, parts, client, body).await
 }
 
@@ -102,10 +100,15 @@ async fn to_broker(
     client: IpAddr,
     body: Received,
 ) -> Result<Response, Error> {
+    // Before our own are added: `Connection` may name them.
+    strip_hop_by_hop(&mut parts.headers);
     if let Some(host) = parts.headers.remove(header::HOST) {
         parts.headers.entry(FORWARDED_HOST).or_insert(host);
     }
-    parts.headers.remove(header::EXPECT);
+    // They were checked here, against the names under which callers know this process.
+    for checked in [header::EXPECT, header::ORIGIN, SEC_FETCH_SITE] {
+        parts.headers.remove(checked);
+    }
     // What the caller wrote there is not believed.
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
         parts.headers.insert(FORWARDED_FOR, client);

@@ -69,7 +69,7 @@ impl Admission {
             if is_alive {
                 // Boxed, since it is rare and would make the future of every call larger.
                 let (permit, current) =
-                    Box::pin(self.wait_for_rate_limit(&token, request, priority)).await?;
+                    Box::pin(self.wait_for_rate_limit(&token, request, share, priority)).await?;
                 (rate_permit, token) = (Some(permit), current);
             } else {
                 let current = self.tokens.current(&token.id).await?;
@@ -85,7 +85,7 @@ impl Admission {
     ) -> Result<ConcurrencyPermit, AdmissionError> {
         // Boxed, since it is rare and would make the future of every call larger.
         let permit = Box::pin(async {
-            let _memory = self.memory(request.held)?;
+            let _memory = self.memory(request.held, share)?;
             let permit = self.concurrency.acquire(request.deadline, share).await;
             permit.inspect_err(|_| self.shed.increment(1))
         });
@@ -97,9 +97,10 @@ impl Admission {
         &self,
         token: &Arc<Token>,
         request: AdmissionRequest,
+        share: Option<&Share>,
         priority: Priority,
     ) -> Result<(Permit, Arc<Token>), AdmissionError> {
-        let memory = self.memory(request.held)?;
+        let memory = self.memory(request.held, share)?;
         let permit = token.limit.wait_for_permit(request, priority).await?;
         drop(memory);
         let current = self.tokens.current(&token.id).await?;
@@ -107,8 +108,8 @@ impl Admission {
     }
 
     /// Reserves memory for a waiting call whose body has this many `bytes`.
-    fn memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
-        let memory = self.concurrency.reserve_memory(bytes);
+    fn memory(&self, bytes: usize, share: Option<&Share>) -> Result<QueueMemoryPermit, Overloaded> {
+        let memory = self.concurrency.reserve_memory(bytes, share);
         memory.inspect_err(|_| self.shed.increment(1))
     }
 }

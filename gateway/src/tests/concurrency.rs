@@ -190,9 +190,10 @@ async fn memory_of_waiting_calls_is_bounded() {
     let call = || get(&format!("/ghl/x?installation_id={id}"));
     assert_eq!(testbed.send(call()).await.status(), StatusCode::OK);
     let concurrency = &testbed.gateway.api.pipeline.admission.concurrency;
-    let all: Vec<_> = std::iter::from_fn(|| concurrency.reserve_memory(1024 * 1024).ok()).collect();
+    let all: Vec<_> =
+        std::iter::from_fn(|| concurrency.reserve_memory(1024 * 1024, None).ok()).collect();
     assert_eq!(all.len(), 254, "of 256 MiB, and 8 KiB for each");
-    let small: Vec<_> = std::iter::from_fn(|| concurrency.reserve_memory(0).ok()).collect();
+    let small: Vec<_> = std::iter::from_fn(|| concurrency.reserve_memory(0, None).ok()).collect();
     for to_wait in [call(), get(&format!("/ghl/x?installation_id={expired}"))] {
         let refused = timeout(SOON, testbed.send(to_wait)).await.unwrap();
         assert_eq!(refused.status(), StatusCode::SERVICE_UNAVAILABLE);

@@ -343,13 +343,15 @@ async fn broker_routes_are_proxied_and_unknown_routes_get_404() {
         response.headers()["location"],
         "https://ghl.example/consent"
     );
-    let hook = with(post("/webhooks/ghl", "{}"), "x-ghl-signature", "AAAA");
+    // 64 bytes in Base64.
+    let signature = format!("{}==", "A".repeat(86));
+    let hook = with(post("/webhooks/ghl", "{}"), "x-ghl-signature", &signature);
     testbed.send(hook).await;
     let [install, hook] = &testbed.broker.seen()[..] else {
         panic!("{:?}", testbed.broker.lines());
     };
     assert_eq!(install.line, "GET /oauth/install?plan=1&installation_id=x");
-    assert_eq!(hook.header("x-ghl-signature"), Some("AAAA"));
+    assert_eq!(hook.header("x-ghl-signature"), Some(signature.as_str()));
 
     for (request, status) in [
         (get("/nowhere"), 404),

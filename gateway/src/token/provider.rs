@@ -125,7 +125,7 @@ impl TokenProvider {
     ) -> Result<Arc<Token>, TokenError> {
         let memory = match urgency {
             Urgency::Required => Some(self.memory(held)?),
-            Urgency::Optional => self.concurrency.reserve_memory(held).ok(),
+            Urgency::Optional => self.concurrency.reserve_memory(held, None).ok(),
         };
         let required_by = Instant::now() + self.expired_wait;
         loop {
@@ -161,7 +161,7 @@ impl TokenProvider {
 
     /// Reserves memory for a waiting call whose body has this many `bytes`.
     fn memory(&self, bytes: usize) -> Result<QueueMemoryPermit, Overloaded> {
-        let memory = self.concurrency.reserve_memory(bytes);
+        let memory = self.concurrency.reserve_memory(bytes, None);
         memory.inspect_err(|_| self.shed.increment(1))
     }
 }

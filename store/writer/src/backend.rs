@@ -249,6 +249,8 @@ pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
 
     /// Stores the record of a caller's key, and announces it to readers.
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()>;
+    /// Stores the record of a caller's key unless there is one, and announces it to readers. Whether there was none.
+    fn insert_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, bool>;
     /// The records of all callers' keys.
     fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>>;
 

@@ -316,6 +316,10 @@ impl Backend for Connection {
         Box::pin(async { Ok(()) })
     }
 
+    fn insert_caller<'a>(&'a self, _: &'a KeyHash, _: Fields) -> BackendFuture<'a, bool> {
+        Box::pin(async { Ok(false) })
+    }
+
     fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>> {
         Box::pin(async { Ok(Vec::new()) })
     }

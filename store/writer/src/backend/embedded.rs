@@ -363,6 +363,19 @@ impl Backend for EmbeddedBackend {
         })
     }
 
+    fn insert_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, bool> {
+        let hash = *key;
+        Box::pin(async move {
+            let known = self.hash(&keys::caller(&hash)).map_err(unavailable)?;
+            // This process is the only one that writes, and it registers keys at its start alone.
+            if known.iter().next().is_some() {
+                return Ok(false);
+            }
+            self.put_caller(&hash, fields).await?;
+            Ok(true)
+        })
+    }
+
     fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>> {
         Box::pin(async move {
             let known = self.hash(keys::CALLERS).map_err(unavailable)?;

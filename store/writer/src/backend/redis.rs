@@ -49,10 +49,17 @@ pub struct RedisBackend {
     swap: Script,
     claim: Script,
     replace: Script,
+    insert: Script,
     take: Script,
 }
 
 impl RedisBackend {
+    async fn announce_caller(&self, key: &KeyHash) -> Result<(), WriteError> {
+        let message = Invalidation::Caller(*key).to_message().unwrap_or_default();
+        self.run(async |mut redis: Connection| redis.publish(keys::INVALIDATIONS, message).await)
+            .await
+    }
+
     /// The store that the client connects to. A confirmed write is on at least `replicas` replicas.
     ///
     /// # Errors
@@ -74,6 +81,7 @@ impl RedisBackend {
             claim: Script::new(include_str!("redis/claim.lua")),
             replace: Script::new(include_str!("redis/replace.lua")),
             take: Script::new(include_str!("redis/take.lua")),
+            insert: Script::new(include_str!("redis/insert.lua")),
         })
     }
 
@@ -378,7 +386,6 @@ impl Backend for RedisBackend {
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            // In this order: from the first step on every request needs a key.
             let hash = key.to_string();
             self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
                 .await?;
@@ -389,11 +396,25 @@ impl Backend for RedisBackend {
             }
             self.run::<(), _>(async |mut redis: Connection| set.query_async(&mut redis).await)
                 .await?;
-            let message = Invalidation::Caller(*key).to_message().unwrap_or_default();
-            self.run(async |mut redis: Connection| {
-                redis.publish(keys::INVALIDATIONS, message).await
-            })
-            .await
+            self.announce_caller(key).await
+        })
+    }
+
+    fn insert_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, bool> {
+        Box::pin(async move {
+            let mut call = self.insert.call([keys::caller(key)]);
+            for (name, value) in fields.iter() {
+                call.arg(name).arg(value);
+            }
+            let is_new: bool = self.run(|redis| call.run(redis)).await?;
+            // Also if the record was there: the process may have ended between the two.
+            let hash = key.to_string();
+            self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
+                .await?;
+            if is_new {
+                self.announce_caller(key).await?;
+            }
+            Ok(is_new)
         })
     }
 

@@ -29,12 +29,7 @@ impl StoreWriter {
         caller: &Caller,
     ) -> Result<bool, WriteError> {
         let hash = KeyHash::of(key.expose_secret());
-        let known = self.backend.callers().await?;
-        if known.iter().any(|(known, _)| *known == hash) {
-            return Ok(false);
-        }
-        self.backend.put_caller(&hash, caller.to_fields()).await?;
-        Ok(true)
+        self.backend.insert_caller(&hash, caller.to_fields()).await
     }
 
     /// All callers that ever had a key, the newest first. Leaves out unreadable ones.
