@@ -1,6 +1,10 @@
 //! `evergreen`: keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 
 #![warn(missing_docs)]
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "clap shows comments as help, with settings in brackets"
+)]
 
 mod admin_key;
 mod args;

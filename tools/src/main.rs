@@ -1,5 +1,10 @@
 //! `evergreen-tools`: benchmarks, chaos runs and simulations. They take too long to be tests.
 
+#![allow(
+    rustdoc::broken_intra_doc_links,
+    reason = "clap shows comments as help, with settings in brackets"
+)]
+
 mod bench;
 mod chaos;
 mod simulate;
