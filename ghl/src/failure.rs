@@ -85,13 +85,11 @@ impl Failure {
                 retry_after: retry_after.and_then(parse_retry_after),
             };
         }
-        let mut parsed = ErrorBody::parse(body);
+        let parsed = ErrorBody::parse(body);
         // Before it is cut off, which could leave a part of a secret.
-        parsed.message = scrub(&parsed.message, secrets);
-        let cut = parsed.message.char_indices().nth(ErrorBody::MAX_CHARS);
-        parsed
-            .message
-            .truncate(cut.map_or(parsed.message.len(), |(at, _)| at));
+        let mut message = scrub(&parsed.message, secrets);
+        let cut = message.char_indices().nth(ErrorBody::MAX_CHARS);
+        message.truncate(cut.map_or(message.len(), |(at, _)| at));
         let lower = parsed.message.to_ascii_lowercase();
         let has = |part: &str| lower.contains(part);
         if has("location is not active") || has("location is inactive") {
@@ -101,7 +99,7 @@ impl Failure {
             || has("client secret")
             || parsed.error == "invalid_client"
         {
-            Self::ClientRejected(parsed.message)
+            Self::ClientRejected(message)
         } else if has("invalid grant")
             || has("invalid refresh token")
             || has("refresh token is invalid")
@@ -109,12 +107,9 @@ impl Failure {
             || has("code has expired")
             || parsed.error == "invalid_grant"
         {
-            Self::InvalidGrant(parsed.message)
+            Self::InvalidGrant(message)
         } else {
-            Self::BadRequest {
-                status,
-                message: parsed.message,
-            }
+            Self::BadRequest { status, message }
         }
     }
 }

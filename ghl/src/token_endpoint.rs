@@ -273,7 +273,9 @@ impl TokenEndpoint {
         } else {
             let retry_after = response.headers.get(RETRY_AFTER);
             let retry_after = retry_after.and_then(|value| value.to_str().ok());
-            let sent = grant.iter().map(|(_, value)| value);
+            let is_secret = |name: &str| matches!(name, "code" | "refresh_token");
+            let sent = grant.iter().filter(|(name, _)| is_secret(name));
+            let sent = sent.map(|(_, value)| value);
             let secrets = sent.chain(self.config.client_secrets.iter());
             Err(Failure::of(
                 response.status,

@@ -66,8 +66,12 @@ async fn secrets_that_ghl_echoes_reach_no_log_and_no_caller() {
     up.restart().await;
     let callback = format!("{}/oauth/callback?code={CODE}", up.public);
     let (status, body) = send(up.client.get(&callback)).await;
-    assert_eq!((status, &body["code"]), (400, &json!("consent_rejected")));
-    assert_eq!(body["message"], "GHL does not accept the code");
+    // The echo names `client_id`, as GHL does when it refuses the credentials.
+    assert_eq!((status, &body["code"]), (502, &json!("consent_failed")));
+    assert_eq!(
+        body["message"],
+        "GHL does not accept this app's credentials"
+    );
     let said = up
         .program
         .wait_for_line(&["a code was not exchanged"], PATIENCE)

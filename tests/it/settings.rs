@@ -402,7 +402,7 @@ async fn consent_settings_reach_the_authorization_url() {
     .with("GHL_REDIRECT_URI", redirect);
     let mut up = up;
     up.restart().await;
-    let url = format!("{}/oauth/install", up.public);
+    let url = format!("{}/oauth/install?moved", up.public);
     let response = up.client.get(url).send().await.unwrap();
     let link = response.headers()["location"].to_str().unwrap();
     let link = reqwest::Url::parse(link).unwrap();
