@@ -32,7 +32,7 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
             let made = keys
                 .create(new_key(name, installation, &scope, expires_in, quota))
                 .await?;
-            eprintln!("Keep this key: it is shown only now. From now on every call needs one.");
+            eprintln!("Keep this key: it is shown only now.");
             println!("{}", made["key"].as_str().unwrap_or_default());
         }
         Keys::List => {

@@ -70,9 +70,13 @@ pub async fn send(request: RequestBuilder) -> (u16, Value) {
     (response.status().as_u16(), body(response).await)
 }
 
-/// A request with [`KEY`] as its first header.
+/// A request with [`KEY`] as its first header, unless it has a key.
 #[must_use]
 pub fn with_key(request: &[u8]) -> Vec<u8> {
+    let text = String::from_utf8_lossy(request).to_ascii_lowercase();
+    if text.contains("\r\nauthorization:") || text.contains("\r\nx-api-key:") {
+        return request.to_vec();
+    }
     let key = format!("X-Api-Key: {KEY}\r\n");
     let end = request.windows(2).position(|it| it == b"\r\n");
     let (line, rest) = request.split_at(end.map_or(request.len(), |end| end + 2));
