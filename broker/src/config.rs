@@ -8,6 +8,7 @@ use ghl::{api, token_endpoint};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::{Settings, Size};
 use service::rate_limit::Rate;
+use service::receive;
 use store::{LocationId, Quota};
 use store_writer::protocol::DEFAULT_GRACE;
 
@@ -188,7 +189,7 @@ impl Config {
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", true, "true or false"),
             verifier: read_verifier(settings),
             consent_rate: read_consent_rate(settings),
-            receive_memory: read_receive_memory(settings),
+            receive_memory: receive::read_memory(settings),
             timing,
             scheduler: SchedulerConfig {
                 concurrency,
@@ -232,19 +233,6 @@ fn read_consent_rate(settings: &mut Settings<'_>) -> Rate {
         "code exchanges per interval such as 20/10s",
     );
     Rate::new(rate.calls(), rate.interval())
-}
-
-/// The default is far above what GHL sends at once, and bounded.
-fn read_receive_memory(settings: &mut Settings<'_>) -> u64 {
-    let size = settings.parse(
-        "EVERGREEN_RECEIVE_MEMORY",
-        Size::of_bytes(64 * 1024 * 1024),
-        "a size such as 64MiB",
-    );
-    if size.bytes() < 1024 * 1024 {
-        settings.mistake("EVERGREEN_RECEIVE_MEMORY", "must be at least 1MiB");
-    }
-    size.bytes()
 }
 
 fn read_verifier(settings: &mut Settings<'_>) -> Verifier {

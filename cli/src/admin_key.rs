@@ -1,9 +1,8 @@
 //! The local administrator's key. The process keeps it in its data directory, where the command line on the same machine
 //! reads it.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
+use std::io;
 use std::path::Path;
 use std::time::Duration;
 
@@ -11,12 +10,12 @@ use secrecy::{ExposeSecret, SecretString};
 use service::shutdown::Shutdown;
 use store::caller::{is_well_formed, new_key};
 use store::{Caller, Scope, Timestamp};
-use store_writer::group_commit_db::create_atomically;
 use store_writer::{StoreWriter, WriteError};
 use tracing::{info, warn};
 
 use crate::bootstrap_key;
 use crate::exit::Failure;
+use crate::secret_file::{self, failed};
 
 const FILE: &str = "admin.key";
 
@@ -28,7 +27,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 pub(crate) fn load_or_create(data_dir: &Path) -> Result<SecretString, Failure> {
     let path = data_dir.join(FILE);
     if !path.exists() {
-        create(&path).map_err(|error| failed(&path, &error))?;
+        secret_file::create(&path, &new_key())?;
     }
     load(&path).map_err(|error| failed(&path, &error))
 }
@@ -95,20 +94,4 @@ fn load(path: &Path) -> io::Result<SecretString> {
     Err(io::Error::other(
         "this is not a key of evergreen; remove the file, and the next start makes a new one",
     ))
-}
-
-fn create(path: &Path) -> io::Result<()> {
-    create_atomically(path, |unfinished| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(unfinished)?;
-        writeln!(file, "{}", new_key().expose_secret())?;
-        file.sync_all()
-    })
-}
-
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::Unavailable(format!("{}: {error}", path.display()))
 }

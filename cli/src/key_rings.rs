@@ -1,18 +1,16 @@
 //! The key rings that seal tokens: from the settings, or created once in the data directory.
 
-use std::fs::{self, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::OpenOptionsExt;
+use std::fs;
 use std::path::Path;
 use std::sync::Arc;
 
-use secrecy::{ExposeSecret, SecretString};
+use secrecy::SecretString;
 use service::config::Settings;
 use store::KeyRing;
 use store_writer::Rings;
-use store_writer::group_commit_db::create_atomically;
 
 use crate::exit::Failure;
+use crate::secret_file::{self, failed};
 
 const FORMAT_HELP: &str = "`id:base64 of 32 bytes`, comma separated, the first one seals; \
                    `echo \"k1:$(head -c 32 /dev/urandom | base64)\"` creates one";
@@ -65,7 +63,7 @@ pub(crate) fn create(data_dir: &Path) -> Result<(), Failure> {
     for name in [ACCESS, REFRESH] {
         let path = data_dir.join(name);
         if !path.exists() {
-            create_ring(&path).map_err(|error| failed(&path, &error))?;
+            secret_file::create(&path, &KeyRing::generate_text("local"))?;
         }
     }
     Ok(())
@@ -77,27 +75,9 @@ pub(crate) fn missing(data_dir: &Path) -> Vec<&'static str> {
     names.filter(|name| !data_dir.join(name).exists()).collect()
 }
 
-fn create_ring(path: &Path) -> io::Result<()> {
-    create_atomically(path, |unfinished| {
-        let mut file = OpenOptions::new()
-            .write(true)
-            .create_new(true)
-            .mode(0o600)
-            .open(unfinished)?;
-        let made = KeyRing::generate_text("local");
-        file.write_all(made.expose_secret().as_bytes())?;
-        // Sync it, because the tokens that it seals must not survive it.
-        file.sync_all()
-    })
-}
-
 fn load_ring(path: &Path) -> Result<Arc<KeyRing>, Failure> {
     let text = fs::read_to_string(path).map_err(|error| failed(path, &error))?;
     KeyRing::parse(&SecretString::from(text.trim()))
         .map(Arc::new)
         .map_err(|error| Failure::Unavailable(format!("{}: {error}", path.display())))
-}
-
-fn failed(path: &Path, error: &io::Error) -> Failure {
-    Failure::Unavailable(format!("{}: {error}", path.display()))
 }

@@ -36,11 +36,12 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
             println!("{}", made["key"].as_str().unwrap_or_default());
         }
         Keys::List => {
+            let listed = keys.list().await?;
             println!(
                 "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} INSTALLATIONS",
                 "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA"
             );
-            for key in keys.list().await? {
+            for key in listed {
                 print_key(&key);
             }
         }
@@ -165,7 +166,7 @@ impl KeyStore {
                     .map_err(Failure::unavailable)?;
                 Ok(json!({ "key": key.expose_secret() }))
             }
-            Self::Running(admin) => admin.post("/v1/keys", Some(&json!(request))).await,
+            Self::Running(admin) => admin.post("/v1/keys", Some(&json!(request)), "key").await,
         }
     }
 
@@ -180,7 +181,7 @@ impl KeyStore {
                 Ok(views.collect())
             }
             Self::Running(admin) => {
-                let listed = admin.get("/v1/keys").await?;
+                let listed = admin.get("/v1/keys", "keys").await?;
                 Ok(listed["keys"].as_array().cloned().unwrap_or_default())
             }
         }
@@ -196,7 +197,7 @@ impl KeyStore {
                 let was_there = revoked.map_err(Failure::unavailable)?;
                 was_there.then_some(()).ok_or_else(unknown)
             }
-            Self::Running(admin) => admin.delete(&format!("/v1/keys/{id}")).await.map(|_| ()),
+            Self::Running(admin) => admin.delete(&format!("/v1/keys/{id}")).await,
         }
     }
 }

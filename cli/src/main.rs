@@ -1,10 +1,7 @@
 //! `evergreen`: keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 
 #![warn(missing_docs)]
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "clap shows comments as help, with settings in brackets"
-)]
+#![allow(rustdoc::broken_intra_doc_links, reason = "clap's help has brackets")]
 
 mod admin_key;
 mod args;
@@ -17,6 +14,7 @@ mod metrics_auth;
 mod operate;
 mod process;
 mod run;
+mod secret_file;
 mod settings;
 
 use std::process::ExitCode;

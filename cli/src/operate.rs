@@ -1,5 +1,6 @@
 //! `evergreen installations`: calls the administration API of a running broker.
 
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use service::config::{Layered, Settings, is_loopback};
@@ -11,6 +12,9 @@ use crate::args::Installations;
 use crate::exit::Failure;
 use crate::process::read;
 use crate::settings::data_dir;
+
+/// The first page of the list.
+const INSTALLATIONS: &str = "/v1/installations?limit=500";
 
 /// A client of the internal listener of `evergreen up` or `evergreen broker`.
 pub(crate) struct Admin {
@@ -43,28 +47,62 @@ impl Admin {
         Ok(Self { base, key, http })
     }
 
-    pub(crate) async fn get(&self, path: &str) -> Result<Value, Failure> {
-        self.send(self.http.get(self.url(path))).await
+    /// The response, an object that has at least this member.
+    pub(crate) async fn get(&self, path: &str, member: &str) -> Result<Value, Failure> {
+        self.object(self.http.get(self.url(path)), member).await
     }
 
-    pub(crate) async fn post(&self, path: &str, body: Option<&Value>) -> Result<Value, Failure> {
+    /// Like [`get`](Self::get).
+    pub(crate) async fn post(
+        &self,
+        path: &str,
+        body: Option<&Value>,
+        member: &str,
+    ) -> Result<Value, Failure> {
         let request = self.http.post(self.url(path));
         let request = match body {
             Some(body) => request.json(body),
             None => request,
         };
-        self.send(request).await
+        self.object(request, member).await
     }
 
-    pub(crate) async fn delete(&self, path: &str) -> Result<Value, Failure> {
-        self.send(self.http.delete(self.url(path))).await
+    pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
+        match self.send(self.http.delete(self.url(path))).await? {
+            (StatusCode::NO_CONTENT, _) => Ok(()),
+            (status, _) => Err(self.stranger(status)),
+        }
     }
 
     fn url(&self, path: &str) -> String {
         format!("{}{path}", self.base.as_str().trim_end_matches('/'))
     }
 
-    async fn send(&self, mut request: reqwest::RequestBuilder) -> Result<Value, Failure> {
+    async fn object(
+        &self,
+        request: reqwest::RequestBuilder,
+        member: &str,
+    ) -> Result<Value, Failure> {
+        match self.send(request).await? {
+            (_, body) if body.get(member).is_some() => Ok(body),
+            (status, _) => Err(self.stranger(status)),
+        }
+    }
+
+    /// Portals and wrong ports respond with a page and the status of a success.
+    fn stranger(&self, status: StatusCode) -> Failure {
+        Failure::Refused(format!(
+            "{} responds with {status}, but is not evergreen's internal listener. EVERGREEN_ADMIN_URL must name the \
+             one of `evergreen up` or `evergreen broker`",
+            self.base
+        ))
+    }
+
+    /// The status of a success, and its body. The body is `null` if it is not JSON.
+    async fn send(
+        &self,
+        mut request: reqwest::RequestBuilder,
+    ) -> Result<(StatusCode, Value), Failure> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
@@ -80,9 +118,11 @@ impl Admin {
         let text = response.text().await.map_err(Failure::unavailable)?;
         let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
         if status.is_success() {
-            return Ok(body);
+            return Ok((status, body));
         }
-        let message = body["message"].as_str().unwrap_or(&text);
+        let Some(message) = body["message"].as_str() else {
+            return Err(self.stranger(status));
+        };
         let hint = body["hint"].as_str().map(|hint| format!(" ({hint})"));
         Err(Failure::Refused(format!(
             "{status}: {message}{}",
@@ -97,10 +137,8 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
     match what {
         Installations::List => list(&admin).await,
         Installations::Show { installation } => {
-            let shown = admin
-                .get(&format!("/v1/installations/{installation}"))
-                .await?;
-            print(&shown);
+            let path = format!("/v1/installations/{installation}");
+            print(&admin.get(&path, "installationId").await?);
             Ok(())
         }
         Installations::Refresh {
@@ -108,25 +146,24 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
             force,
         } => {
             let path = format!("/v1/installations/{installation}/refresh?force={force}");
-            print(&admin.post(&path, None).await?);
+            print(&admin.post(&path, None, "generation").await?);
             Ok(())
         }
         Installations::Revoke { installation } => {
             let path = format!("/v1/installations/{installation}/revoke");
-            print(&admin.post(&path, None).await?);
+            print(&admin.post(&path, None, "installationId").await?);
             Ok(())
         }
     }
 }
 
 async fn list(admin: &Admin) -> Result<(), Failure> {
+    let mut page = admin.get(INSTALLATIONS, "installations").await?;
     println!(
         "{:<33} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
         "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
     );
-    let mut path = "/v1/installations?limit=500".to_owned();
     loop {
-        let page = admin.get(&path).await?;
         for one in page["installations"].as_array().into_iter().flatten() {
             let text = |key: &str| one[key].as_str().unwrap_or("-");
             let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
@@ -139,10 +176,11 @@ async fn list(admin: &Admin) -> Result<(), Failure> {
                 text("nextRefreshAt"),
             );
         }
-        match page["next"].as_str() {
-            Some(next) => path = format!("/v1/installations?limit=500&after={next}"),
-            None => return Ok(()),
-        }
+        let Some(next) = page["next"].as_str() else {
+            return Ok(());
+        };
+        let path = format!("{INSTALLATIONS}&after={next}");
+        page = admin.get(&path, "installations").await?;
     }
 }
 

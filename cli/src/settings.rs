@@ -184,15 +184,7 @@ fn connection_limits(settings: &mut Settings<'_>) -> ConnectionLimits {
                 EXPECTED,
             )
             .get(),
-        trusted_proxies(settings),
-    )
-}
-
-fn trusted_proxies(settings: &mut Settings<'_>) -> TrustedProxies {
-    settings.parse(
-        "EVERGREEN_TRUSTED_PROXIES",
-        TrustedProxies::loopback(),
-        "addresses and networks such as 10.0.0.0/8,192.0.2.7",
+        TrustedProxies::read(settings),
     )
 }
 

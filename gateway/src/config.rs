@@ -7,6 +7,7 @@ use rustls::ClientConfig;
 use service::client_address::TrustedProxies;
 use service::config::{Settings, Size};
 use service::rate_limit::Rate;
+use service::receive;
 use store::Quota;
 
 use crate::upstream::base_url::Base;
@@ -109,14 +110,9 @@ impl Config {
             max_requests: max_requests.get(),
             max_requests_per_key: max_requests_per_key.get(),
             key_staleness,
-            // A proxy on this machine.
-            trusted_proxies: settings.parse(
-                "EVERGREEN_TRUSTED_PROXIES",
-                TrustedProxies::loopback(),
-                "addresses and networks such as 10.0.0.0/8,192.0.2.7",
-            ),
+            trusted_proxies: TrustedProxies::read(settings),
             anonymous_rate: rate(settings, "EVERGREEN_ANONYMOUS_RATE", "100/10s"),
-            receive_memory: receive_memory(settings),
+            receive_memory: receive::read_memory(settings),
         }
     }
 }
@@ -125,16 +121,6 @@ fn rate(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Rate {
     let default: Quota = default.parse().expect("a rate");
     let rate = settings.parse(key, default, "requests per interval such as 100/10s");
     Rate::new(rate.calls(), rate.interval())
-}
-
-/// Far above what customers and GHL send at once.
-fn receive_memory(settings: &mut Settings<'_>) -> u64 {
-    let size = settings.parse(
-        "EVERGREEN_RECEIVE_MEMORY",
-        Size::of_bytes(64 * 1024 * 1024),
-        "a size such as 64MiB",
-    );
-    size.bytes()
 }
 
 fn base(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Base {

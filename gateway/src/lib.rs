@@ -65,7 +65,7 @@ pub struct Public {
     routes: Router,
 }
 
-/// Who reaches the public listener.
+/// The callers that reach the public listener.
 #[derive(Debug, Clone)]
 pub struct PublicAccess {
     /// The names of the listener.

@@ -3,7 +3,7 @@
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded::byte_serialize;
 
-/// What stands in the place of a secret.
+/// The text that replaces a secret.
 const REMOVED: &str = "[removed]";
 
 /// A shorter text is no secret, and would be found in ordinary words.

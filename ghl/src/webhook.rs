@@ -144,7 +144,7 @@ pub struct Event {
     pub location_id: Option<String>,
     /// The company.
     pub company_id: Option<String>,
-    /// What repeats of this webhook share: GHL's `webhookId`, or else the hash of the body.
+    /// The name that a webhook shares with its repeats: GHL's `webhookId`, or else the hash of the body.
     pub identity: String,
     /// The time of the event in milliseconds since the Unix epoch. `None` if GHL does not name a readable one.
     pub at_ms: Option<i64>,

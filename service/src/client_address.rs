@@ -7,6 +7,8 @@ use std::sync::Arc;
 use axum::http::{HeaderMap, HeaderName};
 use ipnet::IpNet;
 
+use crate::config::Settings;
+
 /// The header in which each proxy notes the address that it was called from, the nearest last.
 pub const FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 
@@ -34,6 +36,15 @@ impl FromStr for TrustedProxies {
 }
 
 impl TrustedProxies {
+    /// Reads `EVERGREEN_TRUSTED_PROXIES`. The default is a proxy on this machine.
+    pub fn read(settings: &mut Settings<'_>) -> Self {
+        settings.parse(
+            "EVERGREEN_TRUSTED_PROXIES",
+            Self::loopback(),
+            "addresses and networks such as 10.0.0.0/8,192.0.2.7",
+        )
+    }
+
     /// The proxies on this machine.
     #[must_use]
     pub fn loopback() -> Self {

@@ -1,11 +1,11 @@
-//! What a connection's requests are given to.
+//! The handlers of a connection's requests.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
 use axum::Router;
 use axum::body::Body;
-use axum::http::{Request, Response};
+use axum::http::{Extensions, Request, Response};
 use tower::ServiceExt;
 
 use crate::limits::ANSWER_TIMEOUT;
@@ -29,6 +29,15 @@ pub trait Handler: Clone + Send + Sync + 'static {
 /// The address from which a connection comes. A request has it among its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);
+
+impl Peer {
+    /// The address of the connection on which a request came. A request has one, except in unit tests.
+    #[must_use]
+    pub fn of(extensions: &Extensions) -> IpAddr {
+        let peer = extensions.get::<Self>();
+        peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0)
+    }
+}
 
 impl Handler for Router {
     async fn handle(&self, mut request: Request<Body>, peer: IpAddr) -> Response<Body> {

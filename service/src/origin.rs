@@ -12,7 +12,7 @@ use axum::http::{HeaderMap, Method};
 const SEC_FETCH_SITE: HeaderName = HeaderName::from_static("sec-fetch-site");
 const SEC_FETCH_MODE: HeaderName = HeaderName::from_static("sec-fetch-mode");
 
-/// What load balancers and proxies add to the requests of others.
+/// The headers that load balancers and proxies add to the requests of others.
 const FORWARDING: [&str; 8] = [
     "forwarded",
     "via",
@@ -146,7 +146,9 @@ pub fn is_direct_and_local(parts: &Parts) -> bool {
     names_loopback && !is_forwarded && !is_of_a_page
 }
 
-fn is_loopback(host: &str) -> bool {
+/// Whether the host of a URL is this machine by its name or address.
+#[must_use]
+pub fn is_loopback(host: &str) -> bool {
     let address = host.trim_matches(['[', ']']).parse::<IpAddr>();
     address.is_ok_and(|it| it.is_loopback()) || host.eq_ignore_ascii_case("localhost")
 }

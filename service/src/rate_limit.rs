@@ -93,7 +93,7 @@ impl AddressLimits {
         let of_address = spent.by_address.get(&address).copied().unwrap_or(now);
         let of_address = self.per_address.spend(of_address, now)?;
         spent.total = self.total.spend(spent.total, now)?;
-        // Whoever comes from ever more addresses is stopped by the total, so the map stays small.
+        // A client with ever more addresses is stopped by the total, so the map stays small.
         if spent.by_address.len() == spent.by_address.capacity() {
             spent.by_address.retain(|_, unused_at| *unused_at > now);
         }

@@ -9,6 +9,7 @@ use axum::body::{Body, Bytes, HttpBody, to_bytes};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
+use crate::config::{Settings, Size};
 use crate::locks::lock;
 
 /// How long a body may take from its head to its end.
@@ -17,8 +18,19 @@ pub const MAX_TIME: Duration = Duration::from_secs(10);
 /// The unit in which memory is reserved, in bytes.
 const UNIT: u64 = 1024;
 
-/// One address may reserve so small a part of the memory.
+/// One address may reserve a sixteenth of the memory.
 const SHARE: usize = 16;
+
+/// Reads `EVERGREEN_RECEIVE_MEMORY`, in bytes. The default is far above what customers and GHL send at once.
+pub fn read_memory(settings: &mut Settings<'_>) -> u64 {
+    const KEY: &str = "EVERGREEN_RECEIVE_MEMORY";
+    let default = Size::of_bytes(64 * 1024 * 1024);
+    let size = settings.parse(KEY, default, "a size such as 64MiB");
+    if size.bytes() < 1024 * 1024 {
+        settings.mistake(KEY, "must be at least 1MiB");
+    }
+    size.bytes()
+}
 
 /// The memory for all bodies that are being received. Clones share it.
 #[derive(Debug, Clone)]

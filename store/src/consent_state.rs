@@ -40,7 +40,7 @@ pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
     is_fresh && ring.verify(&message(body), signature)
 }
 
-/// What the browser that began the consent keeps in a cookie. Somebody who sends a link with a state of his own to
+/// The proof that a browser began the consent, for its cookie. Somebody who sends a link with a state of his own to
 /// another person cannot make it.
 #[must_use]
 pub fn browser_proof(ring: &KeyRing, state: &str) -> String {

@@ -80,6 +80,7 @@ async fn all_invalid_settings_are_reported_before_anything_is_bound() {
         ("EVERGREEN_LOG", "=["),
         ("EVERGREEN_LOG_FORMAT", "xml"),
         ("EVERGREEN_MAX_BODY", "thirty"),
+        ("EVERGREEN_RECEIVE_MEMORY", "1KiB"),
         ("EVERGREEN_REDIS_URL", "redis://127.0.0.1"),
         ("EVERGREEN_REFRESH_CONCURRENCY", "0"),
         ("EVERGREEN_REFRESH_LEAD", "soon"),
@@ -127,8 +128,14 @@ async fn all_missing_settings_are_reported_at_once() {
         "EVERGREEN_REFRESH_KEYS",
     ];
     expect_each(&message, &needed);
-    let message = config_errors(on("gateway").env("EVERGREEN_LISTEN", "nowhere")).await;
+    let message = config_errors(
+        on("gateway")
+            .env("EVERGREEN_LISTEN", "nowhere")
+            .env("EVERGREEN_RECEIVE_MEMORY", "1KiB"),
+    )
+    .await;
     let needed = [
+        "EVERGREEN_RECEIVE_MEMORY",
         "EVERGREEN_REDIS_URL",
         "EVERGREEN_ACCESS_KEYS",
         "EVERGREEN_LISTEN",

@@ -306,7 +306,7 @@ async fn webhook_of_a_stranger_is_refused_before_its_body_is_read() {
         let (status, response) = raw(&ghl.up.public, head(&more)).await;
         assert_eq!(status, expected, "{more}: {response}");
     }
-    // What never ends is given up.
+    // A body that never ends is given up.
     let never = head(&format!("Content-Length: 100\r\n{signature}"));
     let (status, response) = raw(&ghl.up.public, never).await;
     assert_eq!(status, 408, "{response}");

@@ -1,9 +1,6 @@
 //! `evergreen-tools`: benchmarks, chaos runs and simulations. They take too long to be tests.
 
-#![allow(
-    rustdoc::broken_intra_doc_links,
-    reason = "clap shows comments as help, with settings in brackets"
-)]
+#![allow(rustdoc::broken_intra_doc_links, reason = "clap's help has brackets")]
 
 mod bench;
 mod chaos;

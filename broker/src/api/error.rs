@@ -25,7 +25,7 @@ pub(crate) struct Error {
     retry_after: Duration,
 }
 
-/// What is wrong. Each kind has one status and one code.
+/// The kinds of errors. Each kind has one status and one code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum ErrorKind {
     RequestInvalid,

@@ -1,7 +1,5 @@
 //! GHL's webhooks. The most important one says that a customer has uninstalled the app.
 
-use std::net::{IpAddr, Ipv4Addr};
-
 use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
@@ -28,9 +26,7 @@ pub(crate) fn routes() -> Router<Broker> {
 /// shape, type or app gets 2xx, too: it would be the same the next time.
 async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<Value>, Error> {
     let (parts, body) = request.into_parts();
-    let peer = parts.extensions.get::<Peer>();
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-    let from = last_noted(peer, &parts.headers);
+    let from = last_noted(Peer::of(&parts.extensions), &parts.headers);
     let refused = |error: BadSignature| {
         debug!(%error, "a webhook was refused");
         Error::new(ErrorKind::WebhookSignatureInvalid, error.to_string())

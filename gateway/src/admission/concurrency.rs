@@ -23,7 +23,7 @@ const MAX_WAIT: Duration = Duration::from_secs(5);
 /// How much memory all waiting calls may take together, in KiB.
 const WAITING_KIB: usize = 256 * 1024;
 
-/// What a waiting call takes besides its body: a connection, its headers, and its task.
+/// The memory of a waiting call besides its body: a connection, its headers, and its task.
 const CALL_KIB: usize = 8;
 
 /// Permits for the calls that are being served, and memory for those that wait. Clones share them.
@@ -44,7 +44,7 @@ pub(crate) enum Overloaded {
     Key,
 }
 
-/// What the calls of one API key may have at once, so that they leave some to others. Clones share it.
+/// The share of one API key's calls in requests and memory, so that they leave some to others. Clones share it.
 #[derive(Clone, Debug)]
 pub(crate) struct Share(Arc<Parts>);
 

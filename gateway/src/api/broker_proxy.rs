@@ -1,6 +1,6 @@
 //! Forwards the broker's routes to the broker.
 
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use axum::body::Body;
@@ -87,10 +87,8 @@ async fn forward_webhook(
 }
 
 fn client(api: &Api, parts: &Parts) -> IpAddr {
-    let peer = parts.extensions.get::<Peer>();
-    // A request has it, except in unit tests.
-    let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| peer.0);
-    api.anonymous.address(peer, &parts.headers)
+    api.anonymous
+        .address(Peer::of(&parts.extensions), &parts.headers)
 }
 
 /// Sends the request to the broker, and streams the response back. Redirects are not followed.
@@ -109,7 +107,7 @@ async fn to_broker(
     for checked in [header::EXPECT, header::ORIGIN, SEC_FETCH_SITE] {
         parts.headers.remove(checked);
     }
-    // What the caller wrote there is not believed.
+    // The caller may have written any address there.
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
         parts.headers.insert(FORWARDED_FOR, client);
     }

@@ -47,7 +47,7 @@ impl Payload {
         }
     }
 
-    /// What is known about the body before it is sent.
+    /// The knowledge about the body before it is sent.
     pub(crate) fn examine(&self, parts: &Parts) -> Examined<'_> {
         Examined {
             json: self.json(&parts.headers),
@@ -99,7 +99,7 @@ impl Payload {
     }
 }
 
-/// What is known about a body before it is sent.
+/// The knowledge about a body before it is sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Examined<'p> {
     /// The body if it is held and JSON, otherwise empty.

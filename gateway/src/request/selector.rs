@@ -8,7 +8,7 @@ use store::UserType;
 use super::{headers, json, query};
 use crate::token::sources::Token;
 
-/// What a selector can name.
+/// The kinds of things that a selector can name.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Kind {
     /// The installation itself, by its `install_…` id, its location or its company.

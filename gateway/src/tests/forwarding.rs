@@ -1,4 +1,4 @@
-//! What GHL receives, what the caller gets back, and the errors if GHL does not respond.
+//! The requests that GHL receives, the responses that callers receive, and the errors if GHL does not respond.
 
 use std::time::Duration;
 

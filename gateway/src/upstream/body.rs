@@ -47,7 +47,7 @@ pub(crate) enum Outgoing {
     },
 }
 
-/// What went wrong with a body while it was sent.
+/// The failure of a body while it was sent.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyStreamError {
     #[error("it is longer than {limit} bytes")]
@@ -105,7 +105,7 @@ pub(crate) struct Progress {
     fault: OnceLock<Fault>,
 }
 
-/// What went wrong with a body. Errors of an HTTP/2 connection do not contain it.
+/// The failure of a body, if there is one. Errors of an HTTP/2 connection do not contain it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Fault {
     TooLarge { limit: u64 },

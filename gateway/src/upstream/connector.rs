@@ -4,7 +4,6 @@
 use std::error::Error;
 use std::future::Future;
 use std::io;
-use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -18,6 +17,7 @@ use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::crypto::ring;
+use service::origin::is_loopback;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
 use tower::Service;
@@ -109,7 +109,10 @@ impl Service<Uri> for Tcp {
     }
 
     fn call(&mut self, to: Uri) -> Self::Future {
-        let proxies = self.proxies.as_ref().filter(|_| !is_loopback(&to));
+        let proxies = self
+            .proxies
+            .as_ref()
+            .filter(|_| !to.host().is_some_and(is_loopback));
         match proxies.and_then(|it| it.intercept(&to)) {
             None => {
                 let connecting = self.direct.call(to);
@@ -124,12 +127,6 @@ impl Service<Uri> for Tcp {
             }
         }
     }
-}
-
-fn is_loopback(to: &Uri) -> bool {
-    let host = to.host().unwrap_or_default().trim_matches(['[', ']']);
-    let address = host.parse::<IpAddr>();
-    address.is_ok_and(|it| it.is_loopback()) || host.eq_ignore_ascii_case("localhost")
 }
 
 impl Service<Uri> for Connector {

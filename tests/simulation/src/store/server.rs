@@ -19,7 +19,7 @@ pub(super) struct Server {
     installations: BTreeMap<InstallationId, InstallationData>,
     locations: BTreeMap<String, String>,
     values: BTreeMap<String, (String, Timestamp)>,
-    /// What each write replaced, and when.
+    /// The value that each write replaced, and the time of the write.
     history: VecDeque<(Duration, Replaced)>,
 }
 
