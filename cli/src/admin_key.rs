@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use service::shutdown::Shutdown;
-use store::caller::{is_well_formed, new_key};
+use store::caller::{LOCAL_ADMINISTRATOR, is_well_formed, new_key};
 use store::{Caller, Scope, Timestamp};
 use store_writer::{StoreWriter, WriteError};
 use tracing::{info, warn};
@@ -40,9 +40,10 @@ pub(crate) fn find(data_dir: &Path) -> Option<SecretString> {
 /// Registers the key with the store.
 pub(crate) async fn register(key: &SecretString, writer: &StoreWriter) -> Result<(), WriteError> {
     let caller = Caller {
-        name: "local administrator".to_owned(),
+        name: LOCAL_ADMINISTRATOR.to_owned(),
         scopes: vec![Scope::Admin],
         installations: None,
+        calls: None,
         quota: None,
         created_at: Timestamp::of_this_machine(),
         expires_at: None,

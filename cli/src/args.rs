@@ -45,7 +45,7 @@ pub(crate) enum Command {
     /// List, show, refresh or revoke installations
     #[command(subcommand)]
     Installations(Installations),
-    /// Create, list and revoke the keys of callers
+    /// Create, list, rotate and revoke the keys of callers
     #[command(subcommand)]
     Keys(Keys),
 }
@@ -98,7 +98,11 @@ pub(crate) enum Keys {
         /// An installation that it may use; repeat for more [default: all]
         #[arg(long, value_name = "ID")]
         installation: Vec<store::InstallationId>,
-        /// Its scopes: proxy, tokens, admin, metrics; repeat for more
+        /// A call to GHL that it may make, such as 'GET /contacts/*'; repeat for more [default: all].
+        /// Methods are separated by commas, * is all of them; /* at the end includes the paths below
+        #[arg(long, value_name = "METHODS PATH")]
+        allow: Vec<store::AllowedCall>,
+        /// Its scopes: proxy, tokens, connect, admin, metrics; repeat for more
         #[arg(long, value_name = "SCOPE", default_value = "proxy")]
         scope: Vec<store::Scope>,
         /// When it expires, such as 90d [default: never]
@@ -113,6 +117,13 @@ pub(crate) enum Keys {
     },
     /// List all keys, also expired and revoked ones
     List,
+    /// Make a key's successor, which may do the same. The old key, named by its id or its name, ends later
+    Rotate {
+        key: String,
+        /// How long the old key still works, so that its caller has time to change over
+        #[arg(long, value_name = "DURATION", default_value = "24h", value_parser = humantime::parse_duration)]
+        overlap: Duration,
+    },
     /// Revoke a key, by its id or its name
     Revoke { key: String },
 }

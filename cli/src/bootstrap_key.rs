@@ -33,6 +33,7 @@ pub(crate) fn caller() -> Caller {
         name: "first".to_owned(),
         scopes: vec![Scope::Proxy],
         installations: None,
+        calls: None,
         quota: None,
         created_at: Timestamp::of_this_machine(),
         expires_at: None,

@@ -3,12 +3,12 @@
 
 use std::time::Duration;
 
-use broker::admin::{NewKey, key_view};
+use broker::admin::{NewKey, RotateKey, key_view, rotated_view};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use service::config::Layered;
 use store::freshness::Lead;
-use store::{InstallationId, KeyHash, Quota, Scope, Timestamp};
+use store::{AllowedCall, KeyHash, Scope, Timestamp};
 use store_writer::{OpenStoreError, Rings, Store, StoreWriter};
 use url::Url;
 
@@ -25,25 +25,39 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
         Keys::Create {
             name,
             installation,
+            allow,
             scope,
             expires_in,
             quota,
         } => {
-            let made = keys
-                .create(new_key(name, installation, &scope, expires_in, quota))
-                .await?;
-            eprintln!("Keep this key: it is shown only now.");
-            println!("{}", made["key"].as_str().unwrap_or_default());
+            let new_key = NewKey {
+                name,
+                scopes: scope.iter().map(Scope::to_string).collect(),
+                installations: (!installation.is_empty()).then_some(installation),
+                calls: (!allow.is_empty())
+                    .then(|| allow.iter().map(AllowedCall::to_string).collect()),
+                quota: quota.map(|quota| quota.to_string()),
+                expires_at_ms: expires_in
+                    .map(|left| (Timestamp::of_this_machine() + left).as_millis()),
+            };
+            show_once(&keys.create(new_key).await?);
         }
         Keys::List => {
             let listed = keys.list().await?;
             println!(
-                "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} INSTALLATIONS",
-                "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA"
+                "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} {:<33} CALLS",
+                "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA", "INSTALLATIONS"
             );
             for key in listed {
                 print_key(&key);
             }
+        }
+        Keys::Rotate { key, overlap } => {
+            let id = find(&keys.list().await?, &key)?;
+            let rotated = keys.rotate(&id, overlap).await?;
+            show_once(&rotated);
+            let end = rotated["oldEndsAt"].as_str().unwrap_or("-");
+            eprintln!("The old key ends at {end}.");
         }
         Keys::Revoke { key } => {
             let id = find(&keys.list().await?, &key)?;
@@ -54,41 +68,31 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
     Ok(())
 }
 
-fn new_key(
-    name: String,
-    installations: Vec<InstallationId>,
-    scopes: &[Scope],
-    expires_in: Option<Duration>,
-    quota: Option<Quota>,
-) -> NewKey {
-    let expires_at = expires_in.map(|left| (Timestamp::of_this_machine() + left).as_millis());
-    NewKey {
-        name,
-        scopes: scopes.iter().map(Scope::to_string).collect(),
-        installations: (!installations.is_empty()).then_some(installations),
-        quota: quota.map(|quota| quota.to_string()),
-        expires_at_ms: expires_at,
-    }
+/// The key alone goes to stdout, for scripts.
+fn show_once(made: &Value) {
+    eprintln!("Keep this key: it is shown only now.");
+    println!("{}", made["key"].as_str().unwrap_or_default());
 }
 
 fn print_key(key: &Value) {
     let text = |field: &str| key[field].as_str().unwrap_or("-").to_owned();
-    let list = |field: &str| match key[field].as_array() {
+    let list = |field: &str, separator: &str| match key[field].as_array() {
         Some(items) => {
             let items: Vec<&str> = items.iter().filter_map(Value::as_str).collect();
-            items.join(",")
+            items.join(separator)
         }
         None => "all".to_owned(),
     };
     let state = if key["live"] == true { "live" } else { "dead" };
     println!(
-        "{:<10} {state:<8} {:<24} {:<22} {:<22} {:<14} {}",
+        "{:<10} {state:<8} {:<24} {:<22} {:<22} {:<14} {:<33} {}",
         text("id").chars().take(8).collect::<String>(),
         text("name"),
-        list("scopes"),
+        list("scopes", ","),
         text("expiresAt"),
         text("quota"),
-        list("installations")
+        list("installations", ","),
+        list("calls", "; ")
     );
 }
 
@@ -113,6 +117,10 @@ fn find(keys: &[Value], wanted: &str) -> Result<String, Failure> {
             several.len()
         ))),
     }
+}
+
+fn no_such_key() -> Failure {
+    Failure::Refused("there is no such key".to_owned())
 }
 
 /// Where the keys are stored.
@@ -170,6 +178,25 @@ impl KeyStore {
         }
     }
 
+    async fn rotate(&self, id: &str, overlap: Duration) -> Result<Value, Failure> {
+        match self {
+            Self::Direct(writer) => {
+                let hash = id.parse().map_err(|()| no_such_key())?;
+                let now = Timestamp::of_this_machine();
+                let rotated = writer.rotate_caller(&hash, now, overlap).await;
+                let rotated = rotated.map_err(Failure::unavailable)?;
+                let rotated = rotated.map_err(|reason| Failure::Refused(reason.to_string()))?;
+                Ok(rotated_view(&rotated))
+            }
+            Self::Running(admin) => {
+                let overlap_ms = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
+                let body = json!(RotateKey { overlap_ms });
+                let path = format!("/v1/keys/{id}/rotate");
+                admin.post(&path, Some(&body), "key").await
+            }
+        }
+    }
+
     async fn list(&self) -> Result<Vec<Value>, Failure> {
         match self {
             Self::Direct(writer) => {
@@ -190,12 +217,11 @@ impl KeyStore {
     async fn revoke(&self, id: &str) -> Result<(), Failure> {
         match self {
             Self::Direct(writer) => {
-                let unknown = || Failure::Refused("there is no such key".to_owned());
-                let hash: KeyHash = id.parse().map_err(|()| unknown())?;
+                let hash: KeyHash = id.parse().map_err(|()| no_such_key())?;
                 let now = Timestamp::of_this_machine();
                 let revoked = writer.revoke_caller(&hash, now).await;
                 let was_there = revoked.map_err(Failure::unavailable)?;
-                was_there.then_some(()).ok_or_else(unknown)
+                was_there.then_some(()).ok_or_else(no_such_key)
             }
             Self::Running(admin) => admin.delete(&format!("/v1/keys/{id}")).await,
         }

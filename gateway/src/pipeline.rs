@@ -16,7 +16,7 @@ use http::header::{ACCEPT_ENCODING, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use metrics::Counter;
-use store::{Scope, Status};
+use store::Status;
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
@@ -28,7 +28,7 @@ use crate::admission::rate_limit_headers::RateLimitHeaders;
 use crate::config::Config;
 use crate::error::Error;
 use crate::request::body::{Examined, Payload};
-use crate::request::caller::{AuthenticatedCaller, Callers};
+use crate::request::caller::{AuthenticatedCaller, Callers, Permission};
 use crate::request::selector::InstallationSelectors;
 use crate::request::{headers, path};
 use crate::retry::{Attempt, Decision, Outcome, Unauthorized, decide};
@@ -81,12 +81,13 @@ impl Pipeline {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let path = path::checked(path.strip_prefix("/ghl").unwrap_or(path))?;
-        let scope = if path::gives_tokens(path) {
-            Scope::Tokens
+        let needed = if path::gives_tokens(path) {
+            Permission::Tokens
         } else {
-            Scope::Proxy
+            let method = &parts.method;
+            Permission::Call { method, path }
         };
-        let caller = self.authenticate(&parts, scope).await?;
+        let caller = self.authenticate(&parts, needed).await?;
         let payload = self.take(&parts, body).await?;
         let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(path));
         let examined = payload.examine(&parts);
@@ -95,13 +96,13 @@ impl Pipeline {
         self.forward(&caller, token, parts, uri, payload).await
     }
 
-    /// The caller, if its key is live, has the scope, and its quota is not used up.
+    /// The caller, if its key is live, has the permission, and its quota is not used up.
     pub(crate) async fn authenticate(
         &self,
         parts: &Parts,
-        scope: Scope,
+        needed: Permission<'_>,
     ) -> Result<AuthenticatedCaller, Error> {
-        Ok(self.callers.authenticate(parts, scope).await?)
+        Ok(self.callers.authenticate(parts, needed).await?)
     }
 
     /// The caller's body. A small one is held in memory.

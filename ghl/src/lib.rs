@@ -9,7 +9,7 @@ pub mod api;
 pub mod consent;
 pub mod failure;
 pub mod ownership;
-mod scrub;
+pub mod scrub;
 pub mod token_endpoint;
 pub mod token_response;
 pub mod webhook;

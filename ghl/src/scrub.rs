@@ -16,7 +16,7 @@ const MIN_JWT_LENGTH: usize = 20;
 /// The text without these secrets, as they are or as they are sent in a form, and without anything that looks like a
 /// token.
 #[must_use]
-pub(crate) fn scrub<'s>(text: &str, secrets: impl Iterator<Item = &'s SecretString>) -> String {
+pub fn scrub<'s>(text: &str, secrets: impl Iterator<Item = &'s SecretString>) -> String {
     let mut clean = text.to_owned();
     for secret in secrets {
         let secret = secret.expose_secret();

@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ring::digest;
 use secrecy::SecretString;
 
+use crate::allowed_call::AllowedCall;
 use crate::clock::Timestamp;
 use crate::id::InstallationId;
 use crate::quota::Quota;
@@ -57,6 +58,9 @@ impl FromStr for KeyHash {
 
 /// How a key begins. Secret scanners search for it.
 pub const KEY_PREFIX: &str = "evg_";
+
+/// The name of the key that a process keeps in its data directory.
+pub const LOCAL_ADMINISTRATOR: &str = "local administrator";
 
 /// The hex digits of a key that are random.
 const RANDOM_DIGITS: usize = 64;
@@ -147,6 +151,12 @@ impl FromStr for Scope {
     }
 }
 
+/// The schema of a record with rules about calls.
+const CALLS_SCHEMA: u32 = 2;
+
+/// Between rules about calls, which contain commas.
+const CALLS_SEPARATOR: &str = "\n";
+
 /// The record of an API key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Caller {
@@ -156,6 +166,8 @@ pub struct Caller {
     pub scopes: Vec<Scope>,
     /// The installations that the key may use; `None`: all of them.
     pub installations: Option<Vec<InstallationId>>,
+    /// The calls to GHL that the key may make; `None`: all of them.
+    pub calls: Option<Vec<AllowedCall>>,
     /// The rate limit of the key; `None`: no limit.
     pub quota: Option<Quota>,
     /// When the key was created, in the store's time.
@@ -183,6 +195,13 @@ impl Caller {
         }
     }
 
+    /// Whether the key may make a call to GHL. `path` is below GHL's host.
+    #[must_use]
+    pub fn may_call(&self, method: &str, path: &str) -> bool {
+        let includes = |allowed: &[AllowedCall]| allowed.iter().any(|it| it.includes(method, path));
+        self.calls.as_deref().is_none_or(includes)
+    }
+
     /// The installation of a request that names none: the only one that the key may use.
     #[must_use]
     pub fn only_installation(&self) -> Option<&InstallationId> {
@@ -202,10 +221,20 @@ impl Caller {
     #[must_use]
     pub fn to_fields(&self) -> Fields {
         let mut fields = Fields::new();
+        match &self.calls {
+            None => fields.clear_min_schema(),
+            Some(_) => fields.set_min_schema(CALLS_SCHEMA),
+        }
         fields.set("name", &self.name);
-        fields.set("scopes", join(&self.scopes));
-        let installations = self.installations.as_deref().map(join);
+        fields.set("scopes", join(&self.scopes, ","));
+        let installations = self.installations.as_deref().map(|all| join(all, ","));
         fields.set("inst", installations.as_deref().unwrap_or("*"));
+        // Ends with a separator, so that a list without rules is not an empty field, which means every call.
+        let calls = self
+            .calls
+            .as_deref()
+            .map(|all| join(all, CALLS_SEPARATOR) + CALLS_SEPARATOR);
+        fields.set_optional("calls", calls);
         fields.set_optional("quota", self.quota);
         fields.set("made", self.created_at.as_millis());
         fields.set_optional("exp", self.expires_at.map(Timestamp::as_millis));
@@ -226,11 +255,19 @@ impl Caller {
                 &fields
                     .parse_optional::<String>("scopes")?
                     .unwrap_or_default(),
+                ",",
             )
             .ok_or(Unreadable::Malformed("scopes"))?,
             installations: match installations.as_str() {
                 "*" => None,
-                list => Some(split(list).ok_or(Unreadable::Malformed("inst"))?),
+                list => Some(split(list, ",").ok_or(Unreadable::Malformed("inst"))?),
+            },
+            calls: match fields.parse_optional::<String>("calls")? {
+                None => None,
+                Some(list) => {
+                    let calls = split(&list, CALLS_SEPARATOR);
+                    Some(calls.ok_or(Unreadable::Malformed("calls"))?)
+                }
             },
             quota: fields.parse_optional("quota")?,
             created_at: Timestamp::from_millis(fields.parse("made")?),
@@ -240,13 +277,13 @@ impl Caller {
     }
 }
 
-fn join<T: fmt::Display>(items: &[T]) -> String {
+fn join<T: fmt::Display>(items: &[T], separator: &str) -> String {
     let texts: Vec<String> = items.iter().map(T::to_string).collect();
-    texts.join(",")
+    texts.join(separator)
 }
 
-fn split<T: FromStr>(list: &str) -> Option<Vec<T>> {
-    let items = list.split(',').filter(|item| !item.is_empty());
+fn split<T: FromStr>(list: &str, separator: &str) -> Option<Vec<T>> {
+    let items = list.split(separator).filter(|item| !item.is_empty());
     items.map(|item| item.parse().ok()).collect()
 }
 
@@ -262,6 +299,10 @@ mod tests {
             name: "crm sync".to_owned(),
             scopes: vec![Scope::Proxy, Scope::Tokens],
             installations: Some(vec![InstallationId::random(), InstallationId::random()]),
+            calls: Some(vec![
+                "GET,POST /contacts/*".parse().unwrap(),
+                "* /products".parse().unwrap(),
+            ]),
             quota: Some("100/10s".parse().unwrap()),
             created_at: Timestamp::from_millis(5),
             expires_at: Some(Timestamp::from_millis(9)),
@@ -270,10 +311,32 @@ mod tests {
         assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
         let for_all = Caller {
             installations: None,
+            calls: None,
             quota: None,
             ..caller
         };
         assert_eq!(Caller::from_fields(&for_all.to_fields()), Ok(for_all));
+    }
+
+    #[test]
+    fn older_reader_refuses_a_key_with_rules_about_calls() {
+        let mut caller = Caller {
+            name: "reads".to_owned(),
+            scopes: vec![Scope::Proxy],
+            installations: None,
+            calls: Some(vec!["GET /contacts/*".parse().unwrap()]),
+            quota: None,
+            created_at: Timestamp::from_millis(5),
+            expires_at: None,
+            revoked_at: None,
+        };
+        assert!(caller.may_call("GET", "/contacts/1"));
+        assert!(!caller.may_call("GET", "/users/"));
+        let needed = |caller: &Caller| caller.to_fields().parse_optional::<u32>("min");
+        assert_eq!(needed(&caller), Ok(Some(CALLS_SCHEMA)));
+        caller.calls = None;
+        assert!(caller.may_call("DELETE", "/users/"));
+        assert_eq!(needed(&caller), Ok(None));
     }
 
     #[test]
@@ -289,17 +352,25 @@ mod tests {
     }
 
     #[test]
-    fn empty_installation_list_permits_nothing() {
+    fn empty_lists_permit_nothing() {
         let caller = Caller {
             name: "x".to_owned(),
             scopes: vec![Scope::Proxy],
             installations: Some(Vec::new()),
+            calls: Some(Vec::new()),
             quota: None,
             created_at: Timestamp::from_millis(0),
             expires_at: Some(Timestamp::from_millis(10)),
             revoked_at: None,
         };
         assert!(!caller.may_use(&InstallationId::random()));
+        assert!(!caller.may_call("GET", "/"));
+        let without_calls = Caller {
+            installations: None,
+            ..caller.clone()
+        };
+        let read = Caller::from_fields(&without_calls.to_fields());
+        assert_eq!(read, Ok(without_calls));
         assert!(!caller.may(Scope::Admin));
         assert!(caller.is_live(Timestamp::from_millis(9)));
         assert!(!caller.is_live(Timestamp::from_millis(10)));
@@ -327,6 +398,7 @@ mod tests {
             name: "x".to_owned(),
             scopes: scopes.to_vec(),
             installations: None,
+            calls: None,
             quota: None,
             created_at: Timestamp::from_millis(0),
             expires_at: None,

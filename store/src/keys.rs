@@ -96,10 +96,10 @@ pub fn caller(key: &KeyHash) -> String {
     format!("ghl:key:{key}")
 }
 
-/// String: a consent state that was used. A state is valid once.
+/// String: a consent state that was used, by its name. A state is valid once.
 #[must_use]
-pub fn consent(nonce: &str) -> String {
-    format!("ghl:state:{nonce}")
+pub fn consent(name: &str) -> String {
+    format!("ghl:state:{name}")
 }
 
 /// String: a webhook that was processed.

@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+pub mod allowed_call;
 pub mod caller;
 pub mod clock;
 mod compress;
@@ -23,6 +24,7 @@ pub mod seal;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 
+pub use allowed_call::AllowedCall;
 pub use caller::{Caller, KeyHash, Scope};
 pub use clock::Timestamp;
 pub use freshness::Freshness;

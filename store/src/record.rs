@@ -18,8 +18,8 @@ use crate::freshness::{self, Freshness};
 use crate::id::{CompanyId, Generation, InstallationId, LocationId, UserType};
 use crate::seal::{KeyRing, Label, OpenError, Purpose, Sealed};
 
-/// The newest schema that this build reads. This build writes records that every reader understands.
-const SCHEMA: u32 = 1;
+/// The newest schema that this build reads. 2: API keys with rules about calls, which an older gateway would not see.
+const SCHEMA: u32 = 2;
 
 /// The record cannot be read by this build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,11 @@ impl Fields {
             Some(needed) if needed > SCHEMA => Err(Unreadable::TooNew(needed)),
             Some(_) | None => Ok(()),
         }
+    }
+
+    /// Sets the field `min`: readers of an older schema refuse the record.
+    pub fn set_min_schema(&mut self, schema: u32) {
+        self.set("min", schema);
     }
 
     /// Clears the field `min`, so that every reader accepts the record.

@@ -1,6 +1,7 @@
 //! API keys, their scopes, and listening on addresses that other hosts can reach.
 
 mod quota;
+mod rights;
 mod tokens;
 
 use std::time::Duration;

@@ -1,5 +1,7 @@
 //! The administration API: installations and caller keys.
 
+use std::time::Duration;
+
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -8,9 +10,10 @@ use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::{Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
+use store::{AllowedCall, Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
 use store_writer::WriteError;
-use store_writer::writer::{Listed, Wanted};
+use store_writer::key_rotation::NotRotatable;
+use store_writer::writer::{Listed, RotatedKey, Wanted};
 use tracing::info;
 
 use crate::Broker;
@@ -27,6 +30,7 @@ pub(crate) fn routes() -> Router<Broker> {
         .route("/v1/installations/{name}/revoke", post(revoke))
         .route("/v1/keys", get(list_keys).post(create_key))
         .route("/v1/keys/{key}", delete(revoke_key))
+        .route("/v1/keys/{key}/rotate", post(rotate_key))
 }
 
 #[derive(Deserialize)]
@@ -109,6 +113,8 @@ pub struct NewKey {
     pub scopes: Vec<String>,
     /// The installations that the key may use. `None` for all.
     pub installations: Option<Vec<InstallationId>>,
+    /// The calls to GHL that the key may make, such as `GET /contacts/*`. `None` for all.
+    pub calls: Option<Vec<String>>,
     /// The quota in calls per interval, such as `100/10s`. `None` for no limit.
     pub quota: Option<String>,
     /// The expiry in milliseconds since the Unix epoch. `None` for never.
@@ -119,25 +125,50 @@ impl NewKey {
     /// The caller for this request, created at `now`.
     ///
     /// # Errors
-    /// A message if the name is empty, a scope is unknown, or the quota cannot be parsed.
+    /// A message if the name is empty, a scope is unknown, the quota or a call cannot be parsed, or the scopes allow
+    /// more than the calls.
     pub fn into_caller(self, now: Timestamp) -> Result<Caller, String> {
         if self.name.trim().is_empty() {
             return Err("a key needs a name to be revoked by".to_owned());
         }
         let scopes = self.scopes.iter().map(|scope| scope.parse::<Scope>());
+        let scopes = scopes
+            .collect::<Result<Vec<_>, _>>()
+            .map_err(|error| error.to_string())?;
+        let calls = self.calls.map(|calls| parse_calls(&calls, &scopes));
         let quota = self.quota.map(|quota| quota.parse::<Quota>());
         Ok(Caller {
             name: self.name,
-            scopes: scopes
-                .collect::<Result<_, _>>()
-                .map_err(|error| error.to_string())?,
+            scopes,
             installations: self.installations,
+            calls: calls.transpose()?,
             quota: quota.transpose().map_err(|error| error.to_string())?,
             created_at: now,
             expires_at: self.expires_at_ms.map(Timestamp::from_millis),
             revoked_at: None,
         })
     }
+}
+
+/// The most calls that one key may name.
+const MAX_CALLS: usize = 100;
+
+fn parse_calls(calls: &[String], scopes: &[Scope]) -> Result<Vec<AllowedCall>, String> {
+    if calls.is_empty() || calls.len() > MAX_CALLS {
+        return Err(format!(
+            "a key names 1 to {MAX_CALLS} calls, or none to allow all"
+        ));
+    }
+    if let Some(scope) = scopes
+        .iter()
+        .find(|it| matches!(it, Scope::Tokens | Scope::Admin))
+    {
+        return Err(format!(
+            "a key with the scope `{scope}` cannot be limited to some calls: with a token one can make every call"
+        ));
+    }
+    let parse = |call: &String| call.parse().map_err(|error| format!("`{call}`: {error}"));
+    calls.iter().map(parse).collect()
 }
 
 async fn create_key(
@@ -172,6 +203,7 @@ pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
         "name": caller.name,
         "scopes": caller.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
         "installations": caller.installations,
+        "calls": caller.calls.as_ref().map(|calls| calls.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "quota": caller.quota.map(|quota| quota.to_string()),
         "createdAt": caller.created_at.to_string(),
         "expiresAt": caller.expires_at.map(|at| at.to_string()),
@@ -179,15 +211,55 @@ pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
     })
 }
 
+/// The body of a request to rotate a key.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct RotateKey {
+    /// How long the old key still works, in milliseconds.
+    pub overlap_ms: u64,
+}
+
+async fn rotate_key(
+    State(broker): State<Broker>,
+    Path(key): Path<String>,
+    JsonBody(request): JsonBody<RotateKey>,
+) -> Result<(StatusCode, Json<Value>), Error> {
+    let hash: KeyHash = key.parse().map_err(|()| unknown_key())?;
+    let (writer, now) = (&broker.0.writer, broker.0.reader.now());
+    let overlap = Duration::from_millis(request.overlap_ms);
+    let rotated = writer.rotate_caller(&hash, now, overlap).await?;
+    let rotated = rotated.map_err(|reason| match reason {
+        NotRotatable::NotLive => unknown_key(),
+        NotRotatable::OfAFile => Error::new(ErrorKind::RequestInvalid, reason.to_string()),
+    })?;
+    info!(key = ?hash, name = rotated.rotation.successor.name, "a caller key was rotated");
+    Ok((StatusCode::CREATED, Json(rotated_view(&rotated))))
+}
+
+/// The JSON for a rotated key: the new key, and when the old one ends.
+#[must_use]
+pub fn rotated_view(rotated: &RotatedKey) -> Value {
+    let key = rotated.key.expose_secret();
+    let ends_at = rotated.rotation.ending.expires_at;
+    json!({
+        "id": KeyHash::of(key).to_string(),
+        "name": rotated.rotation.successor.name,
+        "key": key,
+        "oldEndsAt": ends_at.map(|at| at.to_string()),
+    })
+}
+
+fn unknown_key() -> Error {
+    Error::new(ErrorKind::KeyNotFound, "There is no such key")
+}
+
 async fn revoke_key(
     State(broker): State<Broker>,
     Path(key): Path<String>,
 ) -> Result<StatusCode, Error> {
-    let unknown = || Error::new(ErrorKind::KeyNotFound, "There is no such key");
-    let hash: KeyHash = key.parse().map_err(|()| unknown())?;
+    let hash: KeyHash = key.parse().map_err(|()| unknown_key())?;
     let now = broker.0.reader.now();
     if !broker.0.writer.revoke_caller(&hash, now).await? {
-        return Err(unknown());
+        return Err(unknown_key());
     }
     info!(key = ?hash, "a caller key was revoked");
     Ok(StatusCode::NO_CONTENT)

@@ -12,12 +12,11 @@ use http_body::Body as _;
 use service::client_address::FORWARDED_FOR;
 use service::handler::Peer;
 use service::receive::{ReceiveError, Received};
-use store::Scope;
 use tracing::Span;
 
 use super::state::Api;
 use crate::error::Error;
-use crate::request::caller::AuthenticatedCaller;
+use crate::request::caller::{AuthenticatedCaller, Permission};
 use crate::upstream::body::Outgoing;
 use crate::upstream::headers::{OutboundHeaders, strip_hop_by_hop};
 use crate::upstream::outbound::Outbound;
@@ -48,7 +47,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, 
     let (parts, body) = request.into_parts();
     api.own_hosts.check(&parts)?;
     let client = client(&api, &parts);
-    match api.pipeline.authenticate(&parts, Scope::Proxy).await? {
+    match api.pipeline.authenticate(&parts, Permission::Proxy).await? {
         AuthenticatedCaller::Anonymous => api.anonymous.count(client)?,
         AuthenticatedCaller::Caller(..) => {}
     }

@@ -6,12 +6,14 @@ use axum::body::Body;
 use axum::extract::Request;
 use axum::response::Response;
 use bytes::Bytes;
+use ghl::scrub::scrub;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
-use store::{Scope, UserType};
+use store::UserType;
 use tokio::time::Instant;
 
 use super::error_response::respond;
@@ -19,7 +21,7 @@ use super::state::Api;
 use crate::error::Error;
 use crate::pipeline::{GhlRequest, Pipeline};
 use crate::request::body::{Examined, Payload};
-use crate::request::caller::AuthenticatedCaller;
+use crate::request::caller::{AuthenticatedCaller, Permission};
 use crate::request::headers::REQUEST_ID;
 use crate::request::selector::InstallationSelectors;
 use crate::request::{headers, json, query};
@@ -30,13 +32,22 @@ use crate::upstream::headers::VERSION;
 /// A product or a contact has a few kilobytes.
 const CREATE_BYTES: u64 = 1024 * 1024;
 
+/// Paths of GHL.
+const PRODUCTS: &str = "/products/";
+const CONTACTS: &str = "/contacts/";
+const UPLOAD: &str = "/medias/upload-file";
+
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// `GET /api/ghl/products`
 pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
-    let (caller, token) = caller_and_token(pipeline, &parts).await?;
+    let needed = Permission::Call {
+        method: &Method::GET,
+        path: PRODUCTS,
+    };
+    let (caller, token) = caller_and_token(pipeline, &parts, needed).await?;
     let location = match query::value(parts.uri.query(), "locationId") {
         Some(_) => None,
         None => Some(token.location.as_ref().ok_or(Error::NoLocation)?.as_str()),
@@ -44,7 +55,7 @@ pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response
     let uri = pipeline
         .ghl
         .base
-        .uri("/products/", parts.uri.query(), location)?;
+        .uri(PRODUCTS, parts.uri.query(), location)?;
     pipeline
         .forward(&caller, token, parts, uri, Payload::Held(Bytes::new()))
         .await
@@ -53,35 +64,29 @@ pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response
 /// `POST /api/ghl/products/create`
 pub(crate) async fn create_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    create(&api.pipeline, parts, body, "/products/", with_location).await
+    create(&api.pipeline, parts, body, PRODUCTS, with_location).await
 }
 
 /// `POST /api/ghl/contacts/create`
 pub(crate) async fn create_contact(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    create(&api.pipeline, parts, body, "/contacts/", with_location).await
+    create(&api.pipeline, parts, body, CONTACTS, with_location).await
 }
 
 /// `POST /api/ghl/test-product`. The body is optional, and its members are kept.
 pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let name = format!("evergreen test product {}", api.pipeline.tokens.now());
-    create(
-        &api.pipeline,
-        parts,
-        body,
-        "/products/",
-        |body, location| {
-            let empty = Bytes::from_static(b"{}");
-            let body = if body.is_empty() { &empty } else { body };
-            let defaults = [
-                ("name", name.as_str()),
-                ("locationId", location),
-                ("productType", "DIGITAL"),
-            ];
-            json::with_defaults(body, defaults)
-        },
-    )
+    create(&api.pipeline, parts, body, PRODUCTS, |body, location| {
+        let empty = Bytes::from_static(b"{}");
+        let body = if body.is_empty() { &empty } else { body };
+        let defaults = [
+            ("name", name.as_str()),
+            ("locationId", location),
+            ("productType", "DIGITAL"),
+        ];
+        json::with_defaults(body, defaults)
+    })
     .await
 }
 
@@ -89,13 +94,17 @@ pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Resp
 pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, body) = request.into_parts();
-    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
+    let needed = Permission::Call {
+        method: &Method::POST,
+        path: UPLOAD,
+    };
+    let caller = pipeline.authenticate(&parts, needed).await?;
     let payload = pipeline.take(&parts, body).await?;
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
     let examined = payload.examine(&parts);
     let token = pipeline.token_for(&caller, selectors, examined).await?;
     let query = parts.uri.query();
-    let uri = pipeline.ghl.base.uri("/medias/upload-file", query, None)?;
+    let uri = pipeline.ghl.base.uri(UPLOAD, query, None)?;
     pipeline.forward(&caller, token, parts, uri, payload).await
 }
 
@@ -103,7 +112,8 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
 pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
-    let (caller, token) = caller_and_token(pipeline, &parts).await?;
+    // Every key that may proxy may make this call, since it reveals nothing of GHL's data.
+    let (caller, token) = caller_and_token(pipeline, &parts, Permission::Proxy).await?;
     let request = GhlRequest {
         method: Method::GET,
         uri: pipeline.ghl.base.uri(&own_path(&token)?, None, None)?,
@@ -119,7 +129,8 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
     let message = if status.is_success() {
         None
     } else {
-        message_of(answer.into_body(), pipeline).await
+        let message = message_of(answer.into_body(), pipeline).await;
+        message.map(|message| without_token(message, &token.secret()))
     };
     let report = Report {
         ok: status.is_success(),
@@ -143,8 +154,9 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
 async fn caller_and_token(
     pipeline: &Pipeline,
     parts: &Parts,
+    needed: Permission<'_>,
 ) -> Result<(AuthenticatedCaller, Arc<Token>), Error> {
-    let caller = pipeline.authenticate(parts, Scope::Proxy).await?;
+    let caller = pipeline.authenticate(parts, needed).await?;
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
@@ -175,7 +187,11 @@ async fn create(
     path: &'static str,
     complete: impl FnOnce(&Bytes, &str) -> Result<Bytes, json::NotAnObject>,
 ) -> Result<Response, Error> {
-    let caller = pipeline.authenticate(&parts, Scope::Proxy).await?;
+    let needed = Permission::Call {
+        method: &Method::POST,
+        path,
+    };
+    let caller = pipeline.authenticate(&parts, needed).await?;
     let limit = pipeline.config.max_body_bytes.min(CREATE_BYTES);
     let body = read(body, limit, pipeline.config.response_timeout).await?;
     // A web page of somebody else can send any other type without asking the browser.
@@ -224,6 +240,26 @@ fn plain_headers(parts: &Parts) -> HeaderMap {
         }
     }
     plain
+}
+
+/// GHL's message, which may repeat what it was sent.
+fn without_token(message: Value, token: &SecretString) -> Value {
+    match message {
+        Value::String(text) => Value::String(scrub(&text, std::iter::once(token))),
+        Value::Array(items) => {
+            let items = items.into_iter().map(|item| without_token(item, token));
+            Value::Array(items.collect())
+        }
+        Value::Object(members) => {
+            let members = members.into_iter();
+            Value::Object(
+                members
+                    .map(|(name, it)| (name, without_token(it, token)))
+                    .collect(),
+            )
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) => message,
+    }
 }
 
 async fn message_of(body: Body, pipeline: &Pipeline) -> Option<Value> {

@@ -40,6 +40,7 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
             CallerError::NoKey => (StatusCode::UNAUTHORIZED, "api_key_missing"),
             CallerError::UnknownKey => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
             CallerError::LacksScope(_) => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
+            CallerError::CallNotAllowed { .. } => (StatusCode::FORBIDDEN, "call_not_allowed"),
             CallerError::Quota(limited) => limited_code(limited),
             CallerError::Store(_) | CallerError::Stale => STORE_UNAVAILABLE,
         },
@@ -164,7 +165,8 @@ impl Error {
                 "Send a key of this gateway as `Authorization: Bearer <key>` or `X-Api-Key`; \
                  `evergreen keys create` makes one.",
             ),
-            Self::Caller(CallerError::LacksScope(_)) | Self::Select(SelectError::NotAllowed) => {
+            Self::Caller(CallerError::LacksScope(_) | CallerError::CallNotAllowed { .. })
+            | Self::Select(SelectError::NotAllowed) => {
                 Some("`evergreen keys list` shows what a key may do.")
             }
             Self::Select(SelectError::NotNamed | SelectError::Unknown { .. })

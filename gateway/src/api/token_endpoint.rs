@@ -10,13 +10,14 @@ use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use service::origin::OwnHosts;
-use store::{Scope, Timestamp};
+use store::Timestamp;
 
 use super::error_response::respond;
 use super::state::Api;
 use crate::error::Error;
 use crate::pipeline::Pipeline;
 use crate::request::body::Examined;
+use crate::request::caller::Permission;
 use crate::request::query;
 use crate::request::selector::{InstallationSelectors, Kind, SelectorSource};
 use crate::token::sources::Token;
@@ -33,7 +34,7 @@ pub(crate) async fn token(
     let (parts, _) = request.into_parts();
     own_hosts.check(&parts)?;
     let pipeline = &api.pipeline;
-    let caller = pipeline.authenticate(&parts, Scope::Tokens).await?;
+    let caller = pipeline.authenticate(&parts, Permission::Tokens).await?;
     let name = named_in(parts.uri.path());
     let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, name);
     let no_body = Examined::default();

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use http::Method;
 use http::request::Parts;
 use service::credentials::presented;
 use service::origin;
@@ -23,6 +24,8 @@ pub(crate) enum CallerError {
     UnknownKey,
     #[error("The API key lacks the scope {0}")]
     LacksScope(Scope),
+    #[error("The API key may not call {method} {path}")]
+    CallNotAllowed { method: Method, path: String },
     /// It may have been revoked meanwhile.
     #[error("The store has not confirmed the API key for too long")]
     Stale,
@@ -30,6 +33,26 @@ pub(crate) enum CallerError {
     Quota(#[from] Limited),
     #[error(transparent)]
     Store(#[from] Unavailable),
+}
+
+/// The permission that a request needs.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Permission<'a> {
+    /// To get a token.
+    Tokens,
+    /// To use an installation, for what the gateway does with it.
+    Proxy,
+    /// To make this call to GHL. `path` is below GHL's host.
+    Call { method: &'a Method, path: &'a str },
+}
+
+impl Permission<'_> {
+    fn scope(self) -> Scope {
+        match self {
+            Self::Tokens => Scope::Tokens,
+            Self::Proxy | Self::Call { .. } => Scope::Proxy,
+        }
+    }
 }
 
 /// The callers' keys. Those that were presented recently are cached.
@@ -70,12 +93,13 @@ impl Callers {
         }
     }
 
-    /// Accepts a request if its key is live, has the scope, and its quota is not used up.
+    /// Accepts a request if its key is live, has the permission, and its quota is not used up.
     pub(crate) async fn authenticate(
         &self,
         parts: &Parts,
-        scope: Scope,
+        needed: Permission<'_>,
     ) -> Result<AuthenticatedCaller, CallerError> {
+        let scope = needed.scope();
         let Some(key) = presented(&parts.headers) else {
             return self.without_key(parts, scope);
         };
@@ -91,6 +115,12 @@ impl Callers {
         }
         if !holder.caller.may(scope) {
             return Err(CallerError::LacksScope(scope));
+        }
+        if let Permission::Call { method, path } = needed
+            && !holder.caller.may_call(method.as_str(), path)
+        {
+            let (method, path) = (method.clone(), path.to_owned());
+            return Err(CallerError::CallNotAllowed { method, path });
         }
         if let Some(quota) = &holder.quota {
             quota.count()?;

@@ -57,6 +57,47 @@ async fn request_without_a_key_must_come_directly_from_this_machine() {
 }
 
 #[tokio::test]
+async fn key_makes_only_the_calls_that_it_is_allowed_to() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.store.put_caller("evg_1", &[Scope::Proxy], None);
+    testbed
+        .store
+        .allow_calls("evg_1", &["GET /contacts/*", "POST /products"]);
+    testbed.process_announcements().await;
+    let send = async |method: &str, path: &str| {
+        let mut request = get(&format!("{path}?installation_id={id}"));
+        *request.method_mut() = method.parse().unwrap();
+        let request = with(request, "authorization", "Bearer evg_1");
+        let request = with(request, "content-type", "application/json");
+        testbed.send(request).await
+    };
+    for (method, path) in [
+        ("GET", "/ghl/contacts/1"),
+        ("HEAD", "/ghl/contacts/"),
+        ("POST", "/ghl/products/"),
+        ("POST", "/api/ghl/test-product"),
+        ("GET", "/api/ghl/test-connection"),
+    ] {
+        let status = send(method, path).await.status();
+        assert_ne!(status, StatusCode::FORBIDDEN, "{method} {path}");
+    }
+    for (method, path) in [
+        ("POST", "/ghl/contacts/"),
+        ("GET", "/ghl/products/"),
+        ("GET", "/ghl/users/"),
+        ("GET", "/ghl/contacts/%252e%252e/users/"),
+        ("GET", "/api/ghl/products"),
+        ("POST", "/api/ghl/contacts/create"),
+        ("POST", "/api/ghl/medias/upload-file"),
+    ] {
+        let response = send(method, path).await;
+        assert_eq!(response.status(), StatusCode::FORBIDDEN, "{method} {path}");
+        assert_eq!(json(response).await["code"], "call_not_allowed", "{path}");
+    }
+}
+
+#[tokio::test]
 async fn ghls_paths_that_give_tokens_need_the_scope_for_tokens() {
     let testbed = Testbed::new().await;
     let id = testbed.install(LIFETIME);

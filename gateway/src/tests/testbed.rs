@@ -327,6 +327,7 @@ impl FakeStore {
             name: "test".to_owned(),
             scopes: scopes.to_vec(),
             installations,
+            calls: None,
             quota: None,
             created_at: self.now(),
             expires_at: None,
@@ -334,6 +335,13 @@ impl FakeStore {
         };
         let hash = KeyHash::of(key);
         self.callers.lock().unwrap().insert(hash, caller);
+        let _ = self.changes.send(Invalidation::Caller(hash));
+    }
+
+    pub(super) fn allow_calls(&self, key: &str, calls: &[&str]) {
+        let hash = KeyHash::of(key);
+        let calls = calls.iter().map(|it| it.parse().unwrap()).collect();
+        self.callers.lock().unwrap().get_mut(&hash).unwrap().calls = Some(calls);
         let _ = self.changes.send(Invalidation::Caller(hash));
     }
 

@@ -17,6 +17,7 @@ pub mod group_commit_db;
 pub mod identity;
 pub mod installation;
 pub mod journal;
+pub mod key_rotation;
 pub mod lease;
 pub mod lock_nodes;
 pub mod protocol;

@@ -21,6 +21,7 @@ use store::{InstallationId, Status, Timestamp};
 
 pub use crate::error::WriteError;
 pub use attempt::{Begin, Begun, Committed, Conditions, FailureOutcome, Recovered, Wanted};
+pub use callers::RotatedKey;
 pub use snapshot::{Listed, Snapshot};
 
 use crate::backend::{

@@ -93,6 +93,7 @@ async fn api_key_is_found_by_hash_until_revoked() {
             name: "crm".to_owned(),
             scopes: vec![Scope::Proxy],
             installations: None,
+            calls: Some(vec!["GET /contacts/*".parse().unwrap()]),
             quota: Some("100/10s".parse().unwrap()),
             created_at: store.reader.now(),
             expires_at: None,

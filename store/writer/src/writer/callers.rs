@@ -1,10 +1,22 @@
 //! Callers' keys.
 
+use std::time::Duration;
+
 use secrecy::{ExposeSecret, SecretString};
 use store::caller::new_key;
-use store::{Caller, KeyHash};
+use store::{Caller, KeyHash, Timestamp};
 
 use super::{StoreWriter, WriteError};
+use crate::key_rotation::{KeyRotation, NotRotatable, rotate};
+
+/// A key's successor.
+#[derive(Debug)]
+pub struct RotatedKey {
+    /// The new key. It is shown once.
+    pub key: SecretString,
+    /// Both keys' records.
+    pub rotation: KeyRotation,
+}
 
 impl StoreWriter {
     /// Creates a key for the caller. The key is returned once, and only its hash is stored.
@@ -51,13 +63,8 @@ impl StoreWriter {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn revoke_caller(
-        &self,
-        key: &KeyHash,
-        now: store::Timestamp,
-    ) -> Result<bool, WriteError> {
-        let callers = self.callers().await?;
-        let Some((_, caller)) = callers.into_iter().find(|(hash, _)| hash == key) else {
+    pub async fn revoke_caller(&self, key: &KeyHash, now: Timestamp) -> Result<bool, WriteError> {
+        let Some(caller) = self.find_caller(key).await? else {
             return Ok(false);
         };
         let revoked = Caller {
@@ -66,5 +73,37 @@ impl StoreWriter {
         };
         self.backend.put_caller(key, revoked.to_fields()).await?;
         Ok(true)
+    }
+
+    /// Makes the successor of a key, and lets the old one end after `overlap`.
+    ///
+    /// The inner error: why the key is not rotated.
+    ///
+    /// # Errors
+    /// When the store is unavailable. The old key is then as it was, or has its end without a known successor.
+    pub async fn rotate_caller(
+        &self,
+        key: &KeyHash,
+        now: Timestamp,
+        overlap: Duration,
+    ) -> Result<Result<RotatedKey, NotRotatable>, WriteError> {
+        let Some(old) = self.find_caller(key).await? else {
+            return Ok(Err(NotRotatable::NotLive));
+        };
+        let rotation = match rotate(old, now, overlap) {
+            Ok(rotation) => rotation,
+            Err(reason) => return Ok(Err(reason)),
+        };
+        // The successor first, so that its caller is never without a key.
+        let new = self.create_caller(&rotation.successor).await?;
+        let ending = rotation.ending.to_fields();
+        self.backend.put_caller(key, ending).await?;
+        Ok(Ok(RotatedKey { key: new, rotation }))
+    }
+
+    async fn find_caller(&self, key: &KeyHash) -> Result<Option<Caller>, WriteError> {
+        let callers = self.callers().await?;
+        let mut callers = callers.into_iter();
+        Ok(callers.find(|(hash, _)| hash == key).map(|(_, it)| it))
     }
 }
