@@ -13,7 +13,7 @@ use serde::Serialize;
 use serde_json::Value;
 use std::time::Duration;
 
-pub(crate) use effect::around;
+pub(crate) use effect::{Sent, around};
 use oddity::Oddity;
 pub(crate) use rule::{Endpoint, GrantType, Rule};
 
@@ -31,6 +31,8 @@ pub(crate) struct Call<'a> {
 pub(crate) enum Fault {
     /// It gets this response without being processed.
     Respond(FixedResponse),
+    /// It gets an error that repeats what was sent, without being processed.
+    Echo(StatusCode),
     /// It is processed, and its response is changed.
     Alter(Alteration),
     /// It waits before it is processed. It is dropped if its caller disconnects meanwhile.
@@ -46,7 +48,7 @@ pub(crate) enum Fault {
 impl Fault {
     pub(crate) fn is_processed(&self) -> bool {
         match self {
-            Self::Respond(_) | Self::ResetBefore => false,
+            Self::Respond(_) | Self::Echo(_) | Self::ResetBefore => false,
             Self::Alter(_) | Self::Hang(_) | Self::ProcessThenLose | Self::SlowBody(_) => true,
         }
     }
@@ -304,6 +306,11 @@ mod tests {
             (
                 r#"{"on":"token","kind":"odd_answer","next":1}"#,
                 "needs `oddity`",
+            ),
+            (r#"{"on":"api","kind":"echo","next":1}"#, "needs `status`"),
+            (
+                r#"{"on":"api","kind":"echo","status":200,"next":1}"#,
+                "`status`",
             ),
             (
                 r#"{"on":"api","kind":"odd_answer","oddity":"gzip","next":1}"#,

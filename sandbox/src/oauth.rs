@@ -14,7 +14,7 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 
 use crate::app::App;
 use crate::error::ApiError;
-use crate::faults::{self, Alteration, Call, Endpoint, Fault, GrantType};
+use crate::faults::{self, Alteration, Call, Endpoint, Fault, GrantType, Sent};
 use crate::grants::{Issue, Refusal, Rotation};
 use crate::ledger::TokenOutcome;
 use crate::token::{Claims, GrantId, Use};
@@ -52,7 +52,11 @@ pub(crate) async fn token(
             }
         }
     };
-    faults::around(fault, process).await
+    let sent = Sent {
+        headers: headers.clone(),
+        body: body.clone(),
+    };
+    faults::around(fault, sent, process).await
 }
 
 fn find_fault(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>) -> Option<Fault> {

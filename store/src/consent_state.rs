@@ -23,10 +23,7 @@ pub fn issue(ring: &KeyRing, now: Timestamp) -> String {
 /// the first time.
 #[must_use]
 pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
-    let Some((body, signature)) = state.match_indices('.').nth(1).map(|(dot, _)| {
-        let (body, signature) = state.split_at(dot);
-        (body, &signature[1..])
-    }) else {
+    let Some((body, signature)) = split(state) else {
         return false;
     };
     let issued = body
@@ -38,6 +35,19 @@ pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
         now.since(issued) < VALID_FOR
     });
     is_fresh && ring.verify(&message(body), signature)
+}
+
+/// The name of a state, without its signature. A signature may have several spellings.
+#[must_use]
+pub fn name(state: &str) -> &str {
+    split(state).map_or(state, |(body, _)| body)
+}
+
+/// Body and signature.
+fn split(state: &str) -> Option<(&str, &str)> {
+    let (dot, _) = state.match_indices('.').nth(1)?;
+    let (body, signature) = state.split_at(dot);
+    Some((body, &signature[1..]))
 }
 
 /// The proof that a browser began the consent, for its cookie. Somebody who sends a link with a state of his own to
@@ -64,6 +74,15 @@ fn message(body: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn name_does_not_contain_the_signature() {
+        let ring = KeyRing::generate("a");
+        let state = issue(&ring, Timestamp::from_millis(7));
+        let (name, signature) = state.split_at(name(&state).len());
+        assert!(name.starts_with("7.") && name.len() == 34, "{name}");
+        assert!(signature.starts_with(".a:"), "{signature}");
+    }
 
     #[test]
     fn browser_proof_is_valid_for_its_state_only() {

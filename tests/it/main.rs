@@ -18,6 +18,7 @@ mod echoed_secrets;
 mod faults;
 mod metrics;
 mod network_partitions;
+mod planted_secrets;
 mod proxying;
 mod quick_start;
 mod rate_limits;

@@ -1,6 +1,7 @@
 //! A deployment as in production: brokers and gateways as separate processes on Redis, behind HAProxy.
 
 use std::collections::HashMap;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use crate::client;
@@ -152,7 +153,7 @@ pub struct Fleet<T = Redis> {
     pub gateways: Vec<Member>,
     pub haproxy: Haproxy,
     pub client: Client,
-    _scratch: Scratch,
+    scratch: Scratch,
 }
 
 impl Fleet {
@@ -238,7 +239,7 @@ impl<T: Topology> Fleet<T> {
             brokers,
             gateways,
             client: client::new(),
-            _scratch: scratch,
+            scratch,
         }
     }
 
@@ -290,6 +291,12 @@ impl<T: Topology> Fleet<T> {
             },
         )
         .await;
+    }
+
+    /// The directory of the brokers' data directories.
+    #[must_use]
+    pub fn data_dir(&self) -> PathBuf {
+        self.scratch.path().to_owned()
     }
 
     /// All log lines of all brokers so far.

@@ -7,13 +7,14 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 
 use super::Caller;
 use crate::app::App;
 use crate::error::ApiError;
-use crate::faults::{self, Call, Endpoint, Fault};
+use crate::faults::{self, Call, Endpoint, Fault, Sent};
 use crate::grants::Access;
 use crate::ledger::ApiOutcome;
 use crate::limits::Quota;
@@ -32,6 +33,13 @@ pub(crate) async fn guard(
     if !arrival.latency.is_zero() {
         tokio::time::sleep(arrival.latency).await;
     }
+    let sent = match &arrival.fault {
+        Some(_) => Sent {
+            headers: request.headers().clone(),
+            body: Bytes::new(),
+        },
+        None => Sent::default(),
+    };
     let process = async {
         let (outcome, mut response) = match arrival.admitted {
             Err((outcome, error)) => (outcome, error.into_response()),
@@ -49,7 +57,7 @@ pub(crate) async fn guard(
         app.world().calls.api.count(outcome);
         response
     };
-    faults::around(arrival.fault, process).await
+    faults::around(arrival.fault, sent, process).await
 }
 
 /// The decisions at the arrival of a call.

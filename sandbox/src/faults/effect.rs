@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use axum::Json;
 use axum::body::{self, Body};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use futures_util::stream;
-use http::HeaderValue;
 use http::header::{CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
-use serde_json::{Map, Value};
+use http::{HeaderMap, HeaderValue, StatusCode};
+use serde_json::{Map, Value, json};
 
 use super::oddity::distort;
 use super::{Alteration, Fault, FixedResponse};
@@ -17,14 +18,23 @@ use crate::server;
 /// The number of pieces of a slow body.
 const PIECES: usize = 10;
 
+/// A call as it was sent.
+#[derive(Debug, Default)]
+pub(crate) struct Sent {
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+}
+
 /// Runs `process` for a call, changed by the fault.
 pub(crate) async fn around(
     fault: Option<Fault>,
+    sent: Sent,
     process: impl Future<Output = Response>,
 ) -> Response {
     match fault {
         None => process.await,
         Some(Fault::Respond(canned)) => canned.into_response(),
+        Some(Fault::Echo(status)) => echo(status, &sent).into_response(),
         Some(Fault::Alter(alteration)) => alter(process.await, alteration).await,
         Some(Fault::Hang(duration)) => {
             tokio::time::sleep(duration).await;
@@ -49,6 +59,16 @@ impl IntoResponse for FixedResponse {
         }
         response
     }
+}
+
+fn echo(status: StatusCode, sent: &Sent) -> impl IntoResponse + use<> {
+    let Sent { headers, body } = sent;
+    let message = format!("No: {headers:?} {}", String::from_utf8_lossy(body));
+    let code = status.as_u16();
+    (
+        status,
+        Json(json!({ "statusCode": code, "message": message })),
+    )
 }
 
 async fn alter(response: Response, alteration: Alteration) -> Response {

@@ -20,7 +20,7 @@ const HTML: &str =
 pub(crate) struct Rule {
     on: Endpoint,
     kind: Kind,
-    /// For `status`. From 400, the call is not processed. 200 needs a `body` that says what is wrong with the
+    /// For `status` and `echo`. From 400, the call is not processed. 200 needs a `body` that says what is wrong with the
     /// response.
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<u16>,
@@ -71,6 +71,8 @@ pub(crate) enum GrantType {
 #[serde(rename_all = "snake_case")]
 enum Kind {
     Status,
+    /// An error that repeats the headers and the body of the call, secrets included.
+    Echo,
     InvalidGrant,
     InvalidClient,
     LocationInactive,
@@ -114,8 +116,10 @@ impl Rule {
         if self.grant.is_some() && self.on != Endpoint::Token {
             return Err("`grant` is for token calls".to_owned());
         }
+        if self.status.is_some() && !matches!(self.kind, Kind::Status | Kind::Echo) {
+            return Err("`status` is for kinds `status` and `echo`".to_owned());
+        }
         let status_only = [
-            ("status", self.status.is_some()),
             ("retry_after", self.retry_after.is_some()),
             ("body", self.body.is_some()),
         ];
@@ -135,6 +139,7 @@ impl Rule {
         }
         match self.kind {
             Kind::Status => self.status_fault(),
+            Kind::Echo => self.echo_fault(),
             Kind::InvalidGrant => self.token_error(
                 400,
                 &json!({"statusCode": 400, "message": "Invalid grant: refresh token is invalid"}),
@@ -181,6 +186,15 @@ impl Rule {
     fn duration(&self) -> Result<Duration, String> {
         let ms = self.ms.ok_or("needs `ms`")?;
         Ok(Duration::from_millis(ms))
+    }
+
+    fn echo_fault(&self) -> Result<Fault, String> {
+        let status = self.status.ok_or("needs `status`")?;
+        let status = StatusCode::from_u16(status).ok();
+        let error = status.filter(|it| it.is_client_error() || it.is_server_error());
+        error
+            .map(Fault::Echo)
+            .ok_or_else(|| "`status` must be from 400 to 599".to_owned())
     }
 
     fn status_fault(&self) -> Result<Fault, String> {

@@ -21,7 +21,7 @@ impl StoreWriter {
     /// # Errors
     /// When the store is unavailable.
     pub async fn use_consent_state(&self, state: &str) -> Result<bool, WriteError> {
-        let key = keys::consent(state);
+        let key = keys::consent(consent_state::name(state));
         // A state expires before the store forgets it.
         self.backend
             .put_if_absent(&key, "used", consent_state::VALID_FOR)
