@@ -4,6 +4,7 @@
 //! internal one is for operators.
 
 pub mod admin;
+mod audit;
 mod auth;
 mod consent_cookie;
 pub(crate) mod error;
@@ -35,6 +36,7 @@ impl Broker {
             .layer(from_fn_with_state(own_hosts, auth::refuse_foreign_pages))
             .merge(oauth::routes().layer(links))
             .merge(refresh_api::routes())
+            .merge(audit::reports())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .with_state(self.clone())
@@ -49,6 +51,7 @@ impl Broker {
             local_admin: LocalAdmin::new(local_admin),
         };
         admin::routes()
+            .merge(audit::routes())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn_with_state(administration, auth::require_admin))

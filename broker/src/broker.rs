@@ -12,6 +12,7 @@ use store::TokenReader;
 use store_writer::group_commit_db::DbError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
+use crate::audit::Audit;
 use crate::config::Config;
 use crate::health::{files, store_check};
 use crate::refresh::scheduler::{self, Gates};
@@ -48,6 +49,7 @@ pub(crate) struct Inner {
     pub(crate) config: Config,
     pub(crate) writer: StoreWriter,
     pub(crate) reader: TokenReader,
+    pub(crate) audit: Arc<Audit>,
     pub(crate) worker: Arc<Worker>,
     pub(crate) endpoint: TokenEndpoint,
     pub(crate) verifier: Verifier,
@@ -87,6 +89,11 @@ impl Broker {
         })
     }
 
+    /// Writes the end of the audit log. After the last request.
+    pub async fn finish_audit(&self) {
+        self.0.audit.finish().await;
+    }
+
     /// Starts over a given token endpoint. `prepare` changes the worker before anything runs.
     pub(crate) fn start_with(
         endpoint: TokenEndpoint,
@@ -105,6 +112,7 @@ impl Broker {
             escrow,
             lock_nodes,
         } = parts;
+        let audit = Arc::new(Audit::new(writer.clone(), reader.clone()));
         let worker = Worker::new(
             &config,
             writer.clone(),
@@ -137,7 +145,12 @@ impl Broker {
         shutdown.spawn(store_monitor::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(restore::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(recovery::sweep_escrow(worker.clone(), shutdown.clone()));
-        shutdown.spawn(recovery::run(worker.clone(), unanswered, shutdown.clone()));
+        shutdown.spawn(recovery::run(
+            worker.clone(),
+            audit.clone(),
+            unanswered,
+            shutdown.clone(),
+        ));
         shutdown.spawn(worker::lost_response::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(metrics::watch_installations(
             writer.clone(),
@@ -146,6 +159,10 @@ impl Broker {
         if let Some(nodes) = lock_nodes {
             shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));
         }
+        shutdown.spawn({
+            let (audit, shutdown) = (audit.clone(), shutdown.clone());
+            async move { audit.run(shutdown).await }
+        });
         shutdown.spawn(static_tokens::register(
             config.static_tokens.clone(),
             writer.clone(),
@@ -161,6 +178,7 @@ impl Broker {
             config,
             writer,
             reader,
+            audit,
             worker,
             endpoint,
             shutdown: shutdown.clone(),

@@ -6,6 +6,7 @@ use ghl::consent::{self, Consent, LoginWindow};
 use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
 use ghl::{api, token_endpoint};
 use secrecy::{ExposeSecret, SecretString};
+use service::client_address::TrustedProxies;
 use service::config::{Settings, Size};
 use service::rate_limit::Rate;
 use service::receive;
@@ -43,6 +44,8 @@ pub struct Config {
     pub verifier: Verifier,
     /// Code exchanges that one address may cause (`EVERGREEN_CONSENT_RATE`).
     pub consent_rate: Rate,
+    /// The load balancers that say where a request for administration comes from.
+    pub trusted_proxies: TrustedProxies,
     /// The memory for all bodies that are being received, in bytes (`EVERGREEN_RECEIVE_MEMORY`).
     pub receive_memory: u64,
     /// The timeouts of a refresh.
@@ -189,6 +192,7 @@ impl Config {
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", true, "true or false"),
             verifier: read_verifier(settings),
             consent_rate: read_consent_rate(settings),
+            trusted_proxies: TrustedProxies::read(settings),
             receive_memory: receive::read_memory(settings),
             timing,
             scheduler: SchedulerConfig {

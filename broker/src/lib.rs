@@ -5,12 +5,14 @@
 //! | `broker` | how a broker is assembled and started |
 //! | `api` | the HTTP API: consents, webhooks, status, refresh requests, administration |
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
+//! | `audit` | the audit log |
 //! | `health` | checks of the files and of the store |
 //! | `config`, `metrics`, `static_tokens` | settings, metrics, tokens from the settings |
 
 #![warn(missing_docs)]
 
 mod api;
+mod audit;
 mod broker;
 mod config;
 mod health;

@@ -33,6 +33,7 @@ const FILE_READY: &str = "evergreen_file_ready";
 const STORE_UNSAFE: &str = "evergreen_store_unsafe";
 const STORE_DEGRADED: &str = "evergreen_store_degraded";
 const LOCK_NODES: &str = "evergreen_lock_nodes";
+const AUDIT_LOST: &str = "evergreen_audit_lost_total";
 
 /// Every value of the label `outcome`. Each series exists before its first event, so that an alert on its
 /// increase sees that event.
@@ -119,6 +120,13 @@ pub(crate) fn describe() {
         "1 while the file can take another response of GHL"
     );
     describe_gauge!(LOCK_NODES, "Lock nodes, by state");
+    describe_counter!(
+        AUDIT_LOST,
+        "Entries of the audit log that were not written, by where they are missing"
+    );
+    for place in ["file", "store"] {
+        counter!(AUDIT_LOST, "place" => place).absolute(0);
+    }
     counter!(ESCROW_MISSED).absolute(0);
     counter!(RESTORED).absolute(0);
     for state in Health::STATES {
@@ -201,6 +209,10 @@ pub(crate) fn file_ready(file: &'static str, is_ready: bool) {
 
 pub(crate) fn escrow_missed() {
     counter!(ESCROW_MISSED).increment(1);
+}
+
+pub(crate) fn audit_lost(place: &'static str, entries: usize) {
+    counter!(AUDIT_LOST, "place" => place).increment(entries as u64);
 }
 
 pub(crate) fn restored() {

@@ -8,8 +8,9 @@ use std::time::Duration;
 
 use secrecy::{ExposeSecret, SecretString};
 use service::shutdown::Shutdown;
+use store::audit::Action;
 use store::caller::{LOCAL_ADMINISTRATOR, is_well_formed, new_key};
-use store::{Caller, Scope, Timestamp};
+use store::{Caller, KeyHash, Scope, Timestamp};
 use store_writer::{StoreWriter, WriteError};
 use tracing::{info, warn};
 
@@ -51,6 +52,10 @@ pub(crate) async fn register(key: &SecretString, writer: &StoreWriter) -> Result
     };
     if writer.register_caller(key, &caller).await? {
         info!("registered the key of this machine's administrator");
+        let hash = KeyHash::of(key.expose_secret());
+        let detail = "admin, of a data directory";
+        let noted = writer.audit_key(Action::KeyCreated, &hash, &caller.name, detail);
+        noted.await?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args as Flags, Parser, Subcommand};
+use clap::{Args as Flags, Parser, Subcommand, ValueEnum};
 
 /// Keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 ///
@@ -48,6 +48,8 @@ pub(crate) enum Command {
     /// Create, list, rotate and revoke the keys of callers
     #[command(subcommand)]
     Keys(Keys),
+    /// Show who fetched tokens, and who changed keys and installations, the newest first
+    Audit(Audit),
 }
 
 #[derive(Debug, Flags)]
@@ -128,6 +130,29 @@ pub(crate) enum Keys {
     Revoke { key: String },
 }
 
+#[derive(Debug, Flags)]
+pub(crate) struct Audit {
+    /// Only entries about this installation: its id, its location or its company
+    #[arg(long, value_name = "ID")]
+    pub installation: Option<String>,
+    /// Only entries by or about this key: its name, or its id as `keys list` shows it
+    #[arg(long, value_name = "NAME-OR-ID")]
+    pub key: Option<String>,
+    /// The most entries
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
+    pub limit: u32,
+    /// How they are shown
+    #[arg(long, default_value = "table")]
+    pub output: Output,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Output {
+    Table,
+    /// An array of all entries
+    Json,
+}
+
 impl Args {
     /// The flags as settings.
     pub(crate) fn flags(&self) -> HashMap<String, String> {
@@ -139,7 +164,7 @@ impl Args {
             ],
             #[cfg(feature = "sandbox")]
             Command::Sandbox(serve) => vec![("EVERGREEN_SANDBOX_LISTEN", &serve.listen)],
-            Command::Installations(_) | Command::Keys(_) => Vec::new(),
+            Command::Installations(_) | Command::Keys(_) | Command::Audit(_) => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.clone()?;

@@ -2,7 +2,8 @@
 
 use secrecy::{ExposeSecret, SecretString};
 use service::config::Settings;
-use store::{Caller, Scope, Timestamp};
+use store::audit::Action;
+use store::{Caller, KeyHash, Scope, Timestamp};
 use store_writer::{StoreWriter, WriteError};
 
 /// As many random bits as in a key of ours take at least so many characters.
@@ -24,7 +25,22 @@ pub(crate) fn read(settings: &mut Settings<'_>) -> Option<SecretString> {
 
 /// Registers the key from the settings. A key that was revoked stays so.
 pub(crate) async fn register(key: &SecretString, writer: &StoreWriter) -> Result<(), WriteError> {
-    writer.register_caller(key, &caller()).await.map(|_| ())
+    if writer.register_caller(key, &caller()).await? {
+        note(key, writer, "proxy, from EVERGREEN_BOOTSTRAP_KEY").await?;
+    }
+    Ok(())
+}
+
+/// Writes the entry of the audit log about the first key.
+pub(crate) async fn note(
+    key: &SecretString,
+    writer: &StoreWriter,
+    detail: &str,
+) -> Result<(), WriteError> {
+    let hash = KeyHash::of(key.expose_secret());
+    let name = caller().name;
+    let noted = writer.audit_key(Action::KeyCreated, &hash, &name, detail);
+    noted.await
 }
 
 /// The caller of the first key: it may call GHL for every installation.

@@ -7,13 +7,14 @@ use broker::admin::{NewKey, RotateKey, key_view, rotated_view};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use service::config::Layered;
+use store::audit::Action;
 use store::freshness::Lead;
 use store::{AllowedCall, KeyHash, Scope, Timestamp};
 use store_writer::{OpenStoreError, Rings, Store, StoreWriter};
 use url::Url;
 
 use crate::args::Keys;
-use crate::exit::Failure;
+use crate::exit::{Failure, chain};
 use crate::operate::Admin;
 use crate::process::read;
 use crate::settings::Common;
@@ -172,6 +173,8 @@ impl KeyStore {
                     .create_caller(&caller)
                     .await
                     .map_err(Failure::unavailable)?;
+                let hash = KeyHash::of(key.expose_secret());
+                note(writer, Action::KeyCreated, &hash, &caller.name).await;
                 Ok(json!({ "key": key.expose_secret() }))
             }
             Self::Running(admin) => admin.post("/v1/keys", Some(&json!(request)), "key").await,
@@ -181,11 +184,13 @@ impl KeyStore {
     async fn rotate(&self, id: &str, overlap: Duration) -> Result<Value, Failure> {
         match self {
             Self::Direct(writer) => {
-                let hash = id.parse().map_err(|()| no_such_key())?;
+                let hash: KeyHash = id.parse().map_err(|()| no_such_key())?;
                 let now = Timestamp::of_this_machine();
                 let rotated = writer.rotate_caller(&hash, now, overlap).await;
                 let rotated = rotated.map_err(Failure::unavailable)?;
                 let rotated = rotated.map_err(|reason| Failure::Refused(reason.to_string()))?;
+                let name = &rotated.rotation.successor.name;
+                note(writer, Action::KeyRotated, &hash, name).await;
                 Ok(rotated_view(&rotated))
             }
             Self::Running(admin) => {
@@ -221,9 +226,22 @@ impl KeyStore {
                 let now = Timestamp::of_this_machine();
                 let revoked = writer.revoke_caller(&hash, now).await;
                 let was_there = revoked.map_err(Failure::unavailable)?;
-                was_there.then_some(()).ok_or_else(no_such_key)
+                was_there.then_some(()).ok_or_else(no_such_key)?;
+                let callers = writer.callers().await.unwrap_or_default();
+                let revoked = callers.iter().find(|(it, _)| *it == hash);
+                let name = revoked.map_or("", |(_, caller)| &caller.name);
+                note(writer, Action::KeyRevoked, &hash, name).await;
+                Ok(())
             }
             Self::Running(admin) => admin.delete(&format!("/v1/keys/{id}")).await,
         }
+    }
+}
+
+/// Writes an entry of the audit log. The key is changed already, so a failure is only shown.
+async fn note(writer: &StoreWriter, action: Action, key: &KeyHash, name: &str) {
+    let noted = writer.audit_key(action, key, name, "by evergreen keys, in the store");
+    if let Err(error) = noted.await {
+        eprintln!("The audit log has no entry about this: {}", chain(&error));
     }
 }

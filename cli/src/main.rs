@@ -5,6 +5,7 @@
 
 mod admin_key;
 mod args;
+mod audit;
 mod bootstrap_key;
 mod data_dir;
 mod exit;
@@ -73,5 +74,6 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Installations(what) => operate::installations(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
+        Command::Audit(wanted) => audit::show(&source, wanted).await,
     }
 }

@@ -15,6 +15,7 @@ use service::telemetry::{self, Telemetry};
 use service::workers::Workers;
 use store::TokenReader;
 use tokio::net::TcpListener;
+use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::exit::Failure;
@@ -60,6 +61,14 @@ impl Process {
         ));
     }
 
+    /// Serves on a listener until the process ends. For requests of the process itself, whose shutdown waits for
+    /// their answers.
+    pub(crate) fn serve_itself(&self, listener: TcpListener, router: Router) {
+        let never = Shutdown::new();
+        let serving = listen::serve(listener, router, self.limits.clone(), never);
+        drop(tokio::spawn(serving));
+    }
+
     /// Serves the gateway until shutdown, with one worker thread per core.
     pub(crate) fn serve_on_workers(
         &self,
@@ -83,10 +92,19 @@ impl Process {
         }
     }
 
-    /// Waits for shutdown, then for work in progress until `deadline`.
-    pub(crate) async fn run(self, deadline: Duration) -> Result<(), Failure> {
+    /// Waits for shutdown, then for work in progress until `deadline`. `last` runs after the last request, within the
+    /// same time.
+    pub(crate) async fn run(
+        self,
+        deadline: Duration,
+        last: impl Future<Output = ()>,
+    ) -> Result<(), Failure> {
         self.shutdown.started().await;
+        let ends_at = Instant::now() + deadline;
         let is_finished = self.shutdown.finished(deadline).await;
+        if timeout_at(ends_at, last).await.is_err() {
+            warn!("the end of the audit log was not written: the shutdown timeout has expired");
+        }
         let has_failed = self.shutdown.has_failed();
         if is_finished {
             info!("stopped");

@@ -13,6 +13,15 @@ pub const PARTITIONS: u16 = 256;
 /// The channel of [`crate::Invalidation`] messages.
 pub const INVALIDATIONS: &str = "ghl:inv";
 
+/// Sorted set: the entries of the audit log, by their time in milliseconds.
+pub const AUDIT: &str = "ghl:audit";
+
+/// Sorted set: the entries of the audit log about strangers that were refused.
+pub const AUDIT_STRANGERS: &str = "ghl:audit:strangers";
+
+/// Hash: the day of the last use of each caller key, by the hash of the key.
+pub const KEYS_USED: &str = "ghl:key:used";
+
 /// Set: the hashes of all caller keys ever created.
 pub const CALLERS: &str = "ghl:key:all";
 

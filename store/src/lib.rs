@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod allowed_call;
+pub mod audit;
 pub mod caller;
 pub mod clock;
 mod compress;

@@ -1,5 +1,6 @@
 //! One test suite for all store backends.
 
+mod audit;
 mod identity;
 mod installations;
 mod refreshes;

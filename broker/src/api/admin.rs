@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use axum::Extension;
 use axum::extract::{Path, State};
 use axum::response::Response;
 use axum::routing::{delete, get, post};
@@ -10,6 +11,7 @@ use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
+use store::audit::{Action, Outcome};
 use store::{AllowedCall, Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
 use store_writer::WriteError;
 use store_writer::key_rotation::NotRotatable;
@@ -21,6 +23,7 @@ use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, QueryString};
 use crate::api::refresh_api;
 use crate::api::status::{AnyView, View, find, resolve};
+use crate::audit::Requester;
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
@@ -68,6 +71,7 @@ async fn show(
 
 async fn refresh(
     State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
     QueryString(query): QueryString<RefreshQuery>,
 ) -> Result<Response, Error> {
@@ -77,7 +81,15 @@ async fn refresh(
     } else {
         Wanted::Now
     };
-    refresh_api::now(&broker, &id, wanted).await
+    let refreshed = refresh_api::now(&broker, &id, wanted).await;
+    let now = broker.0.reader.now();
+    let mut entry = requester.entry(now, Action::TokenRefreshed).on(&id);
+    if let Err(error) = &refreshed {
+        entry.outcome = Outcome::Failed;
+        entry = entry.with(error.code());
+    }
+    broker.0.audit.record(entry).await;
+    refreshed
 }
 
 /// The query of a refresh request.
@@ -90,6 +102,7 @@ struct RefreshQuery {
 
 async fn revoke(
     State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
 ) -> Result<Json<View>, Error> {
     let id = resolve(&broker.0.writer, &name).await?;
@@ -100,6 +113,8 @@ async fn revoke(
         .revoke(&id, "revoked by an operator", now)
         .await?;
     info!(installation = %id, "revoked by an operator");
+    let entry = requester.entry(now, Action::InstallationRevoked);
+    broker.0.audit.record(entry.on(&id)).await;
     let snapshot = find(&broker.0.writer, id.as_str()).await?;
     Ok(Json(View::of(&snapshot)))
 }
@@ -173,6 +188,7 @@ fn parse_calls(calls: &[String], scopes: &[Scope]) -> Result<Vec<AllowedCall>, S
 
 async fn create_key(
     State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
     JsonBody(request): JsonBody<NewKey>,
 ) -> Result<(StatusCode, Json<Value>), Error> {
     let caller = request
@@ -180,9 +196,23 @@ async fn create_key(
         .map_err(|reason| Error::new(ErrorKind::RequestInvalid, reason))?;
     let key = broker.0.writer.create_caller(&caller).await?;
     info!(name = caller.name, "a caller key was created");
-    let hash = KeyHash::of(key.expose_secret()).to_string();
-    let shown = json!({ "id": hash, "name": caller.name, "key": key.expose_secret() });
+    let hash = KeyHash::of(key.expose_secret());
+    let entry = requester.entry(broker.0.reader.now(), Action::KeyCreated);
+    let entry = entry.on_key(&hash, &caller.name);
+    broker.0.audit.record(entry.with(summary(&caller))).await;
+    let shown = json!({ "id": hash.to_string(), "name": caller.name, "key": key.expose_secret() });
     Ok((StatusCode::CREATED, Json(shown)))
+}
+
+/// What a key may do, for the audit log.
+#[must_use]
+pub fn summary(caller: &Caller) -> String {
+    let scopes: Vec<&str> = caller.scopes.iter().map(|it| it.as_str()).collect();
+    let installations = match &caller.installations {
+        None => "all installations".to_owned(),
+        Some(some) => format!("{} installations", some.len()),
+    };
+    format!("{} for {installations}", scopes.join(","))
 }
 
 async fn list_keys(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
@@ -220,6 +250,7 @@ pub struct RotateKey {
 
 async fn rotate_key(
     State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
     Path(key): Path<String>,
     JsonBody(request): JsonBody<RotateKey>,
 ) -> Result<(StatusCode, Json<Value>), Error> {
@@ -231,7 +262,10 @@ async fn rotate_key(
         NotRotatable::NotLive => unknown_key(),
         NotRotatable::OfAFile => Error::new(ErrorKind::RequestInvalid, reason.to_string()),
     })?;
-    info!(key = ?hash, name = rotated.rotation.successor.name, "a caller key was rotated");
+    let name = &rotated.rotation.successor.name;
+    info!(key = ?hash, name, "a caller key was rotated");
+    let entry = requester.entry(now, Action::KeyRotated).on_key(&hash, name);
+    broker.0.audit.record(entry).await;
     Ok((StatusCode::CREATED, Json(rotated_view(&rotated))))
 }
 
@@ -254,6 +288,7 @@ fn unknown_key() -> Error {
 
 async fn revoke_key(
     State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
     Path(key): Path<String>,
 ) -> Result<StatusCode, Error> {
     let hash: KeyHash = key.parse().map_err(|()| unknown_key())?;
@@ -262,5 +297,10 @@ async fn revoke_key(
         return Err(unknown_key());
     }
     info!(key = ?hash, "a caller key was revoked");
+    let revoked = broker.0.reader.caller(&hash).await;
+    let name = revoked.ok().flatten().map(|caller| caller.name);
+    let entry = requester.entry(now, Action::KeyRevoked);
+    let entry = entry.on_key(&hash, &name.unwrap_or_default());
+    broker.0.audit.record(entry).await;
     Ok(StatusCode::NO_CONTENT)
 }

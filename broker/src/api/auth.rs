@@ -10,12 +10,15 @@ use axum::response::Response;
 use http::HeaderMap;
 use http::request::Parts;
 use service::credentials::presented;
+use service::handler::Peer;
 use service::origin::OwnHosts;
-use store::{Caller, KeyHash, Scope, TokenReader};
+use store::audit::{By, Happened, KeyName, Refusal};
+use store::{Caller, KeyHash, ReadError, Scope, TokenReader};
 use tokio::time::timeout;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
+use crate::audit::Requester;
 
 /// The caller of a request. `None` for a request without a key, where those are allowed.
 ///
@@ -30,11 +33,35 @@ pub(crate) async fn caller(
     if allows_anonymous && presented(headers).is_none() {
         return Ok(None);
     }
-    authenticate(reader, headers, scope).await.map(Some)
+    let authenticated = authenticate(reader, headers, scope).await;
+    let (_, caller) = authenticated.map_err(|denied| denied.error)?;
+    Ok(Some(caller))
+}
+
+/// A request that is not authenticated.
+struct Denied {
+    error: Error,
+    /// Its key, if it is or was one.
+    known: Option<(KeyHash, Caller)>,
+}
+
+impl From<Error> for Denied {
+    fn from(error: Error) -> Self {
+        Self { error, known: None }
+    }
+}
+
+impl From<ReadError> for Denied {
+    fn from(error: ReadError) -> Self {
+        Error::from(error).into()
+    }
 }
 
 /// How long the store may take to find a key before the local administrator's is accepted without it.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
+
+/// The name of the local administrator's key, as its process registers it.
+const LOCAL_ADMIN: &str = "local administrator";
 
 /// The routes for which the store always decides. They make what outlives a revocation.
 const KEYS: &str = "/v1/keys";
@@ -67,27 +94,62 @@ impl LocalAdmin {
 impl Administration {
     /// An operator needs the administration most while the store is away, so the key of this machine's administrator
     /// is accepted then, unless the store refused it before.
-    async fn authenticate(&self, parts: &Parts) -> Result<(), Error> {
+    async fn authenticate(&self, parts: &Parts) -> Result<By, Denied> {
         let (reader, local) = (&self.broker.0.reader, &self.local_admin);
         let is_local = presented(&parts.headers).is_some_and(|key| KeyHash::of(key) == local.key);
+        let local_admin = |name: &str| By::LocalAdmin(KeyName::new(&local.key, name));
         if !is_local || parts.uri.path().starts_with(KEYS) {
             let authenticated = authenticate(reader, &parts.headers, Scope::Admin).await;
-            return authenticated.map(|_| ());
+            let (key, caller) = authenticated?;
+            return Ok(if is_local {
+                local_admin(&caller.name)
+            } else {
+                By::Key(KeyName::new(&key, &caller.name))
+            });
         }
         match timeout(STORE_PATIENCE, reader.caller(&local.key)).await {
             Ok(Ok(found)) => {
                 let may = |it: &Caller| it.is_live(reader.now()) && it.may(Scope::Admin);
                 let is_accepted = found.as_ref().is_some_and(may);
                 local.is_refused.store(!is_accepted, Ordering::Relaxed);
-                is_accepted
-                    .then_some(())
-                    .ok_or_else(|| refused(ErrorKind::KeyInvalid))
+                match found {
+                    Some(caller) if is_accepted => Ok(local_admin(&caller.name)),
+                    found => Err(Denied {
+                        error: refused(ErrorKind::KeyInvalid),
+                        known: found.map(|caller| (local.key, caller)),
+                    }),
+                }
             }
             Ok(Err(error)) if !error.is_unavailable() => Err(error.into()),
             Ok(Err(_)) | Err(_) if local.is_refused.load(Ordering::Relaxed) => {
-                Err(refused(ErrorKind::KeyInvalid))
+                Err(refused(ErrorKind::KeyInvalid).into())
             }
-            Ok(Err(_)) | Err(_) => Ok(()),
+            Ok(Err(_)) | Err(_) => Ok(local_admin(LOCAL_ADMIN)),
+        }
+    }
+
+    /// The caller of a request, with the scope `admin`. A request that is refused is in the audit log.
+    async fn admit(&self, parts: &Parts) -> Result<Requester, Error> {
+        let Self {
+            broker, own_hosts, ..
+        } = self;
+        let proxies = &broker.0.config.trusted_proxies;
+        let address = proxies.client(Peer::of(&parts.extensions), &parts.headers);
+        let own = own_hosts.check(parts).map_err(|it| Error::from(it).into());
+        let authenticated = match own {
+            Ok(()) => self.authenticate(parts).await,
+            Err(denied) => Err(denied),
+        };
+        match authenticated {
+            Ok(by) => Ok(Requester { by, address }),
+            Err(Denied { error, known }) => {
+                if let Some(why) = refusal(error.kind) {
+                    let known = known.as_ref().map(|(key, caller)| (*key, caller));
+                    let happened = Happened::AdministrationRefused(why);
+                    broker.0.audit.refused(happened, known, address);
+                }
+                Err(error)
+            }
         }
     }
 }
@@ -98,9 +160,9 @@ pub(crate) async fn require_admin(
     request: Request,
     next: Next,
 ) -> Result<Response, Error> {
-    let (parts, body) = request.into_parts();
-    administration.own_hosts.check(&parts)?;
-    administration.authenticate(&parts).await?;
+    let (mut parts, body) = request.into_parts();
+    let requester = administration.admit(&parts).await?;
+    parts.extensions.insert(requester);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
 
@@ -130,19 +192,35 @@ async fn authenticate(
     reader: &TokenReader,
     headers: &HeaderMap,
     scope: Scope,
-) -> Result<Caller, Error> {
+) -> Result<(KeyHash, Caller), Denied> {
     let key = presented(headers).ok_or_else(|| refused(ErrorKind::KeyMissing))?;
-    let caller = reader.caller(&KeyHash::of(key)).await?;
-    let caller = caller
-        .filter(|caller| caller.is_live(reader.now()))
-        .ok_or_else(|| refused(ErrorKind::KeyInvalid))?;
-    if !caller.may(scope) {
-        return Err(Error::new(
-            ErrorKind::ScopeMissing,
-            format!("This needs a key with the scope `{scope}`"),
-        ));
+    let key = KeyHash::of(key);
+    let Some(caller) = reader.caller(&key).await? else {
+        return Err(refused(ErrorKind::KeyInvalid).into());
+    };
+    let error = if !caller.is_live(reader.now()) {
+        refused(ErrorKind::KeyInvalid)
+    } else if !caller.may(scope) {
+        let message = format!("This needs a key with the scope `{scope}`");
+        Error::new(ErrorKind::ScopeMissing, message)
+    } else {
+        return Ok((key, caller));
+    };
+    Err(Denied {
+        error,
+        known: Some((key, caller)),
+    })
+}
+
+/// Why a request was refused. `None` if it was not, but failed.
+fn refusal(kind: ErrorKind) -> Option<Refusal> {
+    match kind {
+        ErrorKind::KeyMissing => Some(Refusal::KeyMissing),
+        ErrorKind::KeyInvalid => Some(Refusal::KeyInvalid),
+        ErrorKind::ScopeMissing => Some(Refusal::ScopeMissing),
+        ErrorKind::HostNotAllowed | ErrorKind::CrossSiteRequest => Some(Refusal::ForeignPage),
+        _ => None,
     }
-    Ok(caller)
 }
 
 fn refused(kind: ErrorKind) -> Error {

@@ -57,6 +57,8 @@ pub(crate) enum ErrorKind {
     RateLimited,
     /// The gateway's own credential, derived from the access keys.
     RefreshNotAllowed,
+    /// As above, for a report to the audit log.
+    ReportNotAllowed,
     RefreshInstallationUnknown,
     RefreshNotPossible,
     RefreshRejected,
@@ -110,6 +112,7 @@ impl ErrorKind {
             ),
             Self::RateLimited => (StatusCode::TOO_MANY_REQUESTS, "request_rate_exceeded"),
             Self::RefreshNotAllowed => (StatusCode::UNAUTHORIZED, "refresh_not_allowed"),
+            Self::ReportNotAllowed => (StatusCode::UNAUTHORIZED, "report_not_allowed"),
             Self::RefreshInstallationUnknown => (StatusCode::CONFLICT, "installation_unknown"),
             Self::RefreshNotPossible => (StatusCode::CONFLICT, "refresh_not_possible"),
             Self::RefreshRejected => (StatusCode::CONFLICT, "refresh_rejected"),
@@ -144,6 +147,11 @@ impl Error {
 
     pub(crate) const fn status(&self) -> StatusCode {
         self.kind.status_and_code().0
+    }
+
+    /// The stable code.
+    pub(crate) const fn code(&self) -> &'static str {
+        self.kind.status_and_code().1
     }
 
     pub(crate) fn retry_after(self, retry_after: Duration) -> Self {

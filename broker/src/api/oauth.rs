@@ -31,6 +31,7 @@ use crate::Broker;
 use crate::api::consent_cookie;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::html::{self, Paragraph};
+use crate::audit;
 use crate::refresh::refresh_log;
 
 /// How long the exchange of a code may take. It is long because a code is valid once.
@@ -188,6 +189,8 @@ async fn connect(
         .verify()?,
     );
     let id = store_consent(broker, &consent).await?;
+    let entry = audit::connected(&consent, &id).from(address);
+    broker.0.audit.record(entry).await;
     let enrolment = consent.registration;
     refresh_log::lifetime(&id, &lifetime);
     info!(installation = %id, location = ?enrolment.location, company = ?enrolment.company,

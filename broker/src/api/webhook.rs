@@ -7,6 +7,8 @@ use ghl::webhook::{BadSignature, Event};
 use serde_json::{Value, json};
 use service::client_address::last_noted;
 use service::handler::Peer;
+use std::net::IpAddr;
+use store::audit::{Action, By, Entry};
 use store::{InstallationId, Timestamp};
 use store_writer::writer::Wanted;
 use tracing::{debug, info};
@@ -64,7 +66,7 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     {
         return Ok(Json(json!({ "received": true, "duplicate": true })));
     }
-    uninstall(&broker, &event).await?;
+    uninstall(&broker, &event, from).await?;
     // Record it last: GHL repeats a webhook that failed half way, and it must not pass for a replay.
     broker
         .0
@@ -83,7 +85,7 @@ fn is_ours(broker: &Broker, event: &Event) -> bool {
         .is_some_and(|app| client_id == app || client_id.split('-').next() == Some(app))
 }
 
-async fn uninstall(broker: &Broker, event: &Event) -> Result<(), Error> {
+async fn uninstall(broker: &Broker, event: &Event, from: IpAddr) -> Result<(), Error> {
     let name = event.location_id.as_deref().or(event.company_id.as_deref());
     let Some(name) = name else {
         debug!("an UNINSTALL that names neither a location nor a company was ignored");
@@ -117,6 +119,9 @@ async fn uninstall(broker: &Broker, event: &Event) -> Result<(), Error> {
         .await?
     {
         info!(installation = %id, "uninstalled at GHL");
+        let now = broker.0.reader.now();
+        let entry = Entry::new(now, Action::InstallationUninstalled, By::Webhook);
+        broker.0.audit.record(entry.on(&id).from(from)).await;
     } else {
         info!(installation = %id, "an UNINSTALL from before the last consent was ignored");
     }

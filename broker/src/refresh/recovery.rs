@@ -12,6 +12,7 @@ use store_writer::journal::Entry;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::audit::{self, Audit};
 use crate::refresh::worker::Worker;
 
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
@@ -41,11 +42,18 @@ pub(crate) fn load_journal(worker: &Worker) -> Result<Vec<Entry>, DbError> {
 ///
 /// First ends the leases of the earlier process. Otherwise two crashes in a row would exceed GHL's grace
 /// period of 30 s.
-pub(crate) async fn run(worker: Arc<Worker>, mut unanswered: Vec<Entry>, shutdown: Shutdown) {
+pub(crate) async fn run(
+    worker: Arc<Worker>,
+    audit: Arc<Audit>,
+    mut unanswered: Vec<Entry>,
+    shutdown: Shutdown,
+) {
     join_all(unanswered.iter().map(|entry| worker.end_lease(entry))).await;
     loop {
         worker.recheck_recent_commits().await;
-        worker.commit_pending_consents().await;
+        for (consent, id) in worker.commit_pending_consents().await {
+            audit.record(audit::connected(&consent, &id)).await;
+        }
         for entry in worker.uncommitted() {
             // The process may have died between the journal and escrow.
             worker.keep_in_escrow(&entry).await;

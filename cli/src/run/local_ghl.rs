@@ -35,7 +35,7 @@ pub(crate) async fn sandbox(source: &Layered) -> Result<(), Failure> {
     let process = Process::start(&telemetry, ConnectionLimits::none(), source)?;
     info!(%listen, "the sandbox serves");
     bound.serve(&process);
-    process.run(SHUTDOWN_TIMEOUT).await
+    process.run(SHUTDOWN_TIMEOUT, async {}).await
 }
 
 /// The sandbox to start.

@@ -98,7 +98,9 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         broker.internal(internal_hosts, local_admin).merge(ops),
     );
     info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
-    process.run(all.common.shutdown_timeout).await
+    process
+        .run(all.common.shutdown_timeout, broker.finish_audit())
+        .await
 }
 
 /// `evergreen gateway`.
@@ -141,7 +143,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
         gateway.internal(common.internal_hosts()).merge(ops),
     );
     info!(listen = %common.listen, "the gateway serves");
-    process.run(common.shutdown_timeout).await
+    process.run(common.shutdown_timeout, async {}).await
 }
 
 /// Opens the readiness gate once the store has responded. From then on cached tokens work without it.

@@ -102,7 +102,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         .map_err(Failure::unavailable)?;
     // Only the gateway of this process calls it, by its address.
     let broker_hosts = OwnHosts::new(broker_address, []);
-    process.serve(
+    process.serve_itself(
         broker_listener,
         broker.public(broker_hosts, allows_anonymous),
     );
@@ -112,7 +112,9 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
     process.serve(internal, internal_routes.merge(ops));
     println!("{}", banner(&common, is_sandboxed, first_key.as_ref()));
-    process.run(common.shutdown_timeout).await
+    process
+        .run(common.shutdown_timeout, broker.finish_audit())
+        .await
 }
 
 /// Registers the key from the settings. Over the real GHL the first start makes one, and returns it.
@@ -132,10 +134,9 @@ async fn first_key(
     if is_sandboxed || has_callers {
         return Ok(None);
     }
-    writer
-        .create_caller(&bootstrap_key::caller())
-        .await
-        .map(Some)
+    let key = writer.create_caller(&bootstrap_key::caller()).await?;
+    bootstrap_key::note(&key, writer, "proxy, by the first start").await?;
+    Ok(Some(key))
 }
 
 /// Reads every setting except the gateway's, which needs the port of the broker.

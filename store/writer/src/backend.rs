@@ -2,6 +2,7 @@
 //!
 //! A backend moves fields and scores. It makes no decisions.
 
+pub mod audit;
 pub mod embedded;
 pub mod redis;
 
@@ -15,6 +16,7 @@ use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
 use crate::group_commit_db::GroupCommitDb;
 use crate::identity::{Servers, StoreMark};
+use audit::AuditBackend;
 
 /// The result of an operation, boxed so that the trait can be used as an object.
 pub type BackendFuture<'a, T> = BoxFuture<'a, Result<T, WriteError>>;
@@ -169,7 +171,7 @@ pub struct StoreStats {
 }
 
 /// A store. Implementations must make each operation atomic.
-pub trait Backend: std::fmt::Debug + Send + Sync + 'static {
+pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
     /// Reads both halves of a record.
     fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded>;
     /// Whether the write was applied; false if another process wrote first.

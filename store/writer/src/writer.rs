@@ -1,6 +1,7 @@
 //! The writer. Each operation reads the record, decides in [`crate::protocol`], and swaps.
 
 mod attempt;
+mod audit;
 mod callers;
 mod check;
 mod identity;
@@ -21,6 +22,7 @@ use store::{InstallationId, Status, Timestamp};
 
 pub use crate::error::WriteError;
 pub use attempt::{Begin, Begun, Committed, Conditions, FailureOutcome, Recovered, Wanted};
+pub use audit::AuditRecord;
 pub use callers::RotatedKey;
 pub use snapshot::{Listed, Snapshot};
 

@@ -8,9 +8,11 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use store::audit::Day;
 use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
 use store::{InstallationId, Invalidation, KeyHash, Timestamp};
+use store_writer::backend::audit::{AuditBackend, AuditList, AuditRow};
 use store_writer::backend::{
     Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, Schedule, StoreStats,
     Swap,
@@ -357,6 +359,25 @@ impl Backend for Connection {
     fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool> {
         let key = key.to_owned();
         self.write(move |server, at, now| server.forget(&key, now, at))
+    }
+}
+
+/// Nobody asks for it.
+impl AuditBackend for Connection {
+    fn append_audit(&self, _: AuditList, _: Vec<AuditRow>) -> BackendFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn audit(&self, _: AuditList, _: usize) -> BackendFuture<'_, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn record_key_uses(&self, _: Vec<(KeyHash, Day)>) -> BackendFuture<'_, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn key_uses(&self) -> BackendFuture<'_, Vec<(KeyHash, Day)>> {
+        Box::pin(async { Ok(Vec::new()) })
     }
 }
 

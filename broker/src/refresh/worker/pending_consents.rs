@@ -1,5 +1,6 @@
 //! Consents whose tokens are in the journal but not yet in the store.
 
+use store::InstallationId;
 use store_writer::consent::Consent;
 use tracing::{error, info, warn};
 
@@ -22,31 +23,43 @@ impl Worker {
         }
     }
 
-    /// Commits the consents in the journal.
-    pub(crate) async fn commit_pending_consents(&self) {
+    /// Commits the consents in the journal. Returns those that the store has now, and their installations.
+    pub(crate) async fn commit_pending_consents(&self) -> Vec<(Consent, InstallationId)> {
+        let mut committed = Vec::new();
         let kept = match self.journal.consents() {
             Ok(kept) => kept,
-            Err(error) => return self.stop_on_journal_error(&error),
+            Err(error) => {
+                self.stop_on_journal_error(&error);
+                return committed;
+            }
         };
         for (fresh, sealed) in kept {
             match Consent::open(&fresh, &sealed, &self.writer.rings().refresh) {
-                Ok(consent) => self.commit_consent(&consent).await,
+                Ok(consent) => {
+                    let id = self.commit_consent(&consent).await;
+                    committed.extend(id.map(|id| (consent, id)));
+                }
                 Err(error) => error!(consent = %fresh, %error,
                     "a consent in the journal cannot be read: put the missing key back"),
             }
         }
+        committed
     }
 
-    async fn commit_consent(&self, consent: &Consent) {
+    async fn commit_consent(&self, consent: &Consent) -> Option<InstallationId> {
         match self.writer.register_consent(consent).await {
             Ok(id) => {
                 info!(installation = %id, "a consent from the journal reached the store");
                 self.forget_consent(consent).await;
+                Some(id)
             }
-            Err(error) => warn!(
-                error = &error as &dyn std::error::Error,
-                "a consent waits in the journal for the store"
-            ),
+            Err(error) => {
+                warn!(
+                    error = &error as &dyn std::error::Error,
+                    "a consent waits in the journal for the store"
+                );
+                None
+            }
         }
     }
 }

@@ -1,10 +1,12 @@
 //! The store in a database file of one process, under the same key names as in Redis.
 
+mod audit;
 mod reader;
 mod tables;
 
 use std::path::Path;
 use std::sync::LazyLock;
+use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -32,6 +34,8 @@ const BACKLOG: usize = 16 * 1024;
 pub struct EmbeddedBackend {
     file: GroupCommitDb,
     invalidations: broadcast::Sender<Invalidation>,
+    /// How many rows of the audit log were added since the start.
+    audit_rows: AtomicUsize,
 }
 
 impl EmbeddedBackend {
@@ -45,6 +49,7 @@ impl EmbeddedBackend {
         Ok(Self {
             file,
             invalidations,
+            audit_rows: AtomicUsize::new(0),
         })
     }
 

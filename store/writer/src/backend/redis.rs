@@ -1,5 +1,6 @@
 //! The store in Redis.
 
+mod audit;
 mod confirm;
 mod facts;
 mod identity;
@@ -51,6 +52,7 @@ pub struct RedisBackend {
     replace: Script,
     insert: Script,
     take: Script,
+    used: Script,
 }
 
 impl RedisBackend {
@@ -82,6 +84,7 @@ impl RedisBackend {
             replace: Script::new(include_str!("redis/replace.lua")),
             take: Script::new(include_str!("redis/take.lua")),
             insert: Script::new(include_str!("redis/insert.lua")),
+            used: Script::new(include_str!("redis/used.lua")),
         })
     }
 

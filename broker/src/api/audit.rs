@@ -1,0 +1,160 @@
+//! `/v1/audit`: operators read the audit log, and gateways report to it.
+
+use axum::extract::{Request, State};
+use axum::routing::{get, post};
+use axum::{Json, Router};
+use http::StatusCode;
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use service::client_address::last_noted;
+use service::handler::Peer;
+use store::Timestamp;
+use store::audit::{BodyHash, MAX_REPORT_BYTES, MOST_ENTRIES, Pass, Report};
+
+use crate::Broker;
+use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::QueryString;
+use crate::api::status::resolve;
+
+/// The entries of an answer if the query has no limit.
+const DEFAULT_LIMIT: usize = 100;
+/// The digits of a key's hash in an entry.
+const KEY_DIGITS: usize = 8;
+
+/// For operators.
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new().route("/v1/audit", get(list))
+}
+
+/// For gateways.
+pub(crate) fn reports() -> Router<Broker> {
+    Router::new().route("/v1/audit", post(report))
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    /// Its id, location or company.
+    installation: Option<String>,
+    /// The name of a key, or the first 8 digits or more of its id.
+    key: Option<String>,
+    limit: Option<usize>,
+}
+
+/// The newest entries first.
+async fn list(
+    State(broker): State<Broker>,
+    QueryString(query): QueryString<ListQuery>,
+) -> Result<Json<Value>, Error> {
+    let writer = &broker.0.writer;
+    let installation = match &query.installation {
+        Some(name) => Some(resolve(writer, name).await?.to_string()),
+        None => None,
+    };
+    let filter = Filter {
+        installation,
+        key: query.key,
+    };
+    let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST_ENTRIES);
+    let is_filtered = filter.installation.is_some() || filter.key.is_some();
+    let read = if is_filtered { MOST_ENTRIES } else { limit };
+    let mut entries = writer.audit(read).await?;
+    entries.retain(|entry| filter.matches(entry));
+    entries.truncate(limit);
+    Ok(Json(json!({ "entries": entries })))
+}
+
+/// Which entries are wanted.
+struct Filter {
+    installation: Option<String>,
+    key: Option<String>,
+}
+
+impl Filter {
+    fn matches(&self, entry: &Value) -> bool {
+        let is_about = |id: &String| entry["installation"] == **id;
+        let is_key = |wanted: &String| {
+            let keys = [&entry["by"], &entry["key"]];
+            keys.into_iter().any(|key| names(key, wanted))
+        };
+        self.installation.as_ref().is_none_or(is_about) && self.key.as_ref().is_none_or(is_key)
+    }
+}
+
+/// Whether `wanted` is the key's name, or its id as far as the entry has it.
+fn names(key: &Value, wanted: &str) -> bool {
+    let id = key["id"].as_str().unwrap_or_default();
+    key["name"] == wanted
+        || (wanted.len() >= KEY_DIGITS && !id.is_empty() && wanted.starts_with(id))
+}
+
+#[derive(Deserialize)]
+struct ReportQuery {
+    /// When it was sent, in milliseconds of the store's time.
+    at: i64,
+    /// The hash of the body.
+    sha256: String,
+}
+
+async fn report(
+    State(broker): State<Broker>,
+    QueryString(query): QueryString<ReportQuery>,
+    request: Request,
+) -> Result<StatusCode, Error> {
+    let (parts, body) = request.into_parts();
+    let pass = Pass {
+        at: Timestamp::from_millis(query.at),
+        body: query.sha256.into(),
+    };
+    let mac = parts.headers.get(AUTHORIZATION);
+    let mac = mac.and_then(|it| it.to_str().ok()).unwrap_or_default();
+    let ring = &broker.0.writer.rings().access;
+    if !pass.verify(ring, mac, broker.0.reader.now()) {
+        return Err(not_allowed());
+    }
+    let from = last_noted(Peer::of(&parts.extensions), &parts.headers);
+    let memory = &broker.0.receive_memory;
+    let body = memory.receive(body, MAX_REPORT_BYTES, from).await?;
+    if BodyHash::of(&body.bytes) != pass.body {
+        return Err(not_allowed());
+    }
+    let report: Report = serde_json::from_slice(&body.bytes)
+        .map_err(|_| Error::new(ErrorKind::RequestInvalid, "This is no report of a gateway"))?;
+    broker.0.audit.take(report).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+fn not_allowed() -> Error {
+    Error::new(ErrorKind::ReportNotAllowed, "This is for gateways").with_hint(
+        "only a gateway with the same EVERGREEN_ACCESS_KEYS may report, within two minutes",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn entries_are_found_by_installation_and_by_either_key() {
+        let entry = json!({
+            "by": { "kind": "key", "id": "0123abcd", "name": "ops" },
+            "key": { "id": "89abcdef", "name": "crm" },
+            "installation": "install_1",
+        });
+        let filter = |installation: Option<&str>, key: Option<&str>| Filter {
+            installation: installation.map(str::to_owned),
+            key: key.map(str::to_owned),
+        };
+        for key in ["ops", "crm", "0123abcd", "89abcdef", "89abcdef00"] {
+            assert!(filter(None, Some(key)).matches(&entry), "{key}");
+            assert!(filter(Some("install_1"), Some(key)).matches(&entry));
+            assert!(!filter(Some("install_2"), Some(key)).matches(&entry));
+        }
+        for key in ["op", "", "0123abc", "0123abce"] {
+            assert!(!filter(None, Some(key)).matches(&entry), "{key}");
+        }
+        let of_a_webhook = json!({ "by": { "kind": "webhook" } });
+        assert!(!filter(None, Some("89abcdef")).matches(&of_a_webhook));
+        assert!(filter(None, None).matches(&of_a_webhook));
+    }
+}

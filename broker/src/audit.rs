@@ -1,0 +1,201 @@
+//! The audit log. An entry is written before its request is answered. If the store does not take it, it is written
+//! later, and the request goes on: an audit log that can stop revocations would be a way to prevent them.
+//!
+//! Refused requests are coalesced in memory, so that strangers cannot fill the log.
+
+mod refusals;
+mod unsaved;
+
+use std::collections::{HashMap, HashSet};
+use std::net::IpAddr;
+use std::sync::Mutex;
+use std::time::Duration;
+
+use service::locks::lock;
+use service::shutdown::Shutdown;
+use store::audit::{Action, By, Entry, EntryId, Event, Happened, Report};
+use store::{Caller, InstallationId, KeyHash, ReadError, Timestamp, TokenReader};
+use store_writer::consent::Consent;
+use store_writer::grant::Registration;
+use store_writer::writer::AuditRecord;
+use store_writer::{StoreWriter, WriteError};
+use tokio::sync::Notify;
+use tokio::time::{sleep, timeout};
+use tracing::warn;
+
+use refusals::Refusals;
+use unsaved::Unsaved;
+
+/// How long a request waits for the store to take its entry.
+const STORE_PATIENCE: Duration = Duration::from_secs(1);
+/// How often entries are written that no request waits for.
+const INTERVAL: Duration = Duration::from_secs(1);
+/// The longest pause between two tries to write them.
+const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+
+/// The audit log of a broker.
+#[derive(Debug)]
+pub(crate) struct Audit {
+    writer: StoreWriter,
+    reader: TokenReader,
+    refusals: Mutex<Refusals>,
+    unsaved: Mutex<Unsaved>,
+    wake: Notify,
+}
+
+/// A caller of the administration, whom the middleware has put into the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Requester {
+    pub(crate) by: By,
+    pub(crate) address: IpAddr,
+}
+
+impl Audit {
+    pub(crate) fn new(writer: StoreWriter, reader: TokenReader) -> Self {
+        Self {
+            writer,
+            reader,
+            refusals: Mutex::new(Refusals::new()),
+            unsaved: Mutex::default(),
+            wake: Notify::new(),
+        }
+    }
+
+    /// Writes an entry. Returns once the store has it, or has not taken it for a second.
+    pub(crate) async fn record(&self, entry: Entry) {
+        let records = [AuditRecord::from(entry)];
+        let written = timeout(STORE_PATIENCE, self.writer.append_audit(&records)).await;
+        if !matches!(written, Ok(Ok(()))) {
+            self.keep(records);
+        }
+    }
+
+    /// Notes a refused request. `known`: its key, if it is or was one.
+    pub(crate) fn refused(
+        &self,
+        happened: Happened,
+        known: Option<(KeyHash, &Caller)>,
+        from: IpAddr,
+    ) {
+        lock(&self.refusals).note(happened, known, from, self.reader.now());
+        self.wake.notify_one();
+    }
+
+    /// Writes what a gateway reports.
+    ///
+    /// # Errors
+    /// When the store is unavailable. The gateway reports it again.
+    pub(crate) async fn take(&self, report: Report) -> Result<(), WriteError> {
+        let mut names = HashMap::new();
+        let keys: HashSet<KeyHash> = report.events.iter().filter_map(|it| it.key).collect();
+        for key in keys {
+            match self.reader.caller(&key).await {
+                Ok(found) => names.extend(found.map(|caller| (key, caller.name))),
+                // An entry without a name is better than none.
+                Err(ReadError::Unreadable { .. }) => {}
+                Err(ReadError::Unavailable(reason)) => return Err(WriteError::Unavailable(reason)),
+            }
+        }
+        let records = self.records(&report.events, &names);
+        self.writer.append_audit(&records).await
+    }
+
+    fn records(&self, events: &[Event], names: &HashMap<KeyHash, String>) -> Vec<AuditRecord> {
+        let now = self.reader.now();
+        let entry = |event: &Event| {
+            let name = event.key.and_then(|key| names.get(&key));
+            event.entry(name.map(String::as_str), now)
+        };
+        let record = |event: &Event| AuditRecord {
+            entry: entry(event),
+            replaces: event.before().as_ref().map(entry),
+        };
+        events.iter().map(record).collect()
+    }
+
+    /// Writes what no request waits for, until the shutdown starts.
+    pub(crate) async fn run(&self, shutdown: Shutdown) {
+        loop {
+            tokio::select! {
+                biased;
+                () = shutdown.started() => return,
+                () = self.wake.notified() => {}
+            }
+            let mut pause = INTERVAL;
+            while !self.is_idle() {
+                tokio::select! {
+                    biased;
+                    () = shutdown.started() => return,
+                    () = sleep(pause) => {}
+                }
+                let due = lock(&self.refusals).due();
+                pause = match self.write(&due).await {
+                    Ok(()) => INTERVAL,
+                    Err(_) => LONGEST_PAUSE.min(pause * 2),
+                };
+            }
+        }
+    }
+
+    /// Writes everything that is left. After the last request.
+    pub(crate) async fn finish(&self) {
+        let due = lock(&self.refusals).close();
+        if let Err(error) = self.write(&due).await {
+            let lost = lock(&self.unsaved).lose();
+            let error = &error as &dyn std::error::Error;
+            warn!(lost, error, "entries of the audit log are lost");
+        }
+    }
+
+    async fn write(&self, refused: &[Event]) -> Result<(), WriteError> {
+        let names = lock(&self.refusals).names();
+        self.keep(self.records(refused, &names));
+        loop {
+            let records = lock(&self.unsaved).take();
+            if records.is_empty() {
+                return Ok(());
+            }
+            if let Err(error) = self.writer.append_audit(&records).await {
+                lock(&self.unsaved).put_back(records);
+                return Err(error);
+            }
+        }
+    }
+
+    fn keep(&self, records: impl IntoIterator<Item = AuditRecord>) {
+        lock(&self.unsaved).keep(records);
+        self.wake.notify_one();
+    }
+
+    fn is_idle(&self) -> bool {
+        lock(&self.unsaved).is_empty() && lock(&self.refusals).is_empty()
+    }
+}
+
+/// The entry of the audit log. It has the same id when a consent is committed again.
+pub(crate) fn connected(consent: &Consent, id: &InstallationId) -> Entry {
+    let entry = Entry::new(
+        consent.asked_at,
+        Action::InstallationConnected,
+        By::Anonymous,
+    );
+    let Registration {
+        location, company, ..
+    } = &consent.registration;
+    let owner = match (location, company) {
+        (Some(location), _) => format!("location {location}"),
+        (None, Some(company)) => format!("company {company}"),
+        (None, None) => String::new(),
+    };
+    Entry {
+        id: EntryId::of_consent(&consent.fresh),
+        ..entry.on(id).with(owner)
+    }
+}
+
+impl Requester {
+    /// An entry about what this caller did.
+    pub(crate) fn entry(&self, at: Timestamp, action: Action) -> Entry {
+        Entry::new(at, action, self.by.clone()).from(self.address)
+    }
+}

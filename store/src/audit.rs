@@ -1,0 +1,25 @@
+//! The audit log: who did what with tokens, keys and installations.
+//!
+//! Brokers write [`Entry`]s. Gateways cannot write to the store, so they report [`Event`]s to a broker, which makes
+//! entries of them.
+
+mod coalesce;
+mod day;
+mod entry;
+mod event;
+mod mac;
+mod text;
+
+pub use coalesce::{Coalescer, Noted, Subject};
+pub use day::{BadDay, Day};
+pub use entry::{Action, By, Entry, EntryId, KeyName, Outcome};
+pub use event::{Delivered, Event, Happened, MAX_REPORT_BYTES, Refusal, Report};
+pub use mac::{BodyHash, Pass};
+pub use text::CleanText;
+
+/// The most entries that the store keeps. A file keeps all.
+pub const MOST_ENTRIES: usize = 10_000;
+
+/// The most entries about strangers that the store keeps, in a list of their own. So strangers cannot push the other
+/// entries out.
+pub const MOST_STRANGERS: usize = 1_000;
