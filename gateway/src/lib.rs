@@ -8,6 +8,7 @@
 
 mod admission;
 mod api;
+mod audit;
 mod config;
 mod error;
 mod metrics;
@@ -28,16 +29,17 @@ use std::time::Duration;
 use axum::Router;
 use axum::extract::Request;
 use axum::response::Response;
-use service::handler::Handler;
+use service::handler::{Handler, Peer};
 use service::origin::OwnHosts;
 use service::shutdown::Shutdown;
-use store::TokenReader;
+use store::{KeyHash, TokenReader};
 
 pub use config::Config;
 
 use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;
 use api::{AnonymousLimits, Api};
+use audit::{AuditQueue, Delivery};
 use metrics::{Metrics, Queued};
 use pipeline::Pipeline;
 use pipeline::admit::Admission;
@@ -45,6 +47,7 @@ use pipeline::retry_budget::RetryBudget;
 use pipeline::select::Selection;
 use pipeline::unauthorized::Persistent401s;
 use request::caller::Callers;
+use request::path;
 use token::cache::{Cache, Counters};
 use token::cache_invalidation::Caches;
 use token::provider::TokenProvider;
@@ -56,6 +59,7 @@ use upstream::Upstream;
 #[derive(Clone)]
 pub struct Gateway {
     api: Arc<Api>,
+    reports: Arc<Delivery>,
 }
 
 /// The routes for callers and browsers.
@@ -93,8 +97,11 @@ impl Gateway {
         };
         let tokens = Cache::new(tokens, metrics::token_lookups());
         let owners = Cache::new(Owners(reader.clone()), Counters::none());
+        let proxies = config.trusted_proxies.clone();
+        let audit = Arc::new(AuditQueue::new(reader.clone(), proxies));
         let callers = Arc::new(Callers::new(
             reader,
+            Arc::clone(&audit),
             Shares::new(config.max_requests_per_key),
             config.key_staleness,
             access.allows_anonymous,
@@ -108,6 +115,9 @@ impl Gateway {
         shutdown.spawn(caches.run(reader.clone(), invalidations, shutdown.clone()));
 
         let (ghl, broker) = Upstream::both(&config);
+        let reports = Delivery::new(Arc::clone(&audit), broker.clone(), reader.clone());
+        let reports = Arc::new(reports);
+        shutdown.spawn(Arc::clone(&reports).run(shutdown.clone()));
         let concurrency = Concurrency::with_limit(config.max_requests);
         let provider = TokenProvider {
             tokens: tokens.clone(),
@@ -133,6 +143,7 @@ impl Gateway {
             retry_budget: Arc::new(RetryBudget::full()),
             persistent_401s: Arc::new(Persistent401s::default()),
             retried: metrics.repeated.clone(),
+            audit,
         };
         let api = Arc::new(Api {
             pipeline,
@@ -141,7 +152,7 @@ impl Gateway {
             own_hosts: access.own_hosts,
             anonymous,
         });
-        Self { api }
+        Self { api, reports }
     }
 
     /// The same gateway with its own upstream connections. Each worker calls this within its runtime.
@@ -158,7 +169,19 @@ impl Gateway {
                 broker,
                 ..Api::clone(&self.api)
             }),
+            reports: Arc::clone(&self.reports),
         }
+    }
+
+    /// Notes that a key was used for something else than this gateway's routes.
+    pub fn key_used(&self, key: &KeyHash) {
+        let audit = &self.api.pipeline.audit;
+        audit.used(key, &audit.last_use(key), self.api.pipeline.tokens.now());
+    }
+
+    /// Reports the end of the audit log to a broker. After the last request.
+    pub async fn finish_audit(&self) {
+        self.reports.finish().await;
     }
 
     /// The routes for callers and browsers.
@@ -175,8 +198,14 @@ impl Gateway {
 }
 
 impl Handler for Public {
-    async fn handle(&self, request: Request, peer: IpAddr) -> Response {
-        if request.uri().path().starts_with("/ghl/") {
+    async fn handle(&self, mut request: Request, peer: IpAddr) -> Response {
+        if let Some(path) = request.uri().path().strip_prefix("/ghl")
+            && path.starts_with('/')
+        {
+            // The audit log has the address of these. Others need none.
+            if path::gives_tokens(path) {
+                request.extensions_mut().insert(Peer(peer));
+            }
             api::proxy(&self.api, request).await
         } else {
             // Boxed, since it is rare and would make the future of every request larger.

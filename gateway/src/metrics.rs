@@ -24,6 +24,7 @@ const LIMITED: &str = "evergreen_gateway_limited_total";
 const REFUSED: &str = "evergreen_gateway_ghl_refused_total";
 
 const REPEATED: &str = "evergreen_gateway_repeated_total";
+const AUDIT_DROPPED: &str = "evergreen_gateway_audit_dropped_total";
 const SHED: &str = "evergreen_gateway_shed_total";
 
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
@@ -144,6 +145,13 @@ impl PerRoute {
     }
 }
 
+/// Events that the audit log does not get.
+pub(crate) fn audit_dropped() -> Counter {
+    let dropped = counter!(AUDIT_DROPPED);
+    dropped.absolute(0);
+    dropped
+}
+
 /// How lookups of tokens were answered.
 pub(crate) fn token_lookups() -> Counters {
     Counters {
@@ -197,6 +205,11 @@ fn describe() {
         SHED,
         Unit::Count,
         "Requests refused with 503 because EVERGREEN_MAX_REQUESTS were being served"
+    );
+    describe_counter!(
+        AUDIT_DROPPED,
+        Unit::Count,
+        "Events that the audit log lacks: no broker took them, or there were too many"
     );
     describe_gauge!(
         COHERENT,

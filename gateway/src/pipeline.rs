@@ -4,6 +4,7 @@
 pub(crate) mod admit;
 pub(crate) mod retry_budget;
 pub(crate) mod select;
+pub(crate) mod token_requests;
 pub(crate) mod unauthorized;
 
 use std::sync::Arc;
@@ -16,7 +17,7 @@ use http::header::{ACCEPT_ENCODING, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use metrics::Counter;
-use store::Status;
+use store::{InstallationId, Status};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
@@ -25,6 +26,7 @@ use crate::admission::concurrency::Share;
 use crate::admission::limit::{AdmissionRequest, Outcome as RateLimitOutcome};
 use crate::admission::limited::Limited;
 use crate::admission::rate_limit_headers::RateLimitHeaders;
+use crate::audit::AuditQueue;
 use crate::config::Config;
 use crate::error::Error;
 use crate::request::body::{Examined, Payload};
@@ -61,6 +63,7 @@ pub(crate) struct Pipeline {
     pub(crate) retry_budget: Arc<RetryBudget>,
     pub(crate) persistent_401s: Arc<Persistent401s>,
     pub(crate) retried: Counter,
+    pub(crate) audit: Arc<AuditQueue>,
 }
 
 /// A request for GHL without its body and its token.
@@ -81,10 +84,28 @@ impl Pipeline {
         let (parts, body) = request.into_parts();
         let path = parts.uri.path();
         let path = path::checked(path.strip_prefix("/ghl").unwrap_or(path))?;
-        let needed = if path::gives_tokens(path) {
+        if path::gives_tokens(path) {
+            // Boxed, since it is rare and would make the future of every call larger.
+            return Box::pin(self.proxy_tokens(parts, body)).await;
+        }
+        self.proxy_checked(parts, body, &mut None).await
+    }
+
+    /// Forwards a request whose path was checked. `used` becomes the installation whose token is used, if GHL answers with
+    /// tokens.
+    async fn proxy_checked(
+        &self,
+        parts: Parts,
+        body: Body,
+        used: &mut Option<InstallationId>,
+    ) -> Result<Response, Error> {
+        let path = parts.uri.path();
+        let path = path.strip_prefix("/ghl").unwrap_or(path);
+        let method = &parts.method;
+        let gives_tokens = path::gives_tokens(path);
+        let needed = if gives_tokens {
             Permission::Tokens
         } else {
-            let method = &parts.method;
             Permission::Call { method, path }
         };
         let caller = self.authenticate(&parts, needed).await?;
@@ -92,6 +113,9 @@ impl Pipeline {
         let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(path));
         let examined = payload.examine(&parts);
         let token = self.token_for(&caller, selectors, examined).await?;
+        if gives_tokens {
+            *used = Some(token.id.clone());
+        }
         let uri = self.ghl.base.uri(path, parts.uri.query(), None)?;
         self.forward(&caller, token, parts, uri, payload).await
     }

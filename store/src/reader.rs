@@ -8,6 +8,7 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::broadcast;
 
+use crate::audit::Pass;
 use crate::caller::{Caller, KeyHash};
 use crate::clock::Timestamp;
 use crate::connection::{Address, BadAddress, RedisClient};
@@ -162,6 +163,12 @@ impl TokenReader {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.backend.now()
+    }
+
+    /// The `Authorization` value of a report to a broker: see [`Pass`].
+    #[must_use]
+    pub fn sign_report(&self, pass: &Pass) -> String {
+        pass.sign(&self.access_ring)
     }
 
     /// The `Authorization` value of a refresh request to a broker: see [`refresh_request_mac`].

@@ -6,16 +6,19 @@ use std::time::Duration;
 use axum::extract::Request;
 use axum::response::Response;
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
+use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use service::origin::OwnHosts;
 use store::Timestamp;
+use store::audit::Happened;
 
 use super::error_response::respond;
 use super::state::Api;
 use crate::error::Error;
 use crate::pipeline::Pipeline;
+use crate::pipeline::token_requests::{Asking, refusal};
 use crate::request::body::Examined;
 use crate::request::caller::Permission;
 use crate::request::query;
@@ -32,23 +35,47 @@ pub(crate) async fn token(
     own_hosts: &OwnHosts,
 ) -> Result<Response, Error> {
     let (parts, _) = request.into_parts();
-    own_hosts.check(&parts)?;
     let pipeline = &api.pipeline;
-    let caller = pipeline.authenticate(&parts, Permission::Tokens).await?;
+    let asking = pipeline.asking(&parts);
+    let answered = serve(pipeline, &parts, own_hosts, asking).await;
+    if let Some(why) = answered.as_ref().err().and_then(refusal) {
+        pipeline.note_refusal(asking, why).await;
+    }
+    answered
+}
+
+async fn serve(
+    pipeline: &Pipeline,
+    parts: &Parts,
+    own_hosts: &OwnHosts,
+    asking: Asking,
+) -> Result<Response, Error> {
+    own_hosts.check(parts)?;
+    let caller = pipeline.authenticate(parts, Permission::Tokens).await?;
     let name = named_in(parts.uri.path());
     let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, name);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
     let token = match min_ttl(parts.uri.query())? {
-        Some(min_ttl) => pipeline.living_for(token, min_ttl).await?,
+        Some(min_ttl) => pipeline.living_for(token, min_ttl, asking).await?,
         None => token,
     };
-    Ok(answer(&token, pipeline.tokens.now(), &parts.headers))
+    let response = answer(&token, pipeline.tokens.now(), &parts.headers);
+    // A 304 has no token.
+    if response.status() == StatusCode::OK {
+        pipeline.note_token(Happened::TokenFetched, &token, asking);
+    }
+    Ok(response)
 }
 
 impl Pipeline {
     /// The token, refreshed first if it expires in less than `min_ttl`.
-    async fn living_for(&self, token: Arc<Token>, min_ttl: Duration) -> Result<Arc<Token>, Error> {
+    async fn living_for(
+        &self,
+        token: Arc<Token>,
+        min_ttl: Duration,
+        asking: Asking,
+    ) -> Result<Arc<Token>, Error> {
         let Some(left) = token.left(self.tokens.now()) else {
             return Ok(token);
         };
@@ -66,7 +93,18 @@ impl Pipeline {
             return Ok(token);
         }
         // The fresh token may have slightly less than `min_ttl` left. A newer one cannot be had.
-        Ok(Box::pin(self.tokens.newer_than(&token, 0)).await?)
+        let fresh = Box::pin(self.tokens.newer_than(&token, 0)).await;
+        let happened = match &fresh {
+            Ok(_) => Happened::TokenRefreshed,
+            Err(_) => Happened::RefreshFailed,
+        };
+        self.note_token(happened, &token, asking);
+        Ok(fresh?)
+    }
+
+    fn note_token(&self, happened: Happened, token: &Token, asking: Asking) {
+        let id = token.id.clone();
+        self.audit.note(happened, asking.key, Some(id), asking.from);
     }
 }
 

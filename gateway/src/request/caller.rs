@@ -12,6 +12,7 @@ use store::{InstallationId, KeyHash, Scope, TokenReader};
 use super::quota::QuotaBuckets;
 use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limited::Limited;
+use crate::audit::AuditQueue;
 use crate::token::cache::{Cache, Counters, Unavailable};
 use crate::token::sources::{ApiKey, Keys};
 
@@ -62,6 +63,7 @@ pub(crate) struct Callers {
     /// For how long a key is accepted that cannot be read again.
     key_staleness: Duration,
     allows_anonymous: bool,
+    audit: Arc<AuditQueue>,
 }
 
 /// A caller that has passed authentication.
@@ -76,6 +78,7 @@ impl Callers {
     /// `allows_anonymous`: whether programs on this machine may call without a key. Only over the sandbox.
     pub(crate) fn new(
         reader: &TokenReader,
+        audit: Arc<AuditQueue>,
         shares: Shares,
         key_staleness: Duration,
         allows_anonymous: bool,
@@ -84,12 +87,14 @@ impl Callers {
             reader: reader.clone(),
             quotas: QuotaBuckets::default(),
             shares,
+            audit: Arc::clone(&audit),
         };
         Self {
             reader: reader.clone(),
             keys: Cache::new(keys, Counters::none()),
             key_staleness,
             allows_anonymous,
+            audit,
         }
     }
 
@@ -110,7 +115,8 @@ impl Callers {
         if holder.read_at.elapsed() > self.key_staleness {
             return Err(CallerError::Stale);
         }
-        if !holder.caller.is_live(self.reader.now()) {
+        let now = self.reader.now();
+        if !holder.caller.is_live(now) {
             return Err(CallerError::UnknownKey);
         }
         if !holder.caller.may(scope) {
@@ -125,6 +131,7 @@ impl Callers {
         if let Some(quota) = &holder.quota {
             quota.count()?;
         }
+        self.audit.used(&key, &holder.last_use, now);
         Ok(AuthenticatedCaller::Caller(key, holder))
     }
 

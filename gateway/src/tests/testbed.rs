@@ -238,7 +238,7 @@ impl Server {
 }
 
 pub(super) struct FakeStore {
-    ring: Arc<KeyRing>,
+    pub(super) ring: Arc<KeyRing>,
     changes: broadcast::Sender<Invalidation>,
     records: Mutex<HashMap<InstallationId, StoredAccess>>,
     owners: Mutex<HashMap<String, InstallationId>>,

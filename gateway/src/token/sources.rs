@@ -16,6 +16,7 @@ use super::cache::{Source, Unavailable};
 use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limit::RateLimit;
 use crate::admission::limits::RateLimits;
+use crate::audit::{AuditQueue, LastUse};
 use crate::request::quota::{QuotaBucket, QuotaBuckets};
 
 const SCHEME: &str = "Bearer ";
@@ -176,6 +177,8 @@ pub(crate) struct ApiKey {
     /// `None` if it has no quota.
     pub(crate) quota: Option<QuotaBucket>,
     pub(crate) share: Share,
+    /// When its use was reported last.
+    pub(crate) last_use: LastUse,
     /// When the record was read.
     pub(crate) read_at: Instant,
 }
@@ -186,6 +189,7 @@ pub(crate) struct Keys {
     pub(crate) reader: TokenReader,
     pub(crate) quotas: QuotaBuckets,
     pub(crate) shares: Shares,
+    pub(crate) audit: Arc<AuditQueue>,
 }
 
 impl Source for Keys {
@@ -199,10 +203,12 @@ impl Source for Keys {
         Ok(caller.map(|caller| {
             let quota = caller.quota.map(|quota| self.quotas.of(key, quota));
             let share = self.shares.of(key);
+            let last_use = self.audit.last_use(key);
             Arc::new(ApiKey {
                 caller,
                 quota,
                 share,
+                last_use,
                 read_at: Instant::now(),
             })
         }))

@@ -118,14 +118,16 @@ fn row(record: &AuditRecord) -> AuditRow {
 
 /// The newest of all entries, the newest first. Of several forms of an entry, the one that knows most.
 fn newest(rows: &[String], limit: usize) -> Vec<Value> {
-    let mut entries: HashMap<String, ((u64, usize), Value)> = HashMap::new();
+    let mut entries: HashMap<_, ((u64, usize), Value)> = HashMap::new();
     for row in rows {
         let Ok(entry) = serde_json::from_str::<Value>(row) else {
             continue;
         };
         // The longer one knows more, such as the address.
         let rank = (entry["count"].as_u64().unwrap_or_default(), row.len());
+        // A gateway chooses the ids of its events. It must not take the place of what it cannot see.
         let id = entry["id"].as_str().unwrap_or(row).to_owned();
+        let id = (id, entry["action"].to_string());
         if entries.get(&id).is_none_or(|(held, _)| *held < rank) {
             entries.insert(id, (rank, entry));
         }
@@ -154,13 +156,15 @@ mod tests {
             json!({"id": "a", "at": "2026-11-29T12:00:00.001Z", "count": 2}).to_string(),
             json!({"id": "c", "at": "2026-11-29T12:00:00.002Z", "action": "of_the_future"})
                 .to_string(),
+            json!({"id": "c", "at": "2026-11-29T12:00:00.000Z", "action": "b", "count": 99})
+                .to_string(),
         ];
         let all = newest(&rows, 9);
         let ids: Vec<_> = all
             .iter()
             .map(|entry| entry["id"].as_str().unwrap())
             .collect();
-        assert_eq!(ids, ["b", "c", "a"]);
+        assert_eq!(ids, ["b", "c", "a", "c"], "another action is another entry");
         assert_eq!(all[1]["action"], "of_the_future");
         assert_eq!(all[2]["count"], 7);
         assert_eq!(newest(&rows, 1).len(), 1);

@@ -32,7 +32,7 @@ impl AuditBackend for RedisBackend {
 
     fn audit(&self, list: AuditList, limit: usize) -> BackendFuture<'_, Vec<String>> {
         Box::pin(async move {
-            let Some(last) = limit.checked_sub(1) else {
+            let Some(last) = limit.min(list.most()).checked_sub(1) else {
                 return Ok(Vec::new());
             };
             let mut newest = redis::cmd("ZRANGE");
