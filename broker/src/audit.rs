@@ -3,8 +3,10 @@
 //!
 //! Refused requests are coalesced in memory, so that strangers cannot fill the log.
 
+mod lines;
 mod refusals;
 mod unsaved;
+mod uses;
 
 use std::collections::{HashMap, HashSet};
 use std::net::IpAddr;
@@ -13,7 +15,7 @@ use std::time::Duration;
 
 use service::locks::lock;
 use service::shutdown::Shutdown;
-use store::audit::{Action, By, Entry, EntryId, Event, Happened, Report};
+use store::audit::{Action, By, Day, Entry, EntryId, Event, Happened, Report};
 use store::{Caller, InstallationId, KeyHash, ReadError, Timestamp, TokenReader};
 use store_writer::consent::Consent;
 use store_writer::grant::Registration;
@@ -23,8 +25,11 @@ use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
 use tracing::warn;
 
+use lines::LineLog;
+pub use lines::{AuditLog, AuditLogError};
 use refusals::Refusals;
 use unsaved::Unsaved;
+use uses::Uses;
 
 /// How long a request waits for the store to take its entry.
 const STORE_PATIENCE: Duration = Duration::from_secs(1);
@@ -38,8 +43,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(15);
 pub(crate) struct Audit {
     writer: StoreWriter,
     reader: TokenReader,
+    lines: LineLog,
     refusals: Mutex<Refusals>,
     unsaved: Mutex<Unsaved>,
+    uses: Mutex<Uses>,
     wake: Notify,
 }
 
@@ -51,22 +58,43 @@ pub(crate) struct Requester {
 }
 
 impl Audit {
-    pub(crate) fn new(writer: StoreWriter, reader: TokenReader) -> Self {
-        Self {
+    /// # Errors
+    /// When the file cannot be opened.
+    pub(crate) fn open(
+        log: &AuditLog,
+        writer: StoreWriter,
+        reader: TokenReader,
+    ) -> Result<Self, AuditLogError> {
+        Ok(Self {
             writer,
             reader,
+            lines: LineLog::open(log)?,
             refusals: Mutex::new(Refusals::new()),
             unsaved: Mutex::default(),
+            uses: Mutex::default(),
             wake: Notify::new(),
-        }
+        })
     }
 
     /// Writes an entry. Returns once the store has it, or has not taken it for a second.
     pub(crate) async fn record(&self, entry: Entry) {
         let records = [AuditRecord::from(entry)];
-        let written = timeout(STORE_PATIENCE, self.writer.append_audit(&records)).await;
-        if !matches!(written, Ok(Ok(()))) {
+        let storing = timeout(STORE_PATIENCE, self.writer.append_audit(&records));
+        let writing = self.lines.write(records.iter().map(|it| &it.entry));
+        let (stored, ()) = tokio::join!(storing, writing);
+        if !matches!(stored, Ok(Ok(()))) {
             self.keep(records);
+        }
+    }
+
+    /// Notes that a key was used.
+    pub(crate) fn used(&self, key: &KeyHash) {
+        self.used_on(*key, Day::of(self.reader.now()));
+    }
+
+    fn used_on(&self, key: KeyHash, day: Day) {
+        if lock(&self.uses).note(key, day) {
+            self.wake.notify_one();
         }
     }
 
@@ -97,7 +125,27 @@ impl Audit {
             }
         }
         let records = self.records(&report.events, &names);
-        self.writer.append_audit(&records).await
+        self.writer.append_audit(&records).await?;
+        self.lines.write(records.iter().map(|it| &it.entry)).await;
+        self.take_uses(report.used).await
+    }
+
+    /// Notes uses of keys that exist.
+    async fn take_uses(&self, uses: Vec<(KeyHash, Day)>) -> Result<(), WriteError> {
+        let today = Day::of(self.reader.now());
+        for (key, day) in uses {
+            let day = day.min(today);
+            let is_known = lock(&self.uses).has(&key, day);
+            if is_known {
+                continue;
+            }
+            match self.reader.caller(&key).await {
+                Ok(Some(_)) | Err(ReadError::Unreadable { .. }) => self.used_on(key, day),
+                Ok(None) => {}
+                Err(ReadError::Unavailable(reason)) => return Err(WriteError::Unavailable(reason)),
+            }
+        }
+        Ok(())
     }
 
     fn records(&self, events: &[Event], names: &HashMap<KeyHash, String>) -> Vec<AuditRecord> {
@@ -121,7 +169,7 @@ impl Audit {
                 () = shutdown.started() => return,
                 () = self.wake.notified() => {}
             }
-            let mut pause = INTERVAL;
+            let (mut pause, mut is_failing) = (INTERVAL, false);
             while !self.is_idle() {
                 tokio::select! {
                     biased;
@@ -129,9 +177,21 @@ impl Audit {
                     () = sleep(pause) => {}
                 }
                 let due = lock(&self.refusals).due();
-                pause = match self.write(&due).await {
-                    Ok(()) => INTERVAL,
-                    Err(_) => LONGEST_PAUSE.min(pause * 2),
+                let written = self.write(&due).await;
+                if let Err(error) = &written
+                    && !is_failing
+                {
+                    let error = error as &dyn std::error::Error;
+                    warn!(
+                        error,
+                        "the store takes no entries of the audit log, trying again"
+                    );
+                }
+                is_failing = written.is_err();
+                pause = if is_failing {
+                    LONGEST_PAUSE.min(pause * 2)
+                } else {
+                    INTERVAL
                 };
             }
         }
@@ -149,17 +209,23 @@ impl Audit {
 
     async fn write(&self, refused: &[Event]) -> Result<(), WriteError> {
         let names = lock(&self.refusals).names();
-        self.keep(self.records(refused, &names));
+        let records = self.records(refused, &names);
+        self.lines.write(records.iter().map(|it| &it.entry)).await;
+        self.keep(records);
         loop {
             let records = lock(&self.unsaved).take();
             if records.is_empty() {
-                return Ok(());
+                break;
             }
             if let Err(error) = self.writer.append_audit(&records).await {
                 lock(&self.unsaved).put_back(records);
                 return Err(error);
             }
         }
+        let uses = lock(&self.uses).pending();
+        self.writer.record_key_uses(uses.clone()).await?;
+        lock(&self.uses).written(&uses);
+        Ok(())
     }
 
     fn keep(&self, records: impl IntoIterator<Item = AuditRecord>) {
@@ -168,7 +234,9 @@ impl Audit {
     }
 
     fn is_idle(&self) -> bool {
-        lock(&self.unsaved).is_empty() && lock(&self.refusals).is_empty()
+        lock(&self.unsaved).is_empty()
+            && lock(&self.uses).is_empty()
+            && lock(&self.refusals).is_empty()
     }
 }
 

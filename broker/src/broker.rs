@@ -8,11 +8,11 @@ use service::rate_limit::AddressLimits;
 use service::readiness::Readiness;
 use service::receive::ReceiveMemory;
 use service::shutdown::Shutdown;
-use store::TokenReader;
+use store::{KeyHash, TokenReader};
 use store_writer::group_commit_db::DbError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
-use crate::audit::Audit;
+use crate::audit::{Audit, AuditLogError};
 use crate::config::Config;
 use crate::health::{files, store_check};
 use crate::refresh::scheduler::{self, Gates};
@@ -67,6 +67,9 @@ pub enum StartError {
     /// The journal may hold responses that the store lacks, so the broker does not run without it.
     #[error("the journal cannot be read, and it may hold responses of GHL")]
     Journal(#[from] DbError),
+    /// The file of the audit log cannot be opened.
+    #[error(transparent)]
+    AuditLog(#[from] AuditLogError),
 }
 
 impl Broker {
@@ -75,7 +78,7 @@ impl Broker {
     ///
     /// # Errors
     /// [`StartError::Tls`] if the HTTP client cannot be built, [`StartError::Journal`] if the journal
-    /// cannot be read.
+    /// cannot be read, [`StartError::AuditLog`] if the file of the audit log cannot be opened.
     pub fn start(
         config: Config,
         parts: Parts,
@@ -87,6 +90,11 @@ impl Broker {
         Self::start_with(endpoint, config, parts, readiness, shutdown, |worker| {
             worker
         })
+    }
+
+    /// Notes that a key was used for something else than this broker's routes.
+    pub fn key_used(&self, key: &KeyHash) {
+        self.0.audit.used(key);
     }
 
     /// Writes the end of the audit log. After the last request.
@@ -112,7 +120,8 @@ impl Broker {
             escrow,
             lock_nodes,
         } = parts;
-        let audit = Arc::new(Audit::new(writer.clone(), reader.clone()));
+        let audit = Audit::open(&config.audit_log, writer.clone(), reader.clone())?;
+        let audit = Arc::new(audit);
         let worker = Worker::new(
             &config,
             writer.clone(),

@@ -13,6 +13,7 @@ use service::receive;
 use store::{LocationId, Quota};
 use store_writer::protocol::DEFAULT_GRACE;
 
+use crate::audit::AuditLog;
 use crate::health::store_check::StoreCheck;
 
 /// The OAuth scopes that the app requests by default, separated by spaces. The gateway's own routes need
@@ -44,6 +45,8 @@ pub struct Config {
     pub verifier: Verifier,
     /// Code exchanges that one address may cause (`EVERGREEN_CONSENT_RATE`).
     pub consent_rate: Rate,
+    /// Where the audit log is written besides the store.
+    pub audit_log: AuditLog,
     /// The load balancers that say where a request for administration comes from.
     pub trusted_proxies: TrustedProxies,
     /// The memory for all bodies that are being received, in bytes (`EVERGREEN_RECEIVE_MEMORY`).
@@ -192,6 +195,7 @@ impl Config {
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", true, "true or false"),
             verifier: read_verifier(settings),
             consent_rate: read_consent_rate(settings),
+            audit_log: settings.text("EVERGREEN_AUDIT_LOG").into(),
             trusted_proxies: TrustedProxies::read(settings),
             receive_memory: receive::read_memory(settings),
             timing,

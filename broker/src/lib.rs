@@ -23,6 +23,7 @@ pub mod simulation;
 mod static_tokens;
 
 pub use api::admin;
+pub use audit::{AuditLog, AuditLogError};
 pub use broker::{Broker, Parts, StartError};
 pub use config::{Config, DEFAULT_SCOPES, SchedulerConfig, StaticToken, Timing};
 pub use health::store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};

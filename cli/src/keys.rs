@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use broker::admin::{NewKey, RotateKey, key_view, rotated_view};
+use broker::admin::{NewKey, RotateKey, key_view, rotated_view, with_last_use};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use service::config::Layered;
@@ -46,8 +46,8 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
         Keys::List => {
             let listed = keys.list().await?;
             println!(
-                "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} {:<33} CALLS",
-                "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA", "INSTALLATIONS"
+                "{:<10} {:<8} {:<24} {:<22} {:<22} {:<14} {:<11} {:<33} CALLS",
+                "ID", "STATE", "NAME", "SCOPES", "EXPIRES", "QUOTA", "LAST USED", "INSTALLATIONS"
             );
             for key in listed {
                 print_key(&key);
@@ -86,12 +86,13 @@ fn print_key(key: &Value) {
     };
     let state = if key["live"] == true { "live" } else { "dead" };
     println!(
-        "{:<10} {state:<8} {:<24} {:<22} {:<22} {:<14} {:<33} {}",
+        "{:<10} {state:<8} {:<24} {:<22} {:<22} {:<14} {:<11} {:<33} {}",
         text("id").chars().take(8).collect::<String>(),
         text("name"),
         list("scopes", ","),
         text("expiresAt"),
         text("quota"),
+        key["lastUsedOn"].as_str().unwrap_or("never"),
         list("installations", ","),
         list("calls", "; ")
     );
@@ -207,9 +208,10 @@ impl KeyStore {
             Self::Direct(writer) => {
                 let now = Timestamp::of_this_machine();
                 let callers = writer.callers().await.map_err(Failure::unavailable)?;
-                let views = callers
-                    .iter()
-                    .map(|(hash, caller)| key_view(hash, caller, now));
+                let used = writer.key_uses().await.map_err(Failure::unavailable)?;
+                let views = callers.iter().map(|(hash, caller)| {
+                    with_last_use(key_view(hash, caller, now), used.get(hash))
+                });
                 Ok(views.collect())
             }
             Self::Running(admin) => {

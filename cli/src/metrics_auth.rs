@@ -12,18 +12,23 @@ use service::credentials::presented;
 use service::locks::lock;
 use store::{KeyHash, TokenReader};
 
-/// Requires a live caller key for `routes`, except for `/livez` and `/readyz`.
-pub(crate) fn require_key(routes: Router, reader: TokenReader) -> Router {
+/// Requires a live caller key for `routes`, except for `/livez` and `/readyz`. `used`: notes its use.
+pub(crate) fn require_key(routes: Router, reader: TokenReader, used: KeyUsed) -> Router {
     let guard = Guard {
         reader,
+        used,
         known: Arc::default(),
     };
     routes.layer(from_fn_with_state(guard, check))
 }
 
+/// Notes that a key was used.
+pub(crate) type KeyUsed = Arc<dyn Fn(&KeyHash) + Send + Sync>;
+
 #[derive(Clone)]
 struct Guard {
     reader: TokenReader,
+    used: KeyUsed,
     /// Keys that were live at their last check. They stay valid while the store is unreachable, when metrics
     /// matter most.
     known: Arc<Mutex<HashSet<KeyHash>>>,
@@ -49,6 +54,7 @@ impl Guard {
         match found {
             Ok(Some(caller)) if caller.is_live(self.reader.now()) => {
                 known.insert(key);
+                (self.used)(&key);
                 true
             }
             Ok(_) => {

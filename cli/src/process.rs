@@ -19,6 +19,7 @@ use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
 use crate::exit::Failure;
+use crate::metrics_auth::KeyUsed;
 use crate::{metrics_auth, settings};
 
 /// The parts that every serving process has.
@@ -82,13 +83,13 @@ impl Process {
         Ok(())
     }
 
-    /// The routes for health and metrics. Beyond loopback, metrics need a caller key.
-    pub(crate) fn ops(&self, address: SocketAddr, reader: TokenReader) -> Router {
+    /// The routes for health and metrics. Beyond loopback, metrics need a caller key. `used`: notes its use.
+    pub(crate) fn ops(&self, address: SocketAddr, reader: TokenReader, used: KeyUsed) -> Router {
         let routes = ops::router(self.telemetry.metrics(), self.readiness.clone());
         if address.ip().is_loopback() {
             routes
         } else {
-            metrics_auth::require_key(routes, reader)
+            metrics_auth::require_key(routes, reader, used)
         }
     }
 

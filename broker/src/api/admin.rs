@@ -11,7 +11,7 @@ use http::StatusCode;
 use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use store::audit::{Action, Outcome};
+use store::audit::{Action, Day, Outcome};
 use store::{AllowedCall, Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
 use store_writer::WriteError;
 use store_writer::key_rotation::NotRotatable;
@@ -218,9 +218,10 @@ pub fn summary(caller: &Caller) -> String {
 async fn list_keys(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
     let now = broker.0.reader.now();
     let callers = broker.0.writer.callers().await?;
+    let used = broker.0.writer.key_uses().await?;
     let views: Vec<Value> = callers
         .iter()
-        .map(|(hash, caller)| key_view(hash, caller, now))
+        .map(|(hash, caller)| with_last_use(key_view(hash, caller, now), used.get(hash)))
         .collect();
     Ok(Json(json!({ "keys": views })))
 }
@@ -239,6 +240,13 @@ pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
         "expiresAt": caller.expires_at.map(|at| at.to_string()),
         "live": caller.is_live(now),
     })
+}
+
+/// The JSON for a key, with the day on which it was used last.
+#[must_use]
+pub fn with_last_use(mut view: Value, day: Option<&Day>) -> Value {
+    view["lastUsedOn"] = json!(day);
+    view
 }
 
 /// The body of a request to rotate a key.

@@ -25,7 +25,7 @@ use crate::audit::Requester;
 /// # Errors
 /// 401 or 403 if the request has no live key with the scope. 503 if the store is unreachable.
 pub(crate) async fn caller(
-    reader: &TokenReader,
+    broker: &Broker,
     headers: &HeaderMap,
     scope: Scope,
     allows_anonymous: bool,
@@ -33,8 +33,9 @@ pub(crate) async fn caller(
     if allows_anonymous && presented(headers).is_none() {
         return Ok(None);
     }
-    let authenticated = authenticate(reader, headers, scope).await;
-    let (_, caller) = authenticated.map_err(|denied| denied.error)?;
+    let authenticated = authenticate(&broker.0.reader, headers, scope).await;
+    let (key, caller) = authenticated.map_err(|denied| denied.error)?;
+    broker.0.audit.used(&key);
     Ok(Some(caller))
 }
 
@@ -94,17 +95,17 @@ impl LocalAdmin {
 impl Administration {
     /// An operator needs the administration most while the store is away, so the key of this machine's administrator
     /// is accepted then, unless the store refused it before.
-    async fn authenticate(&self, parts: &Parts) -> Result<By, Denied> {
+    async fn authenticate(&self, parts: &Parts) -> Result<(KeyHash, By), Denied> {
         let (reader, local) = (&self.broker.0.reader, &self.local_admin);
         let is_local = presented(&parts.headers).is_some_and(|key| KeyHash::of(key) == local.key);
-        let local_admin = |name: &str| By::LocalAdmin(KeyName::new(&local.key, name));
+        let local_admin = |name: &str| (local.key, By::LocalAdmin(KeyName::new(&local.key, name)));
         if !is_local || parts.uri.path().starts_with(KEYS) {
             let authenticated = authenticate(reader, &parts.headers, Scope::Admin).await;
             let (key, caller) = authenticated?;
             return Ok(if is_local {
                 local_admin(&caller.name)
             } else {
-                By::Key(KeyName::new(&key, &caller.name))
+                (key, By::Key(KeyName::new(&key, &caller.name)))
             });
         }
         match timeout(STORE_PATIENCE, reader.caller(&local.key)).await {
@@ -141,7 +142,10 @@ impl Administration {
             Err(denied) => Err(denied),
         };
         match authenticated {
-            Ok(by) => Ok(Requester { by, address }),
+            Ok((key, by)) => {
+                broker.0.audit.used(&key);
+                Ok(Requester { by, address })
+            }
             Err(Denied { error, known }) => {
                 if let Some(why) = refusal(error.kind) {
                     let known = known.as_ref().map(|(key, caller)| (*key, caller));

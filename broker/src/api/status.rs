@@ -34,7 +34,7 @@ async fn status(
     QueryString(query): QueryString<StatusQuery>,
     allows_anonymous: bool,
 ) -> Result<Json<View>, Error> {
-    let caller = auth::caller(&broker.0.reader, &headers, Scope::Proxy, allows_anonymous).await?;
+    let caller = auth::caller(&broker, &headers, Scope::Proxy, allows_anonymous).await?;
     let name = query.installation_id.or(query.location_id);
     let snapshot = find(&broker.0.writer, &name.unwrap_or_default()).await?;
     if caller.is_some_and(|caller| !caller.may_use(&snapshot.installation.id)) {

@@ -1,5 +1,7 @@
 //! `evergreen broker` and `evergreen gateway`: any number of processes over Redis.
 
+use std::sync::Arc;
+
 use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
@@ -89,7 +91,9 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let shutdown = process.shutdown.clone();
     let keys = admin_key::keep_registered(admin_key, all.bootstrap_key, writer, shutdown);
     process.shutdown.spawn(keys);
-    let ops = process.ops(all.common.internal_listen, reader);
+    let used = broker.clone();
+    let used = Arc::new(move |key: &KeyHash| used.key_used(key));
+    let ops = process.ops(all.common.internal_listen, reader, used);
     // Gateways call it by names that it cannot know.
     process.serve(listener, broker.public(OwnHosts::any(), false));
     let internal_hosts = all.common.internal_hosts();
@@ -136,14 +140,18 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     };
     let gateway = Gateway::new(config, access, &reader, &process.shutdown);
     wait_for_store(&process, reader.clone());
-    let ops = process.ops(common.internal_listen, reader);
+    let used = gateway.clone();
+    let used = Arc::new(move |key: &KeyHash| used.key_used(key));
+    let ops = process.ops(common.internal_listen, reader, used);
     process.serve_on_workers(listener, gateway.clone())?;
     process.serve(
         internal,
         gateway.internal(common.internal_hosts()).merge(ops),
     );
     info!(listen = %common.listen, "the gateway serves");
-    process.run(common.shutdown_timeout, async {}).await
+    process
+        .run(common.shutdown_timeout, gateway.finish_audit())
+        .await
 }
 
 /// Opens the readiness gate once the store has responded. From then on cached tokens work without it.

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
 
 use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
@@ -86,7 +87,9 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let first_key = first_key(all.bootstrap_key.as_ref(), &store.writer, is_sandboxed).await;
     let first_key = first_key.map_err(Failure::unavailable)?;
     let gateway = Gateway::new(gateway_config, access, &store.reader, &process.shutdown);
-    let ops = process.ops(common.internal_listen, store.reader.clone());
+    let used = gateway.clone();
+    let used = Arc::new(move |key: &KeyHash| used.key_used(key));
+    let ops = process.ops(common.internal_listen, store.reader.clone(), used);
     let parts = Parts {
         writer: store.writer,
         reader: store.reader,
@@ -112,9 +115,12 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
     process.serve(internal, internal_routes.merge(ops));
     println!("{}", banner(&common, is_sandboxed, first_key.as_ref()));
-    process
-        .run(common.shutdown_timeout, broker.finish_audit())
-        .await
+    let last = async {
+        // The broker still takes what the gateway of this process reports.
+        gateway.finish_audit().await;
+        broker.finish_audit().await;
+    };
+    process.run(common.shutdown_timeout, last).await
 }
 
 /// Registers the key from the settings. Over the real GHL the first start makes one, and returns it.
