@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod audit;
 mod cache_invalidation;
 mod callers;
 mod clock_skew;
