@@ -4,6 +4,7 @@ mod address;
 mod cluster;
 mod sentinel;
 mod server;
+mod tls;
 
 use std::fmt;
 use std::future::{Future, pending};
@@ -16,7 +17,8 @@ use redis::{
 };
 use tokio::time::timeout;
 
-pub use address::{Address, BadAddress, client};
+pub use address::{Address, BadAddress, client, client_with_tls};
+pub use tls::RedisTls;
 
 use cluster::ClusterClient;
 use sentinel::SentinelMaster;

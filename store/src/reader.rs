@@ -77,7 +77,15 @@ impl TokenReader {
     /// # Errors
     /// When the URL is malformed.
     pub fn redis(url: &SecretString, access_ring: Arc<KeyRing>) -> Result<Self, BadAddress> {
-        let client = RedisClient::open(Address::parse(url)?)?;
+        Self::at(Address::parse(url)?, access_ring)
+    }
+
+    /// As [`TokenReader::redis`], of the store at this address.
+    ///
+    /// # Errors
+    /// When the address' settings contradict each other.
+    pub fn at(address: Address, access_ring: Arc<KeyRing>) -> Result<Self, BadAddress> {
+        let client = RedisClient::open(address)?;
         Ok(Self::from_client(client, access_ring))
     }
 

@@ -8,7 +8,7 @@ use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType}
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
 use secrecy::{ExposeSecret, SecretString};
 
-use super::DEAD_CONNECTION_TIMEOUT;
+use super::{DEAD_CONNECTION_TIMEOUT, RedisTls};
 
 /// A parsed URL of a store. Nothing is connected yet.
 pub enum Address {
@@ -53,15 +53,23 @@ impl Address {
     /// # Errors
     /// When the URL cannot be read.
     pub fn parse(url: &SecretString) -> Result<Self, BadAddress> {
+        Self::parse_with_tls(url, &RedisTls::default())
+    }
+
+    /// As [`Address::parse`], with certificates for the forms over TLS.
+    ///
+    /// # Errors
+    /// When the URL or a certificate cannot be read.
+    pub fn parse_with_tls(url: &SecretString, tls: &RedisTls) -> Result<Self, BadAddress> {
         let text = url.expose_secret();
         match text.split_once("://") {
             Some((scheme @ ("redis-sentinel" | "rediss-sentinel"), rest)) => {
-                sentinel(scheme.trim_end_matches("-sentinel"), rest)
+                sentinel(scheme.trim_end_matches("-sentinel"), rest, tls)
             }
             Some((scheme @ ("redis-cluster" | "rediss-cluster"), rest)) => {
-                cluster(scheme.trim_end_matches("-cluster"), rest)
+                cluster(scheme.trim_end_matches("-cluster"), rest, tls)
             }
-            Some(_) | None => client(url).map(Box::new).map(Self::Single),
+            Some(_) | None => client_with_tls(url, tls).map(Box::new).map(Self::Single),
         }
     }
 
@@ -77,13 +85,21 @@ impl Address {
 /// # Errors
 /// When the URL cannot be parsed. The error never contains the URL, which may contain a password.
 pub fn client(url: &SecretString) -> Result<Client, BadAddress> {
+    client_with_tls(url, &RedisTls::default())
+}
+
+/// As [`client`], with certificates for `rediss://`.
+///
+/// # Errors
+/// When the URL or a certificate cannot be read.
+pub fn client_with_tls(url: &SecretString, tls: &RedisTls) -> Result<Client, BadAddress> {
     info(url.expose_secret())
-        .and_then(Client::open)
+        .and_then(|info| tls.client(info))
         .map_err(BadAddress::Single)
 }
 
 /// `[user:password@]host:port,host:port/master-name[?sentinel_user=…&sentinel_password=…]`
-fn sentinel(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
+fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddress> {
     let failed = |error| BadAddress::Sentinel(Some(error));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
     let Some((authority, master)) = rest.split_once('/') else {
@@ -115,6 +131,11 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
         .set_client_to_sentinel_tcp_settings(tcp());
     if scheme == "rediss" {
         builder = builder.set_client_to_redis_tls_mode(TlsMode::Secure);
+        if let Some(certificates) = tls.certificates() {
+            builder = builder
+                .set_client_to_redis_certificates(certificates.clone())
+                .set_client_to_sentinel_certificates(certificates.clone());
+        }
     }
     let (server, first) = (server.redis_settings(), first.redis_settings());
     if let Some(user) = server.username() {
@@ -134,10 +155,10 @@ fn sentinel(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
 }
 
 /// `[user:password@]host:port,host:port`
-fn cluster(scheme: &str, rest: &str) -> Result<Address, BadAddress> {
+fn cluster(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddress> {
     let (login, hosts) = split_login(rest.trim_end_matches('/'));
-    let nodes =
-        infos(scheme, login, hosts).and_then(|nodes| nodes.into_iter().map(Client::open).collect());
+    let nodes = infos(scheme, login, hosts)
+        .and_then(|nodes| nodes.into_iter().map(|node| tls.client(node)).collect());
     nodes.map(Address::Cluster).map_err(BadAddress::Cluster)
 }
 

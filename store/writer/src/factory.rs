@@ -53,7 +53,20 @@ impl Store {
         rings: Rings,
         lead: Lead,
     ) -> Result<Self, OpenStoreError> {
-        let client = RedisClient::open(Address::parse(url)?)?;
+        Self::at(Address::parse(url)?, replicas, rings, lead)
+    }
+
+    /// As [`Store::replicated`], of the store at this address.
+    ///
+    /// # Errors
+    /// When the address' settings contradict each other.
+    pub fn at(
+        address: Address,
+        replicas: usize,
+        rings: Rings,
+        lead: Lead,
+    ) -> Result<Self, OpenStoreError> {
+        let client = RedisClient::open(address)?;
         let backend = RedisBackend::new(client.clone(), replicas)?;
         let reader = TokenReader::from_client(client, rings.access.clone());
         Ok(Self {

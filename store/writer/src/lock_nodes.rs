@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use store::connection::{self, BadAddress};
+use store::connection::{self, BadAddress, RedisTls};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -46,10 +46,26 @@ impl LockNodes {
         broker: &str,
         max_lock_ttl: Duration,
     ) -> Result<Self, BadAddress> {
+        Self::start_with_tls(urls, &RedisTls::default(), broker, max_lock_ttl)
+    }
+
+    /// As [`LockNodes::start`], with certificates for nodes over TLS.
+    ///
+    /// # Errors
+    /// When a URL is malformed, or a certificate.
+    pub fn start_with_tls(
+        urls: &[SecretString],
+        tls: &RedisTls,
+        broker: &str,
+        max_lock_ttl: Duration,
+    ) -> Result<Self, BadAddress> {
         let key = format!("ghl:lock:probe:{broker}:{}", store::random::hex::<4>());
         let nodes = urls
             .iter()
-            .map(|url| Node::new(connection::client(url)?, key.clone(), max_lock_ttl))
+            .map(|url| {
+                let client = connection::client_with_tls(url, tls)?;
+                Node::new(client, key.clone(), max_lock_ttl)
+            })
             .collect::<Result<Arc<[Node]>, _>>()?;
         let (usable_sender, usable) = watch::channel(Vec::new());
         let wake = Arc::new(Notify::new());
