@@ -10,6 +10,7 @@ use service::client_address::TrustedProxies;
 use service::config::{Settings, Size};
 use service::rate_limit::Rate;
 use service::receive;
+use service::tls::Authorities;
 use store::{LocationId, Quota};
 use store_writer::protocol::DEFAULT_GRACE;
 
@@ -178,6 +179,10 @@ impl Config {
                 client_secrets,
                 redirect_uri: redirect_uri.clone(),
                 timeout: call,
+                authorities: Authorities::read(settings)
+                    .der()
+                    .map(<[u8]>::to_vec)
+                    .collect(),
             },
             consent: Consent {
                 url: settings.url("GHL_AUTHORIZE_URL", consent::DEFAULT_URL),

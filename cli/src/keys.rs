@@ -8,15 +8,16 @@ use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use service::config::Layered;
 use store::audit::Action;
+use store::connection::{Address, RedisTls};
 use store::freshness::Lead;
 use store::{AllowedCall, KeyHash, Scope, Timestamp};
 use store_writer::{OpenStoreError, Rings, Store, StoreWriter};
-use url::Url;
 
 use crate::args::Keys;
 use crate::exit::{Failure, chain};
-use crate::operate::Admin;
+use crate::operate::{Admin, AdminConfig};
 use crate::process::read;
+use crate::redis_tls;
 use crate::settings::Common;
 
 /// `evergreen keys …`.
@@ -134,12 +135,15 @@ enum KeyStore {
 impl KeyStore {
     fn open(source: &Layered) -> Result<Self, Failure> {
         struct Found {
-            redis: Option<SecretString>,
+            redis: Option<(SecretString, RedisTls)>,
             common: Common,
-            admin: (Url, Option<SecretString>),
+            admin: AdminConfig,
         }
         let found = read(source, |settings| Found {
-            redis: settings.secret("EVERGREEN_REDIS_URL"),
+            redis: settings.secret("EVERGREEN_REDIS_URL").map(|url| {
+                let tls = redis_tls::read(settings);
+                (url, tls)
+            }),
             common: Common::read(settings, 8080, 9080),
             admin: Admin::read(settings),
         })?;
@@ -148,8 +152,10 @@ impl KeyStore {
             access: std::sync::Arc::new(store::KeyRing::generate("unused")),
             refresh: std::sync::Arc::new(store::KeyRing::generate("unused")),
         };
-        if let Some(url) = found.redis {
-            let store = Store::redis(&url, no_rings(), Lead::Auto).map_err(Failure::unavailable)?;
+        if let Some((url, tls)) = found.redis {
+            let address = Address::parse_with_tls(&url, &tls).map_err(Failure::unavailable)?;
+            let store = Store::at(address, 0, no_rings(), Lead::Auto);
+            let store = store.map_err(Failure::unavailable)?;
             return Ok(Self::Direct(Box::new(store.writer)));
         }
         let directory = &found.common.data_dir;

@@ -14,6 +14,7 @@ mod keys;
 mod metrics_auth;
 mod operate;
 mod process;
+mod redis_tls;
 mod run;
 mod secret_file;
 mod settings;

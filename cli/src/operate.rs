@@ -4,6 +4,7 @@ use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use service::config::{Layered, Settings, is_loopback};
+use service::tls::{self, Authorities, ClientIdentity};
 use std::time::Duration;
 use url::Url;
 
@@ -23,9 +24,17 @@ pub(crate) struct Admin {
     http: reqwest::Client,
 }
 
+/// The settings of [`Admin`].
+pub(crate) struct AdminConfig {
+    base: Url,
+    key: Option<SecretString>,
+    /// `None` if the URL is not https.
+    tls: Option<rustls::ClientConfig>,
+}
+
 impl Admin {
     /// The key is from the settings, or else from the data directory of the process on this machine.
-    pub(crate) fn read(settings: &mut Settings<'_>) -> (Url, Option<SecretString>) {
+    pub(crate) fn read(settings: &mut Settings<'_>) -> AdminConfig {
         let url = settings.url_for_secrets("EVERGREEN_ADMIN_URL", "http://127.0.0.1:9080");
         let given = settings.secret("EVERGREEN_ADMIN_KEY");
         let local = || {
@@ -34,16 +43,24 @@ impl Admin {
             is_here.and_then(|data_dir| admin_key::find(&data_dir))
         };
         let key = given.or_else(local);
-        (url, key)
+        let tls = (url.scheme() == "https").then(|| tls(settings)).flatten();
+        AdminConfig {
+            base: url,
+            key,
+            tls,
+        }
     }
 
-    pub(crate) fn new((base, key): (Url, Option<SecretString>)) -> Result<Self, Failure> {
+    pub(crate) fn new(AdminConfig { base, key, tls }: AdminConfig) -> Result<Self, Failure> {
         let http = reqwest::Client::builder()
             .timeout(Duration::from_secs(30))
             // A proxy would see the key.
-            .no_proxy()
-            .build()
-            .map_err(Failure::unavailable)?;
+            .no_proxy();
+        let http = match tls {
+            Some(tls) => http.tls_backend_preconfigured(tls),
+            None => http,
+        };
+        let http = http.build().map_err(Failure::unavailable)?;
         Ok(Self { base, key, http })
     }
 
@@ -109,7 +126,7 @@ impl Admin {
         let response = request.send().await.map_err(|error| {
             Failure::Refused(format!(
                 "no broker responds at {}: {}. Is it running? EVERGREEN_ADMIN_URL names the \
-                 internal listener of `evergreen up` or `evergreen broker`",
+                 internal listener of `evergreen up` or `evergreen broker`, and begins with https:// if it has TLS",
                 self.base,
                 crate::exit::chain(&error.without_url())
             ))
@@ -129,6 +146,17 @@ impl Admin {
             hint.unwrap_or_default()
         )))
     }
+}
+
+fn tls(settings: &mut Settings<'_>) -> Option<rustls::ClientConfig> {
+    let authorities = Authorities::read(settings);
+    let identity = ClientIdentity::read(settings);
+    tls::connections(&authorities, identity.as_ref())
+        .map_err(|reason| {
+            let message = format!("is https, but TLS cannot work: {reason}");
+            settings.mistake("EVERGREEN_ADMIN_URL", message);
+        })
+        .ok()
 }
 
 /// `evergreen installations …`.

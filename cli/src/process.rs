@@ -12,6 +12,7 @@ use service::ops;
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use service::telemetry::{self, Telemetry};
+use service::tls::{Callers, ListenerTls};
 use service::workers::Workers;
 use store::TokenReader;
 use tokio::net::TcpListener;
@@ -27,6 +28,8 @@ pub(crate) struct Process {
     pub shutdown: Shutdown,
     pub readiness: Readiness,
     limits: ConnectionLimits,
+    /// `None` without TLS.
+    tls: Option<ListenerTls>,
     telemetry: Telemetry,
 }
 
@@ -47,22 +50,34 @@ impl Process {
             shutdown,
             readiness: Readiness::new(),
             limits,
+            tls: None,
             telemetry,
         })
     }
 
-    /// Serves on a listener until shutdown.
-    pub(crate) fn serve(&self, listener: TcpListener, router: Router) {
-        let shutdown = self.shutdown.clone();
-        self.shutdown.spawn(listen::serve(
-            listener,
-            router,
-            self.limits.clone(),
-            shutdown,
-        ));
+    /// With TLS on its listeners, and a certificate that follows its files.
+    pub(crate) fn with_tls(self, tls: Option<ListenerTls>) -> Self {
+        if let Some(tls) = tls.clone() {
+            self.shutdown.spawn(tls.keep_current(self.shutdown.clone()));
+        }
+        Self { tls, ..self }
     }
 
-    /// Serves on a listener until the process ends. For requests of the process itself, whose shutdown waits for
+    /// Serves on a listener until shutdown.
+    pub(crate) fn serve(&self, listener: TcpListener, router: Router, callers: Callers) {
+        let tls = self.tls.clone();
+        let (limits, shutdown) = (self.limits.clone(), self.shutdown.clone());
+        self.shutdown.spawn(async move {
+            match tls {
+                Some(tls) => {
+                    listen::serve_tls(listener, router, (&tls, callers), limits, shutdown).await;
+                }
+                None => listen::serve(listener, router, limits, shutdown).await,
+            }
+        });
+    }
+
+    /// Serves without TLS on a listener until the process ends. For requests of the process itself, whose shutdown waits for
     /// their answers.
     pub(crate) fn serve_itself(&self, listener: TcpListener, router: Router) {
         let never = Shutdown::new();
@@ -77,7 +92,8 @@ impl Process {
         gateway: Gateway,
     ) -> Result<(), Failure> {
         let handler = move || gateway.for_worker().public();
-        let workers = Workers::start(handler).map_err(Failure::unavailable)?;
+        let tls = self.tls.as_ref().map(|tls| (tls, Callers::Public));
+        let workers = Workers::start(handler, tls).map_err(Failure::unavailable)?;
         self.shutdown
             .spawn(workers.serve(listener, self.limits.clone(), self.shutdown.clone()));
         Ok(())

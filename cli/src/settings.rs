@@ -27,6 +27,9 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_BOOTSTRAP_KEY",
     "EVERGREEN_BROKER_NAME",
     "EVERGREEN_BROKER_URL",
+    "EVERGREEN_CA_FILE",
+    "EVERGREEN_CLIENT_CERT",
+    "EVERGREEN_CLIENT_KEY",
     "EVERGREEN_CONFIG",
     "EVERGREEN_CONNECT_TIMEOUT",
     "EVERGREEN_CONSENT_RATE",
@@ -47,6 +50,9 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_MAX_REQUESTS_PER_KEY",
     "EVERGREEN_QUEUE_TIMEOUT",
     "EVERGREEN_RECEIVE_MEMORY",
+    "EVERGREEN_REDIS_CA_FILE",
+    "EVERGREEN_REDIS_CERT",
+    "EVERGREEN_REDIS_KEY",
     "EVERGREEN_REDIS_REPLICAS",
     "EVERGREEN_REDIS_URL",
     "EVERGREEN_REFRESH_CONCURRENCY",
@@ -71,6 +77,9 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_SANDBOX_WEBHOOK_URL",
     "EVERGREEN_SHUTDOWN_TIMEOUT",
     "EVERGREEN_STORE_CHECK",
+    "EVERGREEN_TLS_CERT",
+    "EVERGREEN_TLS_CLIENT_CA",
+    "EVERGREEN_TLS_KEY",
     "EVERGREEN_TOKEN_TIMEOUT",
     "EVERGREEN_TOTAL_TIMEOUT",
     "EVERGREEN_TRUSTED_PROXIES",
@@ -89,7 +98,11 @@ pub(crate) fn source(args: &Args) -> Result<Layered, Failure> {
 
 /// The keys with our prefix that are not known settings, probably misspelled.
 pub(crate) fn unknown(source: &dyn Source) -> Vec<String> {
-    let is_known = |key: &str| KNOWN.contains(&key.strip_suffix("_FILE").unwrap_or(key));
+    let of_a_secret = |key: &str| {
+        let name = key.strip_suffix("_FILE");
+        name.is_some_and(|name| KNOWN.contains(&name))
+    };
+    let is_known = |key: &str| KNOWN.contains(&key) || of_a_secret(key);
     let mut keys = source.keys();
     keys.retain(|key| key.starts_with("EVERGREEN_") && !is_known(key));
     keys

@@ -8,18 +8,22 @@ use service::client_address::TrustedProxies;
 use service::config::{Settings, Size};
 use service::rate_limit::Rate;
 use service::receive;
+use service::tls::{self, Authorities, ClientIdentity};
 use store::Quota;
 
 use crate::upstream::base_url::Base;
-use crate::upstream::connector;
 
 /// The settings of a gateway, read at its start.
 #[derive(Clone, Debug)]
 pub struct Config {
     pub(crate) ghl: Base,
     pub(crate) broker: Base,
-    /// `None` if neither URL is https.
-    pub(crate) tls: Option<ClientConfig>,
+    /// `None` if GHL's URL is not https.
+    pub(crate) ghl_tls: Option<ClientConfig>,
+    /// `None` if the broker's URL is not https.
+    pub(crate) broker_tls: Option<ClientConfig>,
+    /// What brokers are shown if they ask for a certificate.
+    pub(crate) client_identity: Option<ClientIdentity>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,
     pub(crate) idle_timeout: Duration,
@@ -40,7 +44,8 @@ pub struct Config {
 }
 
 impl Config {
-    /// Reads `GHL_API_URL`, `EVERGREEN_BROKER_URL`, `EVERGREEN_CONNECT_TIMEOUT` (5 s),
+    /// Reads `GHL_API_URL`, `EVERGREEN_BROKER_URL`, `EVERGREEN_CA_FILE`, `EVERGREEN_CLIENT_CERT`,
+    /// `EVERGREEN_CLIENT_KEY`, `EVERGREEN_CONNECT_TIMEOUT` (5 s),
     /// `EVERGREEN_RESPONSE_TIMEOUT` (30 s), `EVERGREEN_IDLE_TIMEOUT` (30 s),
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
     /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
@@ -49,11 +54,18 @@ impl Config {
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
-        let tls = match (ghl.is_tls(), broker.is_tls()) {
-            (false, false) => None,
-            (true, _) => tls(settings, "GHL_API_URL"),
-            (false, true) => tls(settings, "EVERGREEN_BROKER_URL"),
-        };
+        let authorities = Authorities::read(settings);
+        // GHL asks for no certificate. If it did, it would not be for one of ours.
+        let ghl_tls = (ghl.is_tls())
+            .then(|| tls(settings, "GHL_API_URL", &authorities, None))
+            .flatten();
+        let client_identity = (broker.is_tls())
+            .then(|| ClientIdentity::read(settings))
+            .flatten();
+        let shown = client_identity.as_ref();
+        let broker_tls = (broker.is_tls())
+            .then(|| tls(settings, "EVERGREEN_BROKER_URL", &authorities, shown))
+            .flatten();
         let mut seconds = |key, seconds| settings.duration(key, Duration::from_secs(seconds));
         // Long enough for a handshake over a bad line, and short enough to detect a dead host soon.
         let connect_timeout = seconds("EVERGREEN_CONNECT_TIMEOUT", 5);
@@ -98,7 +110,9 @@ impl Config {
         Self {
             ghl,
             broker,
-            tls,
+            ghl_tls,
+            broker_tls,
+            client_identity,
             connect_timeout,
             response_timeout,
             idle_timeout,
@@ -131,8 +145,13 @@ fn base(settings: &mut Settings<'_>, key: &'static str, default: &str) -> Base {
     })
 }
 
-fn tls(settings: &mut Settings<'_>, key: &'static str) -> Option<ClientConfig> {
-    connector::tls()
+fn tls(
+    settings: &mut Settings<'_>,
+    key: &'static str,
+    authorities: &Authorities,
+    identity: Option<&ClientIdentity>,
+) -> Option<ClientConfig> {
+    tls::connections(authorities, identity)
         .map_err(|reason| settings.mistake(key, format!("is https, but TLS cannot work: {reason}")))
         .ok()
 }
@@ -158,7 +177,7 @@ mod tests {
     #[test]
     fn http_urls_need_no_tls_config() {
         let config = read(&[("GHL_API_URL", "http://127.0.0.1:8090")]).unwrap();
-        assert!(config.tls.is_none());
+        assert!(config.ghl_tls.is_none() && config.broker_tls.is_none());
         assert_eq!(config.max_body_bytes, 30_000_000);
         assert_eq!(config.expired_wait, Duration::from_secs(10));
     }

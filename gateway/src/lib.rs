@@ -118,6 +118,12 @@ impl Gateway {
         let reports = Delivery::new(Arc::clone(&audit), broker.clone(), reader.clone());
         let reports = Arc::new(reports);
         shutdown.spawn(Arc::clone(&reports).run(shutdown.clone()));
+        if config.broker_tls.is_some() {
+            shutdown.spawn(broker.clone().probe(shutdown.clone()));
+        }
+        if let Some(identity) = config.client_identity.clone() {
+            shutdown.spawn(identity.keep_current(shutdown.clone()));
+        }
         let concurrency = Concurrency::with_limit(config.max_requests);
         let provider = TokenProvider {
             tokens: tokens.clone(),

@@ -8,6 +8,7 @@ pub(crate) mod connector;
 pub(crate) mod headers;
 pub(crate) mod outbound;
 mod pool;
+mod probe;
 mod timed_body;
 
 pub(crate) use client::{Failure, Kind, Peer, SendError, Upstream};

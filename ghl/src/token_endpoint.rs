@@ -41,6 +41,8 @@ pub struct Config {
     pub redirect_uri: Url,
     /// How long callers wait for a response.
     pub timeout: Duration,
+    /// CAs that are trusted in addition to the system's, each a certificate in DER.
+    pub authorities: Vec<Vec<u8>>,
 }
 
 impl Config {
@@ -174,6 +176,11 @@ impl TokenEndpoint {
             true => http.no_proxy(),
             false => http,
         };
+        let authorities = config
+            .authorities
+            .iter()
+            .map(|der| reqwest::Certificate::from_der(der));
+        let http = http.tls_certs_merge(authorities.collect::<Result<Vec<_>, _>>()?);
         #[cfg(target_os = "linux")]
         let http = http.tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
         Ok(Self::with_transport(Arc::new(http.build()?), config))

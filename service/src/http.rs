@@ -1,9 +1,10 @@
-//! Serves a connection with HTTP/1.1, or HTTP/2 with prior knowledge. hyper implements both. This module adds
+//! Serves a connection with HTTP/1.1, or HTTP/2 with prior knowledge or by ALPN. hyper implements both. This module adds
 //! timeouts, a lingering close, and checks against request smuggling.
 
 mod activity;
 mod check;
 mod exchange;
+mod socket;
 mod stream;
 mod streams;
 #[cfg(test)]
@@ -28,7 +29,9 @@ use tracing::debug;
 
 use crate::handler::Handler;
 use crate::limits::{BUFFER_BYTES, IDLE_TIMEOUT};
+use crate::tls::{Access, TlsAcceptor};
 use activity::Activity;
+use socket::Socket;
 use stream::Stream;
 use streams::Streams;
 
@@ -46,11 +49,13 @@ const CONNECTION_WINDOW: u32 = MAX_STREAMS * STREAM_WINDOW;
 /// Serves connections with one handler.
 pub(crate) struct Server<H> {
     handler: H,
+    /// `None` without TLS.
+    tls: Option<TlsAcceptor>,
     builder: Builder<Streams>,
 }
 
 impl<H: Handler> Server<H> {
-    pub(crate) fn new(handler: H) -> Self {
+    pub(crate) fn new(handler: H, tls: Option<TlsAcceptor>) -> Self {
         let mut builder = Builder::new(Streams {
             answer_timeout: handler.answer_timeout(),
         });
@@ -68,7 +73,11 @@ impl<H: Handler> Server<H> {
             .initial_connection_window_size(CONNECTION_WINDOW)
             .max_send_buf_size(BUFFER_BYTES)
             .max_header_list_size(STREAM_WINDOW);
-        Self { handler, builder }
+        Self {
+            handler,
+            tls,
+            builder,
+        }
     }
 
     /// Serves until the caller closes the connection, a timeout ends, or `stop` is cancelled. After a stop, the
@@ -79,16 +88,24 @@ impl<H: Handler> Server<H> {
         let peer = peer.map_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED), |peer| {
             peer.ip().to_canonical()
         });
+        let (socket, access) = match &self.tls {
+            None => (Socket::Plain(tcp), Access::Everything),
+            // Boxed, since it would make the future of every connection larger.
+            Some(tls) => match Box::pin(tls.handshake(tcp, stop)).await {
+                Some((tls, access)) => (Socket::Tls(tls), access),
+                None => return,
+            },
+        };
         let activity = Arc::new(Activity::new());
         let service = service_fn(|request: Request<Incoming>| {
             let (handler, activity) = (self.handler.clone(), Arc::clone(&activity));
             async move {
-                let response = exchange::answer(request, &handler, peer, activity).await;
+                let response = exchange::answer(request, &handler, peer, access, activity).await;
                 streams::note_answer();
                 Ok::<_, Infallible>(response)
             }
         });
-        let stream = TokioIo::new(Stream::new(tcp, Arc::clone(&activity)));
+        let stream = TokioIo::new(Stream::new(socket, Arc::clone(&activity)));
         let mut connection = pin!(self.builder.serve_connection(stream, service));
         let mut stopped = pin!(stop.cancelled());
         let mut stopped_at = None;

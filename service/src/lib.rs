@@ -21,5 +21,6 @@ pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod telemetry;
+pub mod tls;
 pub mod trace;
 pub mod workers;

@@ -9,6 +9,13 @@ pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
 /// How long the head of a request may take, from its first byte.
 pub(crate) const HEAD_TIMEOUT: Duration = Duration::from_secs(30);
 
+/// How long a TLS handshake may take, from the beginning of the connection. Enough for some lost packets, since nobody
+/// types it.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// How long a connection without a request stays open after a stop. Its caller may be sending one.
+pub(crate) const STOP_GRACE: Duration = Duration::from_secs(1);
+
 /// The default limit for a whole response.
 pub(crate) const ANSWER_TIMEOUT: Duration = Duration::from_secs(300);
 

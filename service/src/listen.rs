@@ -1,4 +1,4 @@
-//! Listens for HTTP/1.1 and HTTP/2 with prior knowledge, and serves until the shutdown.
+//! Listens for HTTP/1.1 and HTTP/2, with or without TLS, and serves until the shutdown.
 
 use std::io;
 use std::net::SocketAddr;
@@ -17,6 +17,7 @@ use crate::connection_limits::{ConnectionLimits, Place};
 use crate::handler::Handler;
 use crate::http::Server;
 use crate::shutdown::Shutdown;
+use crate::tls::{Callers, ListenerTls, TlsAcceptor};
 
 /// How long sent bytes may stay unread or unacknowledged.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
@@ -52,7 +53,27 @@ pub async fn serve(
     limits: ConnectionLimits,
     shutdown: Shutdown,
 ) {
-    let connections = Connections::new(handler);
+    serve_on(listener, Connections::new(handler, None), limits, shutdown).await;
+}
+
+/// As [`serve`], over TLS.
+pub async fn serve_tls(
+    listener: TcpListener,
+    handler: impl Handler,
+    (tls, callers): (&ListenerTls, Callers),
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) {
+    let connections = Connections::new(handler, Some(tls.acceptor(callers)));
+    serve_on(listener, connections, limits, shutdown).await;
+}
+
+async fn serve_on<H: Handler>(
+    listener: TcpListener,
+    connections: Connections<H>,
+    limits: ConnectionLimits,
+    shutdown: Shutdown,
+) {
     accept(listener, &limits, &shutdown, |accepted| {
         connections.serve(accepted)
     })
@@ -111,9 +132,9 @@ pub(crate) struct Connections<H> {
 }
 
 impl<H: Handler> Connections<H> {
-    pub(crate) fn new(handler: H) -> Self {
+    pub(crate) fn new(handler: H, tls: Option<TlsAcceptor>) -> Self {
         Self {
-            server: Arc::new(Server::new(handler)),
+            server: Arc::new(Server::new(handler, tls)),
             stop: CancellationToken::new(),
             open: TaskTracker::new(),
         }

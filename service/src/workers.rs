@@ -20,6 +20,7 @@ use crate::connection_limits::ConnectionLimits;
 use crate::handler::Handler;
 use crate::listen::{Accepted, Connections, accept};
 use crate::shutdown::Shutdown;
+use crate::tls::{Callers, ListenerTls, TlsAcceptor};
 
 /// Threads that are ready to serve.
 #[derive(Debug)]
@@ -37,15 +38,20 @@ struct Worker {
 }
 
 impl Workers {
-    /// Starts one worker for each core. Each creates its own handler within its runtime.
+    /// Starts one worker for each core. Each creates its own handler within its runtime. `tls`: `None` to serve without
+    /// TLS.
     ///
     /// # Errors
     /// When the system cannot start a thread.
-    pub fn start<H: Handler>(handler: impl Fn() -> H + Clone + Send + 'static) -> io::Result<Self> {
+    pub fn start<H: Handler>(
+        handler: impl Fn() -> H + Clone + Send + 'static,
+        tls: Option<(&ListenerTls, Callers)>,
+    ) -> io::Result<Self> {
+        let tls = tls.map(|(tls, callers)| tls.acceptor(callers));
         let end = CancellationToken::new();
         let count = thread::available_parallelism().map_or(1, usize::from);
         let workers = (0..count)
-            .map(|number| Worker::start(number, handler.clone(), end.clone()))
+            .map(|number| Worker::start(number, handler.clone(), tls.clone(), end.clone()))
             .collect::<io::Result<_>>()?;
         Ok(Self { workers, end })
     }
@@ -91,6 +97,7 @@ impl Worker {
     fn start<H: Handler>(
         number: usize,
         handler: impl Fn() -> H + Send + 'static,
+        tls: Option<TlsAcceptor>,
         end: CancellationToken,
     ) -> io::Result<Self> {
         let runtime = runtime::Builder::new_current_thread()
@@ -104,7 +111,7 @@ impl Worker {
             .name(format!("worker-{number}"))
             .spawn(move || {
                 runtime.block_on(async {
-                    work(handler(), given, counted).await;
+                    work(Connections::new(handler(), tls), given, counted).await;
                     drop(finish);
                     end.cancelled().await;
                 });
@@ -122,11 +129,10 @@ impl Worker {
 }
 
 async fn work<H: Handler>(
-    handler: H,
+    connections: Connections<H>,
     mut given: mpsc::UnboundedReceiver<Accepted<std::net::TcpStream>>,
     open: Arc<AtomicUsize>,
 ) {
-    let connections = Connections::new(handler);
     while let Some(Accepted { stream, place }) = given.recv().await {
         let open = Arc::clone(&open);
         match TcpStream::from_std(stream) {
@@ -209,7 +215,7 @@ mod tests {
             entered: Arc::clone(&entered),
             may_answer: Arc::clone(&may_answer),
         };
-        let workers = Workers::start(move || handler.clone()).unwrap();
+        let workers = Workers::start(move || handler.clone(), None).unwrap();
         let count = workers.workers.len();
         let listener = bind("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_addr().unwrap();

@@ -55,6 +55,8 @@ impl LocalGhl {
         let common = Common::read(&mut settings, 8080, 9080);
         let Self { listen, config } = Self::settings(&mut settings);
         let secret = config.client_secret.expose_secret().to_owned();
+        let has_tls = settings.text("EVERGREEN_TLS_CERT").is_some();
+        let scheme = if has_tls { "https" } else { "http" };
         HashMap::from([
             (MARKER, "yes".to_owned()),
             ("GHL_CLIENT_ID", config.client_id),
@@ -66,7 +68,7 @@ impl LocalGhl {
             ),
             (
                 "GHL_REDIRECT_URI",
-                format!("http://{}/oauth/callback", common.listen),
+                format!("{scheme}://{}/oauth/callback", common.listen),
             ),
         ])
     }

@@ -8,9 +8,10 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings};
 use service::origin::OwnHosts;
 use service::telemetry;
-use store::connection::{self, Address};
+use service::tls::{Callers, ListenerTls};
+use store::connection::{self, Address, RedisTls};
 use store::freshness::Lead;
-use store::{KeyHash, TokenReader};
+use store::{KeyHash, KeyRing, TokenReader};
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
 
@@ -18,7 +19,7 @@ use crate::exit::Failure;
 use crate::key_rings;
 use crate::process::{Process, bind, read};
 use crate::settings::Common;
-use crate::{admin_key, bootstrap_key, data_dir};
+use crate::{admin_key, bootstrap_key, data_dir, redis_tls};
 
 /// `evergreen broker`.
 pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
@@ -27,21 +28,26 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         broker: broker::Config,
         redis: SecretString,
         replicas: usize,
+        redis_tls: RedisTls,
         /// The lock nodes. `None` if locks are in the store.
         locks: Option<Vec<SecretString>>,
         rings: Rings,
         bootstrap_key: Option<SecretString>,
         lead: Lead,
         telemetry: telemetry::Config,
+        tls: Option<ListenerTls>,
     }
     let all = read(source, |settings| {
         let redis = redis_url(settings);
         let common = Common::read(settings, 8081, 9081);
         data_dir::check_disk(settings, &common.data_dir);
+        let locks = lock_urls(settings, &redis);
+        let urls = locks.iter().flatten().chain([&redis]);
         All {
             common,
             broker: broker::Config::read(settings),
-            locks: lock_urls(settings, &redis),
+            redis_tls: redis_tls::read_for(settings, urls),
+            locks,
             replicas: replicas(settings, &redis),
             redis,
             rings: Rings {
@@ -51,6 +57,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
             bootstrap_key: bootstrap_key::read(settings),
             lead: lead(settings),
             telemetry: telemetry::Config::read(settings, "evergreen-broker"),
+            tls: ListenerTls::read(settings),
         }
     })?;
     let listener = bind(all.common.listen).await?;
@@ -60,8 +67,11 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
     let process = Process::start(&all.telemetry, all.common.limits.clone(), source)?;
-    let store = Store::replicated(&all.redis, all.replicas, all.rings, all.lead)
-        .map_err(Failure::unavailable)?;
+    let process = process.with_tls(all.tls);
+    let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
+    let address = address.map_err(Failure::unavailable)?;
+    let store = Store::at(address, all.replicas, all.rings, all.lead);
+    let store = store.map_err(Failure::unavailable)?;
     let checked = all.broker.store_check.at_start(&store.writer).await;
     checked.map_err(Failure::unavailable)?;
     let name = all.broker.name.clone();
@@ -70,7 +80,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
         .locks
         .as_deref()
         .unwrap_or(std::slice::from_ref(&all.redis));
-    let lock_nodes = LockNodes::start(urls, &name, lease).map_err(Failure::unavailable)?;
+    let lock_nodes = LockNodes::start_with_tls(urls, &all.redis_tls, &name, lease);
+    let lock_nodes = lock_nodes.map_err(Failure::unavailable)?;
     // Escrow in the store itself would be lost together with the store.
     let escrow = match &all.locks {
         Some(_) => Escrow::over(lock_nodes.clone()),
@@ -95,11 +106,13 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
     let ops = process.ops(all.common.internal_listen, reader, used);
     // Gateways call it by names that it cannot know.
-    process.serve(listener, broker.public(OwnHosts::any(), false));
+    let public = broker.public(OwnHosts::any(), false);
+    process.serve(listener, public, Callers::Internal);
     let internal_hosts = all.common.internal_hosts();
     process.serve(
         internal,
         broker.internal(internal_hosts, local_admin).merge(ops),
+        Callers::InternalAndProbes,
     );
     info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
     process
@@ -109,7 +122,16 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
 
 /// `evergreen gateway`.
 pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
-    let (common, config, redis, ring, telemetry) = read(source, |settings| {
+    struct All {
+        common: Common,
+        gateway: gateway::Config,
+        redis: SecretString,
+        redis_tls: RedisTls,
+        ring: Arc<KeyRing>,
+        telemetry: telemetry::Config,
+        tls: Option<ListenerTls>,
+    }
+    let all = read(source, |settings| {
         if settings.secret("EVERGREEN_REFRESH_KEYS").is_some() {
             settings.mistake(
                 "EVERGREEN_REFRESH_KEYS",
@@ -122,23 +144,32 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
                 "must not be given to a gateway: only brokers call GHL's token endpoint",
             );
         }
-        (
-            Common::read(settings, 8080, 9080),
-            gateway::Config::read(settings),
-            redis_url(settings),
-            key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
-            telemetry::Config::read(settings, "evergreen-gateway"),
-        )
+        let common = Common::read(settings, 8080, 9080);
+        let gateway = gateway::Config::read(settings);
+        let redis = redis_url(settings);
+        All {
+            common,
+            gateway,
+            redis_tls: redis_tls::read_for(settings, [&redis]),
+            redis,
+            ring: key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+            telemetry: telemetry::Config::read(settings, "evergreen-gateway"),
+            tls: ListenerTls::read(settings),
+        }
     })?;
+    let common = all.common;
     let listener = bind(common.listen).await?;
     let internal = bind(common.internal_listen).await?;
-    let process = Process::start(&telemetry, common.limits.clone(), source)?;
-    let reader = TokenReader::redis(&redis, ring).map_err(Failure::unavailable)?;
+    let process = Process::start(&all.telemetry, common.limits.clone(), source)?;
+    let process = process.with_tls(all.tls);
+    let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
+    let reader = address.and_then(|address| TokenReader::at(address, all.ring));
+    let reader = reader.map_err(Failure::unavailable)?;
     let access = PublicAccess {
         own_hosts: common.public_hosts(),
         allows_anonymous: false,
     };
-    let gateway = Gateway::new(config, access, &reader, &process.shutdown);
+    let gateway = Gateway::new(all.gateway, access, &reader, &process.shutdown);
     wait_for_store(&process, reader.clone());
     let used = gateway.clone();
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
@@ -147,6 +178,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     process.serve(
         internal,
         gateway.internal(common.internal_hosts()).merge(ops),
+        Callers::InternalAndProbes,
     );
     info!(listen = %common.listen, "the gateway serves");
     process

@@ -10,6 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings, Source};
 use service::origin::OwnHosts;
 use service::telemetry;
+use service::tls::{Callers, ListenerTls};
 use store::freshness::Lead;
 use store::{KeyHash, Scope};
 use store_writer::{Escrow, Journal, Leases, Rings, Store, StoreWriter, WriteError};
@@ -30,6 +31,7 @@ struct All {
     bootstrap_key: Option<SecretString>,
     lead: Lead,
     telemetry: telemetry::Config,
+    tls: Option<ListenerTls>,
 }
 
 /// `evergreen up`.
@@ -68,6 +70,8 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
 
     let process = Process::start(&all.telemetry, common.limits.clone(), &source)?;
+    let scheme = if all.tls.is_some() { "https" } else { "http" };
+    let process = process.with_tls(all.tls);
     let credentials = all.broker.endpoint.credentials_fingerprint();
     let ahead = store.writer.take_over_all(&credentials).await;
     match ahead.map_err(Failure::unavailable)? {
@@ -113,8 +117,15 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let internal_hosts = common.internal_hosts();
     let internal_routes = gateway.internal(internal_hosts.clone());
     let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
-    process.serve(internal, internal_routes.merge(ops));
-    println!("{}", banner(&common, is_sandboxed, first_key.as_ref()));
+    process.serve(
+        internal,
+        internal_routes.merge(ops),
+        Callers::InternalAndProbes,
+    );
+    println!(
+        "{}",
+        banner(&common, scheme, is_sandboxed, first_key.as_ref())
+    );
     let last = async {
         // The broker still takes what the gateway of this process reports.
         gateway.finish_audit().await;
@@ -181,6 +192,7 @@ fn read_all(settings: &mut Settings<'_>) -> All {
         bootstrap_key: bootstrap_key::read(settings),
         lead: redis::lead(settings),
         telemetry: telemetry::Config::read(settings, "evergreen"),
+        tls: ListenerTls::read(settings),
     }
 }
 
@@ -201,7 +213,12 @@ impl Source for Overridden<'_> {
     }
 }
 
-fn banner(common: &Common, is_sandboxed: bool, first_key: Option<&SecretString>) -> String {
+fn banner(
+    common: &Common,
+    scheme: &str,
+    is_sandboxed: bool,
+    first_key: Option<&SecretString>,
+) -> String {
     let Common {
         listen,
         internal_listen,
@@ -227,10 +244,10 @@ fn banner(common: &Common, is_sandboxed: bool, first_key: Option<&SecretString>)
     };
     format!(
         "\nevergreen is up. {ghl}.\n{key}\n  \
-         install the app    open http://{listen}/oauth/install\n  \
-         then call GHL      curl{header} 'http://{listen}/api/ghl/products?installation_id=install_…'\n  \
-         see its token      curl{header} 'http://{listen}/api/oauth/status?installation_id=install_…'\n  \
-         operate            evergreen installations list · curl http://{internal_listen}/metrics\n  \
+         install the app    open {scheme}://{listen}/oauth/install\n  \
+         then call GHL      curl{header} '{scheme}://{listen}/api/ghl/products?installation_id=install_…'\n  \
+         see its token      curl{header} '{scheme}://{listen}/api/oauth/status?installation_id=install_…'\n  \
+         operate            evergreen installations list · curl {scheme}://{internal_listen}/metrics\n  \
          data               {}\n",
         data_dir.display()
     )

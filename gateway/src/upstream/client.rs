@@ -4,20 +4,26 @@ use std::error::Error as StdError;
 use std::fmt;
 use std::io;
 use std::pin::pin;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::response::Response;
+use rustls::{AlertDescription, Error as TlsError};
+use service::locks::lock;
 use tokio::time::{Instant, timeout_at};
+use tracing::warn;
 
 use super::base_url::Base;
 use super::body::{BodyError, BodyStreamError, Fault, Outgoing, Progress};
-use super::cause::cause;
+use super::cause::{cause, tls_cause};
 use super::connector::{Connector, Proxies};
 use super::outbound::Outbound;
 use super::pool::{self, NoResponse, Pool};
 use super::timed_body::TimedBody;
 use crate::config::Config;
+
+/// How often a log line says that TLS fails.
+const WARNING_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The upstreams.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -29,12 +35,14 @@ pub(crate) enum Peer {
 /// One upstream, with its connections.
 #[derive(Debug, Clone)]
 pub(crate) struct Upstream {
-    peer: Peer,
+    pub(super) peer: Peer,
     pub(crate) base: Base,
     pool: Arc<Pool>,
     response_timeout: Duration,
     idle_timeout: Duration,
     total_timeout: Duration,
+    /// When a log line said last that TLS fails.
+    warned_at: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Why a request got no response.
@@ -71,21 +79,32 @@ pub(crate) enum Kind {
 impl Upstream {
     /// Both upstreams, without connections yet. Must be called within the runtime that runs the connections.
     pub(crate) fn both(config: &Config) -> (Self, Self) {
-        let side = |peer, base: &Base, proxies| Self {
+        let side = |peer, base: &Base, tls: &Option<_>, proxies| Self {
             peer,
             base: base.clone(),
             pool: Pool::new(
-                Connector::new(config.tls.clone(), proxies, config.connect_timeout),
+                Connector::new(tls.clone(), proxies, config.connect_timeout),
                 base.origin.clone(),
             ),
             response_timeout: config.response_timeout,
             idle_timeout: config.idle_timeout,
             total_timeout: config.total_timeout,
+            warned_at: Arc::default(),
         };
         (
-            side(Peer::Ghl, &config.ghl, Proxies::OfTheEnvironment),
+            side(
+                Peer::Ghl,
+                &config.ghl,
+                &config.ghl_tls,
+                Proxies::OfTheEnvironment,
+            ),
             // It is on our own network.
-            side(Peer::Broker, &config.broker, Proxies::None),
+            side(
+                Peer::Broker,
+                &config.broker,
+                &config.broker_tls,
+                Proxies::None,
+            ),
         )
     }
 
@@ -140,6 +159,9 @@ impl Upstream {
     }
 
     fn classify(&self, error: NoResponse) -> SendError {
+        if let Some(reason) = tls_cause(&error) {
+            self.warn_of(reason);
+        }
         let kind = match &error {
             NoResponse::NotConnected(reason) => {
                 let io = cause::<io::Error>(&**reason);
@@ -158,12 +180,47 @@ impl Upstream {
         self.failure(kind, Some(Box::new(error)))
     }
 
+    /// An operator has to change something, so this must not be hidden among the failures that end by themselves.
+    fn warn_of(&self, reason: &TlsError) {
+        let mut warned_at = lock(&self.warned_at);
+        if warned_at.is_some_and(|at| at.elapsed() < WARNING_INTERVAL) {
+            return;
+        }
+        *warned_at = Some(Instant::now());
+        let peer = self.peer;
+        match advice(reason) {
+            Some(advice) => warn!(%peer, %reason, advice, "TLS fails"),
+            None => warn!(%peer, %reason, "TLS fails"),
+        }
+    }
+
     fn failure(&self, kind: Kind, source: Option<Box<dyn StdError + Send + Sync>>) -> SendError {
         SendError::Peer(Failure {
             peer: self.peer,
             kind,
             source,
         })
+    }
+}
+
+/// What an operator can do about it.
+fn advice(reason: &TlsError) -> Option<&'static str> {
+    use AlertDescription::{
+        BadCertificate, CertificateExpired, CertificateRequired, CertificateUnknown, UnknownCA,
+    };
+    match reason {
+        TlsError::InvalidCertificate(_) => Some(
+            "its certificate must be valid, be for the name in its URL, and come from a CA of the system or of \
+             EVERGREEN_CA_FILE",
+        ),
+        TlsError::AlertReceived(
+            BadCertificate | CertificateExpired | CertificateRequired | CertificateUnknown
+            | UnknownCA,
+        ) => Some(
+            "it does not take our certificate: EVERGREEN_CLIENT_CERT must be of a CA in its EVERGREEN_TLS_CLIENT_CA",
+        ),
+        TlsError::InvalidMessage(_) => Some("it may have no TLS on this port"),
+        _ => None,
     }
 }
 

@@ -10,13 +10,12 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use http::Uri;
-use hyper_rustls::{ConfigBuilderExt, HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
+use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder, MaybeHttpsStream};
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::client::legacy::connect::proxy::Tunnel;
 use hyper_util::client::proxy::matcher::Matcher;
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
-use rustls::crypto::ring;
 use service::origin::is_loopback;
 use tokio::net::TcpStream;
 use tokio::time::{sleep, timeout};
@@ -35,7 +34,7 @@ type BoxError = Box<dyn Error + Send + Sync>;
 /// Connects to the upstreams.
 #[derive(Clone, Debug)]
 pub(crate) enum Connector {
-    /// No URL is https. This works on a host without certificates.
+    /// The URL is not https. This works on a host without certificates.
     Plain(Tcp),
     /// With the timeout of a handshake.
     Tls(HttpsConnector<Tcp>, Duration),
@@ -54,18 +53,6 @@ pub(crate) struct Tcp {
 pub(crate) enum Proxies {
     OfTheEnvironment,
     None,
-}
-
-/// TLS with the trusted certificates of this host.
-///
-/// # Errors
-/// When the host has no CA certificates.
-pub(crate) fn tls() -> Result<ClientConfig, rustls::Error> {
-    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()?
-        .try_with_platform_verifier()?
-        .with_no_client_auth();
-    Ok(config)
 }
 
 impl Connector {
@@ -176,6 +163,7 @@ fn is_timeout(error: &(dyn Error + 'static)) -> bool {
 #[cfg(test)]
 mod tests {
     use rustls::RootCertStore;
+    use rustls::crypto::ring;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tokio::net::TcpListener;
     use tower::ServiceExt;

@@ -7,11 +7,8 @@ use std::time::Duration;
 use axum::http::Version;
 use tokio::time::Instant;
 
-use crate::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT};
+use crate::limits::{HEAD_TIMEOUT, IDLE_TIMEOUT, STOP_GRACE};
 use crate::locks::lock;
-
-/// How long a connection without a request stays open after a stop. Its caller may be sending one.
-const STOP_GRACE: Duration = Duration::from_secs(1);
 
 /// How long a caller that has its answer may pause while it sends the rest of its body.
 const LINGER: Duration = Duration::from_secs(5);

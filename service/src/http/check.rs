@@ -7,6 +7,11 @@ use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use serde_json::json;
 
+use crate::tls::Access;
+
+/// What may be asked without a certificate where others need one.
+const HEALTH: [&str; 2] = ["/livez", "/readyz"];
+
 /// A fault in a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(super) enum Fault {
@@ -18,10 +23,19 @@ pub(super) enum Fault {
     Host,
     #[error("The only supported transfer coding is chunked")]
     Coding,
+    #[error("This listener needs a client certificate, except for /livez and /readyz")]
+    Certificate,
 }
 
-/// The first fault of a request (RFC 9110, 9.3 and 7.2; RFC 9112, 3.2 and 6.1).
-pub(super) fn fault<B>(request: &Request<B>) -> Option<Fault> {
+/// The first fault of a request, on a connection with this access (RFC 9110, 9.3 and 7.2; RFC 9112, 3.2 and 6.1).
+pub(super) fn fault<B>(request: &Request<B>, access: Access) -> Option<Fault> {
+    let is_allowed = match access {
+        Access::Everything => true,
+        Access::Health => HEALTH.contains(&request.uri().path()),
+    };
+    if !is_allowed {
+        return Some(Fault::Certificate);
+    }
     if matches!(*request.method(), Method::TRACE | Method::CONNECT) {
         return Some(Fault::Method);
     }
@@ -63,6 +77,7 @@ impl Fault {
             Self::Method => StatusCode::METHOD_NOT_ALLOWED,
             Self::UserInfo | Self::Host => StatusCode::BAD_REQUEST,
             Self::Coding => StatusCode::NOT_IMPLEMENTED,
+            Self::Certificate => StatusCode::FORBIDDEN,
         }
     }
 
@@ -73,6 +88,7 @@ impl Fault {
             Self::UserInfo => "user_info_not_allowed",
             Self::Host => "host_invalid",
             Self::Coding => "transfer_coding_unsupported",
+            Self::Certificate => "client_certificate_required",
         }
     }
 
@@ -138,7 +154,7 @@ mod tests {
             ),
         ] {
             assert_eq!(
-                fault(&request(method, uri, headers)),
+                fault(&request(method, uri, headers), Access::Everything),
                 expected,
                 "{method} {uri}"
             );
@@ -150,7 +166,22 @@ mod tests {
         for version in [Version::HTTP_10, Version::HTTP_2] {
             let mut request = request("GET", "/", &[]);
             *request.version_mut() = version;
-            assert_eq!(fault(&request), None);
+            assert_eq!(fault(&request, Access::Everything), None);
+        }
+    }
+
+    #[test]
+    fn only_health_is_served_without_a_certificate_that_is_needed() {
+        for (path, expected) in [
+            ("/livez", None),
+            ("/readyz?verbose", None),
+            ("/metrics", Some(Fault::Certificate)),
+            ("/readyz/", Some(Fault::Certificate)),
+            ("/v1/keys", Some(Fault::Certificate)),
+        ] {
+            let request = request("GET", path, &[("host", "h")]);
+            assert_eq!(fault(&request, Access::Health), expected, "{path}");
+            assert_eq!(fault(&request, Access::Everything), None, "{path}");
         }
     }
 }

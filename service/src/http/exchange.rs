@@ -15,6 +15,7 @@ use tokio::runtime::Handle;
 use super::activity::Activity;
 use super::check;
 use crate::handler::Handler;
+use crate::tls::Access;
 
 /// If an unread body is not longer than this, the connection stays open. In bytes.
 const SHORT_BYTES: u64 = 64 * 1024;
@@ -24,6 +25,7 @@ pub(super) async fn answer(
     request: Request<Incoming>,
     handler: &impl Handler,
     peer: IpAddr,
+    access: Access,
     activity: Arc<Activity>,
 ) -> Response<ResponseBody> {
     let version = request.version();
@@ -36,7 +38,7 @@ pub(super) async fn answer(
         .is_none_or(|length| length > SHORT_BYTES);
     activity.request(version, has_body, is_long);
     let in_flight = InFlight { activity, version };
-    let mut response = match check::fault(&request) {
+    let mut response = match check::fault(&request, access) {
         Some(fault) => fault.into_response(),
         None => {
             let is_sent_anyway = !request.headers().contains_key(header::EXPECT);

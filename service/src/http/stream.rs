@@ -1,4 +1,4 @@
-//! A caller's TCP connection. It reports its activity, and does a lingering close.
+//! A caller's connection. It reports its activity, and does a lingering close.
 
 use std::io;
 use std::mem::MaybeUninit;
@@ -9,11 +9,11 @@ use std::time::Duration;
 
 use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::{Sleep, sleep};
 use tracing::debug;
 
 use super::activity::Activity;
+use super::socket::Socket;
 
 /// How long a caller's bytes are discarded after the last response. Closing a socket with unread bytes resets the
 /// connection, and the caller loses the part of the response that it has not read. For example, a caller that
@@ -25,16 +25,16 @@ const DISCARDED_BYTES: usize = 16 * 1024;
 
 #[derive(Debug)]
 pub(super) struct Stream {
-    tcp: TcpStream,
+    socket: Socket,
     activity: Arc<Activity>,
     /// Set once everything was sent.
     closing: Option<Pin<Box<Sleep>>>,
 }
 
 impl Stream {
-    pub(super) fn new(tcp: TcpStream, activity: Arc<Activity>) -> Self {
+    pub(super) fn new(socket: Socket, activity: Arc<Activity>) -> Self {
         Self {
-            tcp,
+            socket,
             activity,
             closing: None,
         }
@@ -45,7 +45,7 @@ impl Stream {
         let mut bytes = [MaybeUninit::uninit(); DISCARDED_BYTES];
         loop {
             let mut discarded = ReadBuf::uninit(&mut bytes);
-            ready!(Pin::new(&mut self.tcp).poll_read(context, &mut discarded))?;
+            ready!(self.socket.poll_read_raw(context, &mut discarded))?;
             if discarded.filled().is_empty() {
                 return Poll::Ready(Ok(()));
             }
@@ -60,7 +60,7 @@ impl AsyncRead for Stream {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        ready!(Pin::new(&mut self.tcp).poll_read(context, buffer))?;
+        ready!(Pin::new(&mut self.socket).poll_read(context, buffer))?;
         if buffer.filled().len() > before {
             self.activity.read();
         }
@@ -74,7 +74,7 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.tcp).poll_write(context, bytes))?;
+        let count = ready!(Pin::new(&mut self.socket).poll_write(context, bytes))?;
         self.activity.written();
         Poll::Ready(Ok(count))
     }
@@ -84,23 +84,23 @@ impl AsyncWrite for Stream {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let count = ready!(Pin::new(&mut self.tcp).poll_write_vectored(context, slices))?;
+        let count = ready!(Pin::new(&mut self.socket).poll_write_vectored(context, slices))?;
         self.activity.written();
         Poll::Ready(Ok(count))
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.tcp.is_write_vectored()
+        self.socket.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.tcp).poll_flush(context)
+        Pin::new(&mut self.socket).poll_flush(context)
     }
 
     /// A lingering close. Sends a FIN, then reads until the caller has closed, too.
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         if self.closing.is_none() {
-            ready!(Pin::new(&mut self.tcp).poll_shutdown(context))?;
+            ready!(Pin::new(&mut self.socket).poll_shutdown(context))?;
             self.closing = Some(Box::pin(sleep(LINGER)));
         }
         // Polled first, since a caller that never stops sending would use up this task's cooperative budget.
@@ -118,7 +118,7 @@ impl Drop for Stream {
     /// An HTTP/1.0 caller takes a closed connection as the end of the response. A reset signals the failure.
     fn drop(&mut self) {
         if self.activity.is_broken()
-            && let Err(reason) = SockRef::from(&self.tcp).set_linger(Some(Duration::ZERO))
+            && let Err(reason) = SockRef::from(self.socket.tcp()).set_linger(Some(Duration::ZERO))
         {
             debug!(%reason, "cannot reset a connection");
         }
