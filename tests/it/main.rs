@@ -30,5 +30,6 @@ mod shutdown;
 mod store_check;
 mod store_data_loss;
 mod store_outage;
+mod tls;
 mod transparency;
 mod webhooks;
