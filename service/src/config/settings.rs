@@ -8,7 +8,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::{Host, Url};
 
-use super::{Source, without_mark};
+use super::{Source, secret_command, without_mark};
 
 /// Reads settings and collects every mistake.
 ///
@@ -61,6 +61,33 @@ impl<'a> Settings<'a> {
             (None, Some(path)) => self.secret_in_file(key, &path),
             (Some(_), Some(_)) => {
                 self.mistake(key, format!("and {file_key} are both set: keep one"));
+                None
+            }
+        }
+    }
+
+    /// A secret as [`secret`](Self::secret), or the trimmed output of the command in the setting `command_key`. The
+    /// command runs now, without a shell.
+    pub fn secret_or_command(
+        &mut self,
+        key: &'static str,
+        command_key: &'static str,
+    ) -> Option<SecretString> {
+        let Some(command) = self.get(command_key) else {
+            return self.secret(key);
+        };
+        let file_key = format!("{key}_FILE");
+        if self.get(key).is_some() || self.get(&file_key).is_some() {
+            self.mistake(
+                command_key,
+                format!("is set, and so is {key} or {file_key}: keep one"),
+            );
+            return None;
+        }
+        match secret_command::run(&command) {
+            Ok(secret) => Some(secret),
+            Err(reason) => {
+                self.mistake(command_key, reason.to_string());
                 None
             }
         }
