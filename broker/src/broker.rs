@@ -18,6 +18,7 @@ use crate::health::{files, store_check};
 use crate::refresh::scheduler::{self, Gates};
 use crate::refresh::worker::{self, Worker};
 use crate::refresh::{recovery, restore, store_monitor};
+use crate::sealing::registration;
 use crate::{metrics, static_tokens};
 
 /// All addresses together may cause as many times as many code exchanges as one.
@@ -144,6 +145,11 @@ impl Broker {
             readiness.gate("a safe store"),
             shutdown.clone(),
         ));
+        shutdown.spawn(registration::run(
+            worker.clone(),
+            readiness.gate("the sealing keys"),
+            shutdown.clone(),
+        ));
         shutdown.spawn(scheduler::run(
             config.scheduler.clone(),
             writer.clone(),
@@ -174,7 +180,7 @@ impl Broker {
         });
         shutdown.spawn(static_tokens::register(
             config.static_tokens.clone(),
-            writer.clone(),
+            worker.clone(),
             shutdown.clone(),
         ));
         Ok(Self(Arc::new(Inner {

@@ -7,6 +7,7 @@
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
 //! | `audit` | the audit log |
 //! | `health` | checks of the files and of the store |
+//! | `sealing` | sealing keys: their registration and rotation |
 //! | `config`, `metrics`, `static_tokens` | settings, metrics, tokens from the settings |
 
 #![warn(missing_docs)]
@@ -18,6 +19,7 @@ mod config;
 mod health;
 mod metrics;
 mod refresh;
+mod sealing;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 mod static_tokens;

@@ -1,5 +1,6 @@
 //! Static tokens from the settings, such as a private integration token. They are never refreshed.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
@@ -10,11 +11,17 @@ use tokio::time::sleep;
 use tracing::{info, warn};
 
 use crate::config::StaticToken;
+use crate::refresh::worker::Worker;
 
 /// Registers the tokens, with retries until the store takes them or shutdown begins.
-pub(crate) async fn register(tokens: Vec<StaticToken>, writer: StoreWriter, shutdown: Shutdown) {
+pub(crate) async fn register(tokens: Vec<StaticToken>, worker: Arc<Worker>, shutdown: Shutdown) {
+    tokio::select! {
+        biased;
+        () = shutdown.started() => return,
+        () = worker.watch.wait_until_verified() => {}
+    }
     for token in tokens {
-        while let Err(error) = register_one(&token, &writer).await {
+        while let Err(error) = register_one(&token, &worker.writer).await {
             warn!(
                 error = &error as &dyn std::error::Error,
                 "the static token could not be stored and is tried again"

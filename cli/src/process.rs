@@ -123,12 +123,16 @@ impl Process {
             warn!("the end of the audit log was not written: the shutdown timeout has expired");
         }
         let has_failed = self.shutdown.has_failed();
+        let refusal = self.shutdown.refusal();
         if is_finished {
             info!("stopped");
         }
         // Flushing blocks for seconds if the collector is unreachable.
         let flushed = tokio::task::spawn_blocking(move || self.telemetry.flush());
         let _ = flushed.await;
+        if let Some(reason) = refusal {
+            return Err(Failure::Unavailable(reason));
+        }
         match (has_failed, is_finished) {
             (true, _) => Err(Failure::Broken),
             (false, true) => Ok(()),

@@ -17,6 +17,7 @@ use crate::exit::Failure;
 /// Every setting. Secrets also have a variant with the suffix `_FILE`.
 pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_ACCESS_KEYS",
+    "EVERGREEN_ACCESS_KEYS_COMMAND",
     "EVERGREEN_ADMIN_KEY",
     "EVERGREEN_ADMIN_URL",
     "EVERGREEN_ALLOWED_HOSTS",
@@ -57,6 +58,7 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_REDIS_URL",
     "EVERGREEN_REFRESH_CONCURRENCY",
     "EVERGREEN_REFRESH_KEYS",
+    "EVERGREEN_REFRESH_KEYS_COMMAND",
     "EVERGREEN_REFRESH_LEAD",
     "EVERGREEN_REFRESH_RATE",
     "EVERGREEN_REFRESH_WAIT",

@@ -2,8 +2,8 @@
 //! and only then does the process end.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use tokio::signal::unix::{SignalKind, signal};
@@ -19,6 +19,7 @@ pub struct Shutdown {
     token: CancellationToken,
     work: TaskTracker,
     failed: Arc<AtomicBool>,
+    refusal: Arc<OnceLock<String>>,
     /// The simulated process that all its work belongs to.
     #[cfg(feature = "simulation")]
     process: crate::simulation::Process,
@@ -67,6 +68,19 @@ impl Shutdown {
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
         self.start();
+    }
+
+    /// Starts because this process must not work with what it found. A new process would do the same until somebody
+    /// has repaired it. The first reason counts.
+    pub fn refuse(&self, reason: String) {
+        let _ = self.refusal.set(reason);
+        self.start();
+    }
+
+    /// The reason of [`refuse`](Self::refuse).
+    #[must_use]
+    pub fn refusal(&self) -> Option<String> {
+        self.refusal.get().cloned()
     }
 
     /// Whether the shutdown was started by [`fail`](Self::fail).
@@ -157,6 +171,16 @@ mod tests {
         assert!(!shutdown.finished(DEADLINE).await);
         assert_eq!(begun.elapsed(), DEADLINE);
         assert!(!stuck.is_finished());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn first_refusal_starts_the_shutdown_and_counts() {
+        let shutdown = Shutdown::new();
+        assert_eq!(shutdown.refusal(), None);
+        shutdown.refuse("a wrong key".to_owned());
+        shutdown.refuse("another".to_owned());
+        assert!(shutdown.is_started() && !shutdown.has_failed());
+        assert_eq!(shutdown.refusal().as_deref(), Some("a wrong key"));
     }
 
     #[tokio::test(start_paused = true)]

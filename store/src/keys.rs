@@ -6,6 +6,7 @@
 
 use crate::caller::KeyHash;
 use crate::id::InstallationId;
+use crate::key_list::RingKind;
 
 /// The number of partitions and of hash tags.
 pub const PARTITIONS: u16 = 256;
@@ -43,6 +44,12 @@ pub fn refused_credentials(credentials: &str) -> String {
 
 /// Hash: the store's own id and the version of its format.
 pub const STORE: &str = "ghl:store";
+
+/// Hash: the keys of a ring that the store's records may be sealed with: see [`crate::key_list`].
+#[must_use]
+pub fn key_list(ring: RingKind) -> String {
+    format!("ghl:seal:{}", ring.as_str())
+}
 
 /// Hash: the part of an installation's record that gateways read.
 #[must_use]

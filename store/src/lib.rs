@@ -15,6 +15,7 @@ pub mod consent_state;
 pub mod freshness;
 pub mod id;
 pub mod invalidation;
+pub mod key_list;
 pub mod keys;
 pub mod quota;
 pub mod random;

@@ -14,6 +14,7 @@ use crate::clock::Timestamp;
 use crate::connection::{Address, BadAddress, RedisClient};
 use crate::id::{Generation, InstallationId};
 use crate::invalidation::Invalidation;
+use crate::key_list::{KeyCheck, KeyList, RingKind};
 use crate::record::{AccessRecord, Fields, StoredAccess, Unreadable};
 use crate::refresh_request_mac;
 use crate::seal::KeyRing;
@@ -55,6 +56,8 @@ pub trait ReadBackend: Send + Sync + 'static {
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>>;
     /// The record of a caller's key; empty if there is no such key.
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>>;
+    /// The list of the access ring's keys; empty if there is none.
+    fn access_key_list(&self) -> BoxFuture<'_, Result<Fields, ReadError>>;
     /// Whether the store answers.
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>>;
     /// Announcements from now on.
@@ -151,6 +154,17 @@ impl TokenReader {
         Caller::from_fields(&fields)
             .map(Some)
             .map_err(|source| unreadable("a caller", source))
+    }
+
+    /// Compares the access ring with the store's list of keys.
+    ///
+    /// # Errors
+    /// When the store is unavailable, or refuses to show the list.
+    pub async fn check_keys(&self) -> Result<KeyCheck, ReadError> {
+        let fields = self.backend.access_key_list().await?;
+        let list = KeyList::from_fields(&fields);
+        let list = list.map_err(|source| unreadable("the list of sealing keys", source))?;
+        Ok(list.check(RingKind::Access, &self.access_ring))
     }
 
     /// Checks that the store answers.

@@ -19,6 +19,8 @@ use crate::{compress, random};
 /// The first byte of a sealed value.
 const FORMAT: u8 = 1;
 const KEY_BYTES: usize = 32;
+/// The length of a check value: far too long to be met by chance.
+const CHECK_BYTES: usize = 16;
 
 /// The kind of a sealed value. Bound into the seal.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -87,6 +89,13 @@ impl Sealed {
     pub fn as_bytes(&self) -> &[u8] {
         &self.0
     }
+
+    /// The id of the key that encrypted it; `None` if the bytes are truncated, damaged or of a newer format.
+    #[must_use]
+    pub fn key_id(&self) -> Option<&str> {
+        let (key_id, ..) = split(&self.0)?;
+        std::str::from_utf8(key_id).ok()
+    }
 }
 
 impl fmt::Debug for Sealed {
@@ -129,24 +138,30 @@ pub enum RingError {
     Duplicate(String),
 }
 
+/// In the place of a key: the key is lost, and what it encrypted stays unreadable.
+const LOST: &str = "lost";
+
 /// Keys by id. The first one encrypts.
 pub struct KeyRing {
     keys: Vec<Key>,
+    /// The ids of keys that are declared as lost.
+    lost: Vec<String>,
 }
 
 struct Key {
     id: String,
     aead: LessSafeKey,
     mac: hmac::Key,
+    check: String,
 }
 
 impl KeyRing {
-    /// Parses `id:base64 of 32 bytes`, separated by commas.
+    /// Parses `id:base64 of 32 bytes`, separated by commas. `id:lost` declares that a key is lost.
     ///
     /// # Errors
     /// Names the wrong key and the right form, and never contains a key.
     pub fn parse(text: &SecretString) -> Result<Self, RingError> {
-        let mut keys: Vec<Key> = Vec::new();
+        let (mut keys, mut lost): (Vec<Key>, Vec<String>) = (Vec::new(), Vec::new());
         let entries = text.expose_secret().split(',').map(str::trim);
         for (index, entry) in entries.filter(|entry| !entry.is_empty()).enumerate() {
             let (id, encoded) = entry
@@ -156,8 +171,12 @@ impl KeyRing {
             if !(1..=32).contains(&id.len()) || !id.bytes().all(is_allowed) {
                 return Err(RingError::BadId(id.chars().take(40).collect()));
             }
-            if keys.iter().any(|key| key.id == id) {
+            if keys.iter().any(|key| key.id == id) || lost.iter().any(|lost| lost == id) {
                 return Err(RingError::Duplicate(id.to_owned()));
+            }
+            if encoded == LOST {
+                lost.push(id.to_owned());
+                continue;
             }
             let bytes = BASE64_STANDARD
                 .decode(encoded)
@@ -168,7 +187,7 @@ impl KeyRing {
         if keys.is_empty() {
             return Err(RingError::Empty);
         }
-        Ok(Self { keys })
+        Ok(Self { keys, lost })
     }
 
     /// The text of a ring of one new random key, in the form that [`KeyRing::parse`] reads.
@@ -183,7 +202,31 @@ impl KeyRing {
     pub fn generate(id: &str) -> Self {
         let key = Zeroizing::new(random::bytes::<KEY_BYTES>());
         let key = Key::new(id, &*key).expect("the key has the right size");
-        Self { keys: vec![key] }
+        Self {
+            keys: vec![key],
+            lost: Vec::new(),
+        }
+    }
+
+    /// The id of the key that encrypts.
+    #[must_use]
+    pub fn first_id(&self) -> &str {
+        &self.keys[0].id
+    }
+
+    /// The id of each key and its check value, the first key first.
+    ///
+    /// The check value proves that two processes have the same key under this id. It is a MAC under a derived
+    /// key, so it reveals nothing about the key.
+    pub fn check_values(&self) -> impl Iterator<Item = (&str, &str)> {
+        let keys = self.keys.iter();
+        keys.map(|key| (key.id.as_str(), key.check.as_str()))
+    }
+
+    /// Whether the key of this id is declared as lost.
+    #[must_use]
+    pub fn is_lost(&self, id: &str) -> bool {
+        self.lost.iter().any(|lost| lost == id)
     }
 
     /// Encrypts `plain` with the first key and a random nonce.
@@ -230,6 +273,19 @@ impl KeyRing {
         Ok(body)
     }
 
+    /// Decrypts a value and encrypts it with the first key, under the same label. `None` if the first key has
+    /// encrypted it.
+    ///
+    /// # Errors
+    /// As [`KeyRing::open`].
+    pub fn reseal(&self, label: Label<'_>, sealed: &Sealed) -> Result<Option<Sealed>, OpenError> {
+        if sealed.key_id() == Some(self.first_id()) {
+            return Ok(None);
+        }
+        let plain = self.open(label, sealed)?;
+        Ok(Some(self.seal(label, &plain)))
+    }
+
     /// Compresses and encrypts a token.
     #[must_use]
     pub fn seal_token(&self, label: Label<'_>, token: &SecretString) -> Sealed {
@@ -269,13 +325,18 @@ impl KeyRing {
 impl Key {
     fn new(id: &str, bytes: &[u8]) -> Option<Self> {
         let aead = LessSafeKey::new(UnboundKey::new(&AES_256_GCM, bytes).ok()?);
-        // The key of the MAC is derived, so that no key serves two algorithms.
+        // The keys of MACs are derived, so that no key serves two algorithms or two purposes.
         let root = hmac::Key::new(hmac::HMAC_SHA256, bytes);
-        let derived = hmac::sign(&root, b"evergreen refresh pass");
+        let derive = |purpose: &[u8]| {
+            let derived = hmac::sign(&root, purpose);
+            hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref())
+        };
+        let check = hmac::sign(&derive(b"evergreen key check"), id.as_bytes());
         Some(Self {
             id: id.to_owned(),
             aead,
-            mac: hmac::Key::new(hmac::HMAC_SHA256, derived.as_ref()),
+            mac: derive(b"evergreen refresh pass"),
+            check: random::to_hex(&check.as_ref()[..CHECK_BYTES]),
         })
     }
 }
@@ -365,6 +426,58 @@ mod tests {
             new.open(label(&id), &sealed),
             Err(OpenError::UnknownKey("old".to_owned()))
         );
+    }
+
+    #[test]
+    fn resealed_value_needs_the_first_key_alone() {
+        let (old, new) = (KeyRing::generate_text("old"), KeyRing::generate_text("new"));
+        let both = format!("{},{}", new.expose_secret(), old.expose_secret());
+        let both = KeyRing::parse(&both.into()).unwrap();
+        let (old, new) = (KeyRing::parse(&old).unwrap(), KeyRing::parse(&new).unwrap());
+        let id = InstallationId::random();
+        let sealed = old.seal(label(&id), b"token");
+        assert_eq!(sealed.key_id(), Some("old"));
+        let resealed = both.reseal(label(&id), &sealed).unwrap().unwrap();
+        assert_eq!(resealed.key_id(), Some("new"));
+        let opened = new.open(label(&id), &resealed).unwrap();
+        assert_eq!(opened.as_slice(), b"token");
+        assert_eq!(both.reseal(label(&id), &resealed), Ok(None));
+        let unknown = Err(OpenError::UnknownKey("old".to_owned()));
+        assert_eq!(new.reseal(label(&id), &sealed), unknown);
+        assert_eq!(Sealed(vec![9, 1]).key_id(), None);
+    }
+
+    #[test]
+    fn lost_key_opens_nothing_and_is_no_first_key() {
+        let (old, new) = (KeyRing::generate_text("old"), KeyRing::generate_text("new"));
+        let text = format!("old:lost,{}", new.expose_secret());
+        let ring = KeyRing::parse(&text.into()).unwrap();
+        assert!(ring.is_lost("old") && !ring.is_lost("new"));
+        assert_eq!(ring.first_id(), "new");
+        let id = InstallationId::random();
+        let sealed = KeyRing::parse(&old).unwrap().seal(label(&id), b"token");
+        let unknown = Err(OpenError::UnknownKey("old".to_owned()));
+        assert_eq!(ring.open(label(&id), &sealed), unknown);
+        assert!(KeyRing::parse(&"old:lost".into()).is_err());
+    }
+
+    #[test]
+    fn check_value_is_the_same_for_the_same_key_and_id_only() {
+        let text = KeyRing::generate_text("a");
+        let values = |text: &str| {
+            let ring = KeyRing::parse(&text.into()).unwrap();
+            let values = ring.check_values().map(|(_, check)| check.to_owned());
+            values.collect::<Vec<_>>()
+        };
+        let text = text.expose_secret();
+        assert_eq!(values(text), values(text));
+        let renamed = text.replacen("a:", "b:", 1);
+        assert_ne!(values(text), values(&renamed));
+        assert_ne!(
+            values(text),
+            values(KeyRing::generate_text("a").expose_secret())
+        );
+        assert_eq!(values(text)[0].len(), 2 * CHECK_BYTES);
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod audit;
 mod identity;
 mod installations;
 mod refreshes;
+mod sealing;
 mod shared_state;
 
 use std::collections::BTreeSet;

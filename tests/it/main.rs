@@ -24,6 +24,7 @@ mod proxying;
 mod quick_start;
 mod rate_limits;
 mod revocation;
+mod sealing;
 mod sentinel;
 mod settings;
 mod shutdown;

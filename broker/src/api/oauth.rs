@@ -36,6 +36,8 @@ use crate::refresh::refresh_log;
 
 /// How long the exchange of a code may take. It is long because a code is valid once.
 const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
+/// How long a consent waits until the store is verified as the one of this broker's journal and keys.
+const VERIFY_TIME: Duration = Duration::from_secs(2);
 /// How long a browser waits for the store, in addition to the timeout of the token endpoint.
 const STORE_TIME: Duration = Duration::from_secs(5);
 
@@ -209,6 +211,10 @@ async fn prove_writable(broker: &Broker) -> Result<(), Error> {
         )
         .with_hint(HINT)
     };
+    let watch = &broker.0.worker.watch;
+    // Just after a start. The check that follows has the reason if the store is unreachable.
+    let _ = timeout(VERIFY_TIME, watch.wait_until_verified()).await;
+    watch.ensure_verified().map_err(|reason| refuse(&reason))?;
     let ready = broker.0.worker.ready_to_spend();
     ready.map_err(|reason| refuse(&reason))?;
     let proved = broker.0.writer.prove_writable().await;

@@ -39,6 +39,7 @@ use service::shutdown::Shutdown;
 use store::Timestamp;
 use store_writer::group_commit_db::DbError;
 use store_writer::identity::{Known, Mismatch, Recognised, Servers, StoreId, recognise};
+use store_writer::sealing::KeysError;
 use store_writer::{Journal, StoreWriter, WriteError};
 use tokio::sync::{Notify, watch};
 use tokio::time::Instant;
@@ -67,6 +68,9 @@ pub(crate) enum Unverified {
     /// The store is not the one to which the journal belongs.
     #[error(transparent)]
     Refused(#[from] Mismatch),
+    /// The sealing keys of this process are not those of the store.
+    #[error(transparent)]
+    Keys(KeysError),
     /// The journal failed.
     #[error("the journal cannot be read or written")]
     Journal(#[from] DbError),
@@ -254,6 +258,7 @@ impl StoreWatch {
             Err(
                 Unverified::NotAsked
                 | Unverified::Refused(_)
+                | Unverified::Keys(_)
                 | Unverified::Journal(_)
                 | Unverified::Restoring(_),
             ) => {}
@@ -279,6 +284,9 @@ impl StoreWatch {
             self.shutdown.fail();
         }
         recognised?;
+        if is_first {
+            self.register_keys().await?;
+        }
         let number = heartbeat.number();
         let held = self.writer.write_canary(&self.name, number).await?;
         let current = self.writer.servers().await?;
@@ -317,6 +325,18 @@ impl StoreWatch {
         self.is_verified
             .send_if_modified(|is_verified| !std::mem::replace(is_verified, true));
         Ok(())
+    }
+
+    /// Registers the sealing keys. With wrong ones this process ends: it could open no record, and would seal
+    /// what no other process can open.
+    async fn register_keys(&self) -> Result<(), Unverified> {
+        self.writer.register_keys().await.map_err(|error| {
+            if !error.is_unavailable() {
+                error!(%error, "this broker has other sealing keys than the store and stops");
+                self.shutdown.refuse(error.to_string());
+            }
+            Unverified::Keys(error)
+        })
     }
 
     /// Starts a period of caution. `age` bounds the age of lost writes; `None` if unknown.

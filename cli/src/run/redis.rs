@@ -1,6 +1,7 @@
 //! `evergreen broker` and `evergreen gateway`: any number of processes over Redis.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
@@ -11,11 +12,12 @@ use service::telemetry;
 use service::tls::{Callers, ListenerTls};
 use store::connection::{self, Address, RedisTls};
 use store::freshness::Lead;
+use store::key_list::{KeyCheck, RingKind};
 use store::{KeyHash, KeyRing, TokenReader};
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
-use tracing::info;
+use tracing::{error, info};
 
-use crate::exit::Failure;
+use crate::exit::{Failure, chain};
 use crate::key_rings;
 use crate::process::{Process, bind, read};
 use crate::settings::Common;
@@ -51,8 +53,8 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
             replicas: replicas(settings, &redis),
             redis,
             rings: Rings {
-                access: key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
-                refresh: key_rings::required(settings, "EVERGREEN_REFRESH_KEYS"),
+                access: key_rings::required(settings, RingKind::Access),
+                refresh: key_rings::required(settings, RingKind::Refresh),
             },
             bootstrap_key: bootstrap_key::read(settings),
             lead: lead(settings),
@@ -74,6 +76,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let store = store.map_err(Failure::unavailable)?;
     let checked = all.broker.store_check.at_start(&store.writer).await;
     checked.map_err(Failure::unavailable)?;
+    key_rings::check(&store.writer).await?;
     let name = all.broker.name.clone();
     let lease = all.broker.timing.lease;
     let urls = all
@@ -132,7 +135,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
         tls: Option<ListenerTls>,
     }
     let all = read(source, |settings| {
-        if settings.secret("EVERGREEN_REFRESH_KEYS").is_some() {
+        if key_rings::is_set(settings, RingKind::Refresh) {
             settings.mistake(
                 "EVERGREEN_REFRESH_KEYS",
                 "must not be given to a gateway: it only reads access tokens",
@@ -152,7 +155,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
             gateway,
             redis_tls: redis_tls::read_for(settings, [&redis]),
             redis,
-            ring: key_rings::required(settings, "EVERGREEN_ACCESS_KEYS"),
+            ring: key_rings::required(settings, RingKind::Access),
             telemetry: telemetry::Config::read(settings, "evergreen-gateway"),
             tls: ListenerTls::read(settings),
         }
@@ -186,15 +189,32 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
         .await
 }
 
-/// Opens the readiness gate once the store has responded. From then on cached tokens work without it.
+/// How often a gateway asks for the store, and for its list of sealing keys.
+const STORE_INTERVAL: Duration = Duration::from_millis(200);
+
+/// Opens the readiness gate once the store has responded and the access keys fit it. From then on cached tokens
+/// work without it. Wrong keys end the process.
 fn wait_for_store(process: &Process, reader: TokenReader) {
     let gate = process.readiness.gate("the store");
     let shutdown = process.shutdown.clone();
     process.shutdown.spawn(async move {
-        while reader.ping().await.is_err() {
+        loop {
+            match reader.check_keys().await {
+                Ok(KeyCheck::Fits) => break,
+                // A new store. The first broker registers its keys, and may have other ones.
+                Ok(KeyCheck::Unlisted) => gate.open(),
+                Ok(KeyCheck::Wrong(wrong)) => {
+                    error!(error = %wrong, "this gateway has other access keys than the store and stops");
+                    return shutdown.refuse(wrong.to_string());
+                }
+                Err(error) if !error.is_unavailable() => return shutdown.refuse(chain(&error)),
+                // A store that answers, but not this: its user may not read the list.
+                Err(error) if reader.ping().await.is_ok() => gate.close_because(chain(&error)),
+                Err(_) => {}
+            }
             tokio::select! {
                 () = shutdown.started() => return,
-                () = tokio::time::sleep(std::time::Duration::from_millis(200)) => {}
+                () = tokio::time::sleep(STORE_INTERVAL) => {}
             }
         }
         gate.open();

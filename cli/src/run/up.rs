@@ -12,6 +12,7 @@ use service::origin::OwnHosts;
 use service::telemetry;
 use service::tls::{Callers, ListenerTls};
 use store::freshness::Lead;
+use store::key_list::RingKind;
 use store::{KeyHash, Scope};
 use store_writer::{Escrow, Journal, Leases, Rings, Store, StoreWriter, WriteError};
 use tracing::warn;
@@ -61,6 +62,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
         None => key_rings::load(&common.data_dir)?,
     };
     let store = Store::embedded(&common.data_dir, rings, all.lead).map_err(Failure::unavailable)?;
+    key_rings::check(&store.writer).await?;
     data_dir::mark(&common.data_dir)?;
     let admin_key = admin_key::load_or_create(&common.data_dir)?;
     let local_admin = KeyHash::of(admin_key.expose_secret());
@@ -166,11 +168,13 @@ fn read_all(settings: &mut Settings<'_>) -> All {
         );
     }
     let rings = match (
-        key_rings::optional(settings, "EVERGREEN_ACCESS_KEYS"),
-        key_rings::optional(settings, "EVERGREEN_REFRESH_KEYS"),
+        key_rings::optional(settings, RingKind::Access),
+        key_rings::optional(settings, RingKind::Refresh),
     ) {
         (Some(access), Some(refresh)) => Some(Rings { access, refresh }),
         (None, None) => None,
+        // One of them has a mistake of its own.
+        _ if RingKind::ALL.map(|kind| key_rings::is_set(settings, kind)) == [true, true] => None,
         (Some(_), None) | (None, Some(_)) => {
             settings.mistake(
                 "EVERGREEN_ACCESS_KEYS",

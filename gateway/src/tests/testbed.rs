@@ -391,6 +391,10 @@ impl ReadBackend for FakeStore {
         self.read(caller.map(|it| it.to_fields()).unwrap_or_default())
     }
 
+    fn access_key_list(&self) -> BoxFuture<'_, Result<Fields, ReadError>> {
+        Box::pin(async { Ok(Fields::new()) })
+    }
+
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {
         self.read(())
     }

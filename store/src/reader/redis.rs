@@ -22,6 +22,7 @@ use crate::clock::{Moment, StoreClock, Timestamp};
 use crate::connection::{COMMAND_TIMEOUT, CommandError, Connection, RedisClient};
 use crate::id::InstallationId;
 use crate::invalidation::Invalidation;
+use crate::key_list::RingKind;
 use crate::keys;
 use crate::record::Fields;
 
@@ -96,6 +97,10 @@ impl ReadBackend for RedisReadBackend {
 
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
         Box::pin(self.hash(keys::caller(key)))
+    }
+
+    fn access_key_list(&self) -> BoxFuture<'_, Result<Fields, ReadError>> {
+        Box::pin(self.hash(keys::key_list(RingKind::Access)))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {

@@ -9,6 +9,7 @@ pub mod redis;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
+use store::key_list::RingKind;
 use store::record::Fields;
 use store::{InstallationId, KeyHash, Timestamp, keys};
 
@@ -181,6 +182,16 @@ pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
     fn mark(&self) -> BackendFuture<'_, Option<StoreMark>>;
     /// Gives the store this id, unless it has one. Returns the id that it has then.
     fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark>;
+    /// The list of a ring's keys: see [`store::key_list`]. Empty if there is none.
+    fn key_list(&self, ring: RingKind) -> BackendFuture<'_, Fields>;
+    /// Replaces the list of a ring's keys if it has the revision `expected`; empty: there is no list. False if
+    /// it has another revision; nothing is changed then.
+    fn swap_key_list<'a>(
+        &'a self,
+        ring: RingKind,
+        expected: &'a [u8],
+        next: Fields,
+    ) -> BackendFuture<'a, bool>;
     /// The servers that hold the data, as far as they answer; `None` if this user may not ask.
     fn servers(&self) -> BackendFuture<'_, Option<Servers>>;
     /// Writes a number under `name`, with a TTL of minutes, in every part of the store that can lose writes

@@ -133,7 +133,8 @@ impl Grant {
     }
 }
 
-fn label(installation: &InstallationId, generation: Generation) -> Label<'_> {
+/// The label that a grant is sealed with. `generation`: the one whose token was spent.
+pub(crate) fn label(installation: &InstallationId, generation: Generation) -> Label<'_> {
     Label {
         purpose: Purpose::TokenResponse,
         installation,

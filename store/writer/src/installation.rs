@@ -5,11 +5,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
-use store::record::{Fields, StoredAccess, Unreadable};
+use store::key_list::RingKind;
+use store::record::{Fields, StoredAccess, Unreadable, access_label};
 use store::seal::{Label, Purpose, Sealed};
 use store::{Generation, InstallationId, Status, Timestamp, random};
 
-use crate::grant::{ChainLink, Fingerprint};
+use crate::grant::{self, ChainLink, Fingerprint};
 
 /// The id of one attempt to refresh: 16 random hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -195,6 +196,24 @@ impl Installation {
     #[must_use]
     pub fn is_suspect(&self) -> bool {
         self.refused.is_some() && self.access.status == Status::Active
+    }
+
+    /// Everything in the record that this ring has sealed, each with its label.
+    pub fn sealed_values(&self, ring: RingKind) -> Vec<(Label<'_>, &Sealed)> {
+        let (id, generation) = (&self.id, self.access.generation);
+        match ring {
+            RingKind::Access => vec![(access_label(id, generation), &self.access.token)],
+            RingKind::Refresh => {
+                let chain = self.chain.iter();
+                let current =
+                    chain.map(|chain| (refresh_label(id, generation), &chain.refresh_token));
+                let alternates = self.alternates.values().map(|alternate| {
+                    let label = grant::label(id, alternate.spent_generation);
+                    (label, &alternate.grant)
+                });
+                current.chain(alternates).collect()
+            }
+        }
     }
 
     /// The brokers' half as stored fields. The other half is [`StoredAccess::to_fields`].

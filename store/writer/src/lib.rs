@@ -23,6 +23,7 @@ pub mod lock_nodes;
 pub mod protocol;
 pub mod raw_token_response;
 mod rings;
+pub mod sealing;
 #[cfg(feature = "simulation")]
 pub mod simulation;
 pub mod writer;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use secrecy::SecretString;
+use store::key_list::RingKind;
 use store::record::access_label;
 use store::seal::{KeyRing, Label, Sealed};
 use store::{Generation, InstallationId};
@@ -17,6 +18,15 @@ pub struct Rings {
 }
 
 impl Rings {
+    /// The ring of this kind.
+    #[must_use]
+    pub fn of(&self, kind: RingKind) -> &KeyRing {
+        match kind {
+            RingKind::Access => &self.access,
+            RingKind::Refresh => &self.refresh,
+        }
+    }
+
     pub(crate) fn seal_access(
         &self,
         id: &InstallationId,

@@ -8,6 +8,7 @@ mod identity;
 mod list;
 mod refresh;
 mod register;
+mod sealing;
 mod shared;
 mod snapshot;
 mod takeover;
@@ -58,6 +59,15 @@ impl StoreWriter {
             backend,
             rings,
             lead,
+        }
+    }
+
+    /// A writer of another process over the same store, with other rings.
+    #[must_use]
+    pub fn with_rings(&self, rings: Rings) -> Self {
+        Self {
+            rings,
+            ..self.clone()
         }
     }
 

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use store::audit::Day;
+use store::key_list::RingKind;
 use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
 use store::{InstallationId, Invalidation, KeyHash, Timestamp};
@@ -206,6 +207,20 @@ impl Backend for Connection {
         self.write(move |server, _, _| server.make_mark(mark))
     }
 
+    fn key_list(&self, ring: RingKind) -> BackendFuture<'_, Fields> {
+        self.write(move |server, _, _| server.key_list(ring))
+    }
+
+    fn swap_key_list<'a>(
+        &'a self,
+        ring: RingKind,
+        expected: &'a [u8],
+        next: Fields,
+    ) -> BackendFuture<'a, bool> {
+        let expected = expected.to_vec();
+        self.write(move |server, _, _| server.swap_key_list(ring, &expected, next))
+    }
+
     fn servers(&self) -> BackendFuture<'_, Option<Servers>> {
         self.write(|server, _, _| Some(server.servers()))
     }
@@ -394,6 +409,10 @@ impl ReadBackend for Connection {
 
     fn caller<'a>(&'a self, _: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
         Box::pin(async { Ok(Fields::new()) })
+    }
+
+    fn access_key_list(&self) -> BoxFuture<'_, Result<Fields, ReadError>> {
+        self.read(|server, _, _| server.key_list(RingKind::Access))
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {

@@ -33,6 +33,9 @@ impl Worker {
                 return committed;
             }
         };
+        if kept.is_empty() || self.watch.ensure_verified().is_err() {
+            return committed;
+        }
         for (fresh, sealed) in kept {
             match Consent::open(&fresh, &sealed, &self.writer.rings().refresh) {
                 Ok(consent) => {

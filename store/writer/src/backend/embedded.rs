@@ -1,6 +1,7 @@
 //! The store in a database file of one process, under the same key names as in Redis.
 
 mod audit;
+mod key_list;
 mod reader;
 mod tables;
 
@@ -12,6 +13,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use redb::{ReadableTable, WriteTransaction};
 use store::clock::{Moment, StoreClock};
+use store::key_list::RingKind;
 use store::record::Fields;
 use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
@@ -155,6 +157,20 @@ impl Backend for EmbeddedBackend {
             }
             Ok(parse_mark(&fields).unwrap_or(mark))
         }))
+    }
+
+    fn key_list(&self, ring: RingKind) -> BackendFuture<'_, Fields> {
+        Box::pin(async move { self.hash(&keys::key_list(ring)).map_err(unavailable) })
+    }
+
+    fn swap_key_list<'a>(
+        &'a self,
+        ring: RingKind,
+        expected: &'a [u8],
+        next: Fields,
+    ) -> BackendFuture<'a, bool> {
+        let expected = expected.to_vec();
+        Box::pin(self.write(move |store| key_list::swap_in(store, ring, &expected, &next)))
     }
 
     /// The file loses nothing that it confirmed, so the server never changes.

@@ -1,9 +1,11 @@
 //! The store in Redis.
 
 mod audit;
+mod callers;
 mod confirm;
 mod facts;
 mod identity;
+mod key_list;
 mod reply;
 mod script;
 
@@ -15,8 +17,9 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, join_all};
 use redis::{AsyncCommands, Cmd, FromRedisValue, RedisResult};
 use store::connection::{BadAddress, CommandError, Connection, RedisClient};
+use store::key_list::RingKind;
 use store::record::Fields;
-use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
+use store::{InstallationId, KeyHash, Timestamp, keys};
 
 use super::{
     Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, POLL_DEPTH, Schedule,
@@ -51,17 +54,12 @@ pub struct RedisBackend {
     claim: Script,
     replace: Script,
     insert: Script,
+    replace_list: Script,
     take: Script,
     used: Script,
 }
 
 impl RedisBackend {
-    async fn announce_caller(&self, key: &KeyHash) -> Result<(), WriteError> {
-        let message = Invalidation::Caller(*key).to_message().unwrap_or_default();
-        self.run(async |mut redis: Connection| redis.publish(keys::INVALIDATIONS, message).await)
-            .await
-    }
-
     /// The store that the client connects to. A confirmed write is on at least `replicas` replicas.
     ///
     /// # Errors
@@ -85,6 +83,7 @@ impl RedisBackend {
             take: Script::new(include_str!("redis/take.lua")),
             insert: Script::new(include_str!("redis/insert.lua")),
             used: Script::new(include_str!("redis/used.lua")),
+            replace_list: Script::new(include_str!("redis/replace_list.lua")),
         })
     }
 
@@ -184,6 +183,19 @@ impl Backend for RedisBackend {
 
     fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark> {
         Box::pin(identity::make_mark(self, mark))
+    }
+
+    fn key_list(&self, ring: RingKind) -> BackendFuture<'_, Fields> {
+        Box::pin(key_list::get(self, ring))
+    }
+
+    fn swap_key_list<'a>(
+        &'a self,
+        ring: RingKind,
+        expected: &'a [u8],
+        next: Fields,
+    ) -> BackendFuture<'a, bool> {
+        Box::pin(key_list::swap(self, ring, expected, next))
     }
 
     fn servers(&self) -> BackendFuture<'_, Option<Servers>> {
@@ -388,53 +400,15 @@ impl Backend for RedisBackend {
     }
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {
-        Box::pin(async move {
-            let hash = key.to_string();
-            self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
-                .await?;
-            let mut set = redis::cmd("HSET");
-            set.arg(keys::caller(key));
-            for (name, value) in fields.iter() {
-                set.arg(name).arg(value);
-            }
-            self.run::<(), _>(async |mut redis: Connection| set.query_async(&mut redis).await)
-                .await?;
-            self.announce_caller(key).await
-        })
+        Box::pin(callers::put(self, key, fields))
     }
 
     fn insert_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, bool> {
-        Box::pin(async move {
-            let mut call = self.insert.call([keys::caller(key)]);
-            for (name, value) in fields.iter() {
-                call.arg(name).arg(value);
-            }
-            let is_new: bool = self.run(|redis| call.run(redis)).await?;
-            // Also if the record was there: the process may have ended between the two.
-            let hash = key.to_string();
-            self.run::<(), _>(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
-                .await?;
-            if is_new {
-                self.announce_caller(key).await?;
-            }
-            Ok(is_new)
-        })
+        Box::pin(callers::insert(self, key, fields))
     }
 
     fn callers(&self) -> BackendFuture<'_, Vec<(KeyHash, Fields)>> {
-        Box::pin(async move {
-            let hashes: Vec<String> = self
-                .run(async |mut redis: Connection| redis.smembers(keys::CALLERS).await)
-                .await?;
-            let mut callers = Vec::with_capacity(hashes.len());
-            for hash in hashes.iter().filter_map(|hash| hash.parse().ok()) {
-                let fields: HashMap<String, Vec<u8>> = self
-                    .run(async |mut redis: Connection| redis.hgetall(keys::caller(&hash)).await)
-                    .await?;
-                callers.push((hash, fields.into_iter().collect()));
-            }
-            Ok(callers)
-        })
+        Box::pin(callers::all(self))
     }
 
     fn put_if_absent<'a>(

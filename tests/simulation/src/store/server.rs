@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
+use store::key_list::{REVISION as REVISION_OF_LIST, RingKind};
 use store::record::Fields;
 use store::{InstallationId, Timestamp};
 use store_writer::backend::{DuePoll, POLL_DEPTH, REVISION, Schedule, StoreStats, Swap};
@@ -16,6 +17,7 @@ pub(super) struct Server {
     /// New with every start and every promotion.
     run: u64,
     mark: Option<StoreMark>,
+    key_lists: BTreeMap<RingKind, Fields>,
     installations: BTreeMap<InstallationId, InstallationData>,
     locations: BTreeMap<String, String>,
     values: BTreeMap<String, (String, Timestamp)>,
@@ -70,6 +72,19 @@ impl Server {
 
     pub(super) fn make_mark(&mut self, mark: StoreMark) -> StoreMark {
         self.mark.get_or_insert(mark).clone()
+    }
+
+    pub(super) fn key_list(&self, ring: RingKind) -> Fields {
+        self.key_lists.get(&ring).cloned().unwrap_or_default()
+    }
+
+    pub(super) fn swap_key_list(&mut self, ring: RingKind, expected: &[u8], next: Fields) -> bool {
+        let listed = self.key_list(ring);
+        let is_expected = listed.bytes(REVISION_OF_LIST).unwrap_or_default() == expected;
+        if is_expected {
+            self.key_lists.insert(ring, next);
+        }
+        is_expected
     }
 
     /// The installation, to be changed at `at`. Records its earlier state in the history.

@@ -1,6 +1,7 @@
 //! The read half of the store in a file.
 
 use futures_util::future::BoxFuture;
+use store::key_list::RingKind;
 use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
 use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
@@ -19,6 +20,11 @@ impl ReadBackend for EmbeddedBackend {
 
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {
         Box::pin(async move { self.hash(&keys::caller(key)).map_err(read_unavailable) })
+    }
+
+    fn access_key_list(&self) -> BoxFuture<'_, Result<Fields, ReadError>> {
+        let key = keys::key_list(RingKind::Access);
+        Box::pin(async move { self.hash(&key).map_err(read_unavailable) })
     }
 
     fn ping(&self) -> BoxFuture<'_, Result<(), ReadError>> {

@@ -1,0 +1,3 @@
+//! Sealing keys: their registration in the store.
+
+pub(crate) mod registration;
