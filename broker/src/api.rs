@@ -12,6 +12,7 @@ mod extract;
 mod html;
 mod oauth;
 pub(crate) mod refresh_api;
+mod seal;
 mod status;
 mod webhook;
 
@@ -52,6 +53,7 @@ impl Broker {
         };
         admin::routes()
             .merge(audit::routes())
+            .merge(seal::routes())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn_with_state(administration, auth::require_admin))

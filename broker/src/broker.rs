@@ -18,7 +18,8 @@ use crate::health::{files, store_check};
 use crate::refresh::scheduler::{self, Gates};
 use crate::refresh::worker::{self, Worker};
 use crate::refresh::{recovery, restore, store_monitor};
-use crate::sealing::registration;
+use crate::sealing::rotation::Rotation;
+use crate::sealing::{journal as journal_keys, registration};
 use crate::{metrics, static_tokens};
 
 /// All addresses together may cause as many times as many code exchanges as one.
@@ -56,6 +57,7 @@ pub(crate) struct Inner {
     pub(crate) verifier: Verifier,
     pub(crate) receive_memory: ReceiveMemory,
     pub(crate) consent_limits: AddressLimits,
+    pub(crate) rotation: Arc<Rotation>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -150,6 +152,7 @@ impl Broker {
             readiness.gate("the sealing keys"),
             shutdown.clone(),
         ));
+        shutdown.spawn(journal_keys::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(scheduler::run(
             config.scheduler.clone(),
             writer.clone(),
@@ -195,6 +198,7 @@ impl Broker {
             reader,
             audit,
             worker,
+            rotation: Arc::default(),
             endpoint,
             shutdown: shutdown.clone(),
         })))

@@ -1,3 +1,5 @@
-//! Sealing keys: their registration in the store.
+//! Sealing keys: their registration in the store, and the rotation of the rings.
 
+pub(crate) mod journal;
 pub(crate) mod registration;
+pub(crate) mod rotation;

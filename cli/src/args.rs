@@ -50,6 +50,9 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Show who fetched tokens, and who changed keys and installations, the newest first
     Audit(Audit),
+    /// Count what each sealing key still opens, and rotate the sealing keys
+    #[command(subcommand)]
+    Seal(Seal),
 }
 
 #[derive(Debug, Flags)]
@@ -146,10 +149,28 @@ pub(crate) struct Audit {
     pub output: Output,
 }
 
+#[derive(Debug, Subcommand)]
+pub(crate) enum Seal {
+    /// Count the records that need each key
+    Status {
+        /// How it is shown
+        #[arg(long, value_enum, default_value_t = Output::Table)]
+        output: Output,
+    },
+    /// Seal every record with the first key of its ring, and say which keys may be removed then
+    Rotate {
+        /// Do not wait for the end
+        #[arg(long)]
+        no_wait: bool,
+    },
+    /// Forget the id of a key that was removed from all rings
+    Forget { id: String },
+}
+
+/// How a result is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(crate) enum Output {
     Table,
-    /// An array of all entries
     Json,
 }
 
@@ -164,7 +185,9 @@ impl Args {
             ],
             #[cfg(feature = "sandbox")]
             Command::Sandbox(serve) => vec![("EVERGREEN_SANDBOX_LISTEN", &serve.listen)],
-            Command::Installations(_) | Command::Keys(_) | Command::Audit(_) => Vec::new(),
+            Command::Installations(_) | Command::Keys(_) | Command::Audit(_) | Command::Seal(_) => {
+                Vec::new()
+            }
         };
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.clone()?;

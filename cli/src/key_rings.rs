@@ -8,7 +8,7 @@ use secrecy::SecretString;
 use service::config::Settings;
 use store::KeyRing;
 use store::key_list::RingKind;
-use store_writer::{Rings, StoreWriter};
+use store_writer::{Journal, Rings, StoreWriter};
 
 use crate::exit::Failure;
 use crate::secret_file::{self, failed};
@@ -72,6 +72,12 @@ pub(crate) async fn check(writer: &StoreWriter) -> Result<(), Failure> {
         Err(error) if error.is_unavailable() => Ok(()),
         Err(error) => Err(Failure::unavailable(error)),
     }
+}
+
+/// Refuses to start if the refresh ring lacks a key of the journal, and seals anew what the store may not have.
+pub(crate) async fn prepare_journal(journal: &Journal, rings: &Rings) -> Result<(), Failure> {
+    let prepared = journal.prepare_keys(&rings.refresh).await;
+    prepared.map_err(Failure::unavailable)
 }
 
 /// Loads the key rings from the data directory.

@@ -16,6 +16,7 @@ mod operate;
 mod process;
 mod redis_tls;
 mod run;
+mod seal;
 mod secret_file;
 mod settings;
 
@@ -76,5 +77,6 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Installations(what) => operate::installations(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
         Command::Audit(wanted) => audit::show(&source, wanted).await,
+        Command::Seal(what) => seal::act(&source, what).await,
     }
 }

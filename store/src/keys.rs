@@ -51,6 +51,9 @@ pub fn key_list(ring: RingKind) -> String {
     format!("ghl:seal:{}", ring.as_str())
 }
 
+/// String: the rotation of the sealing keys that a broker carries out.
+pub const ROTATION: &str = "ghl:seal:rotation";
+
 /// Hash: the part of an installation's record that gateways read.
 #[must_use]
 pub fn access(id: &InstallationId) -> String {

@@ -39,6 +39,9 @@ pub(crate) enum ErrorKind {
     KeyInvalid,
     ScopeMissing,
     KeyNotFound,
+    SealingKeyNotFound,
+    /// Records may be sealed with the key, or a ring has it.
+    SealingKeyNeeded,
     InstallationNotFound,
     /// The consent ended without a code.
     ConsentDenied,
@@ -93,6 +96,8 @@ impl ErrorKind {
             Self::KeyInvalid => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
             Self::ScopeMissing => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
             Self::KeyNotFound => (StatusCode::NOT_FOUND, "api_key_not_found"),
+            Self::SealingKeyNotFound => (StatusCode::NOT_FOUND, "sealing_key_not_found"),
+            Self::SealingKeyNeeded => (StatusCode::CONFLICT, "sealing_key_needed"),
             Self::InstallationNotFound => (StatusCode::BAD_REQUEST, "installation_not_found"),
             Self::ConsentDenied => (StatusCode::BAD_REQUEST, "consent_denied"),
             Self::ConsentStateInvalid => (StatusCode::BAD_REQUEST, "consent_state_invalid"),

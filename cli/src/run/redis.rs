@@ -77,6 +77,7 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     let checked = all.broker.store_check.at_start(&store.writer).await;
     checked.map_err(Failure::unavailable)?;
     key_rings::check(&store.writer).await?;
+    key_rings::prepare_journal(&journal, store.writer.rings()).await?;
     let name = all.broker.name.clone();
     let lease = all.broker.timing.lease;
     let urls = all

@@ -70,6 +70,7 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     registered.map_err(Failure::unavailable)?;
     let journal =
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
+    key_rings::prepare_journal(&journal, store.writer.rings()).await?;
 
     let process = Process::start(&all.telemetry, common.limits.clone(), &source)?;
     let scheme = if all.tls.is_some() { "https" } else { "http" };

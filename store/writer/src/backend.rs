@@ -58,6 +58,8 @@ pub struct Swap {
     pub refresh: Fields,
     /// Fields to remove from the half that only brokers read.
     pub removed: Vec<String>,
+    /// Whether schedule and expiry stay as they are. The three fields that follow mean nothing then.
+    pub keeps_schedule: bool,
     /// When the installation is due; `None`: it leaves its schedule.
     pub wake_at: Option<Timestamp>,
     /// The schedule that it belongs to.

@@ -125,7 +125,8 @@ impl StoreWriter {
     }
 }
 
-fn label(fresh: &InstallationId) -> Label<'_> {
+/// The label that a consent is sealed with.
+pub(crate) fn label(fresh: &InstallationId) -> Label<'_> {
     Label {
         purpose: Purpose::Consent,
         installation: fresh,

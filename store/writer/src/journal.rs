@@ -18,6 +18,7 @@
 mod confirmed;
 pub(crate) mod entry;
 mod meta;
+mod sealing;
 
 use std::path::Path;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use store::{InstallationId, Timestamp};
 
 pub use confirmed::{ConfirmedEntry, Cursor, Standing};
 pub use entry::Entry;
+pub use sealing::{JournalKeysError, ResealedPage};
 
 use crate::group_commit_db::{DbError, GroupCommitDb, NotReady};
 use crate::identity::{Servers, StoreId};

@@ -51,7 +51,8 @@ impl RawTokenResponse {
     }
 }
 
-fn label(installation: &InstallationId, generation: Generation) -> Label<'_> {
+/// The label that a body is sealed with.
+pub(crate) fn label(installation: &InstallationId, generation: Generation) -> Label<'_> {
     Label {
         purpose: Purpose::RawTokenResponse,
         installation,

@@ -1,4 +1,8 @@
-//! Which sealing keys a broker registers in the store, as pure decisions: see [`store::key_list`].
+//! Decisions about sealing keys: which ones a broker registers in the store, which ones a record needs, and
+//! which ones are free. See [`store::key_list`].
+
+pub mod list;
+pub mod record;
 
 use std::collections::BTreeSet;
 

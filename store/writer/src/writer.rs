@@ -8,6 +8,7 @@ mod identity;
 mod list;
 mod refresh;
 mod register;
+mod rotation;
 mod sealing;
 mod shared;
 mod snapshot;
@@ -25,6 +26,7 @@ pub use crate::error::WriteError;
 pub use attempt::{Begin, Begun, Committed, Conditions, FailureOutcome, Recovered, Wanted};
 pub use audit::AuditRecord;
 pub use callers::RotatedKey;
+pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};
 
 use crate::backend::{
@@ -372,6 +374,7 @@ fn swap(next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
     Ok(Swap {
         id: next.id.clone(),
         expected: loaded.revision(),
+        keeps_schedule: false,
         access,
         refresh,
         removed,

@@ -39,6 +39,9 @@ use tokio::time::timeout;
 /// How long to wait for one partition of a Cluster, when the other partitions are useful without it.
 const PARTITION_TIMEOUT: Duration = Duration::from_millis(500);
 
+/// In the place of the time when an installation is due.
+const KEEPS_SCHEDULE: &str = "keep";
+
 /// The TTL of a probe's value, for the case that it cannot be deleted.
 const PROBE_TTL: Duration = Duration::from_secs(60);
 
@@ -155,11 +158,11 @@ impl Backend for RedisBackend {
             ]);
             call.arg(swap.id.as_str())
                 .arg(&swap.expected)
-                .arg(
-                    swap.wake_at
-                        .map(|at| at.as_millis().to_string())
-                        .unwrap_or_default(),
-                )
+                .arg(match swap.wake_at {
+                    _ if swap.keeps_schedule => KEEPS_SCHEDULE.to_owned(),
+                    Some(at) => at.as_millis().to_string(),
+                    None => String::new(),
+                })
                 .arg(
                     swap.expires_at
                         .map_or("+inf".to_owned(), |at| at.as_millis().to_string()),

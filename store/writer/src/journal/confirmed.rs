@@ -96,6 +96,21 @@ pub(super) fn insert(
     tables.close()
 }
 
+/// Replaces a response by the same one with another seal, unless a later one has taken its place.
+pub(super) fn replace(file: &WriteTransaction, entry: &Entry) -> Result<(), redb::Error> {
+    let mut tables = Tables::open(file)?;
+    let known = tables.confirmed.get(entry.installation.as_str())?;
+    let confirmed_at = known.and_then(|known| {
+        let (at, intent, _) = known.value();
+        (intent == entry.intent.as_str()).then_some(Timestamp::from_millis(at))
+    });
+    if let Some(at) = confirmed_at {
+        tables.remove(entry.installation.as_str())?;
+        tables.insert(entry, at)?;
+    }
+    tables.close()
+}
+
 /// Drops some responses older than `oldest` or above the limit. Whether there may be more.
 pub(super) fn prune(
     file: &WriteTransaction,

@@ -1,11 +1,12 @@
 //! One attempt, as the journal and the escrow store it.
 
 use serde::{Deserialize, Serialize};
-use store::seal::Sealed;
+use store::seal::{KeyRing, Sealed};
 use store::{Generation, InstallationId};
 
 use crate::installation::IntentId;
 use crate::lease::value::LeaseValue;
+use crate::{grant, raw_token_response};
 
 /// One attempt to refresh, with GHL's response if it arrived.
 #[derive(Debug, Clone)]
@@ -42,6 +43,25 @@ impl Entry {
             answer: None,
             is_quarantined: false,
         }
+    }
+}
+
+impl Entry {
+    /// The same attempt with its response sealed by the first key. `None` if it is, if there is no response, or
+    /// if it cannot be opened.
+    #[must_use]
+    pub fn resealed(&self, refresh_ring: &KeyRing) -> Option<Self> {
+        let (id, spent) = (&self.installation, self.spent_generation);
+        let label = if self.is_quarantined {
+            raw_token_response::label(id, spent)
+        } else {
+            grant::label(id, spent)
+        };
+        let resealed = refresh_ring.reseal(label, self.answer.as_ref()?).ok()?;
+        resealed.map(|answer| Self {
+            answer: Some(answer),
+            ..self.clone()
+        })
     }
 }
 

@@ -1,4 +1,4 @@
-//! The store that the journal's responses are for.
+//! Facts about the journal: the store that its responses are for, and the keys that they are sealed with.
 
 use redb::{ReadTransaction, TableDefinition, TableError, WriteTransaction};
 
@@ -6,6 +6,8 @@ const META: TableDefinition<&str, &str> = TableDefinition::new("meta");
 
 pub(super) const STORE: &str = "store";
 pub(super) const SERVERS: &str = "servers";
+/// The ids of the keys that answers may be sealed with, separated by spaces.
+pub(super) const SEALING_KEYS: &str = "sealing-keys";
 
 pub(super) fn get(file: &ReadTransaction, key: &str) -> Result<Option<String>, redb::Error> {
     let meta = match file.open_table(META) {

@@ -13,9 +13,14 @@ use crate::sealing::{Evidence, KeysError, first_list, registered};
 const SAMPLE: usize = 64;
 
 /// A list as it was read.
-struct ReadList {
-    list: KeyList,
-    revision: Vec<u8>,
+pub(super) struct ReadList {
+    pub list: KeyList,
+    pub revision: Vec<u8>,
+}
+
+pub(super) fn contended() -> KeysError {
+    let contended = "other processes change the list of sealing keys all the time";
+    WriteError::Unavailable(contended.into()).into()
 }
 
 impl StoreWriter {
@@ -55,11 +60,10 @@ impl StoreWriter {
                 return Ok(());
             }
         }
-        let contended = "other processes change the list of sealing keys all the time";
-        Err(WriteError::Unavailable(contended.into()).into())
+        Err(contended())
     }
 
-    async fn read_list(&self, kind: RingKind) -> Result<ReadList, KeysError> {
+    pub(super) async fn read_list(&self, kind: RingKind) -> Result<ReadList, KeysError> {
         let fields = self.backend.key_list(kind).await?;
         let revision = fields.bytes(REVISION).map(<[u8]>::to_vec);
         Ok(ReadList {

@@ -44,6 +44,7 @@ impl Fixture {
             access: fields(access),
             refresh: fields(refresh),
             removed: Vec::new(),
+            keeps_schedule: false,
             schedule: Schedule::Due,
             wake_at: None,
             expires_at: None,

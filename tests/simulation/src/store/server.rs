@@ -130,8 +130,10 @@ impl Server {
                 .map(|(name, value)| (name.to_owned(), value.to_vec()))
                 .collect();
         }
-        data.due = swap.wake_at.map(|at| (swap.schedule, at));
-        data.expiry = swap.expires_at;
+        if !swap.keeps_schedule {
+            data.due = swap.wake_at.map(|at| (swap.schedule, at));
+            data.expiry = swap.expires_at;
+        }
         true
     }
 

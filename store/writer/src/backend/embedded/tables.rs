@@ -51,6 +51,9 @@ pub(super) fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, red
             hashes.remove((refresh.as_str(), name.as_str()))?;
         }
     }
+    if swap.keeps_schedule {
+        return Ok(true);
+    }
     let partition = swap.id.partition();
     let (wake, expiry) = (
         swap.wake_at.map(Timestamp::as_millis),
