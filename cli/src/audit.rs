@@ -10,9 +10,9 @@ use crate::operate::{Admin, print};
 use crate::process::read;
 
 /// `evergreen audit …`.
-pub(crate) async fn show(source: &Layered, wanted: Audit) -> Result<(), Failure> {
+pub(crate) async fn show(source: &Layered, wanted: &Audit) -> Result<(), Failure> {
     let admin = Admin::new(read(source, Admin::read)?)?;
-    let answer = admin.get(&path(&wanted), "entries").await?;
+    let answer = admin.get(&path(wanted), "entries").await?;
     match wanted.output {
         Output::Json => print(&answer["entries"]),
         Output::Table => {

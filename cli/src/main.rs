@@ -76,7 +76,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Installations(what) => operate::installations(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
-        Command::Audit(wanted) => audit::show(&source, wanted).await,
+        Command::Audit(wanted) => audit::show(&source, &wanted).await,
         Command::Seal(what) => seal::act(&source, what).await,
     }
 }
