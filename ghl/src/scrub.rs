@@ -1,5 +1,7 @@
 //! Removes secrets from text that comes from GHL, before it is logged, stored or shown.
 
+use std::cmp::Reverse;
+
 use secrecy::{ExposeSecret, SecretString};
 use url::form_urlencoded::byte_serialize;
 
@@ -13,20 +15,19 @@ const MIN_LENGTH: usize = 6;
 const JWT_START: &str = "eyJ";
 const MIN_JWT_LENGTH: usize = 20;
 
-/// The text without these secrets, as they are or as they are sent in a form, and without anything that looks like a
-/// token.
+/// The text in one line, without these secrets, as they are or as they are sent in a form, and without anything that
+/// looks like a token. Control characters would forge log lines and drive terminals.
 #[must_use]
 pub fn scrub<'s>(text: &str, secrets: impl Iterator<Item = &'s SecretString>) -> String {
     let mut clean = text.to_owned();
-    for secret in secrets {
-        let secret = secret.expose_secret();
-        if secret.len() < MIN_LENGTH {
-            continue;
-        }
+    let mut secrets: Vec<&str> = secrets.map(|secret| secret.expose_secret()).collect();
+    // A secret may be a part of a longer one, whose rest would stay.
+    secrets.sort_unstable_by_key(|secret| Reverse(secret.len()));
+    for secret in secrets.into_iter().filter(|it| it.len() >= MIN_LENGTH) {
         let encoded: String = byte_serialize(secret.as_bytes()).collect();
         clean = clean.replace(secret, REMOVED).replace(&encoded, REMOVED);
     }
-    without_tokens(&clean)
+    without_tokens(&clean).replace(char::is_control, " ")
 }
 
 fn without_tokens(text: &str) -> String {
@@ -53,7 +54,7 @@ mod tests {
 
     #[test]
     fn secrets_and_tokens_are_removed() {
-        let secrets = ["s3cret/value".into(), "abc".into()];
+        let secrets = ["s3cret".into(), "s3cret/value".into(), "abc".into()];
         for (text, expected) in [
             ("Invalid grant: s3cret/value.", "Invalid grant: [removed]."),
             ("form: s=s3cret%2Fvalue&x=1", "form: s=[removed]&x=1"),
@@ -64,6 +65,7 @@ mod tests {
             ),
             ("eyJ is how they begin", "eyJ is how they begin"),
             ("§ ünchanged", "§ ünchanged"),
+            ("two\nlines \u{1b}[31m", "two lines  [31m"),
         ] {
             assert_eq!(scrub(text, secrets.iter()), expected);
         }

@@ -17,6 +17,9 @@ pub const ED25519_KEY: &str = include_str!("../keys/webhook-ed25519.pem");
 /// GHL's RSA key for the older signature header, from GHL's documents. It is used only if a setting asks for it.
 pub const RSA_KEY: &str = include_str!("../keys/webhook-rsa.pem");
 
+/// GHL's have 36 characters.
+const MAX_ID_BYTES: usize = 128;
+
 const ED25519_HEADER: &str = "x-ghl-signature";
 const RSA_HEADER: &str = "x-wh-signature";
 
@@ -144,7 +147,8 @@ pub struct Event {
     pub location_id: Option<String>,
     /// The company.
     pub company_id: Option<String>,
-    /// The name that a webhook shares with its repeats: GHL's `webhookId`, or else the hash of the body.
+    /// The name that a webhook shares with its repeats: GHL's `webhookId`, or else the hash of the body. 1 to 128
+    /// characters of visible ASCII.
     pub identity: String,
     /// The time of the event in milliseconds since the Unix epoch. `None` if GHL does not name a readable one.
     pub at_ms: Option<i64>,
@@ -169,10 +173,17 @@ impl Event {
             app_id: text("appId"),
             location_id: text("locationId"),
             company_id: text("companyId"),
-            identity: text("webhookId").unwrap_or_else(hash),
+            identity: text("webhookId")
+                .filter(|it| is_id(it))
+                .unwrap_or_else(hash),
             at_ms: fields.get("timestamp").and_then(time_ms),
         })
     }
+}
+
+/// Whether a `webhookId` can be a name in the store. Webhooks without one must not share the empty one.
+fn is_id(text: &str) -> bool {
+    (1..=MAX_ID_BYTES).contains(&text.len()) && text.bytes().all(|it| it.is_ascii_graphic())
 }
 
 /// Milliseconds since the Unix epoch, from RFC 3339 with any offset, or a number of seconds or milliseconds.
@@ -204,7 +215,7 @@ fn rfc3339_ms(text: &str) -> Option<i64> {
     let at = humantime::parse_rfc3339_weak(local).ok()?;
     let since = at.duration_since(UNIX_EPOCH).ok()?;
     let millis = i64::try_from(since.as_millis()).ok()?;
-    Some(millis - offset_minutes * 60_000)
+    Some(millis - offset_minutes * 60_000).filter(|millis| *millis >= 0)
 }
 
 #[cfg(test)]
@@ -275,6 +286,11 @@ mod tests {
         let unnamed = Event::read(br#"{"id":"679b","locationId":{},"type":[]}"#).unwrap();
         assert_eq!((&unnamed.kind, &unnamed.location_id), (&None, &None));
         assert!(unnamed.identity.starts_with("sha256-"));
+        for odd in ["", "a b", &"w".repeat(129)] {
+            let body = format!(r#"{{"webhookId":"{odd}"}}"#);
+            let event = Event::read(body.as_bytes()).unwrap();
+            assert!(event.identity.starts_with("sha256-"), "{odd}");
+        }
         for body in ["[]", "7", "no json", ""] {
             assert_eq!(Event::read(body.as_bytes()), None, "{body}");
         }
@@ -295,7 +311,14 @@ mod tests {
             let value: Value = serde_json::from_str(text).unwrap();
             assert_eq!(time_ms(&value), expected, "{text}");
         }
-        for text in [r#""yesterday""#, "-1", "true", "{}", r#""§§§§§§""#] {
+        for text in [
+            r#""yesterday""#,
+            r#""1970-01-01T00:00:00+05:30""#,
+            "-1",
+            "true",
+            "{}",
+            r#""§§§§§§""#,
+        ] {
             let value: Value = serde_json::from_str(text).unwrap();
             assert_eq!(time_ms(&value), None, "{text}");
         }
