@@ -9,6 +9,10 @@ const REMAINING: &str = "x-ratelimit-remaining";
 const INTERVAL: &str = "x-ratelimit-interval-milliseconds";
 const DAILY_REMAINING: &str = "x-ratelimit-daily-remaining";
 
+/// GHL's interval is 10 s. A longer one than a day is a mistake: calls would wait for ever, and the computed times would
+/// overflow.
+const MAX_INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(crate) struct RateLimitHeaders {
     /// Whether the response was a 429.
@@ -36,7 +40,8 @@ impl RateLimitHeaders {
                 REMAINING => read.remaining = number(value).map(saturated),
                 INTERVAL => {
                     let interval = number(value).filter(|ms| *ms > 0);
-                    read.interval = interval.map(Duration::from_millis);
+                    let interval = interval.map(Duration::from_millis);
+                    read.interval = interval.filter(|it| *it <= MAX_INTERVAL);
                 }
                 DAILY_REMAINING => read.remaining_today = number(value).map(saturated),
                 "retry-after" if read.is_refusal => {
@@ -116,5 +121,10 @@ mod tests {
             parsed(500, &[("retry-after", "7")]),
             RateLimitHeaders::default()
         );
+        let absurd = [
+            ("x-ratelimit-remaining", "1"),
+            ("x-ratelimit-interval-milliseconds", "18446744073709551615"),
+        ];
+        assert_eq!(parsed(200, &absurd).interval, None);
     }
 }

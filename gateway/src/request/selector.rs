@@ -88,13 +88,10 @@ impl<'r> InstallationSelectors<'r> {
         path: Option<&'r str>,
     ) -> Self {
         let mut selectors = Self::default();
-        let named = headers.get(headers::INSTALLATION);
-        if let Some(name) = named.and_then(|it| it.to_str().ok()) {
-            selectors.put(
-                SelectorSource::Header,
-                Kind::Installation,
-                Cow::Borrowed(name),
-            );
+        if let Some(named) = headers.get(headers::INSTALLATION) {
+            // A header that is no text names an unknown installation. It must not leave the choice to the query.
+            let name = String::from_utf8_lossy(named.as_bytes());
+            selectors.put(SelectorSource::Header, Kind::Installation, name);
         }
         if let Some(query) = query {
             selectors.read_query(query);
