@@ -127,9 +127,10 @@ pub enum RingError {
     /// The key at this position (from 1) has no `:`.
     #[error("key number {0} must be written `id:base64 of 32 bytes`")]
     Malformed(usize),
-    /// The key id has a wrong form.
-    #[error("key id `{0}` must be 1 to 32 letters, digits, `-` or `_`")]
-    BadId(String),
+    /// The id of the key at this position (from 1) has a wrong form. It is not shown: somebody may have written the key
+    /// in its place.
+    #[error("the id of key number {0} must be 1 to 32 letters, digits, `-` or `_`")]
+    BadId(usize),
     /// The key of this id is not 32 bytes in base64.
     #[error("key `{0}` must be 32 bytes in base64 (44 characters)")]
     BadKey(String),
@@ -167,9 +168,8 @@ impl KeyRing {
             let (id, encoded) = entry
                 .split_once(':')
                 .ok_or(RingError::Malformed(index + 1))?;
-            let is_allowed = |b: u8| b.is_ascii_alphanumeric() || b == b'-' || b == b'_';
-            if !(1..=32).contains(&id.len()) || !id.bytes().all(is_allowed) {
-                return Err(RingError::BadId(id.chars().take(40).collect()));
+            if !is_key_id(id.as_bytes()) {
+                return Err(RingError::BadId(index + 1));
             }
             if keys.iter().any(|key| key.id == id) || lost.iter().any(|lost| lost == id) {
                 return Err(RingError::Duplicate(id.to_owned()));
@@ -257,6 +257,10 @@ impl KeyRing {
     /// When the ring lacks the key, or the value was changed or belongs to another label.
     pub fn open(&self, label: Label<'_>, sealed: &Sealed) -> Result<Zeroizing<Vec<u8>>, OpenError> {
         let (key_id, nonce, body) = split(&sealed.0).ok_or(OpenError::Malformed)?;
+        // No ring has another id, and the error shows it.
+        if !is_key_id(key_id) {
+            return Err(OpenError::Malformed);
+        }
         let key = self
             .keys
             .iter()
@@ -346,6 +350,12 @@ impl fmt::Debug for KeyRing {
         let ids = self.keys.iter().map(|key| &key.id);
         f.debug_set().entries(ids).finish()
     }
+}
+
+/// A key id is a part of stored values and of messages.
+fn is_key_id(id: &[u8]) -> bool {
+    let is_allowed = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_');
+    (1..=32).contains(&id.len()) && id.iter().all(is_allowed)
 }
 
 fn split(sealed: &[u8]) -> Option<(&[u8], &[u8], &[u8])> {
@@ -486,7 +496,7 @@ mod tests {
         assert_eq!(parse(""), RingError::Empty);
         assert_eq!(parse("c2VjcmV0"), RingError::Malformed(1));
         assert_eq!(parse("a:c2VjcmV0"), RingError::BadKey("a".to_owned()));
-        assert_eq!(parse("a b:c2VjcmV0"), RingError::BadId("a b".to_owned()));
+        assert_eq!(parse("a b:c2VjcmV0"), RingError::BadId(1));
         let ring = KeyRing::generate_text("a");
         let twice = format!("{0},{0}", ring.expose_secret());
         assert_eq!(parse(&twice), RingError::Duplicate("a".to_owned()));
