@@ -62,13 +62,9 @@ impl TrustedProxies {
     #[must_use]
     pub fn client(&self, peer: IpAddr, headers: &HeaderMap) -> IpAddr {
         let mut client = peer;
-        let noted: Vec<&str> = headers
-            .get_all(FORWARDED_FOR)
-            .iter()
-            .filter_map(|value| value.to_str().ok())
-            .flat_map(|value| value.split(','))
-            .collect();
-        let mut noted = noted.into_iter().rev();
+        // As bytes: a proxy appends its note to whatever the caller sent, and a note that is no text must not hide it.
+        let notes = headers.get_all(FORWARDED_FOR).iter().rev();
+        let mut noted = notes.flat_map(|value| value.as_bytes().rsplit(|byte| *byte == b','));
         while self.contains(client) {
             match noted.next().and_then(address) {
                 Some(next) => client = next,
@@ -89,13 +85,13 @@ impl TrustedProxies {
 #[must_use]
 pub fn last_noted(peer: IpAddr, headers: &HeaderMap) -> IpAddr {
     let last = headers.get_all(FORWARDED_FOR).iter().next_back();
-    let last = last.and_then(|value| value.to_str().ok()?.rsplit(',').next());
+    let last = last.and_then(|value| value.as_bytes().rsplit(|byte| *byte == b',').next());
     last.and_then(address).unwrap_or(peer)
 }
 
 /// An address as proxies note it, some with a port.
-fn address(noted: &str) -> Option<IpAddr> {
-    let noted = noted.trim();
+fn address(noted: &[u8]) -> Option<IpAddr> {
+    let noted = std::str::from_utf8(noted).ok()?.trim();
     let with_port = || noted.parse::<SocketAddr>().map(|it| it.ip());
     let bare = noted.trim_matches(['[', ']']).parse::<IpAddr>();
     bare.or_else(|_| with_port())

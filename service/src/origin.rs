@@ -108,8 +108,12 @@ impl OwnHosts {
 
     fn check_page(&self, parts: &Parts) -> Result<(), ForeignRequest> {
         let host = authority(parts);
-        if host.as_ref().is_some_and(|host| !self.is_own(host.host())) {
-            return Err(ForeignRequest::Host);
+        let is_named = parts.headers.get(HOST).is_some_and(|host| !host.is_empty());
+        match &host {
+            Some(host) if !self.is_own(host.host()) => return Err(ForeignRequest::Host),
+            // The name of a host that cannot be read is no own one. Browsers take `{` in a name, this parser does not.
+            None if is_named => return Err(ForeignRequest::Host),
+            Some(_) | None => {}
         }
         let Some(origin) = parts.headers.get(ORIGIN) else {
             return Ok(());
@@ -198,6 +202,7 @@ mod tests {
             (&[("host", "TOKENS.example.com:443")], Ok(())),
             (&[("host", "evil.example:9080")], Err(Host)),
             (&[("host", "localhost.evil.example")], Err(Host)),
+            (&[("host", "a{b.evil.example:9080")], Err(Host)),
             (
                 &[("host", LOCAL), ("origin", "http://127.0.0.1:9080")],
                 Ok(()),

@@ -10,6 +10,9 @@ use url::{Host, Url};
 
 use super::{Source, secret_command, without_mark};
 
+/// Added to the time, a longer duration could overflow.
+const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 86_400);
+
 /// Reads settings and collects every mistake.
 ///
 /// A mistake is replaced by a harmless placeholder, so that reading continues. Only [`finish`](Settings::finish)
@@ -120,11 +123,15 @@ impl<'a> Settings<'a> {
         }
     }
 
-    /// A duration with its unit, such as "5m", "1h30m" or "250ms".
+    /// A duration with its unit, such as "5m", "1h30m" or "250ms". At most 10 years.
     pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
         let expected = "a duration with its unit, such as 5m, 1h30m or 250ms";
-        self.parse(key, humantime::Duration::from(default), expected)
-            .into()
+        let value = self.parse(key, humantime::Duration::from(default), expected);
+        if *value > MAX_DURATION {
+            self.mistake(key, "is longer than 10 years");
+            return default;
+        }
+        value.into()
     }
 
     /// An http or https URL without user and password. The mistake does not quote the value, since it may contain a
@@ -398,7 +405,7 @@ mod tests {
 
     #[test]
     fn durations_are_parsed_with_their_unit() {
-        let source = source(&[("A", "1h30m"), ("B", "250ms")]);
+        let source = source(&[("A", "1h30m"), ("B", "250ms"), ("C", "500000000years")]);
         let mut settings = Settings::new(&source);
         assert_eq!(
             settings.duration("A", Duration::ZERO),
@@ -408,5 +415,8 @@ mod tests {
             settings.duration("B", Duration::ZERO),
             Duration::from_millis(250)
         );
+        assert_eq!(settings.duration("C", Duration::ZERO), Duration::ZERO);
+        let mistakes = settings.finish(()).unwrap_err().to_string();
+        assert_eq!(mistakes, "C is longer than 10 years");
     }
 }

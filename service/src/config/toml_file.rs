@@ -36,7 +36,7 @@ pub enum FileError {
         message: String,
     },
     /// An entry that is not a valid setting.
-    #[error("{}: {key} {problem}", path.display())]
+    #[error("{}: {} {problem}", path.display(), key.escape_debug())]
     Entry {
         /// The file.
         path: PathBuf,
@@ -57,7 +57,7 @@ impl TomlFile {
         Self::parse(path, without_mark(&text))
     }
 
-    fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
+    pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
         // The parser's Display quotes the invalid line, which may contain a secret.
         let table: Table = text
             .parse()
