@@ -80,7 +80,9 @@ async fn each_action_leaves_its_entry() {
     assert_eq!(send(known).await.0, 304, "without a token");
     for args in [
         &["installations", "refresh", &one][..],
+        &["keys", "rotate", "first"],
         &["keys", "revoke", "crm"],
+        &["seal", "rotate"],
         &["installations", "revoke", &one],
     ] {
         let output = up.command(args).run().await;
@@ -110,7 +112,9 @@ async fn each_action_leaves_its_entry() {
         // The others are the administrator's, and that of the first start over GHL.
         ("key_created", 3),
         ("key_revoked", 1),
+        ("key_rotated", 1),
         ("request_refused", 1),
+        ("sealing_keys_rotated", 1),
         ("token_fetched", 1),
         ("token_refreshed", 1),
     ];

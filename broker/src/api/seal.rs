@@ -2,9 +2,10 @@
 
 use axum::extract::State;
 use axum::routing::{get, post};
-use axum::{Json, Router};
+use axum::{Extension, Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
+use store::audit::Action;
 use store::key_list::{KeyList, RingKind};
 use store::seal::KeyRing;
 use store_writer::sealing::KeysError;
@@ -15,6 +16,7 @@ use tracing::info;
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, QueryString};
+use crate::audit::Requester;
 use crate::sealing::rotation::Progress;
 
 /// The least records of a page, if there are as many. A page ends with a partition.
@@ -62,10 +64,15 @@ async fn status(
 }
 
 /// Starts a rotation, or joins the one under way.
-async fn rotate(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
+async fn rotate(
+    State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
+) -> Result<Json<Value>, Error> {
     let inner = &broker.0;
     inner.worker.watch.ensure_verified()?;
     inner.rotation.start(&inner.worker, &inner.shutdown);
+    let entry = requester.entry(inner.reader.now(), Action::SealingKeysRotated);
+    inner.audit.record(entry).await;
     rotation(State(broker)).await
 }
 
@@ -97,6 +104,7 @@ struct Forget {
 /// Removes a key from the lists of both rings, unless it is needed.
 async fn forget(
     State(broker): State<Broker>,
+    Extension(requester): Extension<Requester>,
     JsonBody(Forget { id }): JsonBody<Forget>,
 ) -> Result<Json<Value>, Error> {
     let mut forgotten = Vec::new();
@@ -114,6 +122,8 @@ async fn forget(
         return Err(Error::new(ErrorKind::SealingKeyNotFound, message));
     }
     info!(key = id, rings = ?forgotten, "a sealing key is forgotten");
+    let entry = requester.entry(broker.0.reader.now(), Action::SealingKeyForgotten);
+    broker.0.audit.record(entry.with(id.as_str())).await;
     Ok(Json(json!({ "id": id, "forgotten": forgotten })))
 }
 

@@ -129,6 +129,10 @@ pub enum Action {
     KeyRotated,
     /// A key was revoked.
     KeyRevoked,
+    /// A rotation of the sealing keys was asked for.
+    SealingKeysRotated,
+    /// A sealing key was removed from the store's list.
+    SealingKeyForgotten,
     /// A customer has consented.
     InstallationConnected,
     /// An operator has ended an installation.
