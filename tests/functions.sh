@@ -1,4 +1,4 @@
-# Functions that tests/run, tests/fresh and tools/bench/run share. They source this file.
+# Functions that tests/run, tests/fresh, tools/bench/run and deploy/release share. They source this file.
 
 # --- prerequisites ---------------------------------------------------------------------------------
 
@@ -80,6 +80,16 @@ install_packages() (
     "${apt[@]}" update || true
     "${apt[@]}" install --no-install-recommends "$@" > "$output" 2>&1 || { cat "$output"; exit 1; }
 )
+
+# --- tools -----------------------------------------------------------------------------------------
+
+# cargo_tool NAME VERSION: builds it from source into $target/tools, once for each target folder.
+cargo_tool() {
+    # Some are found only through cargo, and want its name of them first.
+    [[ $("$target/tools/bin/$1" "${1#cargo-}" --version 2> /dev/null) == *"$2"* ]] ||
+        [[ $("$target/tools/bin/$1" --version 2> /dev/null) == *"$2"* ]] ||
+        cargo install --quiet --locked --root "$target/tools" --version "$2" "$1"
+}
 
 # --- ports -----------------------------------------------------------------------------------------
 
