@@ -11,6 +11,9 @@ mod api;
 mod audit;
 mod config;
 mod error;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 mod metrics;
 mod pipeline;
 mod request;

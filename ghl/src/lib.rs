@@ -8,6 +8,9 @@
 pub mod api;
 pub mod consent;
 pub mod failure;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod ownership;
 pub mod scrub;
 pub mod token_endpoint;

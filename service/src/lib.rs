@@ -7,6 +7,9 @@ pub mod client_address;
 pub mod config;
 pub mod connection_limits;
 pub mod credentials;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod handler;
 mod http;
 pub mod limits;

@@ -13,6 +13,9 @@ mod compress;
 pub mod connection;
 pub mod consent_state;
 pub mod freshness;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod id;
 pub mod invalidation;
 pub mod key_list;

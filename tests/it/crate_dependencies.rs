@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// The allowed dependencies. `cli` may depend on all products, `tests` and `tools` on everything.
-const ALLOWED: [(&str, &[&str]); 8] = [
+const ALLOWED: [(&str, &[&str]); 9] = [
     ("store", &[]),
     ("store-writer", &["store"]),
     ("ghl", &[]),
@@ -13,6 +13,10 @@ const ALLOWED: [(&str, &[&str]); 8] = [
     ("broker", &["ghl", "service", "store", "store-writer"]),
     ("gateway", &["ghl", "service", "store"]),
     ("sandbox", &["ghl", "service"]),
+    (
+        "properties",
+        &["gateway", "ghl", "service", "store", "store-writer"],
+    ),
     (
         "simulation",
         &["broker", "ghl", "service", "store", "store-writer"],
@@ -57,7 +61,7 @@ fn crates_depend_only_on_allowed_crates() {
                 );
             }
             ("cli", None) => {
-                let tests = ["evergreen-tools", "simulation", "tests"];
+                let tests = ["evergreen-tools", "properties", "simulation", "tests"];
                 assert!(tests.iter().all(|name| !known.contains(name)), "{known:?}");
             }
             ("tests" | "evergreen-tools", None) => {}

@@ -12,6 +12,9 @@ pub mod consent;
 mod error;
 pub mod escrow;
 pub mod factory;
+#[cfg(feature = "fuzzing")]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod grant;
 pub mod group_commit_db;
 pub mod identity;

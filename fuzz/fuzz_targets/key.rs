@@ -1,0 +1,5 @@
+//! See `properties::key`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::key::check(bytes));

@@ -1,0 +1,5 @@
+//! See `properties::query`.
+
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|bytes: &[u8]| properties::query::check(bytes));

@@ -1,0 +1,48 @@
+//! The records of API keys: `store::Caller`.
+//!
+//! Input: fields, one a line.
+
+use store::record::Unreadable;
+use store::{Caller, InstallationId, Scope, Timestamp};
+
+use crate::input::{self, assert_showable};
+
+/// A record grants what it says and nothing else, and is written as it is read.
+pub fn check(bytes: &[u8]) {
+    let fields = input::fields(bytes);
+    let caller = match Caller::from_fields(&fields) {
+        Ok(caller) => caller,
+        Err(error) => return assert_showable(&error.to_string(), 80),
+    };
+    assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
+
+    let text = |name| fields.parse_optional::<String>(name).expect("it was read");
+    let is_for_all = caller.installations.is_none();
+    assert_eq!(is_for_all, text("inst").as_deref() == Some("*"));
+    let stranger: InstallationId = "install_ffffffffffffffffffffffff".parse().expect("an id");
+    let is_listed = text("inst").is_some_and(|list| list.contains(stranger.as_str()));
+    assert_eq!(caller.may_use(&stranger), is_for_all || is_listed);
+    let granted = text("scopes").unwrap_or_default();
+    for scope in Scope::ALL {
+        let is_granted = granted
+            .split(',')
+            .any(|it| it == scope.as_str() || it == "admin");
+        assert_eq!(caller.may(scope), is_granted || scope == Scope::Metrics);
+    }
+    if text("rev").is_some() {
+        assert!(!caller.is_live(Timestamp::from_millis(i64::MIN)), "revoked");
+    }
+    if let Some(expiry) = caller.expires_at {
+        assert!(!caller.is_live(expiry), "expired");
+    }
+    if let Some(quota) = caller.quota {
+        assert_eq!(quota.to_string().parse(), Ok(quota));
+        assert!(quota.calls() > 0 && !quota.interval().is_zero());
+    }
+
+    let mut newer = fields;
+    newer.set("a field of another build", "x");
+    assert_eq!(Caller::from_fields(&newer).as_ref(), Ok(&caller));
+    newer.set("min", 2);
+    assert_eq!(Caller::from_fields(&newer), Err(Unreadable::TooNew(2)));
+}

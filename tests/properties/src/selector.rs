@@ -1,0 +1,127 @@
+//! Which installation a call is about: `gateway/src/request/selector.rs`.
+//!
+//! Input: a line with the query, one with the path, headers, an empty line, the body.
+
+use gateway::fuzzing::{Names, Owner, Request, Selector};
+use http::HeaderMap;
+use store::UserType;
+
+use crate::input;
+
+const ID: &str = "install_00112233445566778899aabb";
+const LOCATION: &str = "LOC1";
+const COMPANY: &str = "COM1";
+
+/// In order of precedence.
+const SOURCES: [&str; 7] = [
+    "the header X-Installation-Id",
+    "installation_id in the query",
+    "locationId in the query",
+    "altId in the query",
+    "the path",
+    "locationId in the body",
+    "companyId in the body",
+];
+
+/// The order of precedence holds, a later place never replaces an earlier one, and a token is used only if every
+/// place names its owner.
+pub fn check(bytes: &[u8]) {
+    let ([query, path], rest) = input::lines(bytes);
+    let (head, body) = input::head_and_body(rest);
+    let (query, path, headers) = (input::text(query), input::text(path), input::headers(head));
+    let request = Request {
+        headers: &headers,
+        query: Some(&query),
+        path: Some(&path),
+        body,
+    };
+    let selectors = request.selectors();
+    precedence(&request, &selectors);
+    for user_type in [UserType::Location, UserType::Company] {
+        agreement(&request, &selectors, user_type);
+    }
+}
+
+fn rank(selector: &Selector) -> usize {
+    let found = SOURCES.iter().position(|source| *source == selector.source);
+    found.expect("a known source")
+}
+
+fn precedence(request: &Request<'_>, selectors: &[Selector]) {
+    assert!(selectors.is_sorted_by(|one, next| rank(one) < rank(next)));
+    let has_header = request.headers.contains_key("x-installation-id");
+    let first = selectors.first();
+    if has_header {
+        assert_eq!(
+            first.map(rank),
+            Some(0),
+            "the header is present, and decides"
+        );
+    }
+    // The body and the path add to what the rest names, and change nothing of it.
+    let none = HeaderMap::new();
+    for (without, last) in [
+        (
+            Request {
+                body: b"",
+                ..*request
+            },
+            5,
+        ),
+        (
+            Request {
+                body: b"",
+                path: None,
+                ..*request
+            },
+            4,
+        ),
+        (
+            Request {
+                body: b"",
+                path: None,
+                query: None,
+                ..*request
+            },
+            1,
+        ),
+    ] {
+        let expected: Vec<_> = selectors.iter().filter(|it| rank(it) < last).collect();
+        assert_eq!(without.selectors().iter().collect::<Vec<_>>(), expected);
+    }
+    let without_header = Request {
+        headers: &none,
+        ..*request
+    };
+    let expected: Vec<_> = selectors.iter().filter(|it| rank(it) > 0).collect();
+    let found = without_header.selectors();
+    assert_eq!(found.iter().collect::<Vec<_>>(), expected);
+}
+
+fn agreement(request: &Request<'_>, selectors: &[Selector], user_type: UserType) {
+    let owner = Owner {
+        id: ID.parse().expect("an id"),
+        user_type,
+        location: (user_type == UserType::Location).then(|| LOCATION.parse().expect("an id")),
+        company: Some(COMPANY.parse().expect("an id")),
+    };
+    let Some(agreed) = request.agrees_on(owner) else {
+        assert!(selectors.is_empty());
+        return;
+    };
+    // The first one has selected the token.
+    let others_fit = selectors[1..].iter().all(|it| fits(it, user_type));
+    assert_eq!(agreed.is_ok(), others_fit, "{selectors:?}");
+}
+
+fn fits(selector: &Selector, user_type: UserType) -> bool {
+    let value = selector.value.as_str();
+    match (selector.names, user_type) {
+        (Names::Installation, UserType::Location) => value == ID || value == LOCATION,
+        (Names::Installation, UserType::Company) => value == ID || value == COMPANY,
+        (Names::Location, UserType::Location) => value == LOCATION,
+        // Only GHL knows the locations of an agency.
+        (Names::Location, UserType::Company) => true,
+        (Names::Company, UserType::Location | UserType::Company) => value == COMPANY,
+    }
+}
