@@ -13,6 +13,7 @@ mod cluster;
 mod conformance;
 mod crate_dependencies;
 mod data_dir;
+mod dependencies;
 mod disk;
 mod docs;
 mod echoed_secrets;
