@@ -17,12 +17,30 @@ pub(crate) fn cause<'e, E: StdError + 'static>(
     None
 }
 
-/// What TLS has against the peer, or the peer against us, if that is the cause of an error.
-pub(crate) fn tls_cause<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e rustls::Error> {
+/// What TLS has against the peer, or the peer against us.
+#[derive(Debug, Clone, PartialEq, thiserror::Error)]
+pub(crate) enum TlsFault {
+    #[error(transparent)]
+    Local(rustls::Error),
+    /// An alert of the peer. With TLS 1.3 a server refuses a client's certificate after the client's handshake, and h2
+    /// keeps only the text of an error.
+    #[error("{0}")]
+    Alert(String),
+}
+
+/// How rustls describes an alert of the peer.
+const ALERT: &str = "received fatal alert";
+
+/// The fault of TLS that caused an error, if there is one.
+pub(crate) fn tls_cause(error: &(dyn StdError + 'static)) -> Option<TlsFault> {
     let mut cause = Some(error);
     while let Some(error) = cause {
-        if let Some(found) = error.downcast_ref() {
-            return Some(found);
+        let text = error.to_string();
+        if text.starts_with(ALERT) {
+            return Some(TlsFault::Alert(text));
+        }
+        if let Some(found) = error.downcast_ref::<rustls::Error>() {
+            return Some(TlsFault::Local(found.clone()));
         }
         // An I/O error is not the source of what is in it.
         let inner = error
@@ -38,19 +56,24 @@ pub(crate) fn tls_cause<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e r
 
 #[cfg(test)]
 mod tests {
-    use rustls::{CertificateError, Error};
+    use rustls::{AlertDescription, CertificateError, Error};
 
     use super::*;
 
+    fn io(inner: impl Into<Box<dyn StdError + Send + Sync>>) -> io::Error {
+        io::Error::new(io::ErrorKind::InvalidData, inner)
+    }
+
     #[test]
-    fn errors_of_tls_are_found_inside_of_io_errors() {
+    fn faults_of_tls_are_found_inside_of_io_errors() {
         let untrusted = Error::from(CertificateError::UnknownIssuer);
-        let inner = io::Error::new(io::ErrorKind::InvalidData, untrusted.clone());
-        let outer = io::Error::other(inner);
-        assert_eq!(tls_cause(&outer), Some(&untrusted));
-        assert_eq!(
-            tls_cause(&io::Error::from(io::ErrorKind::ConnectionRefused)),
-            None
-        );
+        let nested = io(io(untrusted.clone()));
+        assert_eq!(tls_cause(&nested), Some(TlsFault::Local(untrusted)));
+        let alert = Error::AlertReceived(AlertDescription::CertificateRequired);
+        let expected = TlsFault::Alert("received fatal alert: CertificateRequired".to_owned());
+        assert_eq!(tls_cause(&io(alert.clone())), Some(expected.clone()));
+        assert_eq!(tls_cause(&io(alert.to_string())), Some(expected));
+        let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+        assert_eq!(tls_cause(&refused), None);
     }
 }

@@ -8,14 +8,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::response::Response;
-use rustls::{AlertDescription, Error as TlsError};
+use rustls::Error as TlsError;
 use service::locks::lock;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
 
 use super::base_url::Base;
 use super::body::{BodyError, BodyStreamError, Fault, Outgoing, Progress};
-use super::cause::{cause, tls_cause};
+use super::cause::{TlsFault, cause, tls_cause};
 use super::connector::{Connector, Proxies};
 use super::outbound::Outbound;
 use super::pool::{self, NoResponse, Pool};
@@ -159,8 +159,8 @@ impl Upstream {
     }
 
     fn classify(&self, error: NoResponse) -> SendError {
-        if let Some(reason) = tls_cause(&error) {
-            self.warn_of(reason);
+        if let Some(fault) = tls_cause(&error) {
+            self.warn_of(&fault);
         }
         let kind = match &error {
             NoResponse::NotConnected(reason) => {
@@ -181,7 +181,7 @@ impl Upstream {
     }
 
     /// An operator has to change something, so this must not be hidden among the failures that end by themselves.
-    fn warn_of(&self, reason: &TlsError) {
+    fn warn_of(&self, reason: &TlsFault) {
         let mut warned_at = lock(&self.warned_at);
         if warned_at.is_some_and(|at| at.elapsed() < WARNING_INTERVAL) {
             return;
@@ -204,23 +204,19 @@ impl Upstream {
 }
 
 /// What an operator can do about it.
-fn advice(reason: &TlsError) -> Option<&'static str> {
-    use AlertDescription::{
-        BadCertificate, CertificateExpired, CertificateRequired, CertificateUnknown, UnknownCA,
-    };
-    match reason {
-        TlsError::InvalidCertificate(_) => Some(
+fn advice(fault: &TlsFault) -> Option<&'static str> {
+    match fault {
+        TlsFault::Local(TlsError::InvalidCertificate(_)) => Some(
             "its certificate must be valid, be for the name in its URL, and come from a CA of the system or of \
              EVERGREEN_CA_FILE",
         ),
-        TlsError::AlertReceived(
-            BadCertificate | CertificateExpired | CertificateRequired | CertificateUnknown
-            | UnknownCA,
-        ) => Some(
-            "it does not take our certificate: EVERGREEN_CLIENT_CERT must be of a CA in its EVERGREEN_TLS_CLIENT_CA",
-        ),
-        TlsError::InvalidMessage(_) => Some("it may have no TLS on this port"),
-        _ => None,
+        TlsFault::Local(TlsError::InvalidMessage(_)) => Some("it may have no TLS on this port"),
+        TlsFault::Alert(text) if text.contains("Certificate") || text.contains("UnknownCA") => {
+            Some(
+                "it does not take our certificate: EVERGREEN_CLIENT_CERT must be of a CA in its EVERGREEN_TLS_CLIENT_CA",
+            )
+        }
+        TlsFault::Local(_) | TlsFault::Alert(_) => None,
     }
 }
 
