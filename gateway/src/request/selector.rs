@@ -109,10 +109,13 @@ impl<'r> InstallationSelectors<'r> {
         selectors
     }
 
-    /// Adds the selectors of a JSON body. A body that is not a JSON object has none here. GHL validates it.
+    /// Adds the selectors of a JSON body. A body that is not a JSON object has none here. GHL validates it. Invalid
+    /// UTF-8 is replaced, as GHL's own parser does, so that it hides no selector.
     pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
+        let body = String::from_utf8_lossy(body);
         if !body.is_empty()
-            && let Ok([location, company]) = json::members(body, ["locationId", "companyId"])
+            && let Ok([location, company]) =
+                json::members(body.as_bytes(), ["locationId", "companyId"])
         {
             if let Some(id) = json::text(location) {
                 self.put(SelectorSource::BodyLocation, Kind::Location, Cow::Owned(id));
@@ -282,6 +285,13 @@ mod tests {
                 selectors_of("installation_id=&locationId&my_altId=x", path).with_body(b"not json");
             assert_eq!(values(&selectors), [], "{path}");
         }
+    }
+
+    #[test]
+    fn invalid_utf8_hides_no_selector() {
+        let body = b"{\"locationId\":\"L\",\"companyId\":\"\xff\"}";
+        let selectors = InstallationSelectors::default().with_body(body);
+        assert_eq!(selectors.location(), Some("L"));
     }
 
     #[test]

@@ -36,6 +36,12 @@ pub fn check(bytes: &[u8]) {
         body,
     };
     let selectors = request.selectors();
+    let text = input::text(body);
+    let readable = Request {
+        body: text.as_bytes(),
+        ..request
+    };
+    assert_eq!(readable.selectors(), selectors, "invalid UTF-8 hides one");
     precedence(&request, &selectors);
     for user_type in [UserType::Location, UserType::Company] {
         agreement(&request, &selectors, user_type);
