@@ -172,17 +172,16 @@ async fn old_key_is_removed_after_a_rotation_whose_broker_was_killed() {
     let reused = new.then(&Keys::new("old"));
     restart(&mut one, both(&reused)).await;
 
-    let refreshed = stream::iter(&ids)
-        .map(async |id| {
-            let url = format!("{}/v1/installations/{id}/refresh", two.internal);
-            send(site.client.post(url)).await
+    // A refresh may find the lock node slow on a busy machine.
+    let refreshed = stream::iter(&ids).for_each_concurrent(16, async |id| {
+        let url = format!("{}/v1/installations/{id}/refresh", two.internal);
+        until("a refresh", PATIENCE, || async {
+            let (status, body) = send(site.client.post(&url)).await;
+            holds(status == 200, body)
         })
-        .buffer_unordered(16);
-    let failed: Vec<_> = refreshed
-        .filter(|(status, _)| std::future::ready(*status != 200))
-        .collect()
         .await;
-    assert!(failed.is_empty(), "{failed:?}");
+    });
+    refreshed.await;
     site.expect_every_token(&gateway, &ids).await;
     let ledger = site.sandbox.ledger().await;
     assert!(
