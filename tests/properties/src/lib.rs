@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+pub mod allowed_call;
 pub mod base_url;
 pub mod caller_record;
 pub mod client_address;
@@ -45,6 +46,7 @@ macro_rules! targets {
 }
 
 targets![
+    allowed_call,
     base_url,
     caller_record,
     client_address,
