@@ -35,6 +35,7 @@ macro_rules! tests {
 }
 
 tests![
+    allowed_call,
     base_url,
     caller_record,
     client_address,
