@@ -1,7 +1,9 @@
 //! Free ports, below the range that the kernel gives to outgoing connections.
 
-use std::net::TcpListener;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::atomic::{AtomicU16, Ordering};
+
+use tokio::net::TcpSocket;
 
 const FIRST: u16 = 18_000;
 const LAST: u16 = 32_000;
@@ -18,9 +20,20 @@ pub fn free() -> u16 {
     for _ in FIRST..LAST {
         let offset = NEXT.fetch_add(1, Ordering::Relaxed);
         let port = FIRST + (start + offset) % (LAST - FIRST);
-        if TcpListener::bind(("127.0.0.1", port)).is_ok() {
+        if is_free(port) {
             return port;
         }
     }
     panic!("no free port from {FIRST} to {LAST}");
+}
+
+/// Binds without listening. A program that another test starts at this moment has a copy of the socket until it is
+/// executed, and a copy that listened would keep the port from its owner.
+fn is_free(port: u16) -> bool {
+    let bind = || {
+        let socket = TcpSocket::new_v4()?;
+        socket.set_reuseaddr(true)?;
+        socket.bind(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))
+    };
+    bind().is_ok()
 }
