@@ -1,5 +1,5 @@
-//! What the audit log and the last uses of keys need to know of this gateway. It cannot write to the store, so it
-//! reports to a broker, in the background.
+//! Notes requests for the audit log, and uses of keys. A gateway cannot write to the store, so it reports them to a
+//! broker, in the background.
 //!
 //! A request adds to a count in memory, and waits for nothing. Requests for tokens take one of 16 locks for the time of
 //! a lookup. Other calls compare one number: a key is reported at most once an hour.

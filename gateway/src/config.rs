@@ -22,7 +22,7 @@ pub struct Config {
     pub(crate) ghl_tls: Option<ClientConfig>,
     /// `None` if the broker's URL is not https.
     pub(crate) broker_tls: Option<ClientConfig>,
-    /// What brokers are shown if they ask for a certificate.
+    /// The certificate that brokers are shown if they ask for one.
     pub(crate) client_identity: Option<ClientIdentity>,
     pub(crate) connect_timeout: Duration,
     pub(crate) response_timeout: Duration,

@@ -84,7 +84,7 @@ pub enum Names {
 pub struct Selector {
     /// In words.
     pub source: &'static str,
-    /// What it names.
+    /// The kind of its name.
     pub names: Names,
     /// The value.
     pub value: String,

@@ -82,7 +82,7 @@ fn api_faults() -> Vec<Value> {
     ]
 }
 
-/// What was planted, and what came out.
+/// The planted secrets, and everything that came out.
 #[derive(Default)]
 struct Search {
     /// Names and texts.

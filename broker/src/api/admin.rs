@@ -204,7 +204,7 @@ async fn create_key(
     Ok((StatusCode::CREATED, Json(shown)))
 }
 
-/// What a key may do, for the audit log.
+/// The rights of a key, for the audit log.
 #[must_use]
 pub fn summary(caller: &Caller) -> String {
     let scopes: Vec<&str> = caller.scopes.iter().map(|it| it.as_str()).collect();

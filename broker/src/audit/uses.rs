@@ -28,7 +28,7 @@ impl Uses {
         is_new
     }
 
-    /// What is to be written.
+    /// The uses that are to be written.
     pub(super) fn pending(&self) -> Vec<(KeyHash, Day)> {
         self.pending.iter().map(|(key, day)| (*key, *day)).collect()
     }

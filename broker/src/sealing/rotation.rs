@@ -87,7 +87,7 @@ enum Stop {
     Superseded,
 }
 
-/// What a broker that wants to rotate does about the rotation in the store.
+/// The next step of a broker that wants to rotate, after it has read the rotation in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 enum Step {
     /// There is none, or an older one has ended.
@@ -219,7 +219,7 @@ struct Job<'a> {
     worker: &'a Arc<Worker>,
     shutdown: &'a Shutdown,
     progress: Progress,
-    /// What the store has, as far as this broker knows.
+    /// The text in the store, as far as this broker knows.
     in_store: Option<String>,
     renewed_at: Instant,
 }

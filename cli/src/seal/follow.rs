@@ -52,7 +52,7 @@ fn doing(phase: &str) -> &'static str {
     }
 }
 
-/// What was done, and which keys may be removed now.
+/// The result, and the keys that may be removed now.
 fn summary(shown: &Value) -> String {
     let progress = &shown["rotation"];
     let (resealed, unreadable) = (number(progress, "resealed"), number(progress, "unreadable"));

@@ -3,7 +3,7 @@
 use std::io::{IsTerminal, Write, stderr};
 use std::time::{Duration, Instant};
 
-/// What ends sooner needs no bar.
+/// Work that ends sooner needs no bar.
 const QUIET_TIME: Duration = Duration::from_secs(1);
 const WIDTH: usize = 30;
 

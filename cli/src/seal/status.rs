@@ -8,7 +8,7 @@ use crate::args::Output;
 use crate::exit::Failure;
 use crate::operate::{Admin, print};
 
-/// What all pages say about one key.
+/// One key, according to all pages.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]
 struct Key {
     seals: bool,

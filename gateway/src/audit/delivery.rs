@@ -42,7 +42,7 @@ pub(crate) struct Delivery {
     outbox: Mutex<Outbox>,
 }
 
-/// What no broker has taken yet, the oldest first.
+/// Events and uses that no broker has taken yet, the oldest first.
 #[derive(Default)]
 struct Outbox {
     events: VecDeque<Event>,
@@ -62,7 +62,7 @@ enum ReportError {
     Answered(StatusCode),
 }
 
-/// What a broker's answer means for a report.
+/// The meaning of a broker's answer to a report.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Answer {
     Taken,

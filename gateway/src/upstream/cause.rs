@@ -17,7 +17,7 @@ pub(crate) fn cause<'e, E: StdError + 'static>(
     None
 }
 
-/// What TLS has against the peer, or the peer against us.
+/// A fault that TLS finds in the peer, or the peer in us.
 #[derive(Debug, Clone, PartialEq, thiserror::Error)]
 pub(crate) enum TlsFault {
     #[error(transparent)]

@@ -203,7 +203,7 @@ impl Upstream {
     }
 }
 
-/// What an operator can do about it.
+/// Advice to the operator, if there is any.
 fn advice(fault: &TlsFault) -> Option<&'static str> {
     match fault {
         TlsFault::Local(TlsError::InvalidCertificate(_)) => Some(

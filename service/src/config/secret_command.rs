@@ -17,7 +17,7 @@ const CLOSING_TIME: Duration = Duration::from_millis(200);
 const POLL_INTERVAL: Duration = Duration::from_millis(10);
 /// Far above the size of any ring of keys.
 const MAX_OUTPUT: u64 = 64 * 1024;
-/// What a mistake quotes of the standard error.
+/// The part of the standard error that a mistake quotes.
 const QUOTED_LINES: usize = 3;
 const QUOTED_CHARS: usize = 200;
 

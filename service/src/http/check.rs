@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::tls::Access;
 
-/// What may be asked without a certificate where others need one.
+/// The paths that need no client certificate where others do.
 const HEALTH: [&str; 2] = ["/livez", "/readyz"];
 
 /// A fault in a request.

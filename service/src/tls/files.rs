@@ -27,7 +27,7 @@ pub(super) struct Files {
     authorities: Option<PathBuf>,
 }
 
-/// What the files contained.
+/// The contents of the files.
 #[derive(Clone)]
 pub(super) struct Contents {
     pub(super) certificate: Vec<u8>,
@@ -46,7 +46,7 @@ pub struct Unusable {
     pub problem: Problem,
 }
 
-/// What is wrong with a file. The message completes "SETTING …".
+/// The fault of a file. The message completes "SETTING …".
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Problem {
     /// A PEM text where its path is expected.

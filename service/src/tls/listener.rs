@@ -56,7 +56,7 @@ pub enum Callers {
     InternalAndProbes,
 }
 
-/// What a connection may be used for.
+/// The requests that a connection may make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Access {
     Everything,

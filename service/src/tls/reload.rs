@@ -18,8 +18,8 @@ use crate::shutdown::Shutdown;
 /// How often the files are read.
 pub(super) const INTERVAL: Duration = Duration::from_secs(2);
 
-/// How long before the expiry of a certificate in use a warning is logged, in seconds. Whatever renews certificates does
-/// it earlier, also those that live for some weeks only.
+/// How long before the expiry of a certificate in use a warning is logged, in seconds. Tools that
+/// renew certificates do it earlier, also if these live for some weeks only.
 const EXPIRES_SOON: u64 = 3 * 24 * 3600;
 
 /// How often that warning is logged, in seconds.
@@ -33,7 +33,7 @@ pub(super) struct Reloaded<T> {
     current: watch::Sender<Arc<InUse<T>>>,
 }
 
-/// What was made of the files.
+/// The value that was made of the files.
 #[derive(Debug)]
 pub(super) struct Loaded<T> {
     pub(super) value: T,
@@ -45,7 +45,7 @@ pub(super) struct InUse<T> {
     contents: Contents,
 }
 
-/// What one look at the files has shown.
+/// The result of one look at the files.
 pub(super) enum Look<T> {
     Same,
     New(InUse<T>),

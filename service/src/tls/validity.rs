@@ -20,7 +20,7 @@ pub(super) struct Validity {
 pub struct Date(u64);
 
 impl Date {
-    /// What this machine's clock says, which is also what rustls goes by.
+    /// The time of this machine's clock, which rustls uses, too.
     pub(super) fn today() -> Self {
         Self(UnixTime::now().as_secs())
     }

@@ -23,10 +23,10 @@ const MOST_ADDRESSES: usize = 8;
 /// The addresses of strangers that have events of their own within a minute. The others share one for each kind.
 const MOST_STRANGERS: usize = 30;
 
-/// What makes events equal.
+/// Events with the same subject are counted together.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Subject {
-    /// What happened.
+    /// The kind of event.
     pub happened: Happened,
     /// The key of the caller, if it is or was one.
     pub key: Option<KeyHash>,
@@ -34,7 +34,7 @@ pub struct Subject {
     pub installation: Option<InstallationId>,
 }
 
-/// What became of an event.
+/// The result of noting an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noted {
     /// It is the first of its kind.

@@ -19,7 +19,7 @@ pub struct Entry {
     /// When it happened for the first time, in the store's time.
     #[serde(serialize_with = "with_millis")]
     pub at: Timestamp,
-    /// What was done.
+    /// The kind of entry.
     pub action: Action,
     /// On whose behalf.
     pub by: By,
@@ -115,7 +115,7 @@ impl Entry {
     }
 }
 
-/// What was done.
+/// An action that the audit log records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {

@@ -1,4 +1,4 @@
-//! What a gateway reports to a broker, and a broker to itself. Equal events within a minute are one.
+//! Reports of a gateway to a broker, and of a broker to itself. Equal events within a minute are one.
 
 use std::net::IpAddr;
 
@@ -13,7 +13,7 @@ use crate::id::InstallationId;
 /// The largest report that a broker takes, in bytes of JSON.
 pub const MAX_REPORT_BYTES: u64 = 1024 * 1024;
 
-/// What a gateway tells a broker.
+/// A report of a gateway to a broker.
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub struct Report {
     /// For the audit log.
@@ -30,7 +30,7 @@ pub struct Event {
     pub id: EntryId,
     /// When it happened for the first time, in the store's time.
     pub at: Timestamp,
-    /// What happened.
+    /// The kind of event.
     pub happened: Happened,
     /// The key of the caller, if it is or was one.
     pub key: Option<KeyHash>,
@@ -53,7 +53,7 @@ pub struct Delivered {
     pub addresses: usize,
 }
 
-/// What a gateway, or the guard of a broker's administration, sees.
+/// The kinds of events that a gateway or the guard of a broker's administration sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Happened {

@@ -44,7 +44,7 @@ impl From<String> for BodyHash {
     }
 }
 
-/// What a report is authenticated with.
+/// The data that authenticate a report.
 #[derive(Debug, Clone)]
 pub struct Pass {
     /// When it was sent, in the store's time.

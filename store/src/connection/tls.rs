@@ -7,7 +7,7 @@ use redis::{
 };
 use secrecy::{ExposeSecret, SecretSlice};
 
-/// What TLS to Redis works with. Without anything the system's CAs are trusted, and no certificate is shown.
+/// The CAs and the certificate for TLS to Redis. By default the system's CAs are trusted, and no certificate is shown.
 #[derive(Clone, Default)]
 pub struct RedisTls(Option<TlsCertificates>);
 

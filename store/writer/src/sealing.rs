@@ -37,7 +37,7 @@ impl KeysError {
     }
 }
 
-/// What some records of a store without a list show about one ring.
+/// Evidence about one ring, from some records of a store without a list.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub struct Evidence {
     /// The ids of keys that opened a value.
@@ -143,7 +143,7 @@ mod tests {
         KeyRing::generate_text(id).expose_secret().to_owned()
     }
 
-    /// What one value that `sealer` sealed shows to `reader`.
+    /// The evidence that `reader` gets from one value of each of the `sealers`.
     fn evidence(sealers: &[&KeyRing], reader: &KeyRing) -> Evidence {
         let mut evidence = Evidence::default();
         for sealer in sealers {

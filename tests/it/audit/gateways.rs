@@ -84,7 +84,7 @@ async fn gateways_report_and_wait_for_a_broker_that_is_away() {
     fleet.brokers[0].launch().await;
     let fetched = until_fetched(&fleet, "erp", 1).await;
     assert_eq!(fetched[0]["count"], 1);
-    // What was reported before is there, too.
+    // The earlier reports are there, too.
     until_fetched(&fleet, "crm", 2).await;
 }
 

@@ -78,7 +78,7 @@ async fn resealed_record_keeps_its_schedule_and_is_not_announced() {
             .await
             .unwrap();
         let before = old.load(&id).await.unwrap().unwrap().installation;
-        // What only the schedule knows stays, too.
+        // A time that only the schedule has stays, too.
         let soon = store.reader.now() - Duration::from_secs(1);
         old.reschedule_earlier(&id, soon).await.unwrap();
         let due = old.poll_due(Schedule::Due).await.unwrap().due;

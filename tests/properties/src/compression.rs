@@ -4,7 +4,7 @@ use store::fuzzing::{compress_text, compress_token, decompress_text, decompress_
 
 use crate::input;
 
-/// What a length of two bytes can say.
+/// The largest length of two bytes.
 const MAX_BLOCK: usize = 65_535;
 
 /// Every text comes back, no larger than it was. Damaged bytes are refused or read, and never grow without bounds.

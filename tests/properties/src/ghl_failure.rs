@@ -16,7 +16,8 @@ use crate::input::{self, assert_showable};
 const MIN_SECRET: usize = 6;
 const REMOVED: &str = "[removed]";
 
-/// Whatever GHL says: no secret is repeated, the text is short and printable, and secrets do not change its meaning.
+/// No text of GHL makes an error repeat a secret. Its message is short and printable, and secrets do not change its
+/// meaning.
 pub fn check(bytes: &[u8]) {
     let ([status, retry_after, secrets], body) = input::lines(bytes);
     let status = std::str::from_utf8(status).ok();
@@ -67,7 +68,7 @@ fn whole_secret_leaves_no_trace(secrets: &[SecretString]) {
     assert_eq!(message(&failure), Some(&*format!("x {REMOVED} y")));
 }
 
-/// What is left of GHL's text.
+/// The rest of GHL's text.
 fn message(failure: &Failure) -> Option<&str> {
     match failure {
         Failure::BadRequest { message, .. }

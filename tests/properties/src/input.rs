@@ -21,7 +21,7 @@ pub(crate) fn lines<const N: usize>(bytes: &[u8]) -> ([&[u8]; N], &[u8]) {
     (lines, rest)
 }
 
-/// What comes before the first empty line, and what comes after it.
+/// The text before the first empty line, and the text after it.
 pub(crate) fn head_and_body(bytes: &[u8]) -> (&[u8], &[u8]) {
     if let Some(body) = bytes.strip_prefix(b"\n") {
         return (b"", body);

@@ -1,4 +1,4 @@
-//! What holds for every parser of bytes from outside, whatever the bytes are.
+//! Properties of every parser of bytes from outside. They hold for all bytes.
 //!
 //! Each module has one function `check` that panics if a property is violated. `tests/corpus.rs` runs them over the
 //! files of `fuzz/corpus`, `tests/generated.rs` over changed files, and the targets of `fuzz/` under libFuzzer.

@@ -35,7 +35,7 @@ pub fn check(bytes: &[u8]) {
         }
     }
 
-    // What a client encodes is what is read.
+    // A value is read as the client meant it.
     let encoded: String = form_urlencoded::byte_serialize(query.as_bytes()).collect();
     let expected = Some(query.into_owned()).filter(|value| !value.is_empty());
     assert_eq!(query_value(&format!("a=1&q={encoded}"), "q"), expected);

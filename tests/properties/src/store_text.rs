@@ -13,7 +13,7 @@ const MARK: &str = "hunter2secret";
 
 const RING: &str = "k1:AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=";
 
-/// What is read is written the same, no name can change a key of the store, and no state of a stranger is valid.
+/// A text is written as it was read, no name can change a key of the store, and no state of a stranger is valid.
 pub fn check(bytes: &[u8]) {
     let text = input::text(bytes);
     let text = text.trim_end_matches('\n');

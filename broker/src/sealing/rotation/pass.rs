@@ -17,12 +17,12 @@ const WRITES_PER_SECOND: u32 = 500;
 /// A million records in two minutes.
 const READS_PER_SECOND: u32 = 8000;
 
-/// What a pass found.
+/// The result of a pass.
 #[derive(Debug, Default)]
 pub(super) struct Found {
-    /// What the records needed when they were read.
+    /// The keys that the records needed when they were read.
     pub before: SealCount,
-    /// What they need now.
+    /// The keys that they need now.
     pub left: SealCount,
 }
 

@@ -28,7 +28,7 @@ impl Watched {
         Self { tls, shutdown }
     }
 
-    /// What tells one loaded pair from the next.
+    /// A number that differs between one loaded pair and the next.
     fn in_use(&self) -> usize {
         self.tls.loaded()
     }

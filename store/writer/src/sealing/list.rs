@@ -1,4 +1,4 @@
-//! What becomes of the keys of a list when a broker rotates a ring, as pure decisions.
+//! The next state of the keys of a list when a broker rotates a ring, as pure decisions.
 //!
 //! A key is freed in two steps. It is *retiring* first, while every broker that still seals with it declares
 //! it as needed again, and all records are read once more.

@@ -8,7 +8,7 @@ use store::seal::{KeyRing, Label, Sealed};
 use crate::installation::Installation;
 use crate::rings::Rings;
 
-/// What the values of some records need of one ring.
+/// The keys of one ring that the values of some records need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct KeyUse {
     /// Records with a value that the key of this id has sealed.
@@ -42,7 +42,7 @@ impl KeyUse {
 /// In the place of a key id, if a sealed value is too damaged to have one.
 pub const DAMAGED: &str = "?";
 
-/// What one record needs of a ring. Each key counts once, however many values it has sealed.
+/// The keys of a ring that one record needs. Each key counts once, however many values it has sealed.
 #[must_use]
 pub fn key_use(record: &Installation, kind: RingKind, ring: &KeyRing) -> KeyUse {
     let mut keys: BTreeMap<&str, bool> = BTreeMap::new();

@@ -17,21 +17,21 @@ use crate::sealing::record::{KeyUse, key_use, resealed};
 /// The number of concurrent reads of a count: a fraction of what a store can take.
 const READS: usize = 16;
 
-/// What some records need.
+/// The keys that some records need.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SealCount {
     /// The records.
     pub records: u64,
     /// Records whose fields cannot be read, whatever the keys.
     pub malformed: u64,
-    /// What they need of the access ring.
+    /// The keys of the access ring that they need.
     pub access: KeyUse,
-    /// What they need of the refresh ring.
+    /// The keys of the refresh ring that they need.
     pub refresh: KeyUse,
 }
 
 impl SealCount {
-    /// What the records need of a ring.
+    /// The keys of a ring that the records need.
     #[must_use]
     pub fn of(&self, kind: RingKind) -> &KeyUse {
         match kind {
@@ -52,9 +52,9 @@ impl SealCount {
 /// One record after [`StoreWriter::reseal`].
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Resealed {
-    /// What the record needed before.
+    /// The keys that the record needed before.
     pub before: SealCount,
-    /// What it needs now.
+    /// The keys that it needs now.
     pub after: SealCount,
     /// Whether it was written.
     pub is_written: bool,
