@@ -141,6 +141,9 @@ pub(crate) struct Audit {
     /// Only entries by or about this key: its name, or its id as `keys list` shows it
     #[arg(long, value_name = "NAME-OR-ID")]
     pub key: Option<String>,
+    /// Only entries with this action, such as key_revoked
+    #[arg(long, value_name = "ACTION")]
+    pub action: Option<String>,
     /// The most entries
     #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=10_000))]
     pub limit: u32,

@@ -39,6 +39,9 @@ fn path(wanted: &Audit) -> String {
     if let Some(key) = &wanted.key {
         query.append_pair("key", key);
     }
+    if let Some(action) = &wanted.action {
+        query.append_pair("action", action);
+    }
     format!("/v1/audit?{}", query.finish())
 }
 
@@ -110,10 +113,11 @@ mod tests {
         let wanted = Audit {
             installation: Some("install_1".to_owned()),
             key: Some("a & b".to_owned()),
+            action: Some("key_revoked".to_owned()),
             limit: 5,
             output: Output::Json,
         };
-        let expected = "/v1/audit?limit=5&installation=install_1&key=a+%26+b";
+        let expected = "/v1/audit?limit=5&installation=install_1&key=a+%26+b&action=key_revoked";
         assert_eq!(path(&wanted), expected);
     }
 }

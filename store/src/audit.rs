@@ -20,6 +20,10 @@ pub use text::CleanText;
 /// The most entries that the store keeps. A file keeps all.
 pub const MOST_ENTRIES: usize = 10_000;
 
+/// The most entries about fetched tokens that the store keeps, in a list of their own. A service that fetches the tokens of
+/// 10,000 installations each minute makes as many entries, and must not push out who revoked a key.
+pub const MOST_FETCHES: usize = 10_000;
+
 /// The most entries about strangers that the store keeps, in a list of their own. So strangers cannot push the other
 /// entries out.
 pub const MOST_STRANGERS: usize = 1_000;

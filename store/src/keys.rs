@@ -17,6 +17,9 @@ pub const INVALIDATIONS: &str = "ghl:inv";
 /// Sorted set: the entries of the audit log, by their time in milliseconds.
 pub const AUDIT: &str = "ghl:audit";
 
+/// Sorted set: the entries of the audit log about fetched tokens.
+pub const AUDIT_FETCHES: &str = "ghl:audit:fetches";
+
 /// Sorted set: the entries of the audit log about strangers that were refused.
 pub const AUDIT_STRANGERS: &str = "ghl:audit:strangers";
 

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use service::client_address::last_noted;
 use service::handler::Peer;
 use store::Timestamp;
-use store::audit::{BodyHash, MAX_REPORT_BYTES, MOST_ENTRIES, Pass, Report};
+use store::audit::{Action, BodyHash, MAX_REPORT_BYTES, MOST_ENTRIES, Pass, Report};
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
@@ -38,6 +38,7 @@ struct ListQuery {
     installation: Option<String>,
     /// The name of a key, or the first 8 digits or more of its id.
     key: Option<String>,
+    action: Option<Action>,
     limit: Option<usize>,
 }
 
@@ -54,10 +55,10 @@ async fn list(
     let filter = Filter {
         installation,
         key: query.key,
+        action: query.action.map(|action| json!(action)),
     };
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST_ENTRIES);
-    let is_filtered = filter.installation.is_some() || filter.key.is_some();
-    let read = if is_filtered { MOST_ENTRIES } else { limit };
+    let read = if filter.is_empty() { limit } else { usize::MAX };
     let mut entries = writer.audit(read).await?;
     entries.retain(|entry| filter.matches(entry));
     entries.truncate(limit);
@@ -68,16 +69,24 @@ async fn list(
 struct Filter {
     installation: Option<String>,
     key: Option<String>,
+    action: Option<Value>,
 }
 
 impl Filter {
+    fn is_empty(&self) -> bool {
+        self.installation.is_none() && self.key.is_none() && self.action.is_none()
+    }
+
     fn matches(&self, entry: &Value) -> bool {
         let is_about = |id: &String| entry["installation"] == **id;
         let is_key = |wanted: &String| {
             let keys = [&entry["by"], &entry["key"]];
             keys.into_iter().any(|key| names(key, wanted))
         };
-        self.installation.as_ref().is_none_or(is_about) && self.key.as_ref().is_none_or(is_key)
+        let is_kind = |wanted: &Value| entry["action"] == *wanted;
+        self.installation.as_ref().is_none_or(is_about)
+            && self.key.as_ref().is_none_or(is_key)
+            && self.action.as_ref().is_none_or(is_kind)
     }
 }
 
@@ -140,10 +149,12 @@ mod tests {
             "by": { "kind": "key", "id": "0123abcd", "name": "ops" },
             "key": { "id": "89abcdef", "name": "crm" },
             "installation": "install_1",
+            "action": "key_revoked",
         });
         let filter = |installation: Option<&str>, key: Option<&str>| Filter {
             installation: installation.map(str::to_owned),
             key: key.map(str::to_owned),
+            action: None,
         };
         for key in ["ops", "crm", "0123abcd", "89abcdef", "89abcdef00"] {
             assert!(filter(None, Some(key)).matches(&entry), "{key}");
@@ -156,5 +167,13 @@ mod tests {
         let of_a_webhook = json!({ "by": { "kind": "webhook" } });
         assert!(!filter(None, Some("89abcdef")).matches(&of_a_webhook));
         assert!(filter(None, None).matches(&of_a_webhook));
+        for (action, expected) in [("key_revoked", true), ("key_created", false)] {
+            let action = Some(json!(action));
+            let filter = Filter {
+                action,
+                ..filter(None, None)
+            };
+            assert_eq!(filter.matches(&entry), expected);
+        }
     }
 }

@@ -31,14 +31,7 @@ impl ClientIdentity {
     /// Reads `EVERGREEN_CLIENT_CERT` and `EVERGREEN_CLIENT_KEY`. `None` if they are unset. Mistakes are collected in
     /// `settings`.
     pub fn read(settings: &mut Settings<'_>) -> Option<Self> {
-        let files = Files::read(settings, NAMES)?;
-        match Reloaded::new(files, load) {
-            Ok(reloaded) => Some(Self(Arc::new(reloaded))),
-            Err(unusable) => {
-                settings.mistake(unusable.setting, unusable.problem.to_string());
-                None
-            }
-        }
+        Reloaded::read(settings, NAMES, load).map(Self)
     }
 
     /// Follows changes of the files until the shutdown starts.

@@ -89,14 +89,7 @@ impl ListenerTls {
     /// Reads `EVERGREEN_TLS_CERT`, `EVERGREEN_TLS_KEY` and `EVERGREEN_TLS_CLIENT_CA`. `None` if they are unset.
     /// Mistakes are collected in `settings`.
     pub fn read(settings: &mut Settings<'_>) -> Option<Self> {
-        let files = Files::read(settings, NAMES)?;
-        match Reloaded::new(files, load) {
-            Ok(reloaded) => Some(Self(Arc::new(reloaded))),
-            Err(unusable) => {
-                settings.mistake(unusable.setting, unusable.problem.to_string());
-                None
-            }
-        }
+        Reloaded::read(settings, NAMES, load).map(Self)
     }
 
     /// Follows changes of the files until the shutdown starts.

@@ -11,8 +11,9 @@ use tokio::sync::watch;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-use super::files::{Contents, Files, Unusable};
+use super::files::{Contents, Files, Names, Unusable};
 use super::validity::Date;
+use crate::config::Settings;
 use crate::shutdown::Shutdown;
 
 /// How often the files are read.
@@ -63,8 +64,24 @@ pub(super) enum State {
 }
 
 impl<T> Reloaded<T> {
-    /// Reads the files for the first time.
-    pub(super) fn new(
+    /// Reads the settings with these names, and the files for the first time. `None` if they are unset. Mistakes are
+    /// collected in `settings`.
+    pub(super) fn read(
+        settings: &mut Settings<'_>,
+        names: Names,
+        load: fn(&Files, &Contents, Date) -> Result<Loaded<T>, Unusable>,
+    ) -> Option<Arc<Self>> {
+        let files = Files::read(settings, names)?;
+        match Self::new(files, load) {
+            Ok(reloaded) => Some(Arc::new(reloaded)),
+            Err(unusable) => {
+                settings.mistake(unusable.setting, unusable.problem.to_string());
+                None
+            }
+        }
+    }
+
+    fn new(
         files: Files,
         load: fn(&Files, &Contents, Date) -> Result<Loaded<T>, Unusable>,
     ) -> Result<Self, Unusable> {

@@ -108,6 +108,12 @@ impl Entry {
         serde_json::to_string(self).expect("texts and numbers")
     }
 
+    /// Whether it is about a token that a service got. See [`super::MOST_FETCHES`].
+    #[must_use]
+    pub fn is_about_a_fetch(&self) -> bool {
+        self.action == Action::TokenFetched
+    }
+
     /// Whether it is about somebody who has no key. See [`super::MOST_STRANGERS`].
     #[must_use]
     pub fn is_about_a_stranger(&self) -> bool {
@@ -116,7 +122,7 @@ impl Entry {
 }
 
 /// An action that the audit log records.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Action {
     /// A service got an access token.

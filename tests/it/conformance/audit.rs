@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 use store::Timestamp;
-use store::audit::{Action, By, Day, Entry, MOST_ENTRIES, MOST_STRANGERS, Outcome};
+use store::audit::{Action, By, Day, Entry, MOST_ENTRIES, MOST_FETCHES, MOST_STRANGERS, Outcome};
 use store_writer::writer::AuditRecord;
 
 use super::*;
@@ -71,7 +71,7 @@ async fn counted_entry_replaces_its_earlier_form() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn store_keeps_the_last_entries_and_strangers_push_none_out() {
+async fn fetches_and_strangers_push_no_other_entries_out() {
     on_all(|store| async move {
         let writer = &store.writer;
         let most = i64::try_from(MOST_ENTRIES).unwrap();
@@ -88,11 +88,20 @@ async fn store_keeps_the_last_entries_and_strangers_push_none_out() {
             })
             .collect();
         writer.append_audit(&strangers).await.unwrap();
+        let fetch =
+            |millis| Entry::new(at(most + 4000 + millis), Action::TokenFetched, By::Operator);
+        let fetches: Vec<AuditRecord> = (0..most + 300).map(|it| fetch(it).into()).collect();
+        for records in fetches.chunks(1000) {
+            writer.append_audit(records).await.unwrap();
+        }
         let read = writer.audit(usize::MAX).await.unwrap();
-        let (refused, kept): (Vec<_>, Vec<_>) = read
-            .into_iter()
-            .partition(|it| it["action"] == "request_refused");
-        assert_eq!((kept.len(), refused.len()), (MOST_ENTRIES, MOST_STRANGERS));
+        let count = |action: &str| read.iter().filter(|it| it["action"] == action).count();
+        assert_eq!(count("request_refused"), MOST_STRANGERS);
+        assert_eq!(count("token_fetched"), MOST_FETCHES);
+        let is_other =
+            |it: &Value| it["action"] != "request_refused" && it["action"] != "token_fetched";
+        let kept: Vec<Value> = read.into_iter().filter(is_other).collect();
+        assert_eq!(kept.len(), MOST_ENTRIES);
         let kept = details(&kept);
         assert_eq!(kept.first(), Some(&(most + 299).to_string().as_str()));
         assert_eq!(kept.last(), Some(&"300"));

@@ -68,15 +68,17 @@ fn writers(store: &Store) -> [StoreWriter; 4] {
     })
 }
 
+/// An installation whose tokens this writer has sealed.
+async fn installed(writer: &StoreWriter, store: &Store) -> InstallationId {
+    let registration = registration(store, "L1", Duration::from_secs(60));
+    writer.register_installation(&registration).await.unwrap()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn resealed_record_keeps_its_schedule_and_is_not_announced() {
     on_all(|store| async move {
         let [old, both, _, new] = writers(&store);
-        let lifetime = Duration::from_secs(60);
-        let id = old
-            .register_installation(&registration(&store, "L1", lifetime))
-            .await
-            .unwrap();
+        let id = installed(&old, &store).await;
         let before = old.load(&id).await.unwrap().unwrap().installation;
         // A time that only the schedule has stays, too.
         let soon = store.reader.now() - Duration::from_secs(1);
@@ -118,11 +120,7 @@ async fn resealed_record_keeps_its_schedule_and_is_not_announced() {
 async fn refresh_in_progress_is_committed_over_a_resealed_record() {
     on_all(|store| async move {
         let [old, both, _, new] = writers(&store);
-        let lifetime = Duration::from_secs(60);
-        let id = old
-            .register_installation(&registration(&store, "L1", lifetime))
-            .await
-            .unwrap();
+        let id = installed(&old, &store).await;
         let first = begun(&old, &id).await;
         let grant = grant_with(&store, &first, "successor");
         let (resealed, committed) = tokio::join!(both.reseal(&id), old.commit(&grant));
@@ -142,11 +140,7 @@ async fn refresh_in_progress_is_committed_over_a_resealed_record() {
 async fn unneeded_key_is_freed_and_forgotten_and_then_not_missed() {
     on_all(|store| async move {
         let [old, both, behind, new] = writers(&store);
-        let lifetime = Duration::from_secs(60);
-        let id = old
-            .register_installation(&registration(&store, "L1", lifetime))
-            .await
-            .unwrap();
+        let id = installed(&old, &store).await;
         old.register_keys().await.unwrap();
         both.register_keys().await.unwrap();
         let found = both.count_seals(0, u64::MAX).await.unwrap().0;

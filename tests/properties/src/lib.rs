@@ -38,6 +38,37 @@ pub struct Target {
     pub check: fn(&[u8]),
 }
 
+/// Hands the names of all targets, in alphabetical order, to a macro.
+#[macro_export]
+macro_rules! for_all_targets {
+    ($do:ident) => {
+        $do![
+            allowed_call,
+            base_url,
+            caller_record,
+            client_address,
+            compression,
+            credentials,
+            ghl_failure,
+            installation_record,
+            journal_entry,
+            json_body,
+            key,
+            origin,
+            path,
+            query,
+            rate_limit_headers,
+            sealed,
+            selector,
+            settings,
+            settings_file,
+            store_text,
+            token_response,
+            webhook,
+        ];
+    };
+}
+
 macro_rules! targets {
     ($($name:ident),* $(,)?) => {
         /// All targets, in alphabetical order.
@@ -45,27 +76,4 @@ macro_rules! targets {
     };
 }
 
-targets![
-    allowed_call,
-    base_url,
-    caller_record,
-    client_address,
-    compression,
-    credentials,
-    ghl_failure,
-    installation_record,
-    journal_entry,
-    json_body,
-    key,
-    origin,
-    path,
-    query,
-    rate_limit_headers,
-    sealed,
-    selector,
-    settings,
-    settings_file,
-    store_text,
-    token_response,
-    webhook,
-];
+for_all_targets!(targets);

@@ -1,6 +1,6 @@
 //! The audit log and the last uses of keys, as a backend keeps them.
 
-use store::audit::{Day, MOST_ENTRIES, MOST_STRANGERS};
+use store::audit::{Day, MOST_ENTRIES, MOST_FETCHES, MOST_STRANGERS};
 use store::{KeyHash, Timestamp, keys};
 
 use super::BackendFuture;
@@ -8,21 +8,24 @@ use super::BackendFuture;
 /// The lists of the audit log. Each keeps its newest entries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum AuditList {
-    /// Everything but what is in the other list.
+    /// Everything but the entries of the other lists.
     Main,
+    /// Tokens that services got.
+    Fetches,
     /// Requests of strangers that were refused.
     Strangers,
 }
 
 impl AuditList {
-    /// Both lists.
-    pub const ALL: [Self; 2] = [Self::Main, Self::Strangers];
+    /// Every list.
+    pub const ALL: [Self; 3] = [Self::Main, Self::Fetches, Self::Strangers];
 
     /// The key of the list's sorted set.
     #[must_use]
     pub const fn key(self) -> &'static str {
         match self {
             Self::Main => keys::AUDIT,
+            Self::Fetches => keys::AUDIT_FETCHES,
             Self::Strangers => keys::AUDIT_STRANGERS,
         }
     }
@@ -32,6 +35,7 @@ impl AuditList {
     pub const fn most(self) -> usize {
         match self {
             Self::Main => MOST_ENTRIES,
+            Self::Fetches => MOST_FETCHES,
             Self::Strangers => MOST_STRANGERS,
         }
     }

@@ -103,6 +103,8 @@ impl StoreWriter {
 fn list_of(entry: &Entry) -> AuditList {
     if entry.is_about_a_stranger() {
         AuditList::Strangers
+    } else if entry.is_about_a_fetch() {
+        AuditList::Fetches
     } else {
         AuditList::Main
     }
