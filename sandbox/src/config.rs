@@ -19,6 +19,8 @@ pub struct Config {
     pub client_secret: SecretString,
     /// The lifetime of an access token, sent in whole seconds as `expires_in`.
     pub token_lifetime: Duration,
+    /// Likewise, for the first access token after a consent. `None` for the same lifetime.
+    pub first_token_lifetime: Option<Duration>,
     /// How long after its use a refresh token still gets the same successor. Zero for strict single use.
     /// GHL's changelog says 30 s.
     pub replay_grace: Duration,
@@ -45,6 +47,7 @@ impl Default for Config {
             client_secret: SecretString::from("sandbox-secret"),
             // GHL's `expires_in` is one second short of a day.
             token_lifetime: Duration::from_secs(24 * 60 * 60 - 1),
+            first_token_lifetime: None,
             replay_grace: Duration::from_secs(30),
             replay_same_access_token: false,
             latency: Duration::ZERO,
@@ -61,6 +64,8 @@ impl Config {
     /// Reads the settings named `EVERGREEN_SANDBOX_…`.
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let default = Self::default();
+        let first_lifetime =
+            settings.duration("EVERGREEN_SANDBOX_FIRST_TOKEN_LIFETIME", Duration::ZERO);
         Self {
             client_id: settings
                 .text("EVERGREEN_SANDBOX_CLIENT_ID")
@@ -70,6 +75,7 @@ impl Config {
                 .unwrap_or(default.client_secret),
             token_lifetime: settings
                 .duration("EVERGREEN_SANDBOX_TOKEN_LIFETIME", default.token_lifetime),
+            first_token_lifetime: (!first_lifetime.is_zero()).then_some(first_lifetime),
             replay_grace: settings.duration("EVERGREEN_SANDBOX_REPLAY_GRACE", default.replay_grace),
             replay_same_access_token: settings.parse(
                 "EVERGREEN_SANDBOX_REPLAY_SAME_ACCESS_TOKEN",
@@ -123,6 +129,7 @@ mod tests {
         assert_eq!(config.client_id, "sandbox-client");
         assert_eq!(config.client_secret.expose_secret(), "sandbox-secret");
         assert_eq!(config.token_lifetime, Duration::from_secs(86_399));
+        assert_eq!(config.first_token_lifetime, None);
         assert_eq!(config.rate_limit, 100);
         assert!(config.webhook_url.is_none());
     }
@@ -133,6 +140,7 @@ mod tests {
             ("EVERGREEN_SANDBOX_CLIENT_ID", "id"),
             ("EVERGREEN_SANDBOX_CLIENT_SECRET", "secret"),
             ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "20s"),
+            ("EVERGREEN_SANDBOX_FIRST_TOKEN_LIFETIME", "3s"),
             ("EVERGREEN_SANDBOX_REPLAY_GRACE", "0s"),
             ("EVERGREEN_SANDBOX_REPLAY_SAME_ACCESS_TOKEN", "true"),
             ("EVERGREEN_SANDBOX_LATENCY", "5ms"),
@@ -146,6 +154,7 @@ mod tests {
         assert_eq!(config.client_id, "id");
         assert_eq!(config.client_secret.expose_secret(), "secret");
         assert_eq!(config.token_lifetime, Duration::from_secs(20));
+        assert_eq!(config.first_token_lifetime, Some(Duration::from_secs(3)));
         assert_eq!(config.replay_grace, Duration::ZERO);
         assert!(config.replay_same_access_token);
         assert_eq!(config.latency, Duration::from_millis(5));

@@ -23,6 +23,8 @@ const MAX_TOKENS: usize = 400_000;
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) lifetime_ms: u64,
+    /// For the first access token of a grant, if another one.
+    pub(crate) first_lifetime_ms: Option<u64>,
     pub(crate) grace_ms: u64,
     pub(crate) replay_same_access_token: bool,
 }
@@ -131,7 +133,8 @@ impl Grants {
             generation: 1,
             issued_ms: now_ms,
         };
-        let access = stamp(serial, rules, now_ms);
+        let lifetime_ms = rules.first_lifetime_ms.unwrap_or(rules.lifetime_ms);
+        let access = stamp(serial, lifetime_ms, now_ms);
         let scope: Arc<str> = consent.scope.into();
         self.adopt(grant, consent.subject.clone(), &scope, start, access);
         self.tally.refresh_tokens_issued += 1;
@@ -165,7 +168,7 @@ impl Grants {
             generation: presented.number,
             issued_ms: presented.issued_ms,
         };
-        let access = stamp(serial, rules, now_ms);
+        let access = stamp(serial, rules.lifetime_ms, now_ms);
         let paused = self.is_paused(&presented.subject);
         if !self.grants.contains_key(&presented.grant) {
             self.remember(presented, token);
@@ -342,11 +345,11 @@ impl Grants {
     }
 }
 
-fn stamp(serial: u64, rules: Rules, now_ms: u64) -> Stamp {
+fn stamp(serial: u64, lifetime_ms: u64, now_ms: u64) -> Stamp {
     Stamp {
         serial,
         issued_ms: now_ms,
-        expires_ms: now_ms + rules.lifetime_ms,
+        expires_ms: now_ms + lifetime_ms,
     }
 }
 

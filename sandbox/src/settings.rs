@@ -9,6 +9,7 @@ use crate::{Config, grants, limits};
 #[derive(Clone, Copy, Debug, Serialize)]
 pub(crate) struct Live {
     pub(crate) token_lifetime_ms: u64,
+    pub(crate) first_token_lifetime_ms: Option<u64>,
     pub(crate) replay_grace_ms: u64,
     pub(crate) replay_same_access_token: bool,
     pub(crate) latency_ms: u64,
@@ -23,6 +24,7 @@ pub(crate) struct Live {
 #[serde(default, deny_unknown_fields)]
 pub(crate) struct Change {
     token_lifetime_ms: Option<u64>,
+    first_token_lifetime_ms: Option<u64>,
     replay_grace_ms: Option<u64>,
     replay_same_access_token: Option<bool>,
     latency_ms: Option<u64>,
@@ -36,6 +38,7 @@ impl Live {
     pub(crate) fn new(config: &Config) -> Self {
         Self {
             token_lifetime_ms: millis(config.token_lifetime),
+            first_token_lifetime_ms: config.first_token_lifetime.map(millis),
             replay_grace_ms: millis(config.replay_grace),
             replay_same_access_token: config.replay_same_access_token,
             latency_ms: millis(config.latency),
@@ -53,6 +56,9 @@ impl Live {
             }
         }
         set(&mut self.token_lifetime_ms, change.token_lifetime_ms);
+        if change.first_token_lifetime_ms.is_some() {
+            self.first_token_lifetime_ms = change.first_token_lifetime_ms;
+        }
         set(&mut self.replay_grace_ms, change.replay_grace_ms);
         set(
             &mut self.replay_same_access_token,
@@ -68,6 +74,7 @@ impl Live {
     pub(crate) fn grants(&self) -> grants::Rules {
         grants::Rules {
             lifetime_ms: self.token_lifetime_ms,
+            first_lifetime_ms: self.first_token_lifetime_ms,
             grace_ms: self.replay_grace_ms,
             replay_same_access_token: self.replay_same_access_token,
         }

@@ -2,6 +2,7 @@ use super::*;
 
 const RULES: Rules = Rules {
     lifetime_ms: 60_000,
+    first_lifetime_ms: None,
     grace_ms: 30_000,
     replay_same_access_token: false,
 };

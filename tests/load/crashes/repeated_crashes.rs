@@ -8,18 +8,18 @@ const LONGEST_CALL: (&str, &str) = ("EVERGREEN_TOKEN_TIMEOUT", "18s");
 #[tokio::test(flavor = "multi_thread")]
 async fn restarted_broker_does_not_wait_for_its_own_lease() {
     let servers = Servers::start().await;
-    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
+    let sandbox = Sandbox::start(&[("FIRST_TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();
     let start = servers.broker(0, &sandbox, scratch.join("faulted"));
     let start = start.env(LONGEST_CALL.0, LONGEST_CALL.1);
     let mut faulted = Member::start(start.env("TEST_CRASH_POINT", "sent kill")).await;
-    let public = format!("http://{}", faulted.address);
-    let id = client::install(&client::new(), &public, LOCATION).await;
-    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
+    // Before the consent, because its token is refreshed at once.
     let slow = json!([{
         "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 800, "next": 2,
     }]);
     sandbox.faults(slow).await;
+    let public = format!("http://{}", faulted.address);
+    let id = client::install(&client::new(), &public, LOCATION).await;
     for is_last in [false, true] {
         until_killed(&mut faulted).await;
         if is_last {
@@ -40,7 +40,7 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
 #[tokio::test(flavor = "multi_thread")]
 async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
     let servers = Servers::start().await;
-    let sandbox = Sandbox::start(&[("TOKEN_LIFETIME", "3s")]).await;
+    let sandbox = Sandbox::start(&[("FIRST_TOKEN_LIFETIME", "3s")]).await;
     let scratch = Scratch::new();
     let start = |name| {
         let start = servers.broker(0, &sandbox, scratch.join(name));
@@ -50,7 +50,6 @@ async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
     let mut faulted = Member::start(with_crash_point).await;
     let public = format!("http://{}", faulted.address);
     let id = client::install(&client::new(), &public, LOCATION).await;
-    sandbox.set(json!({ "token_lifetime_ms": 3_600_000 })).await;
     until_killed(&mut faulted).await;
     faulted.set([("TEST_CRASH_POINT", "leased stop".to_owned())]);
     faulted.spawn();
