@@ -10,6 +10,7 @@ mod consent_cookie;
 pub(crate) mod error;
 mod extract;
 mod html;
+mod lookup_api;
 mod oauth;
 pub(crate) mod refresh_api;
 mod seal;
@@ -37,6 +38,7 @@ impl Broker {
             .layer(from_fn_with_state(own_hosts, auth::refuse_foreign_pages))
             .merge(oauth::routes().layer(links))
             .merge(refresh_api::routes())
+            .merge(lookup_api::routes())
             .merge(audit::reports())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)

@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ghl::TokenEndpoint;
 use ghl::webhook::Verifier;
+use ghl::{AgencyApi, TokenEndpoint};
 use service::rate_limit::AddressLimits;
 use service::readiness::Readiness;
 use service::receive::ReceiveMemory;
@@ -12,6 +12,7 @@ use store::{KeyHash, TokenReader};
 use store_writer::group_commit_db::DbError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 
+use crate::agency::Lookups;
 use crate::audit::{Audit, AuditLogError};
 use crate::config::Config;
 use crate::health::{files, store_check};
@@ -58,6 +59,7 @@ pub(crate) struct Inner {
     pub(crate) receive_memory: ReceiveMemory,
     pub(crate) consent_limits: AddressLimits,
     pub(crate) rotation: Arc<Rotation>,
+    pub(crate) lookups: Arc<Lookups>,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -90,9 +92,10 @@ impl Broker {
     ) -> Result<Self, StartError> {
         let endpoint = TokenEndpoint::new(config.endpoint.clone())
             .map_err(|error| StartError::Tls(error.into()))?;
-        Self::start_with(endpoint, config, parts, readiness, shutdown, |worker| {
-            worker
-        })
+        let agency_api = AgencyApi::new(config.api_url.clone(), &config.endpoint)
+            .map_err(|error| StartError::Tls(error.into()))?;
+        let ghl = (endpoint, agency_api);
+        Self::start_with(ghl, config, parts, readiness, shutdown, |worker| worker)
     }
 
     /// Notes that a key was used for something else than this broker's routes.
@@ -107,7 +110,7 @@ impl Broker {
 
     /// Starts over a given token endpoint. `prepare` changes the worker before anything runs.
     pub(crate) fn start_with(
-        endpoint: TokenEndpoint,
+        (endpoint, agency_api): (TokenEndpoint, AgencyApi),
         config: Config,
         parts: Parts,
         readiness: &Readiness,
@@ -131,7 +134,7 @@ impl Broker {
             reader.clone(),
             leases,
             (journal, escrow),
-            endpoint.clone(),
+            (endpoint.clone(), agency_api),
             shutdown,
         );
         let worker = Arc::new(prepare(worker));
@@ -199,6 +202,7 @@ impl Broker {
             audit,
             worker,
             rotation: Arc::default(),
+            lookups: Arc::default(),
             endpoint,
             shutdown: shutdown.clone(),
         })))

@@ -13,6 +13,7 @@ use service::receive;
 use service::tls::Authorities;
 use store::{LocationId, Quota};
 use store_writer::protocol::DEFAULT_GRACE;
+use url::Url;
 
 use crate::audit::AuditLog;
 use crate::health::store_check::StoreCheck;
@@ -20,7 +21,7 @@ use crate::health::store_check::StoreCheck;
 /// The OAuth scopes that the app requests by default, separated by spaces. The gateway's own routes need
 /// them.
 pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
-                              medias.readonly medias.write locations.readonly";
+                              medias.readonly medias.write locations.readonly oauth.readonly oauth.write";
 /// Far above GHL's documented grace period of 30 s.
 const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 /// A claim lasts until the attempt has begun. It is short, so that an attempt that could not begin is tried
@@ -35,6 +36,8 @@ const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 pub struct Config {
     /// The name of this process among the brokers (`EVERGREEN_BROKER_NAME`).
     pub name: String,
+    /// The base of GHL's API (`GHL_API_URL`).
+    pub api_url: Url,
     /// GHL's token endpoint and the client credentials.
     pub endpoint: token_endpoint::Config,
     /// GHL's consent page and the scopes to request.
@@ -173,6 +176,7 @@ impl Config {
             );
         }
         Self {
+            api_url: api_url.clone(),
             endpoint: token_endpoint::Config {
                 url: join(&api_url, "oauth/token"),
                 client_id: client_id.clone(),

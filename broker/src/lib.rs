@@ -5,6 +5,7 @@
 //! | `broker` | how a broker is assembled and started |
 //! | `api` | the HTTP API: consents, webhooks, status, refresh requests, administration |
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
+//! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
 //! | `health` | checks of the files and of the store |
 //! | `sealing` | sealing keys: their registration and rotation |
@@ -12,6 +13,7 @@
 
 #![warn(missing_docs)]
 
+mod agency;
 mod api;
 mod audit;
 mod broker;

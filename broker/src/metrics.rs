@@ -15,6 +15,8 @@ use tokio::time::sleep;
 use crate::refresh::outcome::{FailureKind, Outcome};
 
 const REFRESHES: &str = "evergreen_refresh_total";
+/// Tokens of agencies' locations.
+const MINTS: &str = "evergreen_mints_total";
 const DURATION: &str = "evergreen_refresh_duration_seconds";
 const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
 const INSTALLATIONS: &str = "evergreen_installations";
@@ -37,7 +39,7 @@ const AUDIT_LOST: &str = "evergreen_audit_lost_total";
 
 /// Every value of the label `outcome`. Each series exists before its first event, so that an alert on its
 /// increase sees that event.
-const OUTCOMES: [&str; 13] = [
+const OUTCOMES: [&str; 15] = [
     "refreshed",
     "superseded",
     FailureKind::Transient.as_str(),
@@ -51,11 +53,32 @@ const OUTCOMES: [&str; 13] = [
     FailureKind::Lost.as_str(),
     FailureKind::StillInvalid.as_str(),
     FailureKind::BadRequest.as_str(),
+    FailureKind::ScopeMissing.as_str(),
+    FailureKind::NotInstalled.as_str(),
+];
+
+/// Likewise, of [`MINTS`].
+const MINT_OUTCOMES: [&str; 11] = [
+    "ok",
+    "no_agency",
+    "rate_limited",
+    "store",
+    "foreign_answer",
+    "unavailable",
+    "rate_limited_by_ghl",
+    "token_refused",
+    "scope_missing",
+    "not_installed",
+    "unreadable_answer",
 ];
 
 /// Registers every metric with its description and its initial value.
 pub(crate) fn describe() {
     describe_counter!(REFRESHES, "Refresh attempts, by outcome");
+    describe_counter!(
+        MINTS,
+        "Tokens of agencies' locations that GHL was asked for, by outcome"
+    );
     describe_histogram!(
         DURATION,
         Unit::Seconds,
@@ -135,6 +158,9 @@ pub(crate) fn describe() {
     for outcome in OUTCOMES {
         counter!(REFRESHES, "outcome" => outcome).absolute(0);
     }
+    for outcome in MINT_OUTCOMES {
+        counter!(MINTS, "outcome" => outcome).absolute(0);
+    }
     for operation in ["schedule", "refresh"] {
         counter!(STORE_ERRORS, "operation" => operation).absolute(0);
     }
@@ -162,6 +188,11 @@ pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
         | Outcome::UnknownInstallation => return,
     };
     counter!(REFRESHES, "outcome" => label).increment(1);
+}
+
+/// Counts a token of a location that was asked for.
+pub(crate) fn minted(outcome: &'static str) {
+    counter!(MINTS, "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn refused_for_all(is_refusing_all: bool) {

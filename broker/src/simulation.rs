@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use ghl::TokenEndpoint;
 use ghl::token_endpoint::Transport;
+use ghl::{AgencyApi, TokenEndpoint};
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use service::simulation::Process;
@@ -27,10 +27,16 @@ pub fn start(
     rules: Rules,
 ) -> Result<Broker, StartError> {
     let endpoint = TokenEndpoint::with_transport(transport, config.endpoint.clone());
+    let agency_api = AgencyApi::disconnected(config.api_url.clone(), &config.endpoint);
     let (readiness, shutdown) = (Readiness::new(), Shutdown::of(process));
-    Broker::start_with(endpoint, config, parts, &readiness, &shutdown, |worker| {
-        worker.with_rules(rules)
-    })
+    Broker::start_with(
+        (endpoint, agency_api),
+        config,
+        parts,
+        &readiness,
+        &shutdown,
+        |worker| worker.with_rules(rules),
+    )
 }
 
 /// Requests a refresh as a gateway does: a token of a later generation than `past`. The result is in the

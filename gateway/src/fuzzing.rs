@@ -133,6 +133,7 @@ fn token(owner: Owner) -> Token {
         status: Status::Active,
         location: owner.location,
         company: owner.company,
+        parent: None,
         user_type: owner.user_type,
         scopes: String::new(),
     };

@@ -53,6 +53,7 @@ use request::caller::Callers;
 use request::path;
 use token::cache::{Cache, Counters};
 use token::cache_invalidation::Caches;
+use token::location_lookup::LocationLookup;
 use token::provider::TokenProvider;
 use token::refresher::Refresher;
 use token::sources::{Owners, Tokens};
@@ -141,7 +142,11 @@ impl Gateway {
         let pipeline = Pipeline {
             config: Arc::new(config),
             callers,
-            selection: Selection { tokens, owners },
+            selection: Selection {
+                tokens,
+                owners,
+                lookup: LocationLookup::new(broker.clone(), reader.clone()),
+            },
             admission: Admission {
                 concurrency,
                 tokens: provider.clone(),

@@ -117,16 +117,16 @@ impl Failure {
 /// An error body in one of GHL's shapes: `{statusCode, message}`, `{error, error_description}`, or that of
 /// API v3, `{error: {code, message, details, resolution}}`.
 #[derive(Debug, Default, PartialEq, Eq)]
-struct ErrorBody {
+pub(crate) struct ErrorBody {
     /// In lower case, because API v3 has its codes in capitals.
     error: String,
-    message: String,
+    pub(crate) message: String,
 }
 
 impl ErrorBody {
-    const MAX_CHARS: usize = 300;
+    pub(crate) const MAX_CHARS: usize = 300;
 
-    fn parse(body: &[u8]) -> Self {
+    pub(crate) fn parse(body: &[u8]) -> Self {
         let Ok(body) = serde_json::from_str::<Map<String, Value>>(&lossy_text(body)) else {
             return Self {
                 error: String::new(),
@@ -162,7 +162,7 @@ fn words(value: &Value) -> Option<String> {
 }
 
 /// Parses seconds or a date. A date is relative to this machine's clock, because GHL's clock is unknown.
-fn parse_retry_after(text: &str) -> Option<Duration> {
+pub(crate) fn parse_retry_after(text: &str) -> Option<Duration> {
     let text = text.trim();
     if let Ok(seconds) = text.parse() {
         return Some(Duration::from_secs(seconds));

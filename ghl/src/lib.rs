@@ -5,6 +5,7 @@
 
 #![warn(missing_docs)]
 
+pub mod agency;
 pub mod api;
 pub mod consent;
 pub mod failure;
@@ -17,6 +18,7 @@ pub mod token_endpoint;
 pub mod token_response;
 pub mod webhook;
 
+pub use agency::{AgencyApi, AgencyFailure};
 pub use failure::Failure;
 pub use ownership::Owner;
 pub use token_endpoint::TokenEndpoint;

@@ -159,31 +159,10 @@ impl TokenEndpoint {
     /// # Errors
     /// If TLS cannot be set up.
     pub fn new(config: Config) -> Result<Self, reqwest::Error> {
-        let http = reqwest::Client::builder()
-            .user_agent(USER_AGENT)
-            .connect_timeout(CONNECT_TIMEOUT.min(config.timeout / 2))
-            .redirect(Policy::none())
-            // A silent connection must not be reused for the retry within GHL's grace period. HTTP/1
-            // closes a connection that timed out, and idle ones are dropped early.
-            .http1_only()
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            // A late call is read for minutes. TCP acknowledgements distinguish a slow host from a dead one.
-            .tcp_keepalive(UNACKNOWLEDGED_TIMEOUT / 2)
-            .tcp_keepalive_interval(UNACKNOWLEDGED_TIMEOUT / 4)
-            .tcp_keepalive_retries(2_u32);
-        // A proxy of the environment is for the world beyond this machine.
-        let http = match is_loopback(&config.url) {
-            true => http.no_proxy(),
-            false => http,
-        };
-        let authorities = config
-            .authorities
-            .iter()
-            .map(|der| reqwest::Certificate::from_der(der));
-        let http = http.tls_certs_merge(authorities.collect::<Result<Vec<_>, _>>()?);
-        #[cfg(target_os = "linux")]
-        let http = http.tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
-        Ok(Self::with_transport(Arc::new(http.build()?), config))
+        Ok(Self::with_transport(
+            Arc::new(http_client(&config)?),
+            config,
+        ))
     }
 
     /// A client over another transport, such as a simulation.
@@ -294,7 +273,39 @@ impl TokenEndpoint {
     }
 }
 
-async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
+/// A client of GHL over HTTPS.
+///
+/// # Errors
+/// If TLS cannot be set up.
+pub(crate) fn http_client(config: &Config) -> Result<reqwest::Client, reqwest::Error> {
+    let http = reqwest::Client::builder()
+        .user_agent(USER_AGENT)
+        .connect_timeout(CONNECT_TIMEOUT.min(config.timeout / 2))
+        .redirect(Policy::none())
+        // A silent connection must not be reused for the retry within GHL's grace period. HTTP/1
+        // closes a connection that timed out, and idle ones are dropped early.
+        .http1_only()
+        .pool_idle_timeout(IDLE_TIMEOUT)
+        // A late call is read for minutes. TCP acknowledgements distinguish a slow host from a dead one.
+        .tcp_keepalive(UNACKNOWLEDGED_TIMEOUT / 2)
+        .tcp_keepalive_interval(UNACKNOWLEDGED_TIMEOUT / 4)
+        .tcp_keepalive_retries(2_u32);
+    // A proxy of the environment is for the world beyond this machine.
+    let http = match is_loopback(&config.url) {
+        true => http.no_proxy(),
+        false => http,
+    };
+    let authorities = config
+        .authorities
+        .iter()
+        .map(|der| reqwest::Certificate::from_der(der));
+    let http = http.tls_certs_merge(authorities.collect::<Result<Vec<_>, _>>()?);
+    #[cfg(target_os = "linux")]
+    let http = http.tcp_user_timeout(UNACKNOWLEDGED_TIMEOUT);
+    http.build()
+}
+
+pub(crate) async fn read(mut response: reqwest::Response) -> Result<Vec<u8>, Failure> {
     let mut body = Vec::new();
     loop {
         match response.chunk().await {

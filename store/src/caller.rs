@@ -192,12 +192,13 @@ impl Caller {
         scope == Scope::Metrics || self.scopes.iter().any(is_granted)
     }
 
-    /// Whether the key may use the installation.
+    /// Whether the key may use the installation. A key for an agency may use those of its locations, whose `parent` the
+    /// agency's is.
     #[must_use]
-    pub fn may_use(&self, id: &InstallationId) -> bool {
+    pub fn may_use(&self, id: &InstallationId, parent: Option<&InstallationId>) -> bool {
         match &self.installations {
             None => true,
-            Some(allowed) => allowed.contains(id),
+            Some(allowed) => allowed.iter().any(|it| it == id || Some(it) == parent),
         }
     }
 

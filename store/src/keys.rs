@@ -88,6 +88,22 @@ pub fn expiry(partition: u8) -> String {
     format!("ghl:exp:{{{partition:02x}}}")
 }
 
+/// Hash: the installations of a partition that belong together, by id. `family` is the id of an agency's installation,
+/// for its locations, or [`AGENCIES`].
+#[must_use]
+pub fn family(partition: u8, family: &str) -> String {
+    format!("ghl:kin:{{{partition:02x}}}:{family}")
+}
+
+/// The [`family`] of all installations of agencies.
+pub const AGENCIES: &str = "agencies";
+
+/// String: the rate limit of the calls that brokers make for an agency.
+#[must_use]
+pub fn agency_rate(company: &str) -> String {
+    format!("ghl:rate:{company}")
+}
+
 /// String: written after other writes, so that `WAIT` can confirm how far replicas are.
 #[must_use]
 pub fn replication_marker(partition: u8) -> String {

@@ -20,6 +20,7 @@ pub mod id;
 pub mod invalidation;
 pub mod key_list;
 pub mod keys;
+pub mod lookup_request_mac;
 pub mod quota;
 pub mod random;
 pub mod reader;

@@ -12,12 +12,12 @@ use crate::audit::Pass;
 use crate::caller::{Caller, KeyHash};
 use crate::clock::Timestamp;
 use crate::connection::{Address, BadAddress, RedisClient};
-use crate::id::{Generation, InstallationId};
+use crate::id::{Generation, InstallationId, LocationId};
 use crate::invalidation::Invalidation;
 use crate::key_list::{KeyCheck, KeyList, RingKind};
 use crate::record::{AccessRecord, Fields, StoredAccess, Unreadable};
-use crate::refresh_request_mac;
 use crate::seal::KeyRing;
+use crate::{lookup_request_mac, refresh_request_mac};
 
 /// Why the store gave no answer. A missing record is an answer, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -191,6 +191,12 @@ impl TokenReader {
     #[must_use]
     pub fn sign_report(&self, pass: &Pass) -> String {
         pass.sign(&self.access_ring)
+    }
+
+    /// The `Authorization` value of a question to a broker: see [`lookup_request_mac`].
+    #[must_use]
+    pub fn sign_lookup(&self, location: &LocationId, agencies: &[InstallationId]) -> String {
+        lookup_request_mac::sign(&self.access_ring, location, agencies)
     }
 
     /// The `Authorization` value of a refresh request to a broker: see [`refresh_request_mac`].

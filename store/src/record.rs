@@ -217,7 +217,7 @@ impl FromStr for Status {
 /// The half of an installation's record that gateways read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Access<Token> {
-    /// The access token, sealed or decrypted.
+    /// The access token, sealed or decrypted. Empty while a location of an agency sleeps.
     pub token: Token,
     /// When the token expires, in the store's time; `None`: never (static tokens).
     pub expires_at: Option<Timestamp>,
@@ -231,6 +231,8 @@ pub struct Access<Token> {
     pub location: Option<LocationId>,
     /// The agency, if GHL named one.
     pub company: Option<CompanyId>,
+    /// The agency's installation, if the token is minted with that one's token.
+    pub parent: Option<InstallationId>,
     /// The kind of token, from GHL's `userType`.
     pub user_type: UserType,
     /// The granted scopes, separated by spaces, as GHL sent them.
@@ -255,6 +257,7 @@ impl StoredAccess {
         fields.set("st", self.status);
         fields.set_optional("loc", self.location.as_ref());
         fields.set_optional("com", self.company.as_ref());
+        fields.set_optional("par", self.parent.as_ref());
         fields.set("ut", self.user_type);
         fields.set_bytes("sc", compress::compress_text(&self.scopes));
         fields
@@ -274,26 +277,33 @@ impl StoredAccess {
             status: fields.parse("st")?,
             location: fields.parse_optional("loc")?,
             company: fields.parse_optional("com")?,
+            parent: fields.parse_optional("par")?,
             user_type: fields.parse("ut")?,
             scopes: compress::decompress_text(fields.bytes("sc")?)
                 .ok_or(Unreadable::Malformed("sc"))?,
         })
     }
 
-    /// Decrypts the token.
+    /// Decrypts the token, if there is one.
     ///
     /// # Errors
     /// When the token was sealed with another ring or for another installation.
     pub fn open(self, id: &InstallationId, ring: &KeyRing) -> Result<AccessRecord, Unreadable> {
         let label = access_label(id, self.generation);
+        let is_asleep = self.parent.is_some() && self.token.is_empty();
+        let token = match is_asleep {
+            true => SecretString::default(),
+            false => ring.open_token(label, &self.token)?,
+        };
         Ok(AccessRecord {
-            token: ring.open_token(label, &self.token)?,
+            token,
             expires_at: self.expires_at,
             lifetime: self.lifetime,
             generation: self.generation,
             status: self.status,
             location: self.location,
             company: self.company,
+            parent: self.parent,
             user_type: self.user_type,
             scopes: self.scopes,
         })
@@ -334,6 +344,7 @@ mod tests {
             status: Status::Active,
             location: Some("ve9EPM428h8vShlRW1KT".parse().unwrap()),
             company: None,
+            parent: None,
             user_type: UserType::Location,
             scopes: "contacts.write products.readonly".to_owned(),
         }
@@ -344,6 +355,8 @@ mod tests {
         let full = stored();
         assert_eq!(StoredAccess::from_fields(&full.to_fields()), Ok(full));
         let bare = StoredAccess {
+            token: Sealed::from_bytes(Vec::new()),
+            parent: Some(InstallationId::random()),
             expires_at: None,
             location: None,
             scopes: String::new(),

@@ -90,6 +90,12 @@ impl Sealed {
         &self.0
     }
 
+    /// Whether there is no value.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
     /// The id of the key that encrypted it; `None` if the bytes are truncated, damaged or of a newer format.
     #[must_use]
     pub fn key_id(&self) -> Option<&str> {

@@ -19,7 +19,7 @@ const LIFETIME: &str = "24h";
 const CACHE_LIMIT: Duration = Duration::from_secs(31);
 /// A detectable loss is detected within 3 s: one heartbeat, and the timeout of its reply. The rest is for the probe.
 const DETECTION_LIMIT: Duration = Duration::from_secs(5);
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const PAUSE: Duration = Duration::from_millis(20);
 
 /// Two gateways. The first one reaches the store through a proxy that can drop replies.

@@ -22,7 +22,7 @@ use tests::up::Up;
 use tests::wait::{holds, until};
 use tokio::time::Instant;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The promise is one second. The rest is for a busy machine.
 const WITHIN_A_SECOND: Duration = Duration::from_millis(1500);

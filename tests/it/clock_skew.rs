@@ -12,7 +12,7 @@ use tests::wait::{holds, until};
 use tests::wall_clock::WallClock;
 use tokio::time::{Instant, sleep_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const LIFETIME: Duration = Duration::from_secs(24);
 /// A refresh is due a quarter of the lifetime before the expiry, minus a jitter of up to a quarter of that.
 const SOONEST: Duration = Duration::from_secs(12);

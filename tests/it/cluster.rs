@@ -13,7 +13,7 @@ use tests::load::steady_load;
 use tests::sandbox::Sandbox;
 use tests::wait::{holds, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// A quarter of it is left when a token is refreshed. That is more than a failover takes plus the last 2 s, in which
 /// a token is not used.
 const LIFETIME: &str = "32s";

@@ -36,7 +36,7 @@ use tokio::sync::broadcast::Receiver;
 const CREDENTIALS: &str = "pair";
 const WINDOW: Duration = Duration::from_secs(10);
 const TTL: Duration = Duration::from_secs(30);
-const PATIENCE: Duration = Duration::from_secs(15);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// The most that a reader's copy of the store's clock may be ahead of it.
 const CLOCK_SKEW: Duration = Duration::from_secs(1);
 
@@ -115,6 +115,7 @@ async fn begin_within(
         is_after_outage: false,
         may_spend_new: true,
         grace: DEFAULT_GRACE,
+        is_orphan: false,
     };
     let began = writer.begin(&lease, conditions).await.unwrap();
     leases.release(lease).await;

@@ -8,7 +8,7 @@ use tests::program::Start;
 use tests::scratch::Scratch;
 use tests::small_disk::SmallDisk;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 fn up(directory: &str) -> Start {
     let at = |port| format!("127.0.0.1:{port}");

@@ -10,7 +10,7 @@ use tests::wait::{holds, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 const CLIENT_SECRET: &str = "client secret/of+the app";
 const CODE: &str = "code-0123456789-abcdef";
 

@@ -10,7 +10,7 @@ use tests::up::Up;
 use tests::wait::{holds, until};
 use tokio::io::AsyncWriteExt;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn scrape(up: &Up) -> String {
     let (code, text) = get(&up.client, &format!("{}/metrics", up.internal)).await;

@@ -15,7 +15,7 @@ use tests::wait::{holds, until};
 
 use search::{Search, collector, position};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The secret of the app, as [`Fleet`] sets it.
 const CLIENT_SECRET: &str = "sandbox-secret";

@@ -7,7 +7,7 @@ use tests::client::{self, get};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn post(up: &Up, path: &str, id: &str, body: Option<Value>) -> (u16, Value) {
     let request = up

@@ -13,7 +13,7 @@ use tests::wait::{holds, until};
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An `up` with one location, which has this rate limit.
 async fn start_with_limit(max: u32, interval_ms: u32) -> (Up, String) {

@@ -8,7 +8,7 @@ use tests::client::{self, get, send};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// A refused token is retried for a minute.
 const UNTIL_INVALID: Duration = Duration::from_secs(100);
 

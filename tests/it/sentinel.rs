@@ -14,7 +14,7 @@ use tests::load::steady_load;
 use tests::sentinel::Sentinel;
 use tests::wait::{holds, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// A quarter of it is left when a token is refreshed. That is more than a failover takes.
 const LIFETIME: &str = "32s";
 /// Callers call for longer than the lifetime.

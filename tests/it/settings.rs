@@ -16,7 +16,7 @@ use tests::program::{Program, Start, wait_for_port};
 use tests::scratch::Scratch;
 use tests::up::Up;
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// `up` on these three addresses: public, internal, and the sandbox's.
 fn up_on(scratch: &Scratch, addresses: [String; 3]) -> Start {

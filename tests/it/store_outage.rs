@@ -14,7 +14,7 @@ use tests::testbed::Testbed;
 use tests::wait::{holds, until};
 use tokio::time::{Instant, sleep_until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn until_committed(fleet: &Fleet, id: &str) {
     until("the response to be committed", PATIENCE, || async {

@@ -18,7 +18,7 @@ use tests::program::{Program, Start, wait_for_port};
 use tests::scratch::Scratch;
 use tests::wait::{holds, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// A process with TLS on both listeners.
 struct Served {

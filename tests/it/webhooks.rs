@@ -13,7 +13,7 @@ use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn status(up: &Up, id: &str) -> Value {
     let url = format!("{}/api/oauth/status?installation_id={id}", up.public);

@@ -11,7 +11,7 @@ use tests::wait::{holds, until};
 use tokio::time::Instant;
 
 const TTL: Duration = Duration::from_secs(20);
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 async fn nodes(count: usize) -> Vec<Redis> {
     let mut nodes = Vec::new();

@@ -9,7 +9,7 @@ use crate::wait::{holds, until};
 
 const MASTERS: usize = 3;
 const SLOTS: usize = 16_384;
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 pub struct Cluster {

@@ -8,7 +8,7 @@ use crate::scratch::Scratch;
 
 /// Limits the lifetime of all processes, even if the test is killed.
 const LONGEST: &str = "exec sleep 900";
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 
 #[derive(Debug)]
 pub struct Hosts {

@@ -19,6 +19,7 @@ use store_writer::writer::{Listed, RotatedKey, Wanted};
 use tracing::info;
 
 use crate::Broker;
+use crate::agency::revocation::end_locations;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, QueryString};
 use crate::api::refresh_api;
@@ -113,6 +114,13 @@ async fn revoke(
         .revoke(&id, "revoked by an operator", now)
         .await?;
     info!(installation = %id, "revoked by an operator");
+    end_locations(
+        &broker.0.writer,
+        &id,
+        "the agency was revoked by an operator",
+        now,
+    )
+    .await?;
     let entry = requester.entry(now, Action::InstallationRevoked);
     broker.0.audit.record(entry.on(&id)).await;
     let snapshot = find(&broker.0.writer, id.as_str()).await?;

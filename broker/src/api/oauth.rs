@@ -32,6 +32,7 @@ use crate::api::consent_cookie;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::html::{self, Paragraph};
 use crate::audit;
+use crate::refresh::crash_point::{self, Step};
 use crate::refresh::refresh_log;
 
 /// How long the exchange of a code may take. It is long because a code is valid once.
@@ -181,6 +182,7 @@ async fn connect(
     let response = exchanged
         .unwrap_or_else(|_| Err(Failure::Lost("GHL did not answer for 5 minutes".into())))
         .map_err(|failure| exchange_error(&failure))?;
+    crash_point::reached(Step::Exchanged);
     let lifetime = response.lifetime().clone();
     let consent = Consent::new(
         requested_at,
@@ -266,11 +268,14 @@ async fn check_state(
 async fn store_consent(broker: &Broker, consent: &Consent) -> Result<InstallationId, Error> {
     let worker = &broker.0.worker;
     worker.keep_consent(consent).await;
+    crash_point::reached(Step::ConsentJournaled);
     let mut pause = Duration::from_millis(50);
     for _ in 0..6 {
         match broker.0.writer.register_consent(consent).await {
             Ok(id) => {
+                crash_point::reached(Step::ConsentStored);
                 worker.forget_consent(consent).await;
+                broker.0.lookups.forget_unknown();
                 return Ok(id);
             }
             Err(

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use store::{InstallationId, Scope, Status, Timestamp, freshness};
 use store_writer::StoreWriter;
-use store_writer::installation::LastError;
+use store_writer::installation::{Installation, LastError, LocationList};
 use store_writer::writer::{Listed, Snapshot};
 
 use crate::Broker;
@@ -37,7 +37,8 @@ async fn status(
     let caller = auth::caller(&broker, &headers, Scope::Proxy, allows_anonymous).await?;
     let name = query.installation_id.or(query.location_id);
     let snapshot = find(&broker.0.writer, &name.unwrap_or_default()).await?;
-    if caller.is_some_and(|caller| !caller.may_use(&snapshot.installation.id)) {
+    let Installation { id, access, .. } = &snapshot.installation;
+    if caller.is_some_and(|caller| !caller.may_use(id, access.parent.as_ref())) {
         // The caller must not learn whether the installation exists.
         return Err(Error::not_found());
     }
@@ -72,6 +73,12 @@ pub(crate) struct View {
     location_id: Option<String>,
     company_id: Option<String>,
     user_type: &'static str,
+    /// The installation of the agency, for a location whose tokens come from the agency's grant.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    parent_id: Option<String>,
+    /// The locations of an agency.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    locations: Option<LocationsView>,
     scopes: Vec<String>,
     token_status: &'static str,
     generation: String,
@@ -133,6 +140,32 @@ impl AnyView {
 }
 
 #[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct LocationsView {
+    /// How many locations have the app, by the last list of GHL.
+    count: u64,
+    /// `null` until GHL has given a list.
+    listed_at: Option<String>,
+    /// Whether later locations get the app, too. `null` if GHL has not said it.
+    includes_future: Option<bool>,
+    next_list_at: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    last_error: Option<ErrorView>,
+}
+
+impl LocationsView {
+    fn of(list: &LocationList) -> Self {
+        Self {
+            count: list.count,
+            listed_at: list.listed_at.map(|at| at.to_string()),
+            includes_future: list.is_for_future_locations,
+            next_list_at: list.due.to_string(),
+            last_error: list.error.as_ref().map(ErrorView::of),
+        }
+    }
+}
+
+#[derive(Debug, Serialize)]
 struct ErrorView {
     kind: String,
     message: String,
@@ -153,6 +186,8 @@ impl View {
             location_id: access.location.as_ref().map(ToString::to_string),
             company_id: access.company.as_ref().map(ToString::to_string),
             user_type: access.user_type.as_str(),
+            parent_id: access.parent.as_ref().map(ToString::to_string),
+            locations: installation.locations.as_ref().map(LocationsView::of),
             scopes: access
                 .scopes
                 .split_whitespace()
@@ -182,7 +217,8 @@ impl ErrorView {
     }
 }
 
-/// `valid`, `expiring` (below the freshness floor), `expired`, `suspect` (GHL refused the refresh token, and
+/// `valid`, `expiring` (below the freshness floor), `expired`, `asleep` (a location of an agency that nobody calls: it
+/// gets a token with the next call), `suspect` (GHL refused the refresh token, and
 /// it is tried again), or the status that prevents refreshes.
 fn token_status(snapshot: &Snapshot) -> &'static str {
     let access = &snapshot.installation.access;
@@ -191,6 +227,7 @@ fn token_status(snapshot: &Snapshot) -> &'static str {
             access.status.as_str()
         }
         (Status::Active, _) if snapshot.installation.is_suspect() => "suspect",
+        (Status::Active, _) if snapshot.installation.is_asleep(snapshot.now) => "asleep",
         (Status::Active, None) => "valid",
         (Status::Active, Some(expires_at)) => {
             match freshness::of(expires_at, access.lifetime, snapshot.now) {

@@ -1,4 +1,6 @@
-//! GHL's webhooks. The most important one says that a customer has uninstalled the app.
+//! GHL's webhooks. The most important ones say that a customer has installed or uninstalled the app.
+
+mod installation;
 
 use axum::extract::{Request, State};
 use axum::routing::post;
@@ -14,6 +16,7 @@ use store_writer::writer::Wanted;
 use tracing::{debug, info};
 
 use crate::Broker;
+use crate::agency::revocation::end_locations;
 use crate::api::error::{Error, ErrorKind};
 use crate::refresh::outcome::{FailureKind, Outcome};
 
@@ -51,12 +54,13 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     let Some(event) = Event::read(&body.bytes) else {
         return ignored("not a JSON object");
     };
-    match event.kind.as_deref() {
-        Some("UNINSTALL") if is_ours(&broker, &event) => {}
-        Some("UNINSTALL") => return ignored("another app, or none named"),
-        // The OAuth callback registers the installation. This webhook can arrive before it.
-        Some("INSTALL") => return ignored("the consent registers the installation"),
+    let kind = match event.kind.as_deref() {
+        Some("UNINSTALL") => Kind::Uninstall,
+        Some("INSTALL") => Kind::Install,
         Some(_) | None => return ignored("another type"),
+    };
+    if !is_ours(&broker, &event) {
+        return ignored("another app, or none named");
     }
     if broker
         .0
@@ -66,7 +70,10 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     {
         return Ok(Json(json!({ "received": true, "duplicate": true })));
     }
-    uninstall(&broker, &event, from).await?;
+    match kind {
+        Kind::Install => installation::announced(&broker, &event).await?,
+        Kind::Uninstall => uninstall(&broker, &event, from).await?,
+    }
     // Record it last: GHL repeats a webhook that failed half way, and it must not pass for a replay.
     broker
         .0
@@ -74,6 +81,12 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         .record_webhook_processed(&event.identity)
         .await?;
     Ok(Json(json!({ "received": true })))
+}
+
+/// The webhooks that change something.
+enum Kind {
+    Install,
+    Uninstall,
 }
 
 /// Whether the event names this app. The app's id is the first part of its client id.
@@ -119,6 +132,13 @@ async fn uninstall(broker: &Broker, event: &Event, from: IpAddr) -> Result<(), E
         .await?
     {
         info!(installation = %id, "uninstalled at GHL");
+        end_locations(
+            &broker.0.writer,
+            &id,
+            "the agency uninstalled the app",
+            event_at,
+        )
+        .await?;
         let now = broker.0.reader.now();
         let entry = Entry::new(now, Action::InstallationUninstalled, By::Webhook);
         broker.0.audit.record(entry.on(&id).from(from)).await;
@@ -139,6 +159,7 @@ async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
             FailureKind::Suspect
             | FailureKind::InvalidGrant
             | FailureKind::Lost
+            | FailureKind::NotInstalled
             | FailureKind::StillInvalid => Some(false),
             FailureKind::Transient
             | FailureKind::Ambiguous
@@ -146,6 +167,7 @@ async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
             | FailureKind::ForeignAnswer
             | FailureKind::Paused
             | FailureKind::ClientRejected
+            | FailureKind::ScopeMissing
             | FailureKind::BadRequest => None,
         },
         Outcome::NotDue(_)

@@ -3,7 +3,7 @@
 //! They exist only in a build with the feature `crash-points`. `TEST_CRASH_POINT` lists them in order, each
 //! with its signal: `answered stop, committed kill`. Each fires once.
 
-/// The steps of a refresh. Each name says what has just happened. Crash points name them in lower case.
+/// The steps of a refresh, of a mint and of a consent. Each name says what has just happened. Crash points name them in lower case.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[cfg_attr(
     not(feature = "crash-points"),
@@ -21,6 +21,16 @@ pub(crate) enum Step {
     AnswerJournaled,
     Committed,
     Released,
+    /// GHL has given the token of an agency's location.
+    Minted,
+    MintStored,
+    /// GHL has given the tokens of a consent.
+    Exchanged,
+    ConsentJournaled,
+    ConsentStored,
+    /// A page of an agency's locations is stored.
+    PageListed,
+    ListRecorded,
 }
 
 #[cfg(not(feature = "crash-points"))]
@@ -98,6 +108,13 @@ mod points {
                 Self::AnswerJournaled => "answer-journaled",
                 Self::Committed => "committed",
                 Self::Released => "released",
+                Self::Minted => "minted",
+                Self::MintStored => "mint-stored",
+                Self::Exchanged => "exchanged",
+                Self::ConsentJournaled => "consent-journaled",
+                Self::ConsentStored => "consent-stored",
+                Self::PageListed => "page-listed",
+                Self::ListRecorded => "list-recorded",
             }
         }
     }

@@ -64,6 +64,10 @@ pub(crate) enum FailureKind {
     StillInvalid,
     /// GHL did not understand the request.
     BadRequest,
+    /// The agency of the location has not granted the scope that tokens of locations need.
+    ScopeMissing,
+    /// GHL gives the agency no token for the location: the app is not installed there.
+    NotInstalled,
 }
 
 impl FailureKind {
@@ -82,6 +86,8 @@ impl FailureKind {
             Self::Lost => "lost",
             Self::StillInvalid => "still_invalid",
             Self::BadRequest => "bad_request",
+            Self::ScopeMissing => "scope_missing",
+            Self::NotInstalled => "not_installed",
         }
     }
 
@@ -100,7 +106,12 @@ impl FailureKind {
             | Self::UnreadableAnswer
             | Self::Paused
             | Self::Suspect
+            | Self::NotInstalled
             | Self::StillInvalid => None,
+            Self::ScopeMissing => Some(
+                "add oauth.write and oauth.readonly to GHL_SCOPES and to the app at GHL, and let the agency \
+                 connect again at /oauth/install",
+            ),
             Self::ForeignAnswer => Some(
                 "report it to GHL: it answered this installation with the token of another one, which is \
                  not used. If this persists, let the customer connect again at /oauth/install",
@@ -276,7 +287,9 @@ pub(crate) fn classify(failure: &Failure, attempt: Attempt<'_>) -> (FailureKind,
                 | FailureKind::InvalidGrant
                 | FailureKind::Lost
                 | FailureKind::StillInvalid
-                | FailureKind::BadRequest => 0,
+                | FailureKind::BadRequest
+                | FailureKind::ScopeMissing
+                | FailureKind::NotInstalled => 0,
             },
             ..LastError::new(kind.as_str(), describe(failure), attempt.at)
         },

@@ -83,6 +83,27 @@ pub(crate) fn failed(
     }
 }
 
+/// As [`failed`], for a location of an agency that got no token.
+pub(crate) fn mint_failed(id: &InstallationId, kind: FailureKind, message: &str) {
+    let mut error = json!({ "kind": kind.as_str(), "message": message });
+    if let Some(remedy) = kind.remedy() {
+        error["to_do"] = remedy.into();
+        error!(
+            target: WHOLE_LINE,
+            installation = id.as_str(),
+            error = %error,
+            "[REFRESH-FAIL] {id} {error}"
+        );
+    } else {
+        warn!(
+            target: WHOLE_LINE,
+            installation = id.as_str(),
+            error = %error,
+            "[REFRESH-RETRY] {id} when it is called again {error}"
+        );
+    }
+}
+
 /// Logs an unusual `expires_in`. A short one is usually intended and comes with every token, so it is logged
 /// once per process.
 pub(crate) fn lifetime(id: &InstallationId, lifetime: &Lifetime) {

@@ -18,8 +18,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use commit::RecentCommit;
-use failure::unavailable;
-use ghl::TokenEndpoint;
+pub(crate) use failure::unavailable;
+use ghl::{AgencyApi, TokenEndpoint};
 use in_progress::InProgressGuard;
 use lost_response::LostResponse;
 use open_calls::{OpenCalls, SendPermission};
@@ -34,6 +34,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
+use crate::agency::mint::LocationRefresh;
 use crate::config::{Config, Timing};
 use crate::metrics;
 use crate::refresh::breaker::Breaker;
@@ -56,6 +57,8 @@ pub(crate) struct Worker {
     pub(crate) journal: Journal,
     pub(crate) escrow: Escrow,
     endpoint: TokenEndpoint,
+    agency_api: AgencyApi,
+    pub(crate) reader: TokenReader,
     pub(crate) breaker: Breaker,
     pub(crate) outage: OutageDetector,
     /// Responses that the store has not taken yet, by installation. They are also in the journal.
@@ -92,7 +95,7 @@ impl Worker {
         reader: TokenReader,
         leases: Leases,
         (journal, escrow): (Journal, Escrow),
-        endpoint: TokenEndpoint,
+        (endpoint, agency_api): (TokenEndpoint, AgencyApi),
         shutdown: &Shutdown,
     ) -> Self {
         Self {
@@ -103,13 +106,15 @@ impl Worker {
                 endpoint.credentials_fingerprint(),
                 config.timing.grace,
             ),
-            outage: OutageDetector::new(writer.clone(), reader),
+            outage: OutageDetector::new(writer.clone(), reader.clone()),
             watch: StoreWatch::new(&writer, &journal, escrow.is_enabled(), shutdown),
             writer,
             leases,
             journal,
             escrow,
             endpoint,
+            agency_api,
+            reader,
             uncommitted: Mutex::default(),
             recent_commits: Mutex::default(),
             in_progress: Mutex::default(),
@@ -133,6 +138,10 @@ impl Worker {
         }
         self.rules = rules;
         self
+    }
+
+    pub(crate) fn agency_api(&self) -> &AgencyApi {
+        &self.agency_api
     }
 
     pub(crate) fn name(&self) -> &str {
@@ -231,7 +240,7 @@ impl Worker {
             Ok(lease) => {
                 crash_point::reached(Step::Leased);
                 let span = debug_span!("refresh", installation = id.as_str());
-                let outcome = self.refresh_leased(&lease, wanted, risk);
+                let outcome = self.refresh_leased(&lease, wanted, risk, false);
                 let outcome = outcome.instrument(span).await;
                 self.leases.release(lease).await;
                 crash_point::reached(Step::Released);
@@ -266,6 +275,7 @@ impl Worker {
         lease: &Lease,
         wanted: Wanted,
         risk: Risk,
+        is_orphan: bool,
     ) -> Outcome {
         let id = lease.installation();
         if let Err(error) = self.watch.ensure_verified() {
@@ -303,6 +313,7 @@ impl Worker {
                 Risk::Probe => true,
             },
             grace: self.timing.grace,
+            is_orphan,
         };
         let begun = match self.writer.begin(lease, conditions).await {
             Ok(Begin::Go(begun)) => begun,
@@ -316,6 +327,20 @@ impl Worker {
                 };
             }
             Ok(Begin::Deferred) => return Outcome::Contained,
+            Ok(Begin::ListDue) => {
+                // In a task of its own, since it takes long and needs no lease.
+                self.shutdown.spawn(self.clone().list_locations(id.clone()));
+                return Outcome::Superseded;
+            }
+            Ok(Begin::Derived(parent)) => {
+                let refreshed = Box::pin(self.refresh_location(id, &parent, wanted)).await;
+                return match refreshed {
+                    LocationRefresh::Done(outcome) => outcome,
+                    LocationRefresh::SpendOwnToken => {
+                        Box::pin(self.refresh_leased(lease, wanted, risk, true)).await
+                    }
+                };
+            }
             Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
             Ok(Begin::Unknown) => return Outcome::UnknownInstallation,
             Err(error) => return unavailable(id, &error),

@@ -69,6 +69,9 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
             SelectError::BodyNotExamined(_) => (StatusCode::BAD_REQUEST, "body_not_examined"),
             SelectError::NotAllowed => (StatusCode::FORBIDDEN, "installation_not_allowed"),
             SelectError::Contradiction(_) => (StatusCode::BAD_REQUEST, "installation_conflict"),
+            SelectError::NotLookedUp(_) => {
+                (StatusCode::SERVICE_UNAVAILABLE, "location_not_looked_up")
+            }
             SelectError::Store(_) => STORE_UNAVAILABLE,
         },
         Error::Token(error) => match error {
@@ -205,7 +208,7 @@ impl Error {
             Self::ContentType => Some("Send Content-Type: application/json."),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
             | Self::Caller(CallerError::Store(_) | CallerError::Stale)
-            | Self::Select(SelectError::Store(_))
+            | Self::Select(SelectError::Store(_) | SelectError::NotLookedUp(_))
             | Self::Token(
                 TokenError::NoFreshToken | TokenError::Overloaded(_) | TokenError::Store(_),
             )

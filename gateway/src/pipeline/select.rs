@@ -11,6 +11,7 @@ use crate::request::selector::{
     Contradiction, InstallationSelector, InstallationSelectors, Kind, SelectorSource,
 };
 use crate::token::cache::{Cache, Unavailable};
+use crate::token::location_lookup::{LocationLookup, NoAnswer};
 use crate::token::sources::{Owners, Token, Tokens};
 
 /// Finds installations. Clones share their caches.
@@ -18,6 +19,7 @@ use crate::token::sources::{Owners, Token, Tokens};
 pub(crate) struct Selection {
     pub(crate) tokens: Cache<Tokens>,
     pub(crate) owners: Cache<Owners>,
+    pub(crate) lookup: Arc<LocationLookup>,
 }
 
 /// Why no installation was found.
@@ -42,6 +44,8 @@ pub(crate) enum SelectError {
     #[error(transparent)]
     Contradiction(#[from] Contradiction),
     #[error(transparent)]
+    NotLookedUp(#[from] NoAnswer),
+    #[error(transparent)]
     Store(#[from] Unavailable),
 }
 
@@ -54,10 +58,10 @@ impl Selection {
         unexamined: Option<Unexamined>,
     ) -> Result<Arc<Token>, SelectError> {
         for selector in selectors.iter() {
-            let found = self.find(selector).await?;
+            let found = self.find(caller, selector).await?;
             match (found, selector.kind) {
                 (Some(token), _) => {
-                    if !caller.may_use(&token.id) {
+                    if !caller.may_use(&token) {
                         return Err(SelectError::NotAllowed);
                     }
                     selectors.agree_on(&token, selector)?;
@@ -90,21 +94,51 @@ impl Selection {
 
     async fn find(
         &self,
+        caller: &AuthenticatedCaller,
         selector: &InstallationSelector<'_>,
-    ) -> Result<Option<Arc<Token>>, Unavailable> {
+    ) -> Result<Option<Arc<Token>>, SelectError> {
         if selector.is_id() {
             if let Some(token) = self.tokens.peek(&*selector.value) {
                 return Ok(token);
             }
             return match selector.value.parse() {
-                Ok(id) => self.tokens.get(&id).await,
+                Ok(id) => Ok(self.tokens.get(&id).await?),
                 Err(_) => Ok(None),
             };
         }
-        match self.resolve(&selector.value).await? {
-            Some(id) => self.tokens.get(&id).await,
-            None => Ok(None),
+        if let Some(id) = self.resolve(&selector.value).await?
+            && let Some(token) = self.tokens.get(&id).await?
+        {
+            return Ok(Some(token));
         }
+        match selector.kind {
+            // Boxed, since it is rare and would make the future of every call larger.
+            Kind::Location | Kind::Installation => {
+                Box::pin(self.look_up(caller, &selector.value)).await
+            }
+            Kind::Company => Ok(None),
+        }
+    }
+
+    /// The token of a location that GHL has not announced, if one of the agencies that the caller may use has it.
+    async fn look_up(
+        &self,
+        caller: &AuthenticatedCaller,
+        name: &str,
+    ) -> Result<Option<Arc<Token>>, SelectError> {
+        let agencies = caller.installations();
+        let may_use_none = agencies.is_some_and(<[InstallationId]>::is_empty);
+        let Some(location) = name.parse().ok().filter(|_| !may_use_none) else {
+            return Ok(None);
+        };
+        let found = self.lookup.find(&location, agencies.unwrap_or_default());
+        let Some(id) = found.await? else {
+            return Ok(None);
+        };
+        // Its absence may be cached.
+        self.owners.invalidate(&name.into(), |_| true);
+        self.tokens.invalidate(&id, |_| true);
+        Ok(self.tokens.get(&id).await?)
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<InstallationId>, Unavailable> {

@@ -14,6 +14,7 @@ use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limited::Limited;
 use crate::audit::AuditQueue;
 use crate::token::cache::{Cache, Counters, Unavailable};
+use crate::token::sources::Token;
 use crate::token::sources::{ApiKey, Keys};
 
 /// Why a caller is refused.
@@ -161,10 +162,18 @@ impl AuthenticatedCaller {
         }
     }
 
-    pub(crate) fn may_use(&self, id: &InstallationId) -> bool {
+    pub(crate) fn may_use(&self, token: &Token) -> bool {
         match self {
             Self::Anonymous => true,
-            Self::Caller(_, holder) => holder.caller.may_use(id),
+            Self::Caller(_, holder) => holder.caller.may_use(&token.id, token.parent.as_ref()),
+        }
+    }
+
+    /// The installations that it may use. `None` for all.
+    pub(crate) fn installations(&self) -> Option<&[InstallationId]> {
+        match self {
+            Self::Anonymous => None,
+            Self::Caller(_, holder) => holder.caller.installations.as_deref(),
         }
     }
 

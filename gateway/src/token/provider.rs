@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
-use store::{InstallationId, Timestamp, TokenReader};
+use store::{InstallationId, Status, Timestamp, TokenReader};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::cache::{Cache, Unavailable};
@@ -15,6 +15,10 @@ use crate::admission::concurrency::{Concurrency, Overloaded, QueueMemoryPermit};
 
 /// How often a waiting call checks the token. Another broker than the one that was asked may refresh it.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
+
+/// The token of an agency's location is replaced ahead of its end while the location is called: in the last tenth of its
+/// lifetime.
+const MINT_AHEAD: u32 = 10;
 
 /// Whether a call can go on without a fresh token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -70,7 +74,10 @@ impl TokenProvider {
         held: usize,
     ) -> Result<Arc<Token>, TokenError> {
         let urgency = match decide(&token, self.reader.now()) {
-            TokenDecision::Use => return Ok(token),
+            TokenDecision::Use => {
+                self.keep_warm(&token);
+                return Ok(token);
+            }
             TokenDecision::RefreshFirst => Urgency::Optional,
             TokenDecision::RefreshOrFail => Urgency::Required,
             TokenDecision::Refuse(why) => {
@@ -88,6 +95,19 @@ impl TokenProvider {
                 id: current.id.clone(),
                 why,
             }),
+        }
+    }
+
+    /// Asks for the next token of an agency's location before this one expires, without waiting for it. Nobody else does:
+    /// such a token is minted only while its location is called.
+    fn keep_warm(&self, token: &Token) {
+        if token.parent.is_none() || token.status != Status::Active {
+            return;
+        }
+        let is_near_its_end = |left| left < token.lifetime / MINT_AHEAD;
+        if token.left(self.reader.now()).is_some_and(is_near_its_end) {
+            // It runs in a task of its own.
+            let _ = self.refresher.ask(&token.id, token.generation);
         }
     }
 

@@ -37,6 +37,8 @@ pub(crate) struct Token {
     pub(crate) user_type: UserType,
     pub(crate) location: Option<LocationId>,
     pub(crate) company: Option<CompanyId>,
+    /// The installation of the agency whose grant it comes from.
+    pub(crate) parent: Option<InstallationId>,
     pub(crate) scopes: Box<str>,
     /// The rate limit of its location, or of its company for an agency's token. It outlives the token.
     pub(crate) limit: Arc<RateLimit>,
@@ -75,6 +77,7 @@ impl Token {
             user_type: record.user_type,
             location: record.location,
             company: record.company,
+            parent: record.parent,
             scopes: record.scopes.into(),
             limit,
         })
@@ -244,6 +247,7 @@ pub(crate) mod tests {
             status: Status::Active,
             location: Some("LOC1".parse().unwrap()),
             company: Some("COM1".parse().unwrap()),
+            parent: None,
             user_type: UserType::Location,
             scopes: String::new(),
         };

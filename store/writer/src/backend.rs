@@ -66,6 +66,8 @@ pub struct Swap {
     pub schedule: Schedule,
     /// When the access token expires; `None`: never, or the expiry is of no interest.
     pub expires_at: Option<Timestamp>,
+    /// The installations that it belongs to: see [`keys::family`].
+    pub family: Option<String>,
     /// The message to publish to readers: see [`store::Invalidation::to_message`].
     pub announce: Option<String>,
 }
@@ -250,6 +252,8 @@ pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
     fn stats(&self) -> BackendFuture<'_, StoreStats>;
     /// The memory that the store's data take, in bytes; `None` if they are not in memory.
     fn memory(&self) -> BackendFuture<'_, Option<u64>>;
+    /// The ids that were written with this [`Swap::family`], in ascending order. Some may have left it since.
+    fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>>;
     /// All ids of a partition, in ascending order.
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>>;
 

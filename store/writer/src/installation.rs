@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use store::key_list::RingKind;
 use store::record::{Fields, StoredAccess, Unreadable, access_label};
 use store::seal::{Label, Purpose, Sealed};
-use store::{Generation, InstallationId, Status, Timestamp, random};
+use store::{Generation, InstallationId, Status, Timestamp, UserType, keys, random};
 
 use crate::grant::{self, ChainLink, Fingerprint};
 
@@ -143,6 +143,43 @@ pub struct Alternate {
     pub grant: Sealed,
 }
 
+/// What is known about the locations on which an agency has installed the app.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LocationList {
+    /// When GHL is asked for the list next.
+    pub due: Timestamp,
+    /// When GHL gave the whole list last. `None` if it has not since the agency's consent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub listed_at: Option<Timestamp>,
+    /// The number of locations in that list.
+    #[serde(default)]
+    pub count: u64,
+    /// Whether the app is installed on later locations, too. `None` if GHL has not said it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub is_for_future_locations: Option<bool>,
+    /// Failed attempts in a row.
+    #[serde(default)]
+    pub failures: u32,
+    /// The last failure since the last list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub error: Option<LastError>,
+}
+
+impl LocationList {
+    /// A list that GHL is asked for at once.
+    #[must_use]
+    pub const fn due_at(due: Timestamp) -> Self {
+        Self {
+            due,
+            listed_at: None,
+            count: 0,
+            is_for_future_locations: None,
+            failures: 0,
+            error: None,
+        }
+    }
+}
+
 /// The whole record of one installation.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Installation {
@@ -169,9 +206,11 @@ pub struct Installation {
     pub refreshed_at: Option<Timestamp>,
     /// When the customer last consented.
     pub consented_at: Timestamp,
-    /// When a broker must process it next, for a refresh or because an attempt must have ended by then.
-    /// `None`: never.
+    /// When a broker must process its tokens next: for a refresh, because an attempt must have ended by then, or
+    /// because a minted token expires. `None`: never.
     pub due: Option<Timestamp>,
+    /// The locations of an agency. `None` for a location.
+    pub locations: Option<LocationList>,
 }
 
 impl Installation {
@@ -192,6 +231,33 @@ impl Installation {
         })
     }
 
+    /// When a broker must look at it next.
+    #[must_use]
+    pub fn wake_at(&self) -> Option<Timestamp> {
+        let list = self.locations.as_ref().map(|list| list.due);
+        match self.access.status {
+            Status::Active | Status::Paused => self.due.into_iter().chain(list).min(),
+            Status::Invalid | Status::Revoked | Status::Static => self.due,
+        }
+    }
+
+    /// The installations that it belongs to, for [`store::keys::family`].
+    #[must_use]
+    pub fn family(&self) -> Option<&str> {
+        match (&self.access.parent, self.access.user_type) {
+            (Some(parent), _) => Some(parent.as_str()),
+            (None, UserType::Company) => Some(keys::AGENCIES),
+            (None, UserType::Location) => None,
+        }
+    }
+
+    /// Whether it is a location of an agency that has no token now.
+    #[must_use]
+    pub fn is_asleep(&self, now: Timestamp) -> bool {
+        let has_expired = self.access.expires_at.is_none_or(|end| end <= now);
+        self.access.parent.is_some() && self.access.status == Status::Active && has_expired
+    }
+
     /// Whether GHL refused the current refresh token, but the installation is still active.
     #[must_use]
     pub fn is_suspect(&self) -> bool {
@@ -202,6 +268,7 @@ impl Installation {
     pub fn sealed_values(&self, ring: RingKind) -> Vec<(Label<'_>, &Sealed)> {
         let (id, generation) = (&self.id, self.access.generation);
         match ring {
+            RingKind::Access if self.access.token.is_empty() => Vec::new(),
             RingKind::Access => vec![(access_label(id, generation), &self.access.token)],
             RingKind::Refresh => {
                 let chain = self.chain.iter();
@@ -257,6 +324,11 @@ impl Installation {
         fields.set("consented", self.consented_at.as_millis());
         fields.set_optional("done", self.refreshed_at.map(Timestamp::as_millis));
         fields.set_optional("due", self.due.map(Timestamp::as_millis));
+        let locations = self
+            .locations
+            .as_ref()
+            .map(|list| json(serde_json::to_string(list)));
+        fields.set_optional("locs", locations);
         fields
     }
 
@@ -293,6 +365,7 @@ impl Installation {
             consented_at: Timestamp::from_millis(refresh.parse("consented")?),
             refreshed_at: refresh.parse_optional("done")?.map(Timestamp::from_millis),
             due: refresh.parse_optional("due")?.map(Timestamp::from_millis),
+            locations: parse_json(refresh, "locs")?,
         })
     }
 }

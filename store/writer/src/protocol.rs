@@ -7,12 +7,17 @@
 //! The fence is the token chain and not the lock. A commit is accepted if it spent the current link,
 //! even if another broker holds the lease by then. A paused holder may have the only valid token.
 
+mod derived;
 mod failure;
 mod refresh;
 mod refusals;
 mod registration;
 mod takeover;
 
+pub use derived::{
+    AgencyLocation, Listed, Minted, announce_location, claim_list, fail_mint, generation_after,
+    list_location, mint, mint_pause_ends, rest,
+};
 pub use failure::{
     AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,
     record_late_reader, withdraw,

@@ -4,6 +4,7 @@ mod attempt;
 mod audit;
 mod callers;
 mod check;
+mod derived;
 mod identity;
 mod list;
 mod refresh;
@@ -26,6 +27,7 @@ pub use crate::error::WriteError;
 pub use attempt::{Begin, Begun, Committed, Conditions, FailureOutcome, Recovered, Wanted};
 pub use audit::AuditRecord;
 pub use callers::RotatedKey;
+pub use derived::{AgencyCall, LocationNews, MintOutcome};
 pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};
 
@@ -362,8 +364,9 @@ fn swap(next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
         .collect();
     let mut refresh = whole.changed_from(&loaded.refresh);
     refresh.set(REVISION, store::random::hex::<8>());
-    // The expiry of an inactive location's token must not raise an alarm.
-    let is_refreshed = next.access.status == Status::Active;
+    // The expiry of an inactive location's token must not raise an alarm, nor that of a minted one, which ends with its
+    // use.
+    let is_refreshed = next.access.status == Status::Active && next.access.parent.is_none();
     let announce = (!access.is_empty()).then(|| {
         let invalidation = store::Invalidation::Installation {
             id: next.id.clone(),
@@ -378,12 +381,13 @@ fn swap(next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
         access,
         refresh,
         removed,
-        wake_at: next.due,
+        wake_at: next.wake_at(),
         schedule: match next.intent {
             Some(_) => Schedule::OpenIntent,
             None => Schedule::Due,
         },
         expires_at: next.access.expires_at.filter(|_| is_refreshed),
+        family: next.family().map(str::to_owned),
         announce: announce.flatten(),
     })
 }

@@ -14,7 +14,7 @@ use tokio::time::timeout;
 
 use super::up_before;
 
-const PATIENCE: Duration = Duration::from_secs(20);
+const PATIENCE: Duration = Duration::from_secs(90);
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 
 /// A request, the expected status, and the expected request at GHL (`None`: no request).

@@ -15,7 +15,7 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
     let mut faulted = Member::start(start.env("TEST_CRASH_POINT", "sent kill")).await;
     // Before the consent, because its token is refreshed at once.
     let slow = json!([{
-        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 800, "next": 2,
+        "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1500, "next": 2,
     }]);
     sandbox.faults(slow).await;
     let public = format!("http://{}", faulted.address);
@@ -29,8 +29,7 @@ async fn restarted_broker_does_not_wait_for_its_own_lease() {
     }
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
     until("the response to be in the store", PATIENCE, || async {
-        let access = reader.access(&id).await.unwrap().unwrap();
-        let record = (access.status, access.generation);
+        let record = record_of(&reader, &id).await?;
         holds(record == ExpectedOutcome::Replayed.record(), record)
     })
     .await;
@@ -59,8 +58,7 @@ async fn hung_lease_holder_does_not_delay_lost_response_recovery() {
     let (reader, id) = (servers.reader(0), id.parse::<InstallationId>().unwrap());
     let long_before_the_lease_ends = Duration::from_secs(18);
     until("the commit", long_before_the_lease_ends, || async {
-        let access = reader.access(&id).await.unwrap().unwrap();
-        let record = (access.status, access.generation);
+        let record = record_of(&reader, &id).await?;
         holds(record == ExpectedOutcome::Replayed.record(), record)
     })
     .await;

@@ -21,7 +21,7 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(is_for_all, text("inst").as_deref() == Some("*"));
     let stranger: InstallationId = "install_ffffffffffffffffffffffff".parse().expect("an id");
     let is_listed = text("inst").is_some_and(|list| list.contains(stranger.as_str()));
-    assert_eq!(caller.may_use(&stranger), is_for_all || is_listed);
+    assert_eq!(caller.may_use(&stranger, None), is_for_all || is_listed);
     let listed = text("calls").unwrap_or_default();
     assert_eq!(caller.calls.is_none(), listed.is_empty());
     assert!(caller.calls.is_some() || caller.may_call("GET", "/a/b"));

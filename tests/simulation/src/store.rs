@@ -315,6 +315,11 @@ impl Backend for Connection {
         self.write(move |server, _, _| server.ids(partition))
     }
 
+    /// The simulated app is not installed by agencies.
+    fn family<'a>(&'a self, _: &'a str) -> BackendFuture<'a, Vec<InstallationId>> {
+        self.write(|_, _, _| Vec::new())
+    }
+
     fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
         let name = name.to_owned();
         self.write(move |server, _, _| server.location(&name))

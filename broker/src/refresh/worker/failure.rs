@@ -197,7 +197,7 @@ fn unresolved(verdict: &AttemptFailure, unknown: &EscrowError) -> (FailureKind, 
 }
 
 /// Logs an error of the store, and returns the outcome.
-pub(super) fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
+pub(crate) fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
     match error {
         // Only an operator can repair it.
         WriteError::Unreadable { .. } | WriteError::Unwritable { .. } => {

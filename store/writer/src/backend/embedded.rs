@@ -1,6 +1,7 @@
 //! The store in a database file of one process, under the same key names as in Redis.
 
 mod audit;
+mod families;
 mod key_list;
 mod reader;
 mod tables;
@@ -311,23 +312,11 @@ impl Backend for EmbeddedBackend {
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
-        Box::pin(async move {
-            let mut stock = StoreStats::default();
-            for partition in 0..=u8::MAX {
-                let expiries = self
-                    .sorted(&keys::expiry(partition), usize::MAX)
-                    .map_err(unavailable)?;
-                stock.installations += expiries.len() as u64;
-                let live = expiries.iter().filter(|(score, _)| *score != NEVER);
-                for (score, _) in live {
-                    stock.refreshing += 1;
-                    let left = Timestamp::from_millis(*score).since(now());
-                    let nearest = stock.nearest_expiry.map_or(left, |least| least.min(left));
-                    stock.nearest_expiry = Some(nearest);
-                }
-            }
-            Ok(stock)
-        })
+        Box::pin(async move { families::stats(self).map_err(unavailable) })
+    }
+
+    fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>> {
+        Box::pin(async move { families::members(self, family).map_err(unavailable) })
     }
 
     fn memory(&self) -> BackendFuture<'_, Option<u64>> {

@@ -149,13 +149,16 @@ impl Backend for RedisBackend {
     fn swap(&self, swap: Swap) -> BackendFuture<'_, bool> {
         Box::pin(async move {
             let partition = swap.id.partition();
-            let mut call = self.swap.call([
+            let family = swap.family.as_deref();
+            let mut written = vec![
                 keys::access(&swap.id),
                 keys::refresh(&swap.id),
                 swap.schedule.key(partition),
                 keys::expiry(partition),
                 swap.schedule.other().key(partition),
-            ]);
+            ];
+            written.extend(family.map(|family| keys::family(partition, family)));
+            let mut call = self.swap.call(written);
             call.arg(swap.id.as_str())
                 .arg(&swap.expected)
                 .arg(match swap.wake_at {
@@ -360,6 +363,21 @@ impl Backend for RedisBackend {
                 .lines()
                 .find_map(|line| line.strip_prefix("used_memory:"));
             Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
+        })
+    }
+
+    fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>> {
+        Box::pin(async move {
+            let members = |partition| {
+                let mut command = redis::cmd("HKEYS");
+                command.arg(keys::family(partition, family));
+                command
+            };
+            let members: Vec<Vec<String>> =
+                all_or_error(self.query_all_partitions(members).await?)?;
+            let mut ids = parse_ids(&members.concat());
+            ids.sort_unstable();
+            Ok(ids)
         })
     }
 

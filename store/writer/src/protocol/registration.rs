@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 
 use store::record::{Fields, Status, StoredAccess};
 use store::seal::Sealed;
-use store::{Generation, InstallationId, Timestamp};
+use store::{Generation, InstallationId, Timestamp, UserType};
 
 use crate::grant::{Fingerprint, Registration};
-use crate::installation::{Installation, LastError, TokenChain};
+use crate::installation::{Installation, LastError, LocationList, TokenChain};
+
+use super::derived::REVOKED;
 
 /// The facts that a registration needs of the record that it replaces.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -73,6 +75,9 @@ pub fn register(
         Some(_) => Status::Active,
         None => Status::Static,
     };
+    // GHL does not say with the consent which locations the agency has chosen.
+    let is_agency = registration.user_type == UserType::Company && status == Status::Active;
+    let locations = is_agency.then(|| LocationList::due_at(now));
     Installation {
         id,
         access: StoredAccess {
@@ -83,6 +88,7 @@ pub fn register(
             status,
             location: registration.location.clone(),
             company: registration.company.clone(),
+            parent: None,
             user_type: registration.user_type,
             scopes: registration.scopes.clone(),
         },
@@ -96,6 +102,7 @@ pub fn register(
         consented_at: now,
         refreshed_at: Some(now),
         due,
+        locations,
     }
 }
 
@@ -136,6 +143,6 @@ pub fn revoke(
     next.access.status = Status::Revoked;
     next.intent = None;
     next.due = None;
-    next.last_error = Some(LastError::new("revoked", reason, now));
+    next.last_error = Some(LastError::new(REVOKED, reason, told_at.min(now)));
     Some(next)
 }

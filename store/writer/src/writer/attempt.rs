@@ -11,6 +11,9 @@ use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp
 use crate::grant::ChainLink;
 use crate::installation::{Installation, IntentId, LastError, RefusalCount};
 
+/// How long one broker may take to list the locations of an agency. After that, another one begins again.
+pub(super) const LIST_TIME: Duration = Duration::from_secs(5 * 60);
+
 /// The longest time that a request takes to reach GHL.
 const TRANSIT_TIME: Duration = Duration::from_secs(1);
 
@@ -111,6 +114,10 @@ pub enum Begin {
     NotDue(Timestamp),
     /// No. No new tokens are spent now, and this one is new.
     Deferred,
+    /// No. Its tokens are minted with those of this installation of an agency.
+    Derived(InstallationId),
+    /// No. The list of the agency's locations is due. It is claimed for five minutes.
+    ListDue,
     /// No. There is no refresh token, or the status excludes a refresh.
     NotRefreshable(Status),
     /// No. There is no such installation.
@@ -132,6 +139,8 @@ pub struct Conditions<'a> {
     pub may_spend_new: bool,
     /// GHL's grace period.
     pub grace: Duration,
+    /// Whether the own refresh token of an agency's location may be spent, because the agency's grant is gone.
+    pub is_orphan: bool,
 }
 
 /// The effect of a granted token pair.

@@ -6,6 +6,7 @@ use store::record::Unreadable;
 use store::{Generation, InstallationId, Timestamp};
 use tracing::warn;
 
+use super::attempt::LIST_TIME;
 use super::{
     Begin, Begun, Committed, Conditions, Decision, FailureOutcome, Recovered, Snapshot,
     StoreWriter, Wanted, WriteError,
@@ -37,6 +38,7 @@ impl StoreWriter {
             is_after_outage,
             may_spend_new,
             grace,
+            is_orphan,
         } = conditions;
         let id = lease.installation();
         let intent_id = IntentId::random();
@@ -44,6 +46,14 @@ impl StoreWriter {
             let Some(current) = current else {
                 return Decision::Leave(Ok(Begin::Unknown));
             };
+            if let Some(parent) = current.access.parent.as_ref().filter(|_| !is_orphan) {
+                return Decision::Leave(Ok(Begin::Derived(parent.clone())));
+            }
+            if wanted == Wanted::Due
+                && let Some(next) = protocol::claim_list(current, LIST_TIME, now)
+            {
+                return Decision::Write(Box::new(next), Ok(Begin::ListDue));
+            }
             if let Some(due) = not_due(current, wanted, now) {
                 return Decision::Leave(Ok(Begin::NotDue(due)));
             }

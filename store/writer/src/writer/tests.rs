@@ -48,6 +48,7 @@ impl Fixture {
             schedule: Schedule::Due,
             wake_at: None,
             expires_at: None,
+            family: None,
             announce: None,
         };
         assert!(self.backend.swap(swap).await.unwrap());

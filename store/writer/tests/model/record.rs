@@ -220,6 +220,7 @@ impl Record {
                 status: self.status,
                 location: None,
                 company: None,
+                parent: None,
                 user_type: UserType::Location,
                 scopes: String::new(),
             },
@@ -242,6 +243,7 @@ impl Record {
             refreshed_at: None,
             consented_at: NOW,
             due: None,
+            locations: None,
         }
     }
 

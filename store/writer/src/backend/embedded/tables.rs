@@ -50,6 +50,10 @@ pub(super) fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, red
         for name in &swap.removed {
             hashes.remove((refresh.as_str(), name.as_str()))?;
         }
+        if let Some(family) = &swap.family {
+            let family = keys::family(swap.id.partition(), family);
+            hashes.insert((family.as_str(), swap.id.as_str()), &[][..])?;
+        }
     }
     if swap.keeps_schedule {
         return Ok(true);

@@ -1,6 +1,7 @@
 -- Writes both halves of an installation, its schedule and its announcement, if nobody wrote since
 -- it was read. All keys carry one hash tag.
--- KEYS: access, refresh, the schedule it is on, expiry, the schedule it is not on
+-- KEYS: access, refresh, the schedule it is on, expiry, the schedule it is not on,
+--       the family it belongs to (optional)
 -- ARGV: id, expected revision ('' = no record), wake ('' = never, 'keep' = schedule
 --       and expiry stay), expiry, channel, message ('' = none),
 --       count of access values, access..., count of refresh values, refresh..., removed...
@@ -27,6 +28,9 @@ if wake ~= 'keep' then
     redis.call('ZADD', KEYS[3], wake, id)
   end
   redis.call('ZADD', KEYS[4], expiry, id)
+end
+if KEYS[6] then
+  redis.call('HSET', KEYS[6], id, '')
 end
 if ARGV[6] ~= '' then
   redis.call('PUBLISH', ARGV[5], ARGV[6])

@@ -1,0 +1,167 @@
+//! The grant of an agency: whether tokens of its locations can be had with it.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures_util::future::BoxFuture;
+use secrecy::SecretString;
+use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp};
+use store_writer::WriteError;
+use store_writer::protocol::AgencyLocation;
+use store_writer::writer::{AgencyCall, Snapshot, Wanted};
+use tokio::time::{Instant, sleep};
+
+use crate::refresh::outcome::Outcome;
+use crate::refresh::worker::Worker;
+
+/// A token with less time left is replaced before it is used.
+const LEAST_LEFT: Duration = Duration::from_secs(10);
+/// The longest wait until the rate limit of an agency allows a call.
+const LONGEST_WAIT: Duration = Duration::from_secs(4);
+
+/// An agency whose token works.
+#[derive(Debug, Clone)]
+pub(super) struct Agency {
+    pub(super) id: InstallationId,
+    pub(super) company: CompanyId,
+    pub(super) token: SecretString,
+    pub(super) generation: Generation,
+    pub(super) scopes: String,
+    pub(super) now: Timestamp,
+}
+
+/// Why there is no token of an agency.
+#[derive(Debug)]
+pub(super) enum NoAgency {
+    /// It has not consented, must consent again, or has uninstalled the app.
+    NotConnected,
+    /// Nobody knows at the moment.
+    Unknown(String),
+}
+
+/// The state of an agency's grant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum AgencyState {
+    Works,
+    /// It has not consented yet, or GHL no longer accepts its refresh token.
+    Gone,
+    /// It has uninstalled the app, or an operator has revoked it.
+    Revoked,
+}
+
+impl AgencyState {
+    fn of(status: Status) -> Self {
+        match status {
+            Status::Active | Status::Paused => Self::Works,
+            Status::Invalid | Status::Static => Self::Gone,
+            Status::Revoked => Self::Revoked,
+        }
+    }
+}
+
+impl Agency {
+    /// A location of this agency, as it is known now.
+    pub(super) fn location(&self, location: &LocationId) -> AgencyLocation {
+        AgencyLocation {
+            parent: self.id.clone(),
+            company: self.company.clone(),
+            location: location.clone(),
+            scopes: self.scopes.clone(),
+            at: self.now,
+        }
+    }
+}
+
+impl Worker {
+    /// The state of an agency's grant.
+    pub(super) async fn agency_state(
+        &self,
+        id: &InstallationId,
+    ) -> Result<AgencyState, WriteError> {
+        let known = self.writer.load(id).await?;
+        Ok(known.map_or(AgencyState::Gone, |known| {
+            AgencyState::of(known.installation.access.status)
+        }))
+    }
+
+    /// An agency with a token that works. It is refreshed first if it has expired, or if it is of generation `refused`.
+    pub(super) async fn agency(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        refused: Option<Generation>,
+    ) -> Result<Agency, NoAgency> {
+        let known = self.known_agency(id).await?;
+        let access = &known.installation.access;
+        let left = access
+            .expires_at
+            .map_or(Duration::MAX, |end| end.since(known.now));
+        if left >= LEAST_LEFT && refused != Some(access.generation) {
+            return self.opened(known);
+        }
+        let generation = access.generation;
+        let refreshed = self.refresh_agency(id, generation).await;
+        let known = self.known_agency(id).await?;
+        if known.installation.access.generation > generation {
+            return self.opened(known);
+        }
+        Err(NoAgency::Unknown(match refreshed {
+            Outcome::Unavailable(reason) => reason,
+            other => format!("the agency's token could not be refreshed: {other:?}"),
+        }))
+    }
+
+    /// Boxed, since the refresh of a location can begin that of its agency.
+    fn refresh_agency<'a>(
+        self: &'a Arc<Self>,
+        id: &'a InstallationId,
+        generation: Generation,
+    ) -> BoxFuture<'a, Outcome> {
+        Box::pin(self.refresh(id, Wanted::Past(generation)))
+    }
+
+    async fn known_agency(&self, id: &InstallationId) -> Result<Snapshot, NoAgency> {
+        let known = self.writer.load(id).await;
+        let known = known.map_err(|error| NoAgency::Unknown(error.to_string()))?;
+        let known = known.ok_or(NoAgency::NotConnected)?;
+        match AgencyState::of(known.installation.access.status) {
+            AgencyState::Works => Ok(known),
+            AgencyState::Gone | AgencyState::Revoked => Err(NoAgency::NotConnected),
+        }
+    }
+
+    fn opened(&self, known: Snapshot) -> Result<Agency, NoAgency> {
+        let Snapshot { installation, now } = known;
+        let id = installation.id;
+        let opened = installation.access.open(&id, &self.writer.rings().access);
+        let access = opened.map_err(|error| NoAgency::Unknown(error.to_string()))?;
+        Ok(Agency {
+            company: access.company.ok_or(NoAgency::NotConnected)?,
+            token: access.token,
+            generation: access.generation,
+            scopes: access.scopes,
+            id,
+            now,
+        })
+    }
+
+    /// Counts a call for an agency, and waits a short time for its turn. The error says how long to wait then.
+    pub(super) async fn count_call(&self, company: &CompanyId) -> Result<(), Turn> {
+        let give_up = Instant::now() + LONGEST_WAIT;
+        loop {
+            let now = self.reader.now();
+            let counted = self.writer.count_agency_call(company.as_str(), now).await;
+            match counted.map_err(Turn::Store)? {
+                AgencyCall::Now => return Ok(()),
+                AgencyCall::Later(wait) if Instant::now() + wait < give_up => sleep(wait).await,
+                AgencyCall::Later(wait) => return Err(Turn::Later(wait)),
+            }
+        }
+    }
+}
+
+/// Why a call for an agency is not made now.
+#[derive(Debug)]
+pub(super) enum Turn {
+    Later(Duration),
+    Store(WriteError),
+}

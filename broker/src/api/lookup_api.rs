@@ -1,0 +1,60 @@
+//! Questions of gateways for the installation of a location that is not known.
+
+use axum::extract::{Path, State};
+use axum::response::{IntoResponse, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use http::HeaderMap;
+use http::header::AUTHORIZATION;
+use serde::Deserialize;
+use serde_json::json;
+use store::{InstallationId, LocationId, lookup_request_mac};
+
+use crate::Broker;
+use crate::agency::Lookup;
+use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::QueryString;
+
+pub(crate) fn routes() -> Router<Broker> {
+    Router::new().route("/v1/locations/{location}/lookup", post(look_up))
+}
+
+#[derive(Deserialize)]
+struct LookupQuery {
+    /// The agencies that may have it, separated by commas. All if there is none.
+    #[serde(default)]
+    agencies: String,
+}
+
+async fn look_up(
+    State(broker): State<Broker>,
+    Path(location): Path<String>,
+    QueryString(query): QueryString<LookupQuery>,
+    headers: HeaderMap,
+) -> Result<Response, Error> {
+    let location: LocationId = location.parse().map_err(|_| Error::not_found())?;
+    let named = query.agencies.split(',').filter(|id| !id.is_empty());
+    let agencies: Result<Vec<InstallationId>, _> = named.map(str::parse).collect();
+    let agencies = agencies
+        .map_err(|_| Error::new(ErrorKind::RequestInvalid, "`agencies` are installation ids"))?;
+    let pass = headers
+        .get(AUTHORIZATION)
+        .and_then(|value| value.to_str().ok());
+    let ring = &broker.0.writer.rings().access;
+    if !lookup_request_mac::verify(ring, pass.unwrap_or_default(), &location, &agencies) {
+        return Err(
+            Error::new(ErrorKind::RefreshNotAllowed, "This is for gateways").with_hint(
+                "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for an installation",
+            ),
+        );
+    }
+    let inner = &broker.0;
+    let found = inner
+        .lookups
+        .find(&inner.worker, &inner.shutdown, location, agencies);
+    match found.await {
+        Lookup::Found(id) => Ok(Json(json!({ "installationId": id.as_str() })).into_response()),
+        Lookup::Unknown => Err(Error::not_found()),
+        Lookup::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
+    }
+}

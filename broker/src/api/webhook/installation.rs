@@ -1,0 +1,117 @@
+//! `INSTALL`: the app was installed on a location or by an agency. It can arrive before the consent.
+
+use ghl::webhook::Event;
+use store::{CompanyId, InstallationId, LocationId, Timestamp};
+use store_writer::protocol::AgencyLocation;
+use tracing::{debug, info};
+
+use crate::Broker;
+use crate::agency::Lookup;
+use crate::api::error::{Error, ErrorKind};
+
+/// Stores the location that GHL announces. Its installation waits for the consent of its agency if there is none yet.
+pub(super) async fn announced(broker: &Broker, event: &Event) -> Result<(), Error> {
+    broker.0.lookups.forget_unknown();
+    let company = event
+        .company_id
+        .as_deref()
+        .and_then(|id| id.parse::<CompanyId>().ok());
+    let location = event
+        .location_id
+        .as_deref()
+        .and_then(|id| id.parse::<LocationId>().ok());
+    match (location, company) {
+        (Some(location), Some(company)) => {
+            location_of_agency(broker, event, location, company).await
+        }
+        (Some(location), None) => location_of_unknown_agency(broker, event, location).await,
+        (None, Some(company)) => agency(broker, &company).await,
+        (None, None) => {
+            debug!("an INSTALL that names neither a location nor a company was ignored");
+            Ok(())
+        }
+    }
+}
+
+async fn location_of_agency(
+    broker: &Broker,
+    event: &Event,
+    location: LocationId,
+    company: CompanyId,
+) -> Result<(), Error> {
+    let writer = &broker.0.writer;
+    let parent = writer.id_of_agency(&company).await?;
+    announce(broker, event, parent, location, company).await
+}
+
+/// GHL may leave out the company. The agency is that of an earlier installation, or the one that gets a token.
+async fn location_of_unknown_agency(
+    broker: &Broker,
+    event: &Event,
+    location: LocationId,
+) -> Result<(), Error> {
+    let writer = &broker.0.writer;
+    if let Some(id) = writer.resolve(location.as_str()).await?
+        && let Some(known) = writer.load(&id).await?
+    {
+        let access = known.installation.access;
+        return match (access.parent, access.company) {
+            (Some(parent), Some(company)) => {
+                announce(broker, event, parent, location, company).await
+            }
+            // Its consent has registered it.
+            (None, _) | (Some(_), None) => Ok(()),
+        };
+    }
+    let inner = &broker.0;
+    let found = inner
+        .lookups
+        .find(&inner.worker, &inner.shutdown, location, Vec::new());
+    match found.await {
+        Lookup::Found(_) => Ok(()),
+        // GHL sends it again, with growing pauses. The consent may come until then.
+        Lookup::Unknown => Err(Error::new(
+            ErrorKind::RefreshUnavailable,
+            "It is not known yet whose location this is",
+        )),
+        Lookup::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
+    }
+}
+
+async fn announce(
+    broker: &Broker,
+    event: &Event,
+    parent: InstallationId,
+    location: LocationId,
+    company: CompanyId,
+) -> Result<(), Error> {
+    let writer = &broker.0.writer;
+    let now = broker.0.reader.now();
+    let agency = writer.load(&parent).await?;
+    let scopes = agency.map(|agency| agency.installation.access.scopes);
+    let known = AgencyLocation {
+        parent,
+        company,
+        location,
+        scopes: scopes.unwrap_or_default(),
+        // A clock that is ahead must not outlive uninstallations of the future.
+        at: event
+            .at_ms
+            .map_or(now, |at| Timestamp::from_millis(at).min(now)),
+    };
+    let (id, news) = writer.announce_location(&known).await?;
+    info!(installation = %id, location = %known.location, parent = %known.parent, ?news,
+        "GHL announced an installation");
+    Ok(())
+}
+
+/// The agency may have chosen other locations than before.
+async fn agency(broker: &Broker, company: &CompanyId) -> Result<(), Error> {
+    let writer = &broker.0.writer;
+    if let Some(id) = writer.resolve(company.as_str()).await?
+        && writer.load(&id).await?.is_some()
+    {
+        writer.request_list(&id).await?;
+    }
+    Ok(())
+}

@@ -1,0 +1,155 @@
+//! Asks a broker for the installation of a location that is not known. It may be a location of an agency.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, Shared};
+use http::header::AUTHORIZATION;
+use http::{HeaderValue, Method, Request, StatusCode};
+use serde::Deserialize;
+use service::locks::lock;
+use store::{InstallationId, LocationId, TokenReader, lookup_request_mac};
+use tokio::time::{Instant, timeout};
+use tracing::{Span, debug};
+
+use crate::upstream::Upstream;
+use crate::upstream::body::{Outgoing, read};
+use crate::upstream::headers::OutboundHeaders;
+use crate::upstream::outbound::Outbound;
+
+/// GHL is asked for a token, perhaps after the agency's token was refreshed.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
+/// How long an unknown location is not asked for again.
+const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+/// How many unknown locations are remembered. Callers can name any number of them.
+const MAX_UNKNOWN: usize = 10_000;
+/// The largest answer of a broker that is read, in bytes.
+const MAX_ANSWER: u64 = 64 * 1024;
+
+/// Questions to brokers, one at a time for each location.
+pub(crate) struct LocationLookup {
+    broker: Upstream,
+    reader: TokenReader,
+    flights: Mutex<HashMap<Wanted, Shared<BoxFuture<'static, Found>>>>,
+    unknown: Mutex<HashMap<Wanted, Instant>>,
+}
+
+/// A location, and the agencies that may have it. All if there is none.
+type Wanted = (LocationId, Vec<InstallationId>);
+
+/// The broker's answer. `None`: the location is unknown.
+type Found = Result<Option<InstallationId>, NoAnswer>;
+
+/// No broker could tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("No broker could tell whether the location belongs to an agency")]
+pub(crate) struct NoAnswer;
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Answer {
+    installation_id: InstallationId,
+}
+
+impl LocationLookup {
+    pub(crate) fn new(broker: Upstream, reader: TokenReader) -> Arc<Self> {
+        Arc::new(Self {
+            broker,
+            reader,
+            flights: Mutex::default(),
+            unknown: Mutex::default(),
+        })
+    }
+
+    /// The installation of a location. `agencies`: those that may have it, or all if there is none.
+    pub(crate) async fn find(
+        self: &Arc<Self>,
+        location: &LocationId,
+        agencies: &[InstallationId],
+    ) -> Found {
+        let wanted = (location.clone(), agencies.to_vec());
+        if let Some(since) = lock(&self.unknown).get(&wanted)
+            && since.elapsed() < UNKNOWN_FOR
+        {
+            return Ok(None);
+        }
+        let flight = lock(&self.flights)
+            .entry(wanted.clone())
+            .or_insert_with(|| self.begin(wanted))
+            .clone();
+        flight.await
+    }
+
+    /// Runs in a task of its own, so that a cancelled call does not affect the others.
+    fn begin(self: &Arc<Self>, wanted: Wanted) -> Shared<BoxFuture<'static, Found>> {
+        let lookup = self.clone();
+        let asking = tokio::spawn(async move {
+            let found = lookup.ask(&wanted).await;
+            if found == Ok(None) {
+                lookup.remember_unknown(wanted.clone());
+            }
+            lock(&lookup.flights).remove(&wanted);
+            found
+        });
+        asking
+            .map(|ended| ended.unwrap_or(Err(NoAnswer)))
+            .boxed()
+            .shared()
+    }
+
+    fn remember_unknown(&self, wanted: Wanted) {
+        let mut unknown = lock(&self.unknown);
+        if unknown.len() >= MAX_UNKNOWN {
+            unknown.retain(|_, since| since.elapsed() < UNKNOWN_FOR);
+        }
+        if unknown.len() < MAX_UNKNOWN {
+            unknown.insert(wanted, Instant::now());
+        }
+    }
+
+    async fn ask(&self, wanted: &Wanted) -> Found {
+        let request = self.request(wanted).map_err(|_| NoAnswer)?;
+        let outbound = Outbound {
+            method: request.method(),
+            uri: request.uri(),
+            headers: OutboundHeaders::ToBroker(request.headers()),
+        };
+        let sending = self.broker.send(outbound, Outgoing::empty());
+        let response = match timeout(BROKER_TIMEOUT, sending).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(error)) => {
+                debug!(location = %wanted.0, %error, "no broker could be asked for a location");
+                return Err(NoAnswer);
+            }
+            Err(_) => return Err(NoAnswer),
+        };
+        let status = response.status();
+        let body = read(response.into_body(), MAX_ANSWER, BROKER_TIMEOUT).await;
+        match (status, body) {
+            (status, Ok(body)) if status.is_success() => {
+                let answer: Answer = serde_json::from_slice(&body).map_err(|_| NoAnswer)?;
+                Ok(Some(answer.installation_id))
+            }
+            (StatusCode::NOT_FOUND, Ok(_)) => Ok(None),
+            (status, _) => {
+                debug!(location = %wanted.0, %status, "the broker could not tell whose a location is");
+                Err(NoAnswer)
+            }
+        }
+    }
+
+    fn request(&self, (location, agencies): &Wanted) -> Result<Request<()>, http::Error> {
+        let path = format!("/v1/locations/{location}/lookup");
+        let query = format!("agencies={}", lookup_request_mac::join(agencies));
+        let mac = HeaderValue::try_from(self.reader.sign_lookup(location, agencies))?;
+        let mut request = Request::new(());
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;
+        let headers = request.headers_mut();
+        headers.insert(AUTHORIZATION, mac);
+        service::trace::inject(&Span::current(), headers);
+        Ok(request)
+    }
+}

@@ -1,0 +1,91 @@
+//! A page of an agency's locations, in either spelling of GHL's API.
+
+use serde::Deserialize;
+use serde_json::Value;
+
+/// How many locations a page has at most.
+pub const PAGE_SIZE: usize = 100;
+
+/// A page of the locations with the app.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LocationPage {
+    /// The ids of locations on which the app is installed.
+    pub installed: Vec<String>,
+    /// How many locations the page has, with and without the app.
+    pub length: usize,
+    /// Whether the app is installed on later locations, too. `None` if GHL does not say it.
+    pub is_for_future_locations: Option<bool>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct Body {
+    /// `items` is the spelling of API v3.
+    #[serde(alias = "items")]
+    locations: Vec<Value>,
+    install_to_future_locations: Option<Value>,
+}
+
+impl LocationPage {
+    /// Parses a page. An entry without an id is left out.
+    ///
+    /// # Errors
+    /// If the body is not a page. The text says where, and repeats nothing.
+    pub fn parse(body: &[u8]) -> Result<Self, String> {
+        let body: Body = serde_json::from_slice(body)
+            .map_err(|error| format!("line {}, column {}", error.line(), error.column()))?;
+        let installed = body.locations.iter().filter(|entry| is_installed(entry));
+        Ok(Self {
+            installed: installed.filter_map(id).collect(),
+            length: body.locations.len(),
+            is_for_future_locations: body.install_to_future_locations.as_ref().and_then(flag),
+        })
+    }
+}
+
+/// Without a statement the location has the app, because the request asks for such locations.
+fn is_installed(entry: &Value) -> bool {
+    entry.get("isInstalled").and_then(flag).unwrap_or(true)
+}
+
+fn id(entry: &Value) -> Option<String> {
+    let id = ["_id", "id", "locationId"]
+        .into_iter()
+        .find_map(|name| entry.get(name))?;
+    id.as_str().map(str::to_owned)
+}
+
+/// A boolean, or its text.
+fn flag(value: &Value) -> Option<bool> {
+    match value {
+        Value::Bool(flag) => Some(*flag),
+        Value::String(text) => text.parse().ok(),
+        Value::Null | Value::Number(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn both_spellings_are_read() {
+        let older = br#"{"locations":[{"_id":"a","name":"x","isInstalled":true},{"_id":"b","isInstalled":false},
+            {"_id":"c","isInstalled":"true"},{"name":"no id"}],"count":4,"installToFutureLocations":true}"#;
+        let page = LocationPage::parse(older).unwrap();
+        assert_eq!(page.installed, ["a", "c"]);
+        assert_eq!((page.length, page.is_for_future_locations), (4, Some(true)));
+        let newer = br#"{"items":[{"id":"a"}],"pagination":{"hasNextPage":false}}"#;
+        let page = LocationPage::parse(newer).unwrap();
+        assert_eq!(page.installed, ["a"]);
+        assert_eq!(page.is_for_future_locations, None);
+    }
+
+    #[test]
+    fn another_body_is_refused_without_repeating_it() {
+        for body in ["", "{}", "[]", r#"{"locations":"secret"}"#, "<html>"] {
+            let error = LocationPage::parse(body.as_bytes()).unwrap_err();
+            assert!(error.starts_with("line "), "{error}");
+        }
+    }
+}

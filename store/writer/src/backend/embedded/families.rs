@@ -1,0 +1,36 @@
+//! Reads over all partitions.
+
+use store::{InstallationId, Timestamp, keys};
+
+use super::{EmbeddedBackend, NEVER, now};
+use crate::backend::StoreStats;
+
+/// See [`Backend::stats`](crate::backend::Backend::stats).
+pub(super) fn stats(store: &EmbeddedBackend) -> Result<StoreStats, redb::Error> {
+    let mut stats = StoreStats::default();
+    for partition in 0..=u8::MAX {
+        let expiries = store.sorted(&keys::expiry(partition), usize::MAX)?;
+        stats.installations += expiries.len() as u64;
+        for (score, _) in expiries.iter().filter(|(score, _)| *score != NEVER) {
+            stats.refreshing += 1;
+            let left = Timestamp::from_millis(*score).since(now());
+            let nearest = stats.nearest_expiry.map_or(left, |least| least.min(left));
+            stats.nearest_expiry = Some(nearest);
+        }
+    }
+    Ok(stats)
+}
+
+/// See [`Backend::family`](crate::backend::Backend::family).
+pub(super) fn members(
+    store: &EmbeddedBackend,
+    family: &str,
+) -> Result<Vec<InstallationId>, redb::Error> {
+    let mut members = Vec::new();
+    for partition in 0..=u8::MAX {
+        let fields = store.hash(&keys::family(partition, family))?;
+        members.extend(fields.iter().filter_map(|(id, _)| id.parse().ok()));
+    }
+    members.sort_unstable();
+    Ok(members)
+}

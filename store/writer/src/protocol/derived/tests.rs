@@ -1,0 +1,189 @@
+use super::*;
+use crate::protocol::tests::{NOW, installed};
+use crate::protocol::{register, revoke};
+
+const LIFETIME: Duration = Duration::from_secs(1000);
+
+fn known(at: Timestamp) -> AgencyLocation {
+    AgencyLocation {
+        parent: "install_0000000000000000000000aa".parse().unwrap(),
+        company: "C".parse().unwrap(),
+        location: "L".parse().unwrap(),
+        scopes: "s".to_owned(),
+        at,
+    }
+}
+
+fn id() -> InstallationId {
+    "install_0000000000000000000000bb".parse().unwrap()
+}
+
+fn listed(current: Option<&Installation>, at: Timestamp) -> Listed {
+    list_location(&id(), current, &known(at), at)
+}
+
+fn new_location() -> Installation {
+    match listed(None, NOW) {
+        Listed::Write(next) => *next,
+        other => panic!("{other:?}"),
+    }
+}
+
+fn token(text: &str) -> (Registration, SealedTokens) {
+    let sealed = |text: &str| Sealed::from_bytes(text.as_bytes().to_vec());
+    let registration = Registration {
+        access_token: text.into(),
+        refresh_token: Some("r".into()),
+        expires_at: Some(NOW + LIFETIME),
+        lifetime: LIFETIME,
+        scopes: "s t".to_owned(),
+        user_type: UserType::Location,
+        location: Some("L".parse().unwrap()),
+        company: Some("C".parse().unwrap()),
+    };
+    let tokens = SealedTokens {
+        access: sealed(text),
+        refresh: Some(sealed("r")),
+    };
+    (registration, tokens)
+}
+
+fn minted(current: Option<&Installation>, text: &str, now: Timestamp) -> Minted {
+    let (registration, sealed) = token(text);
+    mint(
+        current,
+        &id(),
+        &known(now),
+        text,
+        (&registration, sealed),
+        now,
+    )
+}
+
+fn applied(current: Option<&Installation>, text: &str, now: Timestamp) -> Installation {
+    match minted(current, text, now) {
+        Minted::Apply(next) => *next,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn new_location_sleeps_without_a_token_and_without_a_schedule() {
+    let location = new_location();
+    assert!(location.is_asleep(NOW));
+    assert!(location.access.token.is_empty() && location.chain.is_none());
+    assert_eq!(
+        (location.wake_at(), location.access.status),
+        (None, Status::Active)
+    );
+    assert_eq!(location.family(), Some(known(NOW).parent.as_str()));
+    assert_eq!(listed(Some(&location), NOW + LIFETIME), Listed::Known);
+}
+
+#[test]
+fn minted_token_counts_the_generation_up_and_ends_in_sleep() {
+    let first = applied(None, "a", NOW);
+    assert_eq!(first.access.generation, Generation::FIRST);
+    let asleep = new_location();
+    let second = applied(Some(&asleep), "b", NOW);
+    assert_eq!(second.access.generation, Generation::FIRST.next());
+    assert_eq!(second.due, Some(NOW + LIFETIME));
+    assert!(!second.is_asleep(NOW));
+    // Early, only its place in the schedule is set.
+    let early = Installation {
+        due: Some(NOW),
+        ..second.clone()
+    };
+    assert_eq!(rest(&early, NOW), Some(second.clone()));
+    let later = rest(&second, NOW + LIFETIME).unwrap();
+    assert!(later.access.token.is_empty());
+    assert_eq!(
+        (later.due, later.access.generation),
+        (None, second.access.generation)
+    );
+    assert!(
+        later.chain.is_some(),
+        "the refresh token is kept for the end of the agency's grant"
+    );
+    assert_eq!(rest(&later, NOW + LIFETIME), None);
+}
+
+#[test]
+fn uninstalled_location_gets_no_token_until_it_is_installed_again() {
+    let location = applied(None, "a", NOW);
+    let at = NOW + Duration::from_secs(10);
+    let ended = revoke(&location, "uninstalled", at, at + LIFETIME).unwrap();
+    assert_eq!(minted(Some(&ended), "b", at), Minted::Revoked);
+    // The list was read before the uninstallation.
+    assert_eq!(listed(Some(&ended), at), Listed::Uninstalled);
+    let later = at + Duration::from_secs(1);
+    let Listed::Write(again) = listed(Some(&ended), later) else {
+        panic!("it is installed again");
+    };
+    assert!(again.is_asleep(later) && again.access.generation > location.access.generation);
+}
+
+#[test]
+fn announcement_outdates_earlier_uninstallations() {
+    let location = applied(None, "a", NOW);
+    let at = NOW + Duration::from_secs(10);
+    let Listed::Write(again) = announce_location(&id(), Some(&location), &known(at), at) else {
+        panic!("the time of the installation is kept");
+    };
+    assert_eq!(again.access, location.access);
+    assert_eq!(
+        revoke(&again, "late", NOW + Duration::from_secs(9), at),
+        None
+    );
+    assert!(revoke(&again, "new", at, at).is_some());
+}
+
+#[test]
+fn own_grant_of_a_location_is_kept_while_it_works() {
+    let own = installed();
+    assert_eq!(listed(Some(&own), NOW), Listed::Known);
+    assert_eq!(minted(Some(&own), "a", NOW), Minted::Superseded);
+    let mut lost = own.clone();
+    lost.access.status = Status::Invalid;
+    let derived = applied(Some(&lost), "a", NOW);
+    assert_eq!(derived.access.parent, Some(known(NOW).parent));
+    assert!(derived.access.generation > own.access.generation);
+    assert_eq!(derived.installed_at, own.installed_at);
+}
+
+#[test]
+fn failed_mints_pause_for_longer_and_longer() {
+    let mut location = new_location();
+    assert_eq!(mint_pause_ends(&location), None);
+    let mut pauses = Vec::new();
+    for _ in 0..9 {
+        location = fail_mint(&location, LastError::new("k", "m", NOW));
+        pauses.push(mint_pause_ends(&location).unwrap().since(NOW).as_secs());
+    }
+    assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
+    assert_eq!(mint_pause_ends(&applied(Some(&location), "a", NOW)), None);
+}
+
+#[test]
+fn list_of_locations_is_due_with_the_consent_and_claimed_once() {
+    let (registration, sealed) = token("a");
+    let registration = Registration {
+        user_type: UserType::Company,
+        location: None,
+        ..registration
+    };
+    let due = Some(NOW + LIFETIME);
+    let agency = register(id(), "consent", None, &registration, sealed, due, NOW);
+    assert_eq!(agency.wake_at(), Some(NOW));
+    assert_eq!(agency.family(), Some(store::keys::AGENCIES));
+    let time = Duration::from_secs(60);
+    let claimed = claim_list(&agency, time, NOW).unwrap();
+    assert_eq!(claimed.wake_at(), Some(NOW + time));
+    assert_eq!(claim_list(&claimed, time, NOW), None);
+    // A refresh comes first.
+    let both = Installation {
+        due: Some(NOW),
+        ..agency
+    };
+    assert_eq!(claim_list(&both, time, NOW), None);
+}

@@ -1,0 +1,271 @@
+//! The locations of agencies: see [`crate::protocol::derived`](crate::protocol).
+
+use std::time::Duration;
+
+use store::record::Unreadable;
+use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, keys};
+
+use super::{Decision, StoreWriter, WriteError};
+use crate::grant::Registration;
+use crate::installation::{Installation, LastError, LocationList, refresh_label};
+use crate::protocol::{self, AgencyLocation, Listed, SealedTokens};
+
+/// The calls of brokers for one agency: at most 80 in 10 s, together with the burst. GHL allows 100 for each app and
+/// agency, and gateways call GHL for the agency, too.
+const CALL_INTERVAL: Duration = Duration::from_millis(160);
+const CALL_BURST: Duration = Duration::from_millis(160 * 16);
+/// The attempts to count a call while other brokers count theirs.
+const COUNT_ATTEMPTS: usize = 10;
+
+/// Whether a broker may call GHL for an agency now.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgencyCall {
+    /// Yes. It is counted.
+    Now,
+    /// After this time.
+    Later(Duration),
+}
+
+/// How a location was stored that GHL lists or announces.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LocationNews {
+    /// It is new, or has the app again.
+    Added,
+    /// Nothing has changed.
+    Known,
+    /// The app was uninstalled there later.
+    Uninstalled,
+}
+
+/// How a minted token was stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum MintOutcome {
+    /// It is the current token, of this generation.
+    Stored(Generation),
+    /// The location has a newer token.
+    Superseded,
+    /// The app was uninstalled meanwhile.
+    Revoked,
+}
+
+impl StoreWriter {
+    /// Stores a location that GHL lists.
+    ///
+    /// # Errors
+    /// When the store is unavailable, or the record of the location cannot be read.
+    pub async fn list_location(
+        &self,
+        known: &AgencyLocation,
+    ) -> Result<(InstallationId, LocationNews), WriteError> {
+        self.put_location(known, protocol::list_location).await
+    }
+
+    /// Stores a location that GHL announces.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::list_location`].
+    pub async fn announce_location(
+        &self,
+        known: &AgencyLocation,
+    ) -> Result<(InstallationId, LocationNews), WriteError> {
+        self.put_location(known, protocol::announce_location).await
+    }
+
+    async fn put_location(
+        &self,
+        known: &AgencyLocation,
+        decide: fn(&InstallationId, Option<&Installation>, &AgencyLocation, Timestamp) -> Listed,
+    ) -> Result<(InstallationId, LocationNews), WriteError> {
+        let id = self.id_of_location(&known.location).await?;
+        let decided = self.decide(&id, |current, now| match decide(&id, current, known, now) {
+            Listed::Write(next) => Decision::Write(next, LocationNews::Added),
+            Listed::Known => Decision::Leave(LocationNews::Known),
+            Listed::Uninstalled => Decision::Leave(LocationNews::Uninstalled),
+        });
+        let news = decided.await?;
+        Ok((id, news))
+    }
+
+    /// Stores a token that was minted for a location. Creates the location's installation if there is none.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::list_location`].
+    pub async fn store_minted(
+        &self,
+        known: &AgencyLocation,
+        minted: &Registration,
+    ) -> Result<(InstallationId, MintOutcome), WriteError> {
+        let id = self.id_of_location(&known.location).await?;
+        let consent = InstallationId::random();
+        let decided = self.decide(&id, |current, now| {
+            // A repetition of this write, whose acknowledgement was lost.
+            if let Some(current) = current.filter(|it| it.is_from_consent(&consent)) {
+                return Decision::Leave(MintOutcome::Stored(current.access.generation));
+            }
+            let generation = protocol::generation_after(current);
+            let sealed = self.seal_minted(&id, generation, minted);
+            let tokens = (minted, sealed);
+            match protocol::mint(current, &id, known, consent.as_str(), tokens, now) {
+                protocol::Minted::Apply(next) => {
+                    Decision::Write(next, MintOutcome::Stored(generation))
+                }
+                protocol::Minted::Superseded => Decision::Leave(MintOutcome::Superseded),
+                protocol::Minted::Revoked => Decision::Leave(MintOutcome::Revoked),
+            }
+        });
+        let outcome = decided.await?;
+        Ok((id, outcome))
+    }
+
+    fn seal_minted(
+        &self,
+        id: &InstallationId,
+        generation: Generation,
+        minted: &Registration,
+    ) -> SealedTokens {
+        let refresh = minted.refresh_token.as_ref();
+        let label = refresh_label(id, generation);
+        SealedTokens {
+            access: self.rings.seal_access(id, generation, &minted.access_token),
+            refresh: refresh.map(|token| self.rings.seal_refresh(label, token)),
+        }
+    }
+
+    /// Removes the tokens of a location whose access token has expired.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is unavailable.
+    pub async fn rest(&self, id: &InstallationId) -> Result<(), WriteError> {
+        self.decide_known(id, |current, now| match protocol::rest(current, now) {
+            Some(next) => Decision::Write(Box::new(next), ()),
+            None => Decision::Write(Box::new(current.clone()), ()),
+        })
+        .await
+    }
+
+    /// Records that a mint failed.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is unavailable.
+    pub async fn record_mint_failure(
+        &self,
+        id: &InstallationId,
+        kind: &str,
+        message: &str,
+    ) -> Result<(), WriteError> {
+        self.decide_known(id, |current, now| {
+            let error = LastError::new(kind, message, now);
+            Decision::Write(Box::new(protocol::fail_mint(current, error)), ())
+        })
+        .await
+    }
+
+    /// Records what is known about an agency's locations. `of` is the consent that the list belongs to: nothing is
+    /// recorded after a newer one.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is unavailable.
+    pub async fn record_list(
+        &self,
+        id: &InstallationId,
+        of: Timestamp,
+        list: &LocationList,
+    ) -> Result<(), WriteError> {
+        self.decide_known(id, |current, _| {
+            if current.consented_at != of || current.locations.is_none() {
+                return Decision::Leave(());
+            }
+            let mut next = current.clone();
+            next.locations = Some(list.clone());
+            Decision::Write(Box::new(next), ())
+        })
+        .await
+    }
+
+    /// Lists the locations of an agency as soon as possible.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is unavailable.
+    pub async fn request_list(&self, id: &InstallationId) -> Result<(), WriteError> {
+        self.decide_known(id, |current, now| {
+            let mut next = current.clone();
+            match next.locations.as_mut().filter(|list| list.due > now) {
+                Some(list) => list.due = now,
+                None => return Decision::Leave(()),
+            }
+            Decision::Write(Box::new(next), ())
+        })
+        .await
+    }
+
+    /// The id that the installation of an agency has, or will have once the agency has consented.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn id_of_agency(&self, company: &CompanyId) -> Result<InstallationId, WriteError> {
+        self.reserved_id(company.as_str()).await
+    }
+
+    /// The installations of all agencies.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn agencies(&self) -> Result<Vec<InstallationId>, WriteError> {
+        self.backend.family(keys::AGENCIES).await
+    }
+
+    /// The locations of an agency's installation. Some may belong to another installation by now.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn children(
+        &self,
+        parent: &InstallationId,
+    ) -> Result<Vec<InstallationId>, WriteError> {
+        self.backend.family(parent.as_str()).await
+    }
+
+    /// Counts a call of a broker to GHL for an agency.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn count_agency_call(
+        &self,
+        company: &str,
+        now: Timestamp,
+    ) -> Result<AgencyCall, WriteError> {
+        let key = keys::agency_rate(company);
+        for _ in 0..COUNT_ATTEMPTS {
+            let held = self.backend.get(&key).await?;
+            let booked = held.as_deref().and_then(|text| text.parse().ok());
+            let booked = booked.map_or(now, Timestamp::from_millis);
+            // A clock that was set back must not shut the agency out.
+            let from = booked.min(now + CALL_BURST * 2).max(now);
+            if from.since(now) > CALL_BURST {
+                return Ok(AgencyCall::Later(from.since(now) - CALL_BURST));
+            }
+            let next = (from + CALL_INTERVAL).as_millis().to_string();
+            let set =
+                self.backend
+                    .compare_and_set(&key, held.as_deref(), Some(&next), CALL_BURST * 4);
+            if set.await? {
+                return Ok(AgencyCall::Now);
+            }
+        }
+        Ok(AgencyCall::Later(CALL_INTERVAL))
+    }
+
+    async fn id_of_location(&self, location: &LocationId) -> Result<InstallationId, WriteError> {
+        self.reserved_id(location.as_str()).await
+    }
+
+    /// The id of a location or company, for now and later.
+    async fn reserved_id(&self, name: &str) -> Result<InstallationId, WriteError> {
+        let fresh = InstallationId::random();
+        let id = self.backend.get_or_insert_location(name, &fresh).await?;
+        id.parse().map_err(|_| WriteError::Unreadable {
+            id: fresh,
+            source: Unreadable::Malformed("location index"),
+        })
+    }
+}
