@@ -78,9 +78,9 @@ pub(crate) struct ServeSandbox {
 
 #[derive(Debug, Subcommand)]
 pub(crate) enum Installations {
-    /// List all installations
-    List,
-    /// Show one, by its id, its location or its company
+    /// List installations
+    List(ListInstallations),
+    /// Show one, by its id, its location or its company; an agency with its locations
     Show { installation: String },
     /// Refresh its token now
     Refresh {
@@ -89,8 +89,26 @@ pub(crate) enum Installations {
         #[arg(long)]
         force: bool,
     },
-    /// Stop serving its token; a new consent activates it again
-    Revoke { installation: String },
+    /// Stop serving its token, and those of an agency's locations; a new consent activates it again
+    Revoke {
+        installation: String,
+        /// Do not ask whether the locations of an agency are to end, too
+        #[arg(long)]
+        yes: bool,
+    },
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct ListInstallations {
+    /// Only installations of this company
+    #[arg(long, value_name = "ID")]
+    pub company: Option<String>,
+    /// Only locations whose tokens come from the grant of this agency: its id, or that of its company
+    #[arg(long, value_name = "ID")]
+    pub parent: Option<String>,
+    /// Only installations whose token has this status, such as valid, asleep, invalid or revoked
+    #[arg(long, value_name = "STATUS")]
+    pub status: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

@@ -9,6 +9,7 @@ mod audit;
 mod bootstrap_key;
 mod data_dir;
 mod exit;
+mod installations;
 mod key_rings;
 mod keys;
 mod metrics_auth;
@@ -74,7 +75,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Gateway(_) => run::gateway(&source).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => run::sandbox(&source).await,
-        Command::Installations(what) => operate::installations(&source, what).await,
+        Command::Installations(what) => installations::installations(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
         Command::Audit(wanted) => audit::show(&source, &wanted).await,
         Command::Seal(what) => seal::act(&source, what).await,

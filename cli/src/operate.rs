@@ -1,21 +1,16 @@
-//! `evergreen installations`: calls the administration API of a running broker.
+//! Calls the administration API of a running broker.
 
 use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
-use service::config::{Layered, Settings, is_loopback};
+use service::config::{Settings, is_loopback};
 use service::tls::{self, Authorities, ClientIdentity};
 use std::time::Duration;
 use url::Url;
 
 use crate::admin_key;
-use crate::args::Installations;
 use crate::exit::Failure;
-use crate::process::read;
 use crate::settings::data_dir;
-
-/// The first page of the list.
-const INSTALLATIONS: &str = "/v1/installations?limit=500";
 
 /// A client of the internal listener of `evergreen up` or `evergreen broker`.
 pub(crate) struct Admin {
@@ -157,59 +152,6 @@ fn tls(settings: &mut Settings<'_>) -> Option<rustls::ClientConfig> {
             settings.mistake("EVERGREEN_ADMIN_URL", message);
         })
         .ok()
-}
-
-/// `evergreen installations …`.
-pub(crate) async fn installations(source: &Layered, what: Installations) -> Result<(), Failure> {
-    let admin = Admin::new(read(source, Admin::read)?)?;
-    match what {
-        Installations::List => list(&admin).await,
-        Installations::Show { installation } => {
-            let path = format!("/v1/installations/{installation}");
-            print(&admin.get(&path, "installationId").await?);
-            Ok(())
-        }
-        Installations::Refresh {
-            installation,
-            force,
-        } => {
-            let path = format!("/v1/installations/{installation}/refresh?force={force}");
-            print(&admin.post(&path, None, "generation").await?);
-            Ok(())
-        }
-        Installations::Revoke { installation } => {
-            let path = format!("/v1/installations/{installation}/revoke");
-            print(&admin.post(&path, None, "installationId").await?);
-            Ok(())
-        }
-    }
-}
-
-async fn list(admin: &Admin) -> Result<(), Failure> {
-    let mut page = admin.get(INSTALLATIONS, "installations").await?;
-    println!(
-        "{:<33} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
-        "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
-    );
-    loop {
-        for one in page["installations"].as_array().into_iter().flatten() {
-            let text = |key: &str| one[key].as_str().unwrap_or("-");
-            let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
-            let error = one["lastError"]["message"].as_str().unwrap_or("");
-            println!(
-                "{:<33} {:<10} {whose:<24} {:<21} {:<21} {error}",
-                text("installationId"),
-                text("tokenStatus"),
-                text("expiresAt"),
-                text("nextRefreshAt"),
-            );
-        }
-        let Some(next) = page["next"].as_str() else {
-            return Ok(());
-        };
-        let path = format!("{INSTALLATIONS}&after={next}");
-        page = admin.get(&path, "installations").await?;
-    }
 }
 
 pub(crate) fn print(value: &Value) {

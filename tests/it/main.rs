@@ -5,6 +5,7 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod agencies;
 mod audit;
 mod cache_invalidation;
 mod callers;

@@ -1,5 +1,7 @@
 //! The administration API: installations and caller keys.
 
+mod list;
+
 use std::time::Duration;
 
 use axum::Extension;
@@ -28,32 +30,13 @@ use crate::audit::Requester;
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
-        .route("/v1/installations", get(list))
+        .route("/v1/installations", get(list::list))
         .route("/v1/installations/{name}", get(show))
         .route("/v1/installations/{name}/refresh", post(refresh))
         .route("/v1/installations/{name}/revoke", post(revoke))
         .route("/v1/keys", get(list_keys).post(create_key))
         .route("/v1/keys/{key}", delete(revoke_key))
         .route("/v1/keys/{key}/rotate", post(rotate_key))
-}
-
-#[derive(Deserialize)]
-struct Page {
-    after: Option<InstallationId>,
-    limit: Option<usize>,
-}
-
-async fn list(
-    State(broker): State<Broker>,
-    QueryString(page): QueryString<Page>,
-) -> Result<Json<Value>, Error> {
-    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
-    let listed = broker.0.writer.list(page.after.as_ref(), limit).await?;
-    let is_full = listed.len() == limit;
-    let next = listed.last().filter(|_| is_full);
-    let next = next.map(|last| last.id().to_string());
-    let views: Vec<AnyView> = listed.iter().map(AnyView::of).collect();
-    Ok(Json(json!({ "installations": views, "next": next })))
 }
 
 async fn show(

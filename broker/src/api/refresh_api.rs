@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep};
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::QueryString;
-use crate::refresh::outcome::Outcome;
+use crate::refresh::outcome::{FailureKind, Outcome};
 
 /// How often a refresh that another attempt holds is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_millis(100);
@@ -98,7 +98,7 @@ fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
         .retry_after(due.since(now))),
         Outcome::NotRefreshable(Status::Invalid) => Err(Error::new(
             ErrorKind::RefreshNotPossible,
-            "The installation is invalid: GHL has refused its refresh token several times",
+            "The installation is invalid: GHL has refused its refresh token, or that of its agency, several times",
         )
         .with_hint(
             "let the customer connect again at /oauth/install, or try the token once more with \
@@ -111,6 +111,18 @@ fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
         Outcome::UnknownInstallation => Err(Error::new(
             ErrorKind::RefreshInstallationUnknown,
             "Installation not found",
+        )),
+        Outcome::Failed(FailureKind::ScopeMissing) => Err(Error::new(
+            ErrorKind::RefreshNotPossible,
+            "the agency has not granted the scope oauth.write, which tokens of its locations need",
+        )
+        .with_hint(
+            "add oauth.write and oauth.readonly to GHL_SCOPES and to the app at GHL, and let the agency connect again at \
+             /oauth/install",
+        )),
+        Outcome::Failed(FailureKind::NotInstalled) => Err(Error::new(
+            ErrorKind::RefreshNotPossible,
+            "GHL gives the agency no token for this location: the app is not installed there",
         )),
         Outcome::Failed(kind) if kind.needs_operator() => Err(Error::new(
             ErrorKind::RefreshRejected,

@@ -139,6 +139,15 @@ impl AnyView {
     }
 }
 
+impl AnyView {
+    pub(crate) fn token_status(&self) -> &'static str {
+        match self {
+            Self::Readable(view) => view.token_status,
+            Self::Unreadable(view) => view.token_status,
+        }
+    }
+}
+
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct LocationsView {

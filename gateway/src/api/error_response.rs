@@ -81,7 +81,7 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
                 Refusal::Revoked => (StatusCode::BAD_REQUEST, "installation_revoked"),
                 Refusal::Inactive => (StatusCode::BAD_REQUEST, "location_inactive"),
             },
-            TokenError::NoFreshToken => (StatusCode::SERVICE_UNAVAILABLE, "token_unavailable"),
+            TokenError::NoFreshToken(_) => (StatusCode::SERVICE_UNAVAILABLE, "token_unavailable"),
             TokenError::Overloaded(overloaded) => overloaded_code(*overloaded),
             TokenError::Store(_) => STORE_UNAVAILABLE,
         },
@@ -210,7 +210,7 @@ impl Error {
             | Self::Caller(CallerError::Store(_) | CallerError::Stale)
             | Self::Select(SelectError::Store(_) | SelectError::NotLookedUp(_))
             | Self::Token(
-                TokenError::NoFreshToken | TokenError::Overloaded(_) | TokenError::Store(_),
+                TokenError::NoFreshToken(_) | TokenError::Overloaded(_) | TokenError::Store(_),
             )
             | Self::Timeout
             | Self::NoLocation

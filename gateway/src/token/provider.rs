@@ -42,6 +42,18 @@ pub(crate) struct TokenProvider {
     pub(crate) shed: Counter,
 }
 
+/// A reason after a colon, if there is one.
+struct Because<'r>(Option<&'r str>);
+
+impl std::fmt::Display for Because<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self.0 {
+            Some(reason) => write!(f, ": {reason}"),
+            None => Ok(()),
+        }
+    }
+}
+
 /// Why there is no usable token.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum TokenError {
@@ -49,8 +61,8 @@ pub(crate) enum TokenError {
     Gone,
     #[error("{why}")]
     Refused { id: InstallationId, why: Refusal },
-    #[error("The access token has expired and there is no fresh one yet")]
-    NoFreshToken,
+    #[error("The access token has expired and there is no fresh one yet{}", Because(.0.as_deref()))]
+    NoFreshToken(Option<Arc<str>>),
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
     #[error(transparent)]
@@ -87,10 +99,10 @@ impl TokenProvider {
                 });
             }
         };
-        let current = Box::pin(self.successor(&token, urgency, held)).await?;
+        let (current, reason) = Box::pin(self.successor(&token, urgency, held)).await?;
         match decide(&current, self.reader.now()) {
             TokenDecision::Use | TokenDecision::RefreshFirst => Ok(current),
-            TokenDecision::RefreshOrFail => Err(TokenError::NoFreshToken),
+            TokenDecision::RefreshOrFail => Err(TokenError::NoFreshToken(reason)),
             TokenDecision::Refuse(why) => Err(TokenError::Refused {
                 id: current.id.clone(),
                 why,
@@ -118,8 +130,8 @@ impl TokenProvider {
         held: usize,
     ) -> Result<Arc<Token>, TokenError> {
         let current = self.tokens.get(&old.id).await?;
-        let fresh = match current {
-            Some(current) if current.has_moved_on_from(old) => current,
+        let (fresh, reason) = match current {
+            Some(current) if current.has_moved_on_from(old) => (current, None),
             _ => self.successor(old, Urgency::Required, held).await?,
         };
         match decide(&fresh, self.reader.now()) {
@@ -129,20 +141,20 @@ impl TokenProvider {
             }),
             _ if fresh.is_another_than(old) => Ok(fresh),
             TokenDecision::Use | TokenDecision::RefreshFirst | TokenDecision::RefreshOrFail => {
-                Err(TokenError::NoFreshToken)
+                Err(TokenError::NoFreshToken(reason))
             }
         }
     }
 
-    /// The installation's token once it differs from `old`, or the current one when the wait is over. `held` is the
-    /// number of bytes of the call's body in memory. If waiting calls already hold all memory, a call whose token
+    /// The installation's token once it differs from `old`, or the current one when the wait is over, with the broker's
+    /// reason if it refused. `held` is the number of bytes of the call's body in memory. If waiting calls already hold all memory, a call whose token
     /// works does not wait.
     async fn successor(
         &self,
         old: &Token,
         urgency: Urgency,
         held: usize,
-    ) -> Result<Arc<Token>, TokenError> {
+    ) -> Result<(Arc<Token>, Option<Arc<str>>), TokenError> {
         let memory = match urgency {
             Urgency::Required => Some(self.memory(held)?),
             Urgency::Optional => self.concurrency.reserve_memory(held, None).ok(),
@@ -168,13 +180,13 @@ impl TokenProvider {
                 }
             };
             let current = self.tokens.get(&old.id).await?.ok_or(TokenError::Gone)?;
-            let is_over = match answer {
-                Some(BrokerAnswer::Refused) => true,
-                Some(BrokerAnswer::Failed) => urgency == Urgency::Optional,
-                Some(BrokerAnswer::Done) | None => false,
+            let (is_over, reason) = match answer {
+                Some(BrokerAnswer::Refused(reason)) => (true, reason),
+                Some(BrokerAnswer::Failed) => (urgency == Urgency::Optional, None),
+                Some(BrokerAnswer::Done) | None => (false, None),
             };
             if is_over || current.has_moved_on_from(old) || Instant::now() >= deadline {
-                return Ok(current);
+                return Ok((current, reason));
             }
         }
     }

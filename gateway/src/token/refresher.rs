@@ -8,6 +8,7 @@ use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, Shared};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode};
+use serde::Deserialize;
 use service::locks::lock;
 use store::{Generation, InstallationId, TokenReader};
 use tokio::time::{Instant, timeout};
@@ -44,11 +45,11 @@ pub(super) struct Flight {
 }
 
 /// The broker's answer. Only the store says whether there is a fresh token.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum BrokerAnswer {
     Done,
-    /// The installation cannot be refreshed.
-    Refused,
+    /// The installation cannot be refreshed, for this reason.
+    Refused(Option<Arc<str>>),
     Failed,
 }
 
@@ -154,15 +155,27 @@ impl Refresher {
             Err(_) => return BrokerAnswer::Failed,
         };
         let status = response.status();
-        // Read to its end, so that the connection can be used again.
-        let _ = read(response.into_body(), 64 * 1024, BROKER_TIMEOUT).await;
+        // Also read for its connection, which can be used again then.
+        let body = read(response.into_body(), 64 * 1024, BROKER_TIMEOUT).await;
         match status {
             status if status.is_success() => BrokerAnswer::Done,
-            StatusCode::CONFLICT => BrokerAnswer::Refused,
+            StatusCode::CONFLICT => {
+                BrokerAnswer::Refused(body.ok().and_then(|body| message(&body)))
+            }
             status => {
                 debug!(installation = %id, %status, "the broker did not refresh");
                 BrokerAnswer::Failed
             }
         }
     }
+}
+
+/// The broker's words for a caller. They contain no secrets.
+fn message(body: &[u8]) -> Option<Arc<str>> {
+    #[derive(Deserialize)]
+    struct Answer {
+        message: Arc<str>,
+    }
+    let answer: Answer = serde_json::from_slice(body).ok()?;
+    Some(answer.message)
 }

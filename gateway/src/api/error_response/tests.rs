@@ -77,7 +77,7 @@ fn each_error_maps_to_its_status() {
         (failed(Kind::ConnectionLost), 502),
         (failed(Kind::Malformed), 502),
         (Error::Token(TokenError::Store(store)), 503),
-        (Error::Token(TokenError::NoFreshToken), 503),
+        (Error::Token(TokenError::NoFreshToken(None)), 503),
         (Error::TokenRefreshed, 503),
         (Error::Overloaded(Overloaded::Gateway), 503),
         (Error::Overloaded(Overloaded::Key), 429),

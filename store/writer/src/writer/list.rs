@@ -23,18 +23,41 @@ impl StoreWriter {
                     return Ok(listed);
                 }
                 if after.is_none_or(|after| id > *after) {
-                    match self.load(&id).await {
-                        Ok(found) => {
-                            listed.extend(found.map(|found| Listed::Readable(Box::new(found))));
-                        }
-                        Err(WriteError::Unreadable { id, source }) => {
-                            listed.push(Listed::Unreadable { id, source });
-                        }
-                        Err(error) => return Err(error),
-                    }
+                    listed.extend(self.read_entry(id).await?);
                 }
             }
         }
         Ok(listed)
+    }
+
+    /// As [`StoreWriter::list`], of the locations of an agency. Some may belong to another installation by now.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn list_children(
+        &self,
+        parent: &InstallationId,
+        after: Option<&InstallationId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, WriteError> {
+        let mut listed = Vec::new();
+        let children = self.children(parent).await?;
+        let rest = children
+            .into_iter()
+            .filter(|id| after.is_none_or(|after| id > after));
+        for id in rest.take(limit) {
+            listed.extend(self.read_entry(id).await?);
+        }
+        Ok(listed)
+    }
+
+    async fn read_entry(&self, id: InstallationId) -> Result<Option<Listed>, WriteError> {
+        match self.load(&id).await {
+            Ok(found) => Ok(found.map(|found| Listed::Readable(Box::new(found)))),
+            Err(WriteError::Unreadable { id, source }) => {
+                Ok(Some(Listed::Unreadable { id, source }))
+            }
+            Err(error) => Err(error),
+        }
     }
 }

@@ -1,0 +1,71 @@
+//! The list of installations, in pages.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Deserialize;
+use serde_json::{Value, json};
+use store::InstallationId;
+use store_writer::writer::Listed;
+
+use crate::Broker;
+use crate::api::error::Error;
+use crate::api::extract::QueryString;
+use crate::api::status::{AnyView, resolve};
+
+/// The query. A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
+#[derive(Deserialize)]
+pub(super) struct Page {
+    after: Option<InstallationId>,
+    limit: Option<usize>,
+    /// Only the locations of this agency whose tokens come from its grant: its id, or that of its company.
+    parent: Option<String>,
+    /// Only installations of this company.
+    company: Option<String>,
+    /// Only installations with this `tokenStatus`.
+    status: Option<String>,
+}
+
+pub(super) async fn list(
+    State(broker): State<Broker>,
+    QueryString(page): QueryString<Page>,
+) -> Result<Json<Value>, Error> {
+    let limit = page.limit.unwrap_or(100).clamp(1, 1000);
+    let after = page.after.as_ref();
+    let writer = &broker.0.writer;
+    let parent = match &page.parent {
+        Some(name) => Some(resolve(writer, name).await?),
+        None => None,
+    };
+    let listed = match &parent {
+        Some(parent) => writer.list_children(parent, after, limit).await?,
+        None => writer.list(after, limit).await?,
+    };
+    let is_full = listed.len() == limit;
+    let next = listed.last().filter(|_| is_full);
+    let next = next.map(|last| last.id().to_string());
+    let wanted = listed
+        .iter()
+        .filter(|entry| is_of(entry, parent.as_ref(), page.company.as_deref()));
+    let views = wanted.map(AnyView::of);
+    let views: Vec<AnyView> = match &page.status {
+        Some(status) => views.filter(|view| view.token_status() == status).collect(),
+        None => views.collect(),
+    };
+    Ok(Json(json!({ "installations": views, "next": next })))
+}
+
+/// Whether it belongs to these. A record that cannot be read belongs to nobody.
+fn is_of(listed: &Listed, parent: Option<&InstallationId>, company: Option<&str>) -> bool {
+    let Listed::Readable(known) = listed else {
+        return parent.is_none() && company.is_none();
+    };
+    let access = &known.installation.access;
+    let is_company = |wanted| {
+        access
+            .company
+            .as_ref()
+            .is_some_and(|it| it.as_str() == wanted)
+    };
+    parent.is_none_or(|parent| access.parent.as_ref() == Some(parent))
+        && company.is_none_or(is_company)
+}

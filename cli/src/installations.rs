@@ -1,0 +1,150 @@
+//! `evergreen installations …`.
+
+use std::io::{IsTerminal, Write, stdin, stdout};
+
+use serde_json::{Value, json};
+use service::config::Layered;
+use url::form_urlencoded::Serializer;
+
+use crate::args::{Installations, ListInstallations};
+use crate::exit::Failure;
+use crate::operate::{Admin, print};
+use crate::process::read;
+
+/// The entries of one page of the list.
+const PAGE: &str = "500";
+
+pub(crate) async fn installations(source: &Layered, what: Installations) -> Result<(), Failure> {
+    let admin = Admin::new(read(source, Admin::read)?)?;
+    match what {
+        Installations::List(only) => list(&admin, &only).await,
+        Installations::Show { installation } => show(&admin, &installation).await,
+        Installations::Refresh {
+            installation,
+            force,
+        } => {
+            let path = format!("/v1/installations/{installation}/refresh?force={force}");
+            print(&admin.post(&path, None, "generation").await?);
+            Ok(())
+        }
+        Installations::Revoke { installation, yes } => revoke(&admin, &installation, yes).await,
+    }
+}
+
+async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
+    println!(
+        "{:<33} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
+        "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
+    );
+    let mut after = None;
+    loop {
+        let page = admin
+            .get(&path(only, after.as_deref()), "installations")
+            .await?;
+        for one in entries(&page) {
+            let text = |key: &str| one[key].as_str().unwrap_or("-");
+            let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
+            let error = one["lastError"]["message"].as_str().unwrap_or("");
+            println!(
+                "{:<33} {:<10} {whose:<24} {:<21} {:<21} {error}",
+                text("installationId"),
+                text("tokenStatus"),
+                text("expiresAt"),
+                text("nextRefreshAt"),
+            );
+        }
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            return Ok(());
+        }
+    }
+}
+
+/// An agency is shown with its locations.
+async fn show(admin: &Admin, installation: &str) -> Result<(), Failure> {
+    let path = format!("/v1/installations/{installation}");
+    let mut shown = admin.get(&path, "installationId").await?;
+    if is_agency(&shown) {
+        let children = children(admin, &shown).await?;
+        shown["children"] = json!(children);
+    }
+    print(&shown);
+    Ok(())
+}
+
+async fn revoke(admin: &Admin, installation: &str, is_confirmed: bool) -> Result<(), Failure> {
+    if !is_confirmed {
+        let path = format!("/v1/installations/{installation}");
+        let known = admin.get(&path, "installationId").await?;
+        if is_agency(&known) {
+            let count = children(admin, &known).await?.len();
+            confirm(count)?;
+        }
+    }
+    let path = format!("/v1/installations/{installation}/revoke");
+    print(&admin.post(&path, None, "installationId").await?);
+    Ok(())
+}
+
+fn confirm(locations: usize) -> Result<(), Failure> {
+    let question =
+        format!("This ends the agency's installation and those of its {locations} locations.");
+    if !stdin().is_terminal() {
+        return Err(Failure::Refused(format!(
+            "{question} Repeat the command with --yes"
+        )));
+    }
+    print!("{question} Continue? [y/N] ");
+    let mut answer = String::new();
+    let asked = stdout()
+        .flush()
+        .and_then(|()| stdin().read_line(&mut answer));
+    asked.map_err(Failure::unavailable)?;
+    match answer.trim().to_ascii_lowercase().as_str() {
+        "y" | "yes" => Ok(()),
+        _ => Err(Failure::Refused("Nothing was changed".to_owned())),
+    }
+}
+
+fn is_agency(shown: &Value) -> bool {
+    shown["locations"].is_object()
+}
+
+async fn children(admin: &Admin, agency: &Value) -> Result<Vec<Value>, Failure> {
+    let only = ListInstallations {
+        company: None,
+        parent: agency["installationId"].as_str().map(str::to_owned),
+        status: None,
+    };
+    let mut children = Vec::new();
+    let mut after = None;
+    loop {
+        let page = admin
+            .get(&path(&only, after.as_deref()), "installations")
+            .await?;
+        children.extend(entries(&page).cloned());
+        after = page["next"].as_str().map(str::to_owned);
+        if after.is_none() {
+            return Ok(children);
+        }
+    }
+}
+
+fn entries(page: &Value) -> impl Iterator<Item = &Value> {
+    page["installations"].as_array().into_iter().flatten()
+}
+
+fn path(only: &ListInstallations, after: Option<&str>) -> String {
+    let query = [
+        ("limit", Some(PAGE)),
+        ("after", after),
+        ("company", only.company.as_deref()),
+        ("parent", only.parent.as_deref()),
+        ("status", only.status.as_deref()),
+    ];
+    let mut text = Serializer::new(String::new());
+    for (name, value) in query {
+        text.extend_pairs(value.map(|value| (name, value)));
+    }
+    format!("/v1/installations?{}", text.finish())
+}
