@@ -4,7 +4,8 @@ use std::borrow::Cow;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode, Uri};
+use http::header::CONTENT_TYPE;
+use http::{HeaderMap, Method, StatusCode, Uri};
 use store::{
     AccessRecord, CompanyId, Generation, InstallationId, LocationId, Status, Timestamp, UserType,
 };
@@ -13,8 +14,9 @@ use url::Url;
 use crate::admission::limits::RateLimits;
 use crate::admission::rate_limit_headers::RateLimitHeaders;
 use crate::metrics::Queued;
-use crate::request::selector::{InstallationSelectors, Kind};
-use crate::request::{json, path, query};
+use crate::request::body_fields::BodyFields;
+use crate::request::selector::{Call, InstallationSelectors, Kind};
+use crate::request::{json, multipart, path, query};
 use crate::token::sources::Token;
 use crate::upstream::base_url::Base;
 
@@ -49,9 +51,11 @@ pub struct Request<'r> {
     pub headers: &'r HeaderMap,
     /// The query, without `?`.
     pub query: Option<&'r str>,
+    /// Of the call.
+    pub method: &'r Method,
     /// GHL's path.
     pub path: Option<&'r str>,
-    /// The body, empty if there is none.
+    /// The body, empty if there is none. It is JSON if the headers do not say what it is.
     pub body: &'r [u8],
 }
 
@@ -92,7 +96,14 @@ pub struct Selector {
 
 impl Request<'_> {
     fn parse(&self) -> InstallationSelectors<'_> {
-        InstallationSelectors::of(self.headers, self.query, self.path).with_body(self.body)
+        let method = self.method;
+        let call = self.path.map(|path| Call { method, path });
+        let body = if self.headers.contains_key(CONTENT_TYPE) {
+            BodyFields::of(self.headers, self.body)
+        } else {
+            BodyFields::Json(self.body)
+        };
+        InstallationSelectors::of(self.headers, self.query, call).with_body(body)
     }
 
     /// The selectors in order of precedence.
@@ -139,6 +150,13 @@ fn token(owner: Owner) -> Token {
     };
     let limits = RateLimits::new(Queued::new());
     Token::new(&owner.id, record, Timestamp::from_millis(0), &limits).expect("a header's text")
+}
+
+/// The field `name` of a multipart form. See `multipart::texts`.
+#[must_use]
+pub fn multipart_text(body: &[u8], content_type: &str, name: &str) -> Option<String> {
+    let [text] = multipart::texts(body, content_type, [name]);
+    text.map(Cow::into_owned)
 }
 
 /// The raw values of `locationId` and `companyId` in a body. `None` if it is not an object.

@@ -31,7 +31,7 @@ use crate::config::Config;
 use crate::error::Error;
 use crate::request::body::{Examined, Payload};
 use crate::request::caller::{AuthenticatedCaller, Callers, Permission};
-use crate::request::selector::InstallationSelectors;
+use crate::request::selector::{Call, InstallationSelectors};
 use crate::request::{headers, path};
 use crate::retry::{Attempt, Decision, Outcome, Unauthorized, decide};
 use crate::token::provider::TokenProvider;
@@ -103,14 +103,15 @@ impl Pipeline {
         let path = path.strip_prefix("/ghl").unwrap_or(path);
         let method = &parts.method;
         let gives_tokens = path::gives_tokens(path);
+        let call = Call { method, path };
         let needed = if gives_tokens {
             Permission::Tokens
         } else {
-            Permission::Call { method, path }
+            Permission::Call(call)
         };
         let caller = self.authenticate(&parts, needed).await?;
         let payload = self.take(&parts, body).await?;
-        let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(path));
+        let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
         let examined = payload.examine(&parts);
         let token = self.token_for(&caller, selectors, examined).await?;
         if gives_tokens {
@@ -137,13 +138,13 @@ impl Pipeline {
     }
 
     /// A usable token of the installation that the request names.
-    pub(crate) async fn token_for(
+    pub(crate) async fn token_for<'r>(
         &self,
         caller: &AuthenticatedCaller,
-        selectors: InstallationSelectors<'_>,
-        body: Examined<'_>,
+        selectors: InstallationSelectors<'r>,
+        body: Examined<'r>,
     ) -> Result<Arc<Token>, Error> {
-        let selectors = selectors.with_body(body.json);
+        let selectors = selectors.with_body(body.fields);
         let selecting = self.selection.select(caller, &selectors, body.unexamined);
         let token = selecting.await?;
         Ok(self.tokens.usable(token, body.held_bytes).await?)

@@ -12,6 +12,7 @@ pub mod failure;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod operations;
 pub mod ownership;
 pub mod scrub;
 pub mod token_endpoint;

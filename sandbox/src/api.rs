@@ -6,6 +6,7 @@ mod companies;
 mod contacts;
 mod echo;
 mod guard;
+mod installed;
 mod locations;
 mod marketplace;
 mod medias;
@@ -29,7 +30,7 @@ pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/_sandbox/echo/", echo.clone())
         .route("/_sandbox/echo/{*path}", echo);
     let upload = post(medias::upload).layer(DefaultBodyLimit::disable());
-    let with_or_without_slash: [(&str, MethodRouter<Arc<App>>); 13] = [
+    let with_or_without_slash: [(&str, MethodRouter<Arc<App>>); 15] = [
         ("/products", get(products::list).post(products::create)),
         (
             "/products/{id}",
@@ -48,10 +49,9 @@ pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
             delete(marketplace::uninstall),
         ),
         ("/oauth/locationToken", post(agency::location_token)),
-        (
-            "/oauth/installedLocations",
-            get(agency::installed_locations),
-        ),
+        ("/oauth/location-token", post(agency::location_token_v3)),
+        ("/oauth/installedLocations", get(installed::list)),
+        ("/oauth/installed-locations", get(installed::list_v3)),
     ];
     with_or_without_slash
         .into_iter()

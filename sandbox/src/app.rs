@@ -6,20 +6,22 @@ use secrecy::ExposeSecret;
 use service::locks::lock;
 
 use crate::Config;
+use crate::apps::Apps;
 use crate::clock::Clock;
 use crate::directory::Directory;
 use crate::faults::Faults;
 use crate::grants::Grants;
 use crate::ids::Ids;
-use crate::ledger::Calls;
+use crate::installations::Installations;
+use crate::ledger::{Calls, Companies};
 use crate::limits::Limits;
 use crate::settings::Live;
 use crate::token::Signer;
-use crate::webhooks::{self, Webhooks};
+use crate::webhooks::{self, SentWebhooks, Webhooks};
 
 #[derive(Debug)]
 pub(crate) struct App {
-    pub(crate) config: Config,
+    pub(crate) apps: Apps,
     pub(crate) clock: Clock,
     pub(crate) ids: Ids,
     pub(crate) signer: Signer,
@@ -36,26 +38,32 @@ pub(crate) struct World {
     pub(crate) limits: Limits,
     pub(crate) faults: Faults,
     pub(crate) calls: Calls,
+    pub(crate) installations: Installations,
+    pub(crate) companies: Companies,
+    pub(crate) webhooks: SentWebhooks,
 }
 
 impl App {
-    pub(crate) fn new(config: Config) -> Result<Self, webhooks::StartError> {
+    pub(crate) fn new(config: &Config) -> Result<Self, webhooks::StartError> {
         let clock = Clock::start();
         let secret = config.client_secret.expose_secret().as_bytes();
         Ok(Self {
             ids: Ids::new(secret, clock.now_ms()),
-            signer: Signer::new(&config.client_id, secret),
+            signer: Signer::new(secret),
+            apps: Apps::new(config),
             webhooks: Webhooks::new(config.webhook_url.clone())?,
             world: Mutex::new(World {
-                settings: Live::new(&config),
+                settings: Live::new(config),
                 grants: Grants::default(),
                 directory: Directory::new(),
                 limits: Limits::default(),
                 faults: Faults::default(),
                 calls: Calls::default(),
+                installations: Installations::default(),
+                companies: Companies::default(),
+                webhooks: SentWebhooks::default(),
             }),
             clock,
-            config,
         })
     }
 

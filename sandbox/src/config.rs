@@ -2,21 +2,28 @@
 
 use std::time::Duration;
 
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 use service::config::Settings;
 use url::Url;
 
+use crate::apps::ClientCredentials;
+use crate::subject::is_id;
+
 const WHOLE_NUMBER: &str = "a whole number";
+
+const APPS: &str = "EVERGREEN_SANDBOX_APPS";
 
 /// The settings of a sandbox. `PUT /_sandbox/settings` changes them at run time, except for the client
 /// credentials and the webhook URL.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// The client id of the only app.
+    /// The client id of the default app.
     pub client_id: String,
     /// The client secret. All tokens are signed with it, so a restarted sandbox with the same secret
     /// accepts its earlier tokens.
     pub client_secret: SecretString,
+    /// The client credentials of further apps, or further ones of the same app.
+    pub apps: Vec<ClientCredentials>,
     /// The lifetime of an access token, sent in whole seconds as `expires_in`.
     pub token_lifetime: Duration,
     /// Likewise, for the first access token after a consent. `None` for the same lifetime.
@@ -36,8 +43,13 @@ pub struct Config {
     pub daily_limit: u32,
     /// The size of an access token in bytes. Shorter ones are padded.
     pub token_bytes: usize,
-    /// The receiver of INSTALL and UNINSTALL webhooks. `None` to send none.
+    /// Whether a new consent ends the earlier grants of the same location or company. GHL does not document
+    /// it.
+    pub revoke_replaced_grants: bool,
+    /// The receiver of webhooks. `None` to send none.
     pub webhook_url: Option<Url>,
+    /// The pause before the first retry of a webhook. The pause before the n-th retry is n times as long.
+    pub webhook_retry_pause: Duration,
 }
 
 impl Default for Config {
@@ -45,6 +57,7 @@ impl Default for Config {
         Self {
             client_id: "sandbox-client".to_owned(),
             client_secret: SecretString::from("sandbox-secret"),
+            apps: Vec::new(),
             // GHL's `expires_in` is one second short of a day.
             token_lifetime: Duration::from_secs(24 * 60 * 60 - 1),
             first_token_lifetime: None,
@@ -55,7 +68,9 @@ impl Default for Config {
             rate_interval: Duration::from_secs(10),
             daily_limit: 200_000,
             token_bytes: 1024,
+            revoke_replaced_grants: false,
             webhook_url: None,
+            webhook_retry_pause: Duration::from_secs(10),
         }
     }
 }
@@ -66,10 +81,13 @@ impl Config {
         let default = Self::default();
         let first_lifetime =
             settings.duration("EVERGREEN_SANDBOX_FIRST_TOKEN_LIFETIME", Duration::ZERO);
+        let client_id = settings
+            .text("EVERGREEN_SANDBOX_CLIENT_ID")
+            .unwrap_or(default.client_id);
+        let apps = read_apps(settings, &client_id);
         Self {
-            client_id: settings
-                .text("EVERGREEN_SANDBOX_CLIENT_ID")
-                .unwrap_or(default.client_id),
+            client_id,
+            apps,
             client_secret: settings
                 .secret("EVERGREEN_SANDBOX_CLIENT_SECRET")
                 .unwrap_or(default.client_secret),
@@ -100,16 +118,51 @@ impl Config {
                 default.token_bytes,
                 WHOLE_NUMBER,
             ),
+            revoke_replaced_grants: settings.parse(
+                "EVERGREEN_SANDBOX_REVOKE_REPLACED_GRANTS",
+                default.revoke_replaced_grants,
+                "true or false",
+            ),
             webhook_url: settings.url_optional("EVERGREEN_SANDBOX_WEBHOOK_URL"),
+            webhook_retry_pause: settings.duration(
+                "EVERGREEN_SANDBOX_WEBHOOK_RETRY_PAUSE",
+                default.webhook_retry_pause,
+            ),
         }
     }
+}
+
+/// Reads `clientId:secret,clientId:secret`. No message repeats any part of a secret.
+fn read_apps(settings: &mut Settings<'_>, default_client_id: &str) -> Vec<ClientCredentials> {
+    let Some(text) = settings.secret(APPS) else {
+        return Vec::new();
+    };
+    let mut apps: Vec<ClientCredentials> = Vec::new();
+    for (position, pair) in text.expose_secret().split(',').enumerate() {
+        let number = position + 1;
+        let Some((client_id, secret)) = pair.trim().split_once(':') else {
+            settings.mistake(APPS, format!("entry {number} is not clientId:secret"));
+            continue;
+        };
+        if !is_id(client_id) || secret.is_empty() {
+            settings.mistake(APPS, format!("entry {number} is not clientId:secret"));
+        } else if client_id == default_client_id
+            || apps.iter().any(|known| known.client_id == client_id)
+        {
+            settings.mistake(APPS, format!("entry {number} repeats a client id"));
+        } else {
+            apps.push(ClientCredentials {
+                client_id: client_id.to_owned(),
+                client_secret: SecretString::from(secret),
+            });
+        }
+    }
+    apps
 }
 
 #[cfg(test)]
 mod tests {
     use std::collections::HashMap;
-
-    use secrecy::ExposeSecret;
 
     use super::*;
 
@@ -149,6 +202,9 @@ mod tests {
             ("EVERGREEN_SANDBOX_DAILY_LIMIT", "7"),
             ("EVERGREEN_SANDBOX_TOKEN_BYTES", "8192"),
             ("EVERGREEN_SANDBOX_WEBHOOK_URL", "http://127.0.0.1:1/hook"),
+            ("EVERGREEN_SANDBOX_WEBHOOK_RETRY_PAUSE", "2ms"),
+            ("EVERGREEN_SANDBOX_REVOKE_REPLACED_GRANTS", "true"),
+            ("EVERGREEN_SANDBOX_APPS", "other-a:one, other-b:two"),
         ])
         .unwrap();
         assert_eq!(config.client_id, "id");
@@ -163,6 +219,11 @@ mod tests {
         assert_eq!(config.daily_limit, 7);
         assert_eq!(config.token_bytes, 8192);
         assert_eq!(config.webhook_url.unwrap().path(), "/hook");
+        assert_eq!(config.webhook_retry_pause, Duration::from_millis(2));
+        assert!(config.revoke_replaced_grants);
+        assert_eq!(config.apps.len(), 2);
+        assert_eq!(config.apps[1].client_id, "other-b");
+        assert_eq!(config.apps[1].client_secret.expose_secret(), "two");
     }
 
     #[test]
@@ -175,5 +236,24 @@ mod tests {
         .to_string();
         assert!(mistakes.contains("TOKEN_LIFETIME"), "{mistakes}");
         assert!(mistakes.contains("RATE_LIMIT"), "{mistakes}");
+    }
+
+    #[test]
+    fn mistakes_in_client_credentials_do_not_repeat_secrets() {
+        for apps in [
+            "other-hidden",
+            "other:hidden,other:hidden",
+            "a b:hidden",
+            "sandbox-client:hidden",
+        ] {
+            let mistakes = read(&[
+                ("EVERGREEN_SANDBOX_APPS", apps),
+                ("EVERGREEN_SANDBOX_RATE_LIMIT", "-1"),
+            ]);
+            let text = mistakes.unwrap_err().to_string();
+            assert!(text.contains("EVERGREEN_SANDBOX_APPS"), "{text}");
+            assert!(text.contains("EVERGREEN_SANDBOX_RATE_LIMIT"), "{text}");
+            assert!(!text.contains("hidden"), "{text}");
+        }
     }
 }

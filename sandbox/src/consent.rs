@@ -1,5 +1,6 @@
 //! The consent page, where a customer chooses where to install the app.
 
+mod choice;
 mod page;
 mod request;
 
@@ -12,15 +13,15 @@ use http::header::{ACCEPT, LOCATION};
 use http::{HeaderMap, StatusCode};
 use url::Url;
 
+use choice::Choice;
 use request::AuthorizationRequest;
 
 use crate::app::App;
-use crate::directory::COMPANY;
 use crate::error::ApiError;
 use crate::fields::Fields;
 use crate::grants::Consent;
 use crate::html;
-use crate::subject::{Subject, is_id};
+use crate::token::{GrantId, Identity};
 use crate::webhooks::{Event, Kind};
 
 const CODE_DIGITS: usize = 40;
@@ -56,20 +57,17 @@ pub(crate) async fn choose(
 /// The redirect after the customer's choice.
 fn decide(app: &Arc<App>, fields: &Fields) -> Result<Url, &'static str> {
     let AuthorizationRequest {
+        client,
         mut redirect_uri,
         scope,
     } = AuthorizationRequest::read(app, fields)?;
     let (name, value) = if fields.get("deny") == Some("1") {
         ("error", "access_denied".to_owned())
     } else {
-        let consent = Consent {
-            subject: subject(fields)?,
-            scope,
-            client_id: app.config.client_id.clone(),
-            // As the app wrote it, because the app repeats it in the exchange.
-            redirect_uri: fields.get("redirect_uri").unwrap_or_default().to_owned(),
-        };
-        ("code", grant(app, consent))
+        let choice = Choice::read(fields)?;
+        // As the app wrote it, because the app repeats it in the exchange.
+        let redirect_uri = fields.get("redirect_uri").unwrap_or_default();
+        ("code", grant(app, choice, &client, &scope, redirect_uri)?)
     };
     let mut query = redirect_uri.query_pairs_mut();
     query.append_pair(name, &value);
@@ -80,43 +78,43 @@ fn decide(app: &Arc<App>, fields: &Fields) -> Result<Url, &'static str> {
     Ok(redirect_uri)
 }
 
-/// The chosen location or company. Any valid id is accepted, and unknown ones are created.
-fn subject(fields: &Fields) -> Result<Subject, &'static str> {
-    let company = fields.get("companyId");
-    if !company.is_none_or(is_id) {
-        return Err("companyId is not an id");
-    }
-    match (fields.get("locationId"), company) {
-        (Some(location), _) if !is_id(location) => Err("locationId is not an id"),
-        (Some(location), company) => Ok(Subject::Location {
-            location: location.into(),
-            company: company.unwrap_or(COMPANY).into(),
-        }),
-        (None, Some(company)) => Ok(Subject::Company {
-            company: company.into(),
-        }),
-        (None, None) => Err("locationId or companyId is needed"),
-    }
-}
-
-/// Grants the consent and returns the code. The INSTALL webhook is sent at once, so it can arrive before the
-/// code is exchanged, as it does with GHL.
-fn grant(app: &Arc<App>, mut consent: Consent) -> String {
+/// Installs the app and returns the code. The INSTALL webhooks are sent at once, so they can arrive before
+/// the code is exchanged, as they do with GHL.
+fn grant(
+    app: &Arc<App>,
+    mut choice: Choice,
+    client: &Arc<str>,
+    scope: &str,
+    redirect_uri: &str,
+) -> Result<String, &'static str> {
     let code = app.ids.hex(CODE_DIGITS);
+    let grant = GrantId(app.ids.number());
     let now_ms = app.clock.now_ms();
-    let event = {
+    let installed = {
         let mut world = app.world();
-        if let Subject::Location { location, company } = &mut consent.subject {
-            // An existing location stays with its company.
-            let existing = world.directory.open(location, company);
-            *company = existing.company.clone();
-        }
-        let event = Event::new(Kind::Install, consent.subject.clone());
+        choice.open(&mut world)?;
+        let identity = Identity {
+            grant,
+            client: client.clone(),
+            subject: choice.subject(),
+            scope: scope.into(),
+            agency_grant: None,
+        };
+        let installed = choice.install(&mut world, &identity, now_ms);
+        let consent = Consent {
+            identity,
+            redirect_uri: redirect_uri.to_owned(),
+        };
         world.grants.consent(code.clone(), consent, now_ms);
-        event
+        installed
     };
-    app.announce(event);
-    code
+    app.announce(
+        installed
+            .into_iter()
+            .map(|subject| Event::new(Kind::Install, client.clone(), subject).of_user(grant))
+            .collect(),
+    );
+    Ok(code)
 }
 
 /// An error as a page for a browser, as JSON for a script.

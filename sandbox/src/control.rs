@@ -1,5 +1,9 @@
 //! `/_sandbox`: the control API for tests and developers, which GHL does not have.
 
+pub(crate) mod agencies;
+pub(crate) mod webhooks;
+
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use axum::Json;
@@ -18,15 +22,14 @@ use crate::faults::{ActiveRule, Faults};
 use crate::fields::Fields;
 use crate::ledger::{Snapshot, Totals};
 use crate::settings::Live;
-use crate::subject::{Subject, is_id};
-use crate::webhooks::{Event, Kind};
+use crate::subject::is_id;
 
 /// `GET /_sandbox/ledger`, with the tokens of every grant if `?detail=1`.
 pub(crate) async fn ledger(State(app): State<Arc<App>>, query: Fields) -> Response {
     let detail = query.get("detail") == Some("1");
     let (totals, snapshots) = {
         let world = app.world();
-        let totals = Totals::new(&world.grants, world.calls);
+        let totals = Totals::new(&world);
         let snapshots: Option<Vec<_>> =
             detail.then(|| world.grants.all().map(Snapshot::of).collect());
         (totals, snapshots)
@@ -43,12 +46,25 @@ pub(crate) async fn ledger_of(
     State(app): State<Arc<App>>,
     Path(id): Path<String>,
 ) -> Result<Json<Value>, ApiError> {
-    let snapshots: Vec<_> = app.world().grants.of(&id).map(Snapshot::of).collect();
-    if snapshots.is_empty() {
+    let (snapshots, company, location) = {
+        let world = app.world();
+        let snapshots: Vec<_> = world.grants.of(&id).map(Snapshot::of).collect();
+        let company = world.companies.company(&id).cloned();
+        (snapshots, company, world.companies.location(&id))
+    };
+    if snapshots.is_empty() && company.is_none() && location.is_none() {
         return Err(unknown());
     }
+    let counts = match company {
+        Some(company) => json!(company),
+        None => json!(location.unwrap_or_default()),
+    };
     let installations = written(app, snapshots).await;
-    Ok(Json(json!({"id": id, "installations": installations})))
+    let mut body = json!({"id": id, "installations": installations});
+    if let (Value::Object(body), Value::Object(counts)) = (&mut body, counts) {
+        body.extend(counts);
+    }
+    Ok(Json(body))
 }
 
 /// Serializes grants on a blocking thread, because hashing hundreds of thousands of tokens takes a while.
@@ -121,7 +137,13 @@ pub(crate) async fn revoke(
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
     let id = Target::read(&body)?;
-    let ended = app.world().grants.revoke(&id, app.ids.serial());
+    let serial = app.ids.serial();
+    let ended: usize = {
+        let mut world = app.world();
+        let revoke = |of_app| world.grants.revoke(of_app, &id, serial);
+        let apps: BTreeSet<&str> = app.apps.ids().collect();
+        apps.into_iter().map(revoke).sum()
+    };
     if ended == 0 {
         return Err(unknown());
     }
@@ -153,56 +175,6 @@ pub(crate) async fn expire(
     let id = Target::read(&body)?;
     app.world().grants.expire(&id, app.ids.serial());
     Ok(Json(json!({"id": id})))
-}
-
-#[derive(Debug, Deserialize)]
-#[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Webhook {
-    #[serde(rename = "type")]
-    kind: Kind,
-    location_id: Option<String>,
-    company_id: Option<String>,
-    webhook_id: Option<String>,
-    timestamp: Option<String>,
-}
-
-/// Sends a webhook. Responds with its body and with the status that the receiver returned.
-pub(crate) async fn send_webhook(
-    State(app): State<Arc<App>>,
-    body: Bytes,
-) -> Result<Json<Value>, ApiError> {
-    let webhook: Webhook = parse(&body)?;
-    let company = webhook.company_id.as_deref();
-    let subject = match (webhook.location_id, company) {
-        (Some(location), company) => {
-            let company = company.unwrap_or(crate::directory::COMPANY).into();
-            let company = app
-                .world()
-                .directory
-                .open(&location, &company)
-                .company
-                .clone();
-            Subject::Location {
-                location: location.into(),
-                company,
-            }
-        }
-        (None, Some(company)) => Subject::Company {
-            company: company.into(),
-        },
-        (None, None) => return Err(ApiError::invalid(["locationId or companyId is needed"])),
-    };
-    let event = Event {
-        kind: webhook.kind,
-        subject,
-        id: webhook.webhook_id,
-        timestamp: webhook.timestamp,
-    };
-    let (sent, status) = app
-        .deliver(&event)
-        .await
-        .map_err(|problem| ApiError::new(StatusCode::BAD_GATEWAY, &problem))?;
-    Ok(Json(json!({"sent": sent, "status": status})))
 }
 
 pub(crate) async fn webhook_key(State(app): State<Arc<App>>) -> Response {

@@ -5,6 +5,8 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::subject::Subject;
+
 /// The company of every location, unless the customer names another.
 pub(crate) const COMPANY: &str = "sandboxNorthwindHQ01";
 
@@ -18,15 +20,27 @@ pub(crate) const LOCATIONS: [(&str, &str, &str); 3] = [
 /// How many records of a kind a location keeps. The oldest are dropped first.
 const MAX_RECORDS: usize = 10_000;
 
+const COMPANY_NAME: &str = "Northwind Sandbox Agency";
+
 #[derive(Debug)]
 pub(crate) struct Directory {
-    locations: BTreeMap<Arc<str>, Location>,
+    locations: HashMap<Arc<str>, Location>,
+    companies: HashMap<Arc<str>, Company>,
+}
+
+/// An agency with its locations in the order of their creation.
+#[derive(Debug)]
+struct Company {
+    name: String,
+    locations: Vec<Arc<str>>,
 }
 
 #[derive(Debug)]
 pub(crate) struct Location {
     pub(crate) id: Arc<str>,
     pub(crate) company: Arc<str>,
+    /// Its position among the locations of its company.
+    pub(crate) index: usize,
     pub(crate) name: String,
     pub(crate) city: &'static str,
     pub(crate) products: RecordStore,
@@ -42,34 +56,81 @@ pub(crate) struct RecordStore(BTreeMap<String, Map<String, Value>>);
 
 impl Directory {
     pub(crate) fn new() -> Self {
+        let mut directory = Self {
+            locations: HashMap::new(),
+            companies: HashMap::new(),
+        };
         let company: Arc<str> = COMPANY.into();
-        let locations = LOCATIONS.into_iter().map(|(id, name, city)| {
-            let mut location = Location::new(id, company.clone());
+        directory.open_company(&company, Some(COMPANY_NAME));
+        for (id, name, city) in LOCATIONS {
+            let location = directory.open(id, &company);
             name.clone_into(&mut location.name);
             location.city = city;
-            (location.id.clone(), location)
-        });
-        Self {
-            locations: locations.collect(),
         }
+        directory
+    }
+
+    /// Creates the company if it is unknown, and names it if a name is given.
+    pub(crate) fn open_company(&mut self, id: &Arc<str>, name: Option<&str>) {
+        let company = self.companies.entry(id.clone()).or_insert_with(|| Company {
+            name: format!("Agency {id}"),
+            locations: Vec::new(),
+        });
+        if let Some(name) = name {
+            name.clone_into(&mut company.name);
+        }
+    }
+
+    /// The name of a company, also of an unknown one.
+    pub(crate) fn company_name(&self, id: &str) -> String {
+        self.companies
+            .get(id)
+            .map_or_else(|| format!("Agency {id}"), |company| company.name.clone())
     }
 
     /// The location. Creates it if it is unknown.
     pub(crate) fn open(&mut self, id: &str, company: &Arc<str>) -> &mut Location {
-        self.locations
-            .entry(id.into())
-            .or_insert_with(|| Location::new(id, company.clone()))
+        if !self.locations.contains_key(id) {
+            self.open_company(company, None);
+        }
+        let companies = &mut self.companies;
+        self.locations.entry(id.into()).or_insert_with(|| {
+            let mut location = Location::new(id, company.clone());
+            if let Some(company) = companies.get_mut(company) {
+                location.index = company.locations.len();
+                company.locations.push(location.id.clone());
+            }
+            location
+        })
     }
 
     pub(crate) fn find(&mut self, id: &str) -> Option<&mut Location> {
         self.locations.get_mut(id)
     }
 
-    /// The company's locations in the order of their ids.
+    pub(crate) fn get(&self, id: &str) -> Option<&Location> {
+        self.locations.get(id)
+    }
+
+    /// The number of a company's locations.
+    pub(crate) fn count(&self, company: &str) -> usize {
+        self.ids_of(company).len()
+    }
+
+    /// The company's location at this position.
+    pub(crate) fn at(&self, company: &str, index: usize) -> Option<&Location> {
+        self.get(self.ids_of(company).get(index)?)
+    }
+
+    /// The company's locations in the order of their creation.
     pub(crate) fn of_company(&self, company: &str) -> impl DoubleEndedIterator<Item = &Location> {
-        self.locations
-            .values()
-            .filter(move |location| *location.company == *company)
+        self.ids_of(company).iter().filter_map(|id| self.get(id))
+    }
+
+    fn ids_of(&self, company: &str) -> &[Arc<str>] {
+        self.companies
+            .get(company)
+            .map_or(&[], |company| &company.locations)
     }
 }
 
@@ -78,12 +139,20 @@ impl Location {
         Self {
             id: id.into(),
             company,
+            index: 0,
             name: format!("Location {id}"),
             city: "Springfield",
             products: RecordStore::default(),
             medias: RecordStore::default(),
             contacts: RecordStore::default(),
             contact_ids: HashMap::new(),
+        }
+    }
+
+    pub(crate) fn subject(&self) -> Subject {
+        Subject::Location {
+            location: self.id.clone(),
+            company: self.company.clone(),
         }
     }
 

@@ -55,6 +55,15 @@ impl ApiError {
         .with("error_description", description)
     }
 
+    /// An error in the shape of API version 3: `{error: {code, message}}`.
+    pub(crate) fn v3(status: StatusCode, code: &str, message: &str) -> Self {
+        Self {
+            status,
+            body: Map::new(),
+        }
+        .with("error", json!({"code": code, "message": message}))
+    }
+
     pub(crate) fn with(mut self, field: &str, value: impl Into<Value>) -> Self {
         self.body.insert(field.to_owned(), value.into());
         self

@@ -14,9 +14,9 @@ use url::form_urlencoded;
 use crate::error::ApiError;
 
 /// Names with their values: a query, a form, or a flat JSON object. The last value of a repeated name
-/// counts. An empty value counts as absent.
+/// counts, except for lists. An empty value counts as absent.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Fields(HashMap<String, String>);
+pub(crate) struct Fields(HashMap<String, Vec<String>>);
 
 /// A JSON object as the body.
 #[derive(Clone, Debug)]
@@ -24,7 +24,11 @@ pub(crate) struct JsonObject(pub(crate) Map<String, Value>);
 
 impl Fields {
     pub(crate) fn urlencoded(text: &[u8]) -> Self {
-        Self(form_urlencoded::parse(text).into_owned().collect())
+        let mut fields = Self::default();
+        for (name, value) in form_urlencoded::parse(text).into_owned() {
+            fields.0.entry(name).or_default().push(value);
+        }
+        fields
     }
 
     /// Parses a body: JSON by its content type, otherwise a form.
@@ -33,15 +37,11 @@ impl Fields {
             return Ok(Self::urlencoded(body));
         }
         let object = json_object(body)?;
-        let text = |value: Value| match value {
-            Value::String(text) => text,
-            other => other.to_string(),
-        };
         Ok(Self(
             object
                 .into_iter()
                 .filter(|(_, value)| !value.is_null())
-                .map(|(name, value)| (name, text(value)))
+                .map(|(name, value)| (name, texts(value)))
                 .collect(),
         ))
     }
@@ -49,8 +49,31 @@ impl Fields {
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.0
             .get(name)
+            .and_then(|values| values.last())
             .map(String::as_str)
             .filter(|value| !value.is_empty())
+    }
+
+    /// All values of a list: repeated, separated by commas, or both. `None` if the field is absent.
+    pub(crate) fn list(&self, name: &str) -> Option<Vec<&str>> {
+        let values = self.0.get(name)?.iter();
+        let values = values
+            .flat_map(|value| value.split(','))
+            .map(str::trim)
+            .filter(|value| !value.is_empty());
+        Some(values.collect())
+    }
+
+    /// `true` or `false`, or `default` if the field is absent.
+    pub(crate) fn flag(&self, name: &str, default: bool) -> Result<bool, ApiError> {
+        match self.get(name) {
+            None => Ok(default),
+            Some("true") => Ok(true),
+            Some("false") => Ok(false),
+            Some(_) => Err(ApiError::invalid([format!(
+                "{name} must be a boolean value"
+            )])),
+        }
     }
 
     /// A required field.
@@ -77,7 +100,7 @@ impl Fields {
     pub(crate) fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
         self.0
             .iter()
-            .map(|(name, value)| (name.as_str(), value.as_str()))
+            .filter_map(|(name, values)| Some((name.as_str(), values.last()?.as_str())))
     }
 }
 
@@ -108,6 +131,16 @@ impl<S: Send + Sync> FromRequest<S> for JsonObject {
             ApiError::new(StatusCode::PAYLOAD_TOO_LARGE, "request entity too large")
         })?;
         json_object(&body).map(Self)
+    }
+}
+
+/// The values of a JSON field as text.
+fn texts(value: Value) -> Vec<String> {
+    match value {
+        Value::Null => Vec::new(),
+        Value::String(text) => vec![text],
+        Value::Array(values) => values.into_iter().flat_map(texts).collect(),
+        other => vec![other.to_string()],
     }
 }
 

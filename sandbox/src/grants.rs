@@ -3,9 +3,12 @@
 
 mod chain;
 mod codes;
+mod revocation;
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
+
+use serde::Serialize;
 
 use chain::Exchange;
 pub(crate) use chain::{Chain, Position, Record, Repeat, Stamp, Tally};
@@ -13,7 +16,7 @@ use codes::Codes;
 pub(crate) use codes::Consent;
 
 use crate::subject::{Subject, UserType};
-use crate::token::{Claims, GrantId};
+use crate::token::{Claims, GrantId, Identity};
 
 /// How many refresh tokens are kept in detail, over all grants. Beyond this, a grant drops its oldest one for
 /// every new one.
@@ -27,6 +30,8 @@ pub(crate) struct Rules {
     pub(crate) first_lifetime_ms: Option<u64>,
     pub(crate) grace_ms: u64,
     pub(crate) replay_same_access_token: bool,
+    /// Whether a new consent ends the earlier grants of the same location or company.
+    pub(crate) revoke_replaced: bool,
 }
 
 /// Whether a refresh token is exchanged for a new one.
@@ -37,10 +42,17 @@ pub(crate) enum Rotation {
     Keep,
 }
 
+/// How a refresh token is presented.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Presentation<'a> {
+    pub(crate) client_id: &'a str,
+    pub(crate) user_type: Option<UserType>,
+    pub(crate) rotation: Rotation,
+}
+
 #[derive(Debug)]
 pub(crate) struct Grant {
-    pub(crate) subject: Subject,
-    pub(crate) scope: Arc<str>,
+    pub(crate) identity: Identity,
     pub(crate) granted_ms: u64,
     pub(crate) revoked: bool,
     pub(crate) chain: Chain,
@@ -49,9 +61,7 @@ pub(crate) struct Grant {
 /// The tokens to issue.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Issue {
-    pub(crate) grant: GrantId,
-    pub(crate) subject: Subject,
-    pub(crate) scope: Arc<str>,
+    pub(crate) identity: Identity,
     pub(crate) access: Stamp,
     pub(crate) refresh: Option<Position>,
     pub(crate) replayed: bool,
@@ -60,8 +70,10 @@ pub(crate) struct Issue {
 /// Why no tokens are issued.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Refusal {
-    /// Never issued, expired, used, or another client's.
+    /// Never issued, expired, or used.
     BadCode,
+    /// The code or token was issued to another client id. Nothing was consumed.
+    OtherClient,
     OtherRedirectUri,
     OtherUserType,
     /// The location is paused. Nothing was consumed.
@@ -90,11 +102,21 @@ pub(crate) struct Grants {
     paused: HashSet<String>,
     /// Per location or company: access tokens up to this serial have expired early.
     expired_up_to: HashMap<String, u64>,
-    /// Per location or company: access tokens up to this serial are revoked.
-    revoked_up_to: HashMap<String, u64>,
+    /// Per app, and location or company: access tokens up to this serial are revoked.
+    revoked_up_to: HashMap<String, HashMap<String, u64>>,
     tokens_kept: usize,
     revoked_count: usize,
     tally: Tally,
+    clients: BTreeMap<Arc<str>, ClientTally>,
+}
+
+/// Counts over the refresh tokens of one client id.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub(crate) struct ClientTally {
+    pub(crate) refresh_tokens_issued: u64,
+    pub(crate) refresh_tokens_spent: u64,
+    /// Its tokens or codes that were presented with other client credentials.
+    pub(crate) presented_by_other_client: u64,
 }
 
 impl Grants {
@@ -107,61 +129,106 @@ impl Grants {
         self.codes.peek(code, now_ms)
     }
 
-    /// Exchanges a code for the first tokens of the new grant `grant`. `serial` is that of the access
-    /// token, here and below.
+    /// Exchanges a code for the first tokens of its grant. `serial` is that of the access token, here and
+    /// below.
     pub(crate) fn exchange(
         &mut self,
         code: &str,
         client_id: &str,
         redirect_uri: Option<&str>,
+        serial: u64,
+        rules: Rules,
+        now_ms: u64,
+    ) -> Result<Issue, Refusal> {
+        let consent = self.codes.peek(code, now_ms).ok_or(Refusal::BadCode)?;
+        if *consent.identity.client != *client_id {
+            let client = consent.identity.client.clone();
+            return Err(self.other_client(&client));
+        }
+        if redirect_uri.is_some_and(|uri| uri != consent.redirect_uri) {
+            return Err(Refusal::OtherRedirectUri);
+        }
+        if self.is_paused(&consent.identity.subject) {
+            return Err(Refusal::Inactive);
+        }
+        let consent = self.codes.take(code).ok_or(Refusal::BadCode)?;
+        if rules.revoke_replaced {
+            self.revoke_replaced(&consent.identity);
+        }
+        let lifetime_ms = rules.first_lifetime_ms.unwrap_or(rules.lifetime_ms);
+        Ok(self.begin(consent.identity, serial, lifetime_ms, now_ms))
+    }
+
+    /// Issues the first tokens of a location's new grant `grant` to an agency. It consumes nothing.
+    pub(crate) fn mint(
+        &mut self,
+        agency: &Identity,
+        location: Subject,
         (grant, serial): (GrantId, u64),
         rules: Rules,
         now_ms: u64,
     ) -> Result<Issue, Refusal> {
-        let consent = self.codes.peek(code, now_ms);
-        let consent = consent
-            .filter(|consent| consent.client_id == client_id)
-            .ok_or(Refusal::BadCode)?;
-        if redirect_uri.is_some_and(|uri| uri != consent.redirect_uri) {
-            return Err(Refusal::OtherRedirectUri);
-        }
-        if self.is_paused(&consent.subject) {
+        if self.is_paused(&location) {
             return Err(Refusal::Inactive);
         }
-        let consent = self.codes.take(code).ok_or(Refusal::BadCode)?;
+        let identity = Identity {
+            grant,
+            subject: location,
+            agency_grant: Some(agency.grant),
+            ..agency.clone()
+        };
+        Ok(self.begin(identity, serial, rules.lifetime_ms, now_ms))
+    }
+
+    /// Starts a grant and issues its first tokens.
+    fn begin(&mut self, identity: Identity, serial: u64, lifetime_ms: u64, now_ms: u64) -> Issue {
         let start = Position {
             generation: 1,
             issued_ms: now_ms,
         };
-        let lifetime_ms = rules.first_lifetime_ms.unwrap_or(rules.lifetime_ms);
         let access = stamp(serial, lifetime_ms, now_ms);
-        let scope: Arc<str> = consent.scope.into();
-        self.adopt(grant, consent.subject.clone(), &scope, start, access);
+        self.adopt(identity.clone(), start, access);
         self.tally.refresh_tokens_issued += 1;
-        if let Some(adopted) = self.grants.get_mut(&grant) {
+        self.client(&identity.client).refresh_tokens_issued += 1;
+        if let Some(adopted) = self.grants.get_mut(&identity.grant) {
             adopted.chain.tally.refresh_tokens_issued += 1;
         }
-        Ok(Issue {
-            grant,
-            subject: consent.subject,
-            scope,
+        Issue {
+            identity,
             access,
             refresh: Some(start),
             replayed: false,
-        })
+        }
+    }
+
+    fn client(&mut self, client: &Arc<str>) -> &mut ClientTally {
+        self.clients.entry(client.clone()).or_default()
+    }
+
+    fn other_client(&mut self, client: &Arc<str>) -> Refusal {
+        self.client(client).presented_by_other_client += 1;
+        Refusal::OtherClient
     }
 
     /// Exchanges a refresh token with a valid signature.
     pub(crate) fn refresh(
         &mut self,
         presented: &Claims,
-        user_type: Option<UserType>,
-        rotation: Rotation,
+        presentation: Presentation<'_>,
         serial: u64,
         rules: Rules,
         now_ms: u64,
     ) -> Result<Issue, Refusal> {
-        if user_type.is_some_and(|user_type| user_type != presented.subject.user_type()) {
+        let Presentation {
+            client_id,
+            user_type,
+            rotation,
+        } = presentation;
+        let identity = &presented.identity;
+        if *identity.client != *client_id {
+            return Err(self.other_client(&identity.client));
+        }
+        if user_type.is_some_and(|user_type| user_type != identity.subject.user_type()) {
             return Err(Refusal::OtherUserType);
         }
         let token = Position {
@@ -169,11 +236,11 @@ impl Grants {
             issued_ms: presented.issued_ms,
         };
         let access = stamp(serial, rules.lifetime_ms, now_ms);
-        let paused = self.is_paused(&presented.subject);
-        if !self.grants.contains_key(&presented.grant) {
+        let paused = self.is_paused(&identity.subject);
+        if !self.grants.contains_key(&identity.grant) {
             self.remember(presented, token);
         }
-        let Some(grant) = self.grants.get_mut(&presented.grant) else {
+        let Some(grant) = self.grants.get_mut(&identity.grant) else {
             return Err(Refusal::Unknown);
         };
         if grant.revoked {
@@ -188,9 +255,7 @@ impl Grants {
             return Err(Refusal::Expired);
         }
         let issue = |refresh, access, replayed, grant: &Grant| Issue {
-            grant: presented.grant,
-            subject: grant.subject.clone(),
-            scope: grant.scope.clone(),
+            identity: grant.identity.clone(),
             access,
             refresh,
             replayed,
@@ -204,6 +269,9 @@ impl Grants {
         self.tally.add(exchange);
         match exchange {
             Exchange::Rotated { successor } => {
+                let client = self.clients.entry(identity.client.clone()).or_default();
+                client.refresh_tokens_spent += 1;
+                client.refresh_tokens_issued += 1;
                 self.tokens_kept += 1;
                 if self.tokens_kept > MAX_TOKENS
                     && grant.chain.forget_oldest(now_ms, rules.grace_ms)
@@ -223,38 +291,6 @@ impl Grants {
             Exchange::Spent => Err(Refusal::Spent),
             Exchange::Unknown => Err(Refusal::Unknown),
         }
-    }
-
-    /// The state of an access token with a valid signature.
-    pub(crate) fn access(&self, claims: &Claims, now_ms: u64) -> Access {
-        let id: &str = claims.subject.id();
-        let up_to = |serials: &HashMap<String, u64>| {
-            serials.get(id).is_some_and(|last| claims.number <= *last)
-        };
-        let grant = self.grants.get(&claims.grant);
-        if grant.is_some_and(|grant| grant.revoked) || up_to(&self.revoked_up_to) {
-            Access::Revoked
-        } else if claims.expires_ms <= now_ms || up_to(&self.expired_up_to) {
-            Access::Expired
-        } else {
-            Access::Live
-        }
-    }
-
-    /// Revokes every grant of a location or company. Returns their number.
-    pub(crate) fn revoke(&mut self, id: &str, serial: u64) -> usize {
-        self.revoked_up_to.insert(id.to_owned(), serial);
-        let mut ended = 0;
-        for grant in self.by_subject.get(id).into_iter().flatten() {
-            if let Some(grant) = self.grants.get_mut(grant)
-                && !grant.revoked
-            {
-                grant.revoked = true;
-                ended += 1;
-            }
-        }
-        self.revoked_count += ended;
-        ended
     }
 
     /// Expires all existing access tokens of a location or company.
@@ -297,6 +333,14 @@ impl Grants {
         self.tally
     }
 
+    /// The counts of each client id that was issued tokens or refused.
+    pub(crate) fn clients(&self) -> BTreeMap<String, ClientTally> {
+        let clients = self.clients.iter();
+        clients
+            .map(|(id, tally)| (id.to_string(), *tally))
+            .collect()
+    }
+
     fn is_paused(&self, subject: &Subject) -> bool {
         [subject.id(), subject.company()]
             .into_iter()
@@ -306,37 +350,23 @@ impl Grants {
     /// Restores a grant from before a restart at the presented token. The token counts as unspent, because
     /// its history is lost.
     fn remember(&mut self, presented: &Claims, token: Position) {
-        let scope: Arc<str> = presented.scope.as_str().into();
         let unknown = Stamp {
             serial: 0,
             issued_ms: token.issued_ms,
             expires_ms: token.issued_ms,
         };
-        self.adopt(
-            presented.grant,
-            presented.subject.clone(),
-            &scope,
-            token,
-            unknown,
-        );
+        self.adopt(presented.identity.clone(), token, unknown);
     }
 
-    fn adopt(
-        &mut self,
-        id: GrantId,
-        subject: Subject,
-        scope: &Arc<str>,
-        start: Position,
-        access: Stamp,
-    ) {
+    fn adopt(&mut self, identity: Identity, start: Position, access: Stamp) {
         self.tokens_kept += 1;
+        let id = identity.grant;
         self.by_subject
-            .entry(subject.id().clone())
+            .entry(identity.subject.id().clone())
             .or_default()
             .push(id);
         let grant = Grant {
-            subject,
-            scope: scope.clone(),
+            identity,
             granted_ms: start.issued_ms,
             revoked: false,
             chain: Chain::new(start, access),

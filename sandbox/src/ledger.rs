@@ -3,13 +3,18 @@
 //! The counts are exact while the sandbox runs. Details are kept for about 400,000 refresh tokens. Each is
 //! identified by the first 12 hex digits of its SHA-256.
 
-use std::sync::Arc;
+mod companies;
+
+use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use crate::grants::{Chain, Grant, Grants, Record, Repeat, Tally};
-use crate::subject::{Subject, UserType};
-use crate::token::{Claims, GrantId, Signer, fingerprint};
+use crate::app::World;
+use crate::grants::{Chain, ClientTally, Grant, Record, Repeat, Tally};
+use crate::subject::UserType;
+use crate::token::{Claims, GrantId, Identity, Signer, fingerprint};
+use crate::webhooks::WebhookCounts;
+pub(crate) use companies::{Companies, CompanyCounts, MintCounts};
 
 /// Calls of the token endpoint, by outcome.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
@@ -122,10 +127,24 @@ pub(crate) struct Totals {
     api_calls: ApiCalls,
     grants: usize,
     grants_revoked: usize,
+    #[serde(flatten)]
+    mints: MintCounts,
+    /// By company id.
+    companies: BTreeMap<String, CompanyCounts>,
+    /// By client id.
+    clients: BTreeMap<String, ClientTally>,
+    webhooks: WebhookCounts,
 }
 
 impl Totals {
-    pub(crate) fn new(grants: &Grants, calls: Calls) -> Self {
+    pub(crate) fn new(world: &World) -> Self {
+        let World {
+            grants,
+            calls,
+            companies,
+            webhooks,
+            ..
+        } = world;
         Self {
             tally: grants.tally(),
             calls_ok: calls.api.ok,
@@ -135,6 +154,10 @@ impl Totals {
             api_calls: calls.api,
             grants: grants.len(),
             grants_revoked: grants.revoked_count(),
+            mints: companies.total(),
+            companies: companies.all(),
+            clients: grants.clients(),
+            webhooks: webhooks.counts(),
         }
     }
 }
@@ -142,9 +165,7 @@ impl Totals {
 /// A copy of a grant, so that it can be serialized without the lock.
 #[derive(Debug)]
 pub(crate) struct Snapshot {
-    id: GrantId,
-    subject: Subject,
-    scope: Arc<str>,
+    identity: Identity,
     granted_ms: u64,
     revoked: bool,
     chain: Chain,
@@ -159,6 +180,10 @@ pub(crate) struct GrantEntry {
     #[serde(skip_serializing_if = "Option::is_none")]
     location_id: Option<String>,
     company_id: String,
+    client_id: String,
+    /// The agency's grant that a location's tokens were minted from.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    minted_from: Option<String>,
     #[serde(rename = "granted_ms")]
     granted_ms: u64,
     revoked: bool,
@@ -183,11 +208,9 @@ struct TokenEntry {
 }
 
 impl Snapshot {
-    pub(crate) fn of((id, grant): (GrantId, &Grant)) -> Self {
+    pub(crate) fn of((_, grant): (GrantId, &Grant)) -> Self {
         Self {
-            id,
-            subject: grant.subject.clone(),
-            scope: grant.scope.clone(),
+            identity: grant.identity.clone(),
             granted_ms: grant.granted_ms,
             revoked: grant.revoked,
             chain: grant.chain.clone(),
@@ -213,11 +236,14 @@ impl Snapshot {
         for (token, successor) in tokens.iter_mut().zip(successors) {
             token.successor = Some(successor);
         }
+        let subject = &self.identity.subject;
         GrantEntry {
-            grant: format!("{:016x}", self.id.0),
-            user_type: self.subject.user_type(),
-            location_id: self.subject.location().map(ToString::to_string),
-            company_id: self.subject.company().to_string(),
+            grant: grant_text(self.identity.grant),
+            user_type: subject.user_type(),
+            location_id: subject.location().map(ToString::to_string),
+            company_id: subject.company().to_string(),
+            client_id: self.identity.client.to_string(),
+            minted_from: self.identity.agency_grant.map(grant_text),
             granted_ms: self.granted_ms,
             revoked: self.revoked,
             tally: self.chain.tally,
@@ -226,15 +252,13 @@ impl Snapshot {
     }
 
     fn token(&self, signer: &Signer, generation: u64, issued_ms: u64) -> String {
-        let claims = Claims::refresh(
-            self.id,
-            self.subject.clone(),
-            self.scope.to_string(),
-            generation,
-            issued_ms,
-        );
+        let claims = Claims::refresh(self.identity.clone(), generation, issued_ms);
         fingerprint(&signer.sign(&claims, 0))
     }
+}
+
+fn grant_text(grant: GrantId) -> String {
+    format!("{:016x}", grant.0)
 }
 
 impl TokenEntry {

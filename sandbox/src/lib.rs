@@ -3,11 +3,20 @@
 //!
 //! # GHL's routes
 //! `GET|POST [/v2]/oauth/chooselocation` (consent) · `POST /oauth/token` · `POST
-//! /oauth/locationToken` · `GET /oauth/installedLocations` · `GET|POST /products` · `GET|DELETE
+//! /oauth/locationToken` and `/oauth/location-token` · `GET /oauth/installedLocations` and
+//! `/oauth/installed-locations` · `GET|POST /products` · `GET|DELETE
 //! /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `GET /contacts/{id}` · `GET
 //! /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` · `POST
 //! /medias/upload-file` · `GET /medias/files` · `DELETE /marketplace/app/{appId}/installations`;
 //! all but the first two require a bearer token and a `Version` header.
+//!
+//! # Consents
+//! A consent needs no browser: `POST [/v2]/oauth/chooselocation` takes the fields of the app's link and the
+//! choice, from the form or the query, and redirects with the code. The choice is `locationId` (with
+//! `companyId` if it is a new location of that company), or a bulk consent with `companyId`. A bulk consent
+//! takes `locations` (ids, repeated or separated by commas; all current locations if absent), `all=true` for
+//! all locations, and `future=false` to leave out later ones. A further consent adds locations and replaces
+//! the choice about later ones. `deny=1` refuses.
 //!
 //! # The ledger
 //! `GET /_sandbox/ledger` returns exact counts since the start:
@@ -23,14 +32,26 @@
 //!   "api_calls": {"ok": 9, "expired_access_token": 0, "unknown_access_token": 0,
 //!     "revoked_access_token": 0, "forbidden": 0, "rate_limited": 0, "rejected": 0,
 //!     "faulted": 0, "answers_lost": 0},
-//!   "grants": 1, "grants_revoked": 0
+//!   "grants": 1, "grants_revoked": 0,
+//!   "location_tokens_minted": 2, "location_tokens_refused": 0,
+//!   "companies": {"…": {"location_tokens_minted": 2, "location_tokens_refused": 0,
+//!     "locations_minted": 1, "most_minted_of_a_location": 2, "rate_limited_calls": 0}},
+//!   "clients": {"sandbox-client": {"refresh_tokens_issued": 3, "refresh_tokens_spent": 2,
+//!     "presented_by_other_client": 0}},
+//!   "webhooks": {"created": 1, "attempts": 1, "delivered": 1, "abandoned": 0}
 //! }
 //! ```
+//! `companies` has the companies that minted location tokens, or whose own calls got 429.
+//! `presented_by_other_client` counts codes and refresh tokens of a client id that came with other client
+//! credentials.
+//!
 //! `?detail=1` adds `installations`, a list of grants. `GET /_sandbox/ledger/{id}` returns `{id,
-//! installations}` with the grants of one location or company, oldest first:
+//! installations}` with the grants of one location or company, oldest first, and its counts of minted and
+//! refused location tokens. An entry of `installations`:
 //! ```json
 //! {
 //!   "grant": "00c0ffee00c0ffee", "userType": "Location", "locationId": "…", "companyId": "…",
+//!   "clientId": "sandbox-client", "mintedFrom": "00c0ffee00c0ff00",
 //!   "granted_ms": 1700000000000, "revoked": false,
 //!   "refresh_tokens_issued": 2, "refresh_tokens_spent": 1, "replays_in_grace": 1,
 //!   "spent_outside_grace": 0, "spent_after_revocation": 0, "refreshed_without_rotation": 0,
@@ -44,7 +65,8 @@
 //!   ]
 //! }
 //! ```
-//! `token` and `successor` are the first 12 hex digits of the SHA-256 of the refresh token.
+//! `mintedFrom` is the agency's grant of a minted token. `token` and `successor` are the first 12 hex
+//! digits of the SHA-256 of the refresh token.
 //!
 //! # Faults
 //! `PUT /_sandbox/faults` sets a list of rules, `GET` returns them with `fired`, `DELETE` removes them:
@@ -68,16 +90,31 @@
 //! another body it is processed first.
 //!
 //! # Control
-//! `POST /_sandbox/revoke`, `pause`, `resume`, `expire` with `{"locationId"}` or `{"companyId"}` ·
-//! `GET|PUT /_sandbox/settings` · `POST /_sandbox/webhooks` with `{"type", "locationId" or
-//! "companyId", "webhookId"?, "timestamp"?}` · `GET /_sandbox/webhook-key.pem` · `ANY
-//! /_sandbox/echo/…` (an API call that returns the request as it arrived).
+//! All of these are `POST` with a JSON object, except where noted. `appId` names the default app if absent.
+//!
+//! | route | body | effect |
+//! | --- | --- | --- |
+//! | `/_sandbox/revoke`, `pause`, `resume`, `expire` | `locationId` or `companyId` | changes tokens, not installations |
+//! | `/_sandbox/agencies` | `companyId`, `locations` (a number), `name?` | creates an agency with the locations `<companyId>Loc00001` and so on |
+//! | `/_sandbox/locations` | `companyId?`, `locationId?`, `name?` | creates a location. If a bulk consent covers it, installs the app and sends INSTALL |
+//! | `/_sandbox/install` | `locationId`, `appId?` | an agency user installs the app on one more location. Sends INSTALL |
+//! | `/_sandbox/uninstall` | `locationId` or `companyId`, `appId?` | uninstalls the app, ends its tokens, sends UNINSTALL |
+//! | `/_sandbox/webhooks` | `type`, `locationId` or `companyId`, `appId?`, `webhookId?`, `timestamp?`, `fields?` | sends a webhook once. `fields` replaces fields of its body, and `null` leaves one out |
+//! | `/_sandbox/webhooks/resend` | `webhookId` | sends the original body again, once |
+//! | `GET /_sandbox/webhooks` | | the webhooks so far: `body`, `attempts`, `status` |
+//! | `GET /_sandbox/webhook-key.pem` | | the key of their signatures |
+//! | `GET\|PUT /_sandbox/settings` | any of its fields | shows and changes settings |
+//! | `ANY /_sandbox/echo/…` | | an API call that returns the request as it arrived |
+//!
+//! Webhook types: `INSTALL`, `UNINSTALL`, `UPDATE`, `PLAN_CHANGE`. The settings `webhook_without_company_id`
+//! and `webhook_without_user_id` leave these fields out of all of them.
 
 #![warn(missing_docs)]
 
 mod announce;
 mod api;
 mod app;
+mod apps;
 mod clock;
 mod config;
 mod consent;
@@ -89,6 +126,7 @@ mod fields;
 mod grants;
 mod html;
 mod ids;
+mod installations;
 mod ledger;
 mod limits;
 mod lingering_close;
@@ -100,6 +138,7 @@ mod settings;
 
 mod subject;
 mod token;
+mod uninstallation;
 mod webhooks;
 
 use std::io;
@@ -107,6 +146,7 @@ use std::sync::Arc;
 
 use tokio::net::TcpListener;
 
+pub use apps::ClientCredentials;
 pub use config::Config;
 
 /// Serves a new sandbox on `listener` until `shutdown`, then waits two seconds for calls in flight.
@@ -118,6 +158,6 @@ pub async fn serve(
     config: Config,
     shutdown: impl Future<Output = ()> + Send,
 ) -> io::Result<()> {
-    let app = app::App::new(config).map_err(io::Error::other)?;
+    let app = app::App::new(&config).map_err(io::Error::other)?;
     server::serve(listener, router::router(Arc::new(app)), shutdown).await
 }

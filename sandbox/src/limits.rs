@@ -1,4 +1,4 @@
-//! GHL's rate limits: requests per interval and per day, for each location or company.
+//! GHL's rate limits: requests per interval and per day, for each app and location or company.
 //!
 //! GHL does not document three choices that are made here: an interval starts with a location's first call
 //! in it, a day starts at midnight UTC, and refused calls do not count.
@@ -37,7 +37,7 @@ pub(crate) struct Quota {
 
 #[derive(Debug, Default)]
 pub(crate) struct Limits {
-    windows: HashMap<Arc<str>, Window>,
+    windows: HashMap<Box<str>, HashMap<Arc<str>, Window>>,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
@@ -49,11 +49,15 @@ struct Window {
 }
 
 impl Limits {
-    /// Counts a call of this location or company if the limits admit it.
-    pub(crate) fn take(&mut self, id: &Arc<str>, rules: Rules, now_ms: u64) -> Quota {
-        let window = match self.windows.get_mut(id) {
+    /// Counts an app's call of this location or company if the limits admit it.
+    pub(crate) fn take(&mut self, app: &str, id: &Arc<str>, rules: Rules, now_ms: u64) -> Quota {
+        let windows = match self.windows.get_mut(app) {
+            Some(windows) => windows,
+            None => self.windows.entry(app.into()).or_default(),
+        };
+        let window = match windows.get_mut(id) {
             Some(window) => window,
-            None => self.windows.entry(id.clone()).or_default(),
+            None => windows.entry(id.clone()).or_default(),
         };
         window.take(rules, now_ms)
     }
@@ -113,7 +117,7 @@ mod tests {
     };
 
     fn admitted(limits: &mut Limits, id: &str, now_ms: u64) -> bool {
-        limits.take(&id.into(), RULES, now_ms).admitted
+        limits.take("app", &id.into(), RULES, now_ms).admitted
     }
 
     #[test]
@@ -124,6 +128,8 @@ mod tests {
         assert!(admitted(&mut limits, "a", noon + 1));
         assert!(!admitted(&mut limits, "a", noon + 9_999));
         assert!(admitted(&mut limits, "b", noon + 9_999), "each its own");
+        let other_app = limits.take("other", &"a".into(), RULES, noon + 9_999);
+        assert!(other_app.admitted, "each app its own");
         assert!(admitted(&mut limits, "a", noon + 10_000));
         assert!(
             !admitted(&mut limits, "a", noon + 30_000),
@@ -134,7 +140,7 @@ mod tests {
 
     #[test]
     fn headers_show_the_remaining_calls() {
-        let quota = Limits::default().take(&"a".into(), RULES, DAY_MS);
+        let quota = Limits::default().take("app", &"a".into(), RULES, DAY_MS);
         let mut headers = HeaderMap::new();
         quota.describe(&mut headers);
         assert_eq!(headers.len(), 5);
@@ -153,7 +159,7 @@ mod tests {
         let mut limits = Limits::default();
         let mut headers = HeaderMap::new();
         for _ in 0..1000 {
-            let quota = limits.take(&"a".into(), rules, DAY_MS);
+            let quota = limits.take("app", &"a".into(), rules, DAY_MS);
             assert!(quota.admitted);
             quota.describe(&mut headers);
         }

@@ -12,13 +12,14 @@ use crate::Config;
 use crate::clock::{Clock, millis};
 use crate::ids::Ids;
 use crate::subject::Subject;
-use crate::token::{Claims, GrantId, Signer, Use};
+use crate::token::{Claims, GrantId, Identity, Signer, Use};
 
 /// Creates tokens that a sandbox with the same client credentials accepts.
 #[derive(Debug)]
 pub struct Mint {
     signer: Signer,
     ids: Ids,
+    client: Arc<str>,
 }
 
 /// The first tokens of a new grant.
@@ -49,8 +50,9 @@ impl Mint {
     pub fn new(config: &Config) -> Self {
         let secret = config.client_secret.expose_secret().as_bytes();
         Self {
-            signer: Signer::new(&config.client_id, secret),
+            signer: Signer::new(secret),
             ids: Ids::new(secret, Clock::start().now_ms()),
+            client: config.client_id.as_str().into(),
         }
     }
 
@@ -63,13 +65,14 @@ impl Mint {
             scope,
             issued_ms,
         } = consented;
-        let refresh = Claims::refresh(
-            GrantId(self.ids.number()),
-            Subject::Location { location, company },
-            scope,
-            1,
-            issued_ms,
-        );
+        let identity = Identity {
+            grant: GrantId(self.ids.number()),
+            client: self.client.clone(),
+            subject: Subject::Location { location, company },
+            scope: scope.into(),
+            agency_grant: None,
+        };
+        let refresh = Claims::refresh(identity, 1, issued_ms);
         let refresh_token = self.signer.sign(&refresh, 0);
         let access = Claims {
             token_use: Use::Access,
@@ -102,17 +105,20 @@ mod tests {
             mint.tokens(consented, Duration::from_secs(60), 1024)
         };
         let secret = config.client_secret.expose_secret().as_bytes();
-        let signer = Signer::new(&config.client_id, secret);
+        let signer = Signer::new(secret);
         let read = |minted: &Minted| {
             let access = signer.read(minted.access_token.expose_secret(), Use::Access);
             let refresh = signer.read(minted.refresh_token.expose_secret(), Use::Refresh);
             (access.unwrap(), refresh.unwrap())
         };
         let (access, refresh) = read(&tokens("loc1"));
-        assert_eq!(&**access.subject.id(), "loc1");
+        assert_eq!(&**access.identity.subject.id(), "loc1");
         assert_eq!((access.issued_ms, access.expires_ms), (1000, 61_000));
-        assert_eq!((refresh.grant, refresh.number), (access.grant, 1));
+        assert_eq!(
+            (refresh.identity.grant, refresh.number),
+            (access.identity.grant, 1)
+        );
         let (other, _) = read(&tokens("loc2"));
-        assert_ne!(other.grant, access.grant);
+        assert_ne!(other.identity.grant, access.identity.grant);
     }
 }

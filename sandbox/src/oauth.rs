@@ -15,10 +15,11 @@ use http::header::{CACHE_CONTROL, HeaderValue};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::faults::{self, Alteration, Call, Endpoint, Fault, GrantType, Sent};
-use crate::grants::{Issue, Refusal, Rotation};
+use crate::grants::{Issue, Presentation, Refusal, Rotation};
 use crate::ledger::TokenOutcome;
-use crate::token::{Claims, GrantId, Use};
-use request::{Presented, Spelling, TokenRequest};
+use crate::token::{Claims, Use};
+pub(crate) use request::Spelling;
+use request::{Presented, TokenRequest, invalid_client};
 
 /// `POST /oauth/token`.
 pub(crate) async fn token(
@@ -27,7 +28,7 @@ pub(crate) async fn token(
     body: Bytes,
 ) -> Response {
     let spelling = Spelling::of(&headers);
-    let request = TokenRequest::read(&app.config, &headers, &body, spelling);
+    let request = TokenRequest::read(&app.apps, &headers, &body, spelling);
     // Check the signature without the lock.
     let claims = match request.as_ref().map(|request| &request.presented) {
         Ok(Presented::RefreshToken(token)) => app.signer.read(token, Use::Refresh),
@@ -42,7 +43,8 @@ pub(crate) async fn token(
         let result = request.and_then(|request| exchange(&app, request, claims, rotation));
         match result {
             Ok((issue, token_bytes)) => {
-                let json = token_response::tokens(&app, &issue, token_bytes, spelling);
+                let json = token_response::of_grant(&app, &issue, token_bytes);
+                let json = spelling.spell(json);
                 let no_store = [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
                 (no_store, Json(json)).into_response()
             }
@@ -69,11 +71,11 @@ fn find_fault(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>
             world
                 .grants
                 .consented(code, now_ms)
-                .map(|consent| &consent.subject),
+                .map(|consent| &consent.identity.subject),
             Some(GrantType::AuthorizationCode),
         ),
         Some(Presented::RefreshToken(_)) => (
-            claims.map(|claims| &claims.subject),
+            claims.map(|claims| &claims.identity.subject),
             Some(GrantType::RefreshToken),
         ),
     };
@@ -104,22 +106,23 @@ fn exchange(
     let world = &mut *world;
     let rules = world.settings.grants();
     let issued = match request.presented {
-        Presented::Code { code, redirect_uri } => {
-            let grant = GrantId(app.ids.number());
-            world.grants.exchange(
-                &code,
-                &app.config.client_id,
-                redirect_uri.as_deref(),
-                (grant, serial),
-                rules,
-                now_ms,
-            )
-        }
+        Presented::Code { code, redirect_uri } => world.grants.exchange(
+            &code,
+            &request.client,
+            redirect_uri.as_deref(),
+            serial,
+            rules,
+            now_ms,
+        ),
         Presented::RefreshToken(_) => claims.ok_or(Refusal::Unknown).and_then(|claims| {
-            let user_type = request.user_type;
+            let presentation = Presentation {
+                client_id: &request.client,
+                user_type: request.user_type,
+                rotation,
+            };
             world
                 .grants
-                .refresh(&claims, user_type, rotation, serial, rules, now_ms)
+                .refresh(&claims, presentation, serial, rules, now_ms)
         }),
     };
     let issue = issued.map_err(refused)?;
@@ -143,6 +146,7 @@ fn refused(refusal: Refusal) -> (TokenOutcome, ApiError) {
             TokenOutcome::InvalidGrant,
             ApiError::oauth("Invalid refresh token"),
         ),
+        Refusal::OtherClient => invalid_client(),
         Refusal::OtherRedirectUri => (
             TokenOutcome::InvalidRequest,
             ApiError::bad_request("Invalid parameter: redirectUri"),

@@ -38,7 +38,18 @@ pub(crate) fn router(app: Arc<App>) -> Router {
         .route("/_sandbox/pause", post(control::pause))
         .route("/_sandbox/resume", post(control::resume))
         .route("/_sandbox/expire", post(control::expire))
-        .route("/_sandbox/webhooks", post(control::send_webhook))
+        .route("/_sandbox/agencies", post(control::agencies::create_agency))
+        .route(
+            "/_sandbox/locations",
+            post(control::agencies::create_location),
+        )
+        .route("/_sandbox/install", post(control::agencies::install))
+        .route("/_sandbox/uninstall", post(control::agencies::uninstall))
+        .route(
+            "/_sandbox/webhooks",
+            get(control::webhooks::list).post(control::webhooks::send),
+        )
+        .route("/_sandbox/webhooks/resend", post(control::webhooks::resend))
         .route("/_sandbox/webhook-key.pem", get(control::webhook_key))
         .merge(api::router(&app))
         .fallback(nothing_here)

@@ -17,6 +17,12 @@ pub(crate) struct Live {
     pub(crate) rate_interval_ms: u64,
     pub(crate) daily_limit: u32,
     pub(crate) token_bytes: usize,
+    pub(crate) revoke_replaced_grants: bool,
+    pub(crate) webhook_retry_pause_ms: u64,
+    /// Whether webhooks leave out `companyId`, as some of GHL's do.
+    pub(crate) webhook_without_company_id: bool,
+    /// Likewise, `userId`.
+    pub(crate) webhook_without_user_id: bool,
 }
 
 /// `PUT /_sandbox/settings`: missing fields keep their value.
@@ -32,6 +38,10 @@ pub(crate) struct Change {
     rate_interval_ms: Option<u64>,
     daily_limit: Option<u32>,
     token_bytes: Option<usize>,
+    revoke_replaced_grants: Option<bool>,
+    webhook_retry_pause_ms: Option<u64>,
+    webhook_without_company_id: Option<bool>,
+    webhook_without_user_id: Option<bool>,
 }
 
 impl Live {
@@ -46,6 +56,10 @@ impl Live {
             rate_interval_ms: millis(config.rate_interval),
             daily_limit: config.daily_limit,
             token_bytes: config.token_bytes,
+            revoke_replaced_grants: config.revoke_replaced_grants,
+            webhook_retry_pause_ms: millis(config.webhook_retry_pause),
+            webhook_without_company_id: false,
+            webhook_without_user_id: false,
         }
     }
 
@@ -69,6 +83,22 @@ impl Live {
         set(&mut self.rate_interval_ms, change.rate_interval_ms);
         set(&mut self.daily_limit, change.daily_limit);
         set(&mut self.token_bytes, change.token_bytes);
+        set(
+            &mut self.revoke_replaced_grants,
+            change.revoke_replaced_grants,
+        );
+        set(
+            &mut self.webhook_retry_pause_ms,
+            change.webhook_retry_pause_ms,
+        );
+        set(
+            &mut self.webhook_without_company_id,
+            change.webhook_without_company_id,
+        );
+        set(
+            &mut self.webhook_without_user_id,
+            change.webhook_without_user_id,
+        );
     }
 
     pub(crate) fn grants(&self) -> grants::Rules {
@@ -77,6 +107,7 @@ impl Live {
             first_lifetime_ms: self.first_token_lifetime_ms,
             grace_ms: self.replay_grace_ms,
             replay_same_access_token: self.replay_same_access_token,
+            revoke_replaced: self.revoke_replaced_grants,
         }
     }
 

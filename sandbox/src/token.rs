@@ -5,6 +5,7 @@
 //! distinguishes an expired token from one that it never issued.
 
 use std::borrow::Cow;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,6 +13,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use ring::{digest, hmac};
 use serde::{Deserialize, Serialize};
 
+use crate::apps::{app_id, version_id};
 use crate::clock::millis;
 use crate::ids;
 use crate::subject::{Subject, UserType};
@@ -34,13 +36,35 @@ pub(crate) enum Use {
     Refresh,
 }
 
+/// What all tokens of one grant have in common.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Identity {
+    pub(crate) grant: GrantId,
+    /// The client id that the grant was made for. Its tokens work with no other.
+    pub(crate) client: Arc<str>,
+    pub(crate) subject: Subject,
+    pub(crate) scope: Arc<str>,
+    /// The agency's grant that a location's tokens were minted from.
+    pub(crate) agency_grant: Option<GrantId>,
+}
+
+impl Identity {
+    /// The app of the client id.
+    pub(crate) fn app(&self) -> &str {
+        app_id(&self.client)
+    }
+
+    /// The grant of the user who consented.
+    pub(crate) fn consented_grant(&self) -> GrantId {
+        self.agency_grant.unwrap_or(self.grant)
+    }
+}
+
 /// The contents of a token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Claims {
     pub(crate) token_use: Use,
-    pub(crate) grant: GrantId,
-    pub(crate) subject: Subject,
-    pub(crate) scope: String,
+    pub(crate) identity: Identity,
     /// The serial of an access token, or the generation of a refresh token within its grant.
     pub(crate) number: u64,
     pub(crate) issued_ms: u64,
@@ -50,18 +74,10 @@ pub(crate) struct Claims {
 impl Claims {
     /// The claims of a refresh token. They depend only on the arguments, so a repeat within the grace
     /// period gets the same token without a stored copy.
-    pub(crate) fn refresh(
-        grant: GrantId,
-        subject: Subject,
-        scope: String,
-        generation: u64,
-        issued_ms: u64,
-    ) -> Self {
+    pub(crate) fn refresh(identity: Identity, generation: u64, issued_ms: u64) -> Self {
         Self {
             token_use: Use::Refresh,
-            grant,
-            subject,
-            scope,
+            identity,
             number: generation,
             issued_ms,
             expires_ms: issued_ms + millis(REFRESH_LIFETIME),
@@ -73,21 +89,19 @@ impl Claims {
 #[derive(Debug)]
 pub(crate) struct Signer {
     key: hmac::Key,
-    client_id: String,
 }
 
 impl Signer {
-    pub(crate) fn new(client_id: &str, client_secret: &[u8]) -> Self {
+    pub(crate) fn new(client_secret: &[u8]) -> Self {
         Self {
             key: hmac::Key::new(hmac::HMAC_SHA256, client_secret),
-            client_id: client_id.to_owned(),
         }
     }
 
     /// Signs a token of at least about `bytes` bytes. The signature is lengthened as needed, because a
     /// signature does not compress, like GHL's 256-byte signatures.
     pub(crate) fn sign(&self, claims: &Claims, bytes: usize) -> String {
-        let payload = Payload::new(claims, &self.client_id);
+        let payload = Payload::new(claims);
         let json = serde_json::to_string(&payload).unwrap_or_default();
         let mut token = URL_SAFE_NO_PAD.encode(HEADER);
         token.push('.');
@@ -149,35 +163,59 @@ struct Payload<'a> {
     channel: Cow<'a, str>,
     #[serde(borrow)]
     scope: Cow<'a, str>,
+    /// Only in access tokens.
+    #[serde(default, skip_serializing_if = "Option::is_none", borrow)]
+    oauth_meta: Option<OauthMeta<'a>>,
     iat: u64,
     exp: u64,
     sandbox: Mark,
 }
 
 #[derive(Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct OauthMeta<'a> {
+    #[serde(borrow)]
+    client: Cow<'a, str>,
+    #[serde(borrow)]
+    client_key: Cow<'a, str>,
+    #[serde(borrow)]
+    version_id: Cow<'a, str>,
+}
+
+#[derive(Serialize, Deserialize)]
 struct Mark {
     token_use: Use,
     grant: GrantId,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    agency_grant: Option<GrantId>,
     number: u64,
     issued_ms: u64,
     expires_ms: u64,
 }
 
 impl<'a> Payload<'a> {
-    fn new(claims: &'a Claims, client_id: &'a str) -> Self {
+    fn new(claims: &'a Claims) -> Self {
+        let identity = &claims.identity;
+        let oauth_meta = (claims.token_use == Use::Access).then(|| OauthMeta {
+            client: Cow::Borrowed(identity.app()),
+            client_key: Cow::Borrowed(&identity.client),
+            version_id: Cow::Owned(version_id(identity.app())),
+        });
         Self {
-            auth_class: claims.subject.user_type(),
-            auth_class_id: Cow::Borrowed(claims.subject.id()),
-            company_id: Cow::Borrowed(claims.subject.company()),
+            auth_class: identity.subject.user_type(),
+            auth_class_id: Cow::Borrowed(identity.subject.id()),
+            company_id: Cow::Borrowed(identity.subject.company()),
             source: Cow::Borrowed("INTEGRATION"),
-            source_id: Cow::Borrowed(client_id),
+            source_id: Cow::Borrowed(&identity.client),
             channel: Cow::Borrowed("OAUTH"),
-            scope: Cow::Borrowed(&claims.scope),
+            scope: Cow::Borrowed(&identity.scope),
+            oauth_meta,
             iat: claims.issued_ms / 1000,
             exp: claims.expires_ms / 1000,
             sandbox: Mark {
                 token_use: claims.token_use,
-                grant: claims.grant,
+                grant: identity.grant,
+                agency_grant: identity.agency_grant,
                 number: claims.number,
                 issued_ms: claims.issued_ms,
                 expires_ms: claims.expires_ms,
@@ -196,9 +234,13 @@ impl<'a> Payload<'a> {
         };
         Claims {
             token_use: self.sandbox.token_use,
-            grant: self.sandbox.grant,
-            subject,
-            scope: self.scope.into_owned(),
+            identity: Identity {
+                grant: self.sandbox.grant,
+                client: self.source_id.into(),
+                subject,
+                scope: self.scope.into(),
+                agency_grant: self.sandbox.agency_grant,
+            },
             number: self.sandbox.number,
             issued_ms: self.sandbox.issued_ms,
             expires_ms: self.sandbox.expires_ms,
@@ -215,12 +257,19 @@ mod tests {
             location: "loc".into(),
             company: "comp".into(),
         };
-        Claims::refresh(GrantId(7), subject, "a b".to_owned(), 3, 1000)
+        let identity = Identity {
+            grant: GrantId(7),
+            client: "app-client".into(),
+            subject,
+            scope: "a b".into(),
+            agency_grant: Some(GrantId(6)),
+        };
+        Claims::refresh(identity, 3, 1000)
     }
 
     #[test]
     fn signed_claims_survive_a_round_trip() {
-        let signer = Signer::new("client", b"secret");
+        let signer = Signer::new(b"secret");
         let token = signer.sign(&claims(), 0);
         assert_eq!(token.split('.').count(), 3);
         assert_eq!(signer.read(&token, Use::Refresh), Some(claims()));
@@ -229,10 +278,10 @@ mod tests {
 
     #[test]
     fn tokens_of_other_keys_or_uses_are_refused() {
-        let signer = Signer::new("client", b"secret");
+        let signer = Signer::new(b"secret");
         let token = signer.sign(&claims(), 0);
         assert_eq!(signer.read(&token, Use::Access), None);
-        let stranger = Signer::new("client", b"other");
+        let stranger = Signer::new(b"other");
         assert_eq!(stranger.read(&token, Use::Refresh), None);
         for text in ["", ".", "a.b.c", "pit-123", &token[1..]] {
             assert_eq!(signer.read(text, Use::Refresh), None, "{text}");
@@ -241,7 +290,7 @@ mod tests {
 
     #[test]
     fn tokens_are_padded_to_the_requested_size() {
-        let signer = Signer::new("client", b"secret");
+        let signer = Signer::new(b"secret");
         for bytes in [1024, 8192, 20_000] {
             let length = signer.sign(&claims(), bytes).len();
             assert!(length.abs_diff(bytes) < 32, "{length} for {bytes}");

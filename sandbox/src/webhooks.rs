@@ -1,20 +1,34 @@
-//! Sends INSTALL and UNINSTALL webhooks.
+//! Signs and sends webhooks about installations.
 
+mod sent;
+
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use reqwest::Client;
 use ring::rand::SystemRandom;
 use ring::signature::{Ed25519KeyPair, KeyPair};
 use serde::{Deserialize, Serialize};
-use serde_json::Value;
+use serde_json::{Map, Value};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use url::Url;
 
+pub(crate) use sent::{SentWebhooks, WebhookCounts};
+
 use crate::subject::Subject;
+use crate::token::GrantId;
 
 const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// The most webhooks that are sent at the same time.
+const CONCURRENCY: usize = 32;
+
+/// How often GHL retries a webhook.
+pub(crate) const RETRIES: u32 = 12;
 
 /// The bytes before an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
 const SPKI_PREFIX: [u8; 12] = [
@@ -22,31 +36,47 @@ const SPKI_PREFIX: [u8; 12] = [
 ];
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "UPPERCASE")]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
 pub(crate) enum Kind {
     Install,
     Uninstall,
+    Update,
+    PlanChange,
 }
 
 /// An event for the app.
 #[derive(Clone, Debug)]
 pub(crate) struct Event {
     pub(crate) kind: Kind,
+    /// The client id that names the app.
+    pub(crate) client: Arc<str>,
     pub(crate) subject: Subject,
+    /// The grant of the user who caused it.
+    pub(crate) user: Option<GrantId>,
     /// Replaces the generated id, to simulate a repeat.
     pub(crate) id: Option<String>,
     /// Replaces the current time, to simulate a late event.
     pub(crate) timestamp: Option<String>,
+    /// Fields that replace the generated ones. `null` removes a field.
+    pub(crate) fields: Map<String, Value>,
 }
 
 impl Event {
-    pub(crate) fn new(kind: Kind, subject: Subject) -> Self {
+    pub(crate) fn new(kind: Kind, client: Arc<str>, subject: Subject) -> Self {
         Self {
             kind,
+            client,
             subject,
+            user: None,
             id: None,
             timestamp: None,
+            fields: Map::new(),
         }
+    }
+
+    pub(crate) fn of_user(mut self, grant: GrantId) -> Self {
+        self.user = Some(grant);
+        self
     }
 }
 
@@ -56,6 +86,7 @@ pub(crate) struct Webhooks {
     url: Option<Url>,
     client: Client,
     key: Ed25519KeyPair,
+    slots: Arc<Semaphore>,
 }
 
 /// Why the sandbox could not be started.
@@ -70,7 +101,12 @@ impl Webhooks {
         // This fails if the process has installed a provider already, which then stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(TIMEOUT).build()?;
-        Ok(Self { url, client, key })
+        Ok(Self {
+            url,
+            client,
+            key,
+            slots: Arc::new(Semaphore::new(CONCURRENCY)),
+        })
     }
 
     /// The public key for the signatures.
@@ -84,17 +120,21 @@ impl Webhooks {
         self.url.is_some()
     }
 
+    /// Waits until one more webhook may be sent.
+    pub(crate) async fn slot(&self) -> Option<OwnedSemaphorePermit> {
+        self.slots.clone().acquire_owned().await.ok()
+    }
+
     /// Signs and sends a body. Returns the status of the response.
-    pub(crate) async fn send(&self, body: &Value) -> Result<u16, String> {
+    pub(crate) async fn send(&self, body: Bytes) -> Result<u16, String> {
         let url = self.url.clone().ok_or("no webhook URL is set")?;
-        let bytes = body.to_string();
-        let signature = self.key.sign(bytes.as_bytes());
+        let signature = self.key.sign(&body);
         let sent = self
             .client
             .post(url)
             .header(CONTENT_TYPE, "application/json")
             .header("x-ghl-signature", STANDARD.encode(signature))
-            .body(bytes)
+            .body(body)
             .send()
             .await;
         let response = sent.map_err(|error| error.without_url().to_string())?;

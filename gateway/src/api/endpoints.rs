@@ -21,9 +21,10 @@ use super::state::Api;
 use crate::error::Error;
 use crate::pipeline::{GhlRequest, Pipeline};
 use crate::request::body::{Examined, Payload};
+use crate::request::body_fields::BodyFields;
 use crate::request::caller::{AuthenticatedCaller, Permission};
 use crate::request::headers::REQUEST_ID;
-use crate::request::selector::InstallationSelectors;
+use crate::request::selector::{Call, InstallationSelectors};
 use crate::request::{headers, json, query};
 use crate::token::sources::Token;
 use crate::upstream::body::{Outgoing, read};
@@ -43,11 +44,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
-    let needed = Permission::Call {
+    let call = Call {
         method: &Method::GET,
         path: PRODUCTS,
     };
-    let (caller, token) = caller_and_token(pipeline, &parts, needed).await?;
+    let needed = Permission::Call(call);
+    let (caller, token) = caller_and_token(pipeline, &parts, needed, Some(call)).await?;
     let location = match query::value(parts.uri.query(), "locationId") {
         Some(_) => None,
         None => Some(token.location.as_ref().ok_or(Error::NoLocation)?.as_str()),
@@ -94,13 +96,15 @@ pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Resp
 pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, body) = request.into_parts();
-    let needed = Permission::Call {
+    let call = Call {
         method: &Method::POST,
         path: UPLOAD,
     };
-    let caller = pipeline.authenticate(&parts, needed).await?;
+    let caller = pipeline
+        .authenticate(&parts, Permission::Call(call))
+        .await?;
     let payload = pipeline.take(&parts, body).await?;
-    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
     let examined = payload.examine(&parts);
     let token = pipeline.token_for(&caller, selectors, examined).await?;
     let query = parts.uri.query();
@@ -113,7 +117,7 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
     // Every key that may proxy may make this call, since it reveals nothing of GHL's data.
-    let (caller, token) = caller_and_token(pipeline, &parts, Permission::Proxy).await?;
+    let (caller, token) = caller_and_token(pipeline, &parts, Permission::Proxy, None).await?;
     let request = GhlRequest {
         method: Method::GET,
         uri: pipeline.ghl.base.uri(&own_path(&token)?, None, None)?,
@@ -155,9 +159,10 @@ async fn caller_and_token(
     pipeline: &Pipeline,
     parts: &Parts,
     needed: Permission<'_>,
+    call: Option<Call<'_>>,
 ) -> Result<(AuthenticatedCaller, Arc<Token>), Error> {
     let caller = pipeline.authenticate(parts, needed).await?;
-    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), call);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
     Ok((caller, token))
@@ -187,19 +192,21 @@ async fn create(
     path: &'static str,
     complete: impl FnOnce(&Bytes, &str) -> Result<Bytes, json::NotAnObject>,
 ) -> Result<Response, Error> {
-    let needed = Permission::Call {
+    let call = Call {
         method: &Method::POST,
         path,
     };
-    let caller = pipeline.authenticate(&parts, needed).await?;
+    let caller = pipeline
+        .authenticate(&parts, Permission::Call(call))
+        .await?;
     let limit = pipeline.config.max_body_bytes.min(CREATE_BYTES);
     let body = read(body, limit, pipeline.config.response_timeout).await?;
     // A web page of somebody else can send any other type without asking the browser.
     if !body.is_empty() && !headers::is_json(&parts.headers) {
         return Err(Error::ContentType);
     }
-    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), None);
-    let selectors = selectors.with_body(&body);
+    let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
+    let selectors = selectors.with_body(BodyFields::Json(&body));
     let named = selectors.location().map(str::to_owned);
     let examined = Examined {
         held_bytes: body.len(),

@@ -176,7 +176,7 @@ impl Error {
             | Self::Token(TokenError::Gone) => Some(HOW_TO_NAME),
             Self::Select(SelectError::BodyNotExamined(_)) => Some(
                 "Name the installation in the header X-Installation-Id, or send the body \
-                 uncompressed and with a Content-Length of up to 256 KiB.",
+                 uncompressed and with a Content-Length of up to 256 KiB, or 64 KiB for a form.",
             ),
             Self::Select(SelectError::Contradiction(_)) => {
                 Some("Name one installation, in one place.")

@@ -10,7 +10,7 @@ use http::{HeaderMap, Version};
 use http_body::Body as _;
 use service::limits::BUFFER_BYTES;
 
-use super::headers;
+use super::body_fields::{BodyFields, Format};
 use crate::upstream::body::{BodyError, Outgoing, read};
 
 /// A body up to this size is held, so that it can be sent again.
@@ -38,19 +38,18 @@ impl Payload {
         if body.is_end_stream() {
             return Ok(Self::Held(Bytes::new()));
         }
+        let held = Format::of(headers).map_or(HELD_BYTES, examined_bytes);
         match body.size_hint().exact() {
             Some(length) if length > limit => Err(BodyError::TooLarge { limit }),
-            Some(length) if length <= HELD_BYTES || length <= peeked(headers) => {
-                read(body, limit, patience).await.map(Self::Held)
-            }
+            Some(length) if length <= held => read(body, limit, patience).await.map(Self::Held),
             Some(_) | None => Ok(Self::Stream(body)),
         }
     }
 
     /// The knowledge about the body before it is sent.
-    pub(crate) fn examine(&self, parts: &Parts) -> Examined<'_> {
+    pub(crate) fn examine<'p>(&'p self, parts: &'p Parts) -> Examined<'p> {
         Examined {
-            json: self.json(&parts.headers),
+            fields: self.fields(&parts.headers),
             unexamined: self.unexamined(&parts.headers),
             held_bytes: self.held_bytes(parts.version),
         }
@@ -74,13 +73,14 @@ impl Payload {
         }
     }
 
-    /// Why a body that is JSON was not examined, if it was not.
+    /// Why a body whose fields can be read was not examined, if it was not.
     fn unexamined(&self, headers: &HeaderMap) -> Option<Unexamined> {
-        if !headers::is_json(headers) {
-            return None;
-        }
+        let format = Format::of(headers)?;
         match self {
-            Self::Stream(body) if body.size_hint().exact().is_some() => Some(Unexamined::TooLarge),
+            Self::Stream(body) if body.size_hint().exact().is_some() => {
+                let limit = examined_bytes(format);
+                Some(Unexamined::TooLarge { limit })
+            }
             Self::Stream(_) => Some(Unexamined::Chunked),
             Self::Held(_) => {
                 let encoding = headers.get(CONTENT_ENCODING);
@@ -90,11 +90,11 @@ impl Payload {
         }
     }
 
-    /// The body if it is held and JSON, otherwise empty.
-    fn json(&self, headers: &HeaderMap) -> &[u8] {
+    /// The fields of a body that is held.
+    fn fields<'p>(&'p self, headers: &'p HeaderMap) -> BodyFields<'p> {
         match self {
-            Self::Held(body) if !body.is_empty() && headers::is_json(headers) => body,
-            Self::Held(_) | Self::Stream(_) => &[],
+            Self::Held(body) => BodyFields::of(headers, body),
+            Self::Stream(_) => BodyFields::None,
         }
     }
 }
@@ -102,28 +102,27 @@ impl Payload {
 /// The knowledge about a body before it is sent.
 #[derive(Debug, Clone, Copy, Default)]
 pub(crate) struct Examined<'p> {
-    /// The body if it is held and JSON, otherwise empty.
-    pub(crate) json: &'p [u8],
+    pub(crate) fields: BodyFields<'p>,
     pub(crate) unexamined: Option<Unexamined>,
     pub(crate) held_bytes: usize,
 }
 
-/// Why a JSON body was not examined.
+/// Why a body whose fields can be read was not examined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum Unexamined {
-    #[error("it is longer than {} KiB", PEEKED_BYTES / 1024)]
-    TooLarge,
+    #[error("it is longer than {} KiB", limit / 1024)]
+    TooLarge { limit: u64 },
     #[error("it has no Content-Length")]
     Chunked,
     #[error("it is compressed")]
     Compressed,
 }
 
-fn peeked(headers: &HeaderMap) -> u64 {
-    if headers::is_json(headers) {
-        PEEKED_BYTES
-    } else {
-        0
+/// The size up to which a body of this format is examined.
+fn examined_bytes(format: Format) -> u64 {
+    match format {
+        Format::Json => PEEKED_BYTES,
+        Format::Form | Format::Multipart => HELD_BYTES,
     }
 }
 

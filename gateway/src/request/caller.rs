@@ -10,6 +10,7 @@ use service::origin;
 use store::{InstallationId, KeyHash, Scope, TokenReader};
 
 use super::quota::QuotaBuckets;
+use super::selector::Call;
 use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limited::Limited;
 use crate::audit::AuditQueue;
@@ -44,15 +45,15 @@ pub(crate) enum Permission<'a> {
     Tokens,
     /// To use an installation, for what the gateway does with it.
     Proxy,
-    /// To make this call to GHL. `path` is below GHL's host.
-    Call { method: &'a Method, path: &'a str },
+    /// To make this call to GHL.
+    Call(Call<'a>),
 }
 
 impl Permission<'_> {
     fn scope(self) -> Scope {
         match self {
             Self::Tokens => Scope::Tokens,
-            Self::Proxy | Self::Call { .. } => Scope::Proxy,
+            Self::Proxy | Self::Call(_) => Scope::Proxy,
         }
     }
 }
@@ -123,7 +124,7 @@ impl Callers {
         if !holder.caller.may(scope) {
             return Err(CallerError::LacksScope(scope));
         }
-        if let Permission::Call { method, path } = needed
+        if let Permission::Call(Call { method, path }) = needed
             && !holder.caller.may_call(method.as_str(), path)
         {
             let (method, path) = (method.clone(), path.to_owned());

@@ -10,11 +10,14 @@ pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeou
 /// Correlates the log lines of all processes that handled a request.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
+/// The `Content-Type` without its parameters.
+pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
+    let content_type = headers.get(CONTENT_TYPE)?.to_str().ok()?;
+    content_type.split(';').next().map(str::trim)
+}
+
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
-    let content_type = headers.get(CONTENT_TYPE).and_then(|it| it.to_str().ok());
-    content_type
-        .and_then(|it| it.split(';').next())
-        .is_some_and(|essence| essence.trim().eq_ignore_ascii_case("application/json"))
+    media_type(headers).is_some_and(|it| it.eq_ignore_ascii_case("application/json"))
 }
 
 #[cfg(test)]

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
+use ghl::operations::{self, Operation, Segments};
+use http::{HeaderMap, Method};
+use percent_encoding::percent_decode_str;
 use store::UserType;
 
-use super::{headers, json, query};
+use super::body_fields::BodyFields;
+use super::{headers, query};
 use crate::token::sources::Token;
 
 /// The kinds of things that a selector can name.
@@ -23,21 +26,29 @@ pub(crate) enum SelectorSource {
     Header,
     QueryInstallation,
     QueryLocation,
+    QueryLocationSnakeCase,
     QueryAlt,
+    QueryCompany,
     Path,
+    PathCompany,
     BodyLocation,
+    BodyAlt,
     BodyCompany,
 }
 
 impl SelectorSource {
     /// In order of precedence.
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 11] = [
         Self::Header,
         Self::QueryInstallation,
         Self::QueryLocation,
+        Self::QueryLocationSnakeCase,
         Self::QueryAlt,
+        Self::QueryCompany,
         Self::Path,
+        Self::PathCompany,
         Self::BodyLocation,
+        Self::BodyAlt,
         Self::BodyCompany,
     ];
 
@@ -46,9 +57,13 @@ impl SelectorSource {
             Self::Header => "the header X-Installation-Id",
             Self::QueryInstallation => "installation_id in the query",
             Self::QueryLocation => "locationId in the query",
+            Self::QueryLocationSnakeCase => "location_id in the query",
             Self::QueryAlt => "altId in the query",
+            Self::QueryCompany => "companyId in the query",
             Self::Path => "the path",
+            Self::PathCompany => "the company in the path",
             Self::BodyLocation => "locationId in the body",
+            Self::BodyAlt => "altId in the body",
             Self::BodyCompany => "companyId in the body",
         }
     }
@@ -62,11 +77,21 @@ pub(crate) struct InstallationSelector<'r> {
     pub(crate) value: Cow<'r, str>,
 }
 
+/// A call to GHL.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Call<'r> {
+    pub(crate) method: &'r Method,
+    /// GHL's path.
+    pub(crate) path: &'r str,
+}
+
 /// All selectors of a request.
 #[derive(Debug, Default)]
-pub(crate) struct InstallationSelectors<'r>(
-    [Option<InstallationSelector<'r>>; SelectorSource::ALL.len()],
-);
+pub(crate) struct InstallationSelectors<'r> {
+    found: [Option<InstallationSelector<'r>>; SelectorSource::ALL.len()],
+    /// What the request asks GHL to do, if the request is a call and GHL documents its operation.
+    pub(crate) operation: Option<&'static Operation>,
+}
 
 /// Two selectors of one request that contradict each other.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -81,13 +106,17 @@ pub(crate) struct Contradiction {
 }
 
 impl<'r> InstallationSelectors<'r> {
-    /// From everything but the body. `path` is GHL's path, if the caller chose it.
+    /// From everything but the body. GHL documents where each operation names its location or company. The usual
+    /// places are read for every request, since GHL adds operations.
     pub(crate) fn of(
         headers: &'r HeaderMap,
         query: Option<&'r str>,
-        path: Option<&'r str>,
+        call: Option<Call<'r>>,
     ) -> Self {
-        let mut selectors = Self::default();
+        let mut selectors = Self {
+            operation: call.and_then(|call| operations::find(call.method, call.path)),
+            ..Self::default()
+        };
         if let Some(named) = headers.get(headers::INSTALLATION) {
             // A header that is no text names an unknown installation. It must not leave the choice to the query.
             let name = String::from_utf8_lossy(named.as_bytes());
@@ -96,8 +125,8 @@ impl<'r> InstallationSelectors<'r> {
         if let Some(query) = query {
             selectors.read_query(query);
         }
-        if let Some(id) = path.and_then(location_in_path) {
-            selectors.put(SelectorSource::Path, Kind::Location, Cow::Borrowed(id));
+        if let Some(call) = call {
+            selectors.read_path(call.path);
         }
         selectors
     }
@@ -109,20 +138,21 @@ impl<'r> InstallationSelectors<'r> {
         selectors
     }
 
-    /// Adds the selectors of a JSON body. A body that is not a JSON object has none here. GHL validates it. Invalid
-    /// UTF-8 is replaced, as GHL's own parser does, so that it hides no selector.
-    pub(crate) fn with_body(mut self, body: &[u8]) -> Self {
-        let body = String::from_utf8_lossy(body);
-        if !body.is_empty()
-            && let Ok([location, company]) =
-                json::members(body.as_bytes(), ["locationId", "companyId"])
-        {
-            if let Some(id) = json::text(location) {
-                self.put(SelectorSource::BodyLocation, Kind::Location, Cow::Owned(id));
-            }
-            if let Some(id) = json::text(company) {
-                self.put(SelectorSource::BodyCompany, Kind::Company, Cow::Owned(id));
-            }
+    /// Adds the selectors of the body.
+    pub(crate) fn with_body(mut self, body: BodyFields<'r>) -> Self {
+        let names = ["locationId", "companyId", "altId", "altType"];
+        let [location, company, alt, alt_type] = body.texts(names);
+        if let Some(id) = location {
+            self.put(SelectorSource::BodyLocation, Kind::Location, id);
+        }
+        // In the body of other operations, `altId` is not a location.
+        let has_alt = |its: &Operation| its.location.body.contains(&"altId");
+        if let Some(id) = alt.filter(|_| self.operation.is_some_and(has_alt)) {
+            let kind = kind_of_alt(alt_type.as_deref());
+            self.put(SelectorSource::BodyAlt, kind, id);
+        }
+        if let Some(id) = company {
+            self.put(SelectorSource::BodyCompany, Kind::Company, id);
         }
         self
     }
@@ -134,7 +164,7 @@ impl<'r> InstallationSelectors<'r> {
     }
 
     pub(crate) fn iter(&self) -> impl Iterator<Item = &InstallationSelector<'r>> {
-        self.0.iter().flatten()
+        self.found.iter().flatten()
     }
 
     /// Whether all selectors are compatible with this installation.
@@ -164,38 +194,54 @@ impl<'r> InstallationSelectors<'r> {
     }
 
     fn read_query(&mut self, query: &'r str) {
-        let mut alt_kind = Kind::Location;
+        let its = self.operation;
+        let has_snake_case = its.is_some_and(|its| its.location.query.contains(&"location_id"));
+        let has_company = its.is_some_and(|its| its.company.query.contains(&"companyId"));
+        let mut alt_type = None;
         for (name, raw) in query::pairs(query).filter(|(_, raw)| !raw.is_empty()) {
-            match name {
-                query::INSTALLATION => {
-                    self.put(
-                        SelectorSource::QueryInstallation,
-                        Kind::Installation,
-                        query::decoded(raw),
-                    );
-                }
-                "locationId" => self.put(
-                    SelectorSource::QueryLocation,
-                    Kind::Location,
-                    query::decoded(raw),
-                ),
-                "altId" => self.put(
-                    SelectorSource::QueryAlt,
-                    Kind::Location,
-                    query::decoded(raw),
-                ),
-                "altType" if raw == "company" => alt_kind = Kind::Company,
-                _ => {}
+            if name == query::INSTALLATION {
+                let id = query::decoded(raw);
+                self.put(SelectorSource::QueryInstallation, Kind::Installation, id);
+                continue;
             }
+            let (source, kind) = match &*query::decoded(name) {
+                "locationId" => (SelectorSource::QueryLocation, Kind::Location),
+                "location_id" if has_snake_case => {
+                    (SelectorSource::QueryLocationSnakeCase, Kind::Location)
+                }
+                "altId" => (SelectorSource::QueryAlt, Kind::Location),
+                "companyId" if has_company => (SelectorSource::QueryCompany, Kind::Company),
+                "altType" => {
+                    alt_type.get_or_insert_with(|| query::decoded(raw));
+                    continue;
+                }
+                _ => continue,
+            };
+            self.put(source, kind, query::decoded(raw));
         }
-        if let Some(alt) = &mut self.0[SelectorSource::QueryAlt as usize] {
-            alt.kind = alt_kind;
+        if let Some(alt) = &mut self.found[SelectorSource::QueryAlt as usize] {
+            alt.kind = kind_of_alt(alt_type.as_deref());
+        }
+    }
+
+    fn read_path(&mut self, path: &'r str) {
+        let location = match self.operation {
+            Some(operation) => operation.location.in_path(path),
+            None => location_in_unknown(path),
+        };
+        let company = self.operation.and_then(|its| its.company.in_path(path));
+        let decoded = |segment: &'r str| percent_decode_str(segment).decode_utf8_lossy();
+        if let Some(segment) = location {
+            self.put(SelectorSource::Path, Kind::Location, decoded(segment));
+        }
+        if let Some(segment) = company {
+            self.put(SelectorSource::PathCompany, Kind::Company, decoded(segment));
         }
     }
 
     /// Of several in one source, the first counts. GHL validates the others.
     fn put(&mut self, source: SelectorSource, kind: Kind, value: Cow<'r, str>) {
-        self.0[source as usize].get_or_insert(InstallationSelector {
+        self.found[source as usize].get_or_insert(InstallationSelector {
             source,
             kind,
             value,
@@ -229,157 +275,24 @@ impl InstallationSelector<'_> {
     }
 }
 
-/// The location in `/locations/{id}` and below.
-fn location_in_path(path: &str) -> Option<&str> {
-    let id = path.strip_prefix("/locations/")?.split('/').next()?;
+/// The kind of thing that `altId` names.
+fn kind_of_alt(alt_type: Option<&str>) -> Kind {
+    match alt_type {
+        Some("company") => Kind::Company,
+        Some(_) | None => Kind::Location,
+    }
+}
+
+/// The location in `/locations/{id}` and below, for operations that GHL does not document.
+fn location_in_unknown(path: &str) -> Option<&str> {
+    let mut segments = Segments::of(path);
+    let first = segments.next()?;
+    let is_locations = percent_decode_str(first)
+        .map(|byte| byte.to_ascii_lowercase())
+        .eq(*b"locations");
     // `search` is an operation, not a location.
-    let is_location = !id.is_empty() && id != "search";
-    is_location.then_some(id)
+    segments.next().filter(|id| is_locations && *id != "search")
 }
 
 #[cfg(test)]
-mod tests {
-    use http::HeaderValue;
-
-    use super::*;
-    use crate::token::sources::tests::token;
-
-    const OWN: &str = "install_00112233445566778899aabb";
-    const OTHER: &str = "install_ffffffffffffffffffffffff";
-
-    fn selectors_of<'r>(query: &'r str, path: &'r str) -> InstallationSelectors<'r> {
-        let none = Box::leak(Box::new(HeaderMap::new()));
-        InstallationSelectors::of(none, Some(query), Some(path))
-    }
-
-    fn values<'h>(selectors: &'h InstallationSelectors<'_>) -> Vec<(SelectorSource, &'h str)> {
-        let values = selectors
-            .iter()
-            .map(|selector| (selector.source, &*selector.value));
-        values.collect()
-    }
-
-    #[test]
-    fn selectors_are_collected_in_order_of_precedence() {
-        let mut headers = HeaderMap::new();
-        headers.insert(headers::INSTALLATION, HeaderValue::from_static("H"));
-        let query = "altId=A&x=1&locationId=L&installation_id=I&locationId=second";
-        let selectors = InstallationSelectors::of(&headers, Some(query), Some("/locations/P/tags"))
-            .with_body(br#"{"companyId":"C","locationId":"B"}"#);
-        let expected = [
-            (SelectorSource::Header, "H"),
-            (SelectorSource::QueryInstallation, "I"),
-            (SelectorSource::QueryLocation, "L"),
-            (SelectorSource::QueryAlt, "A"),
-            (SelectorSource::Path, "P"),
-            (SelectorSource::BodyLocation, "B"),
-            (SelectorSource::BodyCompany, "C"),
-        ];
-        assert_eq!(values(&selectors), expected);
-    }
-
-    #[test]
-    fn empty_or_unrelated_values_are_not_selectors() {
-        for path in ["/locations/search", "/locations/", "/contacts/locations/x"] {
-            let selectors =
-                selectors_of("installation_id=&locationId&my_altId=x", path).with_body(b"not json");
-            assert_eq!(values(&selectors), [], "{path}");
-        }
-    }
-
-    #[test]
-    fn invalid_utf8_hides_no_selector() {
-        let body = b"{\"locationId\":\"L\",\"companyId\":\"\xff\"}";
-        let selectors = InstallationSelectors::default().with_body(body);
-        assert_eq!(selectors.location(), Some("L"));
-    }
-
-    #[test]
-    fn alt_type_decides_the_kind_of_alt_id() {
-        let kind = |query| selectors_of(query, "/").iter().next().unwrap().kind;
-        assert_eq!(kind("altId=x"), Kind::Location);
-        assert_eq!(kind("altId=x&altType=location"), Kind::Location);
-        assert_eq!(kind("altType=company&altId=x"), Kind::Company);
-    }
-
-    fn agrees(token: &Token, query: &str, path: &str, body: &str) -> bool {
-        let selectors = selectors_of(query, path).with_body(body.as_bytes());
-        selectors
-            .agree_on(token, selectors.iter().next().unwrap())
-            .is_ok()
-    }
-
-    #[test]
-    fn location_token_conflicts_with_another_location_or_company() {
-        let token = token();
-        let own = format!("installation_id={OWN}");
-        for (query, path, body) in [
-            (
-                "&locationId=LOC1",
-                "/locations/LOC1",
-                r#"{"locationId":"LOC1","companyId":"COM1"}"#,
-            ),
-            ("&altId=COM1&altType=company", "/", ""),
-        ] {
-            assert!(agrees(&token, &format!("{own}{query}"), path, body));
-        }
-        for (query, path, body) in [
-            ("&locationId=LOC2", "/", ""),
-            ("&altId=LOC2", "/", ""),
-            ("", "/locations/LOC2", ""),
-            ("", "/", r#"{"locationId":"LOC2"}"#),
-            ("", "/", r#"{"companyId":"COM2"}"#),
-        ] {
-            assert!(!agrees(&token, &format!("{own}{query}"), path, body));
-        }
-    }
-
-    #[test]
-    fn agency_token_accepts_any_location_but_no_other_company() {
-        let token = Token {
-            user_type: UserType::Company,
-            location: None,
-            ..token()
-        };
-        let own = format!("installation_id={OWN}");
-        assert!(agrees(
-            &token,
-            &own,
-            "/locations/LOC9",
-            r#"{"locationId":"LOC8"}"#
-        ));
-        assert!(agrees(
-            &token,
-            "installation_id=COM1",
-            "/",
-            r#"{"companyId":"COM1"}"#
-        ));
-        assert!(!agrees(&token, &own, "/", r#"{"companyId":"COM2"}"#));
-    }
-
-    #[test]
-    fn contradiction_names_both_values_and_sources() {
-        let mut headers = HeaderMap::new();
-        headers.insert(headers::INSTALLATION, HeaderValue::from_static(OWN));
-        let query = format!("installation_id={OTHER}");
-        let selectors = InstallationSelectors::of(&headers, Some(&query), None);
-        let error = selectors
-            .agree_on(&token(), selectors.iter().next().unwrap())
-            .unwrap_err();
-        assert_eq!(
-            error.to_string(),
-            format!(
-                "The request names two installations: {OWN} (the header X-Installation-Id) \
-                 and {OTHER} (installation_id in the query)"
-            )
-        );
-    }
-
-    #[test]
-    fn location_id_is_never_taken_for_an_installation_id() {
-        let query = format!("installation_id={OWN}&locationId={OTHER}");
-        let selectors = selectors_of(&query, "/");
-        let ids: Vec<bool> = selectors.iter().map(InstallationSelector::is_id).collect();
-        assert_eq!(ids, [true, false]);
-    }
-}
+mod tests;

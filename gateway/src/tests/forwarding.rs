@@ -66,7 +66,12 @@ async fn installation_is_selected_by_header_query_path_or_body() {
     let id = testbed.install(LIFETIME);
     let location = testbed.store.location(&id);
     let body = format!(r#"{{"locationId":"{location}"}}"#);
-    let with_json = with(post("/ghl/x", body), "content-type", "application/json");
+    let typed =
+        |body: String, content_type| with(post("/ghl/x", body), "content-type", content_type);
+    let multipart = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"file\"; filename=\"a\"\r\n\r\nx\r\n\
+         --b\r\nContent-Disposition: form-data; name=\"locationId\"\r\n\r\n{location}\r\n--b--\r\n"
+    );
     let requests = [
         get(&format!("/ghl/x?installation_id={id}")),
         get(&format!("/ghl/x?installation_id={location}")),
@@ -75,7 +80,14 @@ async fn installation_is_selected_by_header_query_path_or_body() {
         get(&format!("/ghl/locations/{location}/tags")),
         with(get("/ghl/x"), "x-installation-id", id.as_str()),
         with(get("/ghl/x"), "x-installation-id", &location),
-        with_json,
+        get(&format!("/ghl/brand-boards/{location}")),
+        get(&format!("/ghl/opportunities/search?location_id={location}")),
+        typed(body, "application/json"),
+        typed(
+            format!("x=y&locationId={location}"),
+            "application/x-www-form-urlencoded",
+        ),
+        typed(multipart, "multipart/form-data; boundary=b"),
     ];
     for request in requests {
         let line = request.uri().to_string();
@@ -95,7 +107,13 @@ async fn unexamined_body_is_reported() {
     let compressed = with(json_post(Body::from("{}")), "content-encoding", "gzip");
     let chunked = json_post(endless(1, 2));
     let large = json_post(Body::from(vec![b' '; 256 * 1024 + 1]));
+    let large_form = with(
+        post("/ghl/x", vec![b'x'; 64 * 1024 + 1]),
+        "content-type",
+        "multipart/form-data; boundary=b",
+    );
     for (request, reason) in [
+        (large_form, "it is longer than 64 KiB"),
         (compressed, "it is compressed"),
         (chunked, "it has no Content-Length"),
         (large, "it is longer than 256 KiB"),

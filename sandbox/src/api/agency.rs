@@ -1,25 +1,24 @@
-//! The endpoints for agencies: tokens for their locations, and the locations with the app.
+//! `POST /oauth/locationToken`: tokens for the locations of an agency.
 
 use std::sync::Arc;
 
 use axum::Json;
-use axum::extract::State;
+use axum::extract::{OriginalUri, State};
 use bytes::Bytes;
 use http::{HeaderMap, StatusCode};
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 use super::Caller;
 use crate::app::{App, World};
-use crate::clock::iso;
-use crate::directory::Location;
 use crate::error::ApiError;
 use crate::fields::Fields;
-use crate::oauth::token_response;
+use crate::grants::{Issue, Refusal};
+use crate::oauth::{Spelling, token_response};
 use crate::subject::Subject;
-use crate::token::{Claims, Use};
+use crate::token::GrantId;
 
-/// `POST /oauth/locationToken`. The token belongs to the agency's grant and ends with it. It has no refresh
-/// token of its own.
+/// `POST /oauth/locationToken`. The token and its refresh token are a grant of the location's own, which ends
+/// with the location's installation. Minting consumes nothing.
 pub(super) async fn location_token(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -27,104 +26,108 @@ pub(super) async fn location_token(
     body: Bytes,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
     let company = caller.agency()?;
+    caller.require_scope("oauth.write")?;
     let fields = Fields::body(&headers, &body)?;
     let company_id = fields.required("companyId")?;
     let location_id = fields.required("locationId")?;
     if company_id != company {
         return Err(not_this_company());
     }
-    let issued_ms = app.clock.now_ms();
-    let (claims, token_bytes) = {
+    let (issue, token_bytes) = {
         let mut world = app.world();
-        let location = world.directory.find(location_id);
-        let location = location
-            .filter(|location| *location.company == *company)
-            .ok_or_else(|| ApiError::bad_request("Location not found"))?;
-        let subject = Subject::Location {
-            location: location.id.clone(),
-            company: location.company.clone(),
-        };
-        let claims = Claims {
-            token_use: Use::Access,
-            grant: caller.claims.grant,
-            subject,
-            scope: caller.claims.scope.clone(),
-            number: app.ids.serial(),
-            issued_ms,
-            expires_ms: issued_ms + world.settings.token_lifetime_ms,
-        };
-        (claims, world.settings.token_bytes)
+        let issue = mint(&app, &mut world, &caller, location_id)?;
+        (issue, world.settings.token_bytes)
     };
-    let mut response = token_response::access(&app, &claims, token_bytes);
-    response.insert("locationId".to_owned(), json!(location_id));
-    Ok(Json(response))
+    let response = token_response::of_location(&app, &issue, token_bytes);
+    Ok(Json(Spelling::of(&headers).spell(response)))
 }
 
-/// `GET /oauth/installedLocations`.
-pub(super) async fn installed_locations(
-    State(app): State<Arc<App>>,
+/// `POST /oauth/location-token`, which exists only in API version 3.
+pub(super) async fn location_token_v3(
+    app: State<Arc<App>>,
     caller: Caller,
-    query: Fields,
-) -> Result<Json<Value>, ApiError> {
-    let company = caller.agency()?;
-    if query.required("companyId")? != company {
-        return Err(not_this_company());
+    OriginalUri(uri): OriginalUri,
+    headers: HeaderMap,
+    body: Bytes,
+) -> Result<Json<Map<String, Value>>, ApiError> {
+    match Spelling::of(&headers) {
+        Spelling::Camel => location_token(app, caller, headers, body).await,
+        Spelling::Snake => Err(not_in_version(&uri.to_string(), &headers)),
     }
-    query.required("appId")?;
-    let skip = query.number("skip", 0)?;
-    let limit = query.number("limit", 20)?;
-    let search = query.get("query").map(str::to_lowercase);
-    let wanted_state = query.get("isInstalled").map(|text| text == "true");
-    let world = app.world();
-    let found: Vec<_> = world
-        .directory
-        .of_company(company)
-        .filter(|location| query.get("locationId").is_none_or(|id| *location.id == *id))
-        .filter(|location| {
-            search
-                .as_ref()
-                .is_none_or(|part| location.name.to_lowercase().contains(part))
-        })
-        .map(|location| (location, installed_ms(&world, location)))
-        .filter(|(_, installed)| wanted_state.is_none_or(|state| state == installed.is_some()))
-        .collect();
-    let page: Vec<_> = found
-        .iter()
-        .skip(skip)
-        .take(limit)
-        .map(|(location, installed)| {
-            let mut entry = json!({
-                "_id": *location.id,
-                "name": location.name,
-                "address": location.address(),
-                "isInstalled": installed.is_some(),
-            });
-            if let Some(installed_ms) = installed {
-                entry["installedAt"] = json!(iso(*installed_ms));
-            }
-            entry
-        })
-        .collect();
-    Ok(Json(json!({
-        "locations": page,
-        "count": found.len(),
-        "installToFutureLocations": true,
-    })))
 }
 
-/// Since when the app is installed on a location, by itself or with its agency.
-fn installed_ms(world: &World, location: &Location) -> Option<u64> {
-    [&location.id, &location.company]
-        .into_iter()
-        .flat_map(|id| world.grants.of(id))
-        .filter(|(_, grant)| !grant.revoked)
-        .map(|(_, grant)| grant.granted_ms)
-        .min()
+/// Issues and counts a location's tokens.
+fn mint(app: &App, world: &mut World, caller: &Caller, id: &str) -> Result<Issue, ApiError> {
+    let serial = app.ids.serial();
+    let now_ms = app.clock.now_ms();
+    let rules = world.settings.grants();
+    let company = caller.subject().company();
+    restore_installation(app, world, caller);
+    let World {
+        directory,
+        grants,
+        installations,
+        companies,
+        ..
+    } = world;
+    let location = directory.get(id);
+    let Some(location) = location.filter(|location| location.company == *company) else {
+        companies.refused(company, None);
+        return Err(ApiError::bad_request("Location not found"));
+    };
+    let identity = &caller.claims.identity;
+    let issued = installations
+        .installed_ms(identity.app(), location)
+        .ok_or("App is not installed on this location")
+        .and_then(|_| {
+            let subject = Subject::Location {
+                location: location.id.clone(),
+                company: location.company.clone(),
+            };
+            let grant = GrantId(app.ids.number());
+            grants
+                .mint(identity, subject, (grant, serial), rules, now_ms)
+                .map_err(|refusal| match refusal {
+                    Refusal::Inactive => "Location is not active",
+                    _ => "Location not found",
+                })
+        });
+    match &issued {
+        Ok(_) => companies.minted(company, &location.id),
+        Err(_) => companies.refused(company, Some(&location.id)),
+    }
+    issued.map_err(ApiError::bad_request)
 }
 
-fn not_this_company() -> ApiError {
+/// A restarted sandbox has lost the installation that a valid token proves.
+pub(super) fn restore_installation(app: &App, world: &mut World, caller: &Caller) {
+    let identity = &caller.claims.identity;
+    let locations = world.directory.count(identity.subject.company());
+    world
+        .installations
+        .restore(identity, locations, app.clock.now_ms());
+}
+
+pub(super) fn not_this_company() -> ApiError {
     ApiError::new(
         StatusCode::FORBIDDEN,
         "The token does not have access to this company.",
     )
+}
+
+/// GHL's error for a path that the version of the `Version` header does not have.
+pub(super) fn not_in_version(path: &str, headers: &HeaderMap) -> ApiError {
+    let version = headers
+        .get("version")
+        .and_then(|version| version.to_str().ok())
+        .unwrap_or_default();
+    let message = if version == "v3" {
+        format!(
+            "Endpoint {path} not available in API version v3. This endpoint was removed in \
+             version v3. Please use a version before v3."
+        )
+    } else {
+        format!("Endpoint {path} not available in API version {version}.")
+    };
+    ApiError::bad_request(&message).with("error", "Bad Request")
 }

@@ -29,7 +29,19 @@ impl Caller {
     }
 
     pub(crate) fn subject(&self) -> &Subject {
-        &self.claims.subject
+        &self.claims.identity.subject
+    }
+
+    /// Refuses a token without this scope.
+    pub(super) fn require_scope(&self, scope: &str) -> Result<(), ApiError> {
+        let granted = &self.claims.identity.scope;
+        if granted.split_whitespace().any(|granted| granted == scope) {
+            Ok(())
+        } else {
+            Err(ApiError::unauthorized(
+                "The token is not authorized for this scope.",
+            ))
+        }
     }
 
     /// The location that a call names, if the caller may access it.

@@ -13,12 +13,13 @@ use http::{HeaderMap, StatusCode};
 
 use super::Caller;
 use crate::app::App;
+use crate::apps::app_id;
 use crate::error::ApiError;
 use crate::faults::{self, Call, Endpoint, Fault, Sent};
 use crate::grants::Access;
 use crate::ledger::ApiOutcome;
 use crate::limits::Quota;
-use crate::token::{Claims, Use};
+use crate::token::{Claims, Identity, Use};
 
 /// The values of `Version` in GHL's documents.
 const VERSIONS: [&str; 4] = ["2021-07-28", "2021-04-15", "2023-02-21", "v3"];
@@ -76,7 +77,7 @@ impl Arrival {
         let mut arrival = Self {
             fault: world.faults.next_fault(Call {
                 on: Endpoint::Api,
-                subject: claims.map(|claims| &**claims.subject.id()),
+                subject: claims.map(|claims| &**claims.identity.subject.id()),
                 grant: None,
             }),
             latency: Duration::from_millis(world.settings.latency_ms),
@@ -98,8 +99,16 @@ impl Arrival {
             Some((_, Access::Revoked)) => ApiOutcome::Revoked,
             Some((claims, Access::Live)) => {
                 let rules = world.settings.limits();
-                let quota = world.limits.take(claims.subject.id(), rules, now_ms);
+                let Identity {
+                    client, subject, ..
+                } = &claims.identity;
+                let quota = world
+                    .limits
+                    .take(app_id(client), subject.id(), rules, now_ms);
                 arrival.quota = Some(quota);
+                if !quota.admitted && subject.location().is_none() {
+                    world.companies.rate_limited(subject.company());
+                }
                 arrival.admitted = if quota.admitted {
                     check_version(headers).map_err(|error| (ApiOutcome::Rejected, error))
                 } else {

@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use axum::Json;
 use axum::extract::{Path, State};
+use http::StatusCode;
 use serde_json::{Value, json};
 
 use super::Caller;
@@ -11,27 +12,29 @@ use super::caller::{Agency, no_access};
 use crate::app::App;
 use crate::error::ApiError;
 use crate::fields::{Fields, JsonObject};
-use crate::subject::Subject;
-use crate::webhooks::{Event, Kind};
 
-/// Revokes the grants of the location or company that the body names, and sends a webhook.
+/// Uninstalls the app from the location or company that the body or the query names.
 pub(super) async fn uninstall(
     State(app): State<Arc<App>>,
     caller: Caller,
-    Path(_app_id): Path<String>,
+    Path(app_id): Path<String>,
     query: Fields,
     body: JsonObject,
 ) -> Result<Json<Value>, ApiError> {
     let named = |name| body.text(name).or_else(|| query.get(name));
+    let identity = &caller.claims.identity;
+    if app_id != identity.app() && app.apps.client_of(&app_id).is_some() {
+        return Err(ApiError::new(
+            StatusCode::FORBIDDEN,
+            "The token does not have access to this app.",
+        ));
+    }
     let subject = {
         let mut world = app.world();
-        let subject = match (named("locationId"), named("companyId")) {
+        match (named("locationId"), named("companyId")) {
             (Some(id), _) => {
                 let location = caller.location(&mut world, id, Agency::Admitted)?;
-                Subject::Location {
-                    location: location.id.clone(),
-                    company: location.company.clone(),
-                }
+                location.subject()
             }
             (None, Some(id)) if caller.agency()? == id => caller.subject().clone(),
             (None, Some(_)) => return Err(no_access()),
@@ -40,10 +43,8 @@ pub(super) async fn uninstall(
                     "locationId or companyId should not be empty",
                 ]));
             }
-        };
-        world.grants.revoke(subject.id(), app.ids.serial());
-        subject
+        }
     };
-    app.announce(Event::new(Kind::Uninstall, subject));
+    app.uninstall(&identity.client, subject);
     Ok(Json(json!({"success": true})))
 }

@@ -9,12 +9,23 @@ use crate::app::App;
 use crate::directory::{COMPANY, LOCATIONS};
 use crate::fields::Fields;
 use crate::html::{escape, page};
+use crate::subject::is_id;
 
 /// The fields that the forms set themselves. They are not repeated from the query.
-const CHOICES: [&str; 3] = ["locationId", "companyId", "deny"];
+const CHOICES: [&str; 6] = [
+    "locationId",
+    "companyId",
+    "locations",
+    "all",
+    "future",
+    "deny",
+];
+
+/// The most locations of an agency that the page lists.
+const MAX_LISTED: usize = 200;
 
 pub(super) fn render(app: &App, request: &AuthorizationRequest, query: &Fields) -> Response {
-    let app_name = escape(&app.config.client_id);
+    let app_name = escape(&request.client);
     let back = escape(request.redirect_uri.as_str());
     let kept = kept(query);
     let mut body = format!(
@@ -26,17 +37,11 @@ pub(super) fn render(app: &App, request: &AuthorizationRequest, query: &Fields) 
     for (id, name, city) in LOCATIONS {
         card(&mut body, &kept, ("locationId", id), name, city);
     }
-    body.push_str("</ul><h2 id=\"agency\">The whole agency</h2><ul class=\"cards\" aria-labelledby=\"agency\">");
-    card(
-        &mut body,
-        &kept,
-        ("companyId", COMPANY),
-        "Northwind Sandbox Agency",
-        "all locations",
-    );
+    body.push_str("</ul>");
+    agency(&mut body, &kept, app, query);
     let _ = write!(
         body,
-        "</ul><h2>Any other location</h2><div class=\"card\"><form method=\"post\">{kept}\
+        "<h2>Any other location</h2><div class=\"card\"><form method=\"post\">{kept}\
          <label>Location id<input type=\"text\" name=\"locationId\" required maxlength=\"64\" \
          pattern=\"[A-Za-z0-9_\\-]+\" autocomplete=\"off\"></label>\
          <button>Install</button></form></div><h2>What the app may do</h2><ul>"
@@ -50,6 +55,44 @@ pub(super) fn render(app: &App, request: &AuthorizationRequest, query: &Fields) 
          <button class=\"plain\">Cancel</button></form>"
     );
     page("Install an app", &body)
+}
+
+/// The form for an agency user: which locations get the app.
+fn agency(body: &mut String, kept: &str, app: &App, query: &Fields) {
+    let company = query
+        .get("companyId")
+        .filter(|id| is_id(id))
+        .unwrap_or(COMPANY);
+    let world = app.world();
+    let name = escape(&world.directory.company_name(company));
+    let _ = write!(
+        body,
+        "<h2 id=\"agency\">An agency</h2><div class=\"card\">\
+         <form method=\"post\" aria-labelledby=\"agency\">{kept}\
+         <input type=\"hidden\" name=\"companyId\" value=\"{company}\">\
+         <p><strong>{name}</strong><br><code class=\"quiet\">{company}</code></p>\
+         <input type=\"hidden\" name=\"all\" value=\"false\">\
+         <label><input type=\"checkbox\" name=\"all\" value=\"true\" checked> All locations</label>"
+    );
+    for location in world.directory.of_company(company).take(MAX_LISTED) {
+        let _ = write!(
+            body,
+            "<label><input type=\"checkbox\" name=\"locations\" value=\"{}\"> {}</label>",
+            location.id,
+            escape(&location.name)
+        );
+    }
+    let more = world.directory.count(company).saturating_sub(MAX_LISTED);
+    if more > 0 {
+        let _ = write!(body, "<p class=\"quiet\">and {more} more</p>");
+    }
+    let _ = write!(
+        body,
+        "<input type=\"hidden\" name=\"future\" value=\"false\">\
+         <label><input type=\"checkbox\" name=\"future\" value=\"true\" checked> \
+         Also future locations</label>\
+         <button aria-label=\"Install on {name}\">Install</button></form></div>"
+    );
 }
 
 fn card(body: &mut String, kept: &str, (field, id): (&str, &str), name: &str, place: &str) {

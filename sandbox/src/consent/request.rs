@@ -1,5 +1,7 @@
 //! The app's part of the consent page's URL.
 
+use std::sync::Arc;
+
 use url::Url;
 
 use crate::app::App;
@@ -11,6 +13,7 @@ const DEFAULT_SCOPE: &str = "contacts.readonly contacts.write locations.readonly
 
 /// The app's authorization request.
 pub(super) struct AuthorizationRequest {
+    pub(super) client: Arc<str>,
     pub(super) redirect_uri: Url,
     pub(super) scope: String,
 }
@@ -21,15 +24,17 @@ impl AuthorizationRequest {
         if fields.get("response_type") != Some("code") {
             return Err("response_type must be code");
         }
-        if fields.get("client_id") != Some(&app.config.client_id) {
-            return Err("client_id is not that of a known app");
-        }
+        let client = fields
+            .get("client_id")
+            .and_then(|client_id| app.apps.client(client_id))
+            .ok_or("client_id is not that of a known app")?;
         let redirect_uri = fields
             .get("redirect_uri")
             .and_then(|uri| Url::parse(uri).ok())
             .filter(|uri| matches!(uri.scheme(), "http" | "https"))
             .ok_or("redirect_uri must be an http or https URL")?;
         Ok(Self {
+            client: client.clone(),
             redirect_uri,
             scope: fields.get("scope").unwrap_or(DEFAULT_SCOPE).to_owned(),
         })

@@ -4,16 +4,15 @@ use std::collections::{HashMap, VecDeque};
 use std::time::Duration;
 
 use crate::clock::millis;
-use crate::subject::Subject;
+use crate::token::Identity;
 
 const LIFETIME: Duration = Duration::from_secs(10 * 60);
 
 /// A customer's consent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Consent {
-    pub(crate) subject: Subject,
-    pub(crate) scope: String,
-    pub(crate) client_id: String,
+    /// That of the grant that the exchange of the code begins.
+    pub(crate) identity: Identity,
     pub(crate) redirect_uri: String,
 }
 
@@ -40,6 +39,15 @@ impl Codes {
             .get(code)
             .filter(|(_, expires_ms)| now_ms < *expires_ms)
             .map(|(consent, _)| consent)
+    }
+
+    /// Drops the codes for this app and location, or company with its locations.
+    pub(super) fn forget(&mut self, app: &str, id: &str) {
+        self.waiting.retain(|_, (consent, _)| {
+            let identity = &consent.identity;
+            let subject = &identity.subject;
+            identity.app() != app || (**subject.id() != *id && **subject.company() != *id)
+        });
     }
 
     pub(super) fn take(&mut self, code: &str) -> Option<Consent> {

@@ -5,6 +5,7 @@ const RULES: Rules = Rules {
     first_lifetime_ms: None,
     grace_ms: 30_000,
     replay_same_access_token: false,
+    revoke_replaced: false,
 };
 const STRICT: Rules = Rules {
     grace_ms: 0,
@@ -21,18 +22,34 @@ fn subject() -> Subject {
 
 fn consented() -> Grants {
     let mut grants = Grants::default();
+    let redirect_uri = "http://localhost/callback".to_owned();
+    let identity = identity(GrantId(1));
     let consent = Consent {
-        subject: subject(),
-        scope: "a b".to_owned(),
-        client_id: "client".to_owned(),
-        redirect_uri: "http://localhost/callback".to_owned(),
+        identity,
+        redirect_uri,
     };
     grants.consent("code".to_owned(), consent, START);
     grants
 }
 
+fn identity(grant: GrantId) -> Identity {
+    Identity {
+        grant,
+        client: "app-client".into(),
+        subject: subject(),
+        scope: "a b".into(),
+        agency_grant: None,
+    }
+}
+
+const PRESENTATION: Presentation<'_> = Presentation {
+    client_id: "app-client",
+    user_type: None,
+    rotation: Rotation::Rotate,
+};
+
 fn exchange(grants: &mut Grants, now_ms: u64) -> Result<Issue, Refusal> {
-    grants.exchange("code", "client", None, (GrantId(1), 1), RULES, now_ms)
+    grants.exchange("code", "app-client", None, 1, RULES, now_ms)
 }
 
 fn installed() -> (Grants, Claims) {
@@ -43,21 +60,13 @@ fn installed() -> (Grants, Claims) {
 
 fn refresh_claims(issue: &Issue) -> Claims {
     let token = issue.refresh.unwrap();
-    Claims::refresh(
-        issue.grant,
-        issue.subject.clone(),
-        issue.scope.to_string(),
-        token.generation,
-        token.issued_ms,
-    )
+    Claims::refresh(issue.identity.clone(), token.generation, token.issued_ms)
 }
 
 fn access_claims(issue: &Issue) -> Claims {
     Claims {
         token_use: crate::token::Use::Access,
-        grant: issue.grant,
-        subject: issue.subject.clone(),
-        scope: String::new(),
+        identity: issue.identity.clone(),
         number: issue.access.serial,
         issued_ms: issue.access.issued_ms,
         expires_ms: issue.access.expires_ms,
@@ -71,7 +80,7 @@ fn refresh(
     rules: Rules,
     now_ms: u64,
 ) -> Result<Issue, Refusal> {
-    grants.refresh(token, None, Rotation::Rotate, now_ms, rules, now_ms)
+    grants.refresh(token, PRESENTATION, now_ms, rules, now_ms)
 }
 
 #[test]
@@ -92,10 +101,9 @@ fn code_is_valid_for_ten_minutes() {
 #[test]
 fn code_is_bound_to_client_and_redirect_uri() {
     let mut grants = consented();
-    let ids = (GrantId(1), 1);
-    let stranger = grants.exchange("code", "stranger", None, ids, RULES, START);
-    assert_eq!(stranger, Err(Refusal::BadCode));
-    let elsewhere = grants.exchange("code", "client", Some("http://x/"), ids, RULES, START);
+    let stranger = grants.exchange("code", "stranger", None, 1, RULES, START);
+    assert_eq!(stranger, Err(Refusal::OtherClient));
+    let elsewhere = grants.exchange("code", "app-client", Some("http://x/"), 1, RULES, START);
     assert_eq!(elsewhere, Err(Refusal::OtherRedirectUri));
     assert!(exchange(&mut grants, START).is_ok(), "it was not consumed");
 }
@@ -165,7 +173,16 @@ fn grace_period_continues_after_the_successor_is_spent() {
 fn token_stays_valid_without_rotation() {
     let (mut grants, first) = installed();
     let kept = grants
-        .refresh(&first, None, Rotation::Keep, 9, RULES, START + 1)
+        .refresh(
+            &first,
+            Presentation {
+                rotation: Rotation::Keep,
+                ..PRESENTATION
+            },
+            9,
+            RULES,
+            START + 1,
+        )
         .unwrap();
     assert_eq!(kept.refresh, None);
     let issue = refresh(&mut grants, &first, STRICT, START + 2).unwrap();
@@ -195,8 +212,8 @@ fn revocation_ends_the_whole_chain() {
         grants.access(&access_claims(&second), START + 2),
         Access::Live
     );
-    assert_eq!(grants.revoke("loc", START + 2), 1);
-    assert_eq!(grants.revoke("loc", START + 2), 0);
+    assert_eq!(grants.revoke("app", "loc", START + 2), 1);
+    assert_eq!(grants.revoke("app", "loc", START + 2), 0);
     for token in [&first, &refresh_claims(&second)] {
         assert_eq!(
             refresh(&mut grants, token, RULES, START + 3),
@@ -214,23 +231,14 @@ fn revocation_ends_the_whole_chain() {
 #[test]
 fn consent_after_a_revocation_starts_a_new_chain() {
     let (mut grants, _) = installed();
-    grants.revoke("loc", START);
+    grants.revoke("app", "loc", START);
     let consent = Consent {
-        subject: subject(),
-        scope: String::new(),
-        client_id: "client".to_owned(),
+        identity: identity(GrantId(2)),
         redirect_uri: String::new(),
     };
     grants.consent("again".to_owned(), consent, START);
     let issue = grants
-        .exchange(
-            "again",
-            "client",
-            None,
-            (GrantId(2), START + 1),
-            RULES,
-            START,
-        )
+        .exchange("again", "app-client", None, START + 1, RULES, START)
         .unwrap();
     assert_eq!(grants.access(&access_claims(&issue), START), Access::Live);
     assert!(refresh(&mut grants, &refresh_claims(&issue), RULES, START).is_ok());
@@ -256,15 +264,15 @@ fn access_tokens_expire_by_time_and_on_request() {
 #[test]
 fn user_type_must_match() {
     let (mut grants, first) = installed();
-    let other = Some(UserType::Company);
-    let refused = grants.refresh(&first, other, Rotation::Rotate, 1, STRICT, START);
-    assert_eq!(refused, Err(Refusal::OtherUserType));
-    let same = Some(UserType::Location);
-    assert!(
-        grants
-            .refresh(&first, same, Rotation::Rotate, 1, STRICT, START)
-            .is_ok()
-    );
+    let mut refresh_as = |user_type| {
+        let presentation = Presentation {
+            user_type: Some(user_type),
+            ..PRESENTATION
+        };
+        grants.refresh(&first, presentation, 1, STRICT, START)
+    };
+    assert_eq!(refresh_as(UserType::Company), Err(Refusal::OtherUserType));
+    assert!(refresh_as(UserType::Location).is_ok());
 }
 
 #[test]

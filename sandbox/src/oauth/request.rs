@@ -1,9 +1,10 @@
 //! Parses the requests of the token endpoint.
 
-use http::HeaderMap;
-use secrecy::ExposeSecret;
+use std::sync::Arc;
 
-use crate::Config;
+use http::HeaderMap;
+
+use crate::apps::Apps;
 use crate::error::ApiError;
 use crate::faults::GrantType;
 use crate::fields::Fields;
@@ -13,13 +14,13 @@ use crate::subject::UserType;
 /// The spelling of fields: `client_id`, or `clientId` with `Version: v3`. Requests are read in either
 /// spelling, responses use one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Spelling {
+pub(crate) enum Spelling {
     Snake,
     Camel,
 }
 
 impl Spelling {
-    pub(super) fn of(headers: &HeaderMap) -> Self {
+    pub(crate) fn of(headers: &HeaderMap) -> Self {
         match headers.get("version") {
             Some(version) if version == "v3" => Self::Camel,
             Some(_) | None => Self::Snake,
@@ -29,6 +30,7 @@ impl Spelling {
 
 #[derive(Clone, Debug)]
 pub(super) struct TokenRequest {
+    pub(super) client: Arc<str>,
     pub(super) grant_type: GrantType,
     pub(super) presented: Presented,
     pub(super) user_type: Option<UserType>,
@@ -46,7 +48,7 @@ pub(super) enum Presented {
 impl TokenRequest {
     /// Parses the request and checks the client credentials.
     pub(super) fn read(
-        config: &Config,
+        apps: &Apps,
         headers: &HeaderMap,
         body: &[u8],
         spelling: Spelling,
@@ -57,12 +59,8 @@ impl TokenRequest {
         let client_secret = required(&fields, "client_secret", "clientSecret").map_err(bad)?;
         let grant_type = grant_type(&fields, spelling).map_err(bad)?;
         let user_type = user_type(&fields, spelling).map_err(bad)?;
-        if client_id != config.client_id || client_secret != config.client_secret.expose_secret() {
-            return Err((
-                TokenOutcome::InvalidClient,
-                ApiError::oauth("Invalid client credentials!"),
-            ));
-        }
+        let client = apps.authenticate(client_id, client_secret);
+        let client = client.ok_or_else(invalid_client)?;
         let presented = match grant_type {
             GrantType::AuthorizationCode => Presented::Code {
                 code: required(&fields, "code", "code").map_err(bad)?.to_owned(),
@@ -74,11 +72,20 @@ impl TokenRequest {
             }
         };
         Ok(Self {
+            client,
             grant_type,
             presented,
             user_type,
         })
     }
+}
+
+/// GHL's answer to a wrong pair, and to a code or token of another pair.
+pub(super) fn invalid_client() -> (TokenOutcome, ApiError) {
+    (
+        TokenOutcome::InvalidClient,
+        ApiError::oauth("Invalid client credentials!"),
+    )
 }
 
 fn either<'f>(fields: &'f Fields, snake: &str, camel: &str) -> Option<&'f str> {

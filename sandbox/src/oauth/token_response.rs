@@ -5,8 +5,10 @@ use serde_json::{Map, Value, json};
 
 use super::request::Spelling;
 use crate::app::App;
+use crate::apps::version_id;
 use crate::grants::Issue;
 use crate::ids::hex;
+use crate::installations::AgencyConsent;
 use crate::subject::Subject;
 use crate::token::{Claims, GrantId, Use};
 
@@ -18,83 +20,99 @@ const CAMEL: [(&str, &str); 4] = [
     ("refresh_token", "refreshToken"),
 ];
 
+impl Spelling {
+    /// Renames the fields of a token response.
+    pub(crate) fn spell(self, mut response: Map<String, Value>) -> Map<String, Value> {
+        if self == Self::Camel {
+            for (snake, camel) in CAMEL {
+                if let Some(value) = response.remove(snake) {
+                    response.insert(camel.to_owned(), value);
+                }
+            }
+        }
+        response
+    }
+}
+
 /// The response of the token endpoint. Its fields depend on the user type.
-pub(super) fn tokens(
-    app: &App,
-    issue: &Issue,
-    token_bytes: usize,
-    spelling: Spelling,
-) -> Map<String, Value> {
+pub(super) fn of_grant(app: &App, issue: &Issue, token_bytes: usize) -> Map<String, Value> {
+    let mut response = tokens(app, issue, token_bytes);
+    let identity = &issue.identity;
+    let mut add = |name: &str, value: bool| response.insert(name.to_owned(), json!(value));
+    match &identity.subject {
+        Subject::Location { .. } => {
+            add("isBulkInstallation", false);
+        }
+        // GHL does not name the chosen locations.
+        Subject::Company { company } => {
+            let mut world = app.world();
+            let locations = world.directory.count(company);
+            let now_ms = app.clock.now_ms();
+            world.installations.restore(identity, locations, now_ms);
+            let consent = world.installations.agency(identity.app(), company);
+            let is_set = |flag: fn(&AgencyConsent) -> bool| consent.is_none_or(flag);
+            add("isBulkInstallation", true);
+            add(
+                "approveAllLocations",
+                is_set(|consent| consent.is_for_all_locations),
+            );
+            add(
+                "installToFutureLocations",
+                is_set(|consent| consent.installs_to_future_locations),
+            );
+        }
+    }
+    response
+}
+
+/// The response for a token that an agency minted for one of its locations.
+pub(crate) fn of_location(app: &App, issue: &Issue, token_bytes: usize) -> Map<String, Value> {
+    let mut response = tokens(app, issue, token_bytes);
+    let app_id = issue.identity.app();
+    for (name, value) in [
+        ("appId", app_id.to_owned()),
+        ("versionId", version_id(app_id)),
+        ("traceId", app.ids.uuid()),
+    ] {
+        response.insert(name.to_owned(), json!(value));
+    }
+    response
+}
+
+/// The fields of every token response.
+fn tokens(app: &App, issue: &Issue, token_bytes: usize) -> Map<String, Value> {
+    let identity = &issue.identity;
     let claims = Claims {
         token_use: Use::Access,
-        grant: issue.grant,
-        subject: issue.subject.clone(),
-        scope: issue.scope.to_string(),
+        identity: identity.clone(),
         number: issue.access.serial,
         issued_ms: issue.access.issued_ms,
         expires_ms: issue.access.expires_ms,
     };
-    let mut answer = access(app, &claims, token_bytes);
-    let mut add = |name: &str, value: Value| answer.insert(name.to_owned(), value);
+    let lifetime_s = claims.expires_ms.saturating_sub(claims.issued_ms) / 1000;
+    let mut response = Map::new();
+    let mut add = |name: &str, value: Value| response.insert(name.to_owned(), value);
+    add("access_token", json!(app.signer.sign(&claims, token_bytes)));
+    add("token_type", json!("Bearer"));
+    add("expires_in", json!(lifetime_s));
+    add("scope", json!(*identity.scope));
+    add("userId", json!(user_id(identity.consented_grant())));
+    add("userType", json!(identity.subject.user_type()));
+    add("companyId", json!(**identity.subject.company()));
+    if let Some(location) = identity.subject.location() {
+        add("locationId", json!(**location));
+    }
     if let Some(refresh) = issue.refresh {
-        let claims = Claims::refresh(
-            issue.grant,
-            issue.subject.clone(),
-            issue.scope.to_string(),
-            refresh.generation,
-            refresh.issued_ms,
-        );
+        let claims = Claims::refresh(identity.clone(), refresh.generation, refresh.issued_ms);
         let token = app.signer.sign(&claims, 0);
         let digest = digest::digest(&digest::SHA256, token.as_bytes());
         add("refreshTokenId", json!(hex(&digest.as_ref()[..12])));
         add("refresh_token", json!(token));
     }
-    add("userType", json!(issue.subject.user_type()));
-    add("companyId", json!(**issue.subject.company()));
-    match &issue.subject {
-        Subject::Location { location, .. } => {
-            add("locationId", json!(**location));
-            add("isBulkInstallation", json!(false));
-        }
-        // GHL does not name the chosen locations.
-        Subject::Company { .. } => {
-            add("isBulkInstallation", json!(true));
-            add("approveAllLocations", json!(true));
-            add("installToFutureLocations", json!(true));
-        }
-    }
-    match spelling {
-        Spelling::Snake => answer,
-        Spelling::Camel => camel(answer),
-    }
-}
-
-/// The fields of every response with an access token.
-pub(crate) fn access(app: &App, claims: &Claims, token_bytes: usize) -> Map<String, Value> {
-    let lifetime_s = claims.expires_ms.saturating_sub(claims.issued_ms) / 1000;
-    let mut answer = Map::new();
-    for (name, value) in [
-        ("access_token", json!(app.signer.sign(claims, token_bytes))),
-        ("token_type", json!("Bearer")),
-        ("expires_in", json!(lifetime_s)),
-        ("scope", json!(claims.scope)),
-        ("userId", json!(user_id(claims.grant))),
-    ] {
-        answer.insert(name.to_owned(), value);
-    }
-    answer
+    response
 }
 
 /// The user who consented, with the length of GHL's ids.
-fn user_id(grant: GrantId) -> String {
+pub(crate) fn user_id(grant: GrantId) -> String {
     format!("user{:016x}", grant.0)
-}
-
-fn camel(mut answer: Map<String, Value>) -> Map<String, Value> {
-    for (snake, camel) in CAMEL {
-        if let Some(value) = answer.remove(snake) {
-            answer.insert(camel.to_owned(), value);
-        }
-    }
-    answer
 }

@@ -62,11 +62,17 @@ const TOKENS: &[Field] = &[
 // GetLocationAccessTokenSuccessfulResponseDto.
 const LOCATION_TOKEN: &[Field] = &[
     must("access_token", Text),
+    must("refresh_token", Text),
     must("token_type", Text),
     must("expires_in", Number),
     must("scope", Text),
+    must("userType", Text),
     must("locationId", Text),
+    must("companyId", Text),
     must("userId", Text),
+    must("appId", Text),
+    must("versionId", Text),
+    must("traceId", Text),
 ];
 // GetInstalledLocationsSuccessfulResponseDto, InstalledLocationSchema.
 const INSTALLED: &[Field] = &[
@@ -76,7 +82,8 @@ const INSTALLED: &[Field] = &[
             must("_id", Text),
             must("name", Text),
             must("address", Text),
-            may("isInstalled", Boolean),
+            must("isInstalled", Boolean),
+            may("versionId", Text),
             may("installedAt", Text),
         ]),
     ),
@@ -178,7 +185,7 @@ async fn token_responses_have_the_documented_fields() {
         .call(Method::POST, "/oauth/locationToken", &agency)
         .form(&form);
     conforms(call, 200, LOCATION_TOKEN, "locationToken").await;
-    let path = format!("/oauth/installedLocations?companyId={COMPANY}&appId=a");
+    let path = format!("/oauth/installedLocations?companyId={COMPANY}&appId=sandbox");
     let call = sandbox.call(Method::GET, &path, &agency);
     conforms(call, 200, INSTALLED, "installedLocations").await;
 }

@@ -11,6 +11,11 @@ use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 use url::Url;
 
+/// The scopes that the tests need. Other tests list their own.
+pub(crate) const SCOPE: &str = "products.readonly products.write contacts.readonly contacts.write \
+    medias.readonly medias.write locations.readonly companies.readonly opportunities.readonly \
+    oauth.readonly oauth.write";
+
 pub(crate) const REDIRECT: &str = "http://127.0.0.1:9/callback?keep=1";
 
 pub(crate) struct Sandbox {
@@ -79,6 +84,7 @@ impl Sandbox {
 
     /// Consents without a browser. Returns the URL of the redirect.
     pub(crate) async fn consent(&self, choice: &[(&str, &str)]) -> Url {
+        // The fields of the form come before those of the query.
         let response = self
             .post("/v2/oauth/chooselocation")
             .query(&consent_query())
@@ -103,6 +109,27 @@ impl Sandbox {
     pub(crate) async fn install_agency(&self, company: &str) -> Tokens {
         let code = self.code(&[("companyId", company)]).await;
         tokens(self.exchange(&code).await)
+    }
+
+    /// An agency's consent with these further fields.
+    pub(crate) async fn install_bulk(&self, company: &str, fields: &[(&str, &str)]) -> Tokens {
+        let choice = [&[("companyId", company)], fields].concat();
+        let code = self.code(&choice).await;
+        tokens(self.exchange(&code).await)
+    }
+
+    /// A call of `locationToken`.
+    pub(crate) fn mint(&self, agency: &str, company: &str, location: &str) -> RequestBuilder {
+        self.call(Method::POST, "/oauth/locationToken", agency)
+            .form(&[("companyId", company), ("locationId", location)])
+    }
+
+    /// `installedLocations` with further parameters.
+    pub(crate) async fn installed(&self, agency: &str, company: &str, query: &str) -> Value {
+        let path = format!("/oauth/installedLocations?companyId={company}&appId=sandbox{query}");
+        let (status, body) = answer(self.call(Method::GET, &path, agency)).await;
+        assert_eq!(status, 200, "{body}");
+        body
     }
 
     pub(crate) async fn exchange(&self, code: &str) -> Value {
@@ -171,7 +198,7 @@ pub(crate) fn consent_query() -> [(&'static str, &'static str); 5] {
         ("response_type", "code"),
         ("client_id", "sandbox-client"),
         ("redirect_uri", REDIRECT),
-        ("scope", "products.readonly contacts.write"),
+        ("scope", SCOPE),
         ("state", "a \"state\" & more"),
     ]
 }

@@ -5,13 +5,18 @@
     reason = "helpers of tests may panic as tests may"
 )]
 
+mod agencies;
 mod api;
+mod apps;
 mod conformance;
 mod consent;
 mod faults;
 mod harness;
+mod installed;
 mod ledger;
 mod limits;
+mod location_tokens;
 mod medias;
 mod oauth;
+mod webhook_delivery;
 mod webhooks;

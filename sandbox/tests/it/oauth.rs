@@ -6,7 +6,7 @@ use reqwest::Method;
 use sandbox::Config;
 use serde_json::{Value, json};
 
-use crate::harness::{REDIRECT, Sandbox, answer, tokens};
+use crate::harness::{REDIRECT, SCOPE, Sandbox, answer, tokens};
 
 fn invalid_grant() -> Value {
     json!({"statusCode": 400, "message": "Invalid grant: refresh token is invalid"})
@@ -19,7 +19,7 @@ async fn location_gets_tokens_with_ghls_fields() {
     let body = sandbox.exchange(&code).await;
     assert_eq!(body["token_type"], "Bearer");
     assert_eq!(body["expires_in"], 86_399);
-    assert_eq!(body["scope"], "products.readonly contacts.write");
+    assert_eq!(body["scope"], SCOPE);
     assert_eq!(body["userType"], "Location");
     assert_eq!(body["locationId"], "loc1");
     assert_eq!(body["companyId"], "sandboxNorthwindHQ01");
@@ -245,46 +245,4 @@ async fn tokens_survive_a_restart() {
     assert_eq!(answer(call).await.0, 200);
     let second = tokens(sandbox.refresh(&first.refresh).await.1);
     assert_eq!(sandbox.refresh(&second.refresh).await.0, 200);
-}
-
-#[tokio::test]
-async fn agency_gets_tokens_for_its_locations() {
-    let sandbox = Sandbox::start().await;
-    let agency = sandbox.install_agency("sandboxNorthwindHQ01").await;
-    let form = [
-        ("companyId", "sandboxNorthwindHQ01"),
-        ("locationId", "sandboxHarborDental1"),
-    ];
-    let call = |access: &str| {
-        sandbox
-            .call(Method::POST, "/oauth/locationToken", access)
-            .form(&form)
-    };
-    let (status, body) = answer(call(&agency.access)).await;
-    assert_eq!(status, 200, "{body}");
-    assert_eq!(body["locationId"], "sandboxHarborDental1");
-    assert!(body.get("refresh_token").is_none());
-    let token = body["access_token"].as_str().unwrap();
-    let path = "/products/?locationId=sandboxHarborDental1";
-    assert_eq!(answer(sandbox.call(Method::GET, path, token)).await.0, 200);
-    assert_eq!(answer(call(token)).await.0, 401, "not an agency's");
-
-    let company = json!({"companyId": "sandboxNorthwindHQ01"});
-    sandbox.control("revoke", company).await;
-    assert_eq!(answer(sandbox.call(Method::GET, path, token)).await.0, 401);
-}
-
-#[tokio::test]
-async fn agency_sees_where_the_app_is_installed() {
-    let sandbox = Sandbox::start().await;
-    sandbox
-        .consent(&[("locationId", "elsewhere"), ("companyId", "comp2")])
-        .await;
-    let agency = sandbox.install_agency("sandboxNorthwindHQ01").await;
-    let path = "/oauth/installedLocations?companyId=sandboxNorthwindHQ01&appId=sandbox&limit=2";
-    let (status, body) = answer(sandbox.call(Method::GET, path, &agency.access)).await;
-    assert_eq!(status, 200, "{body}");
-    assert_eq!(body["count"], 3);
-    assert_eq!(body["locations"].as_array().unwrap().len(), 2);
-    assert_eq!(body["locations"][0]["isInstalled"], true);
 }

@@ -17,6 +17,8 @@ pub mod installation_record;
 pub mod journal_entry;
 pub mod json_body;
 pub mod key;
+pub mod multipart;
+pub mod operation;
 pub mod origin;
 pub mod path;
 pub mod query;
@@ -54,6 +56,8 @@ macro_rules! for_all_targets {
             journal_entry,
             json_body,
             key,
+            multipart,
+            operation,
             origin,
             path,
             query,

@@ -1,9 +1,9 @@
 //! Which installation a call is about: `gateway/src/request/selector.rs`.
 //!
-//! Input: a line with the query, one with the path, headers, an empty line, the body.
+//! Input: a line with the query, one with the path or with the method and the path, headers, an empty line, the body.
 
 use gateway::fuzzing::{Names, Owner, Request, Selector};
-use http::HeaderMap;
+use http::Method;
 use store::UserType;
 
 use crate::input;
@@ -13,13 +13,17 @@ const LOCATION: &str = "LOC1";
 const COMPANY: &str = "COM1";
 
 /// In order of precedence.
-const SOURCES: [&str; 7] = [
+const SOURCES: [&str; 11] = [
     "the header X-Installation-Id",
     "installation_id in the query",
     "locationId in the query",
+    "location_id in the query",
     "altId in the query",
+    "companyId in the query",
     "the path",
+    "the company in the path",
     "locationId in the body",
+    "altId in the body",
     "companyId in the body",
 ];
 
@@ -29,10 +33,15 @@ pub fn check(bytes: &[u8]) {
     let ([query, path], rest) = input::lines(bytes);
     let (head, body) = input::head_and_body(rest);
     let (query, path, headers) = (input::text(query), input::text(path), input::headers(head));
+    let method = path
+        .split_once(' ')
+        .and_then(|(method, path)| Some((method.parse().ok()?, path)));
+    let (method, path) = method.unwrap_or((Method::GET, &path));
     let request = Request {
         headers: &headers,
         query: Some(&query),
-        path: Some(&path),
+        method: &method,
+        path: Some(path),
         body,
     };
     let selectors = request.selectors();
@@ -65,14 +74,13 @@ fn precedence(request: &Request<'_>, selectors: &[Selector]) {
         );
     }
     // The body and the path add to what the rest names, and change nothing of it.
-    let none = HeaderMap::new();
     for (without, last) in [
         (
             Request {
                 body: b"",
                 ..*request
             },
-            5,
+            8,
         ),
         (
             Request {
@@ -80,7 +88,7 @@ fn precedence(request: &Request<'_>, selectors: &[Selector]) {
                 path: None,
                 ..*request
             },
-            4,
+            6,
         ),
         (
             Request {
@@ -92,11 +100,16 @@ fn precedence(request: &Request<'_>, selectors: &[Selector]) {
             1,
         ),
     ] {
-        let expected: Vec<_> = selectors.iter().filter(|it| rank(it) < last).collect();
+        // These are read only if the path is that of an operation with them.
+        let needs_path = |it: &&Selector| [3, 5].contains(&rank(it));
+        let stays = |it: &&Selector| rank(it) < last && (without.path.is_some() || !needs_path(it));
+        let expected: Vec<_> = selectors.iter().filter(stays).collect();
         assert_eq!(without.selectors().iter().collect::<Vec<_>>(), expected);
     }
+    let mut others = request.headers.clone();
+    others.remove("x-installation-id");
     let without_header = Request {
-        headers: &none,
+        headers: &others,
         ..*request
     };
     let expected: Vec<_> = selectors.iter().filter(|it| rank(it) > 0).collect();

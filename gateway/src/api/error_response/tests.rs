@@ -101,7 +101,8 @@ async fn body(error: Error) -> Value {
 async fn error_body_has_ghls_shape() {
     const NOT_NAMED: &str = "Installation not found: the request names none. The gateway looks at \
         the header X-Installation-Id, installation_id in the query, locationId in the query, \
-        altId in the query, the path, locationId in the body, companyId in the body";
+        location_id in the query, altId in the query, companyId in the query, the path, \
+        the company in the path, locationId in the body, altId in the body, companyId in the body";
     let expected = json!({
         "statusCode": 400,
         "code": "installation_not_named",
