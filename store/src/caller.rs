@@ -372,7 +372,7 @@ mod tests {
             expires_at: Some(Timestamp::from_millis(10)),
             revoked_at: None,
         };
-        assert!(!caller.may_use(&InstallationId::random()));
+        assert!(!caller.may_use(&InstallationId::random(), None));
         assert!(!caller.may_call("GET", "/"));
         assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
         assert!(!caller.may(Scope::Admin));

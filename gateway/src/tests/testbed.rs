@@ -276,6 +276,7 @@ impl FakeStore {
             status: Status::Active,
             location: Some(format!("LOC{}", &id.as_str()[8..]).parse().unwrap()),
             company: Some("COM1".parse().unwrap()),
+            parent: None,
             user_type: UserType::Location,
             scopes: "products.readonly".to_owned(),
         });
