@@ -6,6 +6,7 @@ pub(crate) mod caller;
 pub(crate) mod headers;
 pub(crate) mod json;
 pub(crate) mod multipart;
+pub(crate) mod owner;
 pub(crate) mod path;
 pub(crate) mod query;
 pub(crate) mod quota;

@@ -10,3 +10,4 @@ mod retry_after_401;
 mod testbed;
 mod token_endpoint;
 mod token_freshness;
+mod token_kind;

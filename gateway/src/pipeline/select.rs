@@ -3,10 +3,11 @@
 use std::fmt;
 use std::sync::Arc;
 
-use store::{InstallationId, LocationId};
+use store::{InstallationId, LocationId, Status};
 
 use crate::request::body::Unexamined;
 use crate::request::caller::AuthenticatedCaller;
+use crate::request::owner::{TokenOwner, is_location_of};
 use crate::request::selector::{
     Contradiction, InstallationSelector, InstallationSelectors, Kind, SelectorSource,
 };
@@ -60,12 +61,13 @@ impl Selection {
         for selector in selectors.iter() {
             let found = self.find(caller, selector).await?;
             match (found, selector.kind) {
-                (Some(token), _) => {
-                    if !caller.may_use(&token) {
+                (Some(selected), _) => {
+                    let other = self.other_owner(caller, selectors, &selected).await?;
+                    if other.is_none() && !caller.may_use(&selected) {
                         return Err(SelectError::NotAllowed);
                     }
-                    selectors.agree_on(&token, selector)?;
-                    return Ok(token);
+                    selectors.agree_on(&selected, selector)?;
+                    return Ok(other.unwrap_or(selected));
                 }
                 (None, Kind::Installation) => return Err(unknown(caller, selector)),
                 // It may belong to an agency whose installation a later selector names.
@@ -89,6 +91,47 @@ impl Selection {
         match first {
             Some(selector) if !selectors.may_name(&token) => Err(unknown(caller, selector)),
             Some(_) | None => Ok(token),
+        }
+    }
+
+    /// The token of another installation than the selected one, if the call takes that one, and the caller may use it.
+    /// Without it the selected installation's token is used, and GHL decides.
+    async fn other_owner(
+        &self,
+        caller: &AuthenticatedCaller,
+        selectors: &InstallationSelectors<'_>,
+        selected: &Token,
+    ) -> Result<Option<Arc<Token>>, SelectError> {
+        match TokenOwner::of(selectors, selected) {
+            TokenOwner::Selected => Ok(None),
+            // The request asks for an installation that the key is not for.
+            TokenOwner::Location { .. } if !caller.may_use(selected) => Ok(None),
+            TokenOwner::Location {
+                selector,
+                is_optional,
+            } => {
+                // The company's token is at hand, so nothing else has to work.
+                let works =
+                    |its: &Arc<Token>| matches!(its.status, Status::Active | Status::Static);
+                let location = match self.find(caller, selector).await {
+                    Ok(found) => found.filter(|its| !is_optional || works(its)),
+                    Err(_) if is_optional => None,
+                    Err(error) => return Err(error),
+                };
+                let location =
+                    location.filter(|its| is_location_of(its, selected) && caller.may_use(its));
+                if let Some(token) = &location {
+                    selectors.agree_on_location(token, selector)?;
+                }
+                Ok(location)
+            }
+            TokenOwner::Company(id) => {
+                let company = match self.resolve(id).await? {
+                    Some(id) => self.tokens.get(&id).await?,
+                    None => None,
+                };
+                Ok(company.filter(|its| is_location_of(selected, its) && caller.may_use(its)))
+            }
         }
     }
 

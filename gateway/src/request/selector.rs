@@ -179,9 +179,29 @@ impl<'r> InstallationSelectors<'r> {
         token: &Token,
         chosen: &InstallationSelector<'_>,
     ) -> Result<(), Contradiction> {
+        self.agree_with(chosen, |selector| selector.may_name(token))
+    }
+
+    /// As [`Self::agree_on`], for the token of a location whose company was selected. The selectors of installations
+    /// name the company then.
+    pub(crate) fn agree_on_location(
+        &self,
+        token: &Token,
+        chosen: &InstallationSelector<'_>,
+    ) -> Result<(), Contradiction> {
+        self.agree_with(chosen, |selector| {
+            selector.kind == Kind::Installation || selector.may_name(token)
+        })
+    }
+
+    fn agree_with(
+        &self,
+        chosen: &InstallationSelector<'_>,
+        agrees: impl Fn(&InstallationSelector<'_>) -> bool,
+    ) -> Result<(), Contradiction> {
         let odd = self
             .iter()
-            .find(|selector| *selector != chosen && !selector.may_name(token));
+            .find(|selector| *selector != chosen && !agrees(selector));
         match odd {
             None => Ok(()),
             Some(odd) => Err(Contradiction {

@@ -132,7 +132,7 @@ async fn agency_token_works_and_is_refreshed() {
     let (code, shown) = ask(&format!("/ghl/locations/{first}")).await;
     assert_eq!((code, &shown["location"]["id"]), (200, &json!(first)));
     let (code, other) = ask("/ghl/locations/search?companyId=other").await;
-    assert_eq!(code, 403, "GHL's own response: {other}");
+    assert_eq!(code, 400, "the agency contradicts the header: {other}");
     let (code, tested) = ask("/api/ghl/test-connection").await;
     assert_eq!((code, &tested["ok"]), (200, &json!(true)), "{tested}");
 

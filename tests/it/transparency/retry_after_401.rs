@@ -74,9 +74,10 @@ async fn unrelated_401_is_passed_through_without_a_refresh() {
     let agency = client::install_agency(&up.client, &up.public, AGENCY).await;
     let contacts = format!("{}/ghl/contacts/?locationId=locA", up.public);
     let version = up.client.get(&contacts).header("version", "1999-01-01");
+    // A location without an installation, so that the agency's token is sent.
     let class = up
         .client
-        .get(&contacts)
+        .get(format!("{}/ghl/contacts/?locationId=locX", up.public))
         .header("x-installation-id", &agency);
     for (request, message) in [
         (version, "version header is invalid"),
