@@ -4,11 +4,14 @@
 //! # GHL's routes
 //! `GET|POST [/v2]/oauth/chooselocation` (consent) · `POST /oauth/token` · `POST
 //! /oauth/locationToken` and `/oauth/location-token` · `GET /oauth/installedLocations` and
-//! `/oauth/installed-locations` · `GET|POST /products` · `GET|DELETE
-//! /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `GET /contacts/{id}` · `GET
-//! /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` · `POST
-//! /medias/upload-file` · `GET /medias/files` · `DELETE /marketplace/app/{appId}/installations`;
-//! all but the first two require a bearer token and a `Version` header.
+//! `/oauth/installed-locations` · `GET|POST /products` ·
+//! `GET|PUT|DELETE /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `POST
+//! /contacts/search` · `GET|PUT|DELETE /contacts/{id}` · `POST /opportunities` · `GET|POST
+//! /opportunities/search` · `GET /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` ·
+//! `POST /medias/upload-file` · `GET /medias/files` · `POST /medias/folder` · `PUT
+//! /medias/update-files` · `PUT /medias/delete-files` · `POST|DELETE /medias/{id}` · `DELETE
+//! /marketplace/app/{appId}/installations`; all but the first two require a bearer token and a `Version`
+//! header. The token must have the kind and the scopes that GHL's documents say.
 //!
 //! # Consents
 //! A consent needs no browser: `POST [/v2]/oauth/chooselocation` takes the fields of the app's link and the

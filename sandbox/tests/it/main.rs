@@ -18,5 +18,6 @@ mod limits;
 mod location_tokens;
 mod medias;
 mod oauth;
+mod records;
 mod webhook_delivery;
 mod webhooks;
