@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Sandbox, answer, consent_query, parameter, tokens};
+use crate::harness::{Sandbox, answer, tokens};
 
 const COMPANY: &str = "sandboxNorthwindHQ01";
 const HARBOR: &str = "sandboxHarborDental1";
@@ -149,25 +149,11 @@ async fn scopes_and_token_kind_are_required() {
             .starts_with("This authClass type")
     );
 
-    let mut fields = consent_query().to_vec();
-    fields.retain(|(name, _)| *name != "scope");
-    fields.extend([
-        ("scope", "oauth.readonlyish products.readonly"),
-        ("companyId", COMPANY),
-    ]);
-    let response = sandbox
-        .post("/oauth/chooselocation")
-        .form(&fields)
-        .send()
+    let scope = "oauth.readonlyish products.readonly";
+    let agency = sandbox
+        .install_with_scope(("companyId", COMPANY), scope)
         .await
-        .unwrap();
-    let url = response.headers()["location"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let code = parameter(&url, "code").unwrap();
-    let agency = tokens(sandbox.exchange(&code).await).access;
+        .access;
     let path = format!("/oauth/installedLocations?companyId={COMPANY}&appId=sandbox");
     for request in [
         sandbox.mint(&agency, COMPANY, HARBOR),

@@ -19,5 +19,6 @@ mod location_tokens;
 mod medias;
 mod oauth;
 mod records;
+mod scopes;
 mod webhook_delivery;
 mod webhooks;
