@@ -80,9 +80,13 @@
 //!   {"on": "token", "kind": "status", "status": 200, "body": "missing_refresh_token", "next": 1},
 //!   {"on": "token", "kind": "odd_answer", "oddity": "expires_in", "value": "soon", "next": 1},
 //!   {"on": "token", "kind": "process_then_lose", "next": 1, "grant": "refresh_token"},
-//!   {"on": "api", "kind": "hang", "ms": 500, "next": 1, "locationId": "…"}
+//!   {"on": "api", "kind": "hang", "ms": 500, "next": 1, "locationId": "…"},
+//!   {"on": "api", "kind": "process_then_lose", "next": 1, "path": "/oauth/locationToken"}
 //! ]
 //! ```
+//! `locationId` limits a rule to the tokens of a location or company, `path` to the API calls whose path
+//! starts with it.
+//!
 //! Kinds: `status`, `hang` and `slow_body` (with `ms`), `reset_before`, `process_then_lose`, and
 //! for the token endpoint `invalid_grant`, `invalid_client`, `location_inactive`, `odd_answer`.
 //! `odd_answer` is processed first, then its response is changed. Oddities: `scope_array`, `booleans_as_text`,

@@ -81,6 +81,7 @@ impl Arrival {
                 on: Endpoint::Api,
                 subject: claims.map(|claims| &**claims.identity.subject.id()),
                 grant: None,
+                path: Some(request.uri().path()),
             }),
             latency: Duration::from_millis(world.settings.latency_ms),
             quota: None,

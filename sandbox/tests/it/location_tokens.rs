@@ -229,3 +229,18 @@ async fn ledger_counts_calls_beyond_the_companys_rate_limit() {
     assert_eq!(ledger["companies"][COMPANY]["rate_limited_calls"], 1);
     assert_eq!(ledger["location_tokens_minted"], 2);
 }
+
+#[tokio::test]
+async fn lost_answer_of_a_mint_is_counted() {
+    let sandbox = Sandbox::start().await;
+    let agency = sandbox.install_agency(COMPANY).await.access;
+    let rule = json!([{"on": "api", "kind": "process_then_lose", "next": 1,
+        "path": "/oauth/locationToken"}]);
+    sandbox.faults(rule).await;
+    sandbox.installed(&agency, COMPANY, "").await;
+    assert!(sandbox.mint(&agency, COMPANY, HARBOR).send().await.is_err());
+    mint(&sandbox, &agency, HARBOR).await;
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["location_tokens_minted"], 2);
+    assert_eq!(ledger["api_calls"]["answers_lost"], 1);
+}
