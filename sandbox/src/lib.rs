@@ -39,6 +39,7 @@
 //!   "location_tokens_minted": 2, "location_tokens_refused": 0,
 //!   "companies": {"…": {"location_tokens_minted": 2, "location_tokens_refused": 0,
 //!     "locations_minted": 1, "most_minted_of_a_location": 2, "rate_limited_calls": 0}},
+//!   "presented_by_other_client": 0,
 //!   "clients": {"sandbox-client": {"refresh_tokens_issued": 3, "refresh_tokens_spent": 2,
 //!     "presented_by_other_client": 0}},
 //!   "webhooks": {"created": 1, "attempts": 1, "delivered": 1, "abandoned": 0}
