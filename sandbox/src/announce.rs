@@ -130,10 +130,7 @@ impl App {
                 body["planId"] = json!(PLAN);
                 body["trial"] = json!({"onTrial": false, "trialDuration": 0});
                 body["isWhitelabelCompany"] = json!(false);
-                body["whitelabelDetails"] = json!({
-                    "domain": "app.sandbox.invalid",
-                    "logoUrl": "https://app.sandbox.invalid/logo.png",
-                });
+                body["whitelabelDetails"] = json!({});
             }
             Kind::Update => body["previousVersionId"] = json!(version_id("an earlier version")),
             Kind::PlanChange => {
@@ -144,6 +141,10 @@ impl App {
         }
         drop(world);
         if let Value::Object(fields) = &mut body {
+            if event.kind == Kind::Uninstall && event.subject.location().is_some() {
+                // GHL's documents show either `locationId` or `companyId`.
+                fields.remove("companyId");
+            }
             fields.extend(event.fields.clone());
             if settings.webhook_without_company_id {
                 fields.remove("companyId");

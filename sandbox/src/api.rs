@@ -10,6 +10,8 @@ mod installed;
 mod locations;
 mod marketplace;
 mod medias;
+mod opportunities;
+mod page;
 mod products;
 
 use std::sync::Arc;
@@ -17,7 +19,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::middleware;
-use axum::routing::{MethodRouter, any, delete, get, post};
+use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 pub(crate) use caller::Caller;
 
@@ -30,19 +32,39 @@ pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route("/_sandbox/echo/", echo.clone())
         .route("/_sandbox/echo/{*path}", echo);
     let upload = post(medias::upload).layer(DefaultBodyLimit::disable());
-    let with_or_without_slash: [(&str, MethodRouter<Arc<App>>); 15] = [
+    let with_or_without_slash: [(&str, MethodRouter<Arc<App>>); 22] = [
         ("/products", get(products::list).post(products::create)),
         (
             "/products/{id}",
-            get(products::show).delete(products::delete),
+            get(products::show)
+                .put(products::update)
+                .delete(products::delete),
         ),
         ("/contacts", get(contacts::list).post(contacts::create)),
         ("/contacts/upsert", post(contacts::upsert)),
-        ("/contacts/{id}", get(contacts::show)),
+        ("/contacts/search", post(contacts::search::search)),
+        (
+            "/contacts/{id}",
+            get(contacts::show)
+                .put(contacts::update)
+                .delete(contacts::delete),
+        ),
+        ("/opportunities", post(opportunities::create)),
+        (
+            "/opportunities/search",
+            get(opportunities::search).post(opportunities::search_by_body),
+        ),
         ("/locations/search", get(locations::search)),
         ("/locations/{id}", get(locations::show)),
         ("/medias/upload-file", upload),
         ("/medias/files", get(medias::list)),
+        ("/medias/folder", post(medias::manage::create_folder)),
+        ("/medias/update-files", put(medias::manage::update_several)),
+        ("/medias/delete-files", put(medias::manage::delete_several)),
+        (
+            "/medias/{id}",
+            post(medias::manage::rename).delete(medias::manage::delete),
+        ),
         ("/companies/{id}", get(companies::show)),
         (
             "/marketplace/app/{app}/installations",

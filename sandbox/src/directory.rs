@@ -46,6 +46,7 @@ pub(crate) struct Location {
     pub(crate) products: RecordStore,
     pub(crate) medias: RecordStore,
     pub(crate) contacts: RecordStore,
+    pub(crate) opportunities: RecordStore,
     /// The email addresses and phone numbers in use, with the ids of their contacts.
     pub(crate) contact_ids: HashMap<String, String>,
 }
@@ -145,6 +146,7 @@ impl Location {
             products: RecordStore::default(),
             medias: RecordStore::default(),
             contacts: RecordStore::default(),
+            opportunities: RecordStore::default(),
             contact_ids: HashMap::new(),
         }
     }

@@ -24,6 +24,8 @@ pub(crate) struct Call<'a> {
     /// The location or company of its token or code.
     pub(crate) subject: Option<&'a str>,
     pub(crate) grant: Option<GrantType>,
+    /// Of an API call.
+    pub(crate) path: Option<&'a str>,
 }
 
 /// The effect on a call.
@@ -171,6 +173,7 @@ mod tests {
             on: Endpoint::Token,
             subject: Some(subject),
             grant: Some(GrantType::RefreshToken),
+            path: None,
         }
     }
 
@@ -231,6 +234,27 @@ mod tests {
             assert!(faults.next_fault(other).is_none(), "{other:?}");
         }
         assert!(faults.next_fault(call("a")).is_some());
+    }
+
+    #[test]
+    fn rule_can_be_limited_to_a_path() {
+        let mut faults = faults(
+            r#"[{"on":"api","kind":"reset_before","next":9,"path":"/oauth/locationToken"}]"#,
+        );
+        for (path, expected) in [
+            (Some("/oauth/locationToken"), true),
+            (Some("/oauth/locationToken/"), true),
+            (Some("/oauth/installedLocations"), false),
+            (None, false),
+        ] {
+            let on = Endpoint::Api;
+            let found = faults.next_fault(Call {
+                on,
+                path,
+                ..call("a")
+            });
+            assert_eq!(found.is_some(), expected, "{path:?}");
+        }
     }
 
     #[test]
@@ -302,6 +326,10 @@ mod tests {
             (
                 r#"{"on":"api","kind":"reset_before","grant":"refresh_token","next":1}"#,
                 "`grant`",
+            ),
+            (
+                r#"{"on":"token","kind":"reset_before","path":"/x","next":1}"#,
+                "`path`",
             ),
             (
                 r#"{"on":"token","kind":"odd_answer","next":1}"#,

@@ -131,6 +131,8 @@ pub(crate) struct Totals {
     mints: MintCounts,
     /// By company id.
     companies: BTreeMap<String, CompanyCounts>,
+    /// Codes and refresh tokens that came with other client credentials than their own.
+    presented_by_other_client: u64,
     /// By client id.
     clients: BTreeMap<String, ClientTally>,
     webhooks: WebhookCounts,
@@ -145,6 +147,9 @@ impl Totals {
             webhooks,
             ..
         } = world;
+        let clients = grants.clients();
+        let presented = clients.values();
+        let presented = presented.map(|tally| tally.presented_by_other_client);
         Self {
             tally: grants.tally(),
             calls_ok: calls.api.ok,
@@ -156,7 +161,8 @@ impl Totals {
             grants_revoked: grants.revoked_count(),
             mints: companies.total(),
             companies: companies.all(),
-            clients: grants.clients(),
+            presented_by_other_client: presented.sum(),
+            clients,
             webhooks: webhooks.counts(),
         }
     }

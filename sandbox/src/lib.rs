@@ -4,11 +4,14 @@
 //! # GHL's routes
 //! `GET|POST [/v2]/oauth/chooselocation` (consent) · `POST /oauth/token` · `POST
 //! /oauth/locationToken` and `/oauth/location-token` · `GET /oauth/installedLocations` and
-//! `/oauth/installed-locations` · `GET|POST /products` · `GET|DELETE
-//! /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `GET /contacts/{id}` · `GET
-//! /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` · `POST
-//! /medias/upload-file` · `GET /medias/files` · `DELETE /marketplace/app/{appId}/installations`;
-//! all but the first two require a bearer token and a `Version` header.
+//! `/oauth/installed-locations` · `GET|POST /products` ·
+//! `GET|PUT|DELETE /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `POST
+//! /contacts/search` · `GET|PUT|DELETE /contacts/{id}` · `POST /opportunities` · `GET|POST
+//! /opportunities/search` · `GET /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` ·
+//! `POST /medias/upload-file` · `GET /medias/files` · `POST /medias/folder` · `PUT
+//! /medias/update-files` · `PUT /medias/delete-files` · `POST|DELETE /medias/{id}` · `DELETE
+//! /marketplace/app/{appId}/installations`; all but the first two require a bearer token and a `Version`
+//! header. The token must have the kind and the scopes that GHL's documents say.
 //!
 //! # Consents
 //! A consent needs no browser: `POST [/v2]/oauth/chooselocation` takes the fields of the app's link and the
@@ -36,6 +39,7 @@
 //!   "location_tokens_minted": 2, "location_tokens_refused": 0,
 //!   "companies": {"…": {"location_tokens_minted": 2, "location_tokens_refused": 0,
 //!     "locations_minted": 1, "most_minted_of_a_location": 2, "rate_limited_calls": 0}},
+//!   "presented_by_other_client": 0,
 //!   "clients": {"sandbox-client": {"refresh_tokens_issued": 3, "refresh_tokens_spent": 2,
 //!     "presented_by_other_client": 0}},
 //!   "webhooks": {"created": 1, "attempts": 1, "delivered": 1, "abandoned": 0}
@@ -77,9 +81,13 @@
 //!   {"on": "token", "kind": "status", "status": 200, "body": "missing_refresh_token", "next": 1},
 //!   {"on": "token", "kind": "odd_answer", "oddity": "expires_in", "value": "soon", "next": 1},
 //!   {"on": "token", "kind": "process_then_lose", "next": 1, "grant": "refresh_token"},
-//!   {"on": "api", "kind": "hang", "ms": 500, "next": 1, "locationId": "…"}
+//!   {"on": "api", "kind": "hang", "ms": 500, "next": 1, "locationId": "…"},
+//!   {"on": "api", "kind": "process_then_lose", "next": 1, "path": "/oauth/locationToken"}
 //! ]
 //! ```
+//! `locationId` limits a rule to the tokens of a location or company, `path` to the API calls whose path
+//! starts with it.
+//!
 //! Kinds: `status`, `hang` and `slow_body` (with `ms`), `reset_before`, `process_then_lose`, and
 //! for the token endpoint `invalid_grant`, `invalid_client`, `location_inactive`, `odd_answer`.
 //! `odd_answer` is processed first, then its response is changed. Oddities: `scope_array`, `booleans_as_text`,

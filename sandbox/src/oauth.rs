@@ -83,6 +83,7 @@ fn find_fault(app: &App, request: Option<&TokenRequest>, claims: Option<&Claims>
         on: Endpoint::Token,
         subject: subject.map(|subject| &**subject.id()),
         grant,
+        path: None,
     };
     let fault = world.faults.next_fault(call);
     match &fault {

@@ -86,6 +86,7 @@ async fn all_invalid_settings_are_reported_before_anything_is_bound() {
         ("EVERGREEN_REFRESH_LEAD", "soon"),
         ("EVERGREEN_REFRESH_RATE", "many"),
         ("EVERGREEN_REQUIRE_STATE", "perhaps"),
+        ("EVERGREEN_SANDBOX_APPS", "nothing"),
         ("EVERGREEN_SANDBOX_RATE_LIMIT", "-1"),
         ("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "20"),
         ("EVERGREEN_SANDBOX_WEBHOOK_URL", "here"),
@@ -215,7 +216,7 @@ async fn gateway_refuses_refresh_token_keys() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn durations_require_a_unit() {
-    const DURATIONS: [&str; 13] = [
+    const DURATIONS: [&str; 14] = [
         "EVERGREEN_CONNECT_TIMEOUT",
         "EVERGREEN_EXPIRED_WAIT",
         "EVERGREEN_IDLE_TIMEOUT",
@@ -226,6 +227,7 @@ async fn durations_require_a_unit() {
         "EVERGREEN_SANDBOX_RATE_INTERVAL",
         "EVERGREEN_SANDBOX_REPLAY_GRACE",
         "EVERGREEN_SANDBOX_TOKEN_LIFETIME",
+        "EVERGREEN_SANDBOX_WEBHOOK_RETRY_PAUSE",
         "EVERGREEN_SHUTDOWN_TIMEOUT",
         "EVERGREEN_TOKEN_TIMEOUT",
         "EVERGREEN_TOTAL_TIMEOUT",

@@ -26,7 +26,6 @@ pub(super) async fn location_token(
     body: Bytes,
 ) -> Result<Json<Map<String, Value>>, ApiError> {
     let company = caller.agency()?;
-    caller.require_scope("oauth.write")?;
     let fields = Fields::body(&headers, &body)?;
     let company_id = fields.required("companyId")?;
     let location_id = fields.required("locationId")?;

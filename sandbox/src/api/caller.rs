@@ -32,18 +32,6 @@ impl Caller {
         &self.claims.identity.subject
     }
 
-    /// Refuses a token without this scope.
-    pub(super) fn require_scope(&self, scope: &str) -> Result<(), ApiError> {
-        let granted = &self.claims.identity.scope;
-        if granted.split_whitespace().any(|granted| granted == scope) {
-            Ok(())
-        } else {
-            Err(ApiError::unauthorized(
-                "The token is not authorized for this scope.",
-            ))
-        }
-    }
-
     /// The location that a call names, if the caller may access it.
     pub(super) fn location<'w>(
         &self,
@@ -106,6 +94,6 @@ pub(crate) fn no_access() -> ApiError {
     )
 }
 
-fn wrong_class() -> ApiError {
+pub(super) fn wrong_class() -> ApiError {
     ApiError::unauthorized("This authClass type is not allowed to access this scope.")
 }

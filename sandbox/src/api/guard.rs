@@ -1,5 +1,5 @@
-//! The checks before every API call: injected faults, the bearer token, the `Version` header and the rate
-//! limit.
+//! The checks before every API call: injected faults, the bearer token, the rate limit, the `Version`
+//! header, and the kind and the scopes of the token.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,10 +8,12 @@ use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
+use ghl::operations::{self, TokenKind};
 use http::header::AUTHORIZATION;
 use http::{HeaderMap, StatusCode};
 
 use super::Caller;
+use super::caller::wrong_class;
 use crate::app::App;
 use crate::apps::app_id;
 use crate::error::ApiError;
@@ -30,7 +32,7 @@ pub(crate) async fn guard(
     next: Next,
 ) -> Response {
     let claims = bearer(request.headers()).and_then(|token| app.signer.read(token, Use::Access));
-    let arrival = Arrival::new(&app, claims.as_ref(), request.headers());
+    let arrival = Arrival::new(&app, claims.as_ref(), &request);
     if !arrival.latency.is_zero() {
         tokio::time::sleep(arrival.latency).await;
     }
@@ -70,7 +72,7 @@ struct Arrival {
 }
 
 impl Arrival {
-    fn new(app: &App, claims: Option<&Claims>, headers: &HeaderMap) -> Self {
+    fn new(app: &App, claims: Option<&Claims>, request: &Request) -> Self {
         let now_ms = app.clock.now_ms();
         let mut world = app.world();
         let world = &mut *world;
@@ -79,6 +81,7 @@ impl Arrival {
                 on: Endpoint::Api,
                 subject: claims.map(|claims| &**claims.identity.subject.id()),
                 grant: None,
+                path: Some(request.uri().path()),
             }),
             latency: Duration::from_millis(world.settings.latency_ms),
             quota: None,
@@ -110,7 +113,9 @@ impl Arrival {
                     world.companies.rate_limited(subject.company());
                 }
                 arrival.admitted = if quota.admitted {
-                    check_version(headers).map_err(|error| (ApiOutcome::Rejected, error))
+                    check_version(request.headers())
+                        .and_then(|()| check_token(&claims.identity, request))
+                        .map_err(|error| (ApiOutcome::Rejected, error))
                 } else {
                     Err((ApiOutcome::RateLimited, too_many_requests()))
                 };
@@ -135,6 +140,33 @@ fn check_version(headers: &HeaderMap) -> Result<(), ApiError> {
         None => Err(ApiError::unauthorized("version header was not found.")),
         Some(version) if VERSIONS.iter().any(|known| version == known) => Ok(()),
         Some(_) => Err(ApiError::unauthorized("version header is invalid")),
+    }
+}
+
+/// Checks the kind and the scopes of the token against GHL's documents. An operation that is not in them is
+/// the sandbox's own.
+fn check_token(identity: &Identity, request: &Request) -> Result<(), ApiError> {
+    let Some(operation) = operations::find(request.method(), request.uri().path()) else {
+        return Ok(());
+    };
+    let is_allowed = match operation.token {
+        TokenKind::Location => identity.subject.location().is_some(),
+        TokenKind::Company => identity.subject.location().is_none(),
+        TokenKind::Either => true,
+    };
+    if !is_allowed {
+        return Err(wrong_class());
+    }
+    let is_granted = |scope: &&str| {
+        let mut granted = identity.scope.split_whitespace();
+        granted.any(|granted| granted == *scope)
+    };
+    if operation.scopes.iter().all(is_granted) {
+        Ok(())
+    } else {
+        Err(ApiError::unauthorized(
+            "The token is not authorized for this scope.",
+        ))
     }
 }
 

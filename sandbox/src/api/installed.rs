@@ -143,7 +143,6 @@ struct Page {
 impl<'a> Filter<'a> {
     fn read(app: &App, caller: &'a Caller, query: &'a Fields) -> Result<Self, ApiError> {
         let company = caller.agency()?;
-        caller.require_scope("oauth.readonly")?;
         if query.required("companyId")? != company {
             return Err(not_this_company());
         }

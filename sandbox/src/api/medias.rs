@@ -1,5 +1,7 @@
 //! `/medias`.
 
+pub(super) mod manage;
+
 use std::sync::Arc;
 
 use axum::Json;
@@ -46,6 +48,7 @@ pub(super) async fn upload(
         ("altType", json!("location")),
         ("name", json!(name)),
         ("parentId", json!(form.parent)),
+        ("type", json!("file")),
         ("path", json!(format!("media/{id}"))),
         ("url", json!(url)),
         ("size", json!(form.file.map(|file| file.bytes))),
@@ -69,14 +72,33 @@ pub(super) async fn list(
     let limit = query.number("limit", 20)?;
     let mut world = app.world();
     let location = caller.location(&mut world, id, Agency::Refused)?;
-    let files: Vec<_> = location
+    let search = query.get("query").map(str::to_lowercase);
+    let text = |media: &Map<String, Value>, name: &str| {
+        let value = media.get(name).and_then(Value::as_str);
+        value.map(str::to_lowercase)
+    };
+    let mut files: Vec<_> = location
         .medias
         .iter()
         .rev()
-        .skip(offset)
-        .take(limit)
+        .filter(|media| text(media, "type").as_deref() == query.get("type"))
+        .filter(|media| {
+            let name = text(media, "name").unwrap_or_default();
+            search.as_ref().is_none_or(|part| name.contains(part))
+        })
+        .filter(|media| {
+            let parent = media.get("parentId").and_then(Value::as_str);
+            query.get("parentId").is_none_or(|id| parent == Some(id))
+        })
         .collect();
-    Ok(Json(json!({"files": files})))
+    if query.get("sortBy") == Some("name") {
+        files.sort_by_key(|media| text(media, "name"));
+        if query.get("sortOrder") == Some("desc") {
+            files.reverse();
+        }
+    }
+    let page: Vec<_> = files.iter().skip(offset).take(limit).collect();
+    Ok(Json(json!({"files": page})))
 }
 
 /// The upload form, without the file.

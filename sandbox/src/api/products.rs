@@ -61,28 +61,7 @@ pub(super) async fn create(
     caller: Caller,
     body: JsonObject,
 ) -> Result<(StatusCode, Json<Map<String, Value>>), ApiError> {
-    let mut broken: Vec<String> = ["name", "locationId"]
-        .into_iter()
-        .filter(|name| body.text(name).is_none())
-        .flat_map(|name| {
-            [
-                format!("{name} must be a string"),
-                format!("{name} should not be empty"),
-            ]
-        })
-        .collect();
-    if !body
-        .text("productType")
-        .is_some_and(|kind| TYPES.contains(&kind))
-    {
-        broken.push(format!(
-            "productType must be one of the following values: {}",
-            TYPES.join(", ")
-        ));
-    }
-    if !broken.is_empty() {
-        return Err(ApiError::invalid(broken));
-    }
+    check(&body)?;
     let id = app.ids.record(24);
     let now = iso(app.clock.now_ms());
     let mut world = app.world();
@@ -116,6 +95,30 @@ pub(super) async fn show(
     Ok(Json(product.clone()))
 }
 
+pub(super) async fn update(
+    State(app): State<Arc<App>>,
+    caller: Caller,
+    Path(id): Path<String>,
+    body: JsonObject,
+) -> Result<Json<Map<String, Value>>, ApiError> {
+    check(&body)?;
+    let now = iso(app.clock.now_ms());
+    let mut world = app.world();
+    let location_id = body.text("locationId").unwrap_or_default();
+    let location = caller.location(&mut world, location_id, Agency::Admitted)?;
+    let product = location.products.get_mut(&id).ok_or_else(not_found)?;
+    let created = product.get("createdAt").cloned().unwrap_or_default();
+    product.extend(body.0);
+    for (name, value) in [
+        ("_id", json!(id)),
+        ("createdAt", created),
+        ("updatedAt", json!(now)),
+    ] {
+        product.insert(name.to_owned(), value);
+    }
+    Ok(Json(product.clone()))
+}
+
 pub(super) async fn delete(
     State(app): State<Arc<App>>,
     caller: Caller,
@@ -127,6 +130,33 @@ pub(super) async fn delete(
     let location = caller.location(&mut world, location_id, Agency::Admitted)?;
     location.products.remove(&id).ok_or_else(not_found)?;
     Ok(Json(json!({"status": true})))
+}
+
+/// Checks the required fields of a product.
+fn check(body: &JsonObject) -> Result<(), ApiError> {
+    let mut broken: Vec<String> = ["name", "locationId"]
+        .into_iter()
+        .filter(|name| body.text(name).is_none())
+        .flat_map(|name| {
+            [
+                format!("{name} must be a string"),
+                format!("{name} should not be empty"),
+            ]
+        })
+        .collect();
+    if !body
+        .text("productType")
+        .is_some_and(|kind| TYPES.contains(&kind))
+    {
+        broken.push(format!(
+            "productType must be one of the following values: {}",
+            TYPES.join(", ")
+        ));
+    }
+    if !broken.is_empty() {
+        return Err(ApiError::invalid(broken));
+    }
+    Ok(())
 }
 
 fn not_found() -> ApiError {

@@ -139,14 +139,14 @@ fn add_location(
 /// A location or a company, for one app.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-struct Place {
+struct InstallationTarget {
     location_id: Option<String>,
     company_id: Option<String>,
     /// The default app if absent.
     app_id: Option<String>,
 }
 
-impl Place {
+impl InstallationTarget {
     fn client(&self, app: &App) -> Result<Arc<str>, ApiError> {
         let client = match &self.app_id {
             None => Some(app.apps.default_client()),
@@ -163,9 +163,9 @@ pub(crate) async fn install(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let place: Place = parse(&body)?;
-    let app_id = app_id(&place.client(&app)?).to_owned();
-    let id = place.location_id.as_deref().unwrap_or_default();
+    let target: InstallationTarget = parse(&body)?;
+    let app_id = app_id(&target.client(&app)?).to_owned();
+    let id = target.location_id.as_deref().unwrap_or_default();
     let event = {
         let mut world = app.world();
         let World {
@@ -192,9 +192,9 @@ pub(crate) async fn uninstall(
     State(app): State<Arc<App>>,
     body: Bytes,
 ) -> Result<Json<Value>, ApiError> {
-    let place: Place = parse(&body)?;
-    let client = place.client(&app)?;
-    let subject = match (&place.location_id, &place.company_id) {
+    let target: InstallationTarget = parse(&body)?;
+    let client = target.client(&app)?;
+    let subject = match (&target.location_id, &target.company_id) {
         (Some(id), _) => app
             .world()
             .directory

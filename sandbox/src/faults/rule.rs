@@ -48,6 +48,9 @@ pub(crate) struct Rule {
     /// Only calls of this location or company.
     #[serde(rename = "locationId", skip_serializing_if = "Option::is_none")]
     location_id: Option<String>,
+    /// Only API calls whose path starts with this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    path: Option<String>,
     /// Only token calls of this `grant_type`.
     #[serde(skip_serializing_if = "Option::is_none")]
     grant: Option<GrantType>,
@@ -101,6 +104,10 @@ impl Rule {
     pub(super) fn applies_to(&self, call: Call<'_>) -> bool {
         self.on == call.on
             && self.grant.is_none_or(|grant| Some(grant) == call.grant)
+            && self.path.as_deref().is_none_or(|start| {
+                let path = call.path;
+                path.is_some_and(|path| path.starts_with(start))
+            })
             && self
                 .location_id
                 .as_deref()
@@ -115,6 +122,9 @@ impl Rule {
         self.check_how_often()?;
         if self.grant.is_some() && self.on != Endpoint::Token {
             return Err("`grant` is for token calls".to_owned());
+        }
+        if self.path.is_some() && self.on != Endpoint::Api {
+            return Err("`path` is for API calls".to_owned());
         }
         if self.status.is_some() && !matches!(self.kind, Kind::Status | Kind::Echo) {
             return Err("`status` is for kinds `status` and `echo`".to_owned());

@@ -95,6 +95,7 @@ async fn code_and_refresh_token_work_only_with_their_own_credentials() {
         ledger["clients"]["second-a"]["presented_by_other_client"],
         4
     );
+    assert_eq!(ledger["presented_by_other_client"], 4);
     assert!(ledger["clients"].get("second-b").is_none());
     let (_, detail) = answer(sandbox.get(&format!("/_sandbox/ledger/{HARBOR}"))).await;
     assert_eq!(detail["installations"][0]["clientId"], "second-a");

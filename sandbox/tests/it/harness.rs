@@ -14,7 +14,7 @@ use url::Url;
 /// The scopes that the tests need. Other tests list their own.
 pub(crate) const SCOPE: &str = "products.readonly products.write contacts.readonly contacts.write \
     medias.readonly medias.write locations.readonly companies.readonly opportunities.readonly \
-    oauth.readonly oauth.write";
+    opportunities.write oauth.readonly oauth.write";
 
 pub(crate) const REDIRECT: &str = "http://127.0.0.1:9/callback?keep=1";
 
@@ -99,6 +99,17 @@ impl Sandbox {
 
     pub(crate) async fn code(&self, choice: &[(&str, &str)]) -> String {
         parameter(&self.consent(choice).await, "code").unwrap()
+    }
+
+    /// An installation with these scopes only.
+    pub(crate) async fn install_with_scope(&self, choice: (&str, &str), scope: &str) -> Tokens {
+        let mut fields = consent_query().to_vec();
+        fields.retain(|(name, _)| *name != "scope");
+        fields.extend([("scope", scope), choice]);
+        let response = send(self.post("/oauth/chooselocation").form(&fields)).await;
+        let location = response.headers()["location"].to_str().unwrap();
+        let code = parameter(&Url::parse(location).unwrap(), "code").unwrap();
+        tokens(self.exchange(&code).await)
     }
 
     pub(crate) async fn install(&self, location: &str) -> Tokens {

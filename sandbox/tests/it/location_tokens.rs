@@ -3,7 +3,7 @@
 use reqwest::Method;
 use serde_json::{Value, json};
 
-use crate::harness::{Sandbox, answer, consent_query, parameter, tokens};
+use crate::harness::{Sandbox, answer, tokens};
 
 const COMPANY: &str = "sandboxNorthwindHQ01";
 const HARBOR: &str = "sandboxHarborDental1";
@@ -149,25 +149,11 @@ async fn scopes_and_token_kind_are_required() {
             .starts_with("This authClass type")
     );
 
-    let mut fields = consent_query().to_vec();
-    fields.retain(|(name, _)| *name != "scope");
-    fields.extend([
-        ("scope", "oauth.readonlyish products.readonly"),
-        ("companyId", COMPANY),
-    ]);
-    let response = sandbox
-        .post("/oauth/chooselocation")
-        .form(&fields)
-        .send()
+    let scope = "oauth.readonlyish products.readonly";
+    let agency = sandbox
+        .install_with_scope(("companyId", COMPANY), scope)
         .await
-        .unwrap();
-    let url = response.headers()["location"]
-        .to_str()
-        .unwrap()
-        .parse()
-        .unwrap();
-    let code = parameter(&url, "code").unwrap();
-    let agency = tokens(sandbox.exchange(&code).await).access;
+        .access;
     let path = format!("/oauth/installedLocations?companyId={COMPANY}&appId=sandbox");
     for request in [
         sandbox.mint(&agency, COMPANY, HARBOR),
@@ -242,4 +228,19 @@ async fn ledger_counts_calls_beyond_the_companys_rate_limit() {
     let ledger = sandbox.ledger().await;
     assert_eq!(ledger["companies"][COMPANY]["rate_limited_calls"], 1);
     assert_eq!(ledger["location_tokens_minted"], 2);
+}
+
+#[tokio::test]
+async fn lost_answer_of_a_mint_is_counted() {
+    let sandbox = Sandbox::start().await;
+    let agency = sandbox.install_agency(COMPANY).await.access;
+    let rule = json!([{"on": "api", "kind": "process_then_lose", "next": 1,
+        "path": "/oauth/locationToken"}]);
+    sandbox.faults(rule).await;
+    sandbox.installed(&agency, COMPANY, "").await;
+    assert!(sandbox.mint(&agency, COMPANY, HARBOR).send().await.is_err());
+    mint(&sandbox, &agency, HARBOR).await;
+    let ledger = sandbox.ledger().await;
+    assert_eq!(ledger["location_tokens_minted"], 2);
+    assert_eq!(ledger["api_calls"]["answers_lost"], 1);
 }

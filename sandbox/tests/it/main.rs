@@ -18,5 +18,7 @@ mod limits;
 mod location_tokens;
 mod medias;
 mod oauth;
+mod records;
+mod scopes;
 mod webhook_delivery;
 mod webhooks;
