@@ -156,6 +156,7 @@ use tokio::net::TcpListener;
 
 pub use apps::ClientCredentials;
 pub use config::Config;
+pub use webhooks::webhook_key_pem;
 
 /// Serves a new sandbox on `listener` until `shutdown`, then waits two seconds for calls in flight.
 ///

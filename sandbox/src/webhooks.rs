@@ -10,8 +10,9 @@ use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use reqwest::Client;
-use ring::rand::SystemRandom;
+use ring::digest;
 use ring::signature::{Ed25519KeyPair, KeyPair};
+use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -19,6 +20,7 @@ use url::Url;
 
 pub(crate) use sent::{SentWebhooks, WebhookCounts};
 
+use crate::Config;
 use crate::subject::Subject;
 use crate::token::GrantId;
 
@@ -92,28 +94,44 @@ pub(crate) struct Webhooks {
 /// Why the sandbox could not be started.
 pub(crate) type StartError = Box<dyn std::error::Error + Send + Sync>;
 
+/// The key for the signatures. It belongs to the default app, so it is the same after a restart, and `evergreen up` knows it
+/// in advance.
+fn signing_key(config: &Config) -> Result<Ed25519KeyPair, StartError> {
+    let secret = config.client_secret.expose_secret();
+    let seed = digest::digest(&digest::SHA256, format!("webhooks {secret}").as_bytes());
+    Ed25519KeyPair::from_seed_unchecked(seed.as_ref())
+        .map_err(|reason| format!("the webhook key was refused: {reason}").into())
+}
+
+/// The public key for the signatures of webhooks, in PEM.
+#[must_use]
+pub fn webhook_key_pem(config: &Config) -> String {
+    // Every seed of 32 bytes is a key.
+    signing_key(config).map(|key| pem(&key)).unwrap_or_default()
+}
+
+fn pem(key: &Ed25519KeyPair) -> String {
+    let key = [&SPKI_PREFIX, key.public_key().as_ref()].concat();
+    let key = STANDARD.encode(key);
+    format!("-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n")
+}
+
 impl Webhooks {
-    pub(crate) fn new(url: Option<Url>) -> Result<Self, StartError> {
-        let key = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new())
-            .map_err(|_| "the system gave no random numbers for the webhook key")?;
-        let key = Ed25519KeyPair::from_pkcs8(key.as_ref())
-            .map_err(|reason| format!("the webhook key was refused: {reason}"))?;
+    pub(crate) fn new(config: &Config) -> Result<Self, StartError> {
         // This fails if the process has installed a provider already, which then stays.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let client = Client::builder().timeout(TIMEOUT).build()?;
         Ok(Self {
-            url,
+            url: config.webhook_url.clone(),
             client,
-            key,
+            key: signing_key(config)?,
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
         })
     }
 
     /// The public key for the signatures.
     pub(crate) fn public_key_pem(&self) -> String {
-        let key = [&SPKI_PREFIX, self.key.public_key().as_ref()].concat();
-        let key = STANDARD.encode(key);
-        format!("-----BEGIN PUBLIC KEY-----\n{key}\n-----END PUBLIC KEY-----\n")
+        pem(&self.key)
     }
 
     pub(crate) fn is_enabled(&self) -> bool {

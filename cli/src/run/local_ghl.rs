@@ -57,9 +57,9 @@ impl LocalGhl {
         let secret = config.client_secret.expose_secret().to_owned();
         let has_tls = settings.text("EVERGREEN_TLS_CERT").is_some();
         let scheme = if has_tls { "https" } else { "http" };
-        HashMap::from([
+        let mut overrides = HashMap::from([
             (MARKER, "yes".to_owned()),
-            ("GHL_CLIENT_ID", config.client_id),
+            ("GHL_CLIENT_ID", config.client_id.clone()),
             ("GHL_CLIENT_SECRET", secret),
             ("GHL_API_URL", format!("http://{listen}")),
             (
@@ -70,7 +70,30 @@ impl LocalGhl {
                 "GHL_REDIRECT_URI",
                 format!("{scheme}://{}/oauth/callback", common.listen),
             ),
-        ])
+        ]);
+        overrides.extend(Self::webhooks(source, &config, &common.listen, has_tls));
+        overrides
+    }
+
+    /// The sandbox sends its webhooks to `up`, unless the settings say something else. It would not trust the
+    /// certificate of `up`.
+    fn webhooks(
+        source: &Layered,
+        config: &sandbox::Config,
+        listen: &SocketAddr,
+        has_tls: bool,
+    ) -> Vec<(&'static str, String)> {
+        const URL: &str = "EVERGREEN_SANDBOX_WEBHOOK_URL";
+        const KEY: &str = "GHL_WEBHOOK_ED25519_KEY";
+        if has_tls || [URL, KEY].iter().any(|key| source.get(key).is_some()) {
+            return Vec::new();
+        }
+        let mut here = *listen;
+        if here.ip().is_unspecified() {
+            here.set_ip(Ipv4Addr::LOCALHOST.into());
+        }
+        let url = format!("http://{here}/webhooks/ghl");
+        vec![(URL, url), (KEY, sandbox::webhook_key_pem(config))]
     }
 
     /// The sandbox to start, if [`LocalGhl::overrides`] asks for it.

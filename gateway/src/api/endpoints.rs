@@ -9,7 +9,7 @@ use bytes::Bytes;
 use ghl::scrub::scrub;
 use http::header::{ACCEPT, CONTENT_TYPE};
 use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method, StatusCode};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
@@ -120,7 +120,7 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
     let (caller, token) = caller_and_token(pipeline, &parts, Permission::Proxy, None).await?;
     let request = GhlRequest {
         method: Method::GET,
-        uri: pipeline.ghl.base.uri(&own_path(&token)?, None, None)?,
+        uri: own_uri(pipeline, &token)?,
         headers: plain_headers(&parts),
         admission: pipeline.admission_request(&caller, &parts.headers, 0)?,
         share: caller.share(),
@@ -228,13 +228,20 @@ fn with_location(body: &Bytes, location: &str) -> Result<Bytes, json::NotAnObjec
     json::with_defaults(body, [("locationId", location)])
 }
 
-/// A path that every token of its kind may read.
-fn own_path(token: &Token) -> Result<String, Error> {
-    let path = match token.user_type {
-        UserType::Location => token.location.as_ref().map(|id| format!("/locations/{id}")),
-        UserType::Company => token.company.as_ref().map(|id| format!("/companies/{id}")),
+/// What a token of its kind may read with the scope `locations.readonly`.
+fn own_uri(pipeline: &Pipeline, token: &Token) -> Result<Uri, Error> {
+    let base = &pipeline.ghl.base;
+    let uri = match (token.user_type, &token.location, &token.company) {
+        (UserType::Location, Some(id), _) => base.uri(&format!("/locations/{id}"), None, None),
+        (UserType::Company, _, Some(id)) => {
+            let query = format!("companyId={id}&limit=1");
+            base.uri("/locations/search", Some(&query), None)
+        }
+        (UserType::Location, None, _) | (UserType::Company, _, None) => {
+            return Err(Error::NothingToTest);
+        }
     };
-    path.ok_or(Error::NothingToTest)
+    Ok(uri?)
 }
 
 /// The caller's headers are about the gateway's response, not about GHL's.

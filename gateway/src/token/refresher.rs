@@ -174,8 +174,8 @@ impl Refresher {
 fn message(body: &[u8]) -> Option<Arc<str>> {
     #[derive(Deserialize)]
     struct Answer {
-        message: Arc<str>,
+        message: String,
     }
     let answer: Answer = serde_json::from_slice(body).ok()?;
-    Some(answer.message)
+    Some(answer.message.into())
 }
