@@ -32,15 +32,12 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
 }
 
 async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
+    let mut page = admin.get(&path(only, None), "installations").await?;
     println!(
         "{:<33} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
         "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
     );
-    let mut after = None;
     loop {
-        let page = admin
-            .get(&path(only, after.as_deref()), "installations")
-            .await?;
         for one in entries(&page) {
             let text = |key: &str| one[key].as_str().unwrap_or("-");
             let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
@@ -53,10 +50,10 @@ async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
                 text("nextRefreshAt"),
             );
         }
-        after = page["next"].as_str().map(str::to_owned);
-        if after.is_none() {
+        let Some(next) = page["next"].as_str() else {
             return Ok(());
-        }
+        };
+        page = admin.get(&path(only, Some(next)), "installations").await?;
     }
 }
 

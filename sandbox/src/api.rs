@@ -27,7 +27,16 @@ use crate::app::App;
 
 pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
     let echo = any(echo::echo);
+    // A broker whose API is the echo asks GHL for locations of agencies.
     let routes = Router::new()
+        .route(
+            "/_sandbox/echo/oauth/locationToken",
+            post(agency::location_token),
+        )
+        .route(
+            "/_sandbox/echo/oauth/installedLocations",
+            get(installed::list),
+        )
         .route("/_sandbox/echo", echo.clone())
         .route("/_sandbox/echo/", echo.clone())
         .route("/_sandbox/echo/{*path}", echo);

@@ -203,6 +203,8 @@ impl FromStr for UserType {
 pub struct Generation(u64);
 
 impl Generation {
+    /// Before the first token pair.
+    pub const NONE: Self = Self(0);
     /// The generation of the first token pair.
     pub const FIRST: Self = Self(1);
 

@@ -118,11 +118,8 @@ async fn location_of_nobody_causes_one_question_in_a_minute() {
     until_listed(&up, &agency, 3).await;
     for _ in 0..5 {
         let (status, body) = call(&up, "nobodysLocation00001").await;
-        assert_eq!(
-            (status, &body["error"]),
-            (400, &json!("Installation not found")),
-            "{body}"
-        );
+        assert_eq!(status, 400, "{body}");
+        assert_eq!(body["code"], "installation_not_found");
     }
     let refused = up.sandbox.count("location_tokens_refused").await;
     assert_eq!((refused, mints(&up).await), (1, 0));
@@ -163,8 +160,8 @@ async fn token_of_a_called_location_is_replaced_ahead_of_its_end() {
 async fn agencys_installation_is_shown_with_its_locations() {
     let up = Up::start(&[]).await;
     let agency = consent(&up).await;
-    let own = up.install("locA").await;
     until_listed(&up, &agency, 3).await;
+    let own = up.install("locA").await;
     let list = |query: &str| {
         let url = format!("{}/v1/installations?{query}", up.internal);
         let client = up.client.clone();

@@ -7,15 +7,20 @@ mod paths;
 mod retry_after_401;
 mod sdk;
 
+use std::time::Duration;
+
 use reqwest::RequestBuilder;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
-use tests::client::send;
+use tests::client::{get, send};
 use tests::sandbox::Sandbox;
 use tests::up::Up;
+use tests::wait::{holds, until};
 
 /// The agency of all locations of a sandbox.
 const AGENCY: &str = "sandboxNorthwindHQ01";
+
+const PATIENCE: Duration = Duration::from_secs(90);
 
 /// An `up` whose GHL base URL is the sandbox's echo. It answers every call with the request it received.
 struct EchoGateway {
@@ -32,6 +37,12 @@ impl EchoGateway {
         let up = Up::start(&[]).await.against(&sandbox).await;
         let location = up.install("locA").await;
         let agency = tests::client::install_agency(&up.client, &up.public, AGENCY).await;
+        let shown = format!("{}/v1/installations/{agency}", up.internal);
+        until("the list of locations", PATIENCE, || async {
+            let (_, seen) = get(&up.client, &shown).await;
+            holds(seen["locations"]["listedAt"].is_string(), seen)
+        })
+        .await;
         let mut up = up.with("GHL_API_URL", format!("{}{ECHO}", sandbox.url));
         up.restart().await;
         Self {

@@ -6,6 +6,7 @@
     reason = "a test that cannot go on should say where"
 )]
 
+mod agencies;
 mod burst;
 mod client_credentials;
 mod crashes;

@@ -148,8 +148,12 @@ impl Worker {
     pub(super) async fn count_call(&self, company: &CompanyId) -> Result<(), Turn> {
         let give_up = Instant::now() + LONGEST_WAIT;
         loop {
-            let now = self.reader.now();
-            let counted = self.writer.count_agency_call(company.as_str(), now).await;
+            let counted = {
+                // One at a time: they would only repeat each other's writes.
+                let _turn = self.agency_calls.lock().await;
+                let now = self.reader.now();
+                self.writer.count_agency_call(company.as_str(), now).await
+            };
             match counted.map_err(Turn::Store)? {
                 AgencyCall::Now => return Ok(()),
                 AgencyCall::Later(wait) if Instant::now() + wait < give_up => sleep(wait).await,

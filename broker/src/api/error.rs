@@ -63,6 +63,8 @@ pub(crate) enum ErrorKind {
     /// As above, for a report to the audit log.
     ReportNotAllowed,
     RefreshInstallationUnknown,
+    /// None of the agencies has the location.
+    LocationUnknown,
     RefreshNotPossible,
     RefreshRejected,
     RefreshFailed,
@@ -119,6 +121,7 @@ impl ErrorKind {
             Self::RefreshNotAllowed => (StatusCode::UNAUTHORIZED, "refresh_not_allowed"),
             Self::ReportNotAllowed => (StatusCode::UNAUTHORIZED, "report_not_allowed"),
             Self::RefreshInstallationUnknown => (StatusCode::CONFLICT, "installation_unknown"),
+            Self::LocationUnknown => (StatusCode::NOT_FOUND, "location_unknown"),
             Self::RefreshNotPossible => (StatusCode::CONFLICT, "refresh_not_possible"),
             Self::RefreshRejected => (StatusCode::CONFLICT, "refresh_rejected"),
             Self::RefreshFailed => (StatusCode::SERVICE_UNAVAILABLE, "refresh_failed"),

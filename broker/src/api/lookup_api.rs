@@ -54,7 +54,10 @@ async fn look_up(
         .find(&inner.worker, &inner.shutdown, location, agencies);
     match found.await {
         Lookup::Found(id) => Ok(Json(json!({ "installationId": id.as_str() })).into_response()),
-        Lookup::Unknown => Err(Error::not_found()),
+        Lookup::Unknown => Err(Error::new(
+            ErrorKind::LocationUnknown,
+            "Installation not found",
+        )),
         Lookup::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
     }
 }

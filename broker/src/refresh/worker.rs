@@ -58,6 +58,8 @@ pub(crate) struct Worker {
     pub(crate) escrow: Escrow,
     endpoint: TokenEndpoint,
     agency_api: AgencyApi,
+    /// Held while a call for an agency is counted.
+    pub(crate) agency_calls: tokio::sync::Mutex<()>,
     pub(crate) reader: TokenReader,
     pub(crate) breaker: Breaker,
     pub(crate) outage: OutageDetector,
@@ -114,6 +116,7 @@ impl Worker {
             escrow,
             endpoint,
             agency_api,
+            agency_calls: tokio::sync::Mutex::default(),
             reader,
             uncommitted: Mutex::default(),
             recent_commits: Mutex::default(),

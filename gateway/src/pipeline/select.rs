@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use store::{InstallationId, LocationId, Status};
+use store::{InstallationId, LocationId, Status, UserType};
 
 use crate::request::body::Unexamined;
 use crate::request::caller::AuthenticatedCaller;
@@ -58,8 +58,16 @@ impl Selection {
         selectors: &InstallationSelectors<'_>,
         unexamined: Option<Unexamined>,
     ) -> Result<Arc<Token>, SelectError> {
+        let mut no_answer = None;
         for selector in selectors.iter() {
-            let found = self.find(caller, selector).await?;
+            let found = match self.find(caller, selector).await {
+                // A later selector may name a known installation.
+                Err(SelectError::NotLookedUp(reason)) => {
+                    no_answer = Some(reason);
+                    None
+                }
+                found => found?,
+            };
             match (found, selector.kind) {
                 (Some(selected), _) => {
                     let other = self.other_owner(caller, selectors, &selected).await?;
@@ -69,10 +77,15 @@ impl Selection {
                     selectors.agree_on(&selected, selector)?;
                     return Ok(other.unwrap_or(selected));
                 }
-                (None, Kind::Installation) => return Err(unknown(caller, selector)),
+                (None, Kind::Installation) if no_answer.is_none() => {
+                    return Err(unknown(caller, selector));
+                }
                 // It may belong to an agency whose installation a later selector names.
-                (None, Kind::Location | Kind::Company) => {}
+                (None, _) => {}
             }
+        }
+        if let Some(reason) = no_answer {
+            return Err(reason.into());
         }
         let first = selectors.iter().next();
         let Some(id) = caller.only_installation() else {
@@ -169,19 +182,41 @@ impl Selection {
         caller: &AuthenticatedCaller,
         name: &str,
     ) -> Result<Option<Arc<Token>>, SelectError> {
-        let agencies = caller.installations();
-        let may_use_none = agencies.is_some_and(<[InstallationId]>::is_empty);
-        let Some(location) = name.parse().ok().filter(|_| !may_use_none) else {
+        let Ok(location) = name.parse() else {
             return Ok(None);
         };
-        let found = self.lookup.find(&location, agencies.unwrap_or_default());
-        let Some(id) = found.await? else {
+        let agencies = match caller.installations() {
+            None => Vec::new(),
+            Some(allowed) => {
+                let agencies = self.agencies_of(allowed).await?;
+                if agencies.is_empty() {
+                    return Ok(None);
+                }
+                agencies
+            }
+        };
+        let Some(id) = self.lookup.find(&location, &agencies).await? else {
             return Ok(None);
         };
         // Its absence may be cached.
         self.owners.invalidate(&name.into(), |_| true);
         self.tokens.invalidate(&id, |_| true);
         Ok(self.tokens.get(&id).await?)
+    }
+
+    /// The agencies among these installations.
+    async fn agencies_of(
+        &self,
+        allowed: &[InstallationId],
+    ) -> Result<Vec<InstallationId>, Unavailable> {
+        let mut agencies = Vec::new();
+        for id in allowed {
+            let token = self.tokens.get(id).await?;
+            if token.is_some_and(|token| token.user_type == UserType::Company) {
+                agencies.push(id.clone());
+            }
+        }
+        Ok(agencies)
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<InstallationId>, Unavailable> {

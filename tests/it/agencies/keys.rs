@@ -24,8 +24,8 @@ async fn limited_to(up: &Up, installation: &str) -> Client {
 async fn key_of_an_agency_is_for_its_locations_and_key_of_a_location_for_one() {
     let up = Up::start(&[]).await;
     let agency = consent(&up).await;
-    let stranger = up.install("locA").await;
     until_listed(&up, &agency, 3).await;
+    let stranger = up.install("locA").await;
     let url = |location: &str| format!("{}/ghl/contacts/?locationId={location}", up.public);
     let of_agency = limited_to(&up, &agency).await;
     for location in LOCATIONS {

@@ -132,7 +132,8 @@ async fn gateway_on_redis_requires_a_key() {
     let _gateway = gateway.spawn();
     wait_for_port(port).await;
     let client = client::anonymous();
-    let url = format!("http://127.0.0.1:{port}/ghl/locations/locA");
+    let url =
+        format!("http://127.0.0.1:{port}/ghl/x?installation_id=install_000000000000000000000000");
     let call = || client.get(&url).bearer_auth(&key);
     assert_eq!(get(&client, &url).await.0, 401);
     until_status(400, PATIENCE, call).await;

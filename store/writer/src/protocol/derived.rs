@@ -96,7 +96,7 @@ fn asleep(
             token: Sealed::from_bytes(Vec::new()),
             expires_at: Some(now),
             lifetime: USUAL_LIFETIME,
-            generation: earlier.map_or(Generation::FIRST, |it| it.access.generation.next()),
+            generation: earlier.map_or(Generation::NONE, |it| it.access.generation.next()),
             status: Status::Active,
             location: Some(known.location.clone()),
             company: Some(known.company.clone()),

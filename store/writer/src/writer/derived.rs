@@ -10,10 +10,10 @@ use crate::grant::Registration;
 use crate::installation::{Installation, LastError, LocationList, refresh_label};
 use crate::protocol::{self, AgencyLocation, Listed, SealedTokens};
 
-/// The calls of brokers for one agency: at most 80 in 10 s, together with the burst. GHL allows 100 for each app and
-/// agency, and gateways call GHL for the agency, too.
-const CALL_INTERVAL: Duration = Duration::from_millis(160);
-const CALL_BURST: Duration = Duration::from_millis(160 * 16);
+/// The calls of all brokers for one agency within [`WINDOW`]. GHL allows 100 for each app and agency, and gateways call
+/// GHL for the agency, too.
+const CALLS_PER_WINDOW: usize = 90;
+const WINDOW: Duration = Duration::from_secs(10);
 /// The attempts to count a call while other brokers count theirs.
 const COUNT_ATTEMPTS: usize = 10;
 
@@ -237,22 +237,23 @@ impl StoreWriter {
         let key = keys::agency_rate(company);
         for _ in 0..COUNT_ATTEMPTS {
             let held = self.backend.get(&key).await?;
-            let booked = held.as_deref().and_then(|text| text.parse().ok());
-            let booked = booked.map_or(now, Timestamp::from_millis);
-            // A clock that was set back must not shut the agency out.
-            let from = booked.min(now + CALL_BURST * 2).max(now);
-            if from.since(now) > CALL_BURST {
-                return Ok(AgencyCall::Later(from.since(now) - CALL_BURST));
+            let mut calls = recent_calls(held.as_deref().unwrap_or_default(), now);
+            if calls.len() >= CALLS_PER_WINDOW {
+                let first = calls[calls.len() - CALLS_PER_WINDOW];
+                return Ok(AgencyCall::Later((first + WINDOW).since(now)));
             }
-            let next = (from + CALL_INTERVAL).as_millis().to_string();
-            let set =
-                self.backend
-                    .compare_and_set(&key, held.as_deref(), Some(&next), CALL_BURST * 4);
+            calls.push(now);
+            let next: Vec<String> = calls.iter().map(|at| at.as_millis().to_string()).collect();
+            let next = next.join(" ");
+            let set = self
+                .backend
+                .compare_and_set(&key, held.as_deref(), Some(&next), WINDOW);
             if set.await? {
                 return Ok(AgencyCall::Now);
             }
         }
-        Ok(AgencyCall::Later(CALL_INTERVAL))
+        // Other brokers were faster each time.
+        Ok(AgencyCall::Later(WINDOW / 100))
     }
 
     async fn id_of_location(&self, location: &LocationId) -> Result<InstallationId, WriteError> {
@@ -268,4 +269,12 @@ impl StoreWriter {
             source: Unreadable::Malformed("location index"),
         })
     }
+}
+
+/// The times of the calls in the window before `now`, the earliest first. A time in the future is from before the clock
+/// was set back.
+fn recent_calls(held: &str, now: Timestamp) -> Vec<Timestamp> {
+    let times = held.split(' ').filter_map(|text| text.parse().ok());
+    let times = times.map(|at| Timestamp::from_millis(at).min(now));
+    times.filter(|at| now.since(*at) < WINDOW).collect()
 }
