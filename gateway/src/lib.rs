@@ -136,6 +136,7 @@ impl Gateway {
             concurrency: concurrency.clone(),
             refresh_wait: config.refresh_wait,
             expired_wait: config.expired_wait,
+            mint_wait: config.expired_wait.max(config.queue_timeout),
             shed: metrics.shed.clone(),
         };
         let anonymous = Arc::new(AnonymousLimits::new(&config));

@@ -65,7 +65,7 @@ async fn locations_of_a_large_agency_get_tokens_when_called_within_its_rate_limi
     })
     .await;
     let list = format!(
-        "{}/v1/installations?parent={agency}&limit=1000&status=asleep",
+        "{}/v1/installations?parent={agency}&limit=1000",
         fleet.brokers[1].internal
     );
     let (_, first) = get(&fleet.client, &list).await;

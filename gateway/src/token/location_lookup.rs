@@ -19,8 +19,8 @@ use crate::upstream::body::{Outgoing, read};
 use crate::upstream::headers::OutboundHeaders;
 use crate::upstream::outbound::Outbound;
 
-/// GHL is asked for a token, perhaps after the agency's token was refreshed.
-const BROKER_TIMEOUT: Duration = Duration::from_secs(15);
+/// GHL is asked for a token, perhaps after the agency's token was refreshed, or once GHL's limit allows it.
+const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long an unknown location is not asked for again.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 /// How many unknown locations are remembered. Callers can name any number of them.

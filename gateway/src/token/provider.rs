@@ -39,6 +39,8 @@ pub(crate) struct TokenProvider {
     /// How long a call waits for a fresh token while the old one works, and once it does not.
     pub(crate) refresh_wait: Duration,
     pub(crate) expired_wait: Duration,
+    /// The same for a location of an agency. Its mint may wait until GHL's limit for the agency allows it.
+    pub(crate) mint_wait: Duration,
     pub(crate) shed: Counter,
 }
 
@@ -159,7 +161,11 @@ impl TokenProvider {
             Urgency::Required => Some(self.memory(held)?),
             Urgency::Optional => self.concurrency.reserve_memory(held, None).ok(),
         };
-        let required_by = Instant::now() + self.expired_wait;
+        let wait = match old.parent {
+            Some(_) => self.mint_wait,
+            None => self.expired_wait,
+        };
+        let required_by = Instant::now() + wait;
         loop {
             let flight = self.refresher.ask(&old.id, old.generation);
             let deadline = match (&flight, urgency) {
