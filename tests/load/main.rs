@@ -7,6 +7,7 @@
 )]
 
 mod agencies;
+mod agency_crashes;
 mod burst;
 mod client_credentials;
 mod crashes;

@@ -25,10 +25,19 @@ pub struct Up {
 impl Up {
     /// Starts it with these settings, in addition to its addresses and its directory.
     pub async fn start(settings: &[(&str, &str)]) -> Self {
+        Self::start_program(Start::evergreen(&["up"]), settings).await
+    }
+
+    /// As [`Up::start`], with the build that has crash points.
+    pub async fn with_crash_points() -> Self {
+        Self::start_program(Start::evergreen_with_crash_points(&["up"]), &[]).await
+    }
+
+    async fn start_program(program: Start, settings: &[(&str, &str)]) -> Self {
         let (public, internal, sandbox) = (port::free(), port::free(), port::free());
         let scratch = Scratch::new();
         let at = |port| format!("127.0.0.1:{port}");
-        let mut start = Start::evergreen(&["up"])
+        let mut start = program
             .args(&["--listen", &at(public), "--internal-listen", &at(internal)])
             .args(&["--data-dir", &scratch.join("data")])
             .env("EVERGREEN_SANDBOX_LISTEN", at(sandbox))
@@ -62,7 +71,11 @@ impl Up {
         ended
     }
 
-    async fn start_again(&mut self) {
+    /// Starts it after it has ended.
+    ///
+    /// # Panics
+    /// If it does not come back.
+    pub async fn start_again(&mut self) {
         self.program = self.start.spawn();
         for url in [&self.public, &self.internal] {
             let port = url.rsplit(':').next().and_then(|port| port.parse().ok());

@@ -1,5 +1,6 @@
 //! Benchmarks.
 
+mod agency;
 mod cache_invalidation;
 mod gateway;
 mod leases;
@@ -19,6 +20,8 @@ pub(crate) enum Bench {
     Refresh(refresh::Args),
     /// The time to take a lease, with all lock nodes healthy and with one that hangs
     Leases(leases::Args),
+    /// An agency with many locations: the list, the memory of those that sleep, and first calls
+    Agency(agency::Args),
     /// The cost of a request in the gateway, next to other proxies
     Gateway(gateway::Args),
     /// The time until all gateways serve a token that was just committed
@@ -34,6 +37,7 @@ pub(crate) async fn act(what: Bench) -> Result<(), Box<dyn std::error::Error>> {
         Bench::Seed(args) => seed::run(&args).await,
         Bench::Refresh(args) => refresh::run(&args).await,
         Bench::Leases(args) => leases::run(&args).await,
+        Bench::Agency(args) => agency::run(&args).await,
         Bench::Gateway(args) => gateway::run(&args).await,
         Bench::CacheInvalidation(args) => cache_invalidation::run(&args).await,
         Bench::Overload(args) => overload::run(&args).await,

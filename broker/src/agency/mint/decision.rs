@@ -56,3 +56,94 @@ pub(super) fn decide(known: &Snapshot, agency: AgencyState, wanted: Wanted) -> D
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use store::{Generation, InstallationId, Timestamp};
+    use store_writer::installation::{Installation, LastError};
+    use store_writer::protocol::{AgencyLocation, Listed, fail_mint, list_location};
+
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+
+    fn asleep() -> Installation {
+        let known = AgencyLocation {
+            parent: InstallationId::random(),
+            company: "C".parse().unwrap(),
+            location: "L".parse().unwrap(),
+            scopes: String::new(),
+            at: NOW,
+        };
+        match list_location(&InstallationId::random(), None, &known, NOW) {
+            Listed::Write(next) => *next,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn decided(installation: Installation, agency: AgencyState, wanted: Wanted) -> Decision {
+        let known = Snapshot {
+            installation,
+            now: NOW,
+        };
+        decide(&known, agency, wanted)
+    }
+
+    #[test]
+    fn agencys_grant_decides_where_the_token_comes_from() {
+        let mint = || Decision::Mint("L".parse().unwrap());
+        let invalid = || Decision::Leave(Outcome::NotRefreshable(Status::Invalid));
+        let past = Wanted::Past(Generation::NONE);
+        for (agency, wanted, expected) in [
+            (AgencyState::Works, past, mint()),
+            (AgencyState::Works, Wanted::Now, mint()),
+            (AgencyState::Works, Wanted::Due, Decision::Rest),
+            (AgencyState::Gone, past, invalid()),
+            (AgencyState::Gone, Wanted::Due, Decision::Rest),
+            (AgencyState::Revoked, past, Decision::End),
+            (AgencyState::Revoked, Wanted::Due, Decision::End),
+        ] {
+            assert_eq!(
+                decided(asleep(), agency, wanted),
+                expected,
+                "{agency:?} {wanted:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn revoked_location_gets_no_token() {
+        let mut revoked = asleep();
+        revoked.access.status = Status::Revoked;
+        let expected = Decision::Leave(Outcome::NotRefreshable(Status::Revoked));
+        for wanted in [
+            Wanted::Past(Generation::NONE),
+            Wanted::Now,
+            Wanted::Forced,
+            Wanted::Due,
+        ] {
+            assert_eq!(
+                decided(revoked.clone(), AgencyState::Works, wanted),
+                expected
+            );
+        }
+    }
+
+    #[test]
+    fn newer_token_and_a_pause_after_failures_need_no_mint() {
+        let mut newer = asleep();
+        newer.access.generation = Generation::FIRST;
+        let past = Wanted::Past(Generation::NONE);
+        let superseded = Decision::Leave(Outcome::Superseded);
+        assert_eq!(decided(newer, AgencyState::Works, past), superseded);
+        let failed = fail_mint(&asleep(), LastError::new("k", "m", NOW));
+        let until = NOW + Duration::from_secs(1);
+        let paused = Decision::Leave(Outcome::NotDue(until));
+        assert_eq!(decided(failed.clone(), AgencyState::Works, past), paused);
+        // An operator does not wait.
+        let now = decided(failed, AgencyState::Works, Wanted::Now);
+        assert_eq!(now, Decision::Mint("L".parse().unwrap()));
+    }
+}
