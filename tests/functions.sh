@@ -40,6 +40,8 @@ has() {
             done
             return 1
             ;;
+        # The package has no program. Without its modules `python3 -m venv` cannot install pip.
+        python3-venv) python3 -c 'import ensurepip, venv' ;;
         # `kill` is also a builtin of the shell, but tests start the program.
         *) type -P "$1" ;;
     esac

@@ -37,12 +37,7 @@ impl EchoGateway {
         let up = Up::start(&[]).await.against(&sandbox).await;
         let location = up.install("locA").await;
         let agency = tests::client::install_agency(&up.client, &up.public, AGENCY).await;
-        let shown = format!("{}/v1/installations/{agency}", up.internal);
-        until("the list of locations", PATIENCE, || async {
-            let (_, seen) = get(&up.client, &shown).await;
-            holds(seen["locations"]["listedAt"].is_string(), seen)
-        })
-        .await;
+        until_listed(&up, &agency).await;
         let mut up = up.with("GHL_API_URL", format!("{}{ECHO}", sandbox.url));
         up.restart().await;
         Self {
@@ -68,6 +63,16 @@ impl EchoGateway {
         assert_eq!(status, 200, "{what}: {arrived}");
         arrived
     }
+}
+
+/// Waits until the locations of an agency are listed.
+async fn until_listed(up: &Up, agency: &str) {
+    let shown = format!("{}/v1/installations/{agency}", up.internal);
+    until("the list of locations", PATIENCE, || async {
+        let (_, seen) = get(&up.client, &shown).await;
+        holds(seen["locations"]["listedAt"].is_string(), seen)
+    })
+    .await;
 }
 
 /// The sandbox's echo endpoint.

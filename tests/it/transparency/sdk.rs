@@ -1,39 +1,80 @@
-//! GHL's official SDK for Node.js. Only its base URL and its key are changed.
+//! GHL's official SDKs for Node.js and Python, with another base URL and key. With an agency's key, calls that name no
+//! location name it in a header.
 
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::client;
 use tests::program::Start;
 use tests::scratch::Scratch;
 use tests::up::Up;
 
+use super::{AGENCY, PATIENCE, until_listed};
+
 /// The registry and the disk may be slow.
 const INSTALLING: Duration = Duration::from_secs(300);
 
-/// Needs `node` and `npm`, and fails without them.
-#[tokio::test(flavor = "multi_thread")]
-async fn official_node_sdk_works_through_gateway() {
+/// A location of [`AGENCY`].
+const LOCATION: &str = "sandboxHarborDental1";
+
+/// evergreen's own scopes, and `companies.readonly` for `GET /companies/{id}`.
+const SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write medias.write \
+                      locations.readonly companies.readonly oauth.readonly oauth.write";
+
+/// A temporary directory with copies of these files of `tests/sdk`.
+fn copies(names: &[&str]) -> Scratch {
     let scratch = Scratch::new();
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
-    for name in ["package.json", "through.js"] {
+    for name in names {
         fs::copy(files.join(name), scratch.path().join(name)).unwrap();
     }
-    let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
-    let mut install = Start::new("npm").args(&npm);
-    install = install.args(&["--ignore-scripts", "--prefix", &scratch.join("")]);
-    // Keep this machine's settings for the npm registry.
+    scratch
+}
+
+/// Runs an installer with this machine's settings for the registries of npm and pip.
+async fn run_installer(mut installer: Start) {
     for (name, value) in std::env::vars() {
         let lower = name.to_ascii_lowercase();
-        let is_npms = lower.starts_with("npm_config_") || lower.ends_with("_proxy");
-        if is_npms || matches!(name.as_str(), "HOME" | "NODE_EXTRA_CA_CERTS") {
-            install = install.env(&name, value);
+        let is_setting = ["npm_config_", "pip_"]
+            .iter()
+            .any(|prefix| lower.starts_with(prefix));
+        let is_other = matches!(name.as_str(), "HOME" | "NODE_EXTRA_CA_CERTS");
+        if is_setting || is_other || lower.ends_with("_proxy") {
+            installer = installer.env(&name, value);
         }
     }
-    let installed = install.run_within(INSTALLING).await;
+    let installed = installer.run_within(INSTALLING).await;
     assert!(installed.status.success(), "{installed:?}");
+}
 
+/// A directory with the SDK for Node.js and a script. Needs `node` and `npm`, and fails without them.
+async fn node_sdk(script: &str) -> Scratch {
+    let scratch = copies(&["package.json", script]);
+    let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
+    let install = Start::new("npm").args(&npm);
+    run_installer(install.args(&["--ignore-scripts", "--prefix", &scratch.join("")])).await;
+    scratch
+}
+
+/// A directory with the SDK for Python in a virtual environment, and a script. Needs `python3` with `venv`, and fails
+/// without them.
+async fn python_sdk(script: &str) -> Scratch {
+    let scratch = copies(&["requirements.txt", script]);
+    let environment = scratch.join("venv");
+    run_installer(Start::new("python3").args(&["-m", "venv", &environment])).await;
+    let pip = ["-m", "pip", "install", "--quiet", "--no-compile"];
+    let install = Start::new(scratch.join("venv/bin/python")).args(&pip);
+    // Only wheels, because a source package runs code while it is built.
+    let requirements = scratch.join("requirements.txt");
+    run_installer(install.args(&["--only-binary", ":all:", "--requirement", &requirements])).await;
+    scratch
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_node_sdk_works_through_gateway() {
+    let scratch = node_sdk("through.js").await;
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;
     up.install("locB").await;
@@ -75,4 +116,57 @@ async fn official_node_sdk_works_through_gateway() {
         "The API key is not for this installation"
     );
     assert_eq!(up.sandbox.count("calls_with_expired_token").await, 1);
+}
+
+/// Runs a program of `tests/sdk` with a key for an agency and one of its locations. Returns the program's results.
+async fn results_for_an_agency(program: Start) -> Value {
+    let up = Up::start(&[("GHL_SCOPES", SCOPES)]).await;
+    let agency = client::install_agency(&up.client, &up.public, AGENCY).await;
+    until_listed(&up, &agency).await;
+    let create = ["keys", "create", "--name", "sdk", "--installation", &agency];
+    let key = String::from_utf8(up.command(&create).run().await.stdout).unwrap();
+    let base = format!("{}/ghl", up.public);
+    let program = program.args(&[base.as_str(), key.trim_end(), AGENCY, LOCATION]);
+    let ran = program.run_within(PATIENCE).await;
+    assert!(ran.status.success(), "{ran:?}");
+    let minted = up.sandbox.count("location_tokens_minted").await;
+    assert_eq!(minted, 1, "all calls of the location use the same token");
+    assert_eq!(up.sandbox.count("calls_with_unknown_token").await, 0);
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+/// The results of the operations that both SDKs have.
+fn expected_results() -> Value {
+    json!({
+        "createContact": "sdk@example.com",
+        "upsertContact": [false, true],
+        "searchContacts": ["Nora"],
+        "createProduct": "from the SDK",
+        "updateProduct": "renamed",
+        "getProduct": "renamed",
+        "listProducts": ["renamed"],
+        "getLocation": LOCATION,
+        "searchLocations": 3,
+        "getCompany": AGENCY,
+        "getContact": ["Nora", "North"],
+        "deleteContact": true,
+    })
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_node_sdk_calls_a_location_of_an_agency() {
+    let scratch = node_sdk("agency.js").await;
+    let program = Start::new("node").args(&[scratch.join("agency.js")]);
+    let seen = results_for_an_agency(program).await;
+    let mut expected = expected_results();
+    expected["uploadMedia"] = json!("string");
+    assert_eq!(seen, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_python_sdk_calls_a_location_of_an_agency() {
+    let scratch = python_sdk("agency.py").await;
+    let python = Start::new(scratch.join("venv/bin/python"));
+    let program = python.args(&[scratch.join("agency.py")]);
+    assert_eq!(results_for_an_agency(program).await, expected_results());
 }
