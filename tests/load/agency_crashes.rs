@@ -52,16 +52,14 @@ async fn run(step: &str) {
     let mut up = Up::with_crash_points().await.against(&sandbox).await;
     up = up.with("TEST_CRASH_POINT", format!("{step} kill"));
     up.restart().await;
-    let is_in_consent = matches!(
-        step,
-        "consent-journaled" | "consent-stored" | "page-listed" | "list-recorded"
-    );
+    // The other steps come with the consent and the list that follows it.
+    let is_in_mint = step.starts_with("mint");
     let consented = client::consented(&up.client, &up.public, ("companyId", AGENCY))
         .await
         .unwrap();
     // The browser may see a broken connection.
     let connected = consented.send().await;
-    if !is_in_consent {
+    if is_in_mint {
         connected.expect("the consent does not reach the step");
         until_listed(&up).await;
         // The process dies with this call.

@@ -37,7 +37,7 @@ async function main() {
 
   // Operations that name neither. GHL takes the location from the token, so a header names it for the gateway.
   const contactId = created.contact.id;
-  const headers = { 'X-Installation-Id': locationId };
+  const headers = { locationId };
   const form = new FormData();
   form.append('name', 'note');
   form.append('file', new Blob(['hello'], { type: 'text/plain' }), 'note.txt');

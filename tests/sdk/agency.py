@@ -43,7 +43,7 @@ async def main(base, key, company_id, location_id):
     # Operations that name neither. GHL takes the location from the token, so a header names it for the gateway.
     # This SDK cannot upload a file, because it sends the form as JSON.
     contact_id = created["contact"]["id"]
-    options = {"headers": {"X-Installation-Id": location_id}}
+    options = {"headers": {"locationId": location_id}}
     await contacts.update_contact(contact_id, {"lastName": "North"}, options)
     updated = (await contacts.get_contact(contact_id, options))["contact"]
     deleted = await contacts.delete_contact(contact_id, options)

@@ -9,9 +9,10 @@ use std::time::Duration;
 use futures_util::stream::{self, StreamExt};
 use ghl::AgencyFailure;
 use ghl::agency::PAGE_SIZE;
-use store::{InstallationId, LocationId};
+use store::{InstallationId, LocationId, Timestamp};
 use store_writer::WriteError;
 use store_writer::installation::{LastError, LocationList};
+use store_writer::protocol::LIST_CLAIM;
 use store_writer::writer::LocationNews;
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -65,7 +66,7 @@ impl Worker {
             .installation
             .locations
             .unwrap_or(LocationList::due_at(known.now));
-        let listed = self.read_list(&id).await;
+        let listed = self.read_list(&id, of, &before).await;
         let now = self.reader.now();
         let next = match listed {
             Ok(found) => {
@@ -100,7 +101,12 @@ impl Worker {
         crash_point::reached(Step::ListRecorded);
     }
 
-    async fn read_list(self: &Arc<Self>, id: &InstallationId) -> Result<Found, ListError> {
+    async fn read_list(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        of: Timestamp,
+        before: &LocationList,
+    ) -> Result<Found, ListError> {
         let mut agency = self.listing_agency(id, None).await?;
         let mut found = Found::default();
         let mut from = 0;
@@ -131,6 +137,11 @@ impl Worker {
             if page.length < PAGE_SIZE {
                 return Ok(found);
             }
+            let claim = LocationList {
+                due: self.reader.now() + LIST_CLAIM,
+                ..before.clone()
+            };
+            self.writer.record_list(id, of, &claim).await?;
             sleep(BETWEEN_PAGES).await;
         }
         Ok(found)

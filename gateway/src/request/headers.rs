@@ -5,6 +5,18 @@ use http::{HeaderMap, HeaderName};
 
 /// Names the installation.
 pub(crate) const INSTALLATION: HeaderName = HeaderName::from_static("x-installation-id");
+/// Name the location. GHL's SDKs take one of them to choose the token, for calls that name no location elsewhere.
+pub(crate) const LOCATION: [HeaderName; 3] = [
+    HeaderName::from_static("locationid"),
+    HeaderName::from_static("location-id"),
+    HeaderName::from_static("x-location-id"),
+];
+/// Likewise, for the company.
+pub(crate) const COMPANY: [HeaderName; 3] = [
+    HeaderName::from_static("companyid"),
+    HeaderName::from_static("company-id"),
+    HeaderName::from_static("x-company-id"),
+];
 /// How long the call may wait for admission.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// Correlates the log lines of all processes that handled a request.

@@ -24,6 +24,7 @@ pub(crate) enum Kind {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SelectorSource {
     Header,
+    HeaderLocation,
     QueryInstallation,
     QueryLocation,
     QueryLocationSnakeCase,
@@ -31,6 +32,7 @@ pub(crate) enum SelectorSource {
     QueryCompany,
     Path,
     PathCompany,
+    HeaderCompany,
     BodyLocation,
     BodyAlt,
     BodyCompany,
@@ -38,8 +40,9 @@ pub(crate) enum SelectorSource {
 
 impl SelectorSource {
     /// In order of precedence.
-    pub(crate) const ALL: [Self; 11] = [
+    pub(crate) const ALL: [Self; 13] = [
         Self::Header,
+        Self::HeaderLocation,
         Self::QueryInstallation,
         Self::QueryLocation,
         Self::QueryLocationSnakeCase,
@@ -47,6 +50,7 @@ impl SelectorSource {
         Self::QueryCompany,
         Self::Path,
         Self::PathCompany,
+        Self::HeaderCompany,
         Self::BodyLocation,
         Self::BodyAlt,
         Self::BodyCompany,
@@ -55,6 +59,8 @@ impl SelectorSource {
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Header => "the header X-Installation-Id",
+            Self::HeaderLocation => "the header locationId",
+            Self::HeaderCompany => "the header companyId",
             Self::QueryInstallation => "installation_id in the query",
             Self::QueryLocation => "locationId in the query",
             Self::QueryLocationSnakeCase => "location_id in the query",
@@ -121,6 +127,23 @@ impl<'r> InstallationSelectors<'r> {
             // A header that is no text names an unknown installation. It must not leave the choice to the query.
             let name = String::from_utf8_lossy(named.as_bytes());
             selectors.put(SelectorSource::Header, Kind::Installation, name);
+        }
+        for (names, source, kind) in [
+            (
+                headers::LOCATION,
+                SelectorSource::HeaderLocation,
+                Kind::Location,
+            ),
+            (
+                headers::COMPANY,
+                SelectorSource::HeaderCompany,
+                Kind::Company,
+            ),
+        ] {
+            let named = names.iter().find_map(|name| headers.get(name));
+            if let Some(named) = named.filter(|named| !named.is_empty()) {
+                selectors.put(source, kind, String::from_utf8_lossy(named.as_bytes()));
+            }
         }
         if let Some(query) = query {
             selectors.read_query(query);

@@ -15,8 +15,8 @@ mod registration;
 mod takeover;
 
 pub use derived::{
-    AgencyLocation, Listed, Minted, announce_location, claim_list, fail_mint, generation_after,
-    list_location, mint, mint_pause_ends, rest,
+    AgencyLocation, LIST_CLAIM, Listed, Minted, announce_location, claim_list, fail_mint,
+    generation_after, list_location, mint, mint_pause_ends, rest,
 };
 pub use failure::{
     AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,

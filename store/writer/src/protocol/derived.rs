@@ -220,16 +220,20 @@ pub fn fail_mint(current: &Installation, error: LastError) -> Installation {
     next
 }
 
+/// How long the list of an agency's locations is left to one broker. It renews its claim with every page. If it dies,
+/// another one begins again.
+pub const LIST_CLAIM: Duration = Duration::from_secs(30);
+
 /// Claims the list of an agency's locations if it is due and the agency's token is not.
 #[must_use]
-pub fn claim_list(current: &Installation, time: Duration, now: Timestamp) -> Option<Installation> {
+pub fn claim_list(current: &Installation, now: Timestamp) -> Option<Installation> {
     let is_token_due = current.due.is_some_and(|due| due <= now);
     let list = current.locations.as_ref().filter(|list| list.due <= now)?;
     if is_token_due || current.wake_at() != Some(list.due) {
         return None;
     }
     let mut next = current.clone();
-    next.locations.as_mut()?.due = now + time;
+    next.locations.as_mut()?.due = now + LIST_CLAIM;
     Some(next)
 }
 

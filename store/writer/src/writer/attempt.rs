@@ -11,9 +11,6 @@ use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp
 use crate::grant::ChainLink;
 use crate::installation::{Installation, IntentId, LastError, RefusalCount};
 
-/// How long one broker may take to list the locations of an agency. After that, another one begins again.
-pub(super) const LIST_TIME: Duration = Duration::from_secs(5 * 60);
-
 /// The longest time that a request takes to reach GHL.
 const TRANSIT_TIME: Duration = Duration::from_secs(1);
 
@@ -116,7 +113,7 @@ pub enum Begin {
     Deferred,
     /// No. Its tokens are minted with those of this installation of an agency.
     Derived(InstallationId),
-    /// No. The list of the agency's locations is due. It is claimed for five minutes.
+    /// No. The list of the agency's locations is due. It is claimed for [`LIST_CLAIM`](crate::protocol::LIST_CLAIM).
     ListDue,
     /// No. There is no refresh token, or the status excludes a refresh.
     NotRefreshable(Status),

@@ -6,7 +6,6 @@ use store::record::Unreadable;
 use store::{Generation, InstallationId, Timestamp};
 use tracing::warn;
 
-use super::attempt::LIST_TIME;
 use super::{
     Begin, Begun, Committed, Conditions, Decision, FailureOutcome, Recovered, Snapshot,
     StoreWriter, Wanted, WriteError,
@@ -50,7 +49,7 @@ impl StoreWriter {
                 return Decision::Leave(Ok(Begin::Derived(parent.clone())));
             }
             if wanted == Wanted::Due
-                && let Some(next) = protocol::claim_list(current, LIST_TIME, now)
+                && let Some(next) = protocol::claim_list(current, now)
             {
                 return Decision::Write(Box::new(next), Ok(Begin::ListDue));
             }

@@ -176,14 +176,13 @@ fn list_of_locations_is_due_with_the_consent_and_claimed_once() {
     let agency = register(id(), "consent", None, &registration, sealed, due, NOW);
     assert_eq!(agency.wake_at(), Some(NOW));
     assert_eq!(agency.family(), Some(store::keys::AGENCIES));
-    let time = Duration::from_secs(60);
-    let claimed = claim_list(&agency, time, NOW).unwrap();
-    assert_eq!(claimed.wake_at(), Some(NOW + time));
-    assert_eq!(claim_list(&claimed, time, NOW), None);
+    let claimed = claim_list(&agency, NOW).unwrap();
+    assert_eq!(claimed.wake_at(), Some(NOW + LIST_CLAIM));
+    assert_eq!(claim_list(&claimed, NOW), None);
     // A refresh comes first.
     let both = Installation {
         due: Some(NOW),
         ..agency
     };
-    assert_eq!(claim_list(&both, time, NOW), None);
+    assert_eq!(claim_list(&both, NOW), None);
 }
