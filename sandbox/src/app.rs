@@ -51,7 +51,7 @@ impl App {
             ids: Ids::new(secret, clock.now_ms()),
             signer: Signer::new(secret),
             apps: Apps::new(config),
-            webhooks: Webhooks::new(&config)?,
+            webhooks: Webhooks::new(config)?,
             world: Mutex::new(World {
                 settings: Live::new(config),
                 grants: Grants::default(),

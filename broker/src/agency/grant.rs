@@ -66,7 +66,6 @@ impl Agency {
             parent: self.id.clone(),
             company: self.company.clone(),
             location: location.clone(),
-            scopes: self.scopes.clone(),
             at: self.now,
         }
     }

@@ -74,7 +74,6 @@ mod tests {
             parent: InstallationId::random(),
             company: "C".parse().unwrap(),
             location: "L".parse().unwrap(),
-            scopes: String::new(),
             at: NOW,
         };
         match list_location(&InstallationId::random(), None, &known, NOW) {

@@ -87,13 +87,10 @@ async fn announce(
 ) -> Result<(), Error> {
     let writer = &broker.0.writer;
     let now = broker.0.reader.now();
-    let agency = writer.load(&parent).await?;
-    let scopes = agency.map(|agency| agency.installation.access.scopes);
     let known = AgencyLocation {
         parent,
         company,
         location,
-        scopes: scopes.unwrap_or_default(),
         // A clock that is ahead must not outlive uninstallations of the future.
         at: event
             .at_ms

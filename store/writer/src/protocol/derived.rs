@@ -25,8 +25,6 @@ pub struct AgencyLocation {
     pub company: CompanyId,
     /// The location.
     pub location: LocationId,
-    /// The scopes of the agency's grant.
-    pub scopes: String,
     /// When the app was installed there, as far as is known: the time of the list or of the announcement.
     pub at: Timestamp,
 }
@@ -102,7 +100,8 @@ fn asleep(
             company: Some(known.company.clone()),
             parent: Some(known.parent.clone()),
             user_type: UserType::Location,
-            scopes: known.scopes.clone(),
+            // They come with a token. Without them, Redis keeps the record in its compact form.
+            scopes: String::new(),
         },
         chain: None,
         intent: None,

@@ -9,7 +9,6 @@ fn known(at: Timestamp) -> AgencyLocation {
         parent: "install_0000000000000000000000aa".parse().unwrap(),
         company: "C".parse().unwrap(),
         location: "L".parse().unwrap(),
-        scopes: "s".to_owned(),
         at,
     }
 }
