@@ -182,6 +182,7 @@ pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
         }
         // Nothing was attempted.
         Outcome::Busy(_)
+        | Outcome::RateLimited(_)
         | Outcome::NotDue(_)
         | Outcome::Contained
         | Outcome::NotRefreshable(_)

@@ -16,8 +16,6 @@ use crate::refresh::worker::Worker;
 
 /// A token with less time left is replaced before it is used.
 const LEAST_LEFT: Duration = Duration::from_secs(10);
-/// The longest wait until the rate limit of an agency allows a call.
-const LONGEST_WAIT: Duration = Duration::from_secs(4);
 
 /// An agency whose token works.
 #[derive(Debug, Clone)]
@@ -143,23 +141,30 @@ impl Worker {
         })
     }
 
-    /// Counts a call for an agency, and waits a short time for its turn. The error says how long to wait then.
+    /// Counts a call for an agency, if GHL's limit allows it now.
     pub(super) async fn count_call(&self, company: &CompanyId) -> Result<(), Turn> {
-        let give_up = Instant::now() + LONGEST_WAIT;
-        loop {
-            let counted = {
-                // One at a time: they would only repeat each other's writes.
-                let _turn = self.agency_calls.lock().await;
-                let now = self.reader.now();
-                self.writer.count_agency_call(company.as_str(), now).await
-            };
-            match counted.map_err(Turn::Store)? {
-                AgencyCall::Now => return Ok(()),
-                AgencyCall::Later(wait) if Instant::now() + wait < give_up => sleep(wait).await,
-                AgencyCall::Later(wait) => return Err(Turn::Later(wait)),
-            }
+        // One at a time: they would only repeat each other's writes.
+        let _turn = self.agency_calls.lock().await;
+        let now = self.reader.now();
+        let counted = self.writer.count_agency_call(company.as_str(), now).await;
+        match counted.map_err(Turn::Store)? {
+            AgencyCall::Now => Ok(()),
+            AgencyCall::Later(wait) => Err(Turn::Later(wait)),
         }
     }
+}
+
+/// Waits for the turn of a call. `None` if that takes longer than `patience`, counted from `since`.
+pub(super) async fn wait_for_turn(
+    wait: Duration,
+    since: Instant,
+    patience: Duration,
+) -> Option<()> {
+    if since.elapsed() + wait > patience {
+        return None;
+    }
+    sleep(wait).await;
+    Some(())
 }
 
 /// Why a call for an agency is not made now.

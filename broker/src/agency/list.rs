@@ -14,10 +14,10 @@ use store_writer::WriteError;
 use store_writer::installation::{LastError, LocationList};
 use store_writer::protocol::LIST_CLAIM;
 use store_writer::writer::LocationNews;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
-use super::grant::{Agency, NoAgency, Turn};
+use super::grant::{Agency, NoAgency, Turn, wait_for_turn};
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::worker::Worker;
 
@@ -26,6 +26,8 @@ const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60 * 60);
 /// At most half of the calls that brokers may make for an agency, so that mints are not held up.
 const BETWEEN_PAGES: Duration = Duration::from_millis(300);
+/// How long a page waits for GHL's limit of the agency. Mints may take all of it.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// Locations that are stored at once.
 const WRITES: usize = 16;
 /// Far more than any agency has. GHL could repeat pages for ever.
@@ -112,11 +114,7 @@ impl Worker {
         let mut from = 0;
         let mut is_renewed = false;
         for _ in 0..MAX_PAGES {
-            match self.count_call(&agency.company).await {
-                Ok(()) => {}
-                Err(Turn::Later(_)) => return Err(ListError::RateLimited),
-                Err(Turn::Store(error)) => return Err(error.into()),
-            }
+            self.wait_for_page(&agency).await?;
             let company = agency.company.as_str();
             let page = self
                 .agency_api()
@@ -145,6 +143,19 @@ impl Worker {
             sleep(BETWEEN_PAGES).await;
         }
         Ok(found)
+    }
+
+    async fn wait_for_page(&self, agency: &Agency) -> Result<(), ListError> {
+        let since = Instant::now();
+        loop {
+            match self.count_call(&agency.company).await {
+                Ok(()) => return Ok(()),
+                Err(Turn::Later(wait)) => wait_for_turn(wait, since, LONGEST_WAIT)
+                    .await
+                    .ok_or(ListError::RateLimited)?,
+                Err(Turn::Store(error)) => return Err(error.into()),
+            }
+        }
     }
 
     async fn listing_agency(

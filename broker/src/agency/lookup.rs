@@ -10,16 +10,19 @@ use ghl::AgencyFailure;
 use service::locks::lock;
 use service::shutdown::Shutdown;
 use store::{InstallationId, LocationId};
+use store_writer::grant::Registration;
 use store_writer::writer::MintOutcome;
 use tokio::time::Instant;
 use tracing::{info, warn};
 
-use super::grant::NoAgency;
+use super::grant::{Agency, NoAgency, wait_for_turn};
 use super::mint::MintError;
 use crate::refresh::worker::Worker;
 
 /// How long a location that belongs to nobody is not looked up again. Strangers could cause mints otherwise.
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
+/// How long a question waits for GHL's limit of one agency.
+const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How many such locations are remembered.
 const MAX_UNKNOWN: usize = 10_000;
 /// How many agencies are asked for one location. A location that GHL has listed or announced needs no question.
@@ -109,6 +112,23 @@ impl Lookups {
 }
 
 impl Worker {
+    /// As [`Worker::mint`], once GHL's limit of the agency allows it.
+    async fn mint_in_turn(
+        self: &Arc<Self>,
+        agency: &InstallationId,
+        location: &LocationId,
+    ) -> Result<(Agency, Registration), MintError> {
+        let since = Instant::now();
+        loop {
+            match self.mint(agency, location).await {
+                Err(MintError::Later(wait)) => wait_for_turn(wait, since, LONGEST_WAIT)
+                    .await
+                    .ok_or(MintError::Later(wait))?,
+                minted => return minted,
+            }
+        }
+    }
+
     async fn look_up(
         self: &Arc<Self>,
         location: &LocationId,
@@ -139,7 +159,7 @@ impl Worker {
         }
         let mut unavailable = None;
         for agency in candidates.iter().take(MAX_AGENCIES) {
-            match self.mint(agency, location).await {
+            match self.mint_in_turn(agency, location).await {
                 Ok((agency, token)) => {
                     let known = agency.location(location);
                     let stored = self.writer.store_minted(&known, &token);

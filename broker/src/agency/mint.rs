@@ -173,7 +173,7 @@ impl Worker {
             MintError::Agency(NoAgency::NotConnected) | MintError::Agency(NoAgency::Unknown(_)) => {
                 return Outcome::Unavailable(error.to_string());
             }
-            MintError::Later(wait) => return Outcome::Busy(*wait),
+            MintError::Later(wait) => return Outcome::RateLimited(*wait),
             MintError::Store(error) => return unavailable(id, error),
             MintError::Foreign(_) => FailureKind::ForeignAnswer,
             MintError::Ghl(failure) => match failure {

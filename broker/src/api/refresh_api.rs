@@ -57,7 +57,8 @@ async fn refresh(
     now(&broker, &id, Wanted::Past(past)).await
 }
 
-/// Refreshes at once. If another attempt is in progress, waits for it for at most the lifetime of a lease.
+/// Refreshes at once. If another attempt is in progress, waits for it for at most the lifetime of a lease. A mint waits as
+/// long until GHL's limit of the agency allows it.
 pub(crate) async fn now(
     broker: &Broker,
     id: &InstallationId,
@@ -65,14 +66,8 @@ pub(crate) async fn now(
 ) -> Result<Response, Error> {
     let deadline = Instant::now() + broker.0.config.timing.lease;
     loop {
-        let (worker, id) = (broker.0.worker.clone(), id.clone());
-        // Wait here, so that a client that disconnects leaves the queue.
-        let slot = worker.slot().await;
         // Run in a task of its own, so that a client that disconnects does not cancel the refresh.
-        let attempt = async move {
-            let _slot = slot;
-            worker.refresh(&id, wanted).await
-        };
+        let attempt = broker.0.worker.clone().admitted(id.clone(), wanted).await;
         let outcome = broker.0.shutdown.spawn(attempt).await;
         let outcome =
             outcome.map_err(|_| Error::new(ErrorKind::BrokerStopping, "The broker is stopping"))?;
@@ -80,6 +75,7 @@ pub(crate) async fn now(
             Outcome::Busy(_) | Outcome::Adopted if Instant::now() < deadline => {
                 sleep(RETRY_INTERVAL).await;
             }
+            Outcome::RateLimited(wait) if Instant::now() + wait < deadline => sleep(wait).await,
             other => return response(other, broker.0.reader.now()),
         }
     }
@@ -132,6 +128,11 @@ fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
             ErrorKind::RefreshFailed,
             format!("GHL gave no token: {}", kind.as_str()),
         )),
+        Outcome::RateLimited(wait) => Err(Error::new(
+            ErrorKind::RefreshUnavailable,
+            "GHL's limit of the agency is used up",
+        )
+        .retry_after(wait)),
         Outcome::Busy(_) | Outcome::Adopted => Err(Error::new(
             ErrorKind::RefreshInProgress,
             "Another attempt is still in progress",

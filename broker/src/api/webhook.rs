@@ -172,6 +172,7 @@ async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
         },
         Outcome::NotDue(_)
         | Outcome::Busy(_)
+        | Outcome::RateLimited(_)
         | Outcome::Adopted
         | Outcome::Contained
         | Outcome::Unavailable(_) => None,

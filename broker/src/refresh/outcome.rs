@@ -23,6 +23,8 @@ pub(crate) enum Outcome {
     NotDue(Timestamp),
     /// Another attempt is in progress. Retry after this long.
     Busy(Duration),
+    /// GHL's limit of the agency allows the mint after this time.
+    RateLimited(Duration),
     /// The attempt failed. The schedule retries it.
     Failed(FailureKind),
     /// An alternate token replaced a refused one. Retry at once.

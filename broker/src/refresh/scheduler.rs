@@ -423,6 +423,7 @@ async fn update_schedule(
         Outcome::Refreshed { .. }
         | Outcome::Superseded
         | Outcome::NotDue(_)
+        | Outcome::RateLimited(_)
         | Outcome::Contained
         | Outcome::Failed(_)
         | Outcome::Adopted

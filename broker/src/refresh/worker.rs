@@ -19,6 +19,8 @@ use std::time::Duration;
 
 use commit::RecentCommit;
 pub(crate) use failure::unavailable;
+use futures_util::FutureExt;
+use futures_util::future::{BoxFuture, ready};
 use ghl::{AgencyApi, TokenEndpoint};
 use in_progress::InProgressGuard;
 use lost_response::LostResponse;
@@ -26,6 +28,7 @@ use open_calls::{OpenCalls, SendPermission};
 use service::locks::lock;
 use service::shutdown::Shutdown;
 use store::{InstallationId, TokenReader};
+use store_writer::installation::Installation;
 use store_writer::journal::Entry;
 use store_writer::protocol::FailureClass;
 use store_writer::writer::{Begin, Begun, Conditions, Wanted};
@@ -44,6 +47,9 @@ use crate::refresh::outcome::Outcome;
 use crate::refresh::store_watch::{StoreWatch, Unverified};
 use crate::refresh::window::{Slot, Window};
 
+/// The most mints in flight. GHL's limit of each agency is far lower.
+const MINTS: usize = 256;
+
 /// How long an attempt backs off from an installation that another attempt holds.
 const CONTENTION_BACKOFF: Duration = Duration::from_millis(500);
 
@@ -58,6 +64,8 @@ pub(crate) struct Worker {
     pub(crate) escrow: Escrow,
     endpoint: TokenEndpoint,
     agency_api: AgencyApi,
+    /// Bounds the mints in flight.
+    mint_slots: Arc<Semaphore>,
     /// Held while a call for an agency is counted.
     pub(crate) agency_calls: tokio::sync::Mutex<()>,
     pub(crate) reader: TokenReader,
@@ -116,6 +124,7 @@ impl Worker {
             escrow,
             endpoint,
             agency_api,
+            mint_slots: Arc::new(Semaphore::new(MINTS)),
             agency_calls: tokio::sync::Mutex::default(),
             reader,
             uncommitted: Mutex::default(),
@@ -149,6 +158,27 @@ impl Worker {
 
     pub(crate) fn name(&self) -> &str {
         &self.name
+    }
+
+    /// A refresh that may begin: waits here, so that a client that disconnects leaves the queue. A mint needs no place in
+    /// the window, since it spends no refresh token. Slow mints must not hold up the refreshes of others.
+    pub(crate) async fn admitted(
+        self: Arc<Self>,
+        id: InstallationId,
+        wanted: Wanted,
+    ) -> BoxFuture<'static, Outcome> {
+        let is_mint = match self.writer.load(&id).await {
+            Ok(known) => known.is_some_and(|known| known.installation.access.parent.is_some()),
+            Err(error) => return ready(unavailable(&id, &error)).boxed(),
+        };
+        let (slot, mint_slot) = match is_mint {
+            true => (None, self.mint_slots.clone().acquire_owned().await.ok()),
+            false => (Some(self.slot().await), None),
+        };
+        Box::pin(async move {
+            let _slots = (slot, mint_slot);
+            self.refresh(&id, wanted).await
+        })
     }
 
     /// Waits for a slot in the window of new tokens in flight.
@@ -199,14 +229,17 @@ impl Worker {
         let Some(pause) = self.breaker.pause_reason() else {
             return self.attempt(id, wanted, Risk::Normal).await;
         };
-        if self.breaker.allows_retry(pause) {
-            match self.writer.load(id).await {
-                Ok(Some(known)) if known.installation.intent.is_some() => {
+        match self.writer.load(id).await {
+            Ok(Some(known)) => {
+                let Installation { access, intent, .. } = known.installation;
+                let is_unresolved = intent.is_some() && self.breaker.allows_retry(pause);
+                // A mint uses neither the token endpoint nor the client credentials.
+                if is_unresolved || access.parent.is_some() {
                     return self.attempt(id, wanted, Risk::Normal).await;
                 }
-                Ok(_) => {}
-                Err(error) => return unavailable(id, &error),
             }
+            Ok(None) => {}
+            Err(error) => return unavailable(id, &error),
         }
         Outcome::Unavailable(pause.as_str().to_owned())
     }

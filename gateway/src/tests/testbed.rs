@@ -225,7 +225,13 @@ impl Server {
     where
         F: Future<Output = Response> + Send + 'static,
     {
-        *self.answer.lock().unwrap() = Arc::new(move |request| Box::pin(answer(request)));
+        *self.answer.lock().unwrap() = Arc::new(move |request| {
+            // No agency has any other location.
+            if request.uri().path().ends_with("/lookup") {
+                return Box::pin(async { StatusCode::NOT_FOUND.into_response() });
+            }
+            Box::pin(answer(request))
+        });
     }
 
     pub(super) fn seen(&self) -> Vec<Seen> {

@@ -100,9 +100,9 @@ async fn body(error: Error) -> Value {
 #[tokio::test]
 async fn error_body_has_ghls_shape() {
     const NOT_NAMED: &str = "Installation not found: the request names none. The gateway looks at \
-        the header X-Installation-Id, installation_id in the query, locationId in the query, \
-        location_id in the query, altId in the query, companyId in the query, the path, \
-        the company in the path, locationId in the body, altId in the body, companyId in the body";
+        the header X-Installation-Id, the header locationId, installation_id in the query, \
+        locationId in the query, location_id in the query, altId in the query, companyId in the query, \
+        the path, the company in the path, the header companyId, locationId in the body, altId in the body, companyId in the body";
     let expected = json!({
         "statusCode": 400,
         "code": "installation_not_named",

@@ -250,3 +250,46 @@ fn location_id_is_never_taken_for_an_installation_id() {
     let ids: Vec<bool> = selectors.iter().map(InstallationSelector::is_id).collect();
     assert_eq!(ids, [true, false]);
 }
+
+#[test]
+fn headers_of_ghls_sdks_name_a_location_or_a_company() {
+    for (header, source, kind) in [
+        ("locationId", SelectorSource::HeaderLocation, Kind::Location),
+        (
+            "location-id",
+            SelectorSource::HeaderLocation,
+            Kind::Location,
+        ),
+        (
+            "X-Location-Id",
+            SelectorSource::HeaderLocation,
+            Kind::Location,
+        ),
+        ("companyId", SelectorSource::HeaderCompany, Kind::Company),
+    ] {
+        let name: http::HeaderName = header.parse().unwrap();
+        let headers = HeaderMap::from_iter([(name, HeaderValue::from_static("OWNER"))]);
+        let selectors = InstallationSelectors::of(&headers, None, None);
+        let expected = InstallationSelector {
+            source,
+            kind,
+            value: "OWNER".into(),
+        };
+        assert_eq!(
+            selectors.iter().collect::<Vec<_>>(),
+            [&expected],
+            "{header}"
+        );
+    }
+    let empty = [(
+        "locationid".parse::<http::HeaderName>().unwrap(),
+        HeaderValue::from_static(""),
+    )];
+    let headers = HeaderMap::from_iter(empty);
+    assert_eq!(
+        InstallationSelectors::of(&headers, None, None)
+            .iter()
+            .count(),
+        0
+    );
+}
