@@ -9,4 +9,5 @@ mod lookup;
 pub(crate) mod mint;
 pub(crate) mod revocation;
 
+pub(crate) use grant::AgencyState;
 pub(crate) use lookup::{Lookup, Lookups};

@@ -58,7 +58,7 @@ const OUTCOMES: [&str; 15] = [
 ];
 
 /// Likewise, of [`MINTS`].
-const MINT_OUTCOMES: [&str; 11] = [
+const MINT_OUTCOMES: [&str; 12] = [
     "ok",
     "no_agency",
     "rate_limited",
@@ -69,6 +69,7 @@ const MINT_OUTCOMES: [&str; 11] = [
     "token_refused",
     "scope_missing",
     "not_installed",
+    "location_inactive",
     "unreadable_answer",
 ];
 

@@ -16,7 +16,7 @@ use url::Url;
 
 pub use list::{LocationPage, PAGE_SIZE};
 
-use crate::api::DEFAULT_VERSION;
+use crate::api::{DEFAULT_VERSION, Unauthorized};
 use crate::failure::{ErrorBody, parse_retry_after};
 use crate::scrub::scrub;
 use crate::token_endpoint::{self, Config};
@@ -30,8 +30,8 @@ pub const LIST_SCOPE: &str = "oauth.readonly";
 /// Why GHL gave no token of a location, or no list. The text comes from GHL, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum AgencyFailure {
-    /// No complete answer arrived, or GHL answered with 5xx.
-    #[error("GHL did not answer: {0}")]
+    /// No complete answer arrived, or one that says nothing about the location.
+    #[error("GHL gave no answer that can be used: {0}")]
     Unavailable(String),
     /// The limit of the agency is used up.
     #[error("GHL's rate limit of the agency is used up")]
@@ -197,10 +197,20 @@ impl AgencyFailure {
             Self::LocationInactive
         } else if has("not authorized for this scope") {
             Self::ScopeMissing { scope }
-        } else if status == StatusCode::UNAUTHORIZED {
+        } else if status == StatusCode::UNAUTHORIZED
+            && Unauthorized::classify(body) == Unauthorized::Expired
+        {
             Self::TokenRefused(message)
-        } else {
+        } else if parsed.is_ghls
+            && matches!(
+                status,
+                StatusCode::BAD_REQUEST | StatusCode::FORBIDDEN | StatusCode::NOT_FOUND
+            )
+        {
             Self::NotInstalled(format!("{status}, {message}"))
+        } else {
+            // For example a page of GHL's edge. It says nothing about the location.
+            Self::Unavailable(format!("{status}, {message}"))
         }
     }
 }
@@ -267,6 +277,23 @@ mod tests {
         ] {
             assert_eq!(classify(status, message), expected);
         }
+    }
+
+    #[test]
+    fn answers_that_say_nothing_about_the_location_are_no_refusals() {
+        let of = |status, body: &str| {
+            let token = SecretString::from("the-secret-token");
+            AgencyFailure::of(status, None, body.as_bytes(), &token, MINT_SCOPE)
+        };
+        let unusable = |failure| matches!(failure, AgencyFailure::Unavailable(_));
+        assert!(unusable(of(
+            StatusCode::FORBIDDEN,
+            "<html>Error 1010</html>"
+        )));
+        assert!(unusable(of(StatusCode::UNPROCESSABLE_ENTITY, "{}")));
+        // A newer token of the agency would not help.
+        let class = r#"{"message":"This authClass type is not allowed to access this scope"}"#;
+        assert!(unusable(of(StatusCode::UNAUTHORIZED, class)));
     }
 
     #[test]

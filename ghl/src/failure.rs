@@ -121,6 +121,8 @@ pub(crate) struct ErrorBody {
     /// In lower case, because API v3 has its codes in capitals.
     error: String,
     pub(crate) message: String,
+    /// Whether it is a JSON object. Pages of an edge are not.
+    pub(crate) is_ghls: bool,
 }
 
 impl ErrorBody {
@@ -131,6 +133,7 @@ impl ErrorBody {
             return Self {
                 error: String::new(),
                 message: "a response that is not GHL's JSON".to_owned(),
+                is_ghls: false,
             };
         };
         let (code, inner) = match body.get("error") {
@@ -145,6 +148,7 @@ impl ErrorBody {
         Self {
             error: code.to_ascii_lowercase(),
             message,
+            is_ghls: true,
         }
     }
 }

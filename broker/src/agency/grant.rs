@@ -7,7 +7,8 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp};
 use store_writer::WriteError;
-use store_writer::protocol::AgencyLocation;
+use store_writer::installation::Installation;
+use store_writer::protocol::{self, AgencyLocation};
 use store_writer::writer::{AgencyCall, Snapshot, Wanted};
 use tokio::time::{Instant, sleep};
 
@@ -16,6 +17,8 @@ use crate::refresh::worker::Worker;
 
 /// A token with less time left is replaced before it is used.
 const LEAST_LEFT: Duration = Duration::from_secs(10);
+/// A refused token that is younger is not replaced.
+const LEAST_AGE: Duration = Duration::from_secs(60);
 
 /// An agency whose token works.
 #[derive(Debug, Clone)]
@@ -25,7 +28,8 @@ pub(super) struct Agency {
     pub(super) token: SecretString,
     pub(super) generation: Generation,
     pub(super) scopes: String,
-    pub(super) now: Timestamp,
+    /// When the agency consented.
+    pub(super) consented_at: Timestamp,
 }
 
 /// Why there is no token of an agency.
@@ -39,45 +43,45 @@ pub(super) enum NoAgency {
 
 /// The state of an agency's grant.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum AgencyState {
+pub(crate) enum AgencyState {
     Works,
     /// It has not consented yet, or GHL no longer accepts its refresh token.
     Gone,
-    /// It has uninstalled the app, or an operator has revoked it.
-    Revoked,
+    /// It has uninstalled the app, or an operator has revoked it, at this time.
+    Revoked(Timestamp),
 }
 
 impl AgencyState {
-    fn of(status: Status) -> Self {
-        match status {
+    fn of(installation: &Installation) -> Self {
+        match installation.access.status {
             Status::Active | Status::Paused => Self::Works,
             Status::Invalid | Status::Static => Self::Gone,
-            Status::Revoked => Self::Revoked,
+            Status::Revoked => Self::Revoked(protocol::revoked_at(installation)),
         }
     }
 }
 
 impl Agency {
-    /// A location of this agency, as it is known now.
+    /// A location of this agency.
     pub(super) fn location(&self, location: &LocationId) -> AgencyLocation {
         AgencyLocation {
             parent: self.id.clone(),
             company: self.company.clone(),
             location: location.clone(),
-            at: self.now,
+            at: self.consented_at,
         }
     }
 }
 
 impl Worker {
     /// The state of an agency's grant.
-    pub(super) async fn agency_state(
+    pub(crate) async fn agency_state(
         &self,
         id: &InstallationId,
     ) -> Result<AgencyState, WriteError> {
         let known = self.writer.load(id).await?;
         Ok(known.map_or(AgencyState::Gone, |known| {
-            AgencyState::of(known.installation.access.status)
+            AgencyState::of(&known.installation)
         }))
     }
 
@@ -96,6 +100,15 @@ impl Worker {
             return self.opened(known);
         }
         let generation = access.generation;
+        let age = known
+            .installation
+            .refreshed_at
+            .map(|at| known.now.since(at));
+        if refused.is_some() && age.is_some_and(|age| age < LEAST_AGE) {
+            // A newer one would be refused, too. Each refresh is a risk for all locations of the agency.
+            let reason = "GHL refuses the agency's token, although it is new";
+            return Err(NoAgency::Unknown(reason.to_owned()));
+        }
         let refreshed = self.refresh_agency(id, generation).await;
         let known = self.known_agency(id).await?;
         if known.installation.access.generation > generation {
@@ -120,15 +133,15 @@ impl Worker {
         let known = self.writer.load(id).await;
         let known = known.map_err(|error| NoAgency::Unknown(error.to_string()))?;
         let known = known.ok_or(NoAgency::NotConnected)?;
-        match AgencyState::of(known.installation.access.status) {
+        match AgencyState::of(&known.installation) {
             AgencyState::Works => Ok(known),
-            AgencyState::Gone | AgencyState::Revoked => Err(NoAgency::NotConnected),
+            AgencyState::Gone | AgencyState::Revoked(_) => Err(NoAgency::NotConnected),
         }
     }
 
     fn opened(&self, known: Snapshot) -> Result<Agency, NoAgency> {
-        let Snapshot { installation, now } = known;
-        let id = installation.id;
+        let installation = known.installation;
+        let (id, consented_at) = (installation.id, installation.consented_at);
         let opened = installation.access.open(&id, &self.writer.rings().access);
         let access = opened.map_err(|error| NoAgency::Unknown(error.to_string()))?;
         Ok(Agency {
@@ -137,7 +150,7 @@ impl Worker {
             generation: access.generation,
             scopes: access.scopes,
             id,
-            now,
+            consented_at,
         })
     }
 

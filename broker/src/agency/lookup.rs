@@ -150,15 +150,18 @@ impl Worker {
         };
         let may_have_it = |id: &InstallationId| agencies.is_empty() || agencies.contains(id);
         let candidates: Vec<_> = all.into_iter().filter(may_have_it).collect();
-        if candidates.len() > MAX_AGENCIES {
-            warn!(
-                agencies = candidates.len(),
-                asked = MAX_AGENCIES,
-                "a location is not known, and more agencies could have it than are asked"
-            );
-        }
         let mut unavailable = None;
-        for agency in candidates.iter().take(MAX_AGENCIES) {
+        let mut asked = 0;
+        for agency in &candidates {
+            if asked == MAX_AGENCIES {
+                warn!(
+                    agencies = candidates.len(),
+                    asked,
+                    "a location is not known, and more agencies could have it than are asked"
+                );
+                let reason = "more agencies could have this location than are asked. GHL's webhooks announce it";
+                return Lookup::Unavailable(reason.to_owned());
+            }
             match self.mint_in_turn(agency, location).await {
                 Ok((agency, token)) => {
                     let known = agency.location(location);
@@ -175,11 +178,12 @@ impl Worker {
                         Err(error) => Lookup::Unavailable(error.to_string()),
                     };
                 }
-                Err(
-                    MintError::Ghl(AgencyFailure::NotInstalled(_))
-                    | MintError::Agency(NoAgency::NotConnected),
-                ) => {}
-                Err(error) => unavailable = Some(error.to_string()),
+                Err(MintError::Agency(NoAgency::NotConnected)) => {}
+                Err(MintError::Ghl(AgencyFailure::NotInstalled(_))) => asked += 1,
+                Err(error) => {
+                    asked += 1;
+                    unavailable = Some(error.to_string());
+                }
             }
         }
         unavailable.map_or(Lookup::Unknown, Lookup::Unavailable)

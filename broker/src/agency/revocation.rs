@@ -1,7 +1,7 @@
 //! The end of an agency's installation ends those of its locations.
 
 use futures_util::stream::{self, StreamExt};
-use store::{InstallationId, Timestamp};
+use store::{InstallationId, Status, Timestamp};
 use store_writer::{StoreWriter, WriteError};
 use tracing::{info, warn};
 
@@ -43,7 +43,10 @@ async fn end_location(
 ) -> Result<bool, WriteError> {
     let known = writer.load(id).await?;
     // It may have a grant of its own by now.
-    let is_child = known.is_some_and(|it| it.installation.access.parent.as_ref() == Some(parent));
+    let is_child = known.is_some_and(|it| {
+        let access = &it.installation.access;
+        access.status != Status::Revoked && access.parent.as_ref() == Some(parent)
+    });
     match is_child {
         true => writer.revoke(id, reason, told_at).await,
         false => Ok(false),

@@ -37,6 +37,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
+use crate::agency::AgencyState;
 use crate::agency::mint::LocationRefresh;
 use crate::config::{Config, Timing};
 use crate::metrics;
@@ -168,7 +169,8 @@ impl Worker {
         wanted: Wanted,
     ) -> BoxFuture<'static, Outcome> {
         let is_mint = match self.writer.load(&id).await {
-            Ok(known) => known.is_some_and(|known| known.installation.access.parent.is_some()),
+            Ok(Some(known)) => self.is_minted(&known.installation).await,
+            Ok(None) => false,
             Err(error) => return ready(unavailable(&id, &error)).boxed(),
         };
         let (slot, mint_slot) = match is_mint {
@@ -179,6 +181,14 @@ impl Worker {
             let _slots = (slot, mint_slot);
             self.refresh(&id, wanted).await
         })
+    }
+
+    /// Whether its token is minted with that of an agency. Otherwise it spends a refresh token of its own.
+    async fn is_minted(&self, installation: &Installation) -> bool {
+        match &installation.access.parent {
+            Some(parent) => matches!(self.agency_state(parent).await, Ok(AgencyState::Works)),
+            None => false,
+        }
     }
 
     /// Waits for a slot in the window of new tokens in flight.
@@ -231,10 +241,10 @@ impl Worker {
         };
         match self.writer.load(id).await {
             Ok(Some(known)) => {
-                let Installation { access, intent, .. } = known.installation;
-                let is_unresolved = intent.is_some() && self.breaker.allows_retry(pause);
+                let has_intent = known.installation.intent.is_some();
+                let is_unresolved = has_intent && self.breaker.allows_retry(pause);
                 // A mint uses neither the token endpoint nor the client credentials.
-                if is_unresolved || access.parent.is_some() {
+                if is_unresolved || self.is_minted(&known.installation).await {
                     return self.attempt(id, wanted, Risk::Normal).await;
                 }
             }

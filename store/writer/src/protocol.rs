@@ -16,7 +16,7 @@ mod takeover;
 
 pub use derived::{
     AgencyLocation, LIST_CLAIM, Listed, Minted, announce_location, claim_list, fail_mint,
-    generation_after, list_location, mint, mint_pause_ends, rest,
+    generation_after, list_location, mint, mint_pause_ends, rest, revoked_at,
 };
 pub use failure::{
     AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,

@@ -42,7 +42,11 @@ pub(super) fn decide(known: &Snapshot, agency: AgencyState, wanted: Wanted) -> D
         Wanted::Due | Wanted::Now | Wanted::Forced => {}
     }
     match (agency, wanted) {
-        (AgencyState::Revoked, _) => Decision::End,
+        // The app was installed there again, and the agency's consent follows.
+        (AgencyState::Revoked(at), _) if at < installation.consented_at => {
+            Decision::Leave(Outcome::NotRefreshable(Status::Invalid))
+        }
+        (AgencyState::Revoked(_), _) => Decision::End,
         (AgencyState::Gone, _) if installation.chain.is_some() => Decision::SpendOwnToken,
         (AgencyState::Works | AgencyState::Gone, Wanted::Due) => Decision::Rest,
         (AgencyState::Gone, Wanted::Past(_) | Wanted::Now | Wanted::Forced) => {
@@ -68,6 +72,7 @@ mod tests {
     use super::*;
 
     const NOW: Timestamp = Timestamp::from_millis(1_000_000);
+    const EARLIER: Timestamp = Timestamp::from_millis(999_999);
 
     fn asleep() -> Installation {
         let known = AgencyLocation {
@@ -101,8 +106,9 @@ mod tests {
             (AgencyState::Works, Wanted::Due, Decision::Rest),
             (AgencyState::Gone, past, invalid()),
             (AgencyState::Gone, Wanted::Due, Decision::Rest),
-            (AgencyState::Revoked, past, Decision::End),
-            (AgencyState::Revoked, Wanted::Due, Decision::End),
+            (AgencyState::Revoked(NOW), past, Decision::End),
+            (AgencyState::Revoked(NOW), Wanted::Due, Decision::End),
+            (AgencyState::Revoked(EARLIER), past, invalid()),
         ] {
             assert_eq!(
                 decided(asleep(), agency, wanted),
@@ -137,7 +143,7 @@ mod tests {
         let past = Wanted::Past(Generation::NONE);
         let superseded = Decision::Leave(Outcome::Superseded);
         assert_eq!(decided(newer, AgencyState::Works, past), superseded);
-        let failed = fail_mint(&asleep(), LastError::new("k", "m", NOW));
+        let failed = fail_mint(&asleep(), LastError::new("k", "m", NOW)).unwrap();
         let until = NOW + Duration::from_secs(1);
         let paused = Decision::Leave(Outcome::NotDue(until));
         assert_eq!(decided(failed.clone(), AgencyState::Works, past), paused);

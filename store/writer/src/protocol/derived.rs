@@ -25,7 +25,8 @@ pub struct AgencyLocation {
     pub company: CompanyId,
     /// The location.
     pub location: LocationId,
-    /// When the app was installed there, as far as is known: the time of the list or of the announcement.
+    /// When the app was installed there: the time of the announcement, or else of the agency's consent. A list says only
+    /// that GHL has not ended it. So it undoes no revocation since the consent.
     pub at: Timestamp,
 }
 
@@ -54,6 +55,8 @@ pub fn list_location(
     let again = || Listed::Write(Box::new(asleep(id, Some(current), known, now)));
     match (current.access.status, &current.access.parent) {
         (Status::Revoked, _) if revoked_at(current) >= known.at => Listed::Uninstalled,
+        // Its own grant may be refused wrongly, and is tried again. A later consent of the agency replaces it.
+        (Status::Invalid, None) if current.consented_at >= known.at => Listed::Known,
         (Status::Revoked | Status::Invalid, _) => again(),
         (Status::Active | Status::Paused, Some(parent)) if *parent == known.parent => Listed::Known,
         (Status::Active | Status::Paused, Some(_)) => again(),
@@ -117,8 +120,9 @@ fn asleep(
     }
 }
 
-/// When an uninstallation happened. The far past if there was none.
-fn revoked_at(current: &Installation) -> Timestamp {
+/// When an installation was revoked. The far past if it was not.
+#[must_use]
+pub fn revoked_at(current: &Installation) -> Timestamp {
     let last = current.last_error.as_ref();
     last.filter(|error| error.kind == REVOKED)
         .map_or(Timestamp::from_millis(0), |error| error.at)
@@ -196,27 +200,37 @@ pub fn generation_after(current: Option<&Installation>) -> Generation {
     current.map_or(Generation::FIRST, |it| it.access.generation.next())
 }
 
-/// Removes the tokens of a location whose access token has expired, so that it takes less memory. If the token is valid,
-/// only its place in the schedule changes. `None` if nothing changes.
+/// Removes the access token of a location if it has expired, so that the record takes less memory. The next call mints, also
+/// if the location was paused or invalid while it lived on its own refresh token. If the token is valid, only its place in
+/// the schedule changes. `None` if nothing changes.
 #[must_use]
 pub fn rest(current: &Installation, now: Timestamp) -> Option<Installation> {
     let mut next = current.clone();
-    if current.is_asleep(now) {
-        next.access.token = Sealed::from_bytes(Vec::new());
-        next.due = None;
-    } else {
-        next.due = current.access.expires_at;
+    let has_expired = current.access.expires_at.is_none_or(|end| end <= now);
+    match current.access.status {
+        Status::Active | Status::Paused | Status::Invalid if has_expired => {
+            next.access.token = Sealed::from_bytes(Vec::new());
+            next.access.status = Status::Active;
+            next.intent = None;
+            next.refused = None;
+            next.due = None;
+        }
+        Status::Active | Status::Paused | Status::Invalid => next.due = current.access.expires_at,
+        Status::Revoked | Status::Static => next.due = None,
     }
     (next != *current).then_some(next)
 }
 
-/// Records that a mint failed.
+/// Records that a mint failed. `None` if the location needs none any more.
 #[must_use]
-pub fn fail_mint(current: &Installation, error: LastError) -> Installation {
+pub fn fail_mint(current: &Installation, error: LastError) -> Option<Installation> {
+    if current.access.status == Status::Revoked || current.access.parent.is_none() {
+        return None;
+    }
     let mut next = current.clone();
     next.failures = next.failures.saturating_add(1);
     next.last_error = Some(error);
-    next
+    Some(next)
 }
 
 /// How long the list of an agency's locations is left to one broker. It renews its claim with every page. If it dies,

@@ -155,7 +155,10 @@ impl StoreWriter {
     ) -> Result<(), WriteError> {
         self.decide_known(id, |current, now| {
             let error = LastError::new(kind, message, now);
-            Decision::Write(Box::new(protocol::fail_mint(current, error)), ())
+            match protocol::fail_mint(current, error) {
+                Some(next) => Decision::Write(Box::new(next), ()),
+                None => Decision::Leave(()),
+            }
         })
         .await
     }

@@ -156,7 +156,7 @@ fn failed_mints_pause_for_longer_and_longer() {
     assert_eq!(mint_pause_ends(&location), None);
     let mut pauses = Vec::new();
     for _ in 0..9 {
-        location = fail_mint(&location, LastError::new("k", "m", NOW));
+        location = fail_mint(&location, LastError::new("k", "m", NOW)).unwrap();
         pauses.push(mint_pause_ends(&location).unwrap().since(NOW).as_secs());
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
@@ -184,4 +184,40 @@ fn list_of_locations_is_due_with_the_consent_and_claimed_once() {
         ..agency
     };
     assert_eq!(claim_list(&both, NOW), None);
+}
+
+#[test]
+fn location_that_lived_on_its_own_token_rests_whatever_its_status_is() {
+    for status in [Status::Active, Status::Paused, Status::Invalid] {
+        let mut location = applied(None, "a", NOW);
+        location.access.status = status;
+        let later = NOW + LIFETIME;
+        location.due = Some(later);
+        let rested = rest(&location, later).unwrap();
+        assert_eq!(
+            (rested.wake_at(), rested.access.status),
+            (None, Status::Active),
+            "{status}"
+        );
+        assert!(rested.is_asleep(later));
+    }
+}
+
+#[test]
+fn list_undoes_no_revocation_since_the_agencys_consent() {
+    let location = applied(None, "a", NOW);
+    let revoked = revoke(&location, "by an operator", NOW + LIFETIME, NOW + LIFETIME).unwrap();
+    // A list says when the agency consented.
+    assert_eq!(listed(Some(&revoked), NOW), Listed::Uninstalled);
+    let failed = fail_mint(&revoked, LastError::new("k", "m", NOW));
+    assert_eq!(failed, None, "the time of the revocation is kept");
+}
+
+#[test]
+fn refused_own_grant_is_kept_until_a_later_consent_of_the_agency() {
+    let mut own = installed();
+    own.access.status = Status::Invalid;
+    assert_eq!(listed(Some(&own), own.consented_at), Listed::Known);
+    let later = own.consented_at + Duration::from_secs(1);
+    assert!(matches!(listed(Some(&own), later), Listed::Write(_)));
 }
