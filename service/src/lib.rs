@@ -23,6 +23,7 @@ pub mod receive;
 pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+pub mod single_flight;
 pub mod telemetry;
 pub mod tls;
 pub mod trace;

@@ -1,14 +1,11 @@
 //! Finds the agency of a location that is not known, by asking GHL for a token of it.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use ghl::AgencyFailure;
-use service::locks::lock;
 use service::shutdown::Shutdown;
+use service::single_flight::{NoFlight, ShortMemory, SingleFlight};
 use store::{InstallationId, LocationId};
 use store_writer::grant::Registration;
 use store_writer::writer::MintOutcome;
@@ -25,6 +22,8 @@ const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
 /// How many such locations are remembered.
 const MAX_UNKNOWN: usize = 10_000;
+/// How many locations are looked up at a time.
+const MAX_SEARCHES: usize = 64;
 /// How many agencies are asked for one location. A location that GHL has listed or announced needs no question.
 const MAX_AGENCIES: usize = 16;
 
@@ -40,10 +39,19 @@ pub(crate) enum Lookup {
 }
 
 /// The searches of this process, one at a time for each location.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Lookups {
-    flights: Mutex<HashMap<Wanted, Shared<BoxFuture<'static, Lookup>>>>,
-    unknown: Mutex<HashMap<Wanted, Instant>>,
+    searches: SingleFlight<Wanted, Lookup>,
+    unknown: ShortMemory<Wanted>,
+}
+
+impl Default for Lookups {
+    fn default() -> Self {
+        Self {
+            searches: SingleFlight::new(MAX_SEARCHES),
+            unknown: ShortMemory::new(UNKNOWN_FOR, MAX_UNKNOWN),
+        }
+    }
 }
 
 /// A location, and the agencies that may have it. All if there is none.
@@ -60,54 +68,36 @@ impl Lookups {
     ) -> Lookup {
         agencies.sort_unstable();
         let wanted = (location, agencies);
-        if let Some(since) = lock(&self.unknown).get(&wanted)
-            && since.elapsed() < UNKNOWN_FOR
-        {
+        if self.unknown.has(&wanted) {
             return Lookup::Unknown;
         }
-        let flight = lock(&self.flights)
-            .entry(wanted.clone())
-            .or_insert_with(|| self.begin(worker, shutdown, wanted))
-            .clone();
-        flight.await
+        let search = {
+            let (lookups, worker, wanted) = (self.clone(), worker.clone(), wanted.clone());
+            move || lookups.search(worker, wanted)
+        };
+        let found = self
+            .searches
+            .join(wanted, search, |task| drop(shutdown.spawn(task)));
+        found.await.unwrap_or_else(|error| {
+            let reason = match error {
+                NoFlight::Full => "too many locations are looked up at a time",
+                NoFlight::Lost => "the broker is stopping",
+            };
+            Lookup::Unavailable(reason.to_owned())
+        })
     }
 
-    /// Runs in a task of its own, so that a caller that disconnects does not cancel it for the others.
-    fn begin(
-        self: &Arc<Self>,
-        worker: &Arc<Worker>,
-        shutdown: &Shutdown,
-        wanted: Wanted,
-    ) -> Shared<BoxFuture<'static, Lookup>> {
-        let (lookups, worker) = (self.clone(), worker.clone());
-        let searching = shutdown.spawn(async move {
-            let found = worker.look_up(&wanted.0, &wanted.1).await;
-            if found == Lookup::Unknown {
-                lookups.remember_unknown(wanted.clone());
-            }
-            lock(&lookups.flights).remove(&wanted);
-            found
-        });
-        let stopping = || Lookup::Unavailable("the broker is stopping".to_owned());
-        searching
-            .map(move |ended| ended.unwrap_or_else(|_| stopping()))
-            .boxed()
-            .shared()
-    }
-
-    fn remember_unknown(&self, wanted: Wanted) {
-        let mut unknown = lock(&self.unknown);
-        if unknown.len() >= MAX_UNKNOWN {
-            unknown.retain(|_, since| since.elapsed() < UNKNOWN_FOR);
+    async fn search(self: Arc<Self>, worker: Arc<Worker>, wanted: Wanted) -> Lookup {
+        let found = worker.look_up(&wanted.0, &wanted.1).await;
+        if found == Lookup::Unknown {
+            self.unknown.remember(wanted);
         }
-        if unknown.len() < MAX_UNKNOWN {
-            unknown.insert(wanted, Instant::now());
-        }
+        found
     }
 
     /// Forgets that locations are unknown, because an agency has connected or a location was announced.
     pub(crate) fn forget_unknown(&self) {
-        lock(&self.unknown).clear();
+        self.unknown.clear();
     }
 }
 

@@ -1,17 +1,14 @@
 //! Asks a broker for the installation of a location that is not known. It may be a location of an agency.
 
-use std::collections::HashMap;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::FutureExt;
-use futures_util::future::{BoxFuture, Shared};
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Deserialize;
-use service::locks::lock;
+use service::single_flight::{ShortMemory, SingleFlight};
 use store::{InstallationId, LocationId, TokenReader, lookup_request_mac};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tracing::{Span, debug};
 
 use crate::upstream::Upstream;
@@ -25,6 +22,8 @@ const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
 const UNKNOWN_FOR: Duration = Duration::from_secs(60);
 /// How many unknown locations are remembered. Callers can name any number of them.
 const MAX_UNKNOWN: usize = 10_000;
+/// How many locations are asked for at a time. The calls of known locations need brokers, too.
+const MAX_QUESTIONS: usize = 64;
 /// The largest answer of a broker that is read, in bytes.
 const MAX_ANSWER: u64 = 64 * 1024;
 
@@ -32,8 +31,8 @@ const MAX_ANSWER: u64 = 64 * 1024;
 pub(crate) struct LocationLookup {
     broker: Upstream,
     reader: TokenReader,
-    flights: Mutex<HashMap<Wanted, Shared<BoxFuture<'static, Found>>>>,
-    unknown: Mutex<HashMap<Wanted, Instant>>,
+    questions: SingleFlight<Wanted, Found>,
+    unknown: ShortMemory<Wanted>,
 }
 
 /// A location, and the agencies that may have it. All if there is none.
@@ -58,8 +57,8 @@ impl LocationLookup {
         Arc::new(Self {
             broker,
             reader,
-            flights: Mutex::default(),
-            unknown: Mutex::default(),
+            questions: SingleFlight::new(MAX_QUESTIONS),
+            unknown: ShortMemory::new(UNKNOWN_FOR, MAX_UNKNOWN),
         })
     }
 
@@ -70,43 +69,26 @@ impl LocationLookup {
         agencies: &[InstallationId],
     ) -> Found {
         let wanted = (location.clone(), agencies.to_vec());
-        if let Some(since) = lock(&self.unknown).get(&wanted)
-            && since.elapsed() < UNKNOWN_FOR
-        {
+        if self.unknown.has(&wanted) {
             return Ok(None);
         }
-        let flight = lock(&self.flights)
-            .entry(wanted.clone())
-            .or_insert_with(|| self.begin(wanted))
-            .clone();
-        flight.await
+        let question = {
+            let (lookup, wanted) = (self.clone(), wanted.clone());
+            move || lookup.ask_and_remember(wanted)
+        };
+        let asked = self
+            .questions
+            .join(wanted, question, |task| drop(tokio::spawn(task)));
+        // Without an answer: too many locations are asked for, or the gateway is stopping.
+        asked.await.unwrap_or(Err(NoAnswer))
     }
 
-    /// Runs in a task of its own, so that a cancelled call does not affect the others.
-    fn begin(self: &Arc<Self>, wanted: Wanted) -> Shared<BoxFuture<'static, Found>> {
-        let lookup = self.clone();
-        let asking = tokio::spawn(async move {
-            let found = lookup.ask(&wanted).await;
-            if found == Ok(None) {
-                lookup.remember_unknown(wanted.clone());
-            }
-            lock(&lookup.flights).remove(&wanted);
-            found
-        });
-        asking
-            .map(|ended| ended.unwrap_or(Err(NoAnswer)))
-            .boxed()
-            .shared()
-    }
-
-    fn remember_unknown(&self, wanted: Wanted) {
-        let mut unknown = lock(&self.unknown);
-        if unknown.len() >= MAX_UNKNOWN {
-            unknown.retain(|_, since| since.elapsed() < UNKNOWN_FOR);
+    async fn ask_and_remember(self: Arc<Self>, wanted: Wanted) -> Found {
+        let found = self.ask(&wanted).await;
+        if found == Ok(None) {
+            self.unknown.remember(wanted);
         }
-        if unknown.len() < MAX_UNKNOWN {
-            unknown.insert(wanted, Instant::now());
-        }
+        found
     }
 
     async fn ask(&self, wanted: &Wanted) -> Found {
