@@ -8,6 +8,8 @@ pub(crate) mod list;
 mod lookup;
 pub(crate) mod mint;
 pub(crate) mod revocation;
+mod turns;
 
 pub(crate) use grant::AgencyState;
 pub(crate) use lookup::{Lookup, Lookups};
+pub(crate) use turns::AgencyTurns;

@@ -9,7 +9,7 @@ use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp
 use store_writer::WriteError;
 use store_writer::installation::Installation;
 use store_writer::protocol::{self, AgencyLocation};
-use store_writer::writer::{AgencyCall, Snapshot, Wanted};
+use store_writer::writer::{AgencyCall, CallPurpose, Snapshot, Wanted};
 use tokio::time::{Instant, sleep};
 
 use crate::refresh::outcome::Outcome;
@@ -155,11 +155,14 @@ impl Worker {
     }
 
     /// Counts a call for an agency, if GHL's limit allows it now.
-    pub(super) async fn count_call(&self, company: &CompanyId) -> Result<(), Turn> {
-        // One at a time: they would only repeat each other's writes.
-        let _turn = self.agency_calls.lock().await;
-        let now = self.reader.now();
-        let counted = self.writer.count_agency_call(company.as_str(), now).await;
+    pub(super) async fn count_call(
+        &self,
+        company: &CompanyId,
+        purpose: CallPurpose,
+    ) -> Result<(), Turn> {
+        let _turn = self.agency_turns.take(company).await;
+        let (company, now) = (company.as_str(), self.reader.now());
+        let counted = self.writer.count_agency_call(company, purpose, now).await;
         match counted.map_err(Turn::Store)? {
             AgencyCall::Now => Ok(()),
             AgencyCall::Later(wait) => Err(Turn::Later(wait)),

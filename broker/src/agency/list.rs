@@ -13,7 +13,7 @@ use store::{InstallationId, LocationId, Timestamp};
 use store_writer::WriteError;
 use store_writer::installation::{LastError, LocationList};
 use store_writer::protocol::LIST_CLAIM;
-use store_writer::writer::LocationNews;
+use store_writer::writer::{CallPurpose, LocationNews};
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
 
@@ -148,7 +148,7 @@ impl Worker {
     async fn wait_for_page(&self, agency: &Agency) -> Result<(), ListError> {
         let since = Instant::now();
         loop {
-            match self.count_call(&agency.company).await {
+            match self.count_call(&agency.company, CallPurpose::Known).await {
                 Ok(()) => return Ok(()),
                 Err(Turn::Later(wait)) => wait_for_turn(wait, since, LONGEST_WAIT)
                     .await

@@ -8,7 +8,7 @@ use service::shutdown::Shutdown;
 use service::single_flight::{NoFlight, ShortMemory, SingleFlight};
 use store::{InstallationId, LocationId};
 use store_writer::grant::Registration;
-use store_writer::writer::MintOutcome;
+use store_writer::writer::{CallPurpose, MintOutcome};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
@@ -107,10 +107,11 @@ impl Worker {
         self: &Arc<Self>,
         agency: &InstallationId,
         location: &LocationId,
+        purpose: CallPurpose,
     ) -> Result<(Agency, Registration), MintError> {
         let since = Instant::now();
         loop {
-            match self.mint(agency, location).await {
+            match self.mint(agency, location, purpose).await {
                 Err(MintError::Later(wait)) => wait_for_turn(wait, since, LONGEST_WAIT)
                     .await
                     .ok_or(MintError::Later(wait))?,
@@ -152,7 +153,8 @@ impl Worker {
                 let reason = "more agencies could have this location than are asked. GHL's webhooks announce it";
                 return Lookup::Unavailable(reason.to_owned());
             }
-            match self.mint_in_turn(agency, location).await {
+            let minted = self.mint_in_turn(agency, location, CallPurpose::Unknown);
+            match minted.await {
                 Ok((agency, token)) => {
                     let known = agency.location(location);
                     let stored = self.writer.store_minted(&known, &token);

@@ -9,7 +9,7 @@ use ghl::{AgencyFailure, Owner, TokenResponse};
 use store::{Generation, InstallationId, LocationId, Timestamp, UserType};
 use store_writer::WriteError;
 use store_writer::grant::Registration;
-use store_writer::writer::{MintOutcome, Snapshot, Wanted};
+use store_writer::writer::{CallPurpose, MintOutcome, Snapshot, Wanted};
 use tracing::debug;
 
 use super::grant::{Agency, NoAgency, Turn};
@@ -74,7 +74,7 @@ impl Worker {
         location: &LocationId,
     ) -> Outcome {
         let id = &known.installation.id;
-        let minted = self.mint(parent, location).await;
+        let minted = self.mint(parent, location, CallPurpose::Known).await;
         let stored = match minted {
             Ok((agency, token)) => {
                 crash_point::reached(Step::Minted);
@@ -102,6 +102,7 @@ impl Worker {
         self: &Arc<Self>,
         parent: &InstallationId,
         location: &LocationId,
+        purpose: CallPurpose,
     ) -> Result<(Agency, Registration), MintError> {
         let mut refused: Option<Generation> = None;
         loop {
@@ -109,7 +110,7 @@ impl Worker {
                 .agency(parent, refused)
                 .await
                 .map_err(MintError::Agency)?;
-            let answer = self.ask_for_token(&agency, location).await;
+            let answer = self.ask_for_token(&agency, location, purpose).await;
             match answer {
                 // The agency's token may have been ended early. A newer one is tried once.
                 Err(MintError::Ghl(AgencyFailure::TokenRefused(_))) if refused.is_none() => {
@@ -131,8 +132,9 @@ impl Worker {
         &self,
         agency: &Agency,
         location: &LocationId,
+        purpose: CallPurpose,
     ) -> Result<Registration, MintError> {
-        self.count_call(&agency.company)
+        self.count_call(&agency.company, purpose)
             .await
             .map_err(|turn| match turn {
                 Turn::Later(wait) => MintError::Later(wait),

@@ -37,8 +37,8 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span};
 
-use crate::agency::AgencyState;
 use crate::agency::mint::LocationRefresh;
+use crate::agency::{AgencyState, AgencyTurns};
 use crate::config::{Config, Timing};
 use crate::metrics;
 use crate::refresh::breaker::Breaker;
@@ -68,7 +68,7 @@ pub(crate) struct Worker {
     /// Bounds the mints in flight.
     mint_slots: Arc<Semaphore>,
     /// Held while a call for an agency is counted.
-    pub(crate) agency_calls: tokio::sync::Mutex<()>,
+    pub(crate) agency_turns: AgencyTurns,
     pub(crate) reader: TokenReader,
     pub(crate) breaker: Breaker,
     pub(crate) outage: OutageDetector,
@@ -126,7 +126,7 @@ impl Worker {
             endpoint,
             agency_api,
             mint_slots: Arc::new(Semaphore::new(MINTS)),
-            agency_calls: tokio::sync::Mutex::default(),
+            agency_turns: AgencyTurns::default(),
             reader,
             uncommitted: Mutex::default(),
             recent_commits: Mutex::default(),

@@ -27,7 +27,7 @@ pub use crate::error::WriteError;
 pub use attempt::{Begin, Begun, Committed, Conditions, FailureOutcome, Recovered, Wanted};
 pub use audit::AuditRecord;
 pub use callers::RotatedKey;
-pub use derived::{AgencyCall, LocationNews, MintOutcome};
+pub use derived::{AgencyCall, CallPurpose, LocationNews, MintOutcome};
 pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};
 

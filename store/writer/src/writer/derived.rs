@@ -13,9 +13,31 @@ use crate::protocol::{self, AgencyLocation, Listed, SealedTokens};
 /// The calls of all brokers for one agency within [`WINDOW`]. GHL allows 100 for each app and agency, and gateways call
 /// GHL for the agency, too.
 const CALLS_PER_WINDOW: usize = 90;
+/// The part of them that questions about unknown locations may use. Strangers choose how many there are, and the calls of
+/// known locations must not wait for them.
+const CALLS_FOR_UNKNOWN: usize = CALLS_PER_WINDOW / 2;
 const WINDOW: Duration = Duration::from_secs(10);
 /// The attempts to count a call while other brokers count theirs.
 const COUNT_ATTEMPTS: usize = 10;
+
+/// The reason why a broker calls GHL for an agency.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CallPurpose {
+    /// It is about a location that has an installation, or about the list of locations.
+    Known,
+    /// It asks for a location that may be nobody's.
+    Unknown,
+}
+
+impl CallPurpose {
+    /// How many calls of any purpose there may be within [`WINDOW`] with this one.
+    const fn limit(self) -> usize {
+        match self {
+            Self::Known => CALLS_PER_WINDOW,
+            Self::Unknown => CALLS_FOR_UNKNOWN,
+        }
+    }
+}
 
 /// Whether a broker may call GHL for an agency now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -235,14 +257,16 @@ impl StoreWriter {
     pub async fn count_agency_call(
         &self,
         company: &str,
+        purpose: CallPurpose,
         now: Timestamp,
     ) -> Result<AgencyCall, WriteError> {
         let key = keys::agency_rate(company);
+        let limit = purpose.limit();
         for _ in 0..COUNT_ATTEMPTS {
             let held = self.backend.get(&key).await?;
             let mut calls = recent_calls(held.as_deref().unwrap_or_default(), now);
-            if calls.len() >= CALLS_PER_WINDOW {
-                let first = calls[calls.len() - CALLS_PER_WINDOW];
+            if calls.len() >= limit {
+                let first = calls[calls.len() - limit];
                 return Ok(AgencyCall::Later((first + WINDOW).since(now)));
             }
             calls.push(now);
@@ -281,3 +305,6 @@ fn recent_calls(held: &str, now: Timestamp) -> Vec<Timestamp> {
     let times = times.map(|at| Timestamp::from_millis(at).min(now));
     times.filter(|at| now.since(*at) < WINDOW).collect()
 }
+
+#[cfg(test)]
+mod tests;

@@ -13,13 +13,13 @@ use crate::consent::Consent;
 use crate::grant::Registration;
 
 /// A store in a file, and direct access to its backend.
-struct Fixture {
-    writer: StoreWriter,
+pub(super) struct Fixture {
+    pub(super) writer: StoreWriter,
     backend: Arc<EmbeddedBackend>,
 }
 
 impl Fixture {
-    fn new() -> Self {
+    pub(super) fn new() -> Self {
         let path = crate::factory::scratch_directory().join("store.redb");
         let backend = Arc::new(EmbeddedBackend::open(&path).unwrap());
         let rings = Rings {
@@ -55,7 +55,7 @@ impl Fixture {
     }
 }
 
-fn registration(location: &str) -> Registration {
+pub(super) fn registration(location: &str) -> Registration {
     Registration {
         access_token: "a".into(),
         refresh_token: Some("r".into()),
