@@ -8,13 +8,13 @@ use std::time::Duration;
 
 use futures_util::stream::{self, StreamExt};
 use ghl::AgencyFailure;
-use ghl::agency::PAGE_SIZE;
 use store::{InstallationId, LocationId, Timestamp};
 use store_writer::WriteError;
 use store_writer::installation::{LastError, LocationList};
 use store_writer::protocol::LIST_CLAIM;
 use store_writer::writer::{CallPurpose, LocationNews};
-use tokio::time::{Instant, sleep};
+use tokio::sync::SemaphorePermit;
+use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::grant::{Agency, NoAgency, Turn, wait_for_turn};
@@ -22,12 +22,16 @@ use crate::refresh::crash_point::{self, Step};
 use crate::refresh::worker::Worker;
 
 const INTERVAL: Duration = Duration::from_secs(24 * 60 * 60);
+/// At most this much is added, so that agencies that were listed together are not listed together for ever.
+const JITTER: Duration = Duration::from_secs(60 * 60);
 const FIRST_RETRY: Duration = Duration::from_secs(5);
 const LONGEST_RETRY: Duration = Duration::from_secs(60 * 60);
 /// At most half of the calls that brokers may make for an agency, so that mints are not held up.
 const BETWEEN_PAGES: Duration = Duration::from_millis(300);
 /// How long a page waits for GHL's limit of the agency. Mints may take all of it.
 const LONGEST_WAIT: Duration = Duration::from_secs(20);
+/// How long a list waits for others of this process. It is less than [`LIST_CLAIM`].
+const LONGEST_QUEUE: Duration = Duration::from_secs(10);
 /// Locations that are stored at once.
 const WRITES: usize = 16;
 /// Far more than any agency has. GHL could repeat pages for ever.
@@ -41,10 +45,18 @@ enum ListError {
     Unknown(String),
     #[error("the rate limit of the agency is used up")]
     RateLimited,
+    #[error("GHL's list has no end after {MAX_PAGES} pages")]
+    NoEnd,
+    #[error("the broker is stopping")]
+    Stopping,
     #[error(transparent)]
     Ghl(#[from] AgencyFailure),
     #[error(transparent)]
     Store(#[from] WriteError),
+}
+
+fn jitter() -> Duration {
+    JITTER * u32::from(store::random::bytes::<1>()[0]) / 256
 }
 
 /// What GHL says about the locations of an agency.
@@ -58,6 +70,10 @@ struct Found {
 impl Worker {
     /// Lists the locations of an agency, and says when to list them again.
     pub(crate) async fn list_locations(self: Arc<Self>, id: InstallationId) {
+        let Some(_slot) = self.list_slot().await else {
+            // The claim of the list ends by itself.
+            return;
+        };
         let known = match self.writer.load(&id).await {
             Ok(Some(known)) => known,
             // The claim of the list ends by itself.
@@ -75,7 +91,7 @@ impl Worker {
                 info!(installation = %id, locations = found.count, added = found.added,
                     "listed the locations of an agency");
                 LocationList {
-                    due: now + INTERVAL,
+                    due: now + INTERVAL + jitter(),
                     listed_at: Some(now),
                     count: found.count,
                     is_for_future_locations: found.is_for_future_locations,
@@ -83,6 +99,8 @@ impl Worker {
                     error: None,
                 }
             }
+            // Another broker begins at once.
+            Err(ListError::Stopping) => LocationList { due: now, ..before },
             Err(error) => {
                 let wait = FIRST_RETRY * 2_u32.saturating_pow(before.failures.min(10));
                 let wait = wait.min(LONGEST_RETRY);
@@ -101,6 +119,15 @@ impl Worker {
                 "the list of an agency's locations could not be recorded. It is read again");
         }
         crash_point::reached(Step::ListRecorded);
+    }
+
+    /// A place among the lists of this process. `None` if none gets free in time, or the broker is stopping.
+    async fn list_slot(&self) -> Option<SemaphorePermit<'_>> {
+        tokio::select! {
+            biased;
+            () = self.shutdown.started() => None,
+            slot = timeout(LONGEST_QUEUE, self.list_slots.acquire()) => slot.ok().and_then(Result::ok),
+        }
     }
 
     async fn read_list(
@@ -131,8 +158,9 @@ impl Worker {
                 .await?;
             crash_point::reached(Step::PageListed);
             found.is_for_future_locations = page.is_for_future_locations;
+            let is_last = page.is_last(from);
             from += page.length;
-            if page.length < PAGE_SIZE {
+            if is_last {
                 return Ok(found);
             }
             let claim = LocationList {
@@ -142,12 +170,15 @@ impl Worker {
             self.writer.record_list(id, of, &claim).await?;
             sleep(BETWEEN_PAGES).await;
         }
-        Ok(found)
+        Err(ListError::NoEnd)
     }
 
     async fn wait_for_page(&self, agency: &Agency) -> Result<(), ListError> {
         let since = Instant::now();
         loop {
+            if self.shutdown.is_started() {
+                return Err(ListError::Stopping);
+            }
             match self.count_call(&agency.company, CallPurpose::Known).await {
                 Ok(()) => return Ok(()),
                 Err(Turn::Later(wait)) => wait_for_turn(wait, since, LONGEST_WAIT)

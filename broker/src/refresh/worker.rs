@@ -51,6 +51,9 @@ use crate::refresh::window::{Slot, Window};
 /// The most mints in flight. GHL's limit of each agency is far lower.
 const MINTS: usize = 256;
 
+/// The most lists of locations in flight. Each writes to the store as fast as GHL gives pages.
+const LISTS: usize = 8;
+
 /// How long an attempt backs off from an installation that another attempt holds.
 const CONTENTION_BACKOFF: Duration = Duration::from_millis(500);
 
@@ -67,6 +70,8 @@ pub(crate) struct Worker {
     agency_api: AgencyApi,
     /// Bounds the mints in flight.
     mint_slots: Arc<Semaphore>,
+    /// Bounds the lists of locations in flight.
+    pub(crate) list_slots: Semaphore,
     /// Held while a call for an agency is counted.
     pub(crate) agency_turns: AgencyTurns,
     pub(crate) reader: TokenReader,
@@ -91,7 +96,7 @@ pub(crate) struct Worker {
     retry_slots: Arc<Semaphore>,
     /// Until when the store counts as just reachable again.
     settling: Mutex<Instant>,
-    shutdown: Shutdown,
+    pub(crate) shutdown: Shutdown,
     #[cfg(feature = "simulation")]
     rules: crate::refresh::rules::Rules,
 }
@@ -126,6 +131,7 @@ impl Worker {
             endpoint,
             agency_api,
             mint_slots: Arc::new(Semaphore::new(MINTS)),
+            list_slots: Semaphore::new(LISTS),
             agency_turns: AgencyTurns::default(),
             reader,
             uncommitted: Mutex::default(),

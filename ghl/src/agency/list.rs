@@ -13,6 +13,8 @@ pub struct LocationPage {
     pub installed: Vec<String>,
     /// How many locations the page has, with and without the app.
     pub length: usize,
+    /// How many locations there are on all pages. `None` if GHL does not say it.
+    pub total: Option<usize>,
     /// Whether the app is installed on later locations, too. `None` if GHL does not say it.
     pub is_for_future_locations: Option<bool>,
 }
@@ -23,6 +25,7 @@ struct Body {
     /// `items` is the spelling of API v3.
     #[serde(alias = "items")]
     locations: Vec<Value>,
+    count: Option<Value>,
     install_to_future_locations: Option<Value>,
 }
 
@@ -38,8 +41,20 @@ impl LocationPage {
         Ok(Self {
             installed: installed.filter_map(id).collect(),
             length: body.locations.len(),
+            total: body.count.as_ref().and_then(number),
             is_for_future_locations: body.install_to_future_locations.as_ref().and_then(flag),
         })
+    }
+
+    /// Whether no page follows. `from` counts the locations before this page. A page that is not full says little: GHL may
+    /// give fewer locations than it was asked for.
+    #[must_use]
+    pub const fn is_last(&self, from: usize) -> bool {
+        match self.total {
+            Some(_) | None if self.length == 0 => true,
+            Some(total) => from + self.length >= total,
+            None => self.length < PAGE_SIZE,
+        }
     }
 }
 
@@ -64,6 +79,15 @@ fn flag(value: &Value) -> Option<bool> {
     }
 }
 
+/// A count, or its text.
+fn number(value: &Value) -> Option<usize> {
+    match value {
+        Value::Number(number) => number.as_u64()?.try_into().ok(),
+        Value::String(text) => text.parse().ok(),
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -74,11 +98,36 @@ mod tests {
             {"_id":"c","isInstalled":"true"},{"name":"no id"}],"count":4,"installToFutureLocations":true}"#;
         let page = LocationPage::parse(older).unwrap();
         assert_eq!(page.installed, ["a", "c"]);
-        assert_eq!((page.length, page.is_for_future_locations), (4, Some(true)));
+        assert_eq!((page.length, page.total), (4, Some(4)));
+        assert_eq!(page.is_for_future_locations, Some(true));
         let newer = br#"{"items":[{"id":"a"}],"pagination":{"hasNextPage":false}}"#;
         let page = LocationPage::parse(newer).unwrap();
         assert_eq!(page.installed, ["a"]);
-        assert_eq!(page.is_for_future_locations, None);
+        assert_eq!((page.is_for_future_locations, page.total), (None, None));
+    }
+
+    #[test]
+    fn page_is_the_last_by_the_total_or_else_by_its_length() {
+        for (from, length, total, expected) in [
+            // GHL gives fewer than it was asked for.
+            (0, 20, Some(45), false),
+            (20, 20, Some(45), false),
+            (40, 5, Some(45), true),
+            (0, PAGE_SIZE, Some(PAGE_SIZE), true),
+            (0, PAGE_SIZE, None, false),
+            (0, PAGE_SIZE - 1, None, true),
+            // The total may count locations without the app.
+            (40, 0, Some(45), true),
+            (0, 0, None, true),
+        ] {
+            let page = LocationPage {
+                installed: Vec::new(),
+                length,
+                total,
+                is_for_future_locations: None,
+            };
+            assert_eq!(page.is_last(from), expected, "{from} {length} {total:?}");
+        }
     }
 
     #[test]
