@@ -35,7 +35,8 @@ pub(super) fn decide(known: &Snapshot, agency: AgencyState, wanted: Wanted) -> D
         }
         Wanted::Past(_) => {
             // Callers do not shorten a pause.
-            if let Some(end) = protocol::mint_pause_ends(installation).filter(|end| end > now) {
+            let end = protocol::mint_pause_ends(installation, *now).filter(|end| end > now);
+            if let Some(end) = end {
                 return Decision::Leave(Outcome::NotDue(end));
             }
         }

@@ -143,7 +143,8 @@ pub enum Minted {
 }
 
 /// Decides the effect of a token that was minted for a location. `base` is its record before the mint, or a new one.
-/// `consent` names the chain of its refresh token, which is kept for the case that the agency's grant ends.
+/// `consent` names the chain of its refresh token, which is kept for the case that the agency's grant ends. If GHL gave
+/// none, `sealed` has the earlier one, sealed for the next generation, and its chain goes on.
 #[must_use]
 pub fn mint(
     current: Option<&Installation>,
@@ -174,15 +175,18 @@ pub fn mint(
     next.access.status = Status::Active;
     next.access.parent = Some(known.parent.clone());
     next.access.scopes.clone_from(&registration.scopes);
-    next.chain = registration
-        .refresh_token
-        .as_ref()
-        .zip(sealed.refresh)
-        .map(|(token, sealed)| TokenChain {
+    next.chain = match (&registration.refresh_token, sealed.refresh) {
+        (Some(token), Some(sealed)) => Some(TokenChain {
             consent: consent.to_owned(),
             fingerprint: Fingerprint::of(token),
             refresh_token: sealed,
-        });
+        }),
+        (None, Some(sealed)) => next.chain.take().map(|earlier| TokenChain {
+            refresh_token: sealed,
+            ..earlier
+        }),
+        (Some(_) | None, None) => None,
+    };
     next.intent = None;
     next.alternates.clear();
     next.refused = None;
@@ -250,9 +254,10 @@ pub fn claim_list(current: &Installation, now: Timestamp) -> Option<Installation
     Some(next)
 }
 
-/// Until when a failed mint is not repeated: a second after the first failure, and at most a minute.
+/// Until when a failed mint is not repeated: a second after the first failure, and at most a minute. A failure in the
+/// future is from before the clock was set back.
 #[must_use]
-pub fn mint_pause_ends(current: &Installation) -> Option<Timestamp> {
+pub fn mint_pause_ends(current: &Installation, now: Timestamp) -> Option<Timestamp> {
     const FIRST_PAUSE: Duration = Duration::from_secs(1);
     const LONGEST_PAUSE: Duration = Duration::from_secs(60);
     let error = current
@@ -260,7 +265,7 @@ pub fn mint_pause_ends(current: &Installation) -> Option<Timestamp> {
         .as_ref()
         .filter(|_| current.failures > 0)?;
     let doubled = FIRST_PAUSE * 2_u32.saturating_pow(current.failures.saturating_sub(1).min(6));
-    Some(error.at + doubled.min(LONGEST_PAUSE))
+    Some(error.at.min(now) + doubled.min(LONGEST_PAUSE))
 }
 
 #[cfg(test)]

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use store::record::Unreadable;
+use store::seal::Sealed;
 use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, keys};
+use tracing::warn;
 
 use super::{Decision, StoreWriter, WriteError};
 use crate::grant::Registration;
@@ -125,7 +127,7 @@ impl StoreWriter {
                 return Decision::Leave(MintOutcome::Stored(current.access.generation));
             }
             let generation = protocol::generation_after(current);
-            let sealed = self.seal_minted(&id, generation, minted);
+            let sealed = self.seal_minted(&id, generation, current, minted);
             let tokens = (minted, sealed);
             match protocol::mint(current, &id, known, consent.as_str(), tokens, now) {
                 protocol::Minted::Apply(next) => {
@@ -143,13 +145,35 @@ impl StoreWriter {
         &self,
         id: &InstallationId,
         generation: Generation,
+        current: Option<&Installation>,
         minted: &Registration,
     ) -> SealedTokens {
-        let refresh = minted.refresh_token.as_ref();
         let label = refresh_label(id, generation);
+        let refresh = match &minted.refresh_token {
+            Some(token) => Some(self.rings.seal_refresh(label, token)),
+            None => current.and_then(|current| self.seal_again(current, generation)),
+        };
         SealedTokens {
             access: self.rings.seal_access(id, generation, &minted.access_token),
-            refresh: refresh.map(|token| self.rings.seal_refresh(label, token)),
+            refresh,
+        }
+    }
+
+    /// The refresh token of a location, sealed for its next generation. `None` if there is none that can be read. Its loss
+    /// is no reason to refuse the minted token.
+    fn seal_again(&self, current: &Installation, next: Generation) -> Option<Sealed> {
+        let chain = current.chain.as_ref()?;
+        let label = refresh_label(&current.id, current.access.generation);
+        match self.rings.refresh.open_token(label, &chain.refresh_token) {
+            Ok(token) => Some(
+                self.rings
+                    .seal_refresh(refresh_label(&current.id, next), &token),
+            ),
+            Err(error) => {
+                warn!(installation = %current.id, error = &error as &dyn std::error::Error,
+                    "GHL gave no refresh token with a minted token, and the earlier one cannot be read");
+                None
+            }
         }
     }
 

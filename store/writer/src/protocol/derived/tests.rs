@@ -153,14 +153,24 @@ fn own_grant_of_a_location_is_kept_while_it_works() {
 #[test]
 fn failed_mints_pause_for_longer_and_longer() {
     let mut location = new_location();
-    assert_eq!(mint_pause_ends(&location), None);
+    assert_eq!(mint_pause_ends(&location, NOW), None);
     let mut pauses = Vec::new();
     for _ in 0..9 {
         location = fail_mint(&location, LastError::new("k", "m", NOW)).unwrap();
-        pauses.push(mint_pause_ends(&location).unwrap().since(NOW).as_secs());
+        pauses.push(
+            mint_pause_ends(&location, NOW)
+                .unwrap()
+                .since(NOW)
+                .as_secs(),
+        );
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 60, 60, 60]);
-    assert_eq!(mint_pause_ends(&applied(Some(&location), "a", NOW)), None);
+    // The clock was set back.
+    let earlier = NOW - Duration::from_secs(3600);
+    let end = mint_pause_ends(&location, earlier).unwrap();
+    assert_eq!(end.since(earlier).as_secs(), 60);
+    let minted = applied(Some(&location), "a", NOW);
+    assert_eq!(mint_pause_ends(&minted, NOW), None);
 }
 
 #[test]

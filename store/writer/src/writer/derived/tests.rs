@@ -1,5 +1,8 @@
+use secrecy::ExposeSecret;
+
 use super::*;
-use crate::writer::tests::Fixture;
+use crate::grant::Fingerprint;
+use crate::writer::tests::{Fixture, registration};
 
 #[tokio::test]
 async fn unknown_locations_get_half_of_an_agencys_calls() {
@@ -26,4 +29,36 @@ async fn unknown_locations_get_half_of_an_agencys_calls() {
         .writer
         .count_agency_call("D", CallPurpose::Unknown, now);
     assert_eq!(other.await.unwrap(), AgencyCall::Now);
+}
+
+#[tokio::test]
+async fn mint_without_a_refresh_token_keeps_the_earlier_one() {
+    let writer = Fixture::new().writer;
+    let known = AgencyLocation {
+        parent: InstallationId::random(),
+        company: "C".parse().unwrap(),
+        location: "L".parse().unwrap(),
+        at: Timestamp::of_this_machine(),
+    };
+    let with = registration("L");
+    let without = Registration {
+        refresh_token: None,
+        ..registration("L")
+    };
+    let mut generation = Generation::FIRST;
+    let mut consents = Vec::new();
+    for minted in [&with, &without, &without] {
+        let (id, outcome) = writer.store_minted(&known, minted).await.unwrap();
+        assert_eq!(outcome, MintOutcome::Stored(generation));
+        let record = writer.load(&id).await.unwrap().unwrap().installation;
+        let chain = record.chain.unwrap();
+        let label = refresh_label(&id, generation);
+        let ring = &writer.rings().refresh;
+        let opened = ring.open_token(label, &chain.refresh_token).unwrap();
+        assert_eq!(opened.expose_secret(), "r");
+        assert_eq!(chain.fingerprint, Fingerprint::of(&opened));
+        consents.push(chain.consent);
+        generation = generation.next();
+    }
+    assert_eq!(consents[0], consents[2], "the chain goes on");
 }
