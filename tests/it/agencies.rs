@@ -68,6 +68,7 @@ async fn consent_of_an_agency_opens_its_locations() {
         let sleeping = shown(&up, location).await;
         assert_eq!(sleeping["tokenStatus"], "asleep", "{sleeping}");
         assert_eq!(sleeping["parentId"], agency.as_str());
+        assert_eq!(sleeping["expiresAt"], Value::Null, "it has no token");
         assert_eq!(
             sleeping["nextRefreshAt"],
             Value::Null,

@@ -82,8 +82,9 @@ pub(crate) struct View {
     scopes: Vec<String>,
     token_status: &'static str,
     generation: String,
+    /// `null` for a static token, and for a location that sleeps: it has no token.
     expires_at: Option<String>,
-    /// Seconds; 0 once expired.
+    /// Seconds; 0 once expired. `null` as above.
     expires_in: Option<u64>,
     installed_at: String,
     last_refresh_at: Option<String>,
@@ -186,6 +187,7 @@ impl View {
         let Snapshot { installation, now } = snapshot;
         let access = &installation.access;
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let expires_at = access.expires_at.filter(|_| !installation.is_asleep(*now));
         let needs_consent = match access.status {
             Status::Invalid | Status::Revoked => true,
             Status::Active | Status::Paused | Status::Static => false,
@@ -204,8 +206,8 @@ impl View {
                 .collect(),
             token_status: token_status(snapshot),
             generation: access.generation.to_string(),
-            expires_at: text(access.expires_at),
-            expires_in: access.expires_at.map(|at| at.since(*now).as_secs()),
+            expires_at: text(expires_at),
+            expires_in: expires_at.map(|at| at.since(*now).as_secs()),
             installed_at: installation.installed_at.to_string(),
             last_refresh_at: text(installation.refreshed_at),
             next_refresh_at: text(installation.due),
