@@ -1,6 +1,7 @@
 //! The end of an agency's installation ends those of its locations.
 
 use futures_util::stream::{self, StreamExt};
+use service::shutdown::Shutdown;
 use store::{InstallationId, Status, Timestamp};
 use store_writer::{StoreWriter, WriteError};
 use tracing::{info, warn};
@@ -8,30 +9,51 @@ use tracing::{info, warn};
 /// Locations that are ended at once.
 const WRITES: usize = 16;
 
-/// Ends the locations of an agency that is revoked. A location that is missed, because the process dies, ends when its
-/// token is wanted next.
+/// Ends the locations of an agency that is revoked. A location that is missed ends when its token is wanted next.
+///
+/// Runs in a task of its own, so that a caller that disconnects does not cancel it.
+///
+/// # Errors
+/// If a location could not be ended. The others are ended all the same.
 pub(crate) async fn end_locations(
+    shutdown: &Shutdown,
     writer: &StoreWriter,
     parent: &InstallationId,
-    reason: &str,
+    reason: &'static str,
     told_at: Timestamp,
-) -> Result<usize, WriteError> {
+) -> Result<(), WriteError> {
+    let (writer, parent) = (writer.clone(), parent.clone());
+    let ending = shutdown.spawn(async move { end_all(&writer, &parent, reason, told_at).await });
+    ending
+        .await
+        .unwrap_or_else(|lost| Err(WriteError::Unavailable(lost.into())))
+}
+
+async fn end_all(
+    writer: &StoreWriter,
+    parent: &InstallationId,
+    reason: &'static str,
+    told_at: Timestamp,
+) -> Result<(), WriteError> {
     let children = writer.children(parent).await?;
     let ended = stream::iter(children).map(|id| {
-        let (writer, parent, reason) = (writer.clone(), parent.clone(), reason.to_owned());
-        async move { end_location(&writer, &parent, &id, &reason, told_at).await }
+        let (writer, parent) = (writer.clone(), parent.clone());
+        async move { end_location(&writer, &parent, &id, reason, told_at).await }
     });
     let mut ended = ended.buffer_unordered(WRITES);
-    let mut count = 0;
+    let (mut count, mut failed) = (0, None);
     while let Some(is_ended) = ended.next().await {
         match is_ended {
             Ok(is_ended) => count += usize::from(is_ended),
-            Err(error) => warn!(parent = %parent, error = &error as &dyn std::error::Error,
-                "a location of an agency ends when its token is wanted next"),
+            Err(error) => {
+                warn!(parent = %parent, error = &error as &dyn std::error::Error,
+                    "a location of an agency could not be ended");
+                failed = Some(error);
+            }
         }
     }
     info!(parent = %parent, locations = count, "ended the locations of an agency");
-    Ok(count)
+    failed.map_or(Ok(()), Err)
 }
 
 async fn end_location(

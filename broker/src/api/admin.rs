@@ -97,15 +97,17 @@ async fn revoke(
         .revoke(&id, "revoked by an operator", now)
         .await?;
     info!(installation = %id, "revoked by an operator");
-    end_locations(
+    let ended = end_locations(
+        &broker.0.shutdown,
         &broker.0.writer,
         &id,
         "the agency was revoked by an operator",
         now,
     )
-    .await?;
+    .await;
     let entry = requester.entry(now, Action::InstallationRevoked);
     broker.0.audit.record(entry.on(&id)).await;
+    ended?;
     let snapshot = find(&broker.0.writer, id.as_str()).await?;
     Ok(Json(View::of(&snapshot)))
 }

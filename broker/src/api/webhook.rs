@@ -132,16 +132,19 @@ async fn uninstall(broker: &Broker, event: &Event, from: IpAddr) -> Result<(), E
         .await?
     {
         info!(installation = %id, "uninstalled at GHL");
-        end_locations(
+        let ended = end_locations(
+            &broker.0.shutdown,
             &broker.0.writer,
             &id,
             "the agency uninstalled the app",
             event_at,
         )
-        .await?;
+        .await;
         let now = broker.0.reader.now();
         let entry = Entry::new(now, Action::InstallationUninstalled, By::Webhook);
         broker.0.audit.record(entry.on(&id).from(from)).await;
+        // GHL sends it again.
+        ended?;
     } else {
         info!(installation = %id, "an UNINSTALL from before the last consent was ignored");
     }
