@@ -34,8 +34,16 @@ pub(crate) enum Lookup {
     Found(InstallationId),
     /// None of the agencies has it, or it does not have the app.
     Unknown,
+    /// More agencies could have it than are asked. None of those that were asked gave a token.
+    TooManyAgencies,
     /// Nobody knows at the moment.
     Unavailable(String),
+}
+
+impl Lookup {
+    /// For callers, see [`Lookup::TooManyAgencies`].
+    pub(crate) const TOO_MANY_AGENCIES: &str =
+        "more agencies could have this location than are asked. GHL's webhooks announce it";
 }
 
 /// The searches of this process, one at a time for each location.
@@ -150,8 +158,7 @@ impl Worker {
                     asked,
                     "a location is not known, and more agencies could have it than are asked"
                 );
-                let reason = "more agencies could have this location than are asked. GHL's webhooks announce it";
-                return Lookup::Unavailable(reason.to_owned());
+                return Lookup::TooManyAgencies;
             }
             let minted = self.mint_in_turn(agency, location, CallPurpose::Unknown);
             match minted.await {

@@ -58,6 +58,10 @@ async fn look_up(
             ErrorKind::LocationUnknown,
             "Installation not found",
         )),
+        Lookup::TooManyAgencies => Err(Error::new(
+            ErrorKind::RefreshUnavailable,
+            Lookup::TOO_MANY_AGENCIES,
+        )),
         Lookup::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
     }
 }

@@ -2,11 +2,12 @@
 
 use ghl::webhook::Event;
 use store::{CompanyId, InstallationId, LocationId, Timestamp};
+use store_writer::WriteError;
 use store_writer::protocol::AgencyLocation;
-use tracing::{debug, info};
+use tracing::{debug, info, warn};
 
 use crate::Broker;
-use crate::agency::Lookup;
+use crate::agency::{AgencyState, Lookup};
 use crate::api::error::{Error, ErrorKind};
 
 /// Stores the location that GHL announces. Its installation waits for the consent of its agency if there is none yet.
@@ -74,7 +75,38 @@ async fn location_of_unknown_agency(
             ErrorKind::RefreshUnavailable,
             "It is not known yet whose location this is",
         )),
+        // It would be the same the next time.
+        Lookup::TooManyAgencies => list_all_agencies(broker).await,
         Lookup::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
+    }
+}
+
+/// One of the lists has the location, unless its agency has not consented yet. Its consent requests the list then.
+async fn list_all_agencies(broker: &Broker) -> Result<(), Error> {
+    let writer = &broker.0.writer;
+    let agencies = writer.agencies().await?;
+    info!(
+        agencies = agencies.len(),
+        "an installation was announced without its agency: all lists are read again"
+    );
+    for id in agencies {
+        match list_if_connected(broker, &id).await {
+            Ok(()) => {}
+            // One damaged record must not stop the others.
+            Err(error @ WriteError::Unreadable { .. }) => {
+                warn!(installation = %id, error = &error as &dyn std::error::Error,
+                    "the locations of an agency are not listed");
+            }
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(())
+}
+
+async fn list_if_connected(broker: &Broker, id: &InstallationId) -> Result<(), WriteError> {
+    match broker.0.worker.agency_state(id).await? {
+        AgencyState::Works => broker.0.writer.request_list(id).await,
+        AgencyState::Gone | AgencyState::Revoked(_) => Ok(()),
     }
 }
 
