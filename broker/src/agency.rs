@@ -11,5 +11,5 @@ pub(crate) mod revocation;
 mod turns;
 
 pub(crate) use grant::AgencyState;
-pub(crate) use lookup::{Lookup, Lookups};
+pub(crate) use lookup::{Lookup, Lookups, Wanted};
 pub(crate) use turns::AgencyTurns;

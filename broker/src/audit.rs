@@ -248,12 +248,19 @@ pub(crate) fn connected(consent: &Consent, id: &InstallationId) -> Entry {
         By::Anonymous,
     );
     let Registration {
-        location, company, ..
+        app,
+        location,
+        company,
+        ..
     } = &consent.registration;
     let owner = match (location, company) {
         (Some(location), _) => format!("location {location}"),
         (None, Some(company)) => format!("company {company}"),
         (None, None) => String::new(),
+    };
+    let owner = match app.is_default() {
+        true => owner,
+        false => format!("{owner} of the app {app}"),
     };
     Entry {
         id: EntryId::of_consent(&consent.fresh),

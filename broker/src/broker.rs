@@ -1,8 +1,7 @@
 //! Assembles a broker from its parts and starts its background tasks.
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex as StdMutex};
 
-use ghl::webhook::Verifier;
 use ghl::{AgencyApi, TokenEndpoint};
 use service::rate_limit::AddressLimits;
 use service::readiness::Readiness;
@@ -11,12 +10,15 @@ use service::shutdown::Shutdown;
 use store::{KeyHash, TokenReader};
 use store_writer::group_commit_db::DbError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
+use tokio::sync::Mutex;
 
 use crate::agency::Lookups;
+use crate::apps::{AppConfig, Apps, Connect};
 use crate::audit::{Audit, AuditLogError};
 use crate::config::Config;
 use crate::health::{files, store_check};
-use crate::refresh::scheduler::{self, Gates};
+use crate::refresh::rate_limiter::RateLimiter;
+use crate::refresh::scheduler::{self, Gates, Schedulers};
 use crate::refresh::worker::{self, Worker};
 use crate::refresh::{recovery, restore, store_monitor};
 use crate::sealing::rotation::Rotation;
@@ -54,8 +56,7 @@ pub(crate) struct Inner {
     pub(crate) reader: TokenReader,
     pub(crate) audit: Arc<Audit>,
     pub(crate) worker: Arc<Worker>,
-    pub(crate) endpoint: TokenEndpoint,
-    pub(crate) verifier: Verifier,
+    pub(crate) schedulers: Arc<Schedulers>,
     pub(crate) receive_memory: ReceiveMemory,
     pub(crate) consent_limits: AddressLimits,
     pub(crate) rotation: Arc<Rotation>,
@@ -66,6 +67,9 @@ pub(crate) struct Inner {
 /// Why a broker cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum StartError {
+    /// The settings have no app.
+    #[error("the settings have no app at GHL: set GHL_CLIENT_ID, or a section [apps.NAME]")]
+    NoApp,
     /// The TLS client for GHL could not be built.
     #[error("TLS cannot be set up")]
     Tls(#[source] Box<dyn std::error::Error + Send + Sync>),
@@ -90,11 +94,13 @@ impl Broker {
         readiness: &Readiness,
         shutdown: &Shutdown,
     ) -> Result<Self, StartError> {
-        let endpoint = TokenEndpoint::new(config.endpoint.clone())
+        let connect: Connect = Box::new(|app: &AppConfig| {
+            TokenEndpoint::new(app.endpoint.clone()).map_err(|error| StartError::Tls(error.into()))
+        });
+        let first = config.apps.first().ok_or(StartError::NoApp)?;
+        let agency_api = AgencyApi::new(config.api_url.clone(), &first.endpoint)
             .map_err(|error| StartError::Tls(error.into()))?;
-        let agency_api = AgencyApi::new(config.api_url.clone(), &config.endpoint)
-            .map_err(|error| StartError::Tls(error.into()))?;
-        let ghl = (endpoint, agency_api);
+        let ghl = (connect, agency_api);
         Self::start_with(ghl, config, parts, readiness, shutdown, |worker| worker)
     }
 
@@ -108,9 +114,9 @@ impl Broker {
         self.0.audit.finish().await;
     }
 
-    /// Starts over a given token endpoint. `prepare` changes the worker before anything runs.
+    /// Starts over given token endpoints. `prepare` changes the worker before anything runs.
     pub(crate) fn start_with(
-        (endpoint, agency_api): (TokenEndpoint, AgencyApi),
+        (connect, agency_api): (Connect, AgencyApi),
         config: Config,
         parts: Parts,
         readiness: &Readiness,
@@ -128,13 +134,15 @@ impl Broker {
         } = parts;
         let audit = Audit::open(&config.audit_log, writer.clone(), reader.clone())?;
         let audit = Arc::new(audit);
+        let grace = config.timing.grace;
+        let apps = Arc::new(Apps::new(&config.apps, writer.clone(), grace, connect)?);
         let worker = Worker::new(
             &config,
             writer.clone(),
             reader.clone(),
             leases,
             (journal, escrow),
-            (endpoint.clone(), agency_api),
+            (apps.clone(), agency_api),
             shutdown,
         );
         let worker = Arc::new(prepare(worker));
@@ -142,8 +150,17 @@ impl Broker {
         files::watch(&worker.journal, &writer, readiness, shutdown);
         let gates = Gates {
             store: readiness.gate("the store"),
-            credentials: readiness.gate("GHL takes the client id and secret"),
+            apps: readiness.gate("GHL takes the client id and secret"),
         };
+        let schedulers = Arc::new(Schedulers {
+            rate_limiter: Mutex::new(RateLimiter::new(config.scheduler.rate)),
+            config: config.scheduler.clone(),
+            writer: writer.clone(),
+            worker: worker.clone(),
+            gates,
+            shutdown: shutdown.clone(),
+            running: StdMutex::default(),
+        });
         shutdown.spawn(store_check::run(
             config.store_check,
             writer.clone(),
@@ -156,13 +173,9 @@ impl Broker {
             shutdown.clone(),
         ));
         shutdown.spawn(journal_keys::run(worker.clone(), shutdown.clone()));
-        shutdown.spawn(scheduler::run(
-            config.scheduler.clone(),
-            writer.clone(),
-            worker.clone(),
-            gates,
-            shutdown.clone(),
-        ));
+        for app in &apps.current().apps {
+            shutdown.spawn(scheduler::run(schedulers.clone(), app.name.clone()));
+        }
         shutdown.spawn(store_monitor::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(restore::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(recovery::sweep_escrow(worker.clone(), shutdown.clone()));
@@ -174,7 +187,7 @@ impl Broker {
         ));
         shutdown.spawn(worker::lost_response::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(metrics::watch_installations(
-            writer.clone(),
+            worker.clone(),
             shutdown.clone(),
         ));
         if let Some(nodes) = lock_nodes {
@@ -190,7 +203,6 @@ impl Broker {
             shutdown.clone(),
         ));
         Ok(Self(Arc::new(Inner {
-            verifier: config.verifier.clone(),
             receive_memory: ReceiveMemory::new(config.receive_memory),
             consent_limits: AddressLimits::new(
                 config.consent_rate,
@@ -203,7 +215,7 @@ impl Broker {
             worker,
             rotation: Arc::default(),
             lookups: Arc::default(),
-            endpoint,
+            schedulers,
             shutdown: shutdown.clone(),
         })))
     }

@@ -2,26 +2,20 @@
 
 use std::time::Duration;
 
-use ghl::consent::{self, Consent, LoginWindow};
-use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
-use ghl::{api, token_endpoint};
-use secrecy::{ExposeSecret, SecretString};
+use ghl::api;
+use secrecy::SecretString;
 use service::client_address::TrustedProxies;
 use service::config::{Settings, Size};
 use service::rate_limit::Rate;
 use service::receive;
-use service::tls::Authorities;
 use store::{LocationId, Quota};
 use store_writer::protocol::DEFAULT_GRACE;
 use url::Url;
 
+use crate::apps::{self, AppConfig};
 use crate::audit::AuditLog;
 use crate::health::store_check::StoreCheck;
 
-/// The OAuth scopes that the app requests by default, separated by spaces. The gateway's own routes need
-/// them.
-pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
-                              medias.readonly medias.write locations.readonly oauth.readonly oauth.write";
 /// Far above GHL's documented grace period of 30 s.
 const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 /// A claim lasts until the attempt has begun. It is short, so that an attempt that could not begin is tried
@@ -29,7 +23,6 @@ const LONGEST_GRACE: Duration = Duration::from_secs(10 * 60);
 const CLAIM: Duration = Duration::from_secs(2);
 const DEFAULT_JOURNAL_MAX: Size = Size::of_bytes(1_000_000_000);
 const LEAST_JOURNAL_MAX: Size = Size::of_bytes(1_000_000);
-const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 
 /// All settings of a broker.
 #[derive(Debug, Clone)]
@@ -38,15 +31,11 @@ pub struct Config {
     pub name: String,
     /// The base of GHL's API (`GHL_API_URL`).
     pub api_url: Url,
-    /// GHL's token endpoint and the client credentials.
-    pub endpoint: token_endpoint::Config,
-    /// GHL's consent page and the scopes to request.
-    pub consent: Consent,
+    /// The apps at GHL.
+    pub apps: Vec<AppConfig>,
     /// Whether a callback must carry the state of a consent that began here. Installations that begin in
     /// GHL's marketplace have none.
     pub is_state_required: bool,
-    /// Checks the signatures of webhooks.
-    pub verifier: Verifier,
     /// Code exchanges that one address may cause (`EVERGREEN_CONSENT_RATE`).
     pub consent_rate: Rate,
     /// Where the audit log is written besides the store.
@@ -119,19 +108,6 @@ impl Config {
     /// Reads the settings. Mistakes are collected in `settings`.
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let api_url = settings.url_for_secrets("GHL_API_URL", api::DEFAULT_BASE_URL);
-        let redirect_uri = settings.url("GHL_REDIRECT_URI", DEFAULT_REDIRECT_URI);
-        let client_id = settings.required(
-            "GHL_CLIENT_ID",
-            "the client id of your app in GHL's marketplace",
-        );
-        let client_secrets = client_secrets(settings.secret("GHL_CLIENT_SECRET"));
-        if client_secrets.is_empty() {
-            settings.mistake(
-                "GHL_CLIENT_SECRET",
-                "is missing: the client secret of your app, or GHL_CLIENT_SECRET_FILE with its path; \
-                 list several, separated by commas, while you rotate it",
-            );
-        }
         let default_name = format!("broker-{}", store::random::hex::<4>());
         let name = settings
             .text("EVERGREEN_BROKER_NAME")
@@ -176,33 +152,9 @@ impl Config {
             );
         }
         Self {
-            api_url: api_url.clone(),
-            endpoint: token_endpoint::Config {
-                url: join(&api_url, "oauth/token"),
-                client_id: client_id.clone(),
-                client_secrets,
-                redirect_uri: redirect_uri.clone(),
-                timeout: call,
-                authorities: Authorities::read(settings)
-                    .der()
-                    .map(<[u8]>::to_vec)
-                    .collect(),
-            },
-            consent: Consent {
-                url: settings.url("GHL_AUTHORIZE_URL", consent::DEFAULT_URL),
-                client_id,
-                redirect_uri,
-                scopes: settings
-                    .text("GHL_SCOPES")
-                    .unwrap_or_else(|| DEFAULT_SCOPES.to_owned()),
-                login_window: settings.parse(
-                    "GHL_LOGIN_WINDOW",
-                    LoginWindow::default(),
-                    "new or self",
-                ),
-            },
-            is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", true, "true or false"),
-            verifier: read_verifier(settings),
+            apps: apps::config::read(settings, &api_url, call),
+            api_url,
+            is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", false, "true or false"),
             consent_rate: read_consent_rate(settings),
             audit_log: settings.text("EVERGREEN_AUDIT_LOG").into(),
             trusted_proxies: TrustedProxies::read(settings),
@@ -225,22 +177,6 @@ impl Config {
     }
 }
 
-/// Splits the list of client secrets. The first is used, and the next is tried if GHL refuses it.
-fn client_secrets(list: Option<SecretString>) -> Vec<SecretString> {
-    let list = list.unwrap_or_default();
-    let secrets = list.expose_secret().split(',').map(str::trim);
-    secrets
-        .filter(|secret| !secret.is_empty())
-        .map(SecretString::from)
-        .collect()
-}
-
-fn join(base: &url::Url, path: &str) -> url::Url {
-    let mut joined = base.clone();
-    joined.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
-    joined
-}
-
 /// A made-up code costs a call of GHL's token endpoint, and GHL limits those. A person needs one call.
 fn read_consent_rate(settings: &mut Settings<'_>) -> Rate {
     let default: Quota = "20/10s".parse().expect("a rate");
@@ -250,23 +186,6 @@ fn read_consent_rate(settings: &mut Settings<'_>) -> Rate {
         "code exchanges per interval such as 20/10s",
     );
     Rate::new(rate.calls(), rate.interval())
-}
-
-fn read_verifier(settings: &mut Settings<'_>) -> Verifier {
-    let ed25519 = settings.text("GHL_WEBHOOK_ED25519_KEY");
-    let rsa = settings.text("GHL_WEBHOOK_RSA_KEY");
-    let rsa = rsa.as_deref().map(|text| match text {
-        "published" => RSA_KEY,
-        pem => pem,
-    });
-    let chosen = Verifier::new(ed25519.as_deref().unwrap_or(ED25519_KEY), rsa);
-    chosen.unwrap_or_else(|error| {
-        settings.mistake(
-            "GHL_WEBHOOK_ED25519_KEY",
-            format!("or GHL_WEBHOOK_RSA_KEY is {error}"),
-        );
-        Verifier::new(ED25519_KEY, None).expect("the built-in key is a key")
-    })
 }
 
 fn read_static_tokens(settings: &mut Settings<'_>) -> Vec<StaticToken> {

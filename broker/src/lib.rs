@@ -5,6 +5,7 @@
 //! | `broker` | how a broker is assembled and started |
 //! | `api` | the HTTP API: consents, webhooks, status, refresh requests, administration |
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
+//! | `apps` | the apps at GHL: their settings, credentials and names |
 //! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
 //! | `health` | checks of the files and of the store |
@@ -15,6 +16,7 @@
 
 mod agency;
 mod api;
+mod apps;
 mod audit;
 mod broker;
 mod config;
@@ -27,7 +29,8 @@ pub mod simulation;
 mod static_tokens;
 
 pub use api::admin;
+pub use apps::config::{AppConfig, DEFAULT_SCOPES, SECTIONS as APP_SECTIONS};
 pub use audit::{AuditLog, AuditLogError};
 pub use broker::{Broker, Parts, StartError};
-pub use config::{Config, DEFAULT_SCOPES, SchedulerConfig, StaticToken, Timing};
+pub use config::{Config, SchedulerConfig, StaticToken, Timing};
 pub use health::store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};

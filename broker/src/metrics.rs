@@ -1,24 +1,28 @@
 //! The broker's metrics. All of their names are in this file.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{
     Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
 };
 use service::shutdown::Shutdown;
+use store::AppName;
 use store_writer::check::{Finding, Reason, Severity};
 use store_writer::lock_nodes::Health;
 use store_writer::writer::Recovered;
-use store_writer::{LockNodes, StoreWriter};
+use store_writer::{LockNodes, WriteError};
 use tokio::time::sleep;
 
 use crate::refresh::outcome::{FailureKind, Outcome};
+use crate::refresh::worker::Worker;
 
 const REFRESHES: &str = "evergreen_refresh_total";
 /// Tokens of agencies' locations.
 const MINTS: &str = "evergreen_mints_total";
 const DURATION: &str = "evergreen_refresh_duration_seconds";
 const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
+const UNCLAIMED: &str = "evergreen_unclaimed_installations";
 const INSTALLATIONS: &str = "evergreen_installations";
 /// New tokens that may be in flight at once: see [`crate::refresh::window`].
 pub(crate) const WINDOW: &str = "evergreen_refresh_window";
@@ -84,6 +88,10 @@ pub(crate) fn describe() {
         DURATION,
         Unit::Seconds,
         "Duration of a refresh from the lease to the commit"
+    );
+    describe_gauge!(
+        UNCLAIMED,
+        "Installations that are due for more than two minutes, of an app that this broker does not know"
     );
     describe_gauge!(
         NEAREST_EXPIRY,
@@ -165,7 +173,6 @@ pub(crate) fn describe() {
     for operation in ["schedule", "refresh"] {
         counter!(STORE_ERRORS, "operation" => operation).absolute(0);
     }
-    gauge!(BREAKER).set(0.0);
 }
 
 /// Counts an attempt, and records the duration of a successful one.
@@ -176,6 +183,7 @@ pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
             "refreshed"
         }
         Outcome::Superseded | Outcome::Adopted => "superseded",
+        Outcome::UnknownApp => "unknown_app",
         Outcome::Failed(kind) => kind.as_str(),
         Outcome::Journaled | Outcome::Unavailable(_) => {
             store_error("refresh");
@@ -213,8 +221,13 @@ pub(crate) fn recovered(from: Recovered) {
     counter!(RECOVERED, "was" => from.as_str()).increment(1);
 }
 
-pub(crate) fn breaker(is_open: bool) {
-    gauge!(BREAKER).set(if is_open { 1.0 } else { 0.0 });
+/// An app that is gone from the settings raises no alarm.
+pub(crate) fn app_is_gone(app: &AppName) {
+    breaker(app, false);
+}
+
+pub(crate) fn breaker(app: &AppName, is_open: bool) {
+    gauge!(BREAKER, "app" => app.to_string()).set(if is_open { 1.0 } else { 0.0 });
 }
 
 pub(crate) fn store_error(operation: &'static str) {
@@ -269,9 +282,34 @@ pub(crate) async fn watch_lock_nodes(nodes: LockNodes, shutdown: Shutdown) {
     }
 }
 
+/// How long an installation is due before its app counts as known to nobody.
+const UNCLAIMED_AFTER: Duration = Duration::from_secs(120);
+
+/// Reports the installations that are due, and that no broker refreshes, of apps that this broker does not know.
+async fn count_unclaimed(worker: &Worker) -> Result<(), WriteError> {
+    let known = worker.apps.current();
+    let since = worker.reader.now() - UNCLAIMED_AFTER;
+    for app in &known.apps {
+        gauge!(UNCLAIMED, "app" => app.name.to_string()).set(0.0);
+    }
+    let others = worker.writer.apps().await?.into_iter();
+    for app in others.filter(|app| known.named(app).is_none()) {
+        let due = worker.writer.count_due(&app, since).await?;
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "far fewer than 2^52 installations"
+        )]
+        gauge!(UNCLAIMED, "app" => app.to_string()).set(due as f64);
+    }
+    Ok(())
+}
+
 /// Reports the number of installations and the nearest expiry every 15 s until shutdown.
-pub(crate) async fn watch_installations(writer: StoreWriter, shutdown: Shutdown) {
+pub(crate) async fn watch_installations(worker: Arc<Worker>, shutdown: Shutdown) {
+    let writer = &worker.writer;
     loop {
+        // Without the store, the last count stays.
+        let _ = count_unclaimed(&worker).await;
         if let Ok(stock) = writer.stats().await {
             let dead = stock.installations.saturating_sub(stock.refreshing);
             #[expect(

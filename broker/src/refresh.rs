@@ -9,6 +9,7 @@ pub(crate) mod breaker;
 pub(crate) mod crash_point;
 pub(crate) mod outage;
 pub(crate) mod outcome;
+pub(crate) mod rate_limiter;
 pub(crate) mod recovery;
 pub(crate) mod refresh_log;
 pub(crate) mod restore;

@@ -13,7 +13,8 @@ use store_writer::writer::Wanted;
 pub use crate::refresh::rules::Rules;
 
 use crate::api::refresh_api;
-use crate::{Broker, Config, Parts, StartError};
+use crate::apps::Connect;
+use crate::{AppConfig, Broker, Config, Parts, StartError};
 
 /// Starts a broker whose tasks belong to `process`.
 ///
@@ -26,11 +27,15 @@ pub fn start(
     parts: Parts,
     rules: Rules,
 ) -> Result<Broker, StartError> {
-    let endpoint = TokenEndpoint::with_transport(transport, config.endpoint.clone());
-    let agency_api = AgencyApi::disconnected(config.api_url.clone(), &config.endpoint);
+    let connect: Connect = Box::new(move |app: &AppConfig| {
+        let (transport, endpoint) = (transport.clone(), app.endpoint.clone());
+        Ok(TokenEndpoint::with_transport(transport, endpoint))
+    });
+    let first = config.apps.first().ok_or(StartError::NoApp)?;
+    let agency_api = AgencyApi::disconnected(config.api_url.clone(), &first.endpoint);
     let (readiness, shutdown) = (Readiness::new(), Shutdown::of(process));
     Broker::start_with(
-        (endpoint, agency_api),
+        (connect, agency_api),
         config,
         parts,
         &readiness,

@@ -4,8 +4,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use service::shutdown::Shutdown;
-use store::UserType;
+use store::{AppName, UserType};
 use store_writer::grant::Registration;
+use store_writer::writer::TokenOrigin;
 use store_writer::{StoreWriter, WriteError};
 use tokio::time::sleep;
 use tracing::{info, warn};
@@ -37,6 +38,8 @@ pub(crate) async fn register(tokens: Vec<StaticToken>, worker: Arc<Worker>, shut
 
 async fn register_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), WriteError> {
     let enrolment = Registration {
+        app: AppName::default(),
+        client: None,
         access_token: token.token.clone(),
         refresh_token: None,
         expires_at: None,
@@ -46,7 +49,10 @@ async fn register_one(token: &StaticToken, writer: &StoreWriter) -> Result<(), W
         location: token.location.clone(),
         company: None,
     };
-    match writer.register_static_token(&enrolment).await? {
+    match writer
+        .register_static_token(&enrolment, TokenOrigin::Settings)
+        .await?
+    {
         (id, true) => info!(installation = %id, "static token enrolled: it is never refreshed"),
         (id, false) => warn!(
             installation = %id,

@@ -43,6 +43,7 @@ pub(crate) async fn register(key: &SecretString, writer: &StoreWriter) -> Result
     let caller = Caller {
         name: LOCAL_ADMINISTRATOR.to_owned(),
         scopes: vec![Scope::Admin],
+        app: None,
         installations: None,
         calls: None,
         quota: None,

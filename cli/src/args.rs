@@ -45,6 +45,9 @@ pub(crate) enum Command {
     /// List, show, refresh or revoke installations
     #[command(subcommand)]
     Installations(Installations),
+    /// List the apps at GHL, or free the name of one
+    #[command(subcommand)]
+    Apps(Apps),
     /// Create, list, rotate and revoke the keys of callers
     #[command(subcommand)]
     Keys(Keys),
@@ -81,10 +84,16 @@ pub(crate) enum Installations {
     /// List installations
     List(ListInstallations),
     /// Show one, by its id, its location or its company; an agency with its locations
-    Show { installation: String },
+    Show {
+        installation: String,
+        #[command(flatten)]
+        of: OfApp,
+    },
     /// Refresh its token now
     Refresh {
         installation: String,
+        #[command(flatten)]
+        of: OfApp,
         /// Refresh even an invalid installation: GHL may have refused its token wrongly
         #[arg(long)]
         force: bool,
@@ -92,23 +101,61 @@ pub(crate) enum Installations {
     /// Stop serving its token, and those of an agency's locations; a new consent activates it again
     Revoke {
         installation: String,
+        #[command(flatten)]
+        of: OfApp,
         /// Do not ask whether the locations of an agency are to end, too
         #[arg(long)]
         yes: bool,
     },
+    /// Store a private integration token, which is read from stdin; it replaces the earlier one. GHL lets the earlier one
+    /// work for up to 7 days if you ask it to when you rotate
+    AddToken(AddToken),
+}
+
+/// The app of an installation that is named by its location or company.
+#[derive(Debug, Clone, Flags)]
+pub(crate) struct OfApp {
+    /// The app, if the location or company has several
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<store::AppName>,
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct AddToken {
+    /// The app that it is kept under
+    #[arg(long, value_name = "NAME", default_value = store::AppName::DEFAULT)]
+    pub app: store::AppName,
+    /// The location that it is of
+    #[arg(long, value_name = "ID", required_unless_present = "company")]
+    pub location: Option<store::LocationId>,
+    /// The agency that it is of, instead of a location
+    #[arg(long, value_name = "ID", conflicts_with = "location")]
+    pub company: Option<store::CompanyId>,
 }
 
 #[derive(Debug, Flags)]
 pub(crate) struct ListInstallations {
+    /// Only installations of this app
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<store::AppName>,
     /// Only installations of this company
     #[arg(long, value_name = "ID")]
     pub company: Option<String>,
     /// Only locations whose tokens come from the grant of this agency: its id, or that of its company
     #[arg(long, value_name = "ID")]
     pub parent: Option<String>,
-    /// Only installations whose token has this status, such as valid, asleep, invalid or revoked
+    /// Only installations whose token has this status, such as valid, asleep, invalid, revoked or unclaimed (of an app that
+    /// the broker does not know)
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum Apps {
+    /// List the apps that the broker knows and those that the store has
+    List,
+    /// Free a name, so that another app at GHL can have it; only without installations that are refreshed
+    Free { name: store::AppName },
 }
 
 #[derive(Debug, Subcommand)]
@@ -118,6 +165,9 @@ pub(crate) enum Keys {
         /// Its name, such as that of a service or a team
         #[arg(long)]
         name: String,
+        /// The app whose installations it may use [default: those of all apps]
+        #[arg(long, value_name = "NAME")]
+        app: Option<store::AppName>,
         /// An installation that it may use; repeat for more [default: all]
         #[arg(long, value_name = "ID")]
         installation: Vec<store::InstallationId>,
@@ -156,6 +206,9 @@ pub(crate) struct Audit {
     /// Only entries about this installation: its id, its location or its company
     #[arg(long, value_name = "ID")]
     pub installation: Option<String>,
+    /// The app of this location or company, if it has several
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<store::AppName>,
     /// Only entries by or about this key: its name, or its id as `keys list` shows it
     #[arg(long, value_name = "NAME-OR-ID")]
     pub key: Option<String>,
@@ -206,9 +259,11 @@ impl Args {
             ],
             #[cfg(feature = "sandbox")]
             Command::Sandbox(serve) => vec![("EVERGREEN_SANDBOX_LISTEN", &serve.listen)],
-            Command::Installations(_) | Command::Keys(_) | Command::Audit(_) | Command::Seal(_) => {
-                Vec::new()
-            }
+            Command::Installations(_)
+            | Command::Apps(_)
+            | Command::Keys(_)
+            | Command::Audit(_)
+            | Command::Seal(_) => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.clone()?;

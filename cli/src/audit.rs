@@ -36,6 +36,9 @@ fn path(wanted: &Audit) -> String {
     if let Some(installation) = &wanted.installation {
         query.append_pair("installation", installation);
     }
+    if let Some(app) = &wanted.app {
+        query.append_pair("app", app.as_str());
+    }
     if let Some(key) = &wanted.key {
         query.append_pair("key", key);
     }
@@ -112,12 +115,14 @@ mod tests {
     fn filters_are_part_of_the_request() {
         let wanted = Audit {
             installation: Some("install_1".to_owned()),
+            app: Some("staging".parse().unwrap()),
             key: Some("a & b".to_owned()),
             action: Some("key_revoked".to_owned()),
             limit: 5,
             output: Output::Json,
         };
-        let expected = "/v1/audit?limit=5&installation=install_1&key=a+%26+b&action=key_revoked";
+        let expected =
+            "/v1/audit?limit=5&installation=install_1&app=staging&key=a+%26+b&action=key_revoked";
         assert_eq!(path(&wanted), expected);
     }
 }

@@ -48,6 +48,7 @@ pub(crate) fn caller() -> Caller {
     Caller {
         name: "first".to_owned(),
         scopes: vec![Scope::Proxy],
+        app: None,
         installations: None,
         calls: None,
         quota: None,

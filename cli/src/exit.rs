@@ -33,6 +33,14 @@ impl Failure {
         })
     }
 
+    /// The reason alone, for a process that runs.
+    pub(crate) fn reason(&self) -> String {
+        match self {
+            Self::Settings(what) | Self::Unavailable(what) | Self::Refused(what) => what.clone(),
+            Self::Unfinished | Self::Broken => self.to_string(),
+        }
+    }
+
     /// [`Failure::Unavailable`] with an error and its causes.
     pub(crate) fn unavailable(error: impl Error) -> Self {
         Self::Unavailable(chain(&error))

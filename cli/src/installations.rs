@@ -4,9 +4,10 @@ use std::io::{IsTerminal, Write, stdin, stdout};
 
 use serde_json::{Value, json};
 use service::config::Layered;
+use store::AppName;
 use url::form_urlencoded::Serializer;
 
-use crate::args::{Installations, ListInstallations};
+use crate::args::{AddToken, Installations, ListInstallations, OfApp};
 use crate::exit::Failure;
 use crate::operate::{Admin, print};
 use crate::process::read;
@@ -18,24 +19,32 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
     let admin = Admin::new(read(source, Admin::read)?)?;
     match what {
         Installations::List(only) => list(&admin, &only).await,
-        Installations::Show { installation } => show(&admin, &installation).await,
+        Installations::Show { installation, of } => show(&admin, &installation, &of).await,
         Installations::Refresh {
             installation,
+            of,
             force,
         } => {
-            let path = format!("/v1/installations/{installation}/refresh?force={force}");
+            let path = of_app(format!("/v1/installations/{installation}/refresh"), &of);
+            let separator = if of.app.is_some() { '&' } else { '?' };
+            let path = format!("{path}{separator}force={force}");
             print(&admin.post(&path, None, "generation").await?);
             Ok(())
         }
-        Installations::Revoke { installation, yes } => revoke(&admin, &installation, yes).await,
+        Installations::Revoke {
+            installation,
+            of,
+            yes,
+        } => revoke(&admin, &installation, &of, yes).await,
+        Installations::AddToken(of) => add_token(&admin, &of).await,
     }
 }
 
 async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
     let mut page = admin.get(&path(only, None), "installations").await?;
     println!(
-        "{:<33} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
-        "INSTALLATION", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
+        "{:<33} {:<10} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
+        "INSTALLATION", "APP", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
     );
     loop {
         for one in entries(&page) {
@@ -43,8 +52,9 @@ async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
             let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
             let error = one["lastError"]["message"].as_str().unwrap_or("");
             println!(
-                "{:<33} {:<10} {whose:<24} {:<21} {:<21} {error}",
+                "{:<33} {:<10} {:<10} {whose:<24} {:<21} {:<21} {error}",
                 text("installationId"),
+                text("app"),
                 text("tokenStatus"),
                 text("expiresAt"),
                 text("nextRefreshAt"),
@@ -58,8 +68,8 @@ async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
 }
 
 /// An agency is shown with its locations.
-async fn show(admin: &Admin, installation: &str) -> Result<(), Failure> {
-    let path = format!("/v1/installations/{installation}");
+async fn show(admin: &Admin, installation: &str, of: &OfApp) -> Result<(), Failure> {
+    let path = of_app(format!("/v1/installations/{installation}"), of);
     let mut shown = admin.get(&path, "installationId").await?;
     if is_agency(&shown) {
         let children = children(admin, &shown).await?;
@@ -69,16 +79,48 @@ async fn show(admin: &Admin, installation: &str) -> Result<(), Failure> {
     Ok(())
 }
 
-async fn revoke(admin: &Admin, installation: &str, is_confirmed: bool) -> Result<(), Failure> {
+/// `path`, for an installation of this app.
+fn of_app(path: String, of: &OfApp) -> String {
+    match &of.app {
+        Some(app) => format!("{path}?app={app}"),
+        None => path,
+    }
+}
+
+async fn add_token(admin: &Admin, of: &AddToken) -> Result<(), Failure> {
+    if stdin().is_terminal() {
+        eprintln!("Paste the token, then press Enter:");
+    }
+    let mut token = String::new();
+    stdin()
+        .read_line(&mut token)
+        .map_err(Failure::unavailable)?;
+    let body = json!({
+        "app": of.app,
+        "location_id": of.location,
+        "company_id": of.company,
+        "token": token.trim(),
+    });
+    let path = "/v1/private-tokens";
+    print(&admin.post(path, Some(&body), "installationId").await?);
+    Ok(())
+}
+
+async fn revoke(
+    admin: &Admin,
+    installation: &str,
+    of: &OfApp,
+    is_confirmed: bool,
+) -> Result<(), Failure> {
     if !is_confirmed {
-        let path = format!("/v1/installations/{installation}");
+        let path = of_app(format!("/v1/installations/{installation}"), of);
         let known = admin.get(&path, "installationId").await?;
         if is_agency(&known) {
             let count = children(admin, &known).await?.len();
             confirm(count)?;
         }
     }
-    let path = format!("/v1/installations/{installation}/revoke");
+    let path = of_app(format!("/v1/installations/{installation}/revoke"), of);
     print(&admin.post(&path, None, "installationId").await?);
     Ok(())
 }
@@ -109,6 +151,7 @@ fn is_agency(shown: &Value) -> bool {
 
 async fn children(admin: &Admin, agency: &Value) -> Result<Vec<Value>, Failure> {
     let only = ListInstallations {
+        app: None,
         company: None,
         parent: agency["installationId"].as_str().map(str::to_owned),
         status: None,
@@ -135,6 +178,7 @@ fn path(only: &ListInstallations, after: Option<&str>) -> String {
     let query = [
         ("limit", Some(PAGE)),
         ("after", after),
+        ("app", only.app.as_ref().map(AppName::as_str)),
         ("company", only.company.as_deref()),
         ("parent", only.parent.as_deref()),
         ("status", only.status.as_deref()),

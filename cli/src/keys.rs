@@ -26,6 +26,7 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
     match what {
         Keys::Create {
             name,
+            app,
             installation,
             allow,
             scope,
@@ -35,6 +36,7 @@ pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
             let new_key = NewKey {
                 name,
                 scopes: scope.iter().map(Scope::to_string).collect(),
+                app: app.as_ref().map(ToString::to_string),
                 installations: (!installation.is_empty()).then_some(installation),
                 calls: (!allow.is_empty())
                     .then(|| allow.iter().map(AllowedCall::to_string).collect()),
@@ -94,7 +96,10 @@ fn print_key(key: &Value) {
         text("expiresAt"),
         text("quota"),
         key["lastUsedOn"].as_str().unwrap_or("never"),
-        list("installations", ","),
+        match key["app"].as_str() {
+            Some(app) => format!("{} of {app}", list("installations", ",")),
+            None => list("installations", ","),
+        },
         list("calls", "; ")
     );
 }

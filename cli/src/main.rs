@@ -4,6 +4,7 @@
 #![allow(rustdoc::broken_intra_doc_links, reason = "clap's help has brackets")]
 
 mod admin_key;
+mod apps;
 mod args;
 mod audit;
 mod bootstrap_key;
@@ -16,6 +17,7 @@ mod metrics_auth;
 mod operate;
 mod process;
 mod redis_tls;
+mod reload;
 mod run;
 mod seal;
 mod secret_file;
@@ -27,6 +29,7 @@ use clap::Parser;
 
 use args::{Args, Command};
 use exit::Failure;
+use settings::Sources;
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -68,14 +71,16 @@ fn protect_memory_and_files() {
 }
 
 async fn act(args: Args) -> Result<(), Failure> {
-    let source = settings::source(&args)?;
+    let sources = Sources::of(&args);
+    let source = sources.read()?;
     match args.command {
-        Command::Up(_) => run::up(&source).await,
-        Command::Broker(_) => run::broker(&source).await,
+        Command::Up(_) => run::up(&sources, &source).await,
+        Command::Broker(_) => run::broker(&sources, &source).await,
         Command::Gateway(_) => run::gateway(&source).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Installations(what) => installations::installations(&source, what).await,
+        Command::Apps(what) => apps::apps(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
         Command::Audit(wanted) => audit::show(&source, &wanted).await,
         Command::Seal(what) => seal::act(&source, what).await,

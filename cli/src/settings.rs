@@ -1,10 +1,12 @@
 //! The sources of the settings, and the list of known settings.
 
+use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::num::NonZeroUsize;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use broker::APP_SECTIONS;
 use service::client_address::TrustedProxies;
 use service::config::{Environment, Layered, Settings, Source, TomlFile};
 use service::connection_limits::ConnectionLimits;
@@ -24,6 +26,7 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_ALLOW_CLEARTEXT",
     "EVERGREEN_ALLOW_TMPFS",
     "EVERGREEN_ANONYMOUS_RATE",
+    "EVERGREEN_APPS_DIR",
     "EVERGREEN_AUDIT_LOG",
     "EVERGREEN_BOOTSTRAP_KEY",
     "EVERGREEN_BROKER_NAME",
@@ -91,15 +94,45 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_TRUSTED_PROXIES",
 ];
 
-/// The layers of settings: flags, then the environment, then the file.
-pub(crate) fn source(args: &Args) -> Result<Layered, Failure> {
-    let mut layers: Vec<Box<dyn Source>> = vec![Box::new(args.flags()), Box::new(Environment)];
-    if let Some(path) = &args.config {
+/// Where the settings are. They can be read again.
+#[derive(Clone)]
+pub(crate) struct Sources {
+    flags: HashMap<String, String>,
+    file: Option<PathBuf>,
+}
+
+impl Sources {
+    pub(crate) fn of(args: &Args) -> Self {
+        Self {
+            flags: args.flags(),
+            file: args.config.clone(),
+        }
+    }
+
+    pub(crate) fn read(&self) -> Result<Layered, Failure> {
+        read_layers(self.flags.clone(), self.file.as_deref())
+    }
+}
+
+/// The layers of settings: flags, then the environment, then the file, then the files of apps.
+fn read_layers(flags: HashMap<String, String>, file: Option<&Path>) -> Result<Layered, Failure> {
+    let mut layers: Vec<Box<dyn Source>> = vec![Box::new(flags), Box::new(Environment)];
+    if let Some(path) = file {
         let file =
             TomlFile::read(path).map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
         layers.push(Box::new(file));
     }
-    Ok(Layered(layers))
+    let source = Layered(layers);
+    match source.get("EVERGREEN_APPS_DIR") {
+        Some(directory) => {
+            let apps = TomlFile::read_apps(directory.trim().as_ref());
+            let apps = apps.map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
+            let Layered(mut layers) = source;
+            layers.push(Box::new(apps));
+            Ok(Layered(layers))
+        }
+        None => Ok(source),
+    }
 }
 
 /// The keys with our prefix that are not known settings, probably misspelled.
@@ -122,7 +155,7 @@ pub(crate) struct Common {
     pub data_dir: PathBuf,
     /// The names under which this process may be addressed. If empty, every name beyond loopback.
     allowed_hosts: Vec<String>,
-    redirect_host: Option<String>,
+    redirect_hosts: Vec<String>,
     /// The connections of all listeners together.
     pub limits: ConnectionLimits,
     pub shutdown_timeout: Duration,
@@ -141,7 +174,7 @@ impl Common {
             ),
             data_dir: data_dir(settings),
             allowed_hosts: allowed_hosts(settings),
-            redirect_host: redirect_host(settings),
+            redirect_hosts: redirect_hosts(settings),
             limits: connection_limits(settings),
             shutdown_timeout: settings
                 .duration("EVERGREEN_SHUTDOWN_TIMEOUT", Duration::from_secs(30)),
@@ -161,7 +194,9 @@ impl Common {
     }
 
     fn hosts(&self, listen: SocketAddr) -> OwnHosts {
-        OwnHosts::new(listen, self.allowed_hosts.clone()).with(self.redirect_host.clone())
+        let own = OwnHosts::new(listen, self.allowed_hosts.clone());
+        let redirects = self.redirect_hosts.iter().cloned();
+        redirects.fold(own, |own, host| own.with(Some(host)))
     }
 }
 
@@ -208,16 +243,19 @@ fn connection_limits(settings: &mut Settings<'_>) -> ConnectionLimits {
     )
 }
 
-/// The host to which GHL sends customers back.
-fn redirect_host(settings: &mut Settings<'_>) -> Option<String> {
-    let uri = Url::parse(&settings.text("GHL_REDIRECT_URI")?).ok()?;
-    uri.host_str().map(str::to_owned)
+/// The hosts to which GHL sends customers back: one for each app.
+fn redirect_hosts(settings: &mut Settings<'_>) -> Vec<String> {
+    let sections = settings.sections(APP_SECTIONS).into_iter();
+    let of_apps = sections.map(|app| format!("{APP_SECTIONS}.{app}.redirect_uri"));
+    let keys = of_apps.chain(["GHL_REDIRECT_URI".to_owned()]);
+    let uris: Vec<String> = keys.filter_map(|key| settings.text(&key)).collect();
+    let uris = uris.iter().filter_map(|uri| Url::parse(uri).ok());
+    uris.filter_map(|uri| uri.host_str().map(str::to_owned))
+        .collect()
 }
 
 #[cfg(test)]
 mod tests {
-    use std::collections::HashMap;
-
     use super::*;
 
     #[test]

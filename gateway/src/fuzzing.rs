@@ -7,7 +7,8 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, Method, StatusCode, Uri};
 use store::{
-    AccessRecord, CompanyId, Generation, InstallationId, LocationId, Status, Timestamp, UserType,
+    AccessRecord, AppName, CompanyId, Generation, InstallationId, LocationId, Status, Timestamp,
+    UserType,
 };
 use url::Url;
 
@@ -142,6 +143,7 @@ fn token(owner: Owner) -> Token {
         lifetime: Duration::ZERO,
         generation: Generation::FIRST,
         status: Status::Active,
+        app: AppName::default(),
         location: owner.location,
         company: owner.company,
         parent: None,

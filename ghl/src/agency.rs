@@ -64,7 +64,6 @@ pub struct AgencyApi {
     /// `None` in a simulation.
     http: Option<reqwest::Client>,
     base: Url,
-    app_id: String,
     timeout: Duration,
 }
 
@@ -86,7 +85,6 @@ impl AgencyApi {
         Self {
             http: None,
             base,
-            app_id: app_id(&config.client_id).to_owned(),
             timeout: config.timeout,
         }
     }
@@ -115,21 +113,21 @@ impl AgencyApi {
         TokenResponse::parse(&body).map_err(|error| AgencyFailure::Unreadable(error.to_string()))
     }
 
-    /// A page of the locations with the app, `GET /oauth/installedLocations`. `from` counts the locations before it. It
-    /// needs [`LIST_SCOPE`].
+    /// A page of the locations of a company with an app, which its id at GHL names: `GET /oauth/installedLocations`. `from`
+    /// counts the locations before it. It needs [`LIST_SCOPE`].
     ///
     /// # Errors
     /// See [`AgencyFailure`].
     pub async fn installed_locations(
         &self,
         token: &SecretString,
-        company: &str,
+        (company, app_id): (&str, &str),
         from: usize,
     ) -> Result<LocationPage, AgencyFailure> {
         let mut url = self.url("oauth/installedLocations");
         url.query_pairs_mut()
             .append_pair("companyId", company)
-            .append_pair("appId", &self.app_id)
+            .append_pair("appId", app_id)
             .append_pair("isInstalled", "true")
             .append_pair("skip", &from.to_string())
             .append_pair("limit", &PAGE_SIZE.to_string());
@@ -215,12 +213,6 @@ impl AgencyFailure {
     }
 }
 
-/// The app's id: the first part of its client id.
-#[must_use]
-pub fn app_id(client_id: &str) -> &str {
-    client_id.split('-').next().unwrap_or(client_id)
-}
-
 fn unavailable(error: reqwest::Error) -> AgencyFailure {
     // The URL adds nothing to the error.
     let error = error.without_url();
@@ -294,11 +286,5 @@ mod tests {
         // A newer token of the agency would not help.
         let class = r#"{"message":"This authClass type is not allowed to access this scope"}"#;
         assert!(unusable(of(StatusCode::UNAUTHORIZED, class)));
-    }
-
-    #[test]
-    fn app_id_is_the_first_part_of_the_client_id() {
-        assert_eq!(app_id("6501-abc"), "6501");
-        assert_eq!(app_id("6501"), "6501");
     }
 }

@@ -1,5 +1,8 @@
 //! GHL's webhooks: their signatures and their events.
 
+mod details;
+
+use std::collections::BTreeMap;
 use std::time::UNIX_EPOCH;
 
 use base64::Engine;
@@ -152,6 +155,8 @@ pub struct Event {
     pub identity: String,
     /// The time of the event in milliseconds since the Unix epoch. `None` if GHL does not name a readable one.
     pub at_ms: Option<i64>,
+    /// What it tells besides, such as `companyName` and `planId`: each of 1 to 256 bytes.
+    pub details: BTreeMap<String, String>,
 }
 
 impl Event {
@@ -177,6 +182,7 @@ impl Event {
                 .filter(|it| is_id(it))
                 .unwrap_or_else(hash),
             at_ms: fields.get("timestamp").and_then(time_ms),
+            details: details::read(&fields),
         })
     }
 }

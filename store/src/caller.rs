@@ -7,6 +7,7 @@ use ring::digest;
 use secrecy::SecretString;
 
 use crate::allowed_call::AllowedCall;
+use crate::app::AppName;
 use crate::clock::Timestamp;
 use crate::id::InstallationId;
 use crate::quota::Quota;
@@ -159,6 +160,8 @@ impl FromStr for Scope {
 
 /// The schema of a record with rules about calls.
 const CALLS_SCHEMA: u32 = 2;
+/// The schema of a record of a key for one app.
+const APP_SCHEMA: u32 = 3;
 
 /// Between rules about calls, which contain commas.
 const CALLS_SEPARATOR: &str = "\n";
@@ -170,6 +173,8 @@ pub struct Caller {
     pub name: String,
     /// The scopes of the key.
     pub scopes: Vec<Scope>,
+    /// The app whose installations the key may use; `None`: those of all apps.
+    pub app: Option<AppName>,
     /// The installations that the key may use; `None`: all of them.
     pub installations: Option<Vec<InstallationId>>,
     /// The calls to GHL that the key may make; `None`: all of them.
@@ -192,14 +197,21 @@ impl Caller {
         scope == Scope::Metrics || self.scopes.iter().any(is_granted)
     }
 
-    /// Whether the key may use the installation. A key for an agency may use those of its locations, whose `parent` the
-    /// agency's is.
+    /// Whether the key may use an installation of `app`. A key for an agency may use those of its locations, whose
+    /// `parent` the agency's is.
     #[must_use]
-    pub fn may_use(&self, id: &InstallationId, parent: Option<&InstallationId>) -> bool {
-        match &self.installations {
+    pub fn may_use(
+        &self,
+        id: &InstallationId,
+        parent: Option<&InstallationId>,
+        app: &AppName,
+    ) -> bool {
+        let is_for_app = self.app.as_ref().is_none_or(|own| own == app);
+        let is_for_installation = match &self.installations {
             None => true,
             Some(allowed) => allowed.iter().any(|it| it == id || Some(it) == parent),
-        }
+        };
+        is_for_app && is_for_installation
     }
 
     /// Whether the key may make a call to GHL. `path` is below GHL's host.
@@ -228,9 +240,11 @@ impl Caller {
     #[must_use]
     pub fn to_fields(&self) -> Fields {
         let mut fields = Fields::new();
-        match &self.calls {
-            None => fields.clear_min_schema(),
-            Some(_) => fields.set_min_schema(CALLS_SCHEMA),
+        // An older gateway would not see these limits.
+        match (&self.app, &self.calls) {
+            (Some(_), _) => fields.set_min_schema(APP_SCHEMA),
+            (None, Some(_)) => fields.set_min_schema(CALLS_SCHEMA),
+            (None, None) => fields.clear_min_schema(),
         }
         fields.set("name", &self.name);
         fields.set("scopes", join(&self.scopes, ","));
@@ -244,6 +258,7 @@ impl Caller {
             .as_deref()
             .map(|all| join(all, CALLS_SEPARATOR) + CALLS_SEPARATOR);
         fields.set_optional("calls", calls);
+        fields.set_optional("app", self.app.as_ref());
         fields.set_optional("quota", self.quota);
         fields.set("made", self.created_at.as_millis());
         fields.set_optional("exp", self.expires_at.map(Timestamp::as_millis));
@@ -278,6 +293,7 @@ impl Caller {
                     Some(calls.ok_or(Unreadable::Malformed("calls"))?)
                 }
             },
+            app: fields.parse_optional("app")?,
             quota: fields.parse_optional("quota")?,
             created_at: Timestamp::from_millis(fields.parse("made")?),
             expires_at: fields.parse_optional("exp")?.map(Timestamp::from_millis),
@@ -307,6 +323,7 @@ mod tests {
         let caller = Caller {
             name: "crm sync".to_owned(),
             scopes: vec![Scope::Proxy, Scope::Tokens],
+            app: Some("staging".parse().unwrap()),
             installations: Some(vec![InstallationId::random(), InstallationId::random()]),
             calls: Some(vec![
                 "GET,POST /contacts/*".parse().unwrap(),
@@ -319,6 +336,7 @@ mod tests {
         };
         assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
         let for_all = Caller {
+            app: None,
             installations: None,
             calls: None,
             quota: None,
@@ -332,6 +350,7 @@ mod tests {
         let mut caller = Caller {
             name: "reads".to_owned(),
             scopes: vec![Scope::Proxy],
+            app: None,
             installations: None,
             calls: Some(vec!["GET /contacts/*".parse().unwrap()]),
             quota: None,
@@ -346,6 +365,26 @@ mod tests {
         caller.calls = None;
         assert!(caller.may_call("DELETE", "/users/"));
         assert_eq!(needed(&caller), Ok(None));
+    }
+
+    #[test]
+    fn key_for_one_app_may_use_no_installation_of_another_and_older_readers_refuse_it() {
+        let (staging, id) = ("staging".parse().unwrap(), InstallationId::random());
+        let caller = Caller {
+            name: "staging".to_owned(),
+            scopes: vec![Scope::Proxy],
+            app: Some("staging".parse().unwrap()),
+            installations: None,
+            calls: None,
+            quota: None,
+            created_at: Timestamp::from_millis(5),
+            expires_at: None,
+            revoked_at: None,
+        };
+        assert!(caller.may_use(&id, None, &staging));
+        assert!(!caller.may_use(&id, None, &AppName::default()));
+        let needed = caller.to_fields().parse_optional::<u32>("min");
+        assert_eq!(needed, Ok(Some(APP_SCHEMA)));
     }
 
     #[test]
@@ -365,6 +404,7 @@ mod tests {
         let caller = Caller {
             name: "x".to_owned(),
             scopes: vec![Scope::Proxy],
+            app: None,
             installations: Some(Vec::new()),
             calls: Some(Vec::new()),
             quota: None,
@@ -372,7 +412,8 @@ mod tests {
             expires_at: Some(Timestamp::from_millis(10)),
             revoked_at: None,
         };
-        assert!(!caller.may_use(&InstallationId::random(), None));
+        let id = InstallationId::random();
+        assert!(!caller.may_use(&id, None, &AppName::default()));
         assert!(!caller.may_call("GET", "/"));
         assert_eq!(Caller::from_fields(&caller.to_fields()), Ok(caller.clone()));
         assert!(!caller.may(Scope::Admin));
@@ -401,6 +442,7 @@ mod tests {
         let of = |scopes: &[Scope]| Caller {
             name: "x".to_owned(),
             scopes: scopes.to_vec(),
+            app: None,
             installations: None,
             calls: None,
             quota: None,

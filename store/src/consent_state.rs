@@ -4,6 +4,7 @@
 
 use std::time::Duration;
 
+use crate::app::AppName;
 use crate::clock::Timestamp;
 use crate::random;
 use crate::seal::KeyRing;
@@ -11,30 +12,36 @@ use crate::seal::KeyRing;
 /// How long a state is valid after it was issued.
 pub const VALID_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// A new state: the time in milliseconds, a nonce, and a signature over both, separated by dots.
+/// Between the nonce and the name of the app. The default app is not named.
+const APP_SEPARATOR: char = '~';
+
+/// A new state for a consent to `app`: the time in milliseconds, a nonce with the name of the app, and a signature over
+/// both, separated by dots.
 #[must_use]
-pub fn issue(ring: &KeyRing, now: Timestamp) -> String {
-    let body = format!("{}.{}", now.as_millis(), random::hex::<16>());
+pub fn issue(ring: &KeyRing, app: &AppName, now: Timestamp) -> String {
+    let mut body = format!("{}.{}", now.as_millis(), random::hex::<16>());
+    if !app.is_default() {
+        body.push(APP_SEPARATOR);
+        body.push_str(app.as_str());
+    }
     let signature = ring.sign(&message(&body));
     format!("{body}.{signature}")
 }
 
-/// Whether this ring issued the state within [`VALID_FOR`]. The store decides whether the state is used for
-/// the first time.
+/// The app of a state that this ring issued within [`VALID_FOR`]. `None` for any other text. The store decides whether
+/// the state is used for the first time.
 #[must_use]
-pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> bool {
-    let Some((body, signature)) = split(state) else {
-        return false;
-    };
-    let issued = body
-        .split('.')
-        .next()
-        .and_then(|millis| millis.parse().ok());
-    let is_fresh = issued.is_some_and(|issued| {
-        let issued = Timestamp::from_millis(issued);
-        now.since(issued) < VALID_FOR
-    });
-    is_fresh && ring.verify(&message(body), signature)
+pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> Option<AppName> {
+    let (body, signature) = split(state)?;
+    let (millis, nonce) = body.split_once('.')?;
+    let issued = Timestamp::from_millis(millis.parse().ok()?);
+    if now.since(issued) >= VALID_FOR || !ring.verify(&message(body), signature) {
+        return None;
+    }
+    match nonce.split_once(APP_SEPARATOR) {
+        Some((_, app)) => app.parse().ok(),
+        None => Some(AppName::default()),
+    }
 }
 
 /// The name of a state, without its signature. A signature may have several spellings.
@@ -78,7 +85,7 @@ mod tests {
     #[test]
     fn name_does_not_contain_the_signature() {
         let ring = KeyRing::generate("a");
-        let state = issue(&ring, Timestamp::from_millis(7));
+        let state = issue(&ring, &AppName::default(), Timestamp::from_millis(7));
         let (name, signature) = state.split_at(name(&state).len());
         assert!(name.starts_with("7.") && name.len() == 34, "{name}");
         assert!(signature.starts_with(".a:"), "{signature}");
@@ -91,31 +98,33 @@ mod tests {
         assert!(verify_browser_proof(&ring, "s1", &proof));
         assert!(!verify_browser_proof(&ring, "s2", &proof));
         assert!(!verify_browser_proof(&ring, "s1", ""));
-        assert!(!verify(
-            &ring,
-            &format!("s1.{proof}"),
-            Timestamp::from_millis(0)
-        ));
+        let now = Timestamp::from_millis(0);
+        assert_eq!(verify(&ring, &format!("s1.{proof}"), now), None);
     }
 
     #[test]
-    fn state_is_valid_for_ten_minutes_under_its_own_ring() {
+    fn state_is_valid_for_ten_minutes_under_its_own_ring_and_names_its_app() {
         let (ring, stranger) = (KeyRing::generate("a.b"), KeyRing::generate("a"));
         let now = Timestamp::from_millis(1_000_000_000);
-        let state = issue(&ring, now);
-        assert!(verify(&ring, &state, now));
-        assert!(verify(
-            &ring,
-            &state,
-            now + VALID_FOR - Duration::from_millis(1)
-        ));
-        assert!(!verify(&ring, &state, now + VALID_FOR));
-        assert!(!verify(&stranger, &state, now));
-        let forged = state.replacen("1000000000", "1000000001", 1);
-        assert_ne!(forged, state);
-        assert!(!verify(&ring, &forged, now));
+        for app in ["default", "staging"] {
+            let app: AppName = app.parse().unwrap();
+            let state = issue(&ring, &app, now);
+            assert_eq!(verify(&ring, &state, now), Some(app.clone()));
+            let late = now + VALID_FOR;
+            let early = now + VALID_FOR - Duration::from_millis(1);
+            assert_eq!(verify(&ring, &state, early), Some(app));
+            assert_eq!(verify(&ring, &state, late), None);
+            assert_eq!(verify(&stranger, &state, now), None);
+            let forged = state.replacen("1000000000", "1000000001", 1);
+            assert_ne!(forged, state);
+            assert_eq!(verify(&ring, &forged, now), None);
+        }
+        let of_default = issue(&ring, &AppName::default(), now);
+        let (body, signature) = split(&of_default).unwrap();
+        let of_another = format!("{body}~staging.{signature}");
+        assert_eq!(verify(&ring, &of_another, now), None);
         for nonsense in ["", ".", "..", "1.2", "1.2.3"] {
-            assert!(!verify(&ring, nonsense, now), "{nonsense}");
+            assert_eq!(verify(&ring, nonsense, now), None, "{nonsense}");
         }
     }
 }

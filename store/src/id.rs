@@ -17,6 +17,12 @@ pub struct ParseIdError {
     expected: &'static str,
 }
 
+impl ParseIdError {
+    pub(crate) const fn new(what: &'static str, expected: &'static str) -> Self {
+        Self { what, expected }
+    }
+}
+
 /// The id of one installation of the app: `install_` and 24 lower-case hex digits.
 ///
 /// The id is random and not derived from the location. Knowing a location does not reveal its id.
@@ -84,19 +90,19 @@ impl Borrow<str> for InstallationId {
 
 macro_rules! impl_text_traits {
     ($($name:ident),*) => {$(
-        impl fmt::Display for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Display for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
-        impl fmt::Debug for $name {
-            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        impl std::fmt::Debug for $name {
+            fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
                 f.write_str(&self.0)
             }
         }
         impl TryFrom<String> for $name {
-            type Error = ParseIdError;
-            fn try_from(text: String) -> Result<Self, ParseIdError> {
+            type Error = $crate::id::ParseIdError;
+            fn try_from(text: String) -> Result<Self, $crate::id::ParseIdError> {
                 text.parse()
             }
         }
@@ -107,6 +113,8 @@ macro_rules! impl_text_traits {
         }
     )*};
 }
+
+pub(crate) use impl_text_traits;
 
 macro_rules! ghl_id {
     ($(#[$doc:meta])* $name:ident, $what:literal) => {

@@ -4,6 +4,7 @@
 //! change them together. A key name contains no secret, because `CLIENT TRACKING` shows names to users who
 //! may not read the keys.
 
+use crate::app::AppName;
 use crate::caller::KeyHash;
 use crate::id::InstallationId;
 use crate::key_list::RingKind;
@@ -28,6 +29,9 @@ pub const KEYS_USED: &str = "ghl:key:used";
 
 /// Set: the hashes of all caller keys ever created.
 pub const CALLERS: &str = "ghl:key:all";
+
+/// Hash: the id at GHL of each app, by its name. A name stands for one app.
+pub const APPS: &str = "ghl:apps";
 
 /// String: the brokers' shared view of an outage of the token endpoint. It holds the number of unknown
 /// outcomes in a row, and whether new tokens are spent.
@@ -69,17 +73,25 @@ pub fn refresh(id: &InstallationId) -> String {
     format!("ghl:rt:{{{:02x}}}:{id}", id.partition())
 }
 
-/// Sorted set: installation ids by the time of their next refresh, in milliseconds.
+/// Sorted set: ids of an app's installations by the time of their next refresh, in milliseconds.
 #[must_use]
-pub fn due(partition: u8) -> String {
-    format!("ghl:due:{{{partition:02x}}}")
+pub fn due(partition: u8, app: &AppName) -> String {
+    of_app(format!("ghl:due:{{{partition:02x}}}"), app)
 }
 
-/// Sorted set: ids of installations with an open intent, by the time of the next check, in milliseconds. An
+/// Sorted set: ids of an app's installations with an open intent, by the time of the next check, in milliseconds. An
 /// attempt is in progress, or its outcome is unknown.
 #[must_use]
-pub fn open_intents(partition: u8) -> String {
-    format!("ghl:doubt:{{{partition:02x}}}")
+pub fn open_intents(partition: u8, app: &AppName) -> String {
+    of_app(format!("ghl:doubt:{{{partition:02x}}}"), app)
+}
+
+/// The keys of the default app have no suffix. They are older than the others.
+fn of_app(key: String, app: &AppName) -> String {
+    match app.is_default() {
+        true => key,
+        false => format!("{key}:{app}"),
+    }
 }
 
 /// Sorted set: installation ids by the expiry of their access token, in milliseconds.
@@ -98,10 +110,10 @@ pub fn family(partition: u8, family: &str) -> String {
 /// The [`family`] of all installations of agencies.
 pub const AGENCIES: &str = "agencies";
 
-/// String: the rate limit of the calls that brokers make for an agency.
+/// String: the rate limit of the calls that brokers make for an agency. GHL limits each app alone.
 #[must_use]
-pub fn agency_rate(company: &str) -> String {
-    format!("ghl:rate:{company}")
+pub fn agency_rate(app: &AppName, company: &str) -> String {
+    of_app(format!("ghl:rate:{company}"), app)
 }
 
 /// String: written after other writes, so that `WAIT` can confirm how far replicas are.
@@ -122,10 +134,16 @@ pub fn canary(partition: u8, process: &str) -> String {
     format!("ghl:tide:{{{partition:02x}}}:{process}")
 }
 
-/// String: the installation id of a location or company.
+/// String: the installation id of a location or company under the default app.
 #[must_use]
 pub fn location(location_or_company: &str) -> String {
     format!("ghl:loc:{location_or_company}")
+}
+
+/// Hash: the installation ids of a location or company under all other apps, by the name of the app.
+#[must_use]
+pub fn location_by_app(location_or_company: &str) -> String {
+    format!("ghl:loc:{location_or_company}:apps")
 }
 
 /// Hash: the record of a caller's key, by the hash of the key.
@@ -144,6 +162,12 @@ pub fn consent(name: &str) -> String {
 #[must_use]
 pub fn webhook(id: &str) -> String {
     format!("ghl:hook:{id}")
+}
+
+/// String: what GHL's webhooks have told about an installation that is not stored yet.
+#[must_use]
+pub fn early_details(id: &InstallationId) -> String {
+    webhook(&format!("details:{id}"))
 }
 
 /// Hash on the lock nodes: GHL's sealed responses that the store may not have yet, by intent id.

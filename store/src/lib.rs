@@ -6,6 +6,7 @@
 #![warn(missing_docs)]
 
 pub mod allowed_call;
+pub mod app;
 pub mod audit;
 pub mod caller;
 pub mod clock;
@@ -31,6 +32,7 @@ pub mod seal;
 pub mod simulation;
 
 pub use allowed_call::AllowedCall;
+pub use app::{AppName, ClientId};
 pub use caller::{Caller, KeyHash, Scope};
 pub use clock::Timestamp;
 pub use freshness::Freshness;

@@ -3,33 +3,49 @@
 //! As in [`crate::refresh_request_mac`], both sides have the access ring. A recorded question can only be asked again, and
 //! brokers limit how often they ask GHL.
 
+use crate::app::AppName;
 use crate::id::{InstallationId, LocationId};
 use crate::seal::KeyRing;
 
 const SCHEME: &str = "Evergreen ";
 
-/// The `Authorization` value of a question for the installation of `location`. `agencies`: those that may have it, or all
-/// if there is none.
+/// A question for the installation of a location.
+#[derive(Debug, Clone, Copy)]
+pub struct Question<'a> {
+    /// The location.
+    pub location: &'a LocationId,
+    /// The agencies that may have it. All if there is none.
+    pub agencies: &'a [InstallationId],
+    /// The app whose agencies may have it. `None`: any.
+    pub app: Option<&'a AppName>,
+}
+
+/// The `Authorization` value of a question.
 #[must_use]
-pub fn sign(ring: &KeyRing, location: &LocationId, agencies: &[InstallationId]) -> String {
-    format!("{SCHEME}{}", ring.sign(&message(location, agencies)))
+pub fn sign(ring: &KeyRing, question: &Question<'_>) -> String {
+    format!("{SCHEME}{}", ring.sign(&message(question)))
 }
 
 /// Whether [`sign`] made `authorization` with a key of this ring.
 #[must_use]
-pub fn verify(
-    ring: &KeyRing,
-    authorization: &str,
-    location: &LocationId,
-    agencies: &[InstallationId],
-) -> bool {
+pub fn verify(ring: &KeyRing, authorization: &str, question: &Question<'_>) -> bool {
     authorization
         .strip_prefix(SCHEME)
-        .is_some_and(|signature| ring.verify(&message(location, agencies), signature))
+        .is_some_and(|signature| ring.verify(&message(question), signature))
 }
 
-fn message(location: &LocationId, agencies: &[InstallationId]) -> String {
-    format!("lookup {location} {}", join(agencies))
+fn message(question: &Question<'_>) -> String {
+    let Question {
+        location,
+        agencies,
+        app,
+    } = question;
+    let question = format!("lookup {location} {}", join(agencies));
+    // Older builds ask without an app.
+    match app {
+        Some(app) => format!("{question} {app}"),
+        None => question,
+    }
 }
 
 /// The agencies as they are in the request, separated by commas.
@@ -44,16 +60,37 @@ mod tests {
     use super::*;
 
     #[test]
-    fn mac_is_valid_for_one_ring_location_and_choice_of_agencies() {
+    fn mac_is_valid_for_one_ring_and_question() {
         let ring = KeyRing::generate("a");
-        let location: LocationId = "L".parse().unwrap();
+        let (location, other): (LocationId, LocationId) =
+            ("L".parse().unwrap(), "M".parse().unwrap());
         let agencies = [InstallationId::random()];
-        let pass = sign(&ring, &location, &agencies);
-        assert!(verify(&ring, &pass, &location, &agencies));
-        assert!(!verify(&ring, &pass, &location, &[]));
-        assert!(!verify(&ring, &pass, &"M".parse().unwrap(), &agencies));
+        let app = AppName::default();
+        let question = Question {
+            location: &location,
+            agencies: &agencies,
+            app: None,
+        };
+        let pass = sign(&ring, &question);
+        assert!(verify(&ring, &pass, &question));
+        for another in [
+            Question {
+                agencies: &[],
+                ..question
+            },
+            Question {
+                location: &other,
+                ..question
+            },
+            Question {
+                app: Some(&app),
+                ..question
+            },
+        ] {
+            assert!(!verify(&ring, &pass, &another), "{another:?}");
+        }
         let stranger = KeyRing::generate("a");
-        assert!(!verify(&stranger, &pass, &location, &agencies));
-        assert!(!verify(&ring, "", &location, &agencies));
+        assert!(!verify(&stranger, &pass, &question));
+        assert!(!verify(&ring, "", &question));
     }
 }

@@ -8,16 +8,19 @@ use futures_util::future::BoxFuture;
 use secrecy::SecretString;
 use tokio::sync::broadcast;
 
+use crate::app::AppName;
 use crate::audit::Pass;
 use crate::caller::{Caller, KeyHash};
 use crate::clock::Timestamp;
 use crate::connection::{Address, BadAddress, RedisClient};
-use crate::id::{Generation, InstallationId, LocationId};
+use crate::id::{Generation, InstallationId};
 use crate::invalidation::Invalidation;
 use crate::key_list::{KeyCheck, KeyList, RingKind};
 use crate::record::{AccessRecord, Fields, StoredAccess, Unreadable};
 use crate::seal::KeyRing;
 use crate::{lookup_request_mac, refresh_request_mac};
+
+use lookup_request_mac::Question;
 
 /// Why the store gave no answer. A missing record is an answer, not an error.
 #[derive(Debug, thiserror::Error)]
@@ -52,8 +55,8 @@ impl ReadError {
 pub trait ReadBackend: Send + Sync + 'static {
     /// The access half of the record; empty if there is no such installation.
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>>;
-    /// The installation id of a location or company.
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>>;
+    /// The installation ids of a location or company, by the name of the app.
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>>;
     /// The record of a caller's key; empty if there is no such key.
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>>;
     /// The list of the access ring's keys; empty if there is none.
@@ -125,21 +128,16 @@ impl TokenReader {
             .map_err(|source| unreadable(id.as_str(), source))
     }
 
-    /// The installation of a location or a company.
+    /// The installations of a location or a company: one for each app. The order is that of the names of the apps.
     ///
     /// # Errors
-    /// When the store is unavailable or the index entry is no id.
+    /// When the store is unavailable or an index entry is no id.
     pub async fn resolve(
         &self,
         location_or_company: &str,
-    ) -> Result<Option<InstallationId>, ReadError> {
+    ) -> Result<Vec<(AppName, InstallationId)>, ReadError> {
         let found = self.backend.location(location_or_company).await?;
-        found
-            .map(|id| {
-                let malformed = |_| unreadable(location_or_company, Unreadable::Malformed("id"));
-                id.parse().map_err(malformed)
-            })
-            .transpose()
+        parse_index(&found).map_err(|source| unreadable(location_or_company, source))
     }
 
     /// The caller with this key; `None` if there is no such key.
@@ -195,8 +193,8 @@ impl TokenReader {
 
     /// The `Authorization` value of a question to a broker: see [`lookup_request_mac`].
     #[must_use]
-    pub fn sign_lookup(&self, location: &LocationId, agencies: &[InstallationId]) -> String {
-        lookup_request_mac::sign(&self.access_ring, location, agencies)
+    pub fn sign_lookup(&self, question: &Question<'_>) -> String {
+        lookup_request_mac::sign(&self.access_ring, question)
     }
 
     /// The `Authorization` value of a refresh request to a broker: see [`refresh_request_mac`].
@@ -210,6 +208,19 @@ impl std::fmt::Debug for TokenReader {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("TokenReader").finish_non_exhaustive()
     }
+}
+
+/// The installations of a location or company by the name of the app, as they are stored.
+///
+/// # Errors
+/// When a name or an id is malformed.
+pub fn parse_index(fields: &Fields) -> Result<Vec<(AppName, InstallationId)>, Unreadable> {
+    let parse = |(app, id): (&str, &[u8])| {
+        let id = std::str::from_utf8(id).ok()?;
+        Some((app.parse().ok()?, id.parse().ok()?))
+    };
+    let all: Option<Vec<_>> = fields.iter().map(parse).collect();
+    all.ok_or(Unreadable::Malformed("id"))
 }
 
 fn unreadable(of: &str, source: Unreadable) -> ReadError {

@@ -12,14 +12,18 @@ use std::time::Duration;
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
 
+use crate::app::AppName;
 use crate::clock::Timestamp;
 use crate::compress;
 use crate::freshness::{self, Freshness};
 use crate::id::{CompanyId, Generation, InstallationId, LocationId, UserType};
 use crate::seal::{KeyRing, Label, OpenError, Purpose, Sealed};
 
-/// The newest schema that this build reads. 2: API keys with rules about calls, which an older gateway would not see.
-const SCHEMA: u32 = 2;
+/// The newest schema that this build reads. 2: API keys with rules about calls. 3: API keys for one app, and installations
+/// of another app than the default one. An older build would not see these limits.
+const SCHEMA: u32 = 3;
+/// The schema of records of another app than the default one.
+pub const APPS_SCHEMA: u32 = 3;
 
 /// The record cannot be read by this build.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -227,6 +231,8 @@ pub struct Access<Token> {
     pub generation: Generation,
     /// The installation's state.
     pub status: Status,
+    /// The app that it is an installation of.
+    pub app: AppName,
     /// The sub-account, if GHL named one.
     pub location: Option<LocationId>,
     /// The agency, if GHL named one.
@@ -255,6 +261,12 @@ impl StoredAccess {
         fields.set("life", self.lifetime.as_millis());
         fields.set("gen", self.generation);
         fields.set("st", self.status);
+        // A record without the field is of the default app, so that the usual record stays small.
+        fields.set_optional("app", (!self.app.is_default()).then_some(&self.app));
+        if !self.app.is_default() {
+            // An older reader would take it for one of the default app.
+            fields.set_min_schema(APPS_SCHEMA);
+        }
         fields.set_optional("loc", self.location.as_ref());
         fields.set_optional("com", self.company.as_ref());
         fields.set_optional("par", self.parent.as_ref());
@@ -275,6 +287,7 @@ impl StoredAccess {
             lifetime: Duration::from_millis(fields.parse("life")?),
             generation: fields.parse("gen")?,
             status: fields.parse("st")?,
+            app: fields.parse_optional("app")?.unwrap_or_default(),
             location: fields.parse_optional("loc")?,
             company: fields.parse_optional("com")?,
             parent: fields.parse_optional("par")?,
@@ -301,6 +314,7 @@ impl StoredAccess {
             lifetime: self.lifetime,
             generation: self.generation,
             status: self.status,
+            app: self.app,
             location: self.location,
             company: self.company,
             parent: self.parent,
@@ -342,6 +356,7 @@ mod tests {
             lifetime: Duration::from_secs(86_399),
             generation: Generation::FIRST.next(),
             status: Status::Active,
+            app: AppName::default(),
             location: Some("ve9EPM428h8vShlRW1KT".parse().unwrap()),
             company: None,
             parent: None,
@@ -361,6 +376,7 @@ mod tests {
             location: None,
             scopes: String::new(),
             status: Status::Static,
+            app: "staging".parse().unwrap(),
             ..stored()
         };
         assert_eq!(StoredAccess::from_fields(&bare.to_fields()), Ok(bare));

@@ -1,5 +1,6 @@
 //! One test suite for all store backends.
 
+mod apps;
 mod audit;
 mod identity;
 mod installations;
@@ -16,14 +17,16 @@ use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
 use store::freshness::Lead;
 use store::{
-    Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Scope, Status, TokenReader,
-    UserType,
+    AppName, Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Scope, Status,
+    TokenReader, UserType,
 };
-use store_writer::backend::Schedule;
+use store_writer::backend::{DueEntries, Schedule};
 use store_writer::grant::Registration;
 use store_writer::installation::LastError;
 use store_writer::protocol::{AttemptFailure, DEFAULT_GRACE, FailureClass, REFUSALS_TO_INVALID};
-use store_writer::writer::{Begin, Begun, Committed, Conditions, FailureOutcome, Wanted};
+use store_writer::writer::{
+    AppIdentity, Begin, Begun, Committed, Conditions, FailureOutcome, KnownApps, Wanted,
+};
 use store_writer::{Grant, Leases, Rings, Store, StoreWriter};
 use tests::cluster::Cluster;
 use tests::deployed::{Deployed, Topology};
@@ -76,6 +79,8 @@ fn rings() -> Rings {
 /// The tokens of a consent, valid for `lifetime` from now.
 fn registration(store: &Store, location: &str, lifetime: Duration) -> Registration {
     Registration {
+        app: AppName::default(),
+        client: None,
         access_token: format!("access of {location}").into(),
         refresh_token: Some(format!("refresh of {location}").into()),
         expires_at: Some(store.reader.now() + lifetime),
@@ -106,10 +111,29 @@ async fn begin_within(
     wanted: Wanted,
     window: Duration,
 ) -> Begin {
+    begin_as(writer, id, wanted, (window, &default_app())).await
+}
+
+/// A broker that knows the app `default` alone, whatever its client id.
+fn default_app() -> KnownApps {
+    KnownApps {
+        names: vec![AppName::default()],
+        clients: Vec::new(),
+    }
+}
+
+/// As a broker that knows these apps.
+async fn begin_as(
+    writer: &StoreWriter,
+    id: &InstallationId,
+    wanted: Wanted,
+    (window, apps): (Duration, &KnownApps),
+) -> Begin {
     let leases = Leases::local();
     let lease = leases.take(id, TTL).await.unwrap();
     let conditions = Conditions {
         holder: "broker",
+        apps,
         window,
         wanted,
         is_after_outage: false,
@@ -143,6 +167,7 @@ async fn revoke(store: &Store, id: &InstallationId) {
 fn grant_with(store: &Store, begun: &Begun, successor: &str) -> Grant {
     let lifetime = Duration::from_secs(3600);
     Grant {
+        client: None,
         installation: begun.installation.clone(),
         spent: begun.link.clone(),
         access_token: format!("access after {successor}").into(),

@@ -6,6 +6,7 @@
 )]
 
 mod agencies;
+mod apps;
 mod audit;
 mod cache_invalidation;
 mod callers;

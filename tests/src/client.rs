@@ -128,6 +128,20 @@ pub async fn install_agency(client: &Client, public: &str, company: &str) -> Str
     response.unwrap_or_else(|seen| panic!("installing {company}: {seen}"))
 }
 
+/// Installs another app than the default one for a location. Returns the installation's id.
+///
+/// # Panics
+/// If a step has an unexpected response.
+pub async fn install_app(client: &Client, public: &str, app: &str, location: &str) -> String {
+    let begin = format!("{public}/oauth/install?app={app}");
+    let callback = consented_from(client, (public, &begin), ("locationId", location)).await;
+    let callback = callback.unwrap_or_else(|seen| panic!("installing {location}: {seen}"));
+    let (_, installed) = send(callback).await;
+    let id = installed["installationId"].as_str();
+    id.unwrap_or_else(|| panic!("installing {location}: {installed}"))
+        .to_owned()
+}
+
 /// As [`install`].
 ///
 /// # Errors
@@ -154,22 +168,35 @@ async fn consent(client: &Client, public: &str, choice: (&str, &str)) -> Result<
 pub async fn consented(
     client: &Client,
     public: &str,
+    choice: (&str, &str),
+) -> Result<RequestBuilder, String> {
+    let begin = format!("{public}/oauth/install");
+    consented_from(client, (public, &begin), choice).await
+}
+
+/// As [`consented`], after a consent that begins at this address.
+///
+/// # Errors
+/// Describes the step that failed.
+pub async fn consented_from(
+    client: &Client,
+    (public, begin): (&str, &str),
     (field, chosen): (&str, &str),
 ) -> Result<RequestBuilder, String> {
-    let begin = client.get(format!("{public}/oauth/install"));
-    let (page, cookie) = redirect(begin).await?;
+    let (page, cookie) = redirect(client.get(begin)).await?;
     let (callback, _) = redirect(client.post(format!("{page}&{field}={chosen}"))).await?;
-    // Use this test's public address instead of the configured redirect URI.
-    let query = callback
-        .split_once('?')
-        .ok_or("no query in the callback")?
-        .1;
-    let callback = client.get(format!("{public}/oauth/callback?{query}"));
+    // Use this test's public address instead of that of the configured redirect URI.
+    let at = callback.find("://").ok_or("no address of the callback")? + 3;
+    let path = callback[at..].find('/').ok_or("no path of the callback")?;
+    let callback = client.get(format!("{public}{}", &callback[at + path..]));
     Ok(callback.header("cookie", cookie))
 }
 
 /// Where a response redirects to, and the cookie that it sets.
-async fn redirect(request: RequestBuilder) -> Result<(String, String), String> {
+///
+/// # Errors
+/// Describes the response if it is no redirect.
+pub async fn redirect(request: RequestBuilder) -> Result<(String, String), String> {
     let response = request.send().await.map_err(|error| error.to_string())?;
     let target = response
         .headers()
@@ -184,7 +211,7 @@ async fn redirect(request: RequestBuilder) -> Result<(String, String), String> {
     }
 }
 
-/// The value of a metric without labels.
+/// The value of a metric. `name`: with its labels, if it has any.
 pub async fn gauge(client: &Client, internal: &str, name: &str) -> Option<String> {
     let (_, text) = get(client, &format!("{internal}/metrics")).await;
     let value = |line: &str| Some(line.strip_prefix(name)?.strip_prefix(' ')?.to_owned());

@@ -10,7 +10,7 @@ use sandbox::mint::{Consented, Mint};
 use secrecy::SecretString;
 use store::freshness::Lead;
 use store::reader::ReadError;
-use store::{CompanyId, InstallationId, LocationId, Timestamp, UserType};
+use store::{AppName, CompanyId, InstallationId, LocationId, Timestamp, UserType};
 use store_writer::grant::Registration;
 use store_writer::{OpenStoreError, Rings, Store, StoreWriter, WriteError};
 use tokio::task::JoinSet;
@@ -148,6 +148,8 @@ impl SeedFleet {
             .mint
             .tokens(consented, self.lifetime, self.access_token_bytes);
         let enrolment = Registration {
+            app: AppName::default(),
+            client: None,
             access_token: minted.access_token,
             refresh_token: Some(minted.refresh_token),
             expires_at: Some(issued_at + self.lifetime),

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use futures_util::future::BoxFuture;
 use secrecy::SecretString;
-use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp};
+use store::{
+    AppName, ClientId, CompanyId, Generation, InstallationId, LocationId, Status, Timestamp,
+};
 use store_writer::WriteError;
 use store_writer::installation::Installation;
 use store_writer::protocol::{self, AgencyLocation};
@@ -24,6 +26,10 @@ const LEAST_AGE: Duration = Duration::from_secs(60);
 #[derive(Debug, Clone)]
 pub(super) struct Agency {
     pub(super) id: InstallationId,
+    pub(super) app: AppName,
+    pub(super) client: Option<ClientId>,
+    /// The id of the app at GHL.
+    pub(super) app_id: String,
     pub(super) company: CompanyId,
     pub(super) token: SecretString,
     pub(super) generation: Generation,
@@ -66,6 +72,8 @@ impl Agency {
     pub(super) fn location(&self, location: &LocationId) -> AgencyLocation {
         AgencyLocation {
             parent: self.id.clone(),
+            app: self.app.clone(),
+            client: self.client.clone(),
             company: self.company.clone(),
             location: location.clone(),
             at: self.consented_at,
@@ -114,6 +122,10 @@ impl Worker {
         if known.installation.access.generation > generation {
             return self.opened(known);
         }
+        if refreshed == Outcome::UnknownApp {
+            // Nothing can be had with its grant here, and other agencies are asked instead.
+            return Err(NoAgency::NotConnected);
+        }
         Err(NoAgency::Unknown(match refreshed {
             Outcome::Unavailable(reason) => reason,
             other => format!("the agency's token could not be refreshed: {other:?}"),
@@ -142,6 +154,7 @@ impl Worker {
     fn opened(&self, known: Snapshot) -> Result<Agency, NoAgency> {
         let installation = known.installation;
         let (id, consented_at) = (installation.id, installation.consented_at);
+        let client = installation.client;
         let opened = installation.access.open(&id, &self.writer.rings().access);
         let access = opened.map_err(|error| NoAgency::Unknown(error.to_string()))?;
         Ok(Agency {
@@ -149,20 +162,31 @@ impl Worker {
             token: access.token,
             generation: access.generation,
             scopes: access.scopes,
+            app_id: self.app_id(&access.app, client.as_ref())?,
+            app: access.app,
+            client,
             id,
             consented_at,
         })
     }
 
+    /// The id at GHL of the app of a token. A token that an older build stored has no client id.
+    fn app_id(&self, app: &AppName, client: Option<&ClientId>) -> Result<String, NoAgency> {
+        let id = |client: &ClientId| client.app_id().to_owned();
+        let named = || self.apps.named(app).map(|app| id(&app.client));
+        let unknown = || NoAgency::Unknown(format!("this broker does not know the app {app}"));
+        client.map(id).or_else(named).ok_or_else(unknown)
+    }
+
     /// Counts a call for an agency, if GHL's limit allows it now.
     pub(super) async fn count_call(
         &self,
-        company: &CompanyId,
+        agency: &Agency,
         purpose: CallPurpose,
     ) -> Result<(), Turn> {
-        let _turn = self.agency_turns.take(company).await;
-        let (company, now) = (company.as_str(), self.reader.now());
-        let counted = self.writer.count_agency_call(company, purpose, now).await;
+        let _turn = self.agency_turns.take(&agency.company).await;
+        let (of, now) = ((&agency.app, &agency.company), self.reader.now());
+        let counted = self.writer.count_agency_call(of, purpose, now).await;
         match counted.map_err(Turn::Store)? {
             AgencyCall::Now => Ok(()),
             AgencyCall::Later(wait) => Err(Turn::Later(wait)),

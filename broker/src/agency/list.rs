@@ -35,7 +35,7 @@ const LONGEST_QUEUE: Duration = Duration::from_secs(10);
 /// Locations that are stored at once.
 const WRITES: usize = 16;
 /// Far more than any agency has. GHL could repeat pages for ever.
-const MAX_PAGES: usize = 1_000;
+const MAX_PAGES: usize = 10_000;
 
 #[derive(Debug, thiserror::Error)]
 enum ListError {
@@ -142,10 +142,10 @@ impl Worker {
         let mut is_renewed = false;
         for _ in 0..MAX_PAGES {
             self.wait_for_page(&agency).await?;
-            let company = agency.company.as_str();
+            let whose = (agency.company.as_str(), agency.app_id.as_str());
             let page = self
                 .agency_api()
-                .installed_locations(&agency.token, company, from);
+                .installed_locations(&agency.token, whose, from);
             let page = match page.await {
                 Err(AgencyFailure::TokenRefused(_)) if !is_renewed => {
                     is_renewed = true;
@@ -179,7 +179,7 @@ impl Worker {
             if self.shutdown.is_started() {
                 return Err(ListError::Stopping);
             }
-            match self.count_call(&agency.company, CallPurpose::Known).await {
+            match self.count_call(agency, CallPurpose::Known).await {
                 Ok(()) => return Ok(()),
                 Err(Turn::Later(wait)) => wait_for_turn(wait, since, LONGEST_WAIT)
                     .await

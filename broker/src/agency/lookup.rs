@@ -6,7 +6,8 @@ use std::time::Duration;
 use ghl::AgencyFailure;
 use service::shutdown::Shutdown;
 use service::single_flight::{NoFlight, ShortMemory, SingleFlight};
-use store::{InstallationId, LocationId};
+use store::{AppName, InstallationId, LocationId};
+use store_writer::WriteError;
 use store_writer::grant::Registration;
 use store_writer::writer::{CallPurpose, MintOutcome};
 use tokio::time::Instant;
@@ -62,20 +63,25 @@ impl Default for Lookups {
     }
 }
 
-/// A location, and the agencies that may have it. All if there is none.
-type Wanted = (LocationId, Vec<InstallationId>);
+/// A location whose installation is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Wanted {
+    pub(crate) location: LocationId,
+    /// The agencies that may have it. All if there is none.
+    pub(crate) agencies: Vec<InstallationId>,
+    /// The app whose agencies may have it. `None`: any.
+    pub(crate) app: Option<AppName>,
+}
 
 impl Lookups {
-    /// Finds the installation of a location. `agencies`: those that may have it, or all if there is none.
+    /// Finds the installation of a location.
     pub(crate) async fn find(
         self: &Arc<Self>,
         worker: &Arc<Worker>,
         shutdown: &Shutdown,
-        location: LocationId,
-        mut agencies: Vec<InstallationId>,
+        mut wanted: Wanted,
     ) -> Lookup {
-        agencies.sort_unstable();
-        let wanted = (location, agencies);
+        wanted.agencies.sort_unstable();
         if self.unknown.has(&wanted) {
             return Lookup::Unknown;
         }
@@ -96,7 +102,7 @@ impl Lookups {
     }
 
     async fn search(self: Arc<Self>, worker: Arc<Worker>, wanted: Wanted) -> Lookup {
-        let found = worker.look_up(&wanted.0, &wanted.1).await;
+        let found = worker.look_up(&wanted).await;
         if found == Lookup::Unknown {
             self.unknown.remember(wanted);
         }
@@ -128,27 +134,17 @@ impl Worker {
         }
     }
 
-    async fn look_up(
-        self: &Arc<Self>,
-        location: &LocationId,
-        agencies: &[InstallationId],
-    ) -> Lookup {
-        // GHL may have announced it since.
-        match self.writer.resolve(location.as_str()).await {
-            Ok(Some(id)) => match self.writer.load(&id).await {
-                Ok(Some(_)) => return Lookup::Found(id),
-                Ok(None) => {}
-                Err(error) => return Lookup::Unavailable(error.to_string()),
-            },
+    async fn look_up(self: &Arc<Self>, wanted: &Wanted) -> Lookup {
+        let location = &wanted.location;
+        match self.announced(wanted).await {
+            Ok(Some(id)) => return Lookup::Found(id),
             Ok(None) => {}
             Err(error) => return Lookup::Unavailable(error.to_string()),
         }
-        let all = match self.writer.agencies().await {
-            Ok(all) => all,
+        let candidates = match self.candidates(wanted).await {
+            Ok(candidates) => candidates,
             Err(error) => return Lookup::Unavailable(error.to_string()),
         };
-        let may_have_it = |id: &InstallationId| agencies.is_empty() || agencies.contains(id);
-        let candidates: Vec<_> = all.into_iter().filter(may_have_it).collect();
         let mut unavailable = None;
         let mut asked = 0;
         for agency in &candidates {
@@ -186,5 +182,32 @@ impl Worker {
             }
         }
         unavailable.map_or(Lookup::Unknown, Lookup::Unavailable)
+    }
+    /// The installation of a location that GHL has announced since the question.
+    async fn announced(&self, wanted: &Wanted) -> Result<Option<InstallationId>, WriteError> {
+        for (app, id) in self.writer.resolve(wanted.location.as_str()).await? {
+            let may_be = wanted.app.as_ref().is_none_or(|its| *its == app);
+            if may_be && self.writer.load(&id).await?.is_some() {
+                return Ok(Some(id));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The agencies that may have a location.
+    async fn candidates(&self, wanted: &Wanted) -> Result<Vec<InstallationId>, WriteError> {
+        let mut candidates = self.writer.agencies().await?;
+        candidates.retain(|id| wanted.agencies.is_empty() || wanted.agencies.contains(id));
+        let Some(app) = &wanted.app else {
+            return Ok(candidates);
+        };
+        let mut of_app = Vec::new();
+        for id in candidates {
+            let known = self.writer.load(&id).await?;
+            if known.is_some_and(|known| known.installation.access.app == *app) {
+                of_app.push(id);
+            }
+        }
+        Ok(of_app)
     }
 }

@@ -134,7 +134,7 @@ impl Worker {
         location: &LocationId,
         purpose: CallPurpose,
     ) -> Result<Registration, MintError> {
-        self.count_call(&agency.company, purpose)
+        self.count_call(agency, purpose)
             .await
             .map_err(|turn| match turn {
                 Turn::Later(wait) => MintError::Later(wait),
@@ -207,6 +207,8 @@ fn registration(
 ) -> Registration {
     let lifetime = response.lifetime().value;
     Registration {
+        app: agency.app.clone(),
+        client: agency.client.clone(),
         access_token: response.access_token,
         refresh_token: response.refresh_token,
         expires_at: Some(asked_at + lifetime),

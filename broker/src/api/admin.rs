@@ -1,6 +1,8 @@
 //! The administration API: installations and caller keys.
 
+mod apps;
 mod list;
+mod private_token;
 
 use std::time::Duration;
 
@@ -14,7 +16,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use store::audit::{Action, Day, Outcome};
-use store::{AllowedCall, Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
+use store::{AllowedCall, AppName, Caller, InstallationId, KeyHash, Quota, Scope, Timestamp};
 use store_writer::WriteError;
 use store_writer::key_rotation::NotRotatable;
 use store_writer::writer::{Listed, RotatedKey, Wanted};
@@ -25,12 +27,15 @@ use crate::agency::revocation::end_locations;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, QueryString};
 use crate::api::refresh_api;
-use crate::api::status::{AnyView, View, find, resolve};
+use crate::api::status::{AnyView, Name, View};
 use crate::audit::Requester;
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
         .route("/v1/installations", get(list::list))
+        .route("/v1/apps", get(apps::list))
+        .route("/v1/apps/{name}", delete(apps::free))
+        .route("/v1/private-tokens", post(private_token::add))
         .route("/v1/installations/{name}", get(show))
         .route("/v1/installations/{name}/refresh", post(refresh))
         .route("/v1/installations/{name}/revoke", post(revoke))
@@ -42,15 +47,30 @@ pub(crate) fn routes() -> Router<Broker> {
 async fn show(
     State(broker): State<Broker>,
     Path(name): Path<String>,
+    QueryString(query): QueryString<AppQuery>,
 ) -> Result<Json<AnyView>, Error> {
     let writer = &broker.0.writer;
-    let id = resolve(writer, &name).await?;
+    let id = query.name(&name).resolve(writer).await?;
     let shown = match writer.load(&id).await {
         Ok(found) => Listed::Readable(Box::new(found.ok_or_else(Error::not_found)?)),
         Err(WriteError::Unreadable { id, source }) => Listed::Unreadable { id, source },
         Err(error) => return Err(error.into()),
     };
-    Ok(Json(AnyView::of(&shown)))
+    let apps = broker.0.worker.apps.current();
+    Ok(Json(AnyView::of(&shown, &apps.known())))
+}
+
+/// The query of a route that names an installation.
+#[derive(Deserialize)]
+struct AppQuery {
+    app: Option<String>,
+}
+
+impl AppQuery {
+    fn name<'a>(&'a self, name: &'a str) -> Name<'a> {
+        let app = self.app.as_deref();
+        Name { name, app }
+    }
 }
 
 async fn refresh(
@@ -59,7 +79,11 @@ async fn refresh(
     Path(name): Path<String>,
     QueryString(query): QueryString<RefreshQuery>,
 ) -> Result<Response, Error> {
-    let id = resolve(&broker.0.writer, &name).await?;
+    let name = Name {
+        name: &name,
+        app: query.app.as_deref(),
+    };
+    let id = name.resolve(&broker.0.writer).await?;
     let wanted = if query.force {
         Wanted::Forced
     } else {
@@ -82,14 +106,16 @@ struct RefreshQuery {
     /// Whether to refresh even an invalid installation.
     #[serde(default)]
     force: bool,
+    app: Option<String>,
 }
 
 async fn revoke(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
     Path(name): Path<String>,
+    QueryString(query): QueryString<AppQuery>,
 ) -> Result<Json<View>, Error> {
-    let id = resolve(&broker.0.writer, &name).await?;
+    let id = query.name(&name).resolve(&broker.0.writer).await?;
     let now = broker.0.reader.now();
     broker
         .0
@@ -108,8 +134,9 @@ async fn revoke(
     let entry = requester.entry(now, Action::InstallationRevoked);
     broker.0.audit.record(entry.on(&id)).await;
     ended?;
-    let snapshot = find(&broker.0.writer, id.as_str()).await?;
-    Ok(Json(View::of(&snapshot)))
+    let snapshot = query.name(id.as_str()).find(&broker.0.writer).await?;
+    let apps = broker.0.worker.apps.current();
+    Ok(Json(View::of(&snapshot, &apps.known())))
 }
 
 /// The body of a request for a new caller key.
@@ -119,6 +146,8 @@ pub struct NewKey {
     pub name: String,
     /// The scopes, such as `proxy`.
     pub scopes: Vec<String>,
+    /// The app whose installations the key may use. `None` for those of all apps.
+    pub app: Option<String>,
     /// The installations that the key may use. `None` for all.
     pub installations: Option<Vec<InstallationId>>,
     /// The calls to GHL that the key may make, such as `GET /contacts/*`. `None` for all.
@@ -143,11 +172,20 @@ impl NewKey {
         let scopes = scopes
             .collect::<Result<Vec<_>, _>>()
             .map_err(|error| error.to_string())?;
+        let app = self.app.map(|app| app.parse::<AppName>()).transpose();
+        let app = app.map_err(|error| error.to_string())?;
+        if app.is_some() && scopes.contains(&Scope::Admin) {
+            return Err(
+                "a key with the scope `admin` cannot be limited to one app: it can create any key"
+                    .to_owned(),
+            );
+        }
         let calls = self.calls.map(|calls| parse_calls(&calls, &scopes));
         let quota = self.quota.map(|quota| quota.parse::<Quota>());
         Ok(Caller {
             name: self.name,
             scopes,
+            app,
             installations: self.installations,
             calls: calls.transpose()?,
             quota: quota.transpose().map_err(|error| error.to_string())?,
@@ -205,7 +243,9 @@ pub fn summary(caller: &Caller) -> String {
         None => "all installations".to_owned(),
         Some(some) => format!("{} installations", some.len()),
     };
-    format!("{} for {installations}", scopes.join(","))
+    let app = caller.app.as_ref();
+    let app = app.map_or_else(String::new, |app| format!(" of the app {app}"));
+    format!("{} for {installations}{app}", scopes.join(","))
 }
 
 async fn list_keys(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
@@ -226,6 +266,7 @@ pub fn key_view(hash: &KeyHash, caller: &Caller, now: Timestamp) -> Value {
         "id": hash.to_string(),
         "name": caller.name,
         "scopes": caller.scopes.iter().map(|scope| scope.as_str()).collect::<Vec<_>>(),
+        "app": caller.app,
         "installations": caller.installations,
         "calls": caller.calls.as_ref().map(|calls| calls.iter().map(ToString::to_string).collect::<Vec<_>>()),
         "quota": caller.quota.map(|quota| quota.to_string()),

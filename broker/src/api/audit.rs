@@ -15,7 +15,7 @@ use store::audit::{Action, BodyHash, MAX_REPORT_BYTES, MOST_ENTRIES, Pass, Repor
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::QueryString;
-use crate::api::status::resolve;
+use crate::api::status::Name;
 
 /// The entries of an answer if the query has no limit.
 const DEFAULT_LIMIT: usize = 100;
@@ -36,6 +36,8 @@ pub(crate) fn reports() -> Router<Broker> {
 struct ListQuery {
     /// Its id, location or company.
     installation: Option<String>,
+    /// Its app. Needed for a location or company that has several.
+    app: Option<String>,
     /// The name of a key, or the first 8 digits or more of its id.
     key: Option<String>,
     action: Option<Action>,
@@ -49,7 +51,10 @@ async fn list(
 ) -> Result<Json<Value>, Error> {
     let writer = &broker.0.writer;
     let installation = match &query.installation {
-        Some(name) => Some(resolve(writer, name).await?.to_string()),
+        Some(name) => {
+            let app = query.app.as_deref();
+            Some(Name { name, app }.resolve(writer).await?.to_string())
+        }
         None => None,
     };
     let filter = Filter {

@@ -43,6 +43,14 @@ pub(crate) enum ErrorKind {
     /// Records may be sealed with the key, or a ring has it.
     SealingKeyNeeded,
     InstallationNotFound,
+    /// A location or company has the app under several names, and the request names none.
+    AppAmbiguous,
+    /// A consent is worth more than a token that a person made.
+    TokenNotStored,
+    /// The name of an app with installations is not freed.
+    AppInUse,
+    /// The settings have no app of this name.
+    AppUnknown,
     /// The consent ended without a code.
     ConsentDenied,
     ConsentStateInvalid,
@@ -101,6 +109,10 @@ impl ErrorKind {
             Self::SealingKeyNotFound => (StatusCode::NOT_FOUND, "sealing_key_not_found"),
             Self::SealingKeyNeeded => (StatusCode::CONFLICT, "sealing_key_needed"),
             Self::InstallationNotFound => (StatusCode::BAD_REQUEST, "installation_not_found"),
+            Self::AppAmbiguous => (StatusCode::BAD_REQUEST, "app_ambiguous"),
+            Self::TokenNotStored => (StatusCode::CONFLICT, "token_not_stored"),
+            Self::AppInUse => (StatusCode::CONFLICT, "app_in_use"),
+            Self::AppUnknown => (StatusCode::BAD_REQUEST, "app_unknown"),
             Self::ConsentDenied => (StatusCode::BAD_REQUEST, "consent_denied"),
             Self::ConsentStateInvalid => (StatusCode::BAD_REQUEST, "consent_state_invalid"),
             Self::ConsentRejected => (StatusCode::BAD_REQUEST, "consent_rejected"),
@@ -151,6 +163,10 @@ impl Error {
     pub(crate) fn not_found() -> Self {
         Self::new(ErrorKind::InstallationNotFound, "Installation not found")
             .with_hint("name it by installation_id, or install the app at /oauth/install")
+    }
+
+    pub(crate) fn invalid(message: impl Into<String>) -> Self {
+        Self::new(ErrorKind::RequestInvalid, message)
     }
 
     pub(crate) const fn status(&self) -> StatusCode {

@@ -8,10 +8,12 @@ use http::HeaderMap;
 use http::header::AUTHORIZATION;
 use serde::Deserialize;
 use serde_json::json;
-use store::{InstallationId, LocationId, lookup_request_mac};
+use store::id::ParseIdError;
+use store::lookup_request_mac::{self, Question};
+use store::{AppName, InstallationId, LocationId};
 
 use crate::Broker;
-use crate::agency::Lookup;
+use crate::agency::{Lookup, Wanted};
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::QueryString;
 
@@ -24,6 +26,8 @@ struct LookupQuery {
     /// The agencies that may have it, separated by commas. All if there is none.
     #[serde(default)]
     agencies: String,
+    /// The app whose agencies may have it. Any if there is none.
+    app: Option<String>,
 }
 
 async fn look_up(
@@ -37,11 +41,22 @@ async fn look_up(
     let agencies: Result<Vec<InstallationId>, _> = named.map(str::parse).collect();
     let agencies = agencies
         .map_err(|_| Error::new(ErrorKind::RequestInvalid, "`agencies` are installation ids"))?;
+    let app: Option<AppName> = query
+        .app
+        .as_deref()
+        .map(str::parse)
+        .transpose()
+        .map_err(|error: ParseIdError| Error::new(ErrorKind::RequestInvalid, error.to_string()))?;
+    let question = Question {
+        location: &location,
+        agencies: &agencies,
+        app: app.as_ref(),
+    };
     let pass = headers
         .get(AUTHORIZATION)
         .and_then(|value| value.to_str().ok());
     let ring = &broker.0.writer.rings().access;
-    if !lookup_request_mac::verify(ring, pass.unwrap_or_default(), &location, &agencies) {
+    if !lookup_request_mac::verify(ring, pass.unwrap_or_default(), &question) {
         return Err(
             Error::new(ErrorKind::RefreshNotAllowed, "This is for gateways").with_hint(
                 "only a gateway with the same EVERGREEN_ACCESS_KEYS may ask for an installation",
@@ -49,9 +64,12 @@ async fn look_up(
         );
     }
     let inner = &broker.0;
-    let found = inner
-        .lookups
-        .find(&inner.worker, &inner.shutdown, location, agencies);
+    let wanted = Wanted {
+        location,
+        agencies,
+        app,
+    };
+    let found = inner.lookups.find(&inner.worker, &inner.shutdown, wanted);
     match found.await {
         Lookup::Found(id) => Ok(Json(json!({ "installationId": id.as_str() })).into_response()),
         Lookup::Unknown => Err(Error::new(

@@ -1,17 +1,18 @@
 //! The OAuth authorization code flow: the redirect to GHL's consent page, and the callback with the code.
 
+mod app;
+mod install;
 mod unverified;
 
 use std::net::IpAddr;
 use std::time::Duration;
 
-use axum::extract::{Query, RawQuery, State};
-use axum::response::{IntoResponse, Redirect, Response};
+use axum::extract::{Path, Query, State};
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
 use axum::{Json, Router};
 use ghl::Failure;
-use http::header::{CACHE_CONTROL, HOST, SET_COOKIE};
-use http::uri::Authority;
+use http::header::CACHE_CONTROL;
 use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
@@ -24,13 +25,13 @@ use store_writer::consent::Consent;
 use store_writer::grant::Registration;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
-use url::Url;
 
 use self::unverified::Unverified;
 use crate::Broker;
 use crate::api::consent_cookie;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::html::{self, Paragraph};
+use crate::apps::App;
 use crate::audit;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::refresh_log;
@@ -44,56 +45,15 @@ const STORE_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
-        .route("/oauth/install", get(install))
+        .route("/oauth/install", get(install::install))
         .route("/oauth/callback", get(callback))
+        .route("/oauth/callback/{app}", get(callback))
         .route("/api/oauth/callback", get(callback))
 }
 
 /// Whether browsers reach the callback over https.
-fn is_secure(broker: &Broker) -> bool {
-    broker.0.config.consent.redirect_uri.scheme() == "https"
-}
-
-/// Marks a request that was sent to the host of the callback already. A proxy may hide under which name it came.
-const MOVED: &str = "moved";
-
-/// The address of the same page at the host of the callback, if the browser came by another name. The cookie of the
-/// consent is for one host.
-fn at_callback_host(broker: &Broker, headers: &HeaderMap, query: Option<&str>) -> Option<Url> {
-    let host = headers
-        .get("x-forwarded-host")
-        .or_else(|| headers.get(HOST))?;
-    let host: Authority = host.to_str().ok()?.parse().ok()?;
-    let callback = &broker.0.config.consent.redirect_uri;
-    let is_moved = query.is_some_and(|query| query.split('&').any(|it| it == MOVED));
-    if is_moved || callback.host_str()?.eq_ignore_ascii_case(host.host()) {
-        return None;
-    }
-    let mut there = callback.clone();
-    there.set_path("/oauth/install");
-    there.set_query(Some(MOVED));
-    Some(there)
-}
-
-async fn install(
-    State(broker): State<Broker>,
-    headers: HeaderMap,
-    RawQuery(query): RawQuery,
-) -> Response {
-    if let Some(there) = at_callback_host(&broker, &headers, query.as_deref()) {
-        let mut response = Redirect::to(there.as_str()).into_response();
-        no_store(&mut response);
-        return response;
-    }
-    let ring = &broker.0.writer.rings().access;
-    let state = consent_state::issue(ring, broker.0.reader.now());
-    let link = broker.0.config.consent.link(&state);
-    let mut response = Redirect::to(link.as_str()).into_response();
-    if let Some(cookie) = consent_cookie::issue(ring, &state, is_secure(&broker)) {
-        response.headers_mut().insert(SET_COOKIE, cookie);
-    }
-    no_store(&mut response);
-    response
+fn is_secure(app: &App) -> bool {
+    app.consent.redirect_uri.scheme() == "https"
 }
 
 #[derive(Deserialize)]
@@ -107,8 +67,14 @@ async fn callback(
     State(broker): State<Broker>,
     extensions: Extensions,
     headers: HeaderMap,
+    path: Option<Path<String>>,
     Query(callback): Query<Callback>,
 ) -> Response {
+    let named = path.map(|Path(name)| name);
+    let app = match app::of_callback(&broker, callback.state.as_deref(), named.as_deref()) {
+        Ok(app) => app,
+        Err(error) => return no_store(error_response(&headers, None, error)),
+    };
     // Run in a task of its own: once the code is spent, a browser that disconnects must not lose the tokens.
     let shutdown = broker.0.shutdown.clone();
     let wait_at_most = broker.0.config.timing.call + STORE_TIME;
@@ -117,25 +83,26 @@ async fn callback(
     let is_own_browser = callback
         .state
         .as_ref()
-        .is_some_and(|state| consent_cookie::verify(ring, &headers, state, is_secure(&broker)));
-    let connected =
-        shutdown.spawn(async move { connect(&broker, callback, address, is_own_browser).await });
-    let mut response = match timeout(wait_at_most, connected).await {
+        .is_some_and(|state| consent_cookie::verify(ring, &headers, state, is_secure(&app)));
+    let connected = {
+        let app = app.clone();
+        shutdown
+            .spawn(async move { connect(&broker, &app, callback, address, is_own_browser).await })
+    };
+    let failed = |error| error_response(&headers, Some(&app), error);
+    no_store(match timeout(wait_at_most, connected).await {
         Ok(Ok(Ok(connected))) => success_response(&headers, &connected),
-        Ok(Ok(Err(error))) => error_response(&headers, error),
-        Ok(Err(_)) => error_response(
-            &headers,
-            Error::new(ErrorKind::BrokerStopping, "The broker is stopping"),
-        ),
+        Ok(Ok(Err(error))) => failed(error),
+        Ok(Err(_)) => failed(Error::new(
+            ErrorKind::BrokerStopping,
+            "The broker is stopping",
+        )),
         // The task continues to wait for GHL's response.
-        Err(_) => error_response(
-            &headers,
+        Err(_) => failed(
             Error::new(ErrorKind::ConsentPending, "GHL has not answered yet")
                 .with_hint("the app is connected as soon as GHL answers; start again if it is not in 5 minutes"),
         ),
-    };
-    no_store(&mut response);
-    response
+    })
 }
 
 /// A new installation.
@@ -146,6 +113,7 @@ struct Connected {
 
 async fn connect(
     broker: &Broker,
+    app: &App,
     callback: Callback,
     address: IpAddr,
     is_own_browser: bool,
@@ -177,8 +145,9 @@ async fn connect(
         .retry_after(after)
     })?;
     prove_writable(broker).await?;
+    ensure_usable(broker, app).await?;
     let requested_at = broker.0.reader.now();
-    let exchanged = timeout(MAX_WAIT, broker.0.endpoint.exchange(&code)).await;
+    let exchanged = timeout(MAX_WAIT, app.endpoint.exchange(&code)).await;
     let response = exchanged
         .unwrap_or_else(|_| Err(Failure::Lost("GHL did not answer for 5 minutes".into())))
         .map_err(|failure| exchange_error(&failure))?;
@@ -187,19 +156,34 @@ async fn connect(
     let consent = Consent::new(
         requested_at,
         Unverified {
+            app: app.name.clone(),
+            client: app.client.clone(),
             response,
             requested_at,
         }
         .verify()?,
     );
+    if let Err(error) = app.claim_name(&broker.0.writer).await {
+        // It was free when this was asked before the exchange, or the store does not answer now.
+        warn!(app = %app.name, error = &error as &dyn std::error::Error, "the name of the app is not noted");
+    }
     let id = store_consent(broker, &consent).await?;
     let entry = audit::connected(&consent, &id).from(address);
     broker.0.audit.record(entry).await;
     let enrolment = consent.registration;
     refresh_log::lifetime(&id, &lifetime);
-    info!(installation = %id, location = ?enrolment.location, company = ?enrolment.company,
+    info!(installation = %id, app = %app.name, location = ?enrolment.location, company = ?enrolment.company,
         user_type = %enrolment.user_type, "installed");
     Ok(Connected { id, enrolment })
+}
+
+/// Checks that the app's name is its own in this store, before a code is spent.
+async fn ensure_usable(broker: &Broker, app: &App) -> Result<(), Error> {
+    app.ensure_usable(&broker.0.writer).await.map_err(|error| {
+        error!(app = %app.name, error = &error as &dyn std::error::Error, "a code is not exchanged");
+        Error::new(ErrorKind::ConsentNotStored, "The installation could not be stored now")
+            .with_hint("the log of the broker says why")
+    })
 }
 
 /// Checks that GHL's response can be stored, before the code is spent. A code is valid once.
@@ -232,20 +216,14 @@ async fn check_state(
 ) -> Result<(), Error> {
     const HINT: &str = "start again at /oauth/install";
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
+    let is_valid = |state: &str| consent_state::verify(ring, state, now).is_some();
     match state {
-        Some(state) if consent_state::verify(ring, state, now) && !is_own_browser => {
-            Err(Error::new(
-                ErrorKind::ConsentStateInvalid,
-                "This consent was started in another browser, or this one keeps no cookies",
-            )
-            .with_hint(HINT))
-        }
-        Some(state)
-            if consent_state::verify(ring, state, now)
-                && broker.0.writer.use_consent_state(state).await? =>
-        {
-            Ok(())
-        }
+        Some(state) if is_valid(state) && !is_own_browser => Err(Error::new(
+            ErrorKind::ConsentStateInvalid,
+            "This consent was started in another browser, or this one keeps no cookies",
+        )
+        .with_hint(HINT)),
+        Some(state) if is_valid(state) && broker.0.writer.use_consent_state(state).await? => Ok(()),
         Some(_) => Err(Error::new(
             ErrorKind::ConsentStateInvalid,
             "This link is not from here, was used before, or is older than ten minutes",
@@ -256,9 +234,11 @@ async fn check_state(
             "The callback carries no state",
         )
         .with_hint(
-            "start at /oauth/install; to allow installations that begin in GHL's marketplace \
-                 set EVERGREEN_REQUIRE_STATE=false",
+            "start at /oauth/install; EVERGREEN_REQUIRE_STATE=false allows installations that begin in GHL's \
+             marketplace",
         )),
+        // Anybody may install a public app, and GHL's marketplace has no state for us. Nothing but the installation
+        // itself follows from it.
         None => Ok(()),
     }
 }
@@ -358,7 +338,8 @@ fn success_response(headers: &HeaderMap, connected: &Connected) -> Response {
     .into_response()
 }
 
-fn error_response(headers: &HeaderMap, error: Error) -> Response {
+/// `app`: the one to start again with. `None` if it is not known.
+fn error_response(headers: &HeaderMap, app: Option<&App>, error: Error) -> Response {
     if !html::accepts_html(headers) {
         return error.into_response();
     }
@@ -367,12 +348,13 @@ fn error_response(headers: &HeaderMap, error: Error) -> Response {
         "Not connected",
         &[
             Paragraph::Text(&error.message),
-            Paragraph::Link("/oauth/install", "Start again"),
+            Paragraph::Link(&install::path_of(app), "Start again"),
         ],
     )
 }
 
-fn no_store(response: &mut Response) {
+fn no_store(mut response: Response) -> Response {
     let value = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, value);
+    response
 }

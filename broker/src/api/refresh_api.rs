@@ -104,6 +104,13 @@ fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
             ErrorKind::RefreshNotPossible,
             format!("The installation is {status}: there is nothing to refresh with"),
         )),
+        Outcome::UnknownApp => Err(Error::new(
+            ErrorKind::RefreshUnavailable,
+            "The settings of this broker do not have the app of the installation",
+        )
+        .with_hint(
+            "give every broker behind EVERGREEN_BROKER_URL all apps, with [apps.NAME] in the settings file",
+        )),
         Outcome::UnknownInstallation => Err(Error::new(
             ErrorKind::RefreshInstallationUnknown,
             "Installation not found",

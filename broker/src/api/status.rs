@@ -1,19 +1,22 @@
 //! The public view of an installation: everything except its tokens.
 
+use std::collections::BTreeMap;
+
 use axum::extract::State;
 use axum::routing::get;
 use axum::{Json, Router};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use store::{InstallationId, Scope, Status, Timestamp, freshness};
-use store_writer::StoreWriter;
+use store::{AppName, InstallationId, Scope, Status, Timestamp, freshness};
 use store_writer::installation::{Installation, LastError, LocationList};
-use store_writer::writer::{Listed, Snapshot};
+use store_writer::protocol::STATIC_TOKEN_AGE;
+use store_writer::writer::{KnownApps, Listed, Snapshot};
+use store_writer::{StoreWriter, WriteError};
 
 use crate::Broker;
 use crate::api::auth;
-use crate::api::error::{Error, remedy};
+use crate::api::error::{Error, ErrorKind, remedy};
 use crate::api::extract::QueryString;
 
 pub(crate) fn routes(allows_anonymous: bool) -> Router<Broker> {
@@ -26,6 +29,7 @@ struct StatusQuery {
     installation_id: Option<String>,
     #[serde(rename = "locationId")]
     location_id: Option<String>,
+    app: Option<String>,
 }
 
 async fn status(
@@ -35,34 +39,90 @@ async fn status(
     allows_anonymous: bool,
 ) -> Result<Json<View>, Error> {
     let caller = auth::caller(&broker, &headers, Scope::Proxy, allows_anonymous).await?;
+    let of_caller = caller.as_ref().and_then(|caller| caller.app.as_ref());
+    let header = headers.get(APP_HEADER).and_then(|name| name.to_str().ok());
+    let app = query.app.as_deref().or(header);
     let name = query.installation_id.or(query.location_id);
-    let snapshot = find(&broker.0.writer, &name.unwrap_or_default()).await?;
+    let name = Name {
+        name: &name.unwrap_or_default(),
+        app: app.or(of_caller.map(AppName::as_str)),
+    };
+    let snapshot = name.find(&broker.0.writer).await?;
     let Installation { id, access, .. } = &snapshot.installation;
-    if caller.is_some_and(|caller| !caller.may_use(id, access.parent.as_ref())) {
+    if caller.is_some_and(|caller| !caller.may_use(id, access.parent.as_ref(), &access.app)) {
         // The caller must not learn whether the installation exists.
         return Err(Error::not_found());
     }
-    Ok(Json(View::of(&snapshot)))
+    let apps = broker.0.worker.apps.current();
+    Ok(Json(View::of(&snapshot, &apps.known())))
 }
 
-/// Finds an installation by its id, its location or its company.
-pub(crate) async fn find(writer: &StoreWriter, name: &str) -> Result<Snapshot, Error> {
-    let id = resolve(writer, name).await?;
-    writer.load(&id).await?.ok_or_else(Error::not_found)
+/// Names the app, if a location or company has several.
+const APP_HEADER: &str = "x-evergreen-app";
+
+/// The name of an installation.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Name<'a> {
+    /// Its id, its location or its company.
+    pub(crate) name: &'a str,
+    /// The app. Needed for a location or company that has several.
+    pub(crate) app: Option<&'a str>,
 }
 
-/// As [`find`], without reading the record.
-pub(crate) async fn resolve(writer: &StoreWriter, name: &str) -> Result<InstallationId, Error> {
-    if let Ok(id) = name.parse() {
-        return Ok(id);
+impl Name<'_> {
+    /// The installation and its record.
+    pub(crate) async fn find(self, writer: &StoreWriter) -> Result<Snapshot, Error> {
+        let id = self.resolve(writer).await?;
+        writer.load(&id).await?.ok_or_else(Error::not_found)
     }
-    let is_name = name.parse::<store::LocationId>().is_ok();
-    let found = if is_name {
-        writer.resolve(name).await?
-    } else {
-        None
-    };
-    found.ok_or_else(Error::not_found)
+
+    /// As [`Name::find`], without reading the record.
+    pub(crate) async fn resolve(self, writer: &StoreWriter) -> Result<InstallationId, Error> {
+        if let Ok(id) = self.name.parse() {
+            return Ok(id);
+        }
+        if self.name.parse::<store::LocationId>().is_err() {
+            return Err(Error::not_found());
+        }
+        let mut found = writer.resolve(self.name).await?;
+        if let Some(app) = self.app {
+            found.retain(|(its, _)| its.as_str() == app);
+        }
+        if found.len() > 1 {
+            found = stored(writer, found).await?;
+        }
+        match found.as_slice() {
+            [] => Err(Error::not_found()),
+            [(_, id)] => Ok(id.clone()),
+            several => {
+                let apps: Vec<&str> = several.iter().map(|(app, _)| app.as_str()).collect();
+                let message = format!(
+                    "{} has an installation of each of these apps: {}",
+                    self.name,
+                    apps.join(", ")
+                );
+                Err(Error::new(ErrorKind::AppAmbiguous, message).with_hint(
+                    "name the app, with `app=NAME` or `--app NAME`, or the installation",
+                ))
+            }
+        }
+    }
+}
+
+/// Those that have a record. An id can be reserved for a consent that has not come yet.
+async fn stored(
+    writer: &StoreWriter,
+    found: Vec<(AppName, InstallationId)>,
+) -> Result<Vec<(AppName, InstallationId)>, Error> {
+    let mut stored = Vec::with_capacity(found.len());
+    for (app, id) in found {
+        match writer.load(&id).await {
+            Ok(None) => {}
+            Ok(Some(_)) | Err(WriteError::Unreadable { .. }) => stored.push((app, id)),
+            Err(error) => return Err(error.into()),
+        }
+    }
+    Ok(stored)
 }
 
 /// The JSON for an installation.
@@ -70,6 +130,10 @@ pub(crate) async fn resolve(writer: &StoreWriter, name: &str) -> Result<Installa
 #[serde(rename_all = "camelCase")]
 pub(crate) struct View {
     installation_id: String,
+    /// The name of its app.
+    app: String,
+    /// The client id that its refresh token works with. `null` if an older build stored it, or if it has none.
+    client_id: Option<String>,
     location_id: Option<String>,
     company_id: Option<String>,
     user_type: &'static str,
@@ -87,12 +151,18 @@ pub(crate) struct View {
     /// Seconds; 0 once expired. `null` as above.
     expires_in: Option<u64>,
     installed_at: String,
+    /// What GHL's webhooks have told, such as `companyName` and `planId`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    details: Option<BTreeMap<String, String>>,
     last_refresh_at: Option<String>,
     next_refresh_at: Option<String>,
+    /// When a private integration token is 90 days old.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    rotate_by: Option<String>,
     failures: u32,
     last_error: Option<ErrorView>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reconnect: Option<&'static str>,
+    reconnect: Option<String>,
 }
 
 /// The JSON for operators, also for an installation whose record cannot be read.
@@ -121,9 +191,10 @@ struct UnreadableError {
 }
 
 impl AnyView {
-    pub(crate) fn of(listed: &Listed) -> Self {
+    /// `known`: the apps of this broker.
+    pub(crate) fn of(listed: &Listed, known: &KnownApps) -> Self {
         match listed {
-            Listed::Readable(snapshot) => Self::Readable(Box::new(View::of(snapshot))),
+            Listed::Readable(snapshot) => Self::Readable(Box::new(View::of(snapshot, known))),
             Listed::Unreadable { id, source } => {
                 let to_do = remedy(source);
                 Self::Unreadable(UnreadableView {
@@ -183,10 +254,12 @@ struct ErrorView {
 }
 
 impl View {
-    pub(crate) fn of(snapshot: &Snapshot) -> Self {
+    /// `known`: the apps of this broker.
+    pub(crate) fn of(snapshot: &Snapshot, known: &KnownApps) -> Self {
         let Snapshot { installation, now } = snapshot;
         let access = &installation.access;
         let text = |at: Option<Timestamp>| at.map(|at| at.to_string());
+        let is_static = access.status == Status::Static;
         let expires_at = access.expires_at.filter(|_| !installation.is_asleep(*now));
         let needs_consent = match access.status {
             Status::Invalid | Status::Revoked => true,
@@ -194,6 +267,8 @@ impl View {
         };
         Self {
             installation_id: installation.id.to_string(),
+            app: access.app.to_string(),
+            client_id: installation.client.as_ref().map(ToString::to_string),
             location_id: access.location.as_ref().map(ToString::to_string),
             company_id: access.company.as_ref().map(ToString::to_string),
             user_type: access.user_type.as_str(),
@@ -204,16 +279,24 @@ impl View {
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect(),
-            token_status: token_status(snapshot),
+            token_status: token_status(snapshot, known),
             generation: access.generation.to_string(),
             expires_at: text(expires_at),
             expires_in: expires_at.map(|at| at.since(*now).as_secs()),
             installed_at: installation.installed_at.to_string(),
+            details: installation.details.as_ref().map(|it| it.facts.clone()),
             last_refresh_at: text(installation.refreshed_at),
-            next_refresh_at: text(installation.due),
+            next_refresh_at: text(installation.due.filter(|_| !is_static)),
+            rotate_by: is_static
+                .then_some(installation.refreshed_at)
+                .flatten()
+                .map(|at| (at + STATIC_TOKEN_AGE).to_string()),
             failures: installation.failures,
             last_error: installation.last_error.as_ref().map(ErrorView::of),
-            reconnect: needs_consent.then_some("/oauth/install"),
+            reconnect: needs_consent.then(|| match access.app.is_default() {
+                true => "/oauth/install".to_owned(),
+                false => format!("/oauth/install?app={}", access.app),
+            }),
         }
     }
 }
@@ -230,12 +313,19 @@ impl ErrorView {
 
 /// `valid`, `expiring` (below the freshness floor), `expired`, `asleep` (a location of an agency that nobody calls: it
 /// gets a token with the next call), `suspect` (GHL refused the refresh token, and
-/// it is tried again), or the status that prevents refreshes.
-fn token_status(snapshot: &Snapshot) -> &'static str {
+/// it is tried again), `unclaimed` (this broker does not know its app, and leaves it alone), or the status that prevents
+/// refreshes.
+fn token_status(snapshot: &Snapshot, known: &KnownApps) -> &'static str {
     let access = &snapshot.installation.access;
     match (access.status, access.expires_at) {
         (Status::Invalid | Status::Revoked | Status::Paused | Status::Static, _) => {
             access.status.as_str()
+        }
+        // A location of an agency needs no credentials of the app.
+        (Status::Active, _)
+            if access.parent.is_none() && !known.include(&snapshot.installation) =>
+        {
+            "unclaimed"
         }
         (Status::Active, _) if snapshot.installation.is_suspect() => "suspect",
         (Status::Active, _) if snapshot.installation.is_asleep(snapshot.now) => "asleep",

@@ -5,19 +5,24 @@ mod installation;
 use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
-use ghl::webhook::{BadSignature, Event};
+use ghl::webhook::{BadSignature, Event, Signature};
+use http::HeaderMap;
 use serde_json::{Value, json};
 use service::client_address::last_noted;
 use service::handler::Peer;
 use std::net::IpAddr;
+use std::sync::Arc;
 use store::audit::{Action, By, Entry};
-use store::{InstallationId, Timestamp};
+use store::{InstallationId, LocationId, Timestamp};
+use store_writer::details::Details;
 use store_writer::writer::Wanted;
 use tracing::{debug, info};
 
 use crate::Broker;
 use crate::agency::revocation::end_locations;
 use crate::api::error::{Error, ErrorKind};
+use crate::apps::identity::NotUsable;
+use crate::apps::{App, AppSet};
 use crate::refresh::outcome::{FailureKind, Outcome};
 
 /// The largest webhook, in bytes. GHL's documented ones have a few kilobytes.
@@ -36,17 +41,14 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         debug!(%error, "a webhook was refused");
         Error::new(ErrorKind::WebhookSignatureInvalid, error.to_string())
     };
-    let signature = broker
-        .0
-        .verifier
-        .signature(&parts.headers)
-        .map_err(refused)?;
+    let apps = broker.0.worker.apps.current();
+    let signed = Signed::of(&apps, &parts.headers).map_err(refused)?;
     let body = broker
         .0
         .receive_memory
         .receive(body, MAX_BYTES, from)
         .await?;
-    signature.verify(&body.bytes).map_err(refused)?;
+    let accepting = signed.verify(&body.bytes).map_err(refused)?;
     let ignored = |why: &'static str| {
         debug!(why, "a signed webhook was ignored");
         Ok(Json(json!({ "received": true, "ignored": why })))
@@ -57,11 +59,13 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     let kind = match event.kind.as_deref() {
         Some("UNINSTALL") => Kind::Uninstall,
         Some("INSTALL") => Kind::Install,
+        Some("UPDATE" | "PLAN_CHANGE") => Kind::Change,
         Some(_) | None => return ignored("another type"),
     };
-    if !is_ours(&broker, &event) {
+    let of_app = usable(&broker, named_by(&event, accepting)).await?;
+    let Some(owner) = owner(&broker, &of_app, &event).await? else {
         return ignored("another app, or none named");
-    }
+    };
     if broker
         .0
         .writer
@@ -71,8 +75,16 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         return Ok(Json(json!({ "received": true, "duplicate": true })));
     }
     match kind {
-        Kind::Install => installation::announced(&broker, &event).await?,
-        Kind::Uninstall => uninstall(&broker, &event, from).await?,
+        Kind::Install => {
+            installation::announced(&broker, owner, &event).await?;
+            note_details(&broker, owner, &event).await?;
+        }
+        Kind::Change => note_details(&broker, owner, &event).await?,
+        Kind::Uninstall => {
+            for app in of_app {
+                uninstall(&broker, app, &event, from).await?;
+            }
+        }
     }
     // Record it last: GHL repeats a webhook that failed half way, and it must not pass for a replay.
     broker
@@ -86,25 +98,113 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
 /// The webhooks that change something.
 enum Kind {
     Install,
+    /// Of the version of the app, or of the customer's plan.
+    Change,
     Uninstall,
 }
 
-/// Whether the event names this app. The app's id is the first part of its client id.
-fn is_ours(broker: &Broker, event: &Event) -> bool {
-    let client_id = &broker.0.config.consent.client_id;
-    event
-        .app_id
-        .as_ref()
-        .is_some_and(|app| client_id == app || client_id.split('-').next() == Some(app))
+/// Keeps what the event tells about the installation, such as the plan.
+async fn note_details(broker: &Broker, app: &App, event: &Event) -> Result<(), Error> {
+    let name = event.location_id.as_deref().or(event.company_id.as_deref());
+    let Some(name) = name.filter(|name| name.parse::<LocationId>().is_ok()) else {
+        return Ok(());
+    };
+    let now = broker.0.reader.now();
+    let told = Details {
+        at: event
+            .at_ms
+            .map_or(now, |at| Timestamp::from_millis(at).min(now)),
+        facts: event.details.clone(),
+    };
+    Ok(broker.0.writer.note_details(&app.name, name, &told).await?)
 }
 
-async fn uninstall(broker: &Broker, event: &Event, from: IpAddr) -> Result<(), Error> {
+/// The signature of a webhook, for each app that may have it. An app may have keys of its own.
+struct Signed<'a>(Vec<(&'a Arc<App>, Signature<'a>)>);
+
+impl<'a> Signed<'a> {
+    fn of(apps: &'a AppSet, headers: &HeaderMap) -> Result<Self, BadSignature> {
+        let read = |app: &'a Arc<App>| Ok((app, app.verifier.signature(headers)?));
+        apps.apps
+            .iter()
+            .map(read)
+            .collect::<Result<_, _>>()
+            .map(Self)
+    }
+
+    /// The apps whose keys signed the body.
+    fn verify(self, body: &[u8]) -> Result<Vec<&'a Arc<App>>, BadSignature> {
+        let accepted = self
+            .0
+            .into_iter()
+            .filter(|(_, its)| its.verify(body).is_ok());
+        let accepting: Vec<_> = accepted.map(|(app, _)| app).collect();
+        match accepting.is_empty() {
+            true => Err(BadSignature::Wrong),
+            false => Ok(accepting),
+        }
+    }
+}
+
+/// Those of the apps that the event names. Several have one id at GHL while an earlier client id is kept.
+fn named_by<'a>(event: &Event, mut apps: Vec<&'a Arc<App>>) -> Vec<&'a Arc<App>> {
+    let is_named = |app: &App| {
+        let named = event.app_id.as_deref();
+        named.is_some_and(|id| app.is_at_ghl(id))
+    };
+    apps.retain(|app| is_named(app));
+    apps
+}
+
+/// Those of the apps whose names are their own. GHL signs for all apps with one key, so an event of an app that has the name
+/// of another one must not end installations of that one.
+async fn usable<'a>(broker: &Broker, apps: Vec<&'a Arc<App>>) -> Result<Vec<&'a Arc<App>>, Error> {
+    let mut usable = Vec::with_capacity(apps.len());
+    for app in apps {
+        match app.ensure_usable(&broker.0.writer).await {
+            Ok(()) => usable.push(app),
+            Err(NotUsable::NameTaken { .. }) => {}
+            Err(NotUsable::Store(error)) => return Err(error.into()),
+        }
+    }
+    Ok(usable)
+}
+
+/// The one of these apps that the event's installation belongs to: the one that has it already, or its agency. For a new
+/// one it is the app that has others already, since an earlier client id is kept under a name without any.
+async fn owner<'a>(
+    broker: &Broker,
+    apps: &[&'a Arc<App>],
+    event: &Event,
+) -> Result<Option<&'a Arc<App>>, Error> {
+    let names = [event.location_id.as_deref(), event.company_id.as_deref()];
+    if apps.len() > 1 {
+        for name in names.into_iter().flatten() {
+            for app in apps {
+                if let Some(id) = broker.0.writer.resolve_in(&app.name, name).await?
+                    && broker.0.writer.load(&id).await?.is_some()
+                {
+                    return Ok(Some(app));
+                }
+            }
+        }
+    }
+    let in_use = match apps.len() {
+        0 | 1 => Vec::new(),
+        _ => broker.0.writer.apps().await?,
+    };
+    let in_use = apps.iter().find(|app| in_use.contains(&app.name));
+    let default = || apps.iter().find(|app| app.name.is_default());
+    Ok(in_use.or_else(default).or(apps.first()).copied())
+}
+
+async fn uninstall(broker: &Broker, app: &App, event: &Event, from: IpAddr) -> Result<(), Error> {
     let name = event.location_id.as_deref().or(event.company_id.as_deref());
     let Some(name) = name else {
         debug!("an UNINSTALL that names neither a location nor a company was ignored");
         return Ok(());
     };
-    let Some(id) = broker.0.writer.resolve(name).await? else {
+    let Some(id) = broker.0.writer.resolve_in(&app.name, name).await? else {
         info!(name, "an UNINSTALL of an unknown installation was ignored");
         return Ok(());
     };
@@ -178,6 +278,7 @@ async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
         | Outcome::RateLimited(_)
         | Outcome::Adopted
         | Outcome::Contained
+        | Outcome::UnknownApp
         | Outcome::Unavailable(_) => None,
     }
 }

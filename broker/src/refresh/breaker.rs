@@ -20,7 +20,7 @@ use ghl::Failure;
 use http::StatusCode;
 use service::locks::lock;
 use store::clock::Moment;
-use store::{InstallationId, Timestamp};
+use store::{AppName, InstallationId, Timestamp};
 use store_writer::installation::LastError;
 use store_writer::writer::Begun;
 use store_writer::{StoreWriter, WriteError};
@@ -76,6 +76,8 @@ impl PauseReason {
 #[derive(Debug)]
 pub(crate) struct Breaker {
     writer: StoreWriter,
+    /// The app whose credentials these are.
+    app: AppName,
     /// The fingerprint of the client credentials.
     credentials: String,
     /// How long GHL replays the response to a spent token.
@@ -96,9 +98,15 @@ struct State {
 }
 
 impl Breaker {
-    pub(crate) fn new(writer: StoreWriter, credentials: String, grace: Duration) -> Self {
+    pub(crate) fn new(
+        writer: StoreWriter,
+        app: AppName,
+        credentials: String,
+        grace: Duration,
+    ) -> Self {
         Self {
             writer,
+            app,
             credentials,
             grace,
             state: Mutex::default(),
@@ -114,7 +122,7 @@ impl Breaker {
             self.writer.breaker(&self.credentials),
             self.writer.refused_credentials(&self.credentials)
         )?;
-        metrics::breaker(refused.is_some());
+        metrics::breaker(&self.app, refused.is_some());
         let pause = pause.as_deref().map(PauseReason::of);
         let breaker = match (pause, &refused) {
             (Some(pause), _) => BreakerState::Open(pause),
@@ -208,7 +216,8 @@ impl Breaker {
                 .record_accepted_credentials(&self.credentials)
                 .await
             {
-                Ok(true) => info!("GHL accepts the client id and secret again: refreshes continue"),
+                Ok(true) => info!(app = %self.app,
+                    "GHL accepts the client id and secret again: refreshes continue"),
                 Ok(false) => {}
                 Err(error) => log_not_shared(&error),
             }
@@ -269,8 +278,9 @@ impl Breaker {
         if is_new {
             error!(
                 reason,
+                app = %self.app,
                 "GHL refuses this broker's client id and secret: check GHL_CLIENT_ID and \
-                 GHL_CLIENT_SECRET. No installation becomes invalid. This broker tries one refresh every \
+                 GHL_CLIENT_SECRET, or those of the app's section. No installation becomes invalid. This broker tries one refresh every \
                  30 s until one succeeds; brokers with other credentials continue"
             );
         }
@@ -279,6 +289,7 @@ impl Breaker {
     async fn open_for_overload(&self, pause: Duration) {
         match self.open_shared(PauseReason::Overloaded, pause).await {
             Ok(true) => warn!(
+                app = %self.app,
                 "GHL is overloaded (429): all refreshes pause for {}. Tokens are refreshed long before \
                  they expire, so no action is needed unless this persists",
                 humantime::format_duration(pause)

@@ -35,6 +35,8 @@ pub(crate) enum Outcome {
     Contained,
     /// The installation has no refresh token to spend.
     NotRefreshable(Status),
+    /// This broker does not have the credentials of the installation's app.
+    UnknownApp,
     /// The store does not know the installation.
     UnknownInstallation,
     /// Nothing was sent, because the store, the lock nodes or the journal are unavailable.

@@ -83,6 +83,16 @@ pub(crate) fn failed(
     }
 }
 
+/// `[TOKEN-OLD] install_… – …`
+pub(crate) fn old_token(id: &InstallationId) {
+    warn!(
+        target: WHOLE_LINE,
+        installation = id.as_str(),
+        "[TOKEN-OLD] {id} – its private integration token is older than 90 days: rotate it in GHL's settings, and store \
+         the new one with `evergreen installations add-token`"
+    );
+}
+
 /// As [`failed`], for a location of an agency that got no token.
 pub(crate) fn mint_failed(id: &InstallationId, kind: FailureKind, message: &str) {
     let mut error = json!({ "kind": kind.as_str(), "message": message });

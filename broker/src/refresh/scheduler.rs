@@ -3,28 +3,35 @@
 //! The schedule is in the store. A broker keeps no timers, so its memory does not grow with the number of
 //! installations.
 //!
+//! Each app has a schedule of its own, so a broker sees no installation of an app that it does not know.
+//!
 //! Brokers do not partition the work. All of them see the same schedule, and the first to claim an
 //! installation refreshes it. Each broker starts at a random offset, so that they rarely collide.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex as StdMutex};
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
+use service::locks::lock;
 use service::readiness::Gate;
 use service::shutdown::Shutdown;
-use store::{InstallationId, Timestamp};
-use store_writer::backend::{DuePoll, Schedule};
+use store::{AppName, InstallationId, Timestamp};
+use store_writer::backend::{DueEntries, DuePoll, Schedule};
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
-use tokio::time::{Instant, sleep};
+use tokio::sync::Mutex;
+use tokio::time::sleep;
 use tracing::{info, warn};
 
+use crate::apps::App;
+use crate::apps::identity::NotUsable;
 use crate::config::SchedulerConfig;
 use crate::metrics;
 use crate::refresh::breaker::BreakerState;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::outcome::Outcome;
+use crate::refresh::rate_limiter::RateLimiter;
 use crate::refresh::window::Slot;
 use crate::refresh::worker::Worker;
 
@@ -40,51 +47,87 @@ const MAX_WAVE: usize = 256;
 /// How many installations one claim takes.
 const CLAIM_BATCH: usize = 16;
 
-/// Runs until shutdown. Attempts that have begun run to their end.
-pub(crate) async fn run(
-    config: SchedulerConfig,
-    writer: StoreWriter,
-    worker: Arc<Worker>,
-    gates: Gates,
-    shutdown: Shutdown,
-) {
-    let mut scheduler = Scheduler {
-        rate_limiter: RateLimiter::new(config.rate),
-        config,
-        writer,
-        worker,
-        shutdown: shutdown.clone(),
-    };
+/// What the schedulers of all apps share.
+#[derive(Debug)]
+pub(crate) struct Schedulers {
+    pub(crate) config: SchedulerConfig,
+    pub(crate) writer: StoreWriter,
+    pub(crate) worker: Arc<Worker>,
+    pub(crate) gates: Gates,
+    pub(crate) rate_limiter: Mutex<RateLimiter>,
+    pub(crate) shutdown: Shutdown,
+    /// The apps that have a scheduler. One that is removed and added again must not get a second one.
+    pub(crate) running: StdMutex<BTreeSet<AppName>>,
+}
+
+impl Schedulers {
+    /// Whether no attempt of any app has an unknown outcome, also of apps of other deployments. An outage concerns all.
+    async fn is_nothing_in_doubt(&self) -> bool {
+        let Ok(mut apps) = self.writer.apps().await else {
+            return false;
+        };
+        let known = self.worker.apps.current();
+        apps.extend(known.apps.iter().map(|app| app.name.clone()));
+        for app in &apps {
+            match self.writer.poll_due(Schedule::OpenIntent, app).await {
+                Ok(poll) if poll.due.is_empty() && poll.next_in.is_none() && poll.missing == 0 => {}
+                Ok(_) | Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+/// Refreshes the installations of an app until shutdown, or until the app is gone from the settings. Does nothing if that
+/// goes on already.
+pub(crate) async fn run(shared: Arc<Schedulers>, name: AppName) {
+    loop {
+        if !lock(&shared.running).insert(name.clone()) {
+            return;
+        }
+        schedule(&shared, &name).await;
+        lock(&shared.running).remove(&name);
+        // It may have been added again since.
+        let is_back = shared.worker.apps.named(&name).is_some();
+        if shared.shutdown.is_started() || !is_back {
+            return;
+        }
+    }
+}
+
+/// Refreshes the installations of an app until shutdown, or until the app is gone from the settings. Attempts that have
+/// begun run to their end.
+async fn schedule(shared: &Arc<Schedulers>, name: &AppName) {
+    let shutdown = shared.shutdown.clone();
     tokio::select! {
         () = shutdown.started() => return,
-        () = scheduler.worker.watch.wait_until_verified() => {}
+        () = shared.worker.watch.wait_until_verified() => {}
     }
     let (mut is_away, mut missing) = (false, 0);
-    loop {
+    // Its settings may change at any time.
+    while let Some(app) = shared.worker.apps.named(name) {
+        let scheduler = Scheduler { shared, app };
         let wait = match scheduler.poll().await {
-            Ok(poll) => {
+            Ok(Some(poll)) => {
                 if std::mem::take(&mut is_away) {
                     info!("the store is reachable again");
-                    scheduler.worker.begin_settling();
+                    shared.worker.begin_settling();
                 }
                 if poll.missing > 0 {
                     metrics::store_error("schedule");
                 }
                 if poll.missing < std::mem::replace(&mut missing, poll.missing) {
                     info!("more partitions of the store are reachable again");
-                    scheduler.worker.begin_settling();
+                    shared.worker.begin_settling();
                 }
-                gates.store.open();
-                if scheduler.worker.breaker.are_credentials_refused() {
-                    let reason = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET of this broker";
-                    gates.credentials.close_because(reason);
-                } else {
-                    gates.credentials.open();
-                }
+                shared.gates.store.open();
+                scheduler.show_readiness(None);
                 scheduler.dispatch(&poll).await
             }
+            // Another app has its name.
+            Ok(None) => MAX_SLEEP,
             Err(error) => {
-                gates.store.close();
+                shared.gates.store.close();
                 metrics::store_error("schedule");
                 if !std::mem::replace(&mut is_away, true) {
                     warn!(
@@ -103,20 +146,19 @@ pub(crate) async fn run(
     }
 }
 
-/// The readiness gates that the scheduler controls.
+/// The readiness gates that the schedulers control.
+#[derive(Debug)]
 pub(crate) struct Gates {
     /// Open while the schedule can be read.
     pub store: Gate,
-    /// Open while GHL accepts the client credentials.
-    pub credentials: Gate,
+    /// Open while an app can be used: its name is its own, and GHL accepts its credentials.
+    pub apps: Gate,
 }
 
-struct Scheduler {
-    config: SchedulerConfig,
-    writer: StoreWriter,
-    worker: Arc<Worker>,
-    rate_limiter: RateLimiter,
-    shutdown: Shutdown,
+/// The scheduler of one app, for one poll.
+struct Scheduler<'a> {
+    shared: &'a Arc<Schedulers>,
+    app: Arc<App>,
 }
 
 /// The result of one poll of the schedule.
@@ -132,46 +174,93 @@ struct Poll {
     missing: usize,
 }
 
-impl Scheduler {
-    /// Reads what is due. Returns an empty schedule while all refreshes pause.
-    async fn poll(&self) -> Result<Poll, WriteError> {
+impl Scheduler<'_> {
+    /// Reads what is due. Returns an empty schedule while all refreshes pause, and `None` while another app has the name of
+    /// this one.
+    async fn poll(&self) -> Result<Option<Poll>, WriteError> {
+        match self.app.ensure_usable(&self.shared.writer).await {
+            Ok(()) => {}
+            // In a Cluster this slot can be unreachable alone. If the store is away, the next reads fail, too.
+            Err(NotUsable::Store(error)) => self.app.identity.note_unreadable(&error),
+            Err(taken @ NotUsable::NameTaken { .. }) => {
+                self.show_readiness(Some(taken.to_string()));
+                return Ok(None);
+            }
+        }
         // In a Cluster, the slot with the breaker can be unreachable alone. The cached state applies then.
-        let shared = &self.worker.breaker;
+        let shared = &self.app.breaker;
         let breaker = shared
             .poll()
             .await
             .unwrap_or_else(|_| shared.cached_state());
-        let outage = &self.worker.outage;
+        let outage = &self.shared.worker.outage;
         // If the store is unreachable, the cached state applies.
         let _ = outage.poll().await;
+        // If installations of this app have different client ids, each attempt looks at the breaker of its own.
+        let breaker = match self.shared.worker.apps.current().has_sibling(&self.app) {
+            true => BreakerState::Closed,
+            false => breaker,
+        };
         let is_paused = match breaker {
             BreakerState::Open(reason) => !shared.allows_retry(reason),
             BreakerState::Closed | BreakerState::HalfOpen => false,
         };
         if is_paused {
-            return Ok(Poll {
+            return Ok(Some(Poll {
                 breaker,
                 unresolved: DuePoll::default(),
                 due: DuePoll::default(),
                 is_contained: outage.is_contained(),
                 missing: 0,
-            });
+            }));
         }
-        let unresolved = self.writer.poll_due(Schedule::OpenIntent).await?;
-        let due = self.writer.poll_due(Schedule::Due).await?;
-        Ok(Poll {
+        let (writer, app) = (&self.shared.writer, &self.app.name);
+        let unresolved = writer.poll_due(Schedule::OpenIntent, app).await?;
+        let due = writer.poll_due(Schedule::Due, app).await?;
+        Ok(Some(Poll {
             breaker,
             missing: unresolved.missing.max(due.missing),
             unresolved,
             due,
             is_contained: outage.is_contained(),
-        })
+        }))
+    }
+
+    /// A broker is ready while it can use one of its apps.
+    fn show_readiness(&self, name_taken: Option<String>) {
+        let problem = match name_taken {
+            Some(taken) => Some(taken),
+            None if self.app.breaker.are_credentials_refused() => {
+                let check = match self.app.name.is_default() {
+                    true => "check GHL_CLIENT_ID and GHL_CLIENT_SECRET of this broker".to_owned(),
+                    false => format!(
+                        "check the client id and secrets of [apps.{}]",
+                        self.app.name
+                    ),
+                };
+                Some(check)
+            }
+            None => None,
+        };
+        self.app.identity.note_problem(problem);
+        let apps = self.shared.worker.apps.current();
+        let mut problems = apps.apps.iter().map(|app| app.identity.problem());
+        match problems.clone().all(|problem| problem.is_some()) {
+            true => {
+                let first = problems.find_map(|problem| problem);
+                self.shared
+                    .gates
+                    .apps
+                    .close_because(first.unwrap_or_default());
+            }
+            false => self.shared.gates.apps.open(),
+        }
     }
 
     /// Starts attempts, unresolved ones first. Returns how long to sleep until the next poll.
-    async fn dispatch(&mut self, poll: &Poll) -> Duration {
+    async fn dispatch(&self, poll: &Poll) -> Duration {
         // Without a claim, the other brokers can do the work.
-        if self.worker.ready_to_spend().is_err() {
+        if self.shared.worker.ready_to_spend().is_err() {
             return MAX_SLEEP / 2;
         }
         let retried = self.start_unresolved(poll).await;
@@ -183,7 +272,7 @@ impl Scheduler {
             (_, None) => Dispatch::Nothing,
             (_, Some(first)) if poll.is_contained => self.probe_outage(*first).await,
             (BreakerState::Closed | BreakerState::Open(_), Some(_))
-                if self.worker.is_congested() =>
+                if self.shared.worker.is_congested() =>
             {
                 Dispatch::Congested
             }
@@ -198,15 +287,19 @@ impl Scheduler {
     }
 
     /// Retries the attempts whose outcome is unknown. They risk no new token.
-    async fn start_unresolved(&mut self, poll: &Poll) -> Dispatch {
+    async fn start_unresolved(&self, poll: &Poll) -> Dispatch {
         let none_left = poll.unresolved.due.is_empty() && poll.unresolved.next_in.is_none();
-        if poll.is_contained && none_left && poll.missing == 0 {
-            self.worker.outage.record_clear_response().await;
+        if poll.is_contained
+            && none_left
+            && poll.missing == 0
+            && self.shared.is_nothing_in_doubt().await
+        {
+            self.shared.worker.outage.record_clear_response().await;
         }
         let mut left = poll.unresolved.due.as_slice();
         let mut outcome = Dispatch::Nothing;
-        while !left.is_empty() && !self.shutdown.is_started() {
-            let slots: Vec<_> = std::iter::from_fn(|| self.worker.try_retry_slot())
+        while !left.is_empty() && !self.shared.shutdown.is_started() {
+            let slots: Vec<_> = std::iter::from_fn(|| self.shared.worker.try_retry_slot())
                 .take(left.len().min(CLAIM_BATCH))
                 .collect();
             if slots.is_empty() {
@@ -231,7 +324,7 @@ impl Scheduler {
     }
 
     /// Starts due refreshes, as far as the window and the rate limit allow.
-    async fn start_due(&mut self, poll: &Poll) -> Dispatch {
+    async fn start_due(&self, poll: &Poll) -> Dispatch {
         let due = &poll.due.due;
         let wave = self.at_most_half_a_second(MAX_WAVE).min(due.len());
         let mut wave = due[..wave].to_vec();
@@ -254,7 +347,7 @@ impl Scheduler {
                 Ok(claimed) => {
                     outcome = Dispatch::Started;
                     for (id, slot) in claimed.into_iter().zip(slots) {
-                        self.rate_limiter.wait().await;
+                        self.shared.rate_limiter.lock().await.wait().await;
                         self.start(id, slot, AttemptKind::Refresh);
                     }
                 }
@@ -271,17 +364,23 @@ impl Scheduler {
         }
     }
 
+    /// As for the poll, attempts of an app with several client ids look at the breaker of their own.
+    fn may_start(&self) -> bool {
+        let has_sibling = self.shared.worker.apps.current().has_sibling(&self.app);
+        has_sibling || self.app.breaker.may_start()
+    }
+
     fn may_continue(&self) -> bool {
-        !self.shutdown.is_started()
-            && self.worker.breaker.may_start()
-            && !self.worker.outage.is_contained()
-            && !self.worker.is_congested()
+        !self.shared.shutdown.is_started()
+            && self.may_start()
+            && !self.shared.worker.outage.is_contained()
+            && !self.shared.worker.is_congested()
     }
 
     /// Starts the one refresh that tests whether GHL accepts the client credentials again, unless another
     /// broker does.
     async fn probe_credentials(&self, first: (u8, Timestamp)) {
-        match self.worker.breaker.try_acquire_probe().await {
+        match self.app.breaker.try_acquire_probe().await {
             Ok(true) => {
                 self.start_probe(first).await;
             }
@@ -293,7 +392,7 @@ impl Scheduler {
     /// Starts the one refresh of a new token that tests whether GHL has recovered. Does nothing if it is
     /// too early or if another broker does it.
     async fn probe_outage(&self, first: (u8, Timestamp)) -> Dispatch {
-        if self.worker.outage.try_acquire_probe().await {
+        if self.shared.worker.outage.try_acquire_probe().await {
             self.start_probe(first).await
         } else {
             Dispatch::Nothing
@@ -301,7 +400,7 @@ impl Scheduler {
     }
 
     async fn start_probe(&self, first: (u8, Timestamp)) -> Dispatch {
-        let Some(slot) = self.worker.try_slot() else {
+        let Some(slot) = self.shared.worker.try_slot() else {
             return Dispatch::Nothing;
         };
         match self.claim(Schedule::Due, &[first]).await {
@@ -322,15 +421,15 @@ impl Scheduler {
     /// Limits `count` to what the rate limit admits in half a second, but to at least one. Otherwise claims
     /// could expire and the poll could become stale while they wait.
     fn at_most_half_a_second(&self, count: usize) -> usize {
-        let half_a_second = usize::try_from(self.config.rate / 2).unwrap_or(usize::MAX);
+        let half_a_second = usize::try_from(self.shared.config.rate / 2).unwrap_or(usize::MAX);
         count.min(half_a_second).max(1)
     }
 
     /// Waits for one slot in the window and takes up to `limit` slots. No more is claimed than can be
     /// started.
     async fn acquire_slots(&self, limit: usize) -> Vec<Slot> {
-        let mut slots = vec![self.worker.slot().await];
-        slots.extend(std::iter::from_fn(|| self.worker.try_slot()).take(limit - 1));
+        let mut slots = vec![self.shared.worker.slot().await];
+        slots.extend(std::iter::from_fn(|| self.shared.worker.try_slot()).take(limit - 1));
         slots
     }
 
@@ -346,23 +445,30 @@ impl Scheduler {
             *count += 1;
             *by = (*by).max(*at);
         }
-        let claim_for = self.config.claim;
-        let claims = wanted.into_iter().map(|(partition, (count, by))| {
-            self.writer.claim(schedule, partition, count, by, claim_for)
+        let claim_for = self.shared.config.claim;
+        let claims = wanted.into_iter().map(|(partition, (limit, by))| {
+            let due = DueEntries {
+                partition,
+                limit,
+                by,
+            };
+            let writer = &self.shared.writer;
+            writer.claim(schedule, &self.app.name, due, claim_for)
         });
         Ok(try_join_all(claims).await?.concat())
     }
 
     /// Starts an attempt in a task of its own. `slot` is held until the attempt has ended.
     fn start(&self, id: InstallationId, slot: impl Send + 'static, kind: AttemptKind) {
-        let (worker, writer) = (self.worker.clone(), self.writer.clone());
-        self.shutdown.spawn(async move {
+        let (worker, writer) = (self.shared.worker.clone(), self.shared.writer.clone());
+        let app = self.app.name.clone();
+        self.shared.shutdown.spawn(async move {
             crash_point::reached(Step::Claimed);
             let outcome = match kind {
                 AttemptKind::Refresh => worker.refresh(&id, Wanted::Due).await,
                 AttemptKind::Probe => worker.probe(&id, Wanted::Due).await,
             };
-            if let Err(error) = update_schedule(&writer, &id, outcome).await {
+            if let Err(error) = update_schedule(&writer, &id, &app, outcome).await {
                 // The claim expires by itself.
                 warn!(installation = %id, error = &error as &dyn std::error::Error,
                     "the schedule could not be updated");
@@ -410,66 +516,39 @@ fn log_claim_failure(error: &WriteError) {
 async fn update_schedule(
     writer: &StoreWriter,
     id: &InstallationId,
+    app: &AppName,
     outcome: Outcome,
 ) -> Result<(), WriteError> {
     match outcome {
         // Retry before the claim expires, in case the holder of the lease is dead.
         Outcome::Busy(wait) => match writer.load(id).await? {
-            Some(snapshot) => writer.reschedule_earlier(id, snapshot.now + wait).await,
-            None => writer.unschedule(id).await,
+            Some(snapshot) => {
+                writer
+                    .reschedule_earlier(id, app, snapshot.now + wait)
+                    .await
+            }
+            None => writer.unschedule(id, app).await,
         },
-        Outcome::NotRefreshable(_) => writer.reschedule(id).await,
-        Outcome::UnknownInstallation => writer.unschedule(id).await,
+        Outcome::NotRefreshable(_) | Outcome::NotDue(_) | Outcome::UnknownApp => {
+            // An older build may have put it on the schedule of the default app.
+            match writer.load(id).await? {
+                Some(known) if known.installation.access.app != *app => {
+                    writer.unschedule(id, app).await
+                }
+                Some(_) if matches!(outcome, Outcome::NotRefreshable(_)) => {
+                    writer.reschedule(id).await
+                }
+                Some(_) | None => Ok(()),
+            }
+        }
+        Outcome::UnknownInstallation => writer.unschedule(id, app).await,
         Outcome::Refreshed { .. }
         | Outcome::Superseded
-        | Outcome::NotDue(_)
         | Outcome::RateLimited(_)
         | Outcome::Contained
         | Outcome::Failed(_)
         | Outcome::Adopted
         | Outcome::Journaled
         | Outcome::Unavailable(_) => Ok(()),
-    }
-}
-
-/// Admits at most `rate` starts per second, evenly spaced.
-struct RateLimiter {
-    gap: Duration,
-    next: Instant,
-}
-
-impl RateLimiter {
-    fn new(rate: u32) -> Self {
-        Self {
-            gap: Duration::from_secs(1) / rate,
-            next: Instant::now(),
-        }
-    }
-
-    async fn wait(&mut self) {
-        let now = Instant::now();
-        // Allow a burst of 100 ms after a delay, so that a busy moment does not lower the rate.
-        self.next = self
-            .next
-            .max(now.checked_sub(Duration::from_millis(100)).unwrap_or(now));
-        tokio::time::sleep_until(self.next).await;
-        self.next += self.gap;
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[tokio::test(start_paused = true)]
-    async fn starts_follow_the_configured_rate() {
-        let mut rate_limiter = RateLimiter::new(100);
-        let started = Instant::now();
-        for _ in 0..500 {
-            rate_limiter.wait().await;
-        }
-        let elapsed = started.elapsed();
-        assert!(elapsed >= Duration::from_millis(4850), "{elapsed:?}");
-        assert!(elapsed <= Duration::from_millis(5100), "{elapsed:?}");
     }
 }

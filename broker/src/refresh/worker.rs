@@ -21,13 +21,13 @@ use commit::RecentCommit;
 pub(crate) use failure::unavailable;
 use futures_util::FutureExt;
 use futures_util::future::{BoxFuture, ready};
-use ghl::{AgencyApi, TokenEndpoint};
+use ghl::AgencyApi;
 use in_progress::InProgressGuard;
 use lost_response::LostResponse;
 use open_calls::{OpenCalls, SendPermission};
 use service::locks::lock;
 use service::shutdown::Shutdown;
-use store::{InstallationId, TokenReader};
+use store::{InstallationId, Status, TokenReader};
 use store_writer::installation::Installation;
 use store_writer::journal::Entry;
 use store_writer::protocol::FailureClass;
@@ -39,12 +39,14 @@ use tracing::{Instrument, debug_span};
 
 use crate::agency::mint::LocationRefresh;
 use crate::agency::{AgencyState, AgencyTurns};
+use crate::apps::{App, Apps};
 use crate::config::{Config, Timing};
 use crate::metrics;
-use crate::refresh::breaker::Breaker;
+use crate::refresh::breaker::PauseReason;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::outage::OutageDetector;
 use crate::refresh::outcome::Outcome;
+use crate::refresh::refresh_log;
 use crate::refresh::store_watch::{StoreWatch, Unverified};
 use crate::refresh::window::{Slot, Window};
 
@@ -66,7 +68,7 @@ pub(crate) struct Worker {
     leases: Leases,
     pub(crate) journal: Journal,
     pub(crate) escrow: Escrow,
-    endpoint: TokenEndpoint,
+    pub(crate) apps: Arc<Apps>,
     agency_api: AgencyApi,
     /// Bounds the mints in flight.
     mint_slots: Arc<Semaphore>,
@@ -75,7 +77,6 @@ pub(crate) struct Worker {
     /// Held while a call for an agency is counted.
     pub(crate) agency_turns: AgencyTurns,
     pub(crate) reader: TokenReader,
-    pub(crate) breaker: Breaker,
     pub(crate) outage: OutageDetector,
     /// Responses that the store has not taken yet, by installation. They are also in the journal.
     uncommitted: Mutex<BTreeMap<InstallationId, Entry>>,
@@ -111,24 +112,19 @@ impl Worker {
         reader: TokenReader,
         leases: Leases,
         (journal, escrow): (Journal, Escrow),
-        (endpoint, agency_api): (TokenEndpoint, AgencyApi),
+        (apps, agency_api): (Arc<Apps>, AgencyApi),
         shutdown: &Shutdown,
     ) -> Self {
         Self {
             name: config.name.clone(),
             timing: config.timing,
-            breaker: Breaker::new(
-                writer.clone(),
-                endpoint.credentials_fingerprint(),
-                config.timing.grace,
-            ),
             outage: OutageDetector::new(writer.clone(), reader.clone()),
             watch: StoreWatch::new(&writer, &journal, escrow.is_enabled(), shutdown),
             writer,
             leases,
             journal,
             escrow,
-            endpoint,
+            apps,
             agency_api,
             mint_slots: Arc::new(Semaphore::new(MINTS)),
             list_slots: Semaphore::new(LISTS),
@@ -242,22 +238,71 @@ impl Worker {
     ///
     /// Not cancel-safe: run it in a task that nothing cancels.
     pub(crate) async fn refresh(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
-        let Some(pause) = self.breaker.pause_reason() else {
-            return self.attempt(id, wanted, Risk::Normal).await;
-        };
-        match self.writer.load(id).await {
-            Ok(Some(known)) => {
-                let has_intent = known.installation.intent.is_some();
-                let is_unresolved = has_intent && self.breaker.allows_retry(pause);
-                // A mint uses neither the token endpoint nor the client credentials.
-                if is_unresolved || self.is_minted(&known.installation).await {
-                    return self.attempt(id, wanted, Risk::Normal).await;
+        let apps = self.apps.current();
+        let is_any_paused = apps
+            .apps
+            .iter()
+            .any(|app| app.breaker.pause_reason().is_some());
+        if is_any_paused {
+            match self.writer.load(id).await {
+                Ok(Some(known)) => {
+                    if let Some((app, pause)) = self.pause_of(&known.installation).await {
+                        return self.paused(id, wanted, &app, pause).await;
+                    }
                 }
+                Ok(None) => return Outcome::UnknownInstallation,
+                Err(error) => return unavailable(id, &error),
             }
-            Ok(None) => {}
-            Err(error) => return unavailable(id, &error),
+        }
+        self.attempt(id, wanted, Risk::Normal).await
+    }
+
+    /// An attempt while refreshes with its credentials pause. The scheduler of an app sees the pauses of one client id. If the
+    /// app has another one, too, the test of those credentials happens here, and the others leave the schedule for a while.
+    async fn paused(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        wanted: Wanted,
+        app: &App,
+        pause: PauseReason,
+    ) -> Outcome {
+        let has_sibling = self.apps.current().has_sibling(app);
+        if wanted == Wanted::Due && has_sibling && pause == PauseReason::ClientRejected {
+            match app.breaker.try_acquire_probe().await {
+                Ok(true) => return self.attempt(id, wanted, Risk::Probe).await,
+                Ok(false) => {
+                    if let Err(error) = self.writer.postpone(id, self.timing.grace).await {
+                        return unavailable(id, &error);
+                    }
+                }
+                Err(error) => return unavailable(id, &error),
+            }
         }
         Outcome::Unavailable(pause.as_str().to_owned())
+    }
+
+    /// The app of an installation, and why refreshes with its credentials pause. `None` if they do not.
+    async fn pause_of(&self, installation: &Installation) -> Option<(Arc<App>, PauseReason)> {
+        let app = &installation.access.app;
+        let app = self.apps.of_token(app, installation.client.as_ref())?;
+        let pause = app.breaker.pause_reason()?;
+        let is_unresolved = installation.intent.is_some() && app.breaker.allows_retry(pause);
+        // A mint uses neither the token endpoint nor the client credentials.
+        let may_start = is_unresolved || self.is_minted(installation).await;
+        (!may_start).then_some((app, pause))
+    }
+
+    /// With the client id that the token is sent with, also if an older build stored it without one. The settings may change
+    /// while the attempt is under way.
+    fn with_client(&self, mut begun: Box<Begun>) -> Box<Begun> {
+        let app = self.app_of(&begun);
+        begun.client = begun.client.take().or(app.map(|app| app.client.clone()));
+        begun
+    }
+
+    /// The app of an attempt. `None` if it is gone since the attempt began.
+    pub(crate) fn app_of(&self, begun: &Begun) -> Option<Arc<App>> {
+        self.apps.of_token(&begun.app, begun.client.as_ref())
     }
 
     /// As [`Worker::refresh`], even while refreshes pause or an outage forbids to spend new tokens.
@@ -355,8 +400,10 @@ impl Worker {
             }
         }
         let is_settling = Instant::now() < *lock(&self.settling) || self.watch.is_cautious();
+        let known_apps = self.apps.current().known();
         let conditions = Conditions {
             holder: &self.name,
+            apps: &known_apps,
             window: self.timing.window,
             wanted,
             is_after_outage: is_settling,
@@ -394,9 +441,15 @@ impl Worker {
                 };
             }
             Ok(Begin::NotRefreshable(status)) => return Outcome::NotRefreshable(status),
+            Ok(Begin::UnknownApp) => return Outcome::UnknownApp,
+            Ok(Begin::OldToken) => {
+                refresh_log::old_token(id);
+                return Outcome::NotRefreshable(Status::Static);
+            }
             Ok(Begin::Unknown) => return Outcome::UnknownInstallation,
             Err(error) => return unavailable(id, &error),
         };
+        let begun = self.with_client(begun);
         crash_point::reached(Step::Begun);
         if let Some(outcome) = self.restore_before_spending(&begun).await {
             return outcome;

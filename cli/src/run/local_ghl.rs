@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use broker::APP_SECTIONS;
 use secrecy::ExposeSecret;
 use service::config::{Layered, Settings, Source};
 use service::connection_limits::ConnectionLimits;
@@ -47,7 +48,8 @@ pub(super) struct LocalGhl {
 impl LocalGhl {
     /// The settings that connect `up` to the sandbox. Empty if there is an app at GHL.
     pub(super) fn overrides(source: &Layered) -> HashMap<&'static str, String> {
-        if source.get("GHL_CLIENT_ID").is_some() {
+        let has_sections = !Settings::new(source).sections(APP_SECTIONS).is_empty();
+        if source.get("GHL_CLIENT_ID").is_some() || has_sections {
             return HashMap::new();
         }
         // Mistakes in these settings are reported when all settings are read.

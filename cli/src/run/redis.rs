@@ -20,11 +20,11 @@ use tracing::{error, info};
 use crate::exit::{Failure, chain};
 use crate::key_rings;
 use crate::process::{Process, bind, read};
-use crate::settings::Common;
-use crate::{admin_key, bootstrap_key, data_dir, redis_tls};
+use crate::settings::{Common, Sources};
+use crate::{admin_key, bootstrap_key, data_dir, redis_tls, reload};
 
 /// `evergreen broker`.
-pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
+pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Failure> {
     struct All {
         common: Common,
         broker: broker::Config,
@@ -102,6 +102,11 @@ pub(crate) async fn broker(source: &Layered) -> Result<(), Failure> {
     };
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
+    let sources = sources.clone();
+    let read_apps = move || Ok(read(&sources.read()?, broker::Config::read)?.apps);
+    let shutdown = process.shutdown.clone();
+    let reloading = reload::apps_on_hangup(broker.clone(), shutdown, read_apps);
+    process.shutdown.spawn(reloading);
     let local_admin = KeyHash::of(admin_key.expose_secret());
     let shutdown = process.shutdown.clone();
     let keys = admin_key::keep_registered(admin_key, all.bootstrap_key, writer, shutdown);
@@ -175,6 +180,8 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     };
     let gateway = Gateway::new(all.gateway, access, &reader, &process.shutdown);
     wait_for_store(&process, reader.clone());
+    let hangups = reload::nothing_on_hangup(process.shutdown.clone());
+    process.shutdown.spawn(hangups);
     let used = gateway.clone();
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
     let ops = process.ops(common.internal_listen, reader, used);

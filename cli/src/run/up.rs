@@ -21,8 +21,8 @@ use super::local_ghl::LocalGhl;
 use super::redis;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
-use crate::settings::Common;
-use crate::{admin_key, bootstrap_key, data_dir, key_rings};
+use crate::settings::{Common, Sources};
+use crate::{admin_key, bootstrap_key, data_dir, key_rings, reload};
 
 struct All {
     common: Common,
@@ -36,7 +36,7 @@ struct All {
 }
 
 /// `evergreen up`.
-pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
+pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failure> {
     let mut source = Overridden {
         overrides: LocalGhl::overrides(source),
         rest: source,
@@ -75,7 +75,10 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     let process = Process::start(&all.telemetry, common.limits.clone(), &source)?;
     let scheme = if all.tls.is_some() { "https" } else { "http" };
     let process = process.with_tls(all.tls);
-    let credentials = all.broker.endpoint.credentials_fingerprint();
+    let apps = all.broker.apps.iter();
+    let credentials: Vec<String> = apps
+        .map(|app| app.endpoint.credentials_fingerprint())
+        .collect();
     let ahead = store.writer.take_over_all(&credentials).await;
     match ahead.map_err(Failure::unavailable)? {
         0 => {}
@@ -110,6 +113,17 @@ pub(crate) async fn up(source: &Layered) -> Result<(), Failure> {
     }
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
+    let (sources, overrides) = (sources.clone(), source.overrides.clone());
+    let read_apps = move || {
+        let source = Overridden {
+            overrides: overrides.clone(),
+            rest: &sources.read()?,
+        };
+        Ok(read(&source, broker::Config::read)?.apps)
+    };
+    let shutdown = process.shutdown.clone();
+    let reloading = reload::apps_on_hangup(broker.clone(), shutdown, read_apps);
+    process.shutdown.spawn(reloading);
     // Only the gateway of this process calls it, by its address.
     let broker_hosts = OwnHosts::new(broker_address, []);
     process.serve_itself(

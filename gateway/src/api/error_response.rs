@@ -3,6 +3,7 @@
 //! The body has the shape of GHL's errors, so that GHL's SDKs can read it, and some additional members.
 //! `docs/errors.md` lists every code.
 
+use std::borrow::Cow;
 use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
@@ -14,7 +15,7 @@ use http::{HeaderValue, StatusCode};
 use serde::Serialize;
 use service::origin::ForeignRequest;
 use service::receive::ReceiveError;
-use store::InstallationId;
+use store::{AppName, InstallationId};
 
 use crate::admission::concurrency::Overloaded;
 use crate::admission::limited::Limited;
@@ -28,6 +29,13 @@ use crate::upstream::{Kind, Peer};
 
 /// The path on the public origin where an installation is connected.
 const INSTALL_PATH: &str = "/oauth/install";
+
+fn install_path(app: &AppName) -> Cow<'static, str> {
+    match app.is_default() {
+        true => INSTALL_PATH.into(),
+        false => format!("{INSTALL_PATH}?app={app}").into(),
+    }
+}
 
 const HOW_TO_NAME: &str = "Name the installation in the header X-Installation-Id or in the query \
     as installation_id (an install_… id, or its location's or company's id), or name its location \
@@ -67,6 +75,7 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
             SelectError::NotNamed => (StatusCode::BAD_REQUEST, "installation_not_named"),
             SelectError::Unknown { .. } => INSTALLATION_NOT_FOUND,
             SelectError::BodyNotExamined(_) => (StatusCode::BAD_REQUEST, "body_not_examined"),
+            SelectError::Ambiguous { .. } => (StatusCode::BAD_REQUEST, "app_ambiguous"),
             SelectError::NotAllowed => (StatusCode::FORBIDDEN, "installation_not_allowed"),
             SelectError::Contradiction(_) => (StatusCode::BAD_REQUEST, "installation_conflict"),
             SelectError::NotLookedUp(_) => {
@@ -174,6 +183,10 @@ impl Error {
             }
             Self::Select(SelectError::NotNamed | SelectError::Unknown { .. })
             | Self::Token(TokenError::Gone) => Some(HOW_TO_NAME),
+            Self::Select(SelectError::Ambiguous { .. }) => Some(
+                "Name the app in the header X-Evergreen-App, name the installation by its own id, or use a key that is \
+                 for one app (`evergreen keys create --app`).",
+            ),
             Self::Select(SelectError::BodyNotExamined(_)) => Some(
                 "Name the installation in the header X-Installation-Id, or send the body \
                  uncompressed and with a Content-Length of up to 256 KiB, or 64 KiB for a form.",
@@ -242,13 +255,14 @@ impl Error {
         Some(seconds.max(1))
     }
 
-    /// The installation that its customer has to connect again.
-    fn to_reconnect(&self) -> Option<&InstallationId> {
+    /// The installation that its customer has to connect again, and its app.
+    fn to_reconnect(&self) -> Option<(&InstallationId, &AppName)> {
         match self {
             Self::Token(TokenError::Refused {
                 id,
+                app,
                 why: Refusal::Invalid | Refusal::Revoked,
-            }) => Some(id),
+            }) => Some((id, app)),
             _ => None,
         }
     }
@@ -264,8 +278,8 @@ impl IntoResponse for Error {
             message: self.to_string(),
             error: status.canonical_reason().unwrap_or("Error"),
             hint: self.hint(),
-            reconnect: to_reconnect.map(|_| INSTALL_PATH),
-            installation_id: to_reconnect.map(InstallationId::as_str),
+            reconnect: to_reconnect.map(|(_, app)| install_path(app)),
+            installation_id: to_reconnect.map(|(id, _)| id.as_str()),
             limit: self.limited().map(Limited::limit),
         };
         let mut response = respond(status, &body);
@@ -298,7 +312,7 @@ struct ErrorBody<'e> {
     #[serde(skip_serializing_if = "Option::is_none")]
     hint: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    reconnect: Option<&'static str>,
+    reconnect: Option<Cow<'static, str>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     installation_id: Option<&'e str>,
     #[serde(skip_serializing_if = "Option::is_none")]

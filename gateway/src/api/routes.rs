@@ -67,6 +67,7 @@ pub(crate) fn public(api: Arc<Api>) -> Router {
         )
         .route("/oauth/install", consent())
         .route("/oauth/callback", consent())
+        .route("/oauth/callback/{app}", consent())
         .route("/api/oauth/callback", consent())
         .route(
             "/api/oauth/status",

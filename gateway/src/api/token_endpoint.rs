@@ -53,7 +53,8 @@ async fn serve(
     own_hosts.check(parts)?;
     let caller = pipeline.authenticate(parts, Permission::Tokens).await?;
     let name = named_in(parts.uri.path());
-    let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, name);
+    let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, name)
+        .with_app(&parts.headers);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
     let token = match min_ttl(parts.uri.query())? {
@@ -121,6 +122,7 @@ struct Body<'t> {
     expires_in: Option<u64>,
     generation: String,
     installation_id: &'t str,
+    app: &'t str,
     user_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     location_id: Option<&'t str>,
@@ -143,6 +145,7 @@ fn answer(token: &Token, now: Timestamp, asked: &HeaderMap) -> Response {
             expires_in: token.left(now).map(|left| left.as_secs()),
             generation: token.generation.to_string(),
             installation_id: token.id.as_str(),
+            app: token.app.as_str(),
             user_type: token.user_type.as_str(),
             location_id: token.location.as_ref().map(|id| id.as_str()),
             company_id: token.company.as_ref().map(|id| id.as_str()),
@@ -206,6 +209,7 @@ mod tests {
             "expires_in": 60,
             "generation": "1",
             "installation_id": "install_00112233445566778899aabb",
+            "app": "default",
             "user_type": "Location",
             "location_id": "LOC1",
             "company_id": "COM1",

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use store::{InstallationId, LocationId, Status, UserType};
+use store::{AppName, InstallationId, LocationId, Status, UserType};
 
 use crate::request::body::Unexamined;
 use crate::request::caller::AuthenticatedCaller;
@@ -12,8 +12,8 @@ use crate::request::selector::{
     Contradiction, InstallationSelector, InstallationSelectors, Kind, SelectorSource,
 };
 use crate::token::cache::{Cache, Unavailable};
-use crate::token::location_lookup::{LocationLookup, NoAnswer};
-use crate::token::sources::{Owners, Token, Tokens};
+use crate::token::location_lookup::{LocationLookup, NoAnswer, Wanted};
+use crate::token::sources::{ByApp, Owners, Token, Tokens};
 
 /// Finds installations. Clones share their caches.
 #[derive(Clone)]
@@ -40,6 +40,13 @@ pub(crate) enum SelectError {
         "Installation not found: the request names none outside its body, and the body was not examined: {0}"
     )]
     BodyNotExamined(Unexamined),
+    #[error("{name}, named by {source_name}, has an installation of each of these apps: {apps}")]
+    Ambiguous {
+        name: String,
+        source_name: &'static str,
+        /// Their names, separated by commas.
+        apps: String,
+    },
     #[error("The API key is not for this installation")]
     NotAllowed,
     #[error(transparent)]
@@ -48,6 +55,27 @@ pub(crate) enum SelectError {
     NotLookedUp(#[from] NoAnswer),
     #[error(transparent)]
     Store(#[from] Unavailable),
+}
+
+/// The apps whose installations a call may take.
+#[derive(Clone, Copy)]
+struct AppFilter<'a> {
+    /// That of the caller's key.
+    of_key: Option<&'a AppName>,
+    /// That which the request names.
+    named: Option<&'a str>,
+}
+
+impl AppFilter<'_> {
+    fn includes(&self, app: &AppName) -> bool {
+        self.of_key.is_none_or(|its| its == app) && self.named.is_none_or(|its| its == app.as_str())
+    }
+
+    /// The only one. `None` if it can be any, or none that exists.
+    fn only(&self) -> Option<AppName> {
+        let named = || self.named.and_then(|name| name.parse().ok());
+        self.of_key.cloned().or_else(named)
+    }
 }
 
 impl Selection {
@@ -59,8 +87,12 @@ impl Selection {
         unexamined: Option<Unexamined>,
     ) -> Result<Arc<Token>, SelectError> {
         let mut no_answer = None;
+        let filter = AppFilter {
+            of_key: caller.app(),
+            named: selectors.app.as_deref(),
+        };
         for selector in selectors.iter() {
-            let found = match self.find(caller, selector).await {
+            let found = match self.find(caller, filter, selector).await {
                 // A later selector may name a known installation.
                 Err(SelectError::NotLookedUp(reason)) => {
                     no_answer = Some(reason);
@@ -102,6 +134,7 @@ impl Selection {
             source_name: "the API key",
         })?;
         match first {
+            _ if !filter.includes(&token.app) => Err(SelectError::NotAllowed),
             Some(selector) if !selectors.may_name(&token) => Err(unknown(caller, selector)),
             Some(_) | None => Ok(token),
         }
@@ -126,7 +159,7 @@ impl Selection {
                 // The company's token is at hand, so nothing else has to work.
                 let works =
                     |its: &Arc<Token>| matches!(its.status, Status::Active | Status::Static);
-                let location = match self.find(caller, selector).await {
+                let location = match self.find(caller, of_app(selected), selector).await {
                     Ok(found) => found.filter(|its| !is_optional || works(its)),
                     Err(_) if is_optional => None,
                     Err(error) => return Err(error),
@@ -139,7 +172,11 @@ impl Selection {
                 Ok(location)
             }
             TokenOwner::Company(id) => {
-                let company = match self.resolve(id).await? {
+                let of_app = |its: &ByApp| {
+                    let of_app = its.iter().find(|(app, _)| *app == selected.app);
+                    of_app.map(|(_, id)| id.clone())
+                };
+                let company = match self.resolve(id).await?.as_ref().and_then(of_app) {
                     Some(id) => self.tokens.get(&id).await?,
                     None => None,
                 };
@@ -151,28 +188,85 @@ impl Selection {
     async fn find(
         &self,
         caller: &AuthenticatedCaller,
+        filter: AppFilter<'_>,
         selector: &InstallationSelector<'_>,
     ) -> Result<Option<Arc<Token>>, SelectError> {
         if selector.is_id() {
-            if let Some(token) = self.tokens.peek(&*selector.value) {
-                return Ok(token);
-            }
-            return match selector.value.parse() {
-                Ok(id) => Ok(self.tokens.get(&id).await?),
-                Err(_) => Ok(None),
+            let token = match self.tokens.peek(&*selector.value) {
+                Some(token) => token,
+                None => match selector.value.parse() {
+                    Ok(id) => self.tokens.get(&id).await?,
+                    Err(_) => None,
+                },
             };
+            return Ok(token.filter(|token| filter.includes(&token.app)));
         }
-        if let Some(id) = self.resolve(&selector.value).await?
-            && let Some(token) = self.tokens.get(&id).await?
+        if let Some(found) = self.resolve(&selector.value).await?
+            && let Some(token) = self.choose(caller, filter, selector, &found).await?
         {
             return Ok(Some(token));
         }
         match selector.kind {
             // Boxed, since it is rare and would make the future of every call larger.
             Kind::Location | Kind::Installation => {
-                Box::pin(self.look_up(caller, &selector.value)).await
+                Box::pin(self.look_up(caller, filter, &selector.value)).await
             }
             Kind::Company => Ok(None),
+        }
+    }
+
+    /// The token of one of the installations of a location or company, which are of different apps.
+    async fn choose(
+        &self,
+        caller: &AuthenticatedCaller,
+        filter: AppFilter<'_>,
+        selector: &InstallationSelector<'_>,
+        found: &ByApp,
+    ) -> Result<Option<Arc<Token>>, SelectError> {
+        let mut included = found.iter().filter(|(app, _)| filter.includes(app));
+        match (included.next(), included.next()) {
+            (None, _) => Ok(None),
+            (Some((_, id)), None) => Ok(self.tokens.get(id).await?),
+            (Some(_), Some(_)) => {
+                Box::pin(self.choose_of_several(caller, filter, selector, found)).await
+            }
+        }
+    }
+
+    /// The only one that the caller may use. One that its customer has ended does not count beside one that works.
+    async fn choose_of_several(
+        &self,
+        caller: &AuthenticatedCaller,
+        filter: AppFilter<'_>,
+        selector: &InstallationSelector<'_>,
+        found: &ByApp,
+    ) -> Result<Option<Arc<Token>>, SelectError> {
+        let (mut live, mut ended, mut forbidden) = (Vec::new(), Vec::new(), None);
+        for (_, id) in found.iter().filter(|(app, _)| filter.includes(app)) {
+            let Some(token) = self.tokens.get(id).await? else {
+                continue;
+            };
+            if !caller.may_use(&token) {
+                forbidden = Some(token);
+                continue;
+            }
+            match token.status {
+                Status::Active | Status::Paused | Status::Static => live.push(token),
+                Status::Invalid | Status::Revoked => ended.push(token),
+            }
+        }
+        let usable = if live.is_empty() { ended } else { live };
+        match usable.as_slice() {
+            [] => Ok(forbidden),
+            [only] => Ok(Some(only.clone())),
+            several => {
+                let apps: Vec<&str> = several.iter().map(|token| token.app.as_str()).collect();
+                Err(SelectError::Ambiguous {
+                    name: selector.value.to_string(),
+                    source_name: selector.source.as_str(),
+                    apps: apps.join(", "),
+                })
+            }
         }
     }
 
@@ -180,6 +274,7 @@ impl Selection {
     async fn look_up(
         &self,
         caller: &AuthenticatedCaller,
+        filter: AppFilter<'_>,
         name: &str,
     ) -> Result<Option<Arc<Token>>, SelectError> {
         let Ok(location) = name.parse() else {
@@ -195,13 +290,19 @@ impl Selection {
                 agencies
             }
         };
-        let Some(id) = self.lookup.find(&location, &agencies).await? else {
+        let wanted = Wanted {
+            location,
+            agencies,
+            app: filter.only(),
+        };
+        let Some(id) = self.lookup.find(wanted).await? else {
             return Ok(None);
         };
         // Its absence may be cached.
         self.owners.invalidate(&name.into(), |_| true);
         self.tokens.invalidate(&id, |_| true);
-        Ok(self.tokens.get(&id).await?)
+        let token = self.tokens.get(&id).await?;
+        Ok(token.filter(|token| filter.includes(&token.app)))
     }
 
     /// The agencies among these installations.
@@ -219,7 +320,7 @@ impl Selection {
         Ok(agencies)
     }
 
-    async fn resolve(&self, name: &str) -> Result<Option<InstallationId>, Unavailable> {
+    async fn resolve(&self, name: &str) -> Result<Option<ByApp>, Unavailable> {
         if let Some(found) = self.owners.peek(name) {
             return Ok(found);
         }
@@ -228,6 +329,14 @@ impl Selection {
             return Ok(None);
         }
         self.owners.get(&name.into()).await
+    }
+}
+
+/// The locations and the company of an installation are of the same app.
+fn of_app(selected: &Token) -> AppFilter<'_> {
+    AppFilter {
+        of_key: Some(&selected.app),
+        named: None,
     }
 }
 

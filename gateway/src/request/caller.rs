@@ -7,7 +7,7 @@ use http::Method;
 use http::request::Parts;
 use service::credentials::presented;
 use service::origin;
-use store::{InstallationId, KeyHash, Scope, TokenReader};
+use store::{AppName, InstallationId, KeyHash, Scope, TokenReader};
 
 use super::quota::QuotaBuckets;
 use super::selector::Call;
@@ -166,7 +166,18 @@ impl AuthenticatedCaller {
     pub(crate) fn may_use(&self, token: &Token) -> bool {
         match self {
             Self::Anonymous => true,
-            Self::Caller(_, holder) => holder.caller.may_use(&token.id, token.parent.as_ref()),
+            Self::Caller(_, holder) => {
+                let caller = &holder.caller;
+                caller.may_use(&token.id, token.parent.as_ref(), &token.app)
+            }
+        }
+    }
+
+    /// The app whose installations it may use. `None` for those of all apps.
+    pub(crate) fn app(&self) -> Option<&AppName> {
+        match self {
+            Self::Anonymous => None,
+            Self::Caller(_, holder) => holder.caller.app.as_ref(),
         }
     }
 
@@ -189,7 +200,7 @@ impl AuthenticatedCaller {
     pub(crate) fn is_restricted(&self) -> bool {
         match self {
             Self::Anonymous => false,
-            Self::Caller(_, key) => key.caller.installations.is_some(),
+            Self::Caller(_, key) => key.caller.installations.is_some() || key.caller.app.is_some(),
         }
     }
 }

@@ -17,6 +17,8 @@ pub(crate) const COMPANY: [HeaderName; 3] = [
     HeaderName::from_static("company-id"),
     HeaderName::from_static("x-company-id"),
 ];
+/// Names the app, for a location or company that has several.
+pub(crate) const APP: HeaderName = HeaderName::from_static("x-evergreen-app");
 /// How long the call may wait for admission.
 pub(crate) const TIMEOUT: HeaderName = HeaderName::from_static("x-request-timeout");
 /// Correlates the log lines of all processes that handled a request.

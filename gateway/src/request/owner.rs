@@ -55,6 +55,7 @@ pub(crate) fn is_location_of(location: &Token, company: &Token) -> bool {
     let companies = location.company.as_ref().zip(company.company.as_ref());
     location.user_type == UserType::Location
         && company.user_type == UserType::Company
+        && location.app == company.app
         && companies.is_none_or(|(its, company)| its == company)
 }
 

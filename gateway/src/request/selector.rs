@@ -97,6 +97,8 @@ pub(crate) struct InstallationSelectors<'r> {
     found: [Option<InstallationSelector<'r>>; SelectorSource::ALL.len()],
     /// What the request asks GHL to do, if the request is a call and GHL documents its operation.
     pub(crate) operation: Option<&'static Operation>,
+    /// The app that the request names.
+    pub(crate) app: Option<Cow<'r, str>>,
 }
 
 /// Two selectors of one request that contradict each other.
@@ -122,7 +124,8 @@ impl<'r> InstallationSelectors<'r> {
         let mut selectors = Self {
             operation: call.and_then(|call| operations::find(call.method, call.path)),
             ..Self::default()
-        };
+        }
+        .with_app(headers);
         if let Some(named) = headers.get(headers::INSTALLATION) {
             // A header that is no text names an unknown installation. It must not leave the choice to the query.
             let name = String::from_utf8_lossy(named.as_bytes());
@@ -159,6 +162,13 @@ impl<'r> InstallationSelectors<'r> {
         let mut selectors = Self::default();
         selectors.put(source, kind, Cow::Borrowed(value));
         selectors
+    }
+
+    /// Adds the app that a header names. A header that is no text names an unknown app.
+    pub(crate) fn with_app(mut self, headers: &'r HeaderMap) -> Self {
+        let named = headers.get(headers::APP);
+        self.app = named.map(|name| String::from_utf8_lossy(name.as_bytes()));
+        self
     }
 
     /// Adds the selectors of the body.

@@ -1,6 +1,6 @@
 //! A gateway between an in-memory store and two fake servers on loopback.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::Pin;
@@ -24,8 +24,8 @@ use service::shutdown::Shutdown;
 use store::reader::ReadBackend;
 use store::record::{Fields, StoredAccess, access_label};
 use store::{
-    Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Quota, ReadError, Scope,
-    Status, Timestamp, TokenReader, UserType,
+    AppName, Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Quota, ReadError,
+    Scope, Status, Timestamp, TokenReader, UserType,
 };
 use tokio::net::TcpListener;
 use tokio::sync::broadcast;
@@ -247,7 +247,7 @@ pub(super) struct FakeStore {
     pub(super) ring: Arc<KeyRing>,
     changes: broadcast::Sender<Invalidation>,
     records: Mutex<HashMap<InstallationId, StoredAccess>>,
-    owners: Mutex<HashMap<String, InstallationId>>,
+    owners: Mutex<HashMap<String, BTreeMap<AppName, InstallationId>>>,
     callers: Mutex<HashMap<KeyHash, Caller>>,
     is_down: AtomicBool,
     is_silent: AtomicBool,
@@ -282,6 +282,7 @@ impl FakeStore {
             status: Status::Active,
             location: Some(format!("LOC{}", &id.as_str()[8..]).parse().unwrap()),
             company: Some("COM1".parse().unwrap()),
+            app: AppName::default(),
             parent: None,
             user_type: UserType::Location,
             scopes: "products.readonly".to_owned(),
@@ -293,7 +294,8 @@ impl FakeStore {
         record.token = self.ring.seal(label, plain.as_bytes());
         if let Some(location) = &record.location {
             let mut owners = self.owners.lock().unwrap();
-            owners.insert(location.to_string(), id.clone());
+            let apps = owners.entry(location.to_string()).or_default();
+            apps.insert(record.app.clone(), id.clone());
         }
         if !self.is_silent.load(Ordering::SeqCst) {
             let _ = self.changes.send(Invalidation::Installation {
@@ -321,7 +323,8 @@ impl FakeStore {
 
     pub(super) fn put_owner(&self, name: &str, id: &InstallationId) {
         let mut owners = self.owners.lock().unwrap();
-        owners.insert(name.to_owned(), id.clone());
+        let apps = owners.entry(name.to_owned()).or_default();
+        apps.insert(AppName::default(), id.clone());
     }
 
     pub(super) fn put_caller(
@@ -333,6 +336,7 @@ impl FakeStore {
         let caller = Caller {
             name: "test".to_owned(),
             scopes: scopes.to_vec(),
+            app: None,
             installations,
             calls: None,
             quota: None,
@@ -342,6 +346,13 @@ impl FakeStore {
         };
         let hash = KeyHash::of(key);
         self.callers.lock().unwrap().insert(hash, caller);
+        let _ = self.changes.send(Invalidation::Caller(hash));
+    }
+
+    pub(super) fn limit_to_app(&self, key: &str, app: &str) {
+        let hash = KeyHash::of(key);
+        let mut callers = self.callers.lock().unwrap();
+        callers.get_mut(&hash).unwrap().app = Some(app.parse().unwrap());
         let _ = self.changes.send(Invalidation::Caller(hash));
     }
 
@@ -388,9 +399,11 @@ impl ReadBackend for FakeStore {
         self.read(record.map(|it| it.to_fields()).unwrap_or_default())
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        let id = self.owners.lock().unwrap().get(name).cloned();
-        self.read(id.map(|id| id.to_string()))
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        let apps = self.owners.lock().unwrap().get(name).cloned();
+        let apps = apps.unwrap_or_default().into_iter();
+        let fields = apps.map(|(app, id)| (app.to_string(), id.to_string().into_bytes()));
+        self.read(fields.collect())
     }
 
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {

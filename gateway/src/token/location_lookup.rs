@@ -7,7 +7,8 @@ use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Deserialize;
 use service::single_flight::{ShortMemory, SingleFlight};
-use store::{InstallationId, LocationId, TokenReader, lookup_request_mac};
+use store::lookup_request_mac::{self, Question};
+use store::{AppName, InstallationId, LocationId, TokenReader};
 use tokio::time::timeout;
 use tracing::{Span, debug};
 
@@ -35,8 +36,15 @@ pub(crate) struct LocationLookup {
     unknown: ShortMemory<Wanted>,
 }
 
-/// A location, and the agencies that may have it. All if there is none.
-type Wanted = (LocationId, Vec<InstallationId>);
+/// A location whose installation is wanted.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub(crate) struct Wanted {
+    pub(crate) location: LocationId,
+    /// The agencies that may have it. All if there is none.
+    pub(crate) agencies: Vec<InstallationId>,
+    /// The app whose agencies may have it. `None`: any.
+    pub(crate) app: Option<AppName>,
+}
 
 /// The broker's answer. `None`: the location is unknown.
 type Found = Result<Option<InstallationId>, NoAnswer>;
@@ -62,13 +70,8 @@ impl LocationLookup {
         })
     }
 
-    /// The installation of a location. `agencies`: those that may have it, or all if there is none.
-    pub(crate) async fn find(
-        self: &Arc<Self>,
-        location: &LocationId,
-        agencies: &[InstallationId],
-    ) -> Found {
-        let wanted = (location.clone(), agencies.to_vec());
+    /// The installation of a location.
+    pub(crate) async fn find(self: &Arc<Self>, wanted: Wanted) -> Found {
         if self.unknown.has(&wanted) {
             return Ok(None);
         }
@@ -102,7 +105,7 @@ impl LocationLookup {
         let response = match timeout(BROKER_TIMEOUT, sending).await {
             Ok(Ok(response)) => response,
             Ok(Err(error)) => {
-                debug!(location = %wanted.0, %error, "no broker could be asked for a location");
+                debug!(location = %wanted.location, %error, "no broker could be asked for a location");
                 return Err(NoAnswer);
             }
             Err(_) => return Err(NoAnswer),
@@ -116,16 +119,30 @@ impl LocationLookup {
             }
             (StatusCode::NOT_FOUND, Ok(_)) => Ok(None),
             (status, _) => {
-                debug!(location = %wanted.0, %status, "the broker could not tell whose a location is");
+                debug!(location = %wanted.location, %status, "the broker could not tell whose a location is");
                 Err(NoAnswer)
             }
         }
     }
 
-    fn request(&self, (location, agencies): &Wanted) -> Result<Request<()>, http::Error> {
+    fn request(&self, wanted: &Wanted) -> Result<Request<()>, http::Error> {
+        let Wanted {
+            location,
+            agencies,
+            app,
+        } = wanted;
         let path = format!("/v1/locations/{location}/lookup");
-        let query = format!("agencies={}", lookup_request_mac::join(agencies));
-        let mac = HeaderValue::try_from(self.reader.sign_lookup(location, agencies))?;
+        let mut query = format!("agencies={}", lookup_request_mac::join(agencies));
+        if let Some(app) = app {
+            query.push_str("&app=");
+            query.push_str(app.as_str());
+        }
+        let question = Question {
+            location,
+            agencies,
+            app: app.as_ref(),
+        };
+        let mac = HeaderValue::try_from(self.reader.sign_lookup(&question))?;
         let mut request = Request::new(());
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;

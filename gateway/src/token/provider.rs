@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::Counter;
-use store::{InstallationId, Status, Timestamp, TokenReader};
+use store::{AppName, InstallationId, Status, Timestamp, TokenReader};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::cache::{Cache, Unavailable};
@@ -62,7 +62,11 @@ pub(crate) enum TokenError {
     #[error("Installation not found")]
     Gone,
     #[error("{why}")]
-    Refused { id: InstallationId, why: Refusal },
+    Refused {
+        id: InstallationId,
+        app: AppName,
+        why: Refusal,
+    },
     #[error("The access token has expired and there is no fresh one yet{}", Because(.0.as_deref()))]
     NoFreshToken(Option<Arc<str>>),
     #[error(transparent)]
@@ -97,6 +101,7 @@ impl TokenProvider {
             TokenDecision::Refuse(why) => {
                 return Err(TokenError::Refused {
                     id: token.id.clone(),
+                    app: token.app.clone(),
                     why,
                 });
             }
@@ -107,6 +112,7 @@ impl TokenProvider {
             TokenDecision::RefreshOrFail => Err(TokenError::NoFreshToken(reason)),
             TokenDecision::Refuse(why) => Err(TokenError::Refused {
                 id: current.id.clone(),
+                app: current.app.clone(),
                 why,
             }),
         }
@@ -139,6 +145,7 @@ impl TokenProvider {
         match decide(&fresh, self.reader.now()) {
             TokenDecision::Refuse(why) => Err(TokenError::Refused {
                 id: fresh.id.clone(),
+                app: fresh.app.clone(),
                 why,
             }),
             _ if fresh.is_another_than(old) => Ok(fresh),

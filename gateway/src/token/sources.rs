@@ -7,8 +7,8 @@ use http::HeaderValue;
 use secrecy::{ExposeSecret, SecretString};
 use store::clock::Moment;
 use store::{
-    AccessRecord, Caller, CompanyId, Freshness, Generation, InstallationId, KeyHash, LocationId,
-    ReadError, Status, Timestamp, TokenReader, UserType, freshness,
+    AccessRecord, AppName, Caller, CompanyId, Freshness, Generation, InstallationId, KeyHash,
+    LocationId, ReadError, Status, Timestamp, TokenReader, UserType, freshness,
 };
 use tokio::time::Instant;
 
@@ -34,6 +34,7 @@ pub(crate) struct Token {
     pub(crate) ends: Option<Moment>,
     pub(crate) lifetime: Duration,
     pub(crate) status: Status,
+    pub(crate) app: AppName,
     pub(crate) user_type: UserType,
     pub(crate) location: Option<LocationId>,
     pub(crate) company: Option<CompanyId>,
@@ -63,7 +64,12 @@ impl Token {
             UserType::Location => record.location.as_ref().map(LocationId::as_str),
             UserType::Company => record.company.as_ref().map(CompanyId::as_str),
         };
-        let limit = limits.of(owner.unwrap_or(id.as_str()));
+        // GHL limits each app alone.
+        let limit = match owner {
+            Some(owner) if record.app.is_default() => limits.of(owner),
+            Some(owner) => limits.of(&format!("{owner} {}", record.app)),
+            None => limits.of(id.as_str()),
+        };
         Ok(Self {
             id: id.clone(),
             bearer,
@@ -74,6 +80,7 @@ impl Token {
                 .map(|expires_at| Moment::now() + expires_at.since(now)),
             lifetime: record.lifetime,
             status: record.status,
+            app: record.app,
             user_type: record.user_type,
             location: record.location,
             company: record.company,
@@ -159,17 +166,21 @@ impl Source for Tokens {
     }
 }
 
+/// The installations of a location or company: one for each app.
+pub(crate) type ByApp = Arc<[(AppName, InstallationId)]>;
+
 /// Installations by location or company.
 #[derive(Debug)]
 pub(crate) struct Owners(pub(crate) TokenReader);
 
 impl Source for Owners {
     type Key = Box<str>;
-    type Value = InstallationId;
+    type Value = ByApp;
     const MAX_AGE: Duration = Duration::from_secs(30);
 
-    async fn read(&self, name: &Box<str>) -> Result<Option<InstallationId>, Unavailable> {
-        Ok(self.0.resolve(name).await?)
+    async fn read(&self, name: &Box<str>) -> Result<Option<ByApp>, Unavailable> {
+        let found = self.0.resolve(name).await?;
+        Ok((!found.is_empty()).then(|| found.into()))
     }
 }
 
@@ -245,6 +256,7 @@ pub(crate) mod tests {
             lifetime: Duration::from_secs(86_400),
             generation: Generation::FIRST,
             status: Status::Active,
+            app: AppName::default(),
             location: Some("LOC1".parse().unwrap()),
             company: Some("COM1".parse().unwrap()),
             parent: None,

@@ -30,7 +30,12 @@ pub(crate) fn is_hop_by_hop(name: &HeaderName) -> bool {
 fn is_ours(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
-        "authorization" | "expect" | "x-api-key" | "x-installation-id" | "x-request-timeout"
+        "authorization"
+            | "expect"
+            | "x-api-key"
+            | "x-evergreen-app"
+            | "x-installation-id"
+            | "x-request-timeout"
     )
 }
 

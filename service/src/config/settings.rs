@@ -1,5 +1,6 @@
 //! Reads settings and collects the mistakes in them.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Display};
 use std::fs;
 use std::str::FromStr;
@@ -29,7 +30,7 @@ pub struct Mistakes(Vec<Mistake>);
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Mistake {
-    key: &'static str,
+    key: String,
     message: String,
 }
 
@@ -43,21 +44,21 @@ impl<'a> Settings<'a> {
     }
 
     /// The setting, trimmed. An empty one counts as unset.
-    pub fn text(&mut self, key: &'static str) -> Option<String> {
+    pub fn text(&mut self, key: &str) -> Option<String> {
         self.get(key)
     }
 
     /// A required setting. `help` completes "KEY is not set: …".
-    pub fn required(&mut self, key: &'static str, help: &str) -> String {
+    pub fn required(&mut self, key: &str, help: &str) -> String {
         self.get(key).unwrap_or_else(|| {
             self.mistake(key, format!("is not set: {help}"));
             String::new()
         })
     }
 
-    /// A secret: `KEY`, or the trimmed content of the file that `KEY_FILE` names.
-    pub fn secret(&mut self, key: &'static str) -> Option<SecretString> {
-        let file_key = format!("{key}_FILE");
+    /// A secret: `KEY`, or the trimmed content of the file that `KEY_FILE` names. In a section it is `key_file`.
+    pub fn secret(&mut self, key: &str) -> Option<SecretString> {
+        let file_key = file_key(key);
         match (self.get(key), self.get(&file_key)) {
             (None, None) => None,
             (Some(secret), None) => Some(secret.into()),
@@ -71,15 +72,11 @@ impl<'a> Settings<'a> {
 
     /// A secret as [`secret`](Self::secret), or the trimmed output of the command in the setting `command_key`. The
     /// command runs now, without a shell.
-    pub fn secret_or_command(
-        &mut self,
-        key: &'static str,
-        command_key: &'static str,
-    ) -> Option<SecretString> {
+    pub fn secret_or_command(&mut self, key: &str, command_key: &str) -> Option<SecretString> {
         let Some(command) = self.get(command_key) else {
             return self.secret(key);
         };
-        let file_key = format!("{key}_FILE");
+        let file_key = file_key(key);
         if self.get(key).is_some() || self.get(&file_key).is_some() {
             self.mistake(
                 command_key,
@@ -98,7 +95,7 @@ impl<'a> Settings<'a> {
 
     /// A value with a default. `expected` completes "KEY must be …, but is …". The mistake quotes the value, so this
     /// is not for secrets.
-    pub fn parse<T: FromStr>(&mut self, key: &'static str, default: T, expected: &str) -> T
+    pub fn parse<T: FromStr>(&mut self, key: &str, default: T, expected: &str) -> T
     where
         T::Err: Display,
     {
@@ -106,7 +103,7 @@ impl<'a> Settings<'a> {
     }
 
     /// Like [`parse`](Self::parse), but `None` if the setting is unset.
-    pub fn parse_optional<T: FromStr>(&mut self, key: &'static str, expected: &str) -> Option<T>
+    pub fn parse_optional<T: FromStr>(&mut self, key: &str, expected: &str) -> Option<T>
     where
         T::Err: Display,
     {
@@ -124,7 +121,7 @@ impl<'a> Settings<'a> {
     }
 
     /// A duration with its unit, such as "5m", "1h30m" or "250ms". At most 10 years.
-    pub fn duration(&mut self, key: &'static str, default: Duration) -> Duration {
+    pub fn duration(&mut self, key: &str, default: Duration) -> Duration {
         let expected = "a duration with its unit, such as 5m, 1h30m or 250ms";
         let value = self.parse(key, humantime::Duration::from(default), expected);
         if *value > MAX_DURATION {
@@ -139,7 +136,7 @@ impl<'a> Settings<'a> {
     ///
     /// # Panics
     /// If `default`, which is part of the program, is not a URL.
-    pub fn url(&mut self, key: &'static str, default: &str) -> Url {
+    pub fn url(&mut self, key: &str, default: &str) -> Url {
         self.url_optional(key).unwrap_or_else(|| {
             Url::parse(default)
                 .unwrap_or_else(|reason| panic!("the default of {key} is not a URL: {reason}"))
@@ -151,7 +148,7 @@ impl<'a> Settings<'a> {
     ///
     /// # Panics
     /// If `default`, which is part of the program, is not a URL.
-    pub fn url_for_secrets(&mut self, key: &'static str, default: &str) -> Url {
+    pub fn url_for_secrets(&mut self, key: &str, default: &str) -> Url {
         let url = self.url(key, default);
         let is_allowed = self.parse("EVERGREEN_ALLOW_CLEARTEXT", false, "true or false");
         if url.scheme() == "http" && !is_loopback(&url) && !is_allowed {
@@ -165,7 +162,7 @@ impl<'a> Settings<'a> {
     }
 
     /// Like [`url`](Self::url), but `None` if the setting is unset.
-    pub fn url_optional(&mut self, key: &'static str) -> Option<Url> {
+    pub fn url_optional(&mut self, key: &str) -> Option<Url> {
         let text = self.get(key)?;
         match http_url(&text) {
             Ok(url) => Some(url),
@@ -177,11 +174,39 @@ impl<'a> Settings<'a> {
         }
     }
 
+    /// The names of the sections of a kind: `a` and `b` if the settings have `apps.a.x` and `apps.b.x`. In ascending order.
+    #[must_use]
+    pub fn sections(&self, kind: &str) -> Vec<String> {
+        let keys = self.source.keys();
+        let names = keys.iter().filter_map(|key| {
+            let below = key.strip_prefix(kind)?.strip_prefix('.')?;
+            Some(below.split_once('.')?.0.to_owned())
+        });
+        BTreeSet::from_iter(names).into_iter().collect()
+    }
+
+    /// Reports the settings of a section that are not among `known`.
+    pub fn check_section(&mut self, section: &str, known: &[&str]) {
+        let mut keys = self.source.keys();
+        keys.sort_unstable();
+        for key in keys {
+            let field = key
+                .strip_prefix(section)
+                .and_then(|below| below.strip_prefix('.'));
+            if field.is_some_and(|field| !known.contains(&field)) {
+                self.mistake(
+                    &key,
+                    format!("is no setting: there are {}", known.join(", ")),
+                );
+            }
+        }
+    }
+
     /// Adds a mistake that only the caller can detect, such as two settings that contradict each other. `message`
     /// completes "KEY …".
-    pub fn mistake(&mut self, key: &'static str, message: impl Into<String>) {
+    pub fn mistake(&mut self, key: &str, message: impl Into<String>) {
         let mistake = Mistake {
-            key,
+            key: key.to_owned(),
             message: message.into(),
         };
         // Two parts of one process may read the same setting.
@@ -207,7 +232,7 @@ impl<'a> Settings<'a> {
     }
 
     /// A mistake does not quote the path, since it may be a secret that was pasted into the wrong variable.
-    fn secret_in_file(&mut self, key: &'static str, path: &str) -> Option<SecretString> {
+    fn secret_in_file(&mut self, key: &str, path: &str) -> Option<SecretString> {
         let content = fs::read_to_string(path);
         let problem = match content.as_deref().map(|text| without_mark(text).trim()) {
             Ok("") => "is empty".to_owned(),
@@ -216,7 +241,10 @@ impl<'a> Settings<'a> {
         };
         self.mistake(
             key,
-            format!("is missing: the file that {key}_FILE names {problem}"),
+            format!(
+                "is missing: the file that {} names {problem}",
+                file_key(key)
+            ),
         );
         None
     }
@@ -238,6 +266,14 @@ impl Display for Mistakes {
             write!(formatter, "{separator}{key} {message}")?;
         }
         Ok(())
+    }
+}
+
+/// The name of the setting with the path of a secret's file.
+fn file_key(key: &str) -> String {
+    match key.bytes().any(|byte| byte.is_ascii_lowercase()) {
+        true => format!("{key}_file"),
+        false => format!("{key}_FILE"),
     }
 }
 

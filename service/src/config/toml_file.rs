@@ -1,4 +1,4 @@
-//! The settings file. It is flat TOML, with the names of the environment variables as keys.
+//! The settings file. It is TOML with the names of the environment variables as keys, and with a section for each app.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -58,26 +58,100 @@ impl TomlFile {
     }
 
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
-        // The parser's Display quotes the invalid line, which may contain a secret.
-        let table: Table = text
-            .parse()
-            .map_err(|error: toml::de::Error| FileError::Syntax {
-                path: path.to_owned(),
-                line: error.span().map_or(1, |span| line_of(text, span.start)),
-                message: error.message().to_owned(),
-            })?;
+        let table = parse_toml(path, text)?;
         let mut entries = HashMap::with_capacity(table.len());
+        let wrong = |key: String, problem| {
+            let path = path.to_owned();
+            FileError::Entry { path, key, problem }
+        };
         for (key, value) in table {
-            match setting(&key, value) {
-                Ok(value) => entries.insert(key, value),
-                Err(problem) => {
-                    let path = path.to_owned();
-                    return Err(FileError::Entry { path, key, problem });
+            match value {
+                Value::Table(apps) if key == APPS => {
+                    for (name, app) in apps {
+                        let section = format!("{APPS}.{name}");
+                        let Value::Table(fields) = app else {
+                            return Err(wrong(section, "is no section: write [apps.NAME]"));
+                        };
+                        read_section(&section, fields, &mut entries)
+                            .map_err(|(key, problem)| wrong(key, problem))?;
+                    }
                 }
-            };
+                value => match setting(&key, value) {
+                    Ok(value) => drop(entries.insert(key, value)),
+                    Err(problem) => return Err(wrong(key, problem)),
+                },
+            }
         }
         Ok(Self { entries })
     }
+
+    /// Reads a directory with one file for each app: `NAME.toml` has what a section `[apps.NAME]` would have. Other files
+    /// are ignored.
+    pub fn read_apps(directory: &Path) -> Result<Self, FileError> {
+        let unreadable = |source| FileError::Unreadable {
+            path: directory.to_owned(),
+            source,
+        };
+        let mut entries = HashMap::new();
+        for file in fs::read_dir(directory).map_err(unreadable)? {
+            let path = file.map_err(unreadable)?.path();
+            let name = path.file_stem().and_then(|name| name.to_str());
+            let is_app = path.extension().is_some_and(|it| it == "toml");
+            let Some(name) = name.filter(|name| is_app && !name.starts_with('.')) else {
+                continue;
+            };
+            let text = fs::read_to_string(&path).map_err(|source| FileError::Unreadable {
+                path: path.clone(),
+                source,
+            })?;
+            let fields = parse_toml(&path, without_mark(&text))?;
+            read_section(&format!("{APPS}.{name}"), fields, &mut entries)
+                .map_err(|(key, problem)| FileError::Entry { path, key, problem })?;
+        }
+        Ok(Self { entries })
+    }
+}
+
+/// The kind of the sections.
+const APPS: &str = "apps";
+
+fn parse_toml(path: &Path, text: &str) -> Result<Table, FileError> {
+    // The parser's Display quotes the invalid line, which may contain a secret.
+    text.parse()
+        .map_err(|error: toml::de::Error| FileError::Syntax {
+            path: path.to_owned(),
+            line: error.span().map_or(1, |span| line_of(text, span.start)),
+            message: error.message().to_owned(),
+        })
+}
+
+/// Adds the fields of a section, as `section.field`. A list becomes lines.
+fn read_section(
+    section: &str,
+    fields: Table,
+    entries: &mut HashMap<String, String>,
+) -> Result<(), (String, &'static str)> {
+    for (field, value) in fields {
+        let key = format!("{section}.{field}");
+        let text = match value {
+            Value::Array(items) => {
+                let texts = items.into_iter().map(|item| match item {
+                    Value::String(text) => Some(text),
+                    _ => None,
+                });
+                let texts: Option<Vec<String>> = texts.collect();
+                texts
+                    .map(|texts| texts.join("\n"))
+                    .ok_or("is a list of something else than texts")
+            }
+            value => plain(value),
+        };
+        match text {
+            Ok(text) => drop(entries.insert(key, text)),
+            Err(problem) => return Err((key, problem)),
+        }
+    }
+    Ok(())
 }
 
 impl Source for TomlFile {
@@ -108,6 +182,10 @@ fn setting(key: &str, value: Value) -> Result<String, &'static str> {
             "is no setting: settings are spelled as the variables are, EVERGREEN_LISTEN for one",
         );
     }
+    plain(value)
+}
+
+fn plain(value: Value) -> Result<String, &'static str> {
     match value {
         Value::String(text) => Ok(text),
         Value::Integer(number) => Ok(number.to_string()),
@@ -115,7 +193,9 @@ fn setting(key: &str, value: Value) -> Result<String, &'static str> {
         Value::Boolean(flag) => Ok(flag.to_string()),
         Value::Array(_) => Err("is a list: write it as one string, separated by commas"),
         Value::Datetime(_) => Err("is a date, and no setting is one: put it in quotes"),
-        Value::Table(_) => Err("is a section: settings stand at the top level"),
+        Value::Table(_) => {
+            Err("is a section: settings stand at the top level, and apps in [apps.NAME]")
+        }
     }
 }
 
@@ -141,6 +221,39 @@ mod tests {
         let values = ["A", "B", "C", "D"].map(|key| file.get(key).unwrap());
         assert_eq!(values, ["5m", "7", "true", "0.5"]);
         assert_eq!(file.get("E"), None);
+    }
+
+    #[test]
+    fn section_of_an_app_becomes_settings_with_a_prefix() {
+        let text = "A = 1\n[apps.staging]\nclient_id = \"x-1\"\nclient_secrets = [\"a\", \"b\"]\n";
+        let file = parse(text).unwrap();
+        let get = |key: &str| file.get(key).unwrap();
+        assert_eq!(get("A"), "1");
+        assert_eq!(get("apps.staging.client_id"), "x-1");
+        assert_eq!(get("apps.staging.client_secrets"), "a\nb");
+        let error = parse("[apps]\nstaging = 1").unwrap_err();
+        assert!(error.contains("apps.staging is no section"), "{error}");
+        let error = parse("[apps.staging]\nscopes = [1]").unwrap_err();
+        assert!(error.contains("apps.staging.scopes"), "{error}");
+    }
+
+    #[test]
+    fn each_file_of_a_directory_is_an_app() {
+        let name = format!("evergreen-{}-apps", std::process::id());
+        let directory = std::env::temp_dir().join(name);
+        fs::create_dir_all(&directory).unwrap();
+        fs::write(directory.join("staging.toml"), "client_id = \"x-1\"\n").unwrap();
+        fs::write(directory.join(".hidden.toml"), "nonsense").unwrap();
+        fs::write(directory.join("notes.txt"), "nonsense").unwrap();
+        let apps = TomlFile::read_apps(&directory).unwrap();
+        assert_eq!(apps.keys(), ["apps.staging.client_id"]);
+        fs::write(directory.join("broken.toml"), "client_secret = hunter2").unwrap();
+        let error = TomlFile::read_apps(&directory).unwrap_err().to_string();
+        assert!(
+            error.contains("broken.toml") && !error.contains("hunter2"),
+            "{error}"
+        );
+        fs::remove_dir_all(directory).unwrap();
     }
 
     #[test]

@@ -143,6 +143,10 @@ pub enum Action {
     InstallationConnected,
     /// An operator has ended an installation.
     InstallationRevoked,
+    /// An operator freed the name of an app.
+    AppNameFreed,
+    /// An operator stored a private integration token.
+    TokenAdded,
     /// A customer has removed the app at GHL.
     InstallationUninstalled,
     /// A request for administration or for a token was refused.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::StreamExt;
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join};
 use redis::aio::{PubSubSink, PubSubStream};
 use redis::{AsyncCommands, Client, RedisError, RedisResult, Value};
 use tokio::sync::broadcast;
@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, timeout};
 use tracing::{info, warn};
 
 use super::{ReadBackend, ReadError};
+use crate::app::AppName;
 use crate::caller::KeyHash;
 use crate::clock::{Moment, StoreClock, Timestamp};
 use crate::connection::{COMMAND_TIMEOUT, CommandError, Connection, RedisClient};
@@ -90,9 +91,17 @@ impl ReadBackend for RedisReadBackend {
         })
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        let key = keys::location(name);
-        Box::pin(self.run(|mut redis| async move { redis.get(key).await }))
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        let default = keys::location(name);
+        let default = self.run(|mut redis| async move { redis.get(default).await });
+        let others = self.hash(keys::location_by_app(name));
+        Box::pin(async move {
+            let (default, mut found): (Option<String>, Fields) = try_join(default, others).await?;
+            if let Some(id) = default {
+                found.set(AppName::DEFAULT, id);
+            }
+            Ok(found)
+        })
     }
 
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {

@@ -11,7 +11,7 @@ use std::time::Duration;
 use futures_util::future::BoxFuture;
 use store::key_list::RingKind;
 use store::record::Fields;
-use store::{InstallationId, KeyHash, Timestamp, keys};
+use store::{AppName, InstallationId, KeyHash, Timestamp, keys};
 
 use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
@@ -64,6 +64,8 @@ pub struct Swap {
     pub wake_at: Option<Timestamp>,
     /// The schedule that it belongs to.
     pub schedule: Schedule,
+    /// The app whose schedule that is.
+    pub app: AppName,
     /// When the access token expires; `None`: never, or the expiry is of no interest.
     pub expires_at: Option<Timestamp>,
     /// The installations that it belongs to: see [`keys::family`].
@@ -72,7 +74,8 @@ pub struct Swap {
     pub announce: Option<String>,
 }
 
-/// The schedule of an installation. Installations with an open intent have their own schedule. Brokers
+/// The schedule of an installation. Each app has its own, so that a broker sees no installation of an app that it does
+/// not know. Installations with an open intent have their own schedule. Brokers
 /// process it first, and also during an outage, when they spend no new tokens.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Schedule {
@@ -86,12 +89,12 @@ impl Schedule {
     /// Both schedules, in the order in which brokers process them.
     pub const ALL: [Self; 2] = [Self::OpenIntent, Self::Due];
 
-    /// The key of the schedule's sorted set.
+    /// The key of the sorted set of an app.
     #[must_use]
-    pub fn key(self, partition: u8) -> String {
+    pub fn key(self, partition: u8, app: &AppName) -> String {
         match self {
-            Self::Due => keys::due(partition),
-            Self::OpenIntent => keys::open_intents(partition),
+            Self::Due => keys::due(partition, app),
+            Self::OpenIntent => keys::open_intents(partition, app),
         }
     }
 
@@ -164,6 +167,17 @@ impl DuePoll {
     }
 }
 
+/// Entries of one partition of a schedule, as a poll found them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DueEntries {
+    /// The partition.
+    pub partition: u8,
+    /// The most entries to take.
+    pub limit: usize,
+    /// The latest time at which they were due. It is not in the future.
+    pub by: Timestamp,
+}
+
 /// Counts over all installations.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct StoreStats {
@@ -228,26 +242,34 @@ pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
         revision: &'a [u8],
     ) -> BackendFuture<'a, Confirmation>;
 
-    /// Takes up to `limit` ids that were due at `by`, and reschedules them to `claim` from now in the same
-    /// step.
-    fn claim(
-        &self,
+    /// Takes ids that are due, and reschedules them to `claim` from now in the same step.
+    fn claim<'a>(
+        &'a self,
         schedule: Schedule,
-        partition: u8,
-        limit: usize,
-        by: Timestamp,
+        app: &'a AppName,
+        due: DueEntries,
         claim: Duration,
-    ) -> BackendFuture<'_, Vec<InstallationId>>;
+    ) -> BackendFuture<'a, Vec<InstallationId>>;
     /// Reschedules an id to `at`, unless it is due earlier or not scheduled.
     fn reschedule_earlier<'a>(
         &'a self,
         id: &'a InstallationId,
+        app: &'a AppName,
         at: Timestamp,
     ) -> BackendFuture<'a, ()>;
     /// Removes an id without a record from both schedules.
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()>;
-    /// Reads the first entries of every partition of a schedule.
-    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll>;
+    fn unschedule<'a>(&'a self, id: &'a InstallationId, app: &'a AppName) -> BackendFuture<'a, ()>;
+    /// Reads the first entries of every partition of an app's schedule.
+    fn poll_due<'a>(&'a self, schedule: Schedule, app: &'a AppName) -> BackendFuture<'a, DuePoll>;
+    /// Counts the ids of an app that were due at `by`.
+    fn count_due<'a>(&'a self, app: &'a AppName, by: Timestamp) -> BackendFuture<'a, u64>;
+
+    /// The ids at GHL of all apps, by their names.
+    fn apps(&self) -> BackendFuture<'_, Fields>;
+    /// Forgets the id at GHL of an app. Whether there was one.
+    fn free_app<'a>(&'a self, name: &'a AppName) -> BackendFuture<'a, bool>;
+    /// Notes the id at GHL of an app, unless the name is taken. Returns the id that has the name.
+    fn name_app<'a>(&'a self, name: &'a AppName, app_id: &'a str) -> BackendFuture<'a, String>;
     /// Counts all installations.
     fn stats(&self) -> BackendFuture<'_, StoreStats>;
     /// The memory that the store's data take, in bytes; `None` if they are not in memory.
@@ -257,11 +279,12 @@ pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
     /// All ids of a partition, in ascending order.
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>>;
 
-    /// The installation id of a location or company.
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>>;
-    /// The installation id of a location or company. Stores `id` if there is none.
+    /// The installation ids of a location or company, by the name of the app.
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields>;
+    /// The installation id of a location or company under an app. Stores `id` if there is none.
     fn get_or_insert_location<'a>(
         &'a self,
+        app: &'a AppName,
         name: &'a str,
         id: &'a InstallationId,
     ) -> BackendFuture<'a, String>;

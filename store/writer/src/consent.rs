@@ -8,7 +8,9 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use store::record::Unreadable;
 use store::seal::{KeyRing, Label, Purpose, Sealed};
-use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType};
+use store::{
+    AppName, ClientId, CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType,
+};
 
 use crate::grant::Registration;
 use crate::writer::{StoreWriter, WriteError};
@@ -42,6 +44,8 @@ impl Consent {
     #[must_use]
     pub fn seal(&self, refresh_ring: &KeyRing) -> Sealed {
         let Registration {
+            app,
+            client,
             access_token,
             refresh_token,
             expires_at,
@@ -53,6 +57,8 @@ impl Consent {
         } = &self.registration;
         let plaintext = PlaintextRef {
             asked_at: self.asked_at,
+            app,
+            client: client.as_ref(),
             access_token: access_token.expose_secret(),
             refresh_token: refresh_token.as_ref().map(ExposeSecret::expose_secret),
             expires_at: *expires_at,
@@ -84,6 +90,8 @@ impl Consent {
             fresh: fresh.clone(),
             asked_at: plaintext.asked_at,
             registration: Registration {
+                app: plaintext.app,
+                client: plaintext.client,
                 access_token: plaintext.access_token,
                 refresh_token: plaintext.refresh_token,
                 expires_at: plaintext.expires_at,
@@ -105,11 +113,14 @@ impl StoreWriter {
     /// As [`StoreWriter::register_installation`].
     pub async fn register_consent(&self, consent: &Consent) -> Result<InstallationId, WriteError> {
         let Registration {
-            location, company, ..
+            app,
+            location,
+            company,
+            ..
         } = &consent.registration;
         let name = location.as_ref().map(LocationId::as_str);
         if let Some(name) = name.or(company.as_ref().map(CompanyId::as_str))
-            && let Some(id) = self.resolve(name).await?
+            && let Some(id) = self.resolve_in(app, name).await?
         {
             match self.load(&id).await {
                 Ok(Some(known)) if known.installation.consented_at >= consent.asked_at => {
@@ -138,6 +149,8 @@ pub(crate) fn label(fresh: &InstallationId) -> Label<'_> {
 #[derive(Serialize)]
 struct PlaintextRef<'a> {
     asked_at: Timestamp,
+    app: &'a AppName,
+    client: Option<&'a ClientId>,
     access_token: &'a str,
     refresh_token: Option<&'a str>,
     expires_at: Option<Timestamp>,
@@ -152,6 +165,10 @@ struct PlaintextRef<'a> {
 #[derive(Deserialize)]
 struct Plaintext {
     asked_at: Timestamp,
+    /// Older builds knew one app.
+    #[serde(default)]
+    app: AppName,
+    client: Option<ClientId>,
     access_token: SecretString,
     refresh_token: Option<SecretString>,
     expires_at: Option<Timestamp>,
@@ -172,6 +189,8 @@ mod tests {
         let consent = Consent::new(
             Timestamp::from_millis(5),
             Registration {
+                app: "staging".parse().unwrap(),
+                client: Some("id-1".parse().unwrap()),
                 access_token: "a".into(),
                 refresh_token: Some("r".into()),
                 expires_at: Some(Timestamp::from_millis(9)),
@@ -189,8 +208,17 @@ mod tests {
         assert_eq!(left.access_token.expose_secret(), "a");
         assert_eq!(left.refresh_token.unwrap().expose_secret(), "r");
         assert_eq!(
-            (left.expires_at, left.lifetime, left.scopes, left.location),
             (
+                left.app,
+                left.client,
+                left.expires_at,
+                left.lifetime,
+                left.scopes,
+                left.location
+            ),
+            (
+                right.app,
+                right.client,
                 right.expires_at,
                 right.lifetime,
                 right.scopes,

@@ -10,7 +10,10 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::{Deserialize, Serialize};
 use store::record::Unreadable;
 use store::seal::{KeyRing, Label, Purpose, Sealed};
-use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType, random};
+use store::{
+    AppName, ClientId, CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType,
+    random,
+};
 
 /// Names a refresh token without revealing it: the first 16 bytes of its SHA-256, as 32 hex digits.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -61,6 +64,8 @@ pub struct ChainLink {
 pub struct Grant {
     /// The refreshed installation.
     pub installation: InstallationId,
+    /// The client id that the tokens were issued to; `None` if an older build kept the response.
+    pub client: Option<ClientId>,
     /// The link that was spent.
     pub spent: ChainLink,
     /// The new access token.
@@ -96,6 +101,7 @@ impl Grant {
     #[must_use]
     pub fn seal(&self, refresh_ring: &KeyRing) -> Sealed {
         let plaintext = PlaintextRef {
+            client: self.client.as_ref(),
             spent: &self.spent,
             access_token: self.access_token.expose_secret(),
             refresh_token: self.refresh_token.expose_secret(),
@@ -123,6 +129,7 @@ impl Grant {
             serde_json::from_slice(&json).map_err(|_| Unreadable::Malformed("answer"))?;
         Ok(Self {
             installation: installation.clone(),
+            client: plaintext.client,
             spent: plaintext.spent,
             access_token: plaintext.access_token,
             refresh_token: plaintext.refresh_token,
@@ -145,6 +152,7 @@ pub(crate) fn label(installation: &InstallationId, generation: Generation) -> La
 /// The plaintext of a grant, before sealing.
 #[derive(Serialize)]
 struct PlaintextRef<'a> {
+    client: Option<&'a ClientId>,
     spent: &'a ChainLink,
     access_token: &'a str,
     refresh_token: &'a str,
@@ -156,6 +164,7 @@ struct PlaintextRef<'a> {
 /// The plaintext of a grant, after decryption.
 #[derive(Deserialize)]
 struct Plaintext {
+    client: Option<ClientId>,
     spent: ChainLink,
     access_token: SecretString,
     refresh_token: SecretString,
@@ -167,6 +176,10 @@ struct Plaintext {
 /// A first token pair, from a customer's consent or from an operator's static token.
 #[derive(Debug, Clone)]
 pub struct Registration {
+    /// The app that the customer consented to.
+    pub app: AppName,
+    /// The client id that the tokens were issued to; `None`: static.
+    pub client: Option<ClientId>,
     /// The access token.
     pub access_token: SecretString,
     /// The refresh token; `None`: static, never refreshed.

@@ -6,10 +6,11 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use store::key_list::RingKind;
-use store::record::{Fields, StoredAccess, Unreadable, access_label};
+use store::record::{APPS_SCHEMA, Fields, StoredAccess, Unreadable, access_label};
 use store::seal::{Label, Purpose, Sealed};
-use store::{Generation, InstallationId, Status, Timestamp, UserType, keys, random};
+use store::{ClientId, Generation, InstallationId, Status, Timestamp, UserType, keys, random};
 
+use crate::details::Details;
 use crate::grant::{self, ChainLink, Fingerprint};
 
 /// The id of one attempt to refresh: 16 random hex digits.
@@ -185,8 +186,11 @@ impl LocationList {
 pub struct Installation {
     /// The installation's id.
     pub id: InstallationId,
-    /// The half that gateways read. It holds status, generation and the owner.
+    /// The half that gateways read. It holds app, status, generation and the owner.
     pub access: StoredAccess,
+    /// The client id that its refresh token was issued to, and works with. `None` if an older build stored it, or if it
+    /// has no refresh token.
+    pub client: Option<ClientId>,
     /// The chain of refresh tokens; `None`: static.
     pub chain: Option<TokenChain>,
     /// The open intent, if an attempt is in progress or its outcome is unknown.
@@ -211,6 +215,10 @@ pub struct Installation {
     pub due: Option<Timestamp>,
     /// The locations of an agency. `None` for a location.
     pub locations: Option<LocationList>,
+    /// What GHL's webhooks have told about it.
+    pub details: Option<Details>,
+    /// Of the static token that the settings had when it was stored from them. `None` for any other installation.
+    pub setting: Option<Fingerprint>,
 }
 
 impl Installation {
@@ -293,6 +301,10 @@ impl Installation {
         let mut fields = Fields::new();
         fields.set_optional("consent", self.chain.as_ref().map(|chain| &chain.consent));
         fields.set_optional("fp", self.chain.as_ref().map(|chain| &chain.fingerprint));
+        fields.set_optional("cid", self.client.as_ref());
+        if !self.access.app.is_default() {
+            fields.set_min_schema(APPS_SCHEMA);
+        }
         let token = self
             .chain
             .as_ref()
@@ -329,6 +341,12 @@ impl Installation {
             .as_ref()
             .map(|list| json(serde_json::to_string(list)));
         fields.set_optional("locs", locations);
+        let details = self
+            .details
+            .as_ref()
+            .map(|details| json(serde_json::to_string(details)));
+        fields.set_optional("info", details);
+        fields.set_optional("src", self.setting.as_ref());
         fields
     }
 
@@ -356,6 +374,7 @@ impl Installation {
             id,
             refused: refused.filter(|refused| refused.generation == access.generation),
             access,
+            client: refresh.parse_optional("cid")?,
             chain,
             intent: parse_json(refresh, "intent")?,
             alternates: alternates(refresh)?,
@@ -366,6 +385,8 @@ impl Installation {
             refreshed_at: refresh.parse_optional("done")?.map(Timestamp::from_millis),
             due: refresh.parse_optional("due")?.map(Timestamp::from_millis),
             locations: parse_json(refresh, "locs")?,
+            details: parse_json(refresh, "info")?,
+            setting: refresh.parse_optional("src")?,
         })
     }
 }

@@ -66,6 +66,7 @@ mod tests {
         Caller {
             name: "shop".to_owned(),
             scopes: vec![Scope::Proxy],
+            app: None,
             installations: Some(Vec::new()),
             calls: Some(vec!["GET /contacts/*".parse().unwrap()]),
             quota: Some("5/1m".parse().unwrap()),

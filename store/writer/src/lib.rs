@@ -9,6 +9,7 @@
 pub mod backend;
 pub mod check;
 pub mod consent;
+pub mod details;
 mod error;
 pub mod escrow;
 pub mod factory;

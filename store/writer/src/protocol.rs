@@ -23,11 +23,13 @@ pub use failure::{
     record_late_reader, withdraw,
 };
 pub use refresh::{
-    Attempt, Begin, Commit, DEFAULT_GRACE, Tokens, adopt, begin, commit, lost_response,
+    Attempt, Begin, Commit, DEFAULT_GRACE, Tokens, UNKNOWN_APP_PAUSE, adopt, begin, commit,
+    lost_response, postpone,
 };
 pub use refusals::REFUSALS_TO_INVALID;
 pub use registration::{
-    PreviousRecord, SealedTokens, generation_for, may_be_static, register, revoke,
+    PreviousRecord, STATIC_TOKEN_AGE, SealedTokens, generation_for, may_be_static, register,
+    remind, revoke,
 };
 pub use takeover::{Takeover, take_over};
 

@@ -1,15 +1,18 @@
 //! The writer. Each operation reads the record, decides in [`crate::protocol`], and swaps.
 
+mod apps;
 mod attempt;
 mod audit;
 mod callers;
 mod check;
 mod derived;
+mod details;
 mod identity;
 mod list;
 mod refresh;
 mod register;
 mod rotation;
+mod schedule;
 mod sealing;
 mod shared;
 mod snapshot;
@@ -18,22 +21,23 @@ mod takeover;
 mod tests;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use store::freshness::Lead;
 use store::{InstallationId, Status, Timestamp};
 
 pub use crate::error::WriteError;
-pub use attempt::{Begin, Begun, Committed, Conditions, FailureOutcome, Recovered, Wanted};
+pub use apps::AppIdentity;
+pub use attempt::{
+    Begin, Begun, Committed, Conditions, FailureOutcome, KnownApps, Recovered, Wanted,
+};
 pub use audit::AuditRecord;
 pub use callers::RotatedKey;
 pub use derived::{AgencyCall, CallPurpose, LocationNews, MintOutcome};
+pub use register::TokenOrigin;
 pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};
 
-use crate::backend::{
-    Backend, Confirmation, DuePoll, Loaded, REVISION, Schedule, StoreStats, Swap,
-};
+use crate::backend::{Backend, Confirmation, Loaded, REVISION, Schedule, StoreStats, Swap};
 use crate::error::MAX_SWAP_ATTEMPTS;
 use crate::group_commit_db::GroupCommitDb;
 use crate::installation::Installation;
@@ -151,52 +155,6 @@ impl StoreWriter {
         .await
     }
 
-    /// Takes up to `limit` installations of a partition that were due at `by`, which is not in the future.
-    /// They are due again after `claim`, unless they are processed.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn claim(
-        &self,
-        schedule: Schedule,
-        partition: u8,
-        limit: usize,
-        by: Timestamp,
-        claim: Duration,
-    ) -> Result<Vec<InstallationId>, WriteError> {
-        self.backend
-            .claim(schedule, partition, limit, by, claim)
-            .await
-    }
-
-    /// Reschedules an installation to `at`, unless it is due earlier or not scheduled.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn reschedule_earlier(
-        &self,
-        id: &InstallationId,
-        at: Timestamp,
-    ) -> Result<(), WriteError> {
-        self.backend.reschedule_earlier(id, at).await
-    }
-
-    /// Removes an id without a record from the schedules.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn unschedule(&self, id: &InstallationId) -> Result<(), WriteError> {
-        self.backend.unschedule(id).await
-    }
-
-    /// Polls a schedule.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn poll_due(&self, schedule: Schedule) -> Result<DuePoll, WriteError> {
-        self.backend.poll_due(schedule).await
-    }
-
     /// Counts all installations.
     ///
     /// # Errors
@@ -211,15 +169,6 @@ impl StoreWriter {
     /// When the store is unavailable or refuses.
     pub async fn memory(&self) -> Result<Option<u64>, WriteError> {
         self.backend.memory().await
-    }
-
-    /// The installation of a location or company.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn resolve(&self, name: &str) -> Result<Option<InstallationId>, WriteError> {
-        let found = self.backend.location(name).await?;
-        Ok(found.and_then(|id| id.parse().ok()))
     }
 
     async fn decide_known<T>(
@@ -386,6 +335,7 @@ fn swap(next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
             Some(_) => Schedule::OpenIntent,
             None => Schedule::Due,
         },
+        app: next.access.app.clone(),
         expires_at: next.access.expires_at.filter(|_| is_refreshed),
         family: next.family().map(str::to_owned),
         announce: announce.flatten(),

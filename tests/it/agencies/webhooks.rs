@@ -92,3 +92,39 @@ async fn locations_announced_before_the_consent_wait_for_it() {
     );
     until_call_is(&up, LOCATIONS[0], 200).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn details_of_webhooks_are_remembered() {
+    let up = Up::start(&[]).await;
+    let agency = consent(&up).await;
+    for name in [agency.as_str(), LOCATIONS[0]] {
+        until("the details of the INSTALL", PATIENCE, || async {
+            let seen = shown(&up, name).await;
+            let details = &seen["details"];
+            let is_told = details["companyName"].is_string() && details["versionId"].is_string();
+            holds(is_told && details["onTrial"] == "false", &seen)
+        })
+        .await;
+    }
+    let plan = shown(&up, LOCATIONS[0]).await["details"]["planId"].clone();
+    let version = shown(&up, LOCATIONS[0]).await["details"]["versionId"].clone();
+    for kind in ["PLAN_CHANGE", "UPDATE"] {
+        let event = json!({ "type": kind, "locationId": LOCATIONS[0] });
+        up.sandbox.webhook(&event).await;
+    }
+    let changed = until("the new plan and version", PATIENCE, || async {
+        let seen = shown(&up, LOCATIONS[0]).await;
+        let details = &seen["details"];
+        let is_changed = details["previousPlanId"] == plan && details["planId"] != plan;
+        holds(
+            is_changed && details["previousVersionId"].is_string(),
+            &seen,
+        )
+        .map(|()| seen)
+    })
+    .await;
+    assert_eq!(changed["details"]["versionId"], version);
+    assert!(changed["details"]["companyName"].is_string(), "it stays");
+    let other = shown(&up, LOCATIONS[1]).await;
+    assert_eq!(other["details"]["previousPlanId"], Value::Null, "{other}");
+}

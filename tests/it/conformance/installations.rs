@@ -13,9 +13,10 @@ async fn registered_installation_can_be_read_and_resolved() {
             (Status::Active, Generation::FIRST)
         );
         assert_eq!(record.scopes, "contacts.readonly");
-        assert_eq!(store.reader.resolve("L1").await.unwrap(), Some(id.clone()));
-        assert_eq!(store.writer.resolve("L1").await.unwrap(), Some(id));
-        assert_eq!(store.reader.resolve("L2").await.unwrap(), None);
+        let of_default = [(AppName::default(), id)];
+        assert_eq!(store.reader.resolve("L1").await.unwrap(), of_default);
+        assert_eq!(store.writer.resolve("L1").await.unwrap(), of_default);
+        assert_eq!(store.reader.resolve("L2").await.unwrap(), []);
         assert!(
             store
                 .reader
@@ -111,7 +112,11 @@ async fn static_token_is_never_due_for_refresh() {
             .unwrap();
         let record = store.reader.access(&id).await.unwrap().unwrap();
         assert_eq!((record.status, record.expires_at), (Status::Static, None));
-        let upcoming = store.writer.poll_due(Schedule::Due).await.unwrap();
+        let upcoming = store
+            .writer
+            .poll_due(Schedule::Due, &AppName::default())
+            .await
+            .unwrap();
         assert!(upcoming.due.is_empty() && upcoming.next_in.is_none());
         let began = begin(&store.writer, &id, Wanted::Now).await;
         assert!(

@@ -144,15 +144,18 @@ async fn expired_intent_is_taken_over() {
         let window = Duration::from_millis(300);
         let began = begin_within(&store.writer, &id, Wanted::Now, window).await;
         assert!(matches!(began, Begin::Go(_)), "the broker dies after this");
-        let writer = &store.writer;
+        let (writer, app) = (&store.writer, AppName::default());
         let taken = until("the takeover", PATIENCE, || async {
             // Claims from the schedule, as another broker does.
             let claimed = writer
                 .claim(
                     Schedule::OpenIntent,
-                    id.partition(),
-                    8,
-                    store.reader.now(),
+                    &app,
+                    DueEntries {
+                        partition: id.partition(),
+                        limit: 8,
+                        by: store.reader.now(),
+                    },
                     Duration::from_millis(50),
                 )
                 .await
@@ -179,16 +182,31 @@ async fn due_installation_is_claimed_once_until_the_claim_expires() {
         }
         let all_is_due = async || {
             let partitions: BTreeSet<u8> = ids.iter().map(InstallationId::partition).collect();
-            let due = store.writer.poll_due(Schedule::Due).await.unwrap().due;
+            let due = store
+                .writer
+                .poll_due(Schedule::Due, &AppName::default())
+                .await
+                .unwrap()
+                .due;
             let due: BTreeSet<u8> = due.into_iter().map(|(partition, _)| partition).collect();
             holds(due == partitions, due)
         };
         until("all to be due", PATIENCE, &all_is_due).await;
         let claim_all = async |claim: Duration| {
-            let mut claimed = Vec::new();
-            for (partition, by) in store.writer.poll_due(Schedule::Due).await.unwrap().due {
-                let racers =
-                    (0..3).map(|_| store.writer.claim(Schedule::Due, partition, 2, by, claim));
+            let (mut claimed, app) = (Vec::new(), AppName::default());
+            for (partition, by) in store
+                .writer
+                .poll_due(Schedule::Due, &AppName::default())
+                .await
+                .unwrap()
+                .due
+            {
+                let due = DueEntries {
+                    partition,
+                    limit: 2,
+                    by,
+                };
+                let racers = (0..3).map(|_| store.writer.claim(Schedule::Due, &app, due, claim));
                 for racer in join_all(racers).await {
                     claimed.extend(racer.unwrap());
                 }
@@ -212,7 +230,7 @@ async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
         let next_in = async || {
             store
                 .writer
-                .poll_due(Schedule::Due)
+                .poll_due(Schedule::Due, &AppName::default())
                 .await
                 .unwrap()
                 .next_in
@@ -223,7 +241,7 @@ async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
         let now = store.reader.now();
         store
             .writer
-            .reschedule_earlier(&id, now + Duration::from_secs(9000))
+            .reschedule_earlier(&id, &AppName::default(), now + Duration::from_secs(9000))
             .await
             .unwrap();
         assert!(
@@ -232,7 +250,7 @@ async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
         );
         store
             .writer
-            .reschedule_earlier(&id, now + Duration::from_secs(100))
+            .reschedule_earlier(&id, &AppName::default(), now + Duration::from_secs(100))
             .await
             .unwrap();
         assert!(next_in().await <= Duration::from_secs(100) + CLOCK_SKEW);
@@ -242,8 +260,16 @@ async fn reschedule_earlier_only_moves_scheduled_refreshes_forward() {
             "back to the time in its record"
         );
         revoke(&store, &id).await;
-        store.writer.reschedule_earlier(&id, now).await.unwrap();
-        let upcoming = store.writer.poll_due(Schedule::Due).await.unwrap();
+        store
+            .writer
+            .reschedule_earlier(&id, &AppName::default(), now)
+            .await
+            .unwrap();
+        let upcoming = store
+            .writer
+            .poll_due(Schedule::Due, &AppName::default())
+            .await
+            .unwrap();
         assert!(
             upcoming.due.is_empty() && upcoming.next_in.is_none(),
             "revoked installations are not scheduled"

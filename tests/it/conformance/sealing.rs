@@ -82,8 +82,14 @@ async fn resealed_record_keeps_its_schedule_and_is_not_announced() {
         let before = old.load(&id).await.unwrap().unwrap().installation;
         // A time that only the schedule has stays, too.
         let soon = store.reader.now() - Duration::from_secs(1);
-        old.reschedule_earlier(&id, soon).await.unwrap();
-        let due = old.poll_due(Schedule::Due).await.unwrap().due;
+        old.reschedule_earlier(&id, &AppName::default(), soon)
+            .await
+            .unwrap();
+        let due = old
+            .poll_due(Schedule::Due, &AppName::default())
+            .await
+            .unwrap()
+            .due;
         let mut invalidations = subscribe(&store).await;
 
         let resealed = both.reseal(&id).await.unwrap();
@@ -98,7 +104,13 @@ async fn resealed_record_keeps_its_schedule_and_is_not_announced() {
         after.access.token = before.access.token.clone();
         after.chain.clone_from(&before.chain);
         assert_eq!(after, before);
-        assert_eq!(old.poll_due(Schedule::Due).await.unwrap().due, due);
+        assert_eq!(
+            old.poll_due(Schedule::Due, &AppName::default())
+                .await
+                .unwrap()
+                .due,
+            due
+        );
 
         let now = store.reader.now();
         new.revoke(&id, "test", now + CLOCK_SKEW).await.unwrap();

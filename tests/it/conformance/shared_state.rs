@@ -92,6 +92,7 @@ async fn api_key_is_found_by_hash_until_revoked() {
         let caller = Caller {
             name: "crm".to_owned(),
             scopes: vec![Scope::Proxy],
+            app: None,
             installations: None,
             calls: Some(vec!["GET /contacts/*".parse().unwrap()]),
             quota: Some("100/10s".parse().unwrap()),

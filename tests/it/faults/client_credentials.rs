@@ -10,7 +10,7 @@ use tokio::time::Instant;
 
 use super::{PATIENCE, lines};
 
-const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
+const BREAKER: &str = "evergreen_token_endpoint_breaker_open{app=\"default\"}";
 const ALARM: &str = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET";
 
 #[tokio::test(flavor = "multi_thread")]

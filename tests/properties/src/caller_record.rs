@@ -3,7 +3,7 @@
 //! Input: fields, one a line.
 
 use store::record::Unreadable;
-use store::{Caller, InstallationId, Scope, Timestamp};
+use store::{AppName, Caller, InstallationId, Scope, Timestamp};
 
 use crate::input::{self, assert_showable};
 
@@ -21,7 +21,15 @@ pub fn check(bytes: &[u8]) {
     assert_eq!(is_for_all, text("inst").as_deref() == Some("*"));
     let stranger: InstallationId = "install_ffffffffffffffffffffffff".parse().expect("an id");
     let is_listed = text("inst").is_some_and(|list| list.contains(stranger.as_str()));
-    assert_eq!(caller.may_use(&stranger, None), is_for_all || is_listed);
+    let app = text("app").map_or_else(AppName::default, |app| app.parse().expect("it was read"));
+    let may_use = caller.may_use(&stranger, None, &app);
+    assert_eq!(may_use, is_for_all || is_listed);
+    let another = "x-another".parse().expect("a name");
+    let is_for_all_apps = caller.app.is_none() || caller.app.as_ref() == Some(&another);
+    assert_eq!(
+        caller.may_use(&stranger, None, &another),
+        may_use && is_for_all_apps
+    );
     let listed = text("calls").unwrap_or_default();
     assert_eq!(caller.calls.is_none(), listed.is_empty());
     assert!(caller.calls.is_some() || caller.may_call("GET", "/a/b"));

@@ -2,7 +2,9 @@
 //! reports of servers, and the state of a consent.
 
 use store::connection::Address;
-use store::{CompanyId, InstallationId, Invalidation, KeyRing, LocationId, Quota, Timestamp};
+use store::{
+    AppName, CompanyId, InstallationId, Invalidation, KeyRing, LocationId, Quota, Timestamp,
+};
 use store::{consent_state, freshness::Lead};
 use store_writer::check::Info;
 
@@ -36,10 +38,11 @@ pub fn check(bytes: &[u8]) {
     address(text);
     let ring = KeyRing::parse(&RING.into()).expect("a ring");
     for now in [0, 1_700_000_000_000, i64::MAX].map(Timestamp::from_millis) {
-        assert!(!consent_state::verify(&ring, text, now), "{text}");
+        assert_eq!(consent_state::verify(&ring, text, now), None, "{text}");
         assert!(!consent_state::verify_browser_proof(&ring, text, text));
-        let state = consent_state::issue(&ring, now);
-        assert!(consent_state::verify(&ring, &state, now));
+        let app: AppName = text.parse().unwrap_or_default();
+        let state = consent_state::issue(&ring, &app, now);
+        assert_eq!(consent_state::verify(&ring, &state, now), Some(app));
         let proof = consent_state::browser_proof(&ring, text);
         assert!(consent_state::verify_browser_proof(&ring, text, &proof));
     }
@@ -50,6 +53,7 @@ fn ids(text: &str) {
         text.parse::<LocationId>().map(String::from),
         text.parse::<CompanyId>().map(String::from),
         text.parse::<InstallationId>().map(String::from),
+        text.parse::<AppName>().map(String::from),
     ];
     for name in names {
         match name {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use broker::simulation::Rules;
 use futures_util::future::join_all;
 use store::freshness::Lead;
-use store::{InstallationId, KeyRing, UserType};
+use store::{AppName, InstallationId, KeyRing, UserType};
 use store_writer::Rings;
 use store_writer::grant::Registration;
 use tokio::runtime::Builder;
@@ -138,6 +138,8 @@ async fn install(plan: &Plan, env: &Environment) -> Arc<[InstallationId]> {
         let ends = first_end(plan, &env.world);
         let access = Ghl::access_token(customer, ends);
         let enrolment = Registration {
+            app: AppName::default(),
+            client: None,
             access_token: access.into(),
             refresh_token: Some(env.ghl.current(customer).to_string().into()),
             expires_at: Some(World::epoch() + ends),

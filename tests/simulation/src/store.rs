@@ -12,11 +12,11 @@ use store::audit::Day;
 use store::key_list::RingKind;
 use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
-use store::{InstallationId, Invalidation, KeyHash, Timestamp};
+use store::{AppName, InstallationId, Invalidation, KeyHash, Timestamp};
 use store_writer::backend::audit::{AuditBackend, AuditList, AuditRow};
 use store_writer::backend::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, Schedule, StoreStats,
-    Swap,
+    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
+    StoreStats, Swap,
 };
 use store_writer::check::{Facts, ProbeError};
 use store_writer::identity::{Servers, StoreMark};
@@ -272,35 +272,52 @@ impl Backend for Connection {
         })
     }
 
-    fn claim(
-        &self,
+    /// There is one app in the simulated world, so all schedules are its own.
+    fn claim<'a>(
+        &'a self,
         schedule: Schedule,
-        partition: u8,
-        limit: usize,
-        by: Timestamp,
+        _: &'a AppName,
+        due: DueEntries,
         claim: Duration,
-    ) -> BackendFuture<'_, Vec<InstallationId>> {
-        self.write(move |server, at, now| {
-            server.claim(schedule, partition, limit, by, now + claim, at)
-        })
+    ) -> BackendFuture<'a, Vec<InstallationId>> {
+        self.write(move |server, at, now| server.claim(schedule, due, now + claim, at))
     }
 
     fn reschedule_earlier<'a>(
         &'a self,
         id: &'a InstallationId,
+        _: &'a AppName,
         to: Timestamp,
     ) -> BackendFuture<'a, ()> {
         let id = id.clone();
         self.write(move |server, at, _| server.reschedule_earlier(&id, to, at))
     }
 
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
+    fn unschedule<'a>(&'a self, id: &'a InstallationId, _: &'a AppName) -> BackendFuture<'a, ()> {
         let id = id.clone();
         self.write(move |server, at, _| server.unschedule(&id, at))
     }
 
-    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
+    fn poll_due<'a>(&'a self, schedule: Schedule, _: &'a AppName) -> BackendFuture<'a, DuePoll> {
         self.write(move |server, _, now| server.poll_due(schedule, now))
+    }
+
+    fn count_due<'a>(&'a self, _: &'a AppName, by: Timestamp) -> BackendFuture<'a, u64> {
+        self.write(move |server, _, _| server.count_due(by))
+    }
+
+    fn apps(&self) -> BackendFuture<'_, Fields> {
+        self.write(|server, _, _| server.apps())
+    }
+
+    fn free_app<'a>(&'a self, name: &'a AppName) -> BackendFuture<'a, bool> {
+        let name = name.to_string();
+        self.write(move |server, _, _| server.free_app(&name))
+    }
+
+    fn name_app<'a>(&'a self, name: &'a AppName, app_id: &'a str) -> BackendFuture<'a, String> {
+        let (name, app_id) = (name.to_string(), app_id.to_owned());
+        self.write(move |server, _, _| server.name_app(name, app_id))
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
@@ -320,13 +337,14 @@ impl Backend for Connection {
         self.write(|_, _, _| Vec::new())
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
         let name = name.to_owned();
         self.write(move |server, _, _| server.location(&name))
     }
 
     fn get_or_insert_location<'a>(
         &'a self,
+        _: &'a AppName,
         name: &'a str,
         id: &'a InstallationId,
     ) -> BackendFuture<'a, String> {
@@ -407,7 +425,7 @@ impl ReadBackend for Connection {
         self.read(move |server, _, _| server.record(&id).0)
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>> {
         let name = name.to_owned();
         self.read(move |server, _, _| server.location(&name))
     }

@@ -177,7 +177,7 @@ async fn nothing_due(testbed: &Testbed) {
     let writer = testbed.writer();
     until("the brokers to be up to date", BACKLOG_PATIENCE, || async {
         let upcoming = writer
-            .poll_due(Schedule::Due)
+            .poll_due(Schedule::Due, &store::AppName::default())
             .await
             .expect("the store answers");
         holds(upcoming.due.is_empty(), upcoming.due.len())

@@ -66,7 +66,7 @@ pub(super) fn decide(known: &Snapshot, agency: AgencyState, wanted: Wanted) -> D
 mod tests {
     use std::time::Duration;
 
-    use store::{Generation, InstallationId, Timestamp};
+    use store::{AppName, Generation, InstallationId, Timestamp};
     use store_writer::installation::{Installation, LastError};
     use store_writer::protocol::{AgencyLocation, Listed, fail_mint, list_location};
 
@@ -78,6 +78,8 @@ mod tests {
     fn asleep() -> Installation {
         let known = AgencyLocation {
             parent: InstallationId::random(),
+            app: AppName::default(),
+            client: None,
             company: "C".parse().unwrap(),
             location: "L".parse().unwrap(),
             at: NOW,

@@ -10,7 +10,7 @@ use store_writer::writer::Listed;
 use crate::Broker;
 use crate::api::error::Error;
 use crate::api::extract::QueryString;
-use crate::api::status::{AnyView, resolve};
+use crate::api::status::{AnyView, Name};
 
 /// The query. A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
 #[derive(Deserialize)]
@@ -21,6 +21,8 @@ pub(super) struct Page {
     parent: Option<String>,
     /// Only installations of this company.
     company: Option<String>,
+    /// Only installations of this app.
+    app: Option<String>,
     /// Only installations with this `tokenStatus`.
     status: Option<String>,
 }
@@ -33,7 +35,10 @@ pub(super) async fn list(
     let after = page.after.as_ref();
     let writer = &broker.0.writer;
     let parent = match &page.parent {
-        Some(name) => Some(resolve(writer, name).await?),
+        Some(name) => {
+            let app = page.app.as_deref();
+            Some(Name { name, app }.resolve(writer).await?)
+        }
         None => None,
     };
     let listed = match &parent {
@@ -45,8 +50,9 @@ pub(super) async fn list(
     let next = next.map(|last| last.id().to_string());
     let wanted = listed
         .iter()
-        .filter(|entry| is_of(entry, parent.as_ref(), page.company.as_deref()));
-    let views = wanted.map(AnyView::of);
+        .filter(|entry| is_of(entry, parent.as_ref(), &page));
+    let known = broker.0.worker.apps.current().known();
+    let views = wanted.map(|entry| AnyView::of(entry, &known));
     let views: Vec<AnyView> = match &page.status {
         Some(status) => views.filter(|view| view.token_status() == status).collect(),
         None => views.collect(),
@@ -55,9 +61,10 @@ pub(super) async fn list(
 }
 
 /// Whether it belongs to these. A record that cannot be read belongs to nobody.
-fn is_of(listed: &Listed, parent: Option<&InstallationId>, company: Option<&str>) -> bool {
+fn is_of(listed: &Listed, parent: Option<&InstallationId>, page: &Page) -> bool {
+    let (company, app) = (page.company.as_deref(), page.app.as_deref());
     let Listed::Readable(known) = listed else {
-        return parent.is_none() && company.is_none();
+        return parent.is_none() && company.is_none() && app.is_none();
     };
     let access = &known.installation.access;
     let is_company = |wanted| {
@@ -68,4 +75,5 @@ fn is_of(listed: &Listed, parent: Option<&InstallationId>, company: Option<&str>
     };
     parent.is_none_or(|parent| access.parent.as_ref() == Some(parent))
         && company.is_none_or(is_company)
+        && app.is_none_or(|app| access.app.as_str() == app)
 }

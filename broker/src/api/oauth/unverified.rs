@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use ghl::{Owner, TokenResponse};
-use store::{Timestamp, UserType};
+use store::{AppName, ClientId, Timestamp, UserType};
 use store_writer::grant::Registration;
 use tracing::warn;
 
@@ -11,6 +11,8 @@ use crate::api::error::{Error, ErrorKind};
 
 /// GHL's response to a code, before its owner is verified.
 pub(super) struct Unverified {
+    pub(super) app: AppName,
+    pub(super) client: ClientId,
     pub(super) response: TokenResponse,
     pub(super) requested_at: Timestamp,
 }
@@ -19,6 +21,8 @@ impl Unverified {
     /// Determines the owner and checks that nothing is missing.
     pub(super) fn verify(self) -> Result<Registration, Error> {
         let Self {
+            app,
+            client,
             response,
             requested_at,
         } = self;
@@ -67,6 +71,8 @@ impl Unverified {
             return Err(unusable("has no refresh token"));
         }
         Ok(Registration {
+            app,
+            client: Some(client),
             access_token: response.access_token,
             refresh_token: response.refresh_token,
             expires_at: Some(requested_at + lifetime),
@@ -101,6 +107,8 @@ mod tests {
 
     fn verify(body: &str) -> Result<Registration, Error> {
         Unverified {
+            app: AppName::default(),
+            client: "id-1".parse().unwrap(),
             response: TokenResponse::parse(body.as_bytes()).unwrap(),
             requested_at: Timestamp::from_millis(1000),
         }

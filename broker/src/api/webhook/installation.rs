@@ -7,11 +7,12 @@ use store_writer::protocol::AgencyLocation;
 use tracing::{debug, info, warn};
 
 use crate::Broker;
-use crate::agency::{AgencyState, Lookup};
+use crate::agency::{AgencyState, Lookup, Wanted};
 use crate::api::error::{Error, ErrorKind};
+use crate::apps::App;
 
 /// Stores the location that GHL announces. Its installation waits for the consent of its agency if there is none yet.
-pub(super) async fn announced(broker: &Broker, event: &Event) -> Result<(), Error> {
+pub(super) async fn announced(broker: &Broker, app: &App, event: &Event) -> Result<(), Error> {
     broker.0.lookups.forget_unknown();
     let company = event
         .company_id
@@ -23,10 +24,10 @@ pub(super) async fn announced(broker: &Broker, event: &Event) -> Result<(), Erro
         .and_then(|id| id.parse::<LocationId>().ok());
     match (location, company) {
         (Some(location), Some(company)) => {
-            location_of_agency(broker, event, location, company).await
+            location_of_agency(broker, app, event, location, company).await
         }
-        (Some(location), None) => location_of_unknown_agency(broker, event, location).await,
-        (None, Some(company)) => agency(broker, &company).await,
+        (Some(location), None) => location_of_unknown_agency(broker, app, event, location).await,
+        (None, Some(company)) => agency(broker, app, &company).await,
         (None, None) => {
             debug!("an INSTALL that names neither a location nor a company was ignored");
             Ok(())
@@ -36,38 +37,43 @@ pub(super) async fn announced(broker: &Broker, event: &Event) -> Result<(), Erro
 
 async fn location_of_agency(
     broker: &Broker,
+    app: &App,
     event: &Event,
     location: LocationId,
     company: CompanyId,
 ) -> Result<(), Error> {
     let writer = &broker.0.writer;
-    let parent = writer.id_of_agency(&company).await?;
-    announce(broker, event, parent, location, company).await
+    let parent = writer.id_of_agency(&app.name, &company).await?;
+    announce(broker, app, event, parent, location, company).await
 }
 
 /// GHL may leave out the company. The agency is that of an earlier installation, or the one that gets a token.
 async fn location_of_unknown_agency(
     broker: &Broker,
+    app: &App,
     event: &Event,
     location: LocationId,
 ) -> Result<(), Error> {
     let writer = &broker.0.writer;
-    if let Some(id) = writer.resolve(location.as_str()).await?
+    if let Some(id) = writer.resolve_in(&app.name, location.as_str()).await?
         && let Some(known) = writer.load(&id).await?
     {
         let access = known.installation.access;
         return match (access.parent, access.company) {
             (Some(parent), Some(company)) => {
-                announce(broker, event, parent, location, company).await
+                announce(broker, app, event, parent, location, company).await
             }
             // Its consent has registered it.
             (None, _) | (Some(_), None) => Ok(()),
         };
     }
     let inner = &broker.0;
-    let found = inner
-        .lookups
-        .find(&inner.worker, &inner.shutdown, location, Vec::new());
+    let wanted = Wanted {
+        location,
+        agencies: Vec::new(),
+        app: Some(app.name.clone()),
+    };
+    let found = inner.lookups.find(&inner.worker, &inner.shutdown, wanted);
     match found.await {
         Lookup::Found(_) => Ok(()),
         // GHL sends it again, with growing pauses. The consent may come until then.
@@ -112,6 +118,7 @@ async fn list_if_connected(broker: &Broker, id: &InstallationId) -> Result<(), W
 
 async fn announce(
     broker: &Broker,
+    app: &App,
     event: &Event,
     parent: InstallationId,
     location: LocationId,
@@ -121,6 +128,8 @@ async fn announce(
     let now = broker.0.reader.now();
     let known = AgencyLocation {
         parent,
+        app: app.name.clone(),
+        client: Some(app.client.clone()),
         company,
         location,
         // A clock that is ahead must not outlive uninstallations of the future.
@@ -135,9 +144,9 @@ async fn announce(
 }
 
 /// The agency may have chosen other locations than before.
-async fn agency(broker: &Broker, company: &CompanyId) -> Result<(), Error> {
+async fn agency(broker: &Broker, app: &App, company: &CompanyId) -> Result<(), Error> {
     let writer = &broker.0.writer;
-    if let Some(id) = writer.resolve(company.as_str()).await?
+    if let Some(id) = writer.resolve_in(&app.name, company.as_str()).await?
         && writer.load(&id).await?.is_some()
     {
         writer.request_list(&id).await?;

@@ -299,6 +299,7 @@ pub(super) fn build_grant(begun: &Begun, response: TokenResponse) -> Grant {
     let lifetime = response.lifetime().value;
     Grant {
         installation: begun.installation.clone(),
+        client: begun.client.clone(),
         spent: begun.link.clone(),
         access_token: response.access_token,
         refresh_token: response

@@ -29,13 +29,17 @@ impl Worker {
         late_reader: Option<&str>,
     ) -> Outcome {
         self.update_outage(begun, failure).await;
+        let app = self.app_of(begun);
+        let last_error = begun.last_error.as_ref();
         let attempt = Attempt {
             failures: begun.failures,
             is_retry: begun.first_spent_at.is_some(),
             grace_left: begun.grace_left(),
             at: begun.began_at,
             jitter: f64::from(store::random::bytes::<1>()[0]) / 255.0,
-            refused_alone: self.breaker.refused_alone(begun.last_error.as_ref()),
+            refused_alone: app
+                .as_ref()
+                .map_or(0, |app| app.breaker.refused_alone(last_error)),
             refused: begun.refused.as_ref(),
             is_outage: self.outage.is_contained(),
             is_refusing_all: self.outage.is_refusing_all(),
@@ -59,7 +63,9 @@ impl Worker {
             }
             FailureClass::Unspent | FailureClass::Unknown | FailureClass::Paused => (kind, verdict),
         };
-        self.breaker.record_failure(begun, failure, kind).await;
+        if let Some(app) = app {
+            app.breaker.record_failure(begun, failure, kind).await;
+        }
         let given_back = self
             .writer
             .record_failure(id, &begun.link, &begun.intent, &verdict)

@@ -84,7 +84,11 @@ impl Worker {
     /// Sends the token and waits until the timeout. The attempt is already in the journal.
     pub(super) async fn call(&self, begun: &Begun, since: Moment) -> CallOutcome {
         let user_type = begun.user_type.as_str();
-        let mut call = self.endpoint.refresh(&begun.refresh_token, user_type);
+        let Some(app) = self.app_of(begun) else {
+            let gone = Failure::NotSent("the app is no longer in the settings".into());
+            return CallOutcome::Failed(gone);
+        };
+        let mut call = app.endpoint.refresh(&begun.refresh_token, user_type);
         self.open_calls.open(begun, since);
         let waited = wait_for(self.timing.call, &mut call);
         let answered = crash_point::while_waiting(waited).await;
@@ -107,6 +111,7 @@ impl Worker {
         healthy_at: Timestamp,
     ) -> Outcome {
         crash_point::reached(Step::Answered);
+        let app = self.app_of(begun);
         let grant = build_grant(begun, response);
         let answer = Some(grant.seal(&self.writer.rings().refresh));
         let entry = Entry {
@@ -120,7 +125,15 @@ impl Worker {
         self.open_calls.forget(&begun.installation, &begun.link);
         self.window.record_success();
         self.outage.record_success(healthy_at).await;
-        self.breaker.record_success(begun.began_at).await;
+        if let Some(app) = app {
+            app.breaker.record_success(begun.began_at).await;
+            if app.name == begun.app {
+                // The store of an older build has no name yet. Nobody waits for it.
+                let writer = self.writer.clone();
+                self.shutdown
+                    .spawn(async move { app.claim_name(&writer).await });
+            }
+        }
         outcome
     }
 }

@@ -14,7 +14,8 @@ use store::Scope;
 
 fn refused(why: Refusal) -> Error {
     let id = "install_00112233445566778899aabb".parse().unwrap();
-    Error::Token(TokenError::Refused { id, why })
+    let app = AppName::default();
+    Error::Token(TokenError::Refused { id, app, why })
 }
 
 fn late(retry_after_ms: u64) -> Limited {
@@ -152,6 +153,12 @@ async fn invalid_and_revoked_installations_get_the_reconnect_path() {
     ] {
         assert_eq!(body(refused(why)).await["reconnect"], path);
     }
+    let error = Error::Token(TokenError::Refused {
+        id: "install_00112233445566778899aabb".parse().unwrap(),
+        app: "staging".parse().unwrap(),
+        why: Refusal::Invalid,
+    });
+    assert_eq!(body(error).await["reconnect"], "/oauth/install?app=staging");
 }
 
 #[test]

@@ -1,8 +1,10 @@
 //! The store in a database file of one process, under the same key names as in Redis.
 
+mod apps;
 mod audit;
 mod families;
 mod key_list;
+mod mark;
 mod reader;
 mod tables;
 
@@ -16,17 +18,17 @@ use redb::{ReadableTable, WriteTransaction};
 use store::clock::{Moment, StoreClock};
 use store::key_list::RingKind;
 use store::record::Fields;
-use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
+use store::{AppName, InstallationId, Invalidation, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
 use super::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, POLL_DEPTH, Schedule,
-    StoreStats, Swap,
+    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, POLL_DEPTH,
+    Schedule, StoreStats, Swap,
 };
 use crate::check::{ClockReading, Facts, Info, ProbeError};
 use crate::error::WriteError;
 use crate::group_commit_db::{DbError, GroupCommitDb};
-use crate::identity::{Servers, StoreId, StoreMark};
+use crate::identity::{Servers, StoreMark};
 use tables::{HASHES, NEVER, SCORES, SORTED, STRINGS, read_hash, set_score, swap_in, table};
 
 /// A reader that falls behind by more announcements is stuck.
@@ -135,29 +137,13 @@ impl Backend for EmbeddedBackend {
     fn mark(&self) -> BackendFuture<'_, Option<StoreMark>> {
         Box::pin(async move {
             let fields = self.hash(keys::STORE).map_err(unavailable)?;
-            Ok(parse_mark(&fields))
+            Ok(mark::parse(&fields))
         })
     }
 
     fn make_mark<'a>(&'a self, mark: &'a StoreMark) -> BackendFuture<'a, StoreMark> {
         let mark = mark.clone();
-        Box::pin(self.write(move |store| {
-            let mut hashes = store.open_table(HASHES)?;
-            let is_marked = hashes.get((keys::STORE, "id"))?.is_some();
-            if !is_marked {
-                let format = mark.format.to_string();
-                hashes.insert((keys::STORE, "id"), mark.id.as_str().as_bytes())?;
-                hashes.insert((keys::STORE, "format"), format.as_bytes())?;
-                return Ok(mark);
-            }
-            let mut fields = Fields::new();
-            for name in ["id", "format"] {
-                if let Some(value) = hashes.get((keys::STORE, name))? {
-                    fields.set_bytes(name, value.value().to_vec());
-                }
-            }
-            Ok(parse_mark(&fields).unwrap_or(mark))
-        }))
+        Box::pin(self.write(move |store| mark::make(store, mark)))
     }
 
     fn key_list(&self, ring: RingKind) -> BackendFuture<'_, Fields> {
@@ -235,17 +221,17 @@ impl Backend for EmbeddedBackend {
         Box::pin(async { Ok(Confirmation::Confirmed) })
     }
 
-    fn claim(
-        &self,
+    fn claim<'a>(
+        &'a self,
         schedule: Schedule,
-        partition: u8,
-        limit: usize,
-        by: Timestamp,
+        app: &'a AppName,
+        due: DueEntries,
         claim: Duration,
-    ) -> BackendFuture<'_, Vec<InstallationId>> {
+    ) -> BackendFuture<'a, Vec<InstallationId>> {
+        let key = schedule.key(due.partition, app);
         Box::pin(async move {
             self.write(move |store| {
-                let key = schedule.key(partition);
+                let DueEntries { limit, by, .. } = due;
                 let now = now();
                 let due: Vec<String> = {
                     let sorted = store.open_table(SORTED)?;
@@ -269,12 +255,13 @@ impl Backend for EmbeddedBackend {
     fn reschedule_earlier<'a>(
         &'a self,
         id: &'a InstallationId,
+        app: &'a AppName,
         at: Timestamp,
     ) -> BackendFuture<'a, ()> {
-        let id = id.clone();
+        let (id, app) = (id.clone(), app.clone());
         Box::pin(self.write(move |store| {
             for schedule in Schedule::ALL {
-                let key = schedule.key(id.partition());
+                let key = schedule.key(id.partition(), &app);
                 let scores = store.open_table(SCORES)?;
                 let planned = scores.get((key.as_str(), id.as_str()))?;
                 let planned = planned.map(|score| score.value());
@@ -287,28 +274,57 @@ impl Backend for EmbeddedBackend {
         }))
     }
 
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
-        let id = id.clone();
+    fn unschedule<'a>(&'a self, id: &'a InstallationId, app: &'a AppName) -> BackendFuture<'a, ()> {
+        let (id, app) = (id.clone(), app.clone());
         Box::pin(self.write(move |store| {
             for schedule in Schedule::ALL {
-                set_score(store, &schedule.key(id.partition()), id.as_str(), None)?;
+                let key = schedule.key(id.partition(), &app);
+                set_score(store, &key, id.as_str(), None)?;
             }
             Ok(())
         }))
     }
 
-    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
+    fn poll_due<'a>(&'a self, schedule: Schedule, app: &'a AppName) -> BackendFuture<'a, DuePoll> {
         Box::pin(async move {
             let mut scheduled = Vec::new();
             for partition in 0..=u8::MAX {
                 let heads = self
-                    .sorted(&schedule.key(partition), POLL_DEPTH)
+                    .sorted(&schedule.key(partition, app), POLL_DEPTH)
                     .map_err(unavailable)?;
                 let times = heads.iter().map(|(at, _)| Timestamp::from_millis(*at));
                 scheduled.extend(times.map(|at| (partition, at)));
             }
             Ok(DuePoll::of(scheduled, now()))
         })
+    }
+
+    fn count_due<'a>(&'a self, app: &'a AppName, by: Timestamp) -> BackendFuture<'a, u64> {
+        Box::pin(async move { apps::count_due(self, app, by).map_err(unavailable) })
+    }
+
+    fn apps(&self) -> BackendFuture<'_, Fields> {
+        Box::pin(async move { self.hash(keys::APPS).map_err(unavailable) })
+    }
+
+    fn free_app<'a>(&'a self, name: &'a AppName) -> BackendFuture<'a, bool> {
+        let name = name.clone();
+        Box::pin(self.write(move |store| {
+            let removed = store
+                .open_table(HASHES)?
+                .remove((keys::APPS, name.as_str()))?
+                .is_some();
+            Ok(removed)
+        }))
+    }
+
+    fn name_app<'a>(&'a self, name: &'a AppName, app_id: &'a str) -> BackendFuture<'a, String> {
+        let (name, app_id) = (name.clone(), app_id.to_owned());
+        Box::pin(
+            self.write(move |store| {
+                apps::get_or_insert(store, (keys::APPS, name.as_str()), &app_id)
+            }),
+        )
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
@@ -335,24 +351,18 @@ impl Backend for EmbeddedBackend {
         })
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
-        Box::pin(async move { self.string(&keys::location(name)).map_err(unavailable) })
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
+        Box::pin(async move { apps::installations(self, name).map_err(unavailable) })
     }
 
     fn get_or_insert_location<'a>(
         &'a self,
+        app: &'a AppName,
         name: &'a str,
         id: &'a InstallationId,
     ) -> BackendFuture<'a, String> {
-        let (key, id) = (keys::location(name), id.to_string());
-        Box::pin(self.write(move |store| {
-            let mut strings = store.open_table(STRINGS)?;
-            if let Some(earlier) = strings.get(key.as_str())? {
-                return Ok(earlier.value().0.to_owned());
-            }
-            strings.insert(key.as_str(), (id.as_str(), NEVER))?;
-            Ok(id)
-        }))
+        let (app, name, id) = (app.clone(), name.to_owned(), id.to_string());
+        Box::pin(self.write(move |store| apps::installation(store, &app, &name, &id)))
     }
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {
@@ -463,14 +473,6 @@ impl Backend for EmbeddedBackend {
             Ok(removed.is_some_and(|stored| stored.value().1 > now().as_millis()))
         }))
     }
-}
-
-fn parse_mark(fields: &Fields) -> Option<StoreMark> {
-    let text = |name| std::str::from_utf8(fields.bytes(name).ok()?).ok();
-    Some(StoreMark {
-        id: StoreId::from_text(text("id")?.to_owned()),
-        format: text("format")?.parse().ok()?,
-    })
 }
 
 /// The store's time: this machine's time at the start of the process, continued by a monotonic clock.

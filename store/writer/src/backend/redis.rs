@@ -1,5 +1,6 @@
 //! The store in Redis.
 
+mod apps;
 mod audit;
 mod callers;
 mod confirm;
@@ -19,11 +20,11 @@ use redis::{AsyncCommands, Cmd, FromRedisValue, RedisResult};
 use store::connection::{BadAddress, CommandError, Connection, RedisClient};
 use store::key_list::RingKind;
 use store::record::Fields;
-use store::{InstallationId, KeyHash, Timestamp, keys};
+use store::{AppName, InstallationId, KeyHash, Timestamp, keys};
 
 use super::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DuePoll, Loaded, POLL_DEPTH, Schedule,
-    StoreStats, Swap,
+    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, POLL_DEPTH,
+    Schedule, StoreStats, Swap,
 };
 use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
@@ -153,9 +154,9 @@ impl Backend for RedisBackend {
             let mut written = vec![
                 keys::access(&swap.id),
                 keys::refresh(&swap.id),
-                swap.schedule.key(partition),
+                swap.schedule.key(partition, &swap.app),
                 keys::expiry(partition),
-                swap.schedule.other().key(partition),
+                swap.schedule.other().key(partition, &swap.app),
             ];
             written.extend(family.map(|family| keys::family(partition, family)));
             let mut call = self.swap.call(written);
@@ -266,17 +267,18 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn claim(
-        &self,
+    fn claim<'a>(
+        &'a self,
         schedule: Schedule,
-        partition: u8,
-        limit: usize,
-        by: Timestamp,
+        app: &'a AppName,
+        due: DueEntries,
         claim: Duration,
-    ) -> BackendFuture<'_, Vec<InstallationId>> {
+    ) -> BackendFuture<'a, Vec<InstallationId>> {
         Box::pin(async move {
-            let mut call = self.claim.call([schedule.key(partition)]);
-            call.arg(limit).arg(by.as_millis()).arg(millis(claim));
+            let mut call = self.claim.call([schedule.key(due.partition, app)]);
+            call.arg(due.limit)
+                .arg(due.by.as_millis())
+                .arg(millis(claim));
             let ids: Vec<String> = self.run(|redis| call.run(redis)).await?;
             Ok(parse_ids(&ids))
         })
@@ -285,12 +287,13 @@ impl Backend for RedisBackend {
     fn reschedule_earlier<'a>(
         &'a self,
         id: &'a InstallationId,
+        app: &'a AppName,
         at: Timestamp,
     ) -> BackendFuture<'a, ()> {
         Box::pin(async move {
             let mut sooner = redis::pipe();
             for schedule in Schedule::ALL {
-                let key = schedule.key(id.partition());
+                let key = schedule.key(id.partition(), app);
                 let command = sooner.cmd("ZADD").arg(key).arg("XX").arg("LT");
                 command.arg(at.as_millis()).arg(id.as_str()).ignore();
             }
@@ -299,11 +302,11 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn unschedule<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, ()> {
+    fn unschedule<'a>(&'a self, id: &'a InstallationId, app: &'a AppName) -> BackendFuture<'a, ()> {
         Box::pin(async move {
             let mut remove = redis::pipe();
             for schedule in Schedule::ALL {
-                let key = schedule.key(id.partition());
+                let key = schedule.key(id.partition(), app);
                 remove.zrem(key, id.as_str()).ignore();
             }
             self.run(async |mut redis: Connection| remove.query_async(&mut redis).await)
@@ -311,12 +314,28 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn poll_due(&self, schedule: Schedule) -> BackendFuture<'_, DuePoll> {
+    fn poll_due<'a>(&'a self, schedule: Schedule, app: &'a AppName) -> BackendFuture<'a, DuePoll> {
         Box::pin(async move {
             let now = self.time().await?;
-            let next = |partition| first_entries(&schedule.key(partition), POLL_DEPTH);
+            let next = |partition| first_entries(&schedule.key(partition, app), POLL_DEPTH);
             due_poll(now, self.query_all_partitions(next).await?)
         })
+    }
+
+    fn count_due<'a>(&'a self, app: &'a AppName, by: Timestamp) -> BackendFuture<'a, u64> {
+        Box::pin(apps::count_due(self, app, by))
+    }
+
+    fn apps(&self) -> BackendFuture<'_, Fields> {
+        Box::pin(apps::all(self))
+    }
+
+    fn free_app<'a>(&'a self, name: &'a AppName) -> BackendFuture<'a, bool> {
+        Box::pin(apps::free(self, name))
+    }
+
+    fn name_app<'a>(&'a self, name: &'a AppName, app_id: &'a str) -> BackendFuture<'a, String> {
+        Box::pin(apps::name(self, name, app_id))
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
@@ -394,30 +413,17 @@ impl Backend for RedisBackend {
         })
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Option<String>> {
-        Box::pin(async move {
-            self.run(async |mut redis: Connection| redis.get(keys::location(name)).await)
-                .await
-        })
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
+        Box::pin(apps::installations(self, name))
     }
 
     fn get_or_insert_location<'a>(
         &'a self,
+        app: &'a AppName,
         name: &'a str,
         id: &'a InstallationId,
     ) -> BackendFuture<'a, String> {
-        Box::pin(async move {
-            let mut command = redis::cmd("SET");
-            command
-                .arg(keys::location(name))
-                .arg(id.as_str())
-                .arg("NX")
-                .arg("GET");
-            let earlier: Option<String> = self
-                .run(async |mut redis: Connection| command.query_async(&mut redis).await)
-                .await?;
-            Ok(earlier.unwrap_or_else(|| id.to_string()))
-        })
+        Box::pin(apps::installation(self, app, name, id))
     }
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {

@@ -7,7 +7,9 @@ use std::time::Duration;
 
 use store::record::{Status, StoredAccess};
 use store::seal::Sealed;
-use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType};
+use store::{
+    AppName, ClientId, CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType,
+};
 
 use crate::grant::{Fingerprint, Registration};
 use crate::installation::{Installation, LastError, TokenChain};
@@ -21,6 +23,10 @@ const USUAL_LIFETIME: Duration = Duration::from_secs(86_399);
 pub struct AgencyLocation {
     /// The agency's installation.
     pub parent: InstallationId,
+    /// The app that the agency has installed.
+    pub app: AppName,
+    /// The client id of the agency's grant. A refresh token of the location works with it, too.
+    pub client: Option<ClientId>,
     /// The agency.
     pub company: CompanyId,
     /// The location.
@@ -99,6 +105,7 @@ fn asleep(
             lifetime: USUAL_LIFETIME,
             generation: earlier.map_or(Generation::NONE, |it| it.access.generation.next()),
             status: Status::Active,
+            app: known.app.clone(),
             location: Some(known.location.clone()),
             company: Some(known.company.clone()),
             parent: Some(known.parent.clone()),
@@ -106,6 +113,7 @@ fn asleep(
             // They come with a token. Without them, Redis keeps the record in its compact form.
             scopes: String::new(),
         },
+        client: None,
         chain: None,
         intent: None,
         alternates: BTreeMap::new(),
@@ -117,6 +125,8 @@ fn asleep(
         consented_at: known.at.min(now),
         due: None,
         locations: None,
+        details: earlier.and_then(|it| it.details.clone()),
+        setting: None,
     }
 }
 
@@ -175,6 +185,9 @@ pub fn mint(
     next.access.status = Status::Active;
     next.access.parent = Some(known.parent.clone());
     next.access.scopes.clone_from(&registration.scopes);
+    if registration.refresh_token.is_some() {
+        next.client.clone_from(&known.client);
+    }
     next.chain = match (&registration.refresh_token, sealed.refresh) {
         (Some(token), Some(sealed)) => Some(TokenChain {
             consent: consent.to_owned(),

@@ -187,6 +187,23 @@ pub struct Tokens {
     pub grant: Sealed,
 }
 
+/// How long a broker leaves an installation alone of an app that it does not know.
+pub const UNKNOWN_APP_PAUSE: Duration = Duration::from_secs(60);
+
+/// Leaves an installation to brokers that know its app. `None` if it is not due, or if its refresh token may be spent:
+/// another broker must send it again at once, while GHL still repeats its answer.
+#[must_use]
+pub fn postpone(current: &Installation, grace: Duration, now: Timestamp) -> Option<Installation> {
+    current.due.filter(|due| *due <= now)?;
+    let spent = current.intent.as_ref().map(|intent| intent.first_spent_at);
+    if spent.is_some_and(|spent| now.since(spent) < grace) {
+        return None;
+    }
+    let mut next = current.clone();
+    next.due = Some(now + UNKNOWN_APP_PAUSE);
+    Some(next)
+}
+
 /// Decides the effect of `grant`.
 ///
 /// A grant of the same consent that is ahead of the store is applied too. The store lost its last writes in a
@@ -222,6 +239,7 @@ pub fn commit(
         if let Some(scopes) = &grant.scopes {
             next.access.scopes.clone_from(scopes);
         }
+        next.client = grant.client.clone().or(next.client);
         next.chain = Some(TokenChain {
             consent: link.consent,
             fingerprint: fingerprint.clone(),
@@ -293,6 +311,7 @@ pub fn adopt(
     }
     let mut next = current.clone();
     next.alternates.remove(&fingerprint);
+    next.client = alternate.client.clone().or(next.client);
     next.access.token = tokens.access;
     next.access.generation = refused.generation.next();
     next.access.expires_at = Some(alternate.ends_at(now));

@@ -1,6 +1,7 @@
 //! The start and the end of an installation.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use store::record::{Fields, Status, StoredAccess};
 use store::seal::Sealed;
@@ -86,12 +87,14 @@ pub fn register(
             lifetime: registration.lifetime,
             generation: generation_for(earlier),
             status,
+            app: registration.app.clone(),
             location: registration.location.clone(),
             company: registration.company.clone(),
             parent: None,
             user_type: registration.user_type,
             scopes: registration.scopes.clone(),
         },
+        client: registration.client.clone(),
         chain,
         intent: None,
         alternates: BTreeMap::new(),
@@ -103,6 +106,8 @@ pub fn register(
         refreshed_at: Some(now),
         due,
         locations,
+        details: None,
+        setting: None,
     }
 }
 
@@ -114,6 +119,24 @@ pub fn may_be_static(current: Option<&Installation>) -> bool {
         Status::Invalid | Status::Revoked | Status::Static => false,
     };
     !current.is_some_and(lives)
+}
+
+/// After this time a static token is to be replaced. GHL recommends it for private integration tokens.
+pub const STATIC_TOKEN_AGE: Duration = Duration::from_secs(90 * 86_400);
+/// Between two reminders that a static token is old.
+const REMINDER_INTERVAL: Duration = Duration::from_secs(7 * 86_400);
+
+/// Reminds of a static token that is old. `None` if it is not, or there was a reminder a few days ago.
+#[must_use]
+pub fn remind(current: &Installation, now: Timestamp) -> Option<Installation> {
+    current.due.filter(|due| *due <= now)?;
+    match current.access.status {
+        Status::Static => {}
+        Status::Active | Status::Paused | Status::Invalid | Status::Revoked => return None,
+    }
+    let mut next = current.clone();
+    next.due = Some(now + REMINDER_INTERVAL);
+    Some(next)
 }
 
 /// The tokens of a registration, sealed for the generation that they get.

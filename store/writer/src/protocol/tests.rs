@@ -5,7 +5,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use store::record::Status;
 use store::seal::{KeyRing, Sealed};
-use store::{Generation, InstallationId, Timestamp, UserType};
+use store::{AppName, Generation, InstallationId, Timestamp, UserType};
 
 use super::*;
 use crate::grant::{ChainLink, Grant, Registration};
@@ -17,6 +17,8 @@ pub(super) const LIFETIME: Duration = Duration::from_secs(3600);
 
 pub(super) fn installed() -> Installation {
     let registration = Registration {
+        app: AppName::default(),
+        client: None,
         access_token: "a1".into(),
         refresh_token: Some("r1".into()),
         expires_at: Some(NOW + LIFETIME),
@@ -76,6 +78,7 @@ fn begun(current: &Installation, intent: Intent, now: Timestamp) -> (Installatio
 
 fn grant(current: &Installation, spent: ChainLink, successor: &str) -> Grant {
     Grant {
+        client: None,
         installation: current.id.clone(),
         spent,
         access_token: "a".into(),
@@ -459,4 +462,34 @@ fn expiry_is_capped_to_the_lifetime_when_the_clock_was_ahead() {
     };
     let next = applied(&open, &ahead);
     assert_eq!(next.access.expires_at, Some(NOW + LIFETIME));
+}
+
+#[test]
+fn static_token_is_remembered_when_it_is_old_and_then_once_a_week() {
+    let mut current = installed();
+    current.access.status = Status::Static;
+    current.due = Some(NOW + STATIC_TOKEN_AGE);
+    assert_eq!(remind(&current, NOW), None);
+    let old = NOW + STATIC_TOKEN_AGE;
+    let reminded = remind(&current, old).unwrap();
+    assert_eq!(remind(&reminded, old), None);
+    let week = Duration::from_secs(7 * 86_400);
+    assert!(remind(&reminded, old + week).is_some());
+    reminded.clone_into(&mut current);
+    current.access.status = Status::Active;
+    assert_eq!(
+        remind(&current, old + week),
+        None,
+        "it is refreshed instead"
+    );
+}
+
+#[test]
+fn installation_of_an_unknown_app_is_left_alone_for_a_minute() {
+    let mut current = installed();
+    current.due = Some(NOW);
+    let left = postpone(&current, DEFAULT_GRACE, NOW).unwrap();
+    assert_eq!(left.due, Some(NOW + UNKNOWN_APP_PAUSE));
+    assert_eq!(left.link(), current.link());
+    assert_eq!(postpone(&left, DEFAULT_GRACE, NOW), None, "it is not due");
 }

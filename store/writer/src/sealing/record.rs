@@ -94,7 +94,7 @@ mod tests {
     use std::time::Duration;
 
     use secrecy::{ExposeSecret, SecretString};
-    use store::{Generation, InstallationId, Timestamp, UserType};
+    use store::{AppName, Generation, InstallationId, Timestamp, UserType};
 
     use super::*;
     use crate::grant::{ChainLink, Fingerprint, Grant, Registration};
@@ -124,6 +124,8 @@ mod tests {
             refresh: Some(rings.seal_refresh(label, &refresh_token)),
         };
         let registration = Registration {
+            app: AppName::default(),
+            client: None,
             access_token,
             refresh_token: Some(refresh_token),
             expires_at: Some(now + lifetime),
@@ -136,6 +138,7 @@ mod tests {
         let due = Some(now + lifetime / 2);
         let mut record = register(id.clone(), "consent", None, &registration, sealed, due, now);
         let grant = Grant {
+            client: None,
             installation: id,
             spent: ChainLink {
                 consent: "consent".to_owned(),

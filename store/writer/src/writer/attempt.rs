@@ -6,7 +6,10 @@ mod tests;
 use std::time::Duration;
 
 use secrecy::SecretString;
-use store::{CompanyId, Generation, InstallationId, LocationId, Status, Timestamp, UserType};
+use store::{
+    AppName, ClientId, CompanyId, Generation, InstallationId, LocationId, Status, Timestamp,
+    UserType,
+};
 
 use crate::grant::ChainLink;
 use crate::installation::{Installation, IntentId, LastError, RefusalCount};
@@ -26,6 +29,10 @@ pub struct Begun {
     pub link: ChainLink,
     /// The refresh token to send.
     pub refresh_token: SecretString,
+    /// The client id that it works with; `None` if an older build stored it.
+    pub client: Option<ClientId>,
+    /// The name of its app.
+    pub app: AppName,
     /// The kind of token, from GHL's `userType`.
     pub user_type: UserType,
     /// The sub-account, if the token is of one.
@@ -79,6 +86,8 @@ impl Begun {
             intent: IntentId::random(),
             link: self.link.clone(),
             refresh_token: self.refresh_token.clone(),
+            client: self.client.clone(),
+            app: self.app.clone(),
             user_type: self.user_type,
             location: self.location.clone(),
             company: self.company.clone(),
@@ -115,10 +124,36 @@ pub enum Begin {
     Derived(InstallationId),
     /// No. The list of the agency's locations is due. It is claimed for [`LIST_CLAIM`](crate::protocol::LIST_CLAIM).
     ListDue,
+    /// No. Its app is none of [`Conditions::apps`]. It is due again after
+    /// [`UNKNOWN_APP_PAUSE`](crate::protocol::UNKNOWN_APP_PAUSE).
+    UnknownApp,
+    /// No. It is a static token that is older than [`STATIC_TOKEN_AGE`](crate::protocol::STATIC_TOKEN_AGE).
+    OldToken,
     /// No. There is no refresh token, or the status excludes a refresh.
     NotRefreshable(Status),
     /// No. There is no such installation.
     Unknown,
+}
+
+/// The apps whose credentials a broker has.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct KnownApps {
+    /// Their names.
+    pub names: Vec<AppName>,
+    /// Their client ids.
+    pub clients: Vec<ClientId>,
+}
+
+impl KnownApps {
+    /// Whether the broker can refresh an installation of this app. A client id is known also if it is that of an app of
+    /// another name: the earlier client id of an app may be kept so.
+    #[must_use]
+    pub fn include(&self, installation: &Installation) -> bool {
+        match &installation.client {
+            Some(client) => self.clients.contains(client),
+            None => self.names.contains(&installation.access.app),
+        }
+    }
 }
 
 /// The conditions of an attempt.
@@ -126,6 +161,8 @@ pub enum Begin {
 pub struct Conditions<'a> {
     /// The name of the broker.
     pub holder: &'a str,
+    /// The apps whose credentials the broker has.
+    pub apps: &'a KnownApps,
     /// How long the attempt may take until it is sent.
     pub window: Duration,
     /// Why the refresh is wanted.

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use store::record::Unreadable;
 use store::seal::Sealed;
-use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp, keys};
+use store::{AppName, CompanyId, Generation, InstallationId, Timestamp, keys};
 use tracing::warn;
 
 use super::{Decision, StoreWriter, WriteError};
@@ -100,7 +99,7 @@ impl StoreWriter {
         known: &AgencyLocation,
         decide: fn(&InstallationId, Option<&Installation>, &AgencyLocation, Timestamp) -> Listed,
     ) -> Result<(InstallationId, LocationNews), WriteError> {
-        let id = self.id_of_location(&known.location).await?;
+        let id = self.id_of_location(known).await?;
         let decided = self.decide(&id, |current, now| match decide(&id, current, known, now) {
             Listed::Write(next) => Decision::Write(next, LocationNews::Added),
             Listed::Known => Decision::Leave(LocationNews::Known),
@@ -119,7 +118,7 @@ impl StoreWriter {
         known: &AgencyLocation,
         minted: &Registration,
     ) -> Result<(InstallationId, MintOutcome), WriteError> {
-        let id = self.id_of_location(&known.location).await?;
+        let id = self.id_of_location(known).await?;
         let consent = InstallationId::random();
         let decided = self.decide(&id, |current, now| {
             // A repetition of this write, whose acknowledgement was lost.
@@ -251,8 +250,13 @@ impl StoreWriter {
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn id_of_agency(&self, company: &CompanyId) -> Result<InstallationId, WriteError> {
-        self.reserved_id(company.as_str()).await
+    pub async fn id_of_agency(
+        &self,
+        app: &AppName,
+        company: &CompanyId,
+    ) -> Result<InstallationId, WriteError> {
+        let fresh = InstallationId::random();
+        self.reserved_id(app, company.as_str(), fresh).await
     }
 
     /// The installations of all agencies.
@@ -280,11 +284,11 @@ impl StoreWriter {
     /// When the store is unavailable.
     pub async fn count_agency_call(
         &self,
-        company: &str,
+        (app, company): (&AppName, &CompanyId),
         purpose: CallPurpose,
         now: Timestamp,
     ) -> Result<AgencyCall, WriteError> {
-        let key = keys::agency_rate(company);
+        let key = keys::agency_rate(app, company.as_str());
         let limit = purpose.limit();
         for _ in 0..COUNT_ATTEMPTS {
             let held = self.backend.get(&key).await?;
@@ -307,18 +311,10 @@ impl StoreWriter {
         Ok(AgencyCall::Later(WINDOW / 100))
     }
 
-    async fn id_of_location(&self, location: &LocationId) -> Result<InstallationId, WriteError> {
-        self.reserved_id(location.as_str()).await
-    }
-
-    /// The id of a location or company, for now and later.
-    async fn reserved_id(&self, name: &str) -> Result<InstallationId, WriteError> {
+    async fn id_of_location(&self, known: &AgencyLocation) -> Result<InstallationId, WriteError> {
         let fresh = InstallationId::random();
-        let id = self.backend.get_or_insert_location(name, &fresh).await?;
-        id.parse().map_err(|_| WriteError::Unreadable {
-            id: fresh,
-            source: Unreadable::Malformed("location index"),
-        })
+        self.reserved_id(&known.app, known.location.as_str(), fresh)
+            .await
     }
 }
 

@@ -32,6 +32,7 @@ impl StoreWriter {
     ) -> Result<Begin, WriteError> {
         let Conditions {
             holder,
+            apps,
             window,
             wanted,
             is_after_outage,
@@ -53,8 +54,17 @@ impl StoreWriter {
             {
                 return Decision::Write(Box::new(next), Ok(Begin::ListDue));
             }
+            if let Some(next) = protocol::remind(current, now) {
+                return Decision::Write(Box::new(next), Ok(Begin::OldToken));
+            }
             if let Some(due) = not_due(current, wanted, now) {
                 return Decision::Leave(Ok(Begin::NotDue(due)));
+            }
+            if !apps.include(current) {
+                return match protocol::postpone(current, grace, now) {
+                    Some(next) => Decision::Write(Box::new(next), Ok(Begin::UnknownApp)),
+                    None => Decision::Leave(Ok(Begin::UnknownApp)),
+                };
             }
             let unless_past = match wanted {
                 Wanted::Past(generation) => Some(generation),
@@ -294,6 +304,8 @@ impl StoreWriter {
             installation: next.id.clone(),
             intent: intent.id.clone(),
             refresh_token: self.rings.refresh.open_token(label, &chain.refresh_token)?,
+            client: next.client.clone(),
+            app: next.access.app.clone(),
             user_type: next.access.user_type,
             location: next.access.location.clone(),
             company: next.access.company.clone(),

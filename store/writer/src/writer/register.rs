@@ -1,14 +1,23 @@
 //! Registration: the start of an installation, or its restart after a new consent.
 
-use store::record::Unreadable;
-use store::{InstallationId, Timestamp};
+use secrecy::ExposeSecret;
+use store::{AccessRecord, InstallationId, Status, Timestamp};
 use tracing::warn;
 
 use super::{Decision, StoreWriter, WriteError, parse};
 use crate::backend::Loaded;
-use crate::grant::Registration;
+use crate::grant::{Fingerprint, Registration};
 use crate::installation::{Installation, refresh_label};
 use crate::protocol;
+
+/// Where a static token comes from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum TokenOrigin {
+    /// From the settings of a process, at each start.
+    Settings,
+    /// From an operator, who has a newer one than the settings.
+    Operator,
+}
 
 impl StoreWriter {
     /// Creates or revives the installation of the registration's location or company.
@@ -37,14 +46,20 @@ impl StoreWriter {
         registration: &Registration,
     ) -> Result<InstallationId, WriteError> {
         let id = self.name(fresh.clone(), registration).await?;
+        let early = self.early_details(&id).await?;
         let (written, revision) = self
             .decide_loaded(&id, |loaded| {
+                let mut details = early.clone();
                 let earlier = match parse(&id, loaded) {
                     Ok(Some(current)) if current.is_from_consent(&fresh) => {
                         let stored = (current.access.generation, current.link());
                         return Ok(Decision::Leave(stored));
                     }
-                    Ok(current) => current.as_ref().map(protocol::PreviousRecord::of),
+                    Ok(current) => {
+                        let held = current.as_ref().and_then(|current| current.details.clone());
+                        details = held.or(details);
+                        current.as_ref().map(protocol::PreviousRecord::of)
+                    }
                     Err(error) => {
                         warn!(installation = %id, error = &error as &dyn std::error::Error,
                             "a consent replaces an unreadable record");
@@ -56,7 +71,9 @@ impl StoreWriter {
                         Some(protocol::PreviousRecord::of_fields(access, refresh, *now))
                     }
                 };
-                let next = self.registered(&id, fresh.as_str(), earlier, registration, loaded.now);
+                let mut next =
+                    self.registered(&id, fresh.as_str(), earlier, registration, loaded.now);
+                next.details = details;
                 let written = (next.access.generation, next.link());
                 Ok(Decision::Write(Box::new(next), written))
             })
@@ -70,27 +87,54 @@ impl StoreWriter {
         Ok(id)
     }
 
-    /// Registers a static token, unless the location has a live consent. Returns whether it did.
+    /// Registers a static token, unless the location has a live consent. Returns whether it is there. One that is there
+    /// already is left unchanged, so that its age stays known. A token of the settings replaces a later one of an operator
+    /// only if the setting has changed.
     ///
     /// # Errors
     /// As [`StoreWriter::register_installation`].
     pub async fn register_static_token(
         &self,
         registration: &Registration,
+        origin: TokenOrigin,
     ) -> Result<(InstallationId, bool), WriteError> {
+        let setting = match origin {
+            TokenOrigin::Settings => Some(Fingerprint::of(&registration.access_token)),
+            TokenOrigin::Operator => None,
+        };
         let id = self.name(InstallationId::random(), registration).await?;
         let is_registered = self
             .decide(&id, |current, now| {
                 if !protocol::may_be_static(current) {
                     return Decision::Leave(false);
                 }
+                let is_same = |current: &Installation| {
+                    let is_setting = setting.is_some() && current.setting == setting;
+                    is_setting || self.has_token(current, registration)
+                };
+                if current.is_some_and(is_same) {
+                    return Decision::Leave(true);
+                }
                 let earlier = current.map(protocol::PreviousRecord::of);
                 let consent = InstallationId::random();
-                let next = self.registered(&id, consent.as_str(), earlier, registration, now);
+                let mut next = self.registered(&id, consent.as_str(), earlier, registration, now);
+                next.details = current.and_then(|current| current.details.clone());
+                let earlier = || current.and_then(|current| current.setting.clone());
+                next.setting = setting.clone().or_else(earlier);
+                next.due = Some(now + protocol::STATIC_TOKEN_AGE);
                 Decision::Write(Box::new(next), true)
             })
             .await?;
         Ok((id, is_registered))
+    }
+
+    /// Whether the installation has the access token of the registration.
+    fn has_token(&self, current: &Installation, registration: &Registration) -> bool {
+        let opened = current.access.clone().open(&current.id, &self.rings.access);
+        let is_same = |access: AccessRecord| {
+            access.token.expose_secret() == registration.access_token.expose_secret()
+        };
+        current.access.status == Status::Static && opened.is_ok_and(is_same)
     }
 
     /// The id of the registration's location or company. Stores `fresh` if there is none.
@@ -104,11 +148,7 @@ impl StoreWriter {
             (None, Some(company)) => company.as_str(),
             (None, None) => "static",
         };
-        let id = self.backend.get_or_insert_location(name, &fresh).await?;
-        id.parse().map_err(|_| WriteError::Unreadable {
-            id: fresh,
-            source: Unreadable::Malformed("location index"),
-        })
+        self.reserved_id(&registration.app, name, fresh).await
     }
 
     fn registered(

@@ -13,18 +13,17 @@ const AT_ONCE: usize = 256;
 impl StoreWriter {
     /// Takes over a store of one process before it refreshes anything. Ends the attempts of the previous
     /// process, and corrects records that were written while this machine's clock was ahead. Returns the
-    /// number of corrected records. `credentials` names the client id and secret.
+    /// number of corrected records. `credentials` names the client id and secrets of each app.
     ///
     /// # Errors
     /// When the store fails.
-    pub async fn take_over_all(&self, credentials: &str) -> Result<usize, WriteError> {
+    pub async fn take_over_all(&self, credentials: &[String]) -> Result<usize, WriteError> {
         // A pause may also end in the future. If its reason persists, it starts again.
-        let pauses = [
-            keys::breaker(credentials),
-            keys::refused_credentials(credentials),
-        ];
-        for key in pauses.iter().map(String::as_str).chain([keys::OUTAGE]) {
-            self.backend.delete(key).await?;
+        let pauses = credentials
+            .iter()
+            .flat_map(|pair| [keys::breaker(pair), keys::refused_credentials(pair)]);
+        for key in pauses.chain([keys::OUTAGE.to_owned()]) {
+            self.backend.delete(&key).await?;
         }
         let mut count = 0;
         for partition in 0..=u8::MAX {

@@ -1,10 +1,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use secrecy::ExposeSecret;
 use store::freshness::Lead;
 use store::record::{Fields, Unreadable};
 use store::seal::KeyRing;
-use store::{Generation, InstallationId, UserType};
+use store::{AppName, Generation, InstallationId, UserType};
 
 use super::*;
 use crate::backend::Schedule;
@@ -46,6 +47,7 @@ impl Fixture {
             removed: Vec::new(),
             keeps_schedule: false,
             schedule: Schedule::Due,
+            app: AppName::default(),
             wake_at: None,
             expires_at: None,
             family: None,
@@ -57,6 +59,8 @@ impl Fixture {
 
 pub(super) fn registration(location: &str) -> Registration {
     Registration {
+        app: AppName::default(),
+        client: None,
         access_token: "a".into(),
         refresh_token: Some("r".into()),
         expires_at: Some(Timestamp::of_this_machine() + Duration::from_secs(60)),
@@ -172,4 +176,33 @@ async fn record_that_could_not_be_read_back_is_not_written() {
         .await
         .unwrap();
     assert!(fixture.writer.load(&id).await.unwrap().is_some());
+}
+
+#[tokio::test]
+async fn token_of_the_settings_replaces_a_newer_one_only_if_the_setting_changes() {
+    let writer = Fixture::new().writer;
+    let store = async |token: &str, origin: TokenOrigin| {
+        let registration = Registration {
+            access_token: token.into(),
+            refresh_token: None,
+            expires_at: None,
+            ..registration("L1")
+        };
+        let (id, is_there) = writer
+            .register_static_token(&registration, origin)
+            .await
+            .unwrap();
+        assert!(is_there);
+        let stored = writer.load(&id).await.unwrap().unwrap().installation;
+        let opened = stored.access.open(&id, &writer.rings().access).unwrap();
+        opened.token.expose_secret().to_owned()
+    };
+    assert_eq!(store("first", TokenOrigin::Settings).await, "first");
+    assert_eq!(store("newer", TokenOrigin::Operator).await, "newer");
+    assert_eq!(
+        store("first", TokenOrigin::Settings).await,
+        "newer",
+        "a restart"
+    );
+    assert_eq!(store("changed", TokenOrigin::Settings).await, "changed");
 }

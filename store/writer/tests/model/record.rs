@@ -10,7 +10,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use store::record::StoredAccess;
 use store::seal::Sealed;
-use store::{Generation, InstallationId, Status, Timestamp, UserType};
+use store::{AppName, Generation, InstallationId, Status, Timestamp, UserType};
 use store_writer::grant::{self, Fingerprint, Grant};
 use store_writer::installation::{
     self, Alternate, Installation, IntentId, LastError, LateReader, RefusalCount, TokenChain,
@@ -218,12 +218,14 @@ impl Record {
                 lifetime: TICK,
                 generation: generation(self.link.generation),
                 status: self.status,
+                app: AppName::default(),
                 location: None,
                 company: None,
                 parent: None,
                 user_type: UserType::Location,
                 scopes: String::new(),
             },
+            client: None,
             chain: Some(TokenChain {
                 consent: CONSENT.to_owned(),
                 fingerprint: fingerprint(self.link.token),
@@ -244,6 +246,8 @@ impl Record {
             consented_at: NOW,
             due: None,
             locations: None,
+            details: None,
+            setting: None,
         }
     }
 
@@ -353,6 +357,7 @@ fn real_link(link: ChainLink) -> grant::ChainLink {
 
 fn grant(response: TokenResponse) -> Grant {
     Grant {
+        client: None,
         installation: ID.clone(),
         spent: real_link(response.spent),
         access_token: secret(response.token.into()),

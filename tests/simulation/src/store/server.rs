@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use store::key_list::{REVISION as REVISION_OF_LIST, RingKind};
 use store::record::Fields;
-use store::{InstallationId, Timestamp};
-use store_writer::backend::{DuePoll, POLL_DEPTH, REVISION, Schedule, StoreStats, Swap};
+use store::{AppName, InstallationId, Timestamp};
+use store_writer::backend::{
+    DueEntries, DuePoll, POLL_DEPTH, REVISION, Schedule, StoreStats, Swap,
+};
 use store_writer::identity::{Servers, StoreMark};
 
 /// How long writes are kept in the history.
@@ -20,6 +22,7 @@ pub(super) struct Server {
     key_lists: BTreeMap<RingKind, Fields>,
     installations: BTreeMap<InstallationId, InstallationData>,
     locations: BTreeMap<String, String>,
+    apps: BTreeMap<String, String>,
     values: BTreeMap<String, (String, Timestamp)>,
     /// The value that each write replaced, and the time of the write.
     history: VecDeque<(Duration, Replaced)>,
@@ -151,12 +154,15 @@ impl Server {
     pub(super) fn claim(
         &mut self,
         schedule: Schedule,
-        partition: u8,
-        limit: usize,
-        by: Timestamp,
+        due: DueEntries,
         until: Timestamp,
         at: Duration,
     ) -> Vec<InstallationId> {
+        let DueEntries {
+            partition,
+            limit,
+            by,
+        } = due;
         let scheduled = self.scheduled(schedule);
         let due = scheduled.into_iter();
         let due = due.filter(|(of, due, _)| *of == partition && *due <= by);
@@ -189,6 +195,25 @@ impl Server {
         DuePoll::of(heads.map(|(partition, due, _)| (*partition, *due)), now)
     }
 
+    pub(super) fn count_due(&self, by: Timestamp) -> u64 {
+        let all = Schedule::ALL.map(|schedule| self.scheduled(schedule));
+        all.iter().flatten().filter(|(_, at, _)| *at <= by).count() as u64
+    }
+
+    pub(super) fn apps(&self) -> Fields {
+        let apps = self.apps.iter();
+        apps.map(|(name, id)| (name.clone(), id.clone().into_bytes()))
+            .collect()
+    }
+
+    pub(super) fn free_app(&mut self, name: &str) -> bool {
+        self.apps.remove(name).is_some()
+    }
+
+    pub(super) fn name_app(&mut self, name: String, app_id: String) -> String {
+        self.apps.entry(name).or_insert(app_id).clone()
+    }
+
     pub(super) fn stats(&self, now: Timestamp) -> StoreStats {
         let expiries = self.installations.values().filter_map(|data| data.expiry);
         StoreStats {
@@ -205,8 +230,10 @@ impl Server {
             .collect()
     }
 
-    pub(super) fn location(&self, name: &str) -> Option<String> {
-        self.locations.get(name).cloned()
+    pub(super) fn location(&self, name: &str) -> Fields {
+        let held = self.locations.get(name).into_iter();
+        held.map(|id| (AppName::DEFAULT.to_owned(), id.clone().into_bytes()))
+            .collect()
     }
 
     pub(super) fn name_location(&mut self, name: String, id: String) -> String {

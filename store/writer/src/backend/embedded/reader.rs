@@ -7,15 +7,15 @@ use store::record::Fields;
 use store::{InstallationId, Invalidation, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
-use super::{EmbeddedBackend, announce, now};
+use super::{EmbeddedBackend, announce, apps, now};
 
 impl ReadBackend for EmbeddedBackend {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {
         Box::pin(async move { self.hash(&keys::access(id)).map_err(read_unavailable) })
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<String>, ReadError>> {
-        Box::pin(async move { self.string(&keys::location(name)).map_err(read_unavailable) })
+    fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>> {
+        Box::pin(async move { apps::installations(self, name).map_err(read_unavailable) })
     }
 
     fn caller<'a>(&'a self, key: &'a KeyHash) -> BoxFuture<'a, Result<Fields, ReadError>> {

@@ -64,8 +64,13 @@ pub(super) fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, red
         swap.expires_at.map_or(NEVER, Timestamp::as_millis),
     );
     let (on, off) = (swap.schedule, swap.schedule.other());
-    set_score(store, &off.key(partition), swap.id.as_str(), None)?;
-    set_score(store, &on.key(partition), swap.id.as_str(), wake)?;
+    set_score(
+        store,
+        &off.key(partition, &swap.app),
+        swap.id.as_str(),
+        None,
+    )?;
+    set_score(store, &on.key(partition, &swap.app), swap.id.as_str(), wake)?;
     set_score(
         store,
         &keys::expiry(partition),

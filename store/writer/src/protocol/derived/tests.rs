@@ -7,6 +7,8 @@ const LIFETIME: Duration = Duration::from_secs(1000);
 fn known(at: Timestamp) -> AgencyLocation {
     AgencyLocation {
         parent: "install_0000000000000000000000aa".parse().unwrap(),
+        app: AppName::default(),
+        client: Some("id-1".parse().unwrap()),
         company: "C".parse().unwrap(),
         location: "L".parse().unwrap(),
         at,
@@ -31,6 +33,8 @@ fn new_location() -> Installation {
 fn token(text: &str) -> (Registration, SealedTokens) {
     let sealed = |text: &str| Sealed::from_bytes(text.as_bytes().to_vec());
     let registration = Registration {
+        app: AppName::default(),
+        client: None,
         access_token: text.into(),
         refresh_token: Some("r".into()),
         expires_at: Some(NOW + LIFETIME),

@@ -15,6 +15,8 @@ fn lost_response_is_retried_until_shortly_before_the_grace_ends() {
             fingerprint: Fingerprint::of(&"r".into()),
         },
         refresh_token: "r".into(),
+        client: None,
+        app: AppName::default(),
         user_type: UserType::Location,
         location: None,
         company: None,

@@ -9,7 +9,9 @@ async fn unknown_locations_get_half_of_an_agencys_calls() {
     let fixture = Fixture::new();
     let now = Timestamp::of_this_machine();
     let count = async |purpose: CallPurpose, now: Timestamp| {
-        let counted = fixture.writer.count_agency_call("C", purpose, now);
+        let company = "C".parse().unwrap();
+        let agency = (&AppName::default(), &company);
+        let counted = fixture.writer.count_agency_call(agency, purpose, now);
         counted.await.unwrap()
     };
     let later = AgencyCall::Later(WINDOW);
@@ -24,11 +26,15 @@ async fn unknown_locations_get_half_of_an_agencys_calls() {
     assert_eq!(count(CallPurpose::Unknown, now).await, later);
     let after = now + WINDOW;
     assert_eq!(count(CallPurpose::Unknown, after).await, AgencyCall::Now);
-    // Another agency has its own calls.
-    let other = fixture
-        .writer
-        .count_agency_call("D", CallPurpose::Unknown, now);
-    assert_eq!(other.await.unwrap(), AgencyCall::Now);
+    // Another agency has its own calls, and so has the agency under another app.
+    let (default, staging) = (AppName::default(), "staging".parse().unwrap());
+    for (app, company) in [(&default, "D"), (&staging, "C")] {
+        let company = company.parse().unwrap();
+        let other = fixture
+            .writer
+            .count_agency_call((app, &company), CallPurpose::Unknown, now);
+        assert_eq!(other.await.unwrap(), AgencyCall::Now);
+    }
 }
 
 #[tokio::test]
@@ -36,6 +42,8 @@ async fn mint_without_a_refresh_token_keeps_the_earlier_one() {
     let writer = Fixture::new().writer;
     let known = AgencyLocation {
         parent: InstallationId::random(),
+        app: AppName::default(),
+        client: None,
         company: "C".parse().unwrap(),
         location: "L".parse().unwrap(),
         at: Timestamp::of_this_machine(),

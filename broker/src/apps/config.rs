@@ -1,0 +1,334 @@
+//! The settings of apps.
+//!
+//! The app `default` comes from `GHL_CLIENT_ID` and its neighbours. More come from sections `[apps.NAME]` of the settings
+//! file, or from the files of `EVERGREEN_APPS_DIR`. They share everything that they do not set themselves.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use ghl::consent::{self, Consent, LoginWindow};
+use ghl::token_endpoint;
+use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
+use secrecy::{ExposeSecret, SecretString};
+use service::config::Settings;
+use service::tls::Authorities;
+use store::{AppName, ClientId};
+use url::Url;
+
+/// The OAuth scopes that an app requests by default, separated by spaces. The gateway's own routes need them.
+pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
+                              medias.readonly medias.write locations.readonly oauth.readonly oauth.write";
+const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
+/// The kind of the sections of apps.
+pub const SECTIONS: &str = "apps";
+const FIELDS: [&str; 10] = [
+    "authorize_url",
+    "client_id",
+    "client_secret",
+    "client_secret_file",
+    "client_secrets",
+    "client_secrets_file",
+    "login_window",
+    "redirect_uri",
+    "scopes",
+    "webhook_keys",
+];
+
+/// An app at GHL.
+#[derive(Debug, Clone)]
+pub struct AppConfig {
+    /// The name that the operator chose.
+    pub name: AppName,
+    /// The client id of [`AppConfig::endpoint`].
+    pub client: ClientId,
+    /// GHL's token endpoint and the client credentials.
+    pub endpoint: token_endpoint::Config,
+    /// GHL's consent page and the scopes to request.
+    pub consent: Consent,
+    /// Checks the signatures of webhooks.
+    pub verifier: Verifier,
+}
+
+impl AppConfig {
+    /// Of all settings.
+    pub(super) fn fingerprint(&self) -> String {
+        let credentials = self.endpoint.credentials_fingerprint();
+        format!("{credentials} {:?} {:?}", self.consent, self.verifier)
+    }
+}
+
+/// Reads all apps. Mistakes are collected in `settings`. `timeout`: of a call of the token endpoint.
+pub(crate) fn read(
+    settings: &mut Settings<'_>,
+    api_url: &Url,
+    timeout: Duration,
+) -> Vec<AppConfig> {
+    let shared = Shared {
+        token_url: join(api_url, "oauth/token"),
+        timeout,
+        authorities: Authorities::read(settings)
+            .der()
+            .map(<[u8]>::to_vec)
+            .collect(),
+        redirect_uri: settings.url("GHL_REDIRECT_URI", DEFAULT_REDIRECT_URI),
+        authorize_url: settings.url("GHL_AUTHORIZE_URL", consent::DEFAULT_URL),
+        scopes: settings
+            .text("GHL_SCOPES")
+            .unwrap_or_else(|| DEFAULT_SCOPES.to_owned()),
+        login_window: settings.parse("GHL_LOGIN_WINDOW", LoginWindow::default(), "new or self"),
+        verifier: read_verifier(settings),
+    };
+    let sections = settings.sections(SECTIONS);
+    let mut apps: Vec<AppConfig> = Vec::new();
+    let has_default = settings.text("GHL_CLIENT_ID").is_some();
+    if has_default || sections.is_empty() {
+        apps.extend(read_default(settings, &shared));
+    }
+    for section in &sections {
+        apps.extend(read_section(settings, &shared, section));
+    }
+    refuse_repetitions(settings, &apps);
+    apps
+}
+
+/// The settings that apps share unless they set them.
+struct Shared {
+    token_url: Url,
+    timeout: Duration,
+    authorities: Vec<Vec<u8>>,
+    redirect_uri: Url,
+    authorize_url: Url,
+    scopes: String,
+    login_window: LoginWindow,
+    verifier: Verifier,
+}
+
+fn read_default(settings: &mut Settings<'_>, shared: &Shared) -> Option<AppConfig> {
+    const HELP: &str = "the client id of your app in GHL's marketplace";
+    settings.required("GHL_CLIENT_ID", HELP);
+    let client = settings.parse_optional("GHL_CLIENT_ID", "a client id of GHL");
+    let secrets = split_secrets(settings.secret("GHL_CLIENT_SECRET"));
+    if secrets.is_empty() {
+        settings.mistake(
+            "GHL_CLIENT_SECRET",
+            "is missing: the client secret of your app, or GHL_CLIENT_SECRET_FILE with its path; \
+             list several, separated by commas, while you rotate it",
+        );
+    }
+    Some(shared.app(AppName::default(), client?, secrets))
+}
+
+/// The app of a section `apps.NAME`.
+fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> Option<AppConfig> {
+    let prefix = format!("{SECTIONS}.{section}");
+    settings.check_section(&prefix, &FIELDS);
+    let key = |field: &str| format!("{prefix}.{field}");
+    let name = match section.parse::<AppName>() {
+        Ok(name) if name.is_default() => {
+            settings.mistake(&prefix, "is the app of GHL_CLIENT_ID: choose another name");
+            None
+        }
+        Ok(name) => Some(name),
+        Err(error) => {
+            settings.mistake(&prefix, format!("is no name of an app: {error}"));
+            None
+        }
+    };
+    settings.required(
+        &key("client_id"),
+        "the client id of the app in GHL's marketplace",
+    );
+    let client = settings.parse_optional(&key("client_id"), "a client id of GHL");
+    let both = ["client_secret", "client_secrets"].map(|field| settings.secret(&key(field)));
+    let secrets: Vec<SecretString> = both.into_iter().flat_map(split_secrets).collect();
+    if secrets.is_empty() {
+        settings.mistake(
+            &key("client_secrets"),
+            "is missing: the client secret of the app, or client_secrets_file with the path of a file; \
+             list several while you rotate it",
+        );
+    }
+    let consent_url = settings.url_optional(&key("authorize_url"));
+    let redirect_uri = settings.url_optional(&key("redirect_uri"));
+    let scopes = settings.text(&key("scopes"));
+    let scopes = scopes.map(|scopes| scopes.split_whitespace().collect::<Vec<_>>().join(" "));
+    let login_window = settings.parse(&key("login_window"), shared.login_window, "new or self");
+    let keys = settings.text(&key("webhook_keys"));
+    let verifier = keys.and_then(|pem| {
+        let verifier = Verifier::new(&pem, None);
+        let mistake = |error| settings.mistake(&key("webhook_keys"), format!("is {error}"));
+        verifier.map_err(mistake).ok()
+    });
+    let (name, client) = (name?, client?);
+    let default_redirect = shared.redirect_of(&name);
+    let mut app = shared.app(name, client, secrets);
+    let redirect_uri = redirect_uri.unwrap_or(default_redirect);
+    app.endpoint.redirect_uri = redirect_uri.clone();
+    app.consent.redirect_uri = redirect_uri;
+    app.consent.url = consent_url.unwrap_or(app.consent.url);
+    app.consent.scopes = scopes.unwrap_or(app.consent.scopes);
+    app.consent.login_window = login_window;
+    app.verifier = verifier.unwrap_or(app.verifier);
+    Some(app)
+}
+
+impl Shared {
+    fn app(&self, name: AppName, client: ClientId, secrets: Vec<SecretString>) -> AppConfig {
+        AppConfig {
+            endpoint: token_endpoint::Config {
+                url: self.token_url.clone(),
+                client_id: client.to_string(),
+                client_secrets: secrets,
+                redirect_uri: self.redirect_uri.clone(),
+                timeout: self.timeout,
+                authorities: self.authorities.clone(),
+            },
+            consent: Consent {
+                url: self.authorize_url.clone(),
+                client_id: client.to_string(),
+                redirect_uri: self.redirect_uri.clone(),
+                scopes: self.scopes.clone(),
+                login_window: self.login_window,
+            },
+            verifier: self.verifier.clone(),
+            name,
+            client,
+        }
+    }
+
+    /// The callback that names the app, at the host of the default one. A consent that begins in GHL's marketplace has
+    /// nothing else that names it.
+    fn redirect_of(&self, name: &AppName) -> Url {
+        let mut callback = self.redirect_uri.clone();
+        callback.set_path(&format!("/oauth/callback/{name}"));
+        callback
+    }
+}
+
+/// Two apps with one client id would spend each other's refresh tokens.
+fn refuse_repetitions(settings: &mut Settings<'_>, apps: &[AppConfig]) {
+    let mut names: BTreeMap<&ClientId, &AppName> = BTreeMap::new();
+    for app in apps {
+        if let Some(earlier) = names.insert(&app.client, &app.name) {
+            settings.mistake(
+                &format!("{SECTIONS}.{}.client_id", app.name),
+                format!("is also the client id of the app `{earlier}`"),
+            );
+        }
+    }
+}
+
+/// Splits a list of client secrets. The first is used, and the next is tried if GHL refuses it.
+fn split_secrets(list: Option<SecretString>) -> Vec<SecretString> {
+    let list = list.unwrap_or_default();
+    let secrets = list.expose_secret().split([',', '\n']).map(str::trim);
+    secrets
+        .filter(|secret| !secret.is_empty())
+        .map(SecretString::from)
+        .collect()
+}
+
+fn join(base: &Url, path: &str) -> Url {
+    let mut joined = base.clone();
+    joined.set_path(&format!("{}/{path}", base.path().trim_end_matches('/')));
+    joined
+}
+
+fn read_verifier(settings: &mut Settings<'_>) -> Verifier {
+    let ed25519 = settings.text("GHL_WEBHOOK_ED25519_KEY");
+    let rsa = settings.text("GHL_WEBHOOK_RSA_KEY");
+    let rsa = rsa.as_deref().map(|text| match text {
+        "published" => RSA_KEY,
+        pem => pem,
+    });
+    let chosen = Verifier::new(ed25519.as_deref().unwrap_or(ED25519_KEY), rsa);
+    chosen.unwrap_or_else(|error| {
+        settings.mistake(
+            "GHL_WEBHOOK_ED25519_KEY",
+            format!("or GHL_WEBHOOK_RSA_KEY is {error}"),
+        );
+        Verifier::new(ED25519_KEY, None).expect("the built-in key is a key")
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashMap;
+
+    use super::*;
+
+    fn read_from(entries: &[(&str, &str)]) -> Result<Vec<AppConfig>, String> {
+        let entries = entries
+            .iter()
+            .map(|(key, value)| ((*key).into(), (*value).into()));
+        let source: HashMap<String, String> = entries.collect();
+        let mut settings = Settings::new(&source);
+        let api = Url::parse("https://services.example").unwrap();
+        let apps = read(&mut settings, &api, Duration::from_secs(10));
+        settings
+            .finish(apps)
+            .map_err(|mistakes| mistakes.to_string())
+    }
+
+    #[test]
+    fn app_of_a_section_shares_what_it_does_not_set() {
+        let apps = read_from(&[
+            ("GHL_CLIENT_ID", "aaa-1"),
+            ("GHL_CLIENT_SECRET", "s"),
+            ("GHL_REDIRECT_URI", "https://us.example/oauth/callback"),
+            ("GHL_SCOPES", "contacts.readonly"),
+            ("apps.staging.client_id", "bbb-1"),
+            ("apps.staging.client_secrets", "one\ntwo"),
+            ("apps.own.client_id", "ccc-1"),
+            ("apps.own.client_secret", "x"),
+            ("apps.own.scopes", "a.readonly\nb.write"),
+            (
+                "apps.own.redirect_uri",
+                "https://own.example/oauth/callback",
+            ),
+        ]);
+        let apps = apps.unwrap();
+        let names: Vec<&str> = apps.iter().map(|app| app.name.as_str()).collect();
+        assert_eq!(names, ["default", "own", "staging"]);
+        let staging = &apps[2];
+        assert_eq!(staging.endpoint.client_secrets.len(), 2);
+        assert_eq!(staging.consent.scopes, "contacts.readonly");
+        let callback = "https://us.example/oauth/callback/staging";
+        assert_eq!(staging.consent.redirect_uri.as_str(), callback);
+        assert_eq!(apps[1].consent.scopes, "a.readonly b.write");
+        assert_eq!(
+            apps[1].endpoint.redirect_uri.host_str(),
+            Some("own.example")
+        );
+    }
+
+    #[test]
+    fn all_mistakes_of_all_apps_are_reported_at_once() {
+        let error = read_from(&[
+            ("apps.Staging.client_id", "bbb-1"),
+            ("apps.a.client_id", "aaa-1"),
+            ("apps.a.client_secrets", "x"),
+            ("apps.a.colour", "red"),
+            ("apps.b.client_id", "aaa-1"),
+            ("apps.b.client_secrets", "x"),
+            ("apps.default.client_id", "ddd-1"),
+            ("apps.default.client_secrets", "x"),
+        ]);
+        let error = error.unwrap_err();
+        for mistake in [
+            "apps.Staging is no name of an app",
+            "apps.Staging.client_secrets is missing",
+            "apps.a.colour is no setting",
+            "apps.b.client_id is also the client id of the app `a`",
+            "apps.default is the app of GHL_CLIENT_ID",
+        ] {
+            assert!(error.contains(mistake), "{mistake}: {error}");
+        }
+    }
+
+    #[test]
+    fn settings_without_an_app_say_that_the_default_one_is_missing() {
+        let error = read_from(&[]).unwrap_err();
+        assert!(error.contains("GHL_CLIENT_ID is not set"), "{error}");
+    }
+}
