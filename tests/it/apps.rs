@@ -92,8 +92,21 @@ impl TwoApps {
         shown["generation"].as_str().unwrap_or("0").parse().unwrap()
     }
 
+    /// Waits until each of them has been refreshed this often from now on.
+    async fn until_all_refreshed(&self, ids: &[String], times: u64) {
+        let mut wanted = Vec::with_capacity(ids.len());
+        for id in ids {
+            wanted.push((id, self.generation(id).await + times));
+        }
+        for (id, generation) in wanted {
+            self.until_refreshed(id, generation).await;
+        }
+    }
+
     async fn until_refreshed(&self, id: &str, generation: u64) {
-        until(&format!("{id} to be refreshed"), PATIENCE, || async {
+        // While credentials are refused, each is tried every 30 s, and one of them tests the credentials.
+        let patience = 2 * PATIENCE;
+        until(&format!("{id} to be refreshed"), patience, || async {
             let now = self.generation(id).await;
             holds(now >= generation, now)
         })
@@ -359,16 +372,12 @@ async fn refused_earlier_client_id_pauses_its_own_installations_alone() {
         "app=before",
     ];
     apps.up.program.wait_for_line(&alarm, PATIENCE).await;
-    for id in &current {
-        let generation = apps.generation(id).await;
-        apps.until_refreshed(id, generation + 3).await;
-    }
+    apps.until_all_refreshed(&current, 3).await;
     let (ready, body) = get(&apps.up.client, &format!("{}/readyz", apps.up.internal)).await;
     assert_eq!(ready, 200, "{body}");
     apps.sandbox.faults(json!([])).await;
+    apps.until_all_refreshed(&earlier, 1).await;
     for id in &earlier {
-        let generation = apps.generation(id).await;
-        apps.until_refreshed(id, generation + 1).await;
         assert_eq!(apps.shown(id).await["clientId"], "second-a");
     }
     assert_eq!(apps.sandbox.count("spent_outside_grace").await, 0);

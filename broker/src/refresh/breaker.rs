@@ -32,7 +32,7 @@ use crate::metrics;
 use crate::refresh::outcome::FailureKind;
 
 /// How long all brokers pause between two tests of the client credentials.
-const CREDENTIAL_PAUSE: Duration = Duration::from_secs(30);
+pub(crate) const CREDENTIAL_PAUSE: Duration = Duration::from_secs(30);
 /// The longest pause after a 429.
 const MAX_OVERLOAD_PAUSE: Duration = Duration::from_secs(10);
 

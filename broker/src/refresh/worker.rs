@@ -42,7 +42,7 @@ use crate::agency::{AgencyState, AgencyTurns};
 use crate::apps::{App, Apps};
 use crate::config::{Config, Timing};
 use crate::metrics;
-use crate::refresh::breaker::PauseReason;
+use crate::refresh::breaker::{CREDENTIAL_PAUSE, PauseReason};
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::outage::OutageDetector;
 use crate::refresh::outcome::Outcome;
@@ -271,7 +271,8 @@ impl Worker {
             match app.breaker.try_acquire_probe().await {
                 Ok(true) => return self.attempt(id, wanted, Risk::Probe).await,
                 Ok(false) => {
-                    if let Err(error) = self.writer.postpone(id, self.timing.grace).await {
+                    let grace = self.timing.grace;
+                    if let Err(error) = self.writer.postpone(id, CREDENTIAL_PAUSE, grace).await {
                         return unavailable(id, &error);
                     }
                 }

@@ -190,17 +190,22 @@ pub struct Tokens {
 /// How long a broker leaves an installation alone of an app that it does not know.
 pub const UNKNOWN_APP_PAUSE: Duration = Duration::from_secs(60);
 
-/// Leaves an installation to brokers that know its app. `None` if it is not due, or if its refresh token may be spent:
+/// Puts off an installation whose app this broker does not know or cannot use now. `None` if it is not due, or if its refresh token may be spent:
 /// another broker must send it again at once, while GHL still repeats its answer.
 #[must_use]
-pub fn postpone(current: &Installation, grace: Duration, now: Timestamp) -> Option<Installation> {
+pub fn postpone(
+    current: &Installation,
+    pause: Duration,
+    grace: Duration,
+    now: Timestamp,
+) -> Option<Installation> {
     current.due.filter(|due| *due <= now)?;
     let spent = current.intent.as_ref().map(|intent| intent.first_spent_at);
     if spent.is_some_and(|spent| now.since(spent) < grace) {
         return None;
     }
     let mut next = current.clone();
-    next.due = Some(now + UNKNOWN_APP_PAUSE);
+    next.due = Some(now + pause);
     Some(next)
 }
 

@@ -488,8 +488,12 @@ fn static_token_is_remembered_when_it_is_old_and_then_once_a_week() {
 fn installation_of_an_unknown_app_is_left_alone_for_a_minute() {
     let mut current = installed();
     current.due = Some(NOW);
-    let left = postpone(&current, DEFAULT_GRACE, NOW).unwrap();
+    let left = postpone(&current, UNKNOWN_APP_PAUSE, DEFAULT_GRACE, NOW).unwrap();
     assert_eq!(left.due, Some(NOW + UNKNOWN_APP_PAUSE));
     assert_eq!(left.link(), current.link());
-    assert_eq!(postpone(&left, DEFAULT_GRACE, NOW), None, "it is not due");
+    assert_eq!(
+        postpone(&left, UNKNOWN_APP_PAUSE, DEFAULT_GRACE, NOW),
+        None,
+        "it is not due"
+    );
 }

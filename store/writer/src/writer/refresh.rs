@@ -61,7 +61,7 @@ impl StoreWriter {
                 return Decision::Leave(Ok(Begin::NotDue(due)));
             }
             if !apps.include(current) {
-                return match protocol::postpone(current, grace, now) {
+                return match protocol::postpone(current, protocol::UNKNOWN_APP_PAUSE, grace, now) {
                     Some(next) => Decision::Write(Box::new(next), Ok(Begin::UnknownApp)),
                     None => Decision::Leave(Ok(Begin::UnknownApp)),
                 };

@@ -36,14 +36,18 @@ impl StoreWriter {
         self.backend.reschedule_earlier(id, app, at).await
     }
 
-    /// Puts off an installation whose app cannot be used now, by
-    /// [`UNKNOWN_APP_PAUSE`](protocol::UNKNOWN_APP_PAUSE). `grace`: GHL's.
+    /// Puts off an installation whose app cannot be used now. `grace`: GHL's.
     ///
     /// # Errors
     /// When there is no such installation, or the store is unavailable.
-    pub async fn postpone(&self, id: &InstallationId, grace: Duration) -> Result<(), WriteError> {
+    pub async fn postpone(
+        &self,
+        id: &InstallationId,
+        pause: Duration,
+        grace: Duration,
+    ) -> Result<(), WriteError> {
         self.decide_known(id, |current, now| {
-            match protocol::postpone(current, grace, now) {
+            match protocol::postpone(current, pause, grace, now) {
                 Some(next) => Decision::Write(Box::new(next), ()),
                 None => Decision::Leave(()),
             }
