@@ -48,7 +48,7 @@ pub struct Consent {
     pub login_window: LoginWindow,
 }
 
-/// What one customer's link has of its own.
+/// The options of one customer's link.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct LinkOptions {
     /// Whether the page must not show GHL's name. A page of another host than GHL's stays as it is.

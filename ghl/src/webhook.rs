@@ -155,7 +155,7 @@ pub struct Event {
     pub identity: String,
     /// The time of the event in milliseconds since the Unix epoch. `None` if GHL does not name a readable one.
     pub at_ms: Option<i64>,
-    /// What it tells besides, such as `companyName` and `planId`: each of 1 to 256 bytes.
+    /// Its other facts, such as `companyName` and `planId`: each of 1 to 256 bytes.
     pub details: BTreeMap<String, String>,
 }
 

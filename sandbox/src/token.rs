@@ -36,7 +36,7 @@ pub(crate) enum Use {
     Refresh,
 }
 
-/// What all tokens of one grant have in common.
+/// The facts that all tokens of one grant have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Identity {
     pub(crate) grant: GrantId,

@@ -59,7 +59,7 @@ fn jitter() -> Duration {
     JITTER * u32::from(store::random::bytes::<1>()[0]) / 256
 }
 
-/// What GHL says about the locations of an agency.
+/// GHL's list of the locations of an agency.
 #[derive(Debug, Default)]
 struct Found {
     count: u64,

@@ -20,7 +20,7 @@ use crate::refresh::refresh_log;
 use crate::refresh::worker::{Worker, unavailable};
 use decision::{Decision, decide};
 
-/// What has been done for a location whose token is wanted.
+/// The result for a location whose token is wanted.
 #[derive(Debug)]
 pub(crate) enum LocationRefresh {
     Done(Outcome),

@@ -151,7 +151,7 @@ pub(crate) struct View {
     /// Seconds; 0 once expired. `null` as above.
     expires_in: Option<u64>,
     installed_at: String,
-    /// What GHL's webhooks have told, such as `companyName` and `planId`.
+    /// Facts from GHL's webhooks, such as `companyName` and `planId`.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<BTreeMap<String, String>>,
     last_refresh_at: Option<String>,

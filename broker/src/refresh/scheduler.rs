@@ -8,32 +8,32 @@
 //! Brokers do not partition the work. All of them see the same schedule, and the first to claim an
 //! installation refreshes it. Each broker starts at a random offset, so that they rarely collide.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex as StdMutex};
+mod shared;
+mod update;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::future::try_join_all;
 use service::locks::lock;
-use service::readiness::Gate;
-use service::shutdown::Shutdown;
 use store::{AppName, InstallationId, Timestamp};
 use store_writer::backend::{DueEntries, DuePoll, Schedule};
 use store_writer::writer::Wanted;
 use store_writer::{StoreWriter, WriteError};
-use tokio::sync::Mutex;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
+pub(crate) use shared::{Gates, Schedulers};
+use update::update_schedule;
+
 use crate::apps::App;
 use crate::apps::identity::NotUsable;
-use crate::config::SchedulerConfig;
 use crate::metrics;
 use crate::refresh::breaker::BreakerState;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::outcome::Outcome;
-use crate::refresh::rate_limiter::RateLimiter;
 use crate::refresh::window::Slot;
-use crate::refresh::worker::Worker;
 
 /// The longest time between two polls. Another broker may have scheduled something sooner.
 const MAX_SLEEP: Duration = Duration::from_secs(1);
@@ -46,37 +46,6 @@ const CONGESTED_SLEEP: Duration = Duration::from_millis(200);
 const MAX_WAVE: usize = 256;
 /// How many installations one claim takes.
 const CLAIM_BATCH: usize = 16;
-
-/// What the schedulers of all apps share.
-#[derive(Debug)]
-pub(crate) struct Schedulers {
-    pub(crate) config: SchedulerConfig,
-    pub(crate) writer: StoreWriter,
-    pub(crate) worker: Arc<Worker>,
-    pub(crate) gates: Gates,
-    pub(crate) rate_limiter: Mutex<RateLimiter>,
-    pub(crate) shutdown: Shutdown,
-    /// The apps that have a scheduler. One that is removed and added again must not get a second one.
-    pub(crate) running: StdMutex<BTreeSet<AppName>>,
-}
-
-impl Schedulers {
-    /// Whether no attempt of any app has an unknown outcome, also of apps of other deployments. An outage concerns all.
-    async fn is_nothing_in_doubt(&self) -> bool {
-        let Ok(mut apps) = self.writer.apps().await else {
-            return false;
-        };
-        let known = self.worker.apps.current();
-        apps.extend(known.apps.iter().map(|app| app.name.clone()));
-        for app in &apps {
-            match self.writer.poll_due(Schedule::OpenIntent, app).await {
-                Ok(poll) if poll.due.is_empty() && poll.next_in.is_none() && poll.missing == 0 => {}
-                Ok(_) | Err(_) => return false,
-            }
-        }
-        true
-    }
-}
 
 /// Refreshes the installations of an app until shutdown, or until the app is gone from the settings. Does nothing if that
 /// goes on already.
@@ -144,15 +113,6 @@ async fn schedule(shared: &Arc<Schedulers>, name: &AppName) {
             () = sleep(wait) => {}
         }
     }
-}
-
-/// The readiness gates that the schedulers control.
-#[derive(Debug)]
-pub(crate) struct Gates {
-    /// Open while the schedule can be read.
-    pub store: Gate,
-    /// Open while an app can be used: its name is its own, and GHL accepts its credentials.
-    pub apps: Gate,
 }
 
 /// The scheduler of one app, for one poll.
@@ -510,45 +470,4 @@ fn log_claim_failure(error: &WriteError) {
         error = error as &dyn std::error::Error,
         "due installations could not be claimed"
     );
-}
-
-/// Updates the schedule after the attempts that do not update it themselves.
-async fn update_schedule(
-    writer: &StoreWriter,
-    id: &InstallationId,
-    app: &AppName,
-    outcome: Outcome,
-) -> Result<(), WriteError> {
-    match outcome {
-        // Retry before the claim expires, in case the holder of the lease is dead.
-        Outcome::Busy(wait) => match writer.load(id).await? {
-            Some(snapshot) => {
-                writer
-                    .reschedule_earlier(id, app, snapshot.now + wait)
-                    .await
-            }
-            None => writer.unschedule(id, app).await,
-        },
-        Outcome::NotRefreshable(_) | Outcome::NotDue(_) | Outcome::UnknownApp => {
-            // An older build may have put it on the schedule of the default app.
-            match writer.load(id).await? {
-                Some(known) if known.installation.access.app != *app => {
-                    writer.unschedule(id, app).await
-                }
-                Some(_) if matches!(outcome, Outcome::NotRefreshable(_)) => {
-                    writer.reschedule(id).await
-                }
-                Some(_) | None => Ok(()),
-            }
-        }
-        Outcome::UnknownInstallation => writer.unschedule(id, app).await,
-        Outcome::Refreshed { .. }
-        | Outcome::Superseded
-        | Outcome::RateLimited(_)
-        | Outcome::Contained
-        | Outcome::Failed(_)
-        | Outcome::Adopted
-        | Outcome::Journaled
-        | Outcome::Unavailable(_) => Ok(()),
-    }
 }

@@ -7,6 +7,7 @@ mod in_progress;
 mod late_response;
 pub(crate) mod lost_response;
 mod open_calls;
+mod pause;
 mod pending_consents;
 mod readiness;
 mod spend;
@@ -42,7 +43,6 @@ use crate::agency::{AgencyState, AgencyTurns};
 use crate::apps::{App, Apps};
 use crate::config::{Config, Timing};
 use crate::metrics;
-use crate::refresh::breaker::{CREDENTIAL_PAUSE, PauseReason};
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::outage::OutageDetector;
 use crate::refresh::outcome::Outcome;
@@ -255,42 +255,6 @@ impl Worker {
             }
         }
         self.attempt(id, wanted, Risk::Normal).await
-    }
-
-    /// An attempt while refreshes with its credentials pause. The scheduler of an app sees the pauses of one client id. If the
-    /// app has another one, too, the test of those credentials happens here, and the others leave the schedule for a while.
-    async fn paused(
-        self: &Arc<Self>,
-        id: &InstallationId,
-        wanted: Wanted,
-        app: &App,
-        pause: PauseReason,
-    ) -> Outcome {
-        let has_sibling = self.apps.current().has_sibling(app);
-        if wanted == Wanted::Due && has_sibling && pause == PauseReason::ClientRejected {
-            match app.breaker.try_acquire_probe().await {
-                Ok(true) => return self.attempt(id, wanted, Risk::Probe).await,
-                Ok(false) => {
-                    let grace = self.timing.grace;
-                    if let Err(error) = self.writer.postpone(id, CREDENTIAL_PAUSE, grace).await {
-                        return unavailable(id, &error);
-                    }
-                }
-                Err(error) => return unavailable(id, &error),
-            }
-        }
-        Outcome::Unavailable(pause.as_str().to_owned())
-    }
-
-    /// The app of an installation, and why refreshes with its credentials pause. `None` if they do not.
-    async fn pause_of(&self, installation: &Installation) -> Option<(Arc<App>, PauseReason)> {
-        let app = &installation.access.app;
-        let app = self.apps.of_token(app, installation.client.as_ref())?;
-        let pause = app.breaker.pause_reason()?;
-        let is_unresolved = installation.intent.is_some() && app.breaker.allows_retry(pause);
-        // A mint uses neither the token endpoint nor the client credentials.
-        let may_start = is_unresolved || self.is_minted(installation).await;
-        (!may_start).then_some((app, pause))
     }
 
     /// With the client id that the token is sent with, also if an older build stored it without one. The settings may change

@@ -228,7 +228,7 @@ fn with_location(body: &Bytes, location: &str) -> Result<Bytes, json::NotAnObjec
     json::with_defaults(body, [("locationId", location)])
 }
 
-/// What a token of its kind may read with the scope `locations.readonly`.
+/// A route that a token of its kind may read with the scope `locations.readonly`.
 fn own_uri(pipeline: &Pipeline, token: &Token) -> Result<Uri, Error> {
     let base = &pipeline.ghl.base;
     let uri = match (token.user_type, &token.location, &token.company) {

@@ -95,7 +95,7 @@ pub(crate) struct Call<'r> {
 #[derive(Debug, Default)]
 pub(crate) struct InstallationSelectors<'r> {
     found: [Option<InstallationSelector<'r>>; SelectorSource::ALL.len()],
-    /// What the request asks GHL to do, if the request is a call and GHL documents its operation.
+    /// The operation of GHL, if the request is a call and GHL documents it.
     pub(crate) operation: Option<&'static Operation>,
     /// The app that the request names.
     pub(crate) app: Option<Cow<'r, str>>,

@@ -1,4 +1,4 @@
-//! What GHL's webhooks tell about an installation besides its owner.
+//! The details of an installation in GHL's webhooks: everything besides its owner.
 
 use std::collections::BTreeMap;
 

@@ -9,7 +9,7 @@ use crate::installations::AgencyConsent;
 use crate::subject::{Subject, is_id};
 use crate::token::Identity;
 
-/// What the app is installed on.
+/// The locations or the agency that the app is installed on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum Choice {
     Location {

@@ -1,4 +1,4 @@
-//! What GHL's webhooks tell about an installation besides its owner, such as the plan and the name of the company.
+//! Facts from GHL's webhooks about an installation, such as the plan and the name of the company.
 
 use std::collections::BTreeMap;
 

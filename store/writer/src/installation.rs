@@ -144,7 +144,7 @@ pub struct Alternate {
     pub grant: Sealed,
 }
 
-/// What is known about the locations on which an agency has installed the app.
+/// The known facts about the locations on which an agency has installed the app.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct LocationList {
     /// When GHL is asked for the list next.
@@ -215,7 +215,7 @@ pub struct Installation {
     pub due: Option<Timestamp>,
     /// The locations of an agency. `None` for a location.
     pub locations: Option<LocationList>,
-    /// What GHL's webhooks have told about it.
+    /// Facts from GHL's webhooks.
     pub details: Option<Details>,
     /// Of the static token that the settings had when it was stored from them. `None` for any other installation.
     pub setting: Option<Fingerprint>,

@@ -1,4 +1,4 @@
-//! What GHL's webhooks tell about installations.
+//! Facts from GHL's webhooks about installations.
 
 use std::time::Duration;
 
@@ -56,7 +56,7 @@ impl StoreWriter {
         Ok(())
     }
 
-    /// What events have told before the installation was stored.
+    /// The facts of events from before the installation was stored.
     pub(super) async fn early_details(
         &self,
         id: &InstallationId,
