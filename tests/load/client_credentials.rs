@@ -9,7 +9,7 @@ use tests::wait::{holds, until};
 use tokio::time::Instant;
 
 const PATIENCE: Duration = Duration::from_secs(40);
-const BREAKER: &str = "evergreen_token_endpoint_breaker_open";
+const BREAKER: &str = "evergreen_token_endpoint_breaker_open{app=\"default\"}";
 const ALARM: &str = "check GHL_CLIENT_ID and GHL_CLIENT_SECRET";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -33,15 +33,9 @@ struct State {
 }
 
 impl Identity {
-    /// Notes why the app cannot be used. It is logged when it changes.
+    /// Notes why the app cannot be used.
     pub(crate) fn note_problem(&self, problem: Option<String>) {
-        let held = &mut lock(&self.0).problem;
-        if *held != problem
-            && let Some(problem) = &problem
-        {
-            error!(problem, "an app cannot be used");
-        }
-        *held = problem;
+        lock(&self.0).problem = problem;
     }
 
     /// Why the app cannot be used. `None` if it can, as far as this broker knows.
@@ -125,7 +119,7 @@ impl App {
 
     fn note(&self, found: AppIdentity) -> Result<(), NotUsable> {
         let mut state = lock(&self.identity.0);
-        state.is_taken = matches!(found, AppIdentity::Another(_));
+        let was_taken = std::mem::take(&mut state.is_taken);
         state.is_unreadable = false;
         match found {
             AppIdentity::Same => {
@@ -134,12 +128,16 @@ impl App {
             }
             AppIdentity::Free => Ok(()),
             AppIdentity::Another(held) => {
-                state.ours_at = None;
-                Err(NotUsable::NameTaken {
+                (state.ours_at, state.is_taken) = (None, true);
+                let taken = NotUsable::NameTaken {
                     name: self.name.to_string(),
                     held,
                     own: self.client.app_id().to_owned(),
-                })
+                };
+                if !was_taken {
+                    error!(app = %self.name, problem = %taken, "an app cannot be used");
+                }
+                Err(taken)
             }
         }
     }

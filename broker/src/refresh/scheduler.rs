@@ -18,9 +18,9 @@ use std::time::Duration;
 use futures_util::future::try_join_all;
 use service::locks::lock;
 use store::{AppName, InstallationId, Timestamp};
+use store_writer::WriteError;
 use store_writer::backend::{DueEntries, DuePoll, Schedule};
 use store_writer::writer::Wanted;
-use store_writer::{StoreWriter, WriteError};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -32,7 +32,6 @@ use crate::apps::identity::NotUsable;
 use crate::metrics;
 use crate::refresh::breaker::BreakerState;
 use crate::refresh::crash_point::{self, Step};
-use crate::refresh::outcome::Outcome;
 use crate::refresh::window::Slot;
 
 /// The longest time between two polls. Another broker may have scheduled something sooner.
