@@ -34,7 +34,9 @@ impl OnSmallDisk {
         let start = disk.run(sandbox.as_ghl_of(start));
         write_admin_key(&disk.outside("data")).unwrap();
         let program = start.spawn();
-        wait_for_port(public).await;
+        for port in [public, internal] {
+            wait_for_port(port).await;
+        }
         Self {
             disk,
             sandbox,
