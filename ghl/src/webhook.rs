@@ -105,6 +105,28 @@ impl Verifier {
     }
 }
 
+/// The signatures of a request, for the verifiers of several apps. One verifier may accept a header that another one does
+/// not.
+///
+/// # Errors
+/// The last reason, if no verifier accepts a header of the request.
+pub fn signatures<'v, T>(
+    verifiers: impl IntoIterator<Item = (T, &'v Verifier)>,
+    headers: &HeaderMap,
+) -> Result<Vec<(T, Signature<'v>)>, BadSignature> {
+    let (mut accepted, mut refused) = (Vec::new(), BadSignature::Missing);
+    for (whose, verifier) in verifiers {
+        match verifier.signature(headers) {
+            Ok(signature) => accepted.push((whose, signature)),
+            Err(error) => refused = error,
+        }
+    }
+    match accepted.is_empty() {
+        true => Err(refused),
+        false => Ok(accepted),
+    }
+}
+
 impl Signature<'_> {
     /// Checks the signature of the raw body.
     ///
@@ -229,6 +251,24 @@ mod tests {
     use super::*;
     use ring::rand::SystemRandom;
     use ring::signature::{Ed25519KeyPair, KeyPair};
+
+    #[test]
+    fn app_that_accepts_no_older_signature_does_not_refuse_it_for_the_others() {
+        let newer_only = Verifier::new(ED25519_KEY, None).unwrap();
+        let both = Verifier::new(ED25519_KEY, Some(RSA_KEY)).unwrap();
+        let older: HeaderMap = [(
+            RSA_HEADER.parse().unwrap(),
+            BASE64_STANDARD.encode([7; 256]).parse().unwrap(),
+        )]
+        .into_iter()
+        .collect();
+        let apps = [("newer only", &newer_only), ("both", &both)];
+        let accepted = signatures(apps, &older).unwrap();
+        assert_eq!(accepted.len(), 1);
+        assert_eq!(accepted[0].0, "both");
+        let refused = signatures([("newer only", &newer_only)], &older);
+        assert_eq!(refused.unwrap_err(), BadSignature::Missing);
+    }
 
     fn verifier_and_key() -> (Verifier, Ed25519KeyPair) {
         let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();

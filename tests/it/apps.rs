@@ -219,6 +219,34 @@ async fn uninstallation_ends_the_installation_of_its_app_alone() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn webhook_for_an_app_with_its_own_keys_needs_one_of_them() {
+    let stranger = Sandbox::start(&[("CLIENT_SECRET", "another")]).await;
+    let keys = stranger.webhook_key().await;
+    let settings = format!("{STAGING}webhook_keys = \"\"\"\n{keys}\n\"\"\"\n");
+    let apps = TwoApps::start(&settings, &[], &[]).await;
+    let default = apps.up.install("loc1").await;
+    let staging = apps.install_staging("loc1").await;
+    // The sandbox signs both with its own key, which is that of the default app alone.
+    for app in ["second", "sandbox"] {
+        let gone = json!({ "locationId": "loc1", "appId": app });
+        let uninstall = format!("{}/_sandbox/uninstall", apps.sandbox.url);
+        let (status, body) = client::send(apps.up.client.post(&uninstall).json(&gone)).await;
+        assert_eq!(status, 200, "{body}");
+    }
+    until("both webhooks", PATIENCE, || async {
+        let shown = apps.shown(&default).await;
+        let pending = apps.sandbox.ledger().await["webhooks"].clone();
+        let is_told = pending["created"] == pending["delivered"];
+        holds(
+            is_told && shown["tokenStatus"] == "revoked",
+            (shown, pending),
+        )
+    })
+    .await;
+    assert_eq!(apps.shown(&staging).await["tokenStatus"], "valid");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn apps_are_added_and_removed_while_it_runs() {
     let apps = TwoApps::start("", &[("TOKEN_LIFETIME", "8s")], &[]).await;
     let default = apps.up.install("loc1").await;

@@ -5,8 +5,7 @@ mod installation;
 use axum::extract::{Request, State};
 use axum::routing::post;
 use axum::{Json, Router};
-use ghl::webhook::{BadSignature, Event, Signature};
-use http::HeaderMap;
+use ghl::webhook::{self, BadSignature, Event, Signature};
 use serde_json::{Value, json};
 use service::client_address::last_noted;
 use service::handler::Peer;
@@ -21,8 +20,8 @@ use tracing::{debug, info};
 use crate::Broker;
 use crate::agency::revocation::end_locations;
 use crate::api::error::{Error, ErrorKind};
+use crate::apps::App;
 use crate::apps::identity::NotUsable;
-use crate::apps::{App, AppSet};
 use crate::refresh::outcome::{FailureKind, Outcome};
 
 /// The largest webhook, in bytes. GHL's documented ones have a few kilobytes.
@@ -42,13 +41,15 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         Error::new(ErrorKind::WebhookSignatureInvalid, error.to_string())
     };
     let apps = broker.0.worker.apps.current();
-    let signed = Signed::of(&apps, &parts.headers).map_err(refused)?;
+    // Each app may have keys of its own.
+    let verifiers = apps.apps.iter().map(|app| (app, &app.verifier));
+    let signatures = webhook::signatures(verifiers, &parts.headers).map_err(refused)?;
     let body = broker
         .0
         .receive_memory
         .receive(body, MAX_BYTES, from)
         .await?;
-    let accepting = signed.verify(&body.bytes).map_err(refused)?;
+    let accepting = accepting(signatures, &body.bytes).map_err(refused)?;
     let ignored = |why: &'static str| {
         debug!(why, "a signed webhook was ignored");
         Ok(Json(json!({ "received": true, "ignored": why })))
@@ -119,30 +120,18 @@ async fn note_details(broker: &Broker, app: &App, event: &Event) -> Result<(), E
     Ok(broker.0.writer.note_details(&app.name, name, &told).await?)
 }
 
-/// The signature of a webhook, for each app that may have it. An app may have keys of its own.
-struct Signed<'a>(Vec<(&'a Arc<App>, Signature<'a>)>);
-
-impl<'a> Signed<'a> {
-    fn of(apps: &'a AppSet, headers: &HeaderMap) -> Result<Self, BadSignature> {
-        let read = |app: &'a Arc<App>| Ok((app, app.verifier.signature(headers)?));
-        apps.apps
-            .iter()
-            .map(read)
-            .collect::<Result<_, _>>()
-            .map(Self)
-    }
-
-    /// The apps whose keys signed the body.
-    fn verify(self, body: &[u8]) -> Result<Vec<&'a Arc<App>>, BadSignature> {
-        let accepted = self
-            .0
-            .into_iter()
-            .filter(|(_, its)| its.verify(body).is_ok());
-        let accepting: Vec<_> = accepted.map(|(app, _)| app).collect();
-        match accepting.is_empty() {
-            true => Err(BadSignature::Wrong),
-            false => Ok(accepting),
-        }
+/// The apps whose keys signed the body.
+fn accepting<'a>(
+    signatures: Vec<(&'a Arc<App>, Signature<'a>)>,
+    body: &[u8],
+) -> Result<Vec<&'a Arc<App>>, BadSignature> {
+    let accepted = signatures
+        .into_iter()
+        .filter(|(_, its)| its.verify(body).is_ok());
+    let accepting: Vec<_> = accepted.map(|(app, _)| app).collect();
+    match accepting.is_empty() {
+        true => Err(BadSignature::Wrong),
+        false => Ok(accepting),
     }
 }
 
