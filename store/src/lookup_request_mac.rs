@@ -89,6 +89,9 @@ mod tests {
         ] {
             assert!(!verify(&ring, &pass, &another), "{another:?}");
         }
+        // A build without apps signs the same text.
+        let text = format!("lookup L {}", agencies[0]);
+        assert_eq!(pass, format!("{SCHEME}{}", ring.sign(&text)));
         let stranger = KeyRing::generate("a");
         assert!(!verify(&stranger, &pass, &question));
         assert!(!verify(&ring, "", &question));

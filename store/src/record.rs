@@ -395,6 +395,19 @@ mod tests {
     }
 
     #[test]
+    fn older_reader_refuses_a_record_of_another_app() {
+        let needed = |app: &str| {
+            let record = StoredAccess {
+                app: app.parse().unwrap(),
+                ..stored()
+            };
+            record.to_fields().parse_optional::<u32>("min")
+        };
+        assert_eq!(needed("default"), Ok(None));
+        assert_eq!(needed("staging"), Ok(Some(APPS_SCHEMA)));
+    }
+
+    #[test]
     fn error_names_the_damaged_field() {
         let mut fields = stored().to_fields();
         fields.set("gen", "many");
