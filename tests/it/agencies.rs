@@ -85,6 +85,10 @@ async fn consent_of_an_agency_opens_its_locations() {
     }
     assert_eq!(mints(&up).await, 3, "one for each location");
 
+    let company = format!("{}/ghl/companies/{AGENCY}", up.public);
+    let (status, body) = get(&up.client, &company).await;
+    assert_eq!(status, 200, "with the agency's own token: {body}");
+
     let contact = json!({ "locationId": LOCATIONS[0], "email": "a@example.com" });
     let url = format!("{}/ghl/contacts/", up.public);
     let (status, body) = client::send(up.client.post(&url).json(&contact)).await;

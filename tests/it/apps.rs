@@ -193,6 +193,26 @@ async fn call_for_a_location_of_two_apps_names_its_app() {
         200,
         "the key is for one app"
     );
+    // A key for one installation does not learn that the location has another one.
+    let only = [
+        "keys",
+        "create",
+        "--name",
+        "one",
+        "--installation",
+        &staging,
+    ];
+    let only = apps.up.command(&only).run().await;
+    let only = String::from_utf8(only.stdout).unwrap();
+    let status = format!("{}/api/oauth/status?locationId=loc1", apps.up.public);
+    let status = apps.up.client.get(status).header("x-api-key", only.trim());
+    let (code, body) = client::send(status).await;
+    assert_eq!(
+        (code, &body["installationId"]),
+        (200, &json!(staging)),
+        "{body}"
+    );
+
     let other = with_key(&url).header("x-evergreen-app", "default");
     assert_eq!(client::send(other).await.0, 403);
 }

@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use store::{AppName, InstallationId, Scope, Status, Timestamp, freshness};
+use store::{AppName, Caller, InstallationId, Scope, Status, Timestamp, freshness};
 use store_writer::installation::{Installation, LastError, LocationList};
 use store_writer::protocol::STATIC_TOKEN_AGE;
 use store_writer::writer::{KnownApps, Listed, Snapshot};
@@ -47,12 +47,18 @@ async fn status(
         name: &name.unwrap_or_default(),
         app: app.or(of_caller.map(AppName::as_str)),
     };
-    let snapshot = name.find(&broker.0.writer).await?;
-    let Installation { id, access, .. } = &snapshot.installation;
-    if caller.is_some_and(|caller| !caller.may_use(id, access.parent.as_ref(), &access.app)) {
-        // The caller must not learn whether the installation exists.
-        return Err(Error::not_found());
-    }
+    // The caller must not learn whether another installation exists, nor under which app.
+    let may_see = |its: &Installation| {
+        let access = &its.access;
+        let may_use =
+            |caller: &Caller| caller.may_use(&its.id, access.parent.as_ref(), &access.app);
+        caller.as_ref().is_none_or(may_use)
+    };
+    let writer = &broker.0.writer;
+    let id = name.resolve_among(writer, &may_see).await?;
+    let snapshot = writer.load(&id).await?;
+    let snapshot = snapshot.filter(|known| may_see(&known.installation));
+    let snapshot = snapshot.ok_or_else(Error::not_found)?;
     let apps = broker.0.worker.apps.current();
     Ok(Json(View::of(&snapshot, &apps.known())))
 }
@@ -76,8 +82,17 @@ impl Name<'_> {
         writer.load(&id).await?.ok_or_else(Error::not_found)
     }
 
-    /// As [`Name::find`], without reading the record.
+    /// The id of the installation.
     pub(crate) async fn resolve(self, writer: &StoreWriter) -> Result<InstallationId, Error> {
+        self.resolve_among(writer, &|_| true).await
+    }
+
+    /// As [`Name::resolve`]. Of several, only those count that `may_see` allows.
+    async fn resolve_among(
+        self,
+        writer: &StoreWriter,
+        may_see: &impl Fn(&Installation) -> bool,
+    ) -> Result<InstallationId, Error> {
         if let Ok(id) = self.name.parse() {
             return Ok(id);
         }
@@ -89,7 +104,7 @@ impl Name<'_> {
             found.retain(|(its, _)| its.as_str() == app);
         }
         if found.len() > 1 {
-            found = stored(writer, found).await?;
+            found = stored(writer, found, may_see).await?;
         }
         match found.as_slice() {
             [] => Err(Error::not_found()),
@@ -109,14 +124,16 @@ impl Name<'_> {
     }
 }
 
-/// Those that have a record. An id can be reserved for a consent that has not come yet.
+/// Those that have a record and may be seen. An id can be reserved for a consent that has not come yet.
 async fn stored(
     writer: &StoreWriter,
     found: Vec<(AppName, InstallationId)>,
+    may_see: &impl Fn(&Installation) -> bool,
 ) -> Result<Vec<(AppName, InstallationId)>, Error> {
     let mut stored = Vec::with_capacity(found.len());
     for (app, id) in found {
         match writer.load(&id).await {
+            Ok(Some(known)) if !may_see(&known.installation) => {}
             Ok(None) => {}
             Ok(Some(_)) | Err(WriteError::Unreadable { .. }) => stored.push((app, id)),
             Err(error) => return Err(error.into()),

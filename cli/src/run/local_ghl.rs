@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use broker::APP_SECTIONS;
+use broker::{APP_SECTIONS, DEFAULT_SCOPES};
 use secrecy::ExposeSecret;
 use service::config::{Layered, Settings, Source};
 use service::connection_limits::ConnectionLimits;
@@ -19,6 +19,10 @@ use crate::settings::Common;
 /// The default address of the sandbox.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
 const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// So that calls for an agency itself can be tried, too. An app at GHL is asked only for scopes that every app needs: GHL
+/// refuses a consent with a scope that the app does not have.
+const AGENCY_SCOPE: &str = "companies.readonly";
 
 /// Marks, among the settings, that the sandbox is to be started.
 const MARKER: &str = "(sandbox)";
@@ -73,6 +77,9 @@ impl LocalGhl {
                 format!("{scheme}://{}/oauth/callback", common.listen),
             ),
         ]);
+        if source.get("GHL_SCOPES").is_none() {
+            overrides.insert("GHL_SCOPES", format!("{DEFAULT_SCOPES} {AGENCY_SCOPE}"));
+        }
         overrides.extend(Self::webhooks(source, &config, &common.listen, has_tls));
         overrides
     }
