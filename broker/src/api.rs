@@ -9,7 +9,7 @@ mod auth;
 mod consent_cookie;
 pub(crate) mod error;
 mod extract;
-mod html;
+pub(crate) mod html;
 mod lookup_api;
 mod oauth;
 pub(crate) mod refresh_api;

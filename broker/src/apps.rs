@@ -18,6 +18,7 @@ use store::{AppName, ClientId};
 use store_writer::StoreWriter;
 use store_writer::writer::KnownApps;
 
+use crate::api::html::Brand;
 use crate::broker::StartError;
 use crate::refresh::breaker::Breaker;
 pub(crate) use config::AppConfig;
@@ -31,6 +32,7 @@ pub(crate) struct App {
     pub(crate) consent: Consent,
     pub(crate) endpoint: TokenEndpoint,
     pub(crate) verifier: Verifier,
+    pub(crate) brand: Brand,
     pub(crate) breaker: Breaker,
     /// Whether the name stands for this app in the store.
     pub(crate) identity: Identity,
@@ -139,6 +141,7 @@ impl Apps {
             client: config.client.clone(),
             consent: config.consent.clone(),
             verifier: config.verifier.clone(),
+            brand: config.brand.clone(),
             identity: Identity::default(),
             endpoint,
             fingerprint,

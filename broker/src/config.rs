@@ -14,6 +14,7 @@ use url::Url;
 
 use crate::apps::{self, AppConfig};
 use crate::audit::AuditLog;
+use crate::connect::return_urls::ReturnUrls;
 use crate::health::store_check::StoreCheck;
 
 /// Far above GHL's documented grace period of 30 s.
@@ -38,6 +39,8 @@ pub struct Config {
     pub is_state_required: bool,
     /// Code exchanges that one address may cause (`EVERGREEN_CONSENT_RATE`).
     pub consent_rate: Rate,
+    /// Where a customer's browser may be sent after a consent (`EVERGREEN_RETURN_URLS`).
+    pub return_urls: ReturnUrls,
     /// Where the audit log is written besides the store.
     pub audit_log: AuditLog,
     /// The load balancers that say where a request for administration comes from.
@@ -156,6 +159,7 @@ impl Config {
             api_url,
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", false, "true or false"),
             consent_rate: read_consent_rate(settings),
+            return_urls: ReturnUrls::read(settings),
             audit_log: settings.text("EVERGREEN_AUDIT_LOG").into(),
             trusted_proxies: TrustedProxies::read(settings),
             receive_memory: receive::read_memory(settings),

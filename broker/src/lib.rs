@@ -6,6 +6,7 @@
 //! | `api` | the HTTP API: consents, webhooks, status, refresh requests, administration |
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
 //! | `apps` | the apps at GHL: their settings, credentials and names |
+//! | `connect` | what surrounds a consent: one-time links, and where the browser goes afterwards |
 //! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
 //! | `health` | checks of the files and of the store |
@@ -20,6 +21,7 @@ mod apps;
 mod audit;
 mod broker;
 mod config;
+mod connect;
 mod health;
 mod metrics;
 mod refresh;
@@ -29,8 +31,10 @@ pub mod simulation;
 mod static_tokens;
 
 pub use api::admin;
+pub use api::html::Brand;
 pub use apps::config::{AppConfig, DEFAULT_SCOPES, SECTIONS as APP_SECTIONS};
 pub use audit::{AuditLog, AuditLogError};
 pub use broker::{Broker, Parts, StartError};
 pub use config::{Config, SchedulerConfig, StaticToken, Timing};
+pub use connect::return_urls::ReturnUrls;
 pub use health::store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 /// A point in the store's time: milliseconds since the Unix epoch.
 #[derive(
-    Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+    Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
 )]
 pub struct Timestamp(i64);
 

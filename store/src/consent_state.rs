@@ -4,6 +4,9 @@
 
 use std::time::Duration;
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
+
 use crate::app::AppName;
 use crate::clock::Timestamp;
 use crate::random;
@@ -12,42 +15,65 @@ use crate::seal::KeyRing;
 /// How long a state is valid after it was issued.
 pub const VALID_FOR: Duration = Duration::from_secs(10 * 60);
 
-/// Between the nonce and the name of the app. The default app is not named.
-const APP_SEPARATOR: char = '~';
+/// Between the nonce, the name of the app and the context. A state without a context does not name the default app.
+const SEPARATOR: char = '~';
 
-/// A new state for a consent to `app`: the time in milliseconds, a nonce with the name of the app, and a signature over
-/// both, separated by dots.
+/// What a state says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConsentState {
+    /// The app that the consent is for.
+    pub app: AppName,
+    /// What else the issuer has to know when the browser comes back.
+    pub context: Option<String>,
+}
+
+/// A new state for a consent to `app`: the time in milliseconds, a nonce with the name of the app and the context, and a
+/// signature over all, separated by dots. The browser sees the context.
 #[must_use]
-pub fn issue(ring: &KeyRing, app: &AppName, now: Timestamp) -> String {
+pub fn issue(ring: &KeyRing, app: &AppName, context: Option<&str>, now: Timestamp) -> String {
     let mut body = format!("{}.{}", now.as_millis(), random::hex::<16>());
-    if !app.is_default() {
-        body.push(APP_SEPARATOR);
+    if !app.is_default() || context.is_some() {
+        body.push(SEPARATOR);
         body.push_str(app.as_str());
+    }
+    if let Some(context) = context {
+        body.push(SEPARATOR);
+        body.push_str(&BASE64_URL_SAFE_NO_PAD.encode(context));
     }
     let signature = ring.sign(&message(&body));
     format!("{body}.{signature}")
 }
 
-/// The app of a state that this ring issued within [`VALID_FOR`]. `None` for any other text. The store decides whether
-/// the state is used for the first time.
+/// The contents of a state that this ring issued within [`VALID_FOR`]. `None` for any other text. The store decides
+/// whether the state is used for the first time.
 #[must_use]
-pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> Option<AppName> {
+pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> Option<ConsentState> {
     let (body, signature) = split(state)?;
     let (millis, nonce) = body.split_once('.')?;
     let issued = Timestamp::from_millis(millis.parse().ok()?);
     if now.since(issued) >= VALID_FOR || !ring.verify(&message(body), signature) {
         return None;
     }
-    match nonce.split_once(APP_SEPARATOR) {
-        Some((_, app)) => app.parse().ok(),
-        None => Some(AppName::default()),
-    }
+    let mut parts = nonce.split(SEPARATOR).skip(1);
+    let app = match parts.next() {
+        Some(app) => app.parse().ok()?,
+        None => AppName::default(),
+    };
+    let context = match parts.next() {
+        Some(text) => {
+            let text = BASE64_URL_SAFE_NO_PAD.decode(text).ok()?;
+            Some(String::from_utf8(text).ok()?)
+        }
+        None => None,
+    };
+    Some(ConsentState { app, context })
 }
 
-/// The name of a state, without its signature. A signature may have several spellings.
+/// The name of a state: its time and its nonce. A signature may have several spellings.
 #[must_use]
 pub fn name(state: &str) -> &str {
-    split(state).map_or(state, |(body, _)| body)
+    let body = split(state).map_or(state, |(body, _)| body);
+    body.split(SEPARATOR).next().unwrap_or(body)
 }
 
 /// Body and signature.
@@ -70,6 +96,22 @@ pub fn verify_browser_proof(ring: &KeyRing, state: &str, proof: &str) -> bool {
     ring.verify(&browser_message(state), proof)
 }
 
+/// The signature of the outcome of a consent, which the page in the customer's browser shows.
+#[must_use]
+pub fn sign_outcome(ring: &KeyRing, outcome: &str) -> String {
+    ring.sign(&outcome_message(outcome))
+}
+
+/// Whether an outcome was signed with this ring.
+#[must_use]
+pub fn verify_outcome(ring: &KeyRing, outcome: &str, signature: &str) -> bool {
+    ring.verify(&outcome_message(outcome), signature)
+}
+
+fn outcome_message(outcome: &str) -> String {
+    format!("consent outcome {outcome}")
+}
+
 fn browser_message(state: &str) -> String {
     format!("browser {state}")
 }
@@ -85,7 +127,7 @@ mod tests {
     #[test]
     fn name_does_not_contain_the_signature() {
         let ring = KeyRing::generate("a");
-        let state = issue(&ring, &AppName::default(), Timestamp::from_millis(7));
+        let state = issue(&ring, &AppName::default(), None, Timestamp::from_millis(7));
         let (name, signature) = state.split_at(name(&state).len());
         assert!(name.starts_with("7.") && name.len() == 34, "{name}");
         assert!(signature.starts_with(".a:"), "{signature}");
@@ -108,23 +150,38 @@ mod tests {
         let now = Timestamp::from_millis(1_000_000_000);
         for app in ["default", "staging"] {
             let app: AppName = app.parse().unwrap();
-            let state = issue(&ring, &app, now);
-            assert_eq!(verify(&ring, &state, now), Some(app.clone()));
+            let state = issue(&ring, &app, None, now);
+            let contents = ConsentState { app, context: None };
+            assert_eq!(verify(&ring, &state, now), Some(contents.clone()));
             let late = now + VALID_FOR;
             let early = now + VALID_FOR - Duration::from_millis(1);
-            assert_eq!(verify(&ring, &state, early), Some(app));
+            assert_eq!(verify(&ring, &state, early), Some(contents));
             assert_eq!(verify(&ring, &state, late), None);
             assert_eq!(verify(&stranger, &state, now), None);
             let forged = state.replacen("1000000000", "1000000001", 1);
             assert_ne!(forged, state);
             assert_eq!(verify(&ring, &forged, now), None);
         }
-        let of_default = issue(&ring, &AppName::default(), now);
+        let of_default = issue(&ring, &AppName::default(), None, now);
         let (body, signature) = split(&of_default).unwrap();
         let of_another = format!("{body}~staging.{signature}");
         assert_eq!(verify(&ring, &of_another, now), None);
         for nonsense in ["", ".", "..", "1.2", "1.2.3"] {
             assert_eq!(verify(&ring, nonsense, now), None, "{nonsense}");
+        }
+    }
+
+    #[test]
+    fn context_comes_back_and_is_no_part_of_the_name() {
+        let ring = KeyRing::generate("a");
+        let now = Timestamp::from_millis(7);
+        for app in ["default", "staging"] {
+            let app: AppName = app.parse().unwrap();
+            let state = issue(&ring, &app, Some("{\"~.\": 1}"), now);
+            let contents = verify(&ring, &state, now).unwrap();
+            assert_eq!(contents.context.as_deref(), Some("{\"~.\": 1}"));
+            assert_eq!(contents.app, app);
+            assert_eq!(name(&state).len(), 34, "{state}");
         }
     }
 }

@@ -17,6 +17,8 @@ pub enum Invalidation {
     },
     /// A caller's key was created, changed or revoked.
     Caller(KeyHash),
+    /// A name of the index was given to an installation, or taken from one: see [`crate::ExternalId::index_name`].
+    Name(String),
     /// Announcements may have been missed. Read every copy again before use.
     ChannelLost,
     /// Announcements arrive. Repeated at intervals while they do.
@@ -24,13 +26,14 @@ pub enum Invalidation {
 }
 
 impl Invalidation {
-    /// The published message: `<id> <generation>` or `key <hash>`. `None` for the state of the channel, which
+    /// The published message: `<id> <generation>`, `key <hash>` or `name <name>`. `None` for the state of the channel, which
     /// is never published.
     #[must_use]
     pub fn to_message(&self) -> Option<String> {
         match self {
             Self::Installation { id, generation } => Some(format!("{id} {generation}")),
             Self::Caller(key) => Some(format!("key {key}")),
+            Self::Name(name) => Some(format!("name {name}")),
             Self::ChannelLost | Self::ChannelRestored => None,
         }
     }
@@ -44,6 +47,8 @@ impl Invalidation {
         };
         let parsed = if first == "key" {
             KeyHash::from_str(second).ok().map(Self::Caller)
+        } else if first == "name" {
+            Some(Self::Name(second.to_owned()))
         } else {
             match (first.parse(), second.parse()) {
                 (Ok(id), Ok(generation)) => Some(Self::Installation { id, generation }),
@@ -66,6 +71,7 @@ mod tests {
                 generation: Generation::FIRST.next(),
             },
             Invalidation::Caller(KeyHash::of("evg_secret")),
+            Invalidation::Name("x:42".to_owned()),
         ];
         for change in changes {
             let message = change.to_message().unwrap();

@@ -4,6 +4,8 @@
 //! change them together. A key name contains no secret, because `CLIENT TRACKING` shows names to users who
 //! may not read the keys.
 
+use ring::digest;
+
 use crate::app::AppName;
 use crate::caller::KeyHash;
 use crate::id::InstallationId;
@@ -168,6 +170,46 @@ pub fn webhook(id: &str) -> String {
 #[must_use]
 pub fn early_details(id: &InstallationId) -> String {
     webhook(&format!("details:{id}"))
+}
+
+/// Sorted set: the events of a partition as JSON, by the time of their write in milliseconds.
+#[must_use]
+pub fn events(partition: u8) -> String {
+    outbox(partition, "log")
+}
+
+/// Sorted set: events and webhooks that an endpoint has not taken within days.
+#[must_use]
+pub fn dead_letters(partition: u8) -> String {
+    outbox(partition, "dead")
+}
+
+/// Sorted set: subjects with messages for an endpoint, by when the next attempt is due, in milliseconds.
+#[must_use]
+pub fn deliveries_due(partition: u8, endpoint: &str) -> String {
+    outbox(partition, &format!("due:{endpoint}"))
+}
+
+/// Hash: the failed attempts of the first message of each subject.
+#[must_use]
+pub fn delivery_attempts(partition: u8, endpoint: &str) -> String {
+    outbox(partition, &format!("tries:{endpoint}"))
+}
+
+/// List: the messages about a subject for an endpoint, the oldest first.
+#[must_use]
+pub fn delivery_queue(partition: u8, endpoint: &str, subject: &str) -> String {
+    outbox(partition, &format!("queue:{endpoint}:{subject}"))
+}
+
+fn outbox(partition: u8, name: &str) -> String {
+    format!("ghl:out:{{{partition:02x}}}:{name}")
+}
+
+/// The partition of a text that is no installation id.
+#[must_use]
+pub fn partition_of(text: &str) -> u8 {
+    digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[0]
 }
 
 /// Hash on the lock nodes: GHL's sealed responses that the store may not have yet, by intent id.

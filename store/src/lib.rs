@@ -13,6 +13,7 @@ pub mod clock;
 mod compress;
 pub mod connection;
 pub mod consent_state;
+pub mod customer;
 pub mod freshness;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -35,6 +36,7 @@ pub use allowed_call::AllowedCall;
 pub use app::{AppName, ClientId};
 pub use caller::{Caller, KeyHash, Scope};
 pub use clock::Timestamp;
+pub use customer::{Customer, ExternalId, Tag};
 pub use freshness::Freshness;
 pub use id::{CompanyId, Generation, InstallationId, LocationId, UserType};
 pub use invalidation::Invalidation;

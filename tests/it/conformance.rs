@@ -2,8 +2,10 @@
 
 mod apps;
 mod audit;
+mod customers;
 mod identity;
 mod installations;
+mod outbox;
 mod refreshes;
 mod sealing;
 mod shared_state;

@@ -61,6 +61,14 @@ pub(crate) enum ErrorKind {
     ConsentResponseUnusable,
     ConsentPending,
     ConsentNotStored,
+    /// A one-time link that nobody has made, or that is over.
+    ConnectLinkUnknown,
+    /// The customer connected another account than the link was for.
+    OtherOwner,
+    /// Another installation has the external id.
+    ExternalIdTaken,
+    /// A browser is not sent to this address.
+    ReturnUrlRefused,
     WebhookSignatureInvalid,
     BodyIncomplete,
     BodyTimeout,
@@ -120,6 +128,10 @@ impl ErrorKind {
             Self::ConsentResponseUnusable => (StatusCode::BAD_GATEWAY, "consent_response_unusable"),
             Self::ConsentPending => (StatusCode::GATEWAY_TIMEOUT, "consent_pending"),
             Self::ConsentNotStored => (StatusCode::SERVICE_UNAVAILABLE, "consent_not_stored"),
+            Self::ConnectLinkUnknown => (StatusCode::GONE, "connect_link_unknown"),
+            Self::OtherOwner => (StatusCode::CONFLICT, "other_account"),
+            Self::ExternalIdTaken => (StatusCode::CONFLICT, "external_id_taken"),
+            Self::ReturnUrlRefused => (StatusCode::BAD_REQUEST, "return_url_refused"),
             Self::WebhookSignatureInvalid => {
                 (StatusCode::UNAUTHORIZED, "webhook_signature_invalid")
             }
@@ -150,6 +162,13 @@ impl ErrorKind {
     }
 }
 
+impl ErrorKind {
+    /// The stable code.
+    pub(crate) const fn code(self) -> &'static str {
+        self.status_and_code().1
+    }
+}
+
 impl Error {
     pub(crate) fn new(kind: ErrorKind, message: impl Into<String>) -> Self {
         Self {
@@ -175,7 +194,7 @@ impl Error {
 
     /// The stable code.
     pub(crate) const fn code(&self) -> &'static str {
-        self.kind.status_and_code().1
+        self.kind.code()
     }
 
     pub(crate) fn retry_after(self, retry_after: Duration) -> Self {

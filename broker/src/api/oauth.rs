@@ -1,54 +1,49 @@
 //! The OAuth authorization code flow: the redirect to GHL's consent page, and the callback with the code.
 
 mod app;
+mod exchange;
 mod install;
+mod page;
 mod unverified;
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use axum::extract::{Path, Query, State};
-use axum::response::{IntoResponse, Response};
+use axum::response::{IntoResponse, Redirect, Response};
 use axum::routing::get;
 use axum::{Json, Router};
-use ghl::Failure;
-use http::header::CACHE_CONTROL;
-use http::{Extensions, HeaderMap, HeaderValue, StatusCode};
+use http::header::{CACHE_CONTROL, REFERRER_POLICY};
+use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::SecretString;
 use serde::Deserialize;
 use serde_json::json;
 use service::client_address::last_noted;
 use service::handler::Peer;
-use store::{InstallationId, consent_state};
-use store_writer::WriteError;
-use store_writer::consent::Consent;
-use store_writer::grant::Registration;
+use store::consent_state;
 use tokio::time::timeout;
-use tracing::{error, info, warn};
+use tracing::warn;
 
-use self::unverified::Unverified;
+use self::exchange::Connected;
 use crate::Broker;
 use crate::api::consent_cookie;
 use crate::api::error::{Error, ErrorKind};
-use crate::api::html::{self, Paragraph};
+use crate::api::html;
 use crate::apps::App;
-use crate::audit;
-use crate::refresh::crash_point::{self, Step};
-use crate::refresh::refresh_log;
+use crate::connect::context::Carried;
+use crate::connect::outcome::Status;
+use crate::connect::{Context, Outcome, link};
 
-/// How long the exchange of a code may take. It is long because a code is valid once.
-const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
-/// How long a consent waits until the store is verified as the one of this broker's journal and keys.
-const VERIFY_TIME: Duration = Duration::from_secs(2);
 /// How long a browser waits for the store, in addition to the timeout of the token endpoint.
 const STORE_TIME: Duration = Duration::from_secs(5);
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
         .route("/oauth/install", get(install::install))
+        .route("/connect/{token}", get(install::follow))
         .route("/oauth/callback", get(callback))
         .route("/oauth/callback/{app}", get(callback))
         .route("/api/oauth/callback", get(callback))
+        .route("/oauth/result/{outcome}", get(page::show))
 }
 
 /// Whether browsers reach the callback over https.
@@ -65,33 +60,76 @@ struct Callback {
 
 async fn callback(
     State(broker): State<Broker>,
+    method: Method,
     extensions: Extensions,
     headers: HeaderMap,
     path: Option<Path<String>>,
-    Query(callback): Query<Callback>,
+    query: Result<Query<Callback>, axum::extract::rejection::QueryRejection>,
 ) -> Response {
+    if method == Method::HEAD || is_prefetch(&headers) {
+        return no_store(not_yet(&method));
+    }
+    let Ok(Query(callback)) = query else {
+        let error = Error::invalid("The callback has a parameter twice, or none that can be read");
+        return no_store(error_response(&headers, None, error));
+    };
     let named = path.map(|Path(name)| name);
     let app = match app::of_callback(&broker, callback.state.as_deref(), named.as_deref()) {
         Ok(app) => app,
         Err(error) => return no_store(error_response(&headers, None, error)),
     };
-    // Run in a task of its own: once the code is spent, a browser that disconnects must not lose the tokens.
-    let shutdown = broker.0.shutdown.clone();
-    let wait_at_most = broker.0.config.timing.call + STORE_TIME;
     let ring = &broker.0.writer.rings().access;
-    let address = last_noted(Peer::of(&extensions), &headers);
     let is_own_browser = callback
         .state
         .as_ref()
         .is_some_and(|state| consent_cookie::verify(ring, &headers, state, is_secure(&app)));
-    let connected = {
-        let app = app.clone();
-        shutdown
-            .spawn(async move { connect(&broker, &app, callback, address, is_own_browser).await })
+    let state = callback.state.clone().filter(|_| is_own_browser);
+    let earlier = earlier_outcome(&broker, state.as_deref()).await;
+    let (outcome, error) = match earlier {
+        Some(outcome) => (outcome, None),
+        None => {
+            let address = last_noted(Peer::of(&extensions), &headers);
+            finish(&broker, &app, callback, (address, is_own_browser)).await
+        }
     };
-    let failed = |error| error_response(&headers, Some(&app), error);
-    no_store(match timeout(wait_at_most, connected).await {
-        Ok(Ok(Ok(connected))) => success_response(&headers, &connected),
+    no_store(respond(&broker, &headers, &outcome, error))
+}
+
+/// Connects with the code of a callback. The outcome is recorded for a browser that comes again.
+async fn finish(
+    broker: &Broker,
+    app: &std::sync::Arc<App>,
+    callback: Callback,
+    browser: (std::net::IpAddr, bool),
+) -> (Outcome, Option<Error>) {
+    let state = callback.state.clone().filter(|_| browser.1);
+    let context = match context_of(broker, state.as_deref()).await {
+        Ok(context) => context,
+        Err(error) => return (Outcome::of_error(app.name.clone(), &error), Some(error)),
+    };
+    // Run in a task of its own: once the code is spent, a browser that disconnects must not lose the tokens.
+    let wait_at_most = broker.0.config.timing.call + STORE_TIME;
+    let work = {
+        let (broker, app, context) = (broker.clone(), app.clone(), context.clone());
+        broker.0.shutdown.clone().spawn(async move {
+            let customer = context.customer.clone();
+            let connected = exchange::connect(&broker, &app, callback, customer, browser).await?;
+            let outcome = outcome_of(&broker, &context, &connected).await;
+            record(&broker, state.as_deref(), &context, &outcome).await;
+            Ok((outcome, connected))
+        })
+    };
+    let failed = |error: Error| {
+        let outcome = Outcome {
+            return_to: context.return_to.clone(),
+            external_id: context.customer.customer.external_id.clone(),
+            may_begin_again: context.link.is_none(),
+            ..Outcome::of_error(app.name.clone(), &error)
+        };
+        (outcome, Some(error))
+    };
+    match timeout(wait_at_most, work).await {
+        Ok(Ok(Ok((outcome, _)))) => (outcome, None),
         Ok(Ok(Err(error))) => failed(error),
         Ok(Err(_)) => failed(Error::new(
             ErrorKind::BrokerStopping,
@@ -102,240 +140,145 @@ async fn callback(
             Error::new(ErrorKind::ConsentPending, "GHL has not answered yet")
                 .with_hint("the app is connected as soon as GHL answers; start again if it is not in 5 minutes"),
         ),
-    })
-}
-
-/// A new installation.
-struct Connected {
-    id: InstallationId,
-    enrolment: Registration,
-}
-
-async fn connect(
-    broker: &Broker,
-    app: &App,
-    callback: Callback,
-    address: IpAddr,
-    is_own_browser: bool,
-) -> Result<Connected, Error> {
-    if let Some(error) = callback.error {
-        // The author of the link chose this text, so only the codes of OAuth are repeated.
-        let is_code = error.len() <= 40
-            && error
-                .bytes()
-                .all(|it| it.is_ascii_lowercase() || it == b'_');
-        let error = if is_code { error.as_str() } else { "an error" };
-        return Err(
-            Error::new(ErrorKind::ConsentDenied, format!("GHL answered: {error}"))
-                .with_hint("start again at /oauth/install"),
-        );
     }
-    let code = callback.code.ok_or_else(|| {
-        Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
-            .with_hint("start at /oauth/install")
-    })?;
-    check_state(broker, callback.state.as_deref(), is_own_browser).await?;
-    let counted = broker.0.consent_limits.count(address);
-    counted.map_err(|after| {
-        Error::new(
-            ErrorKind::RateLimited,
-            "Too many consents come from this address",
-        )
-        .with_hint("start again at /oauth/install in a moment")
-        .retry_after(after)
-    })?;
-    prove_writable(broker).await?;
-    ensure_usable(broker, app).await?;
-    let requested_at = broker.0.reader.now();
-    let exchanged = timeout(MAX_WAIT, app.endpoint.exchange(&code)).await;
-    let response = exchanged
-        .unwrap_or_else(|_| Err(Failure::Lost("GHL did not answer for 5 minutes".into())))
-        .map_err(|failure| exchange_error(&failure))?;
-    crash_point::reached(Step::Exchanged);
-    let lifetime = response.lifetime().clone();
-    let consent = Consent::new(
-        requested_at,
-        Unverified {
-            app: app.name.clone(),
-            client: app.client.clone(),
-            response,
-            requested_at,
-        }
-        .verify()?,
-    );
-    if let Err(error) = app.claim_name(&broker.0.writer).await {
-        // It was free when this was asked before the exchange, or the store does not answer now.
-        warn!(app = %app.name, error = &error as &dyn std::error::Error, "the name of the app is not noted");
+}
+
+/// A scanner of links, or a browser that guesses where its user goes next.
+fn is_prefetch(headers: &HeaderMap) -> bool {
+    ["sec-purpose", "purpose", "x-purpose", "x-moz"]
+        .into_iter()
+        .filter_map(|name| headers.get(name)?.to_str().ok())
+        .any(|purpose| purpose.contains("prefetch") || purpose.contains("preview"))
+}
+
+/// The response to a request that no person made. It spends no code.
+fn not_yet(method: &Method) -> Response {
+    match *method {
+        Method::HEAD => StatusCode::OK.into_response(),
+        // A browser keeps no answer with an error for the person's own request.
+        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
     }
-    let id = store_consent(broker, &consent).await?;
-    let entry = audit::connected(&consent, &id).from(address);
-    broker.0.audit.record(entry).await;
-    let enrolment = consent.registration;
-    refresh_log::lifetime(&id, &lifetime);
-    info!(installation = %id, app = %app.name, location = ?enrolment.location, company = ?enrolment.company,
-        user_type = %enrolment.user_type, "installed");
-    Ok(Connected { id, enrolment })
 }
 
-/// Checks that the app's name is its own in this store, before a code is spent.
-async fn ensure_usable(broker: &Broker, app: &App) -> Result<(), Error> {
-    app.ensure_usable(&broker.0.writer).await.map_err(|error| {
-        error!(app = %app.name, error = &error as &dyn std::error::Error, "a code is not exchanged");
-        Error::new(ErrorKind::ConsentNotStored, "The installation could not be stored now")
-            .with_hint("the log of the broker says why")
-    })
+/// The outcome of a consent that this browser has finished before. A reload is harmless.
+async fn earlier_outcome(broker: &Broker, state: Option<&str>) -> Option<Outcome> {
+    let text = broker.0.writer.consent_outcome(state?).await.ok()??;
+    serde_json::from_str(&text).ok()
 }
 
-/// Checks that GHL's response can be stored, before the code is spent. A code is valid once.
-async fn prove_writable(broker: &Broker) -> Result<(), Error> {
-    const HINT: &str = "start again at /oauth/install in a moment";
-    let refuse = |reason: &(dyn std::error::Error + 'static)| {
-        warn!(error = reason, "a code is not exchanged");
-        Error::new(
-            ErrorKind::ConsentNotStored,
-            "The installation could not be stored now",
-        )
-        .with_hint(HINT)
-    };
-    let watch = &broker.0.worker.watch;
-    // Just after a start. The check that follows has the reason if the store is unreachable.
-    let _ = timeout(VERIFY_TIME, watch.wait_until_verified()).await;
-    watch.ensure_verified().map_err(|reason| refuse(&reason))?;
-    let ready = broker.0.worker.ready_to_spend();
-    ready.map_err(|reason| refuse(&reason))?;
-    let proved = broker.0.writer.prove_writable().await;
-    proved.map_err(|error| refuse(&error))
-}
-
-/// Checks the `state` of a callback: issued here to this browser, at most ten minutes old, used once. Otherwise an
-/// attacker could make a customer's browser connect the attacker's account (login CSRF).
-async fn check_state(
-    broker: &Broker,
-    state: Option<&str>,
-    is_own_browser: bool,
-) -> Result<(), Error> {
-    const HINT: &str = "start again at /oauth/install";
+/// What the link of this consent said.
+async fn context_of(broker: &Broker, state: Option<&str>) -> Result<Context, Error> {
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
-    let is_valid = |state: &str| consent_state::verify(ring, state, now).is_some();
-    match state {
-        Some(state) if is_valid(state) && !is_own_browser => Err(Error::new(
-            ErrorKind::ConsentStateInvalid,
-            "This consent was started in another browser, or this one keeps no cookies",
-        )
-        .with_hint(HINT)),
-        Some(state) if is_valid(state) && broker.0.writer.use_consent_state(state).await? => Ok(()),
-        Some(_) => Err(Error::new(
-            ErrorKind::ConsentStateInvalid,
-            "This link is not from here, was used before, or is older than ten minutes",
-        )
-        .with_hint(HINT)),
-        None if broker.0.config.is_state_required => Err(Error::new(
-            ErrorKind::ConsentStateInvalid,
-            "The callback carries no state",
-        )
-        .with_hint(
-            "start at /oauth/install; EVERGREEN_REQUIRE_STATE=false allows installations that begin in GHL's \
-             marketplace",
-        )),
-        // Anybody may install a public app, and GHL's marketplace has no state for us. Nothing but the installation
-        // itself follows from it.
-        None => Ok(()),
-    }
-}
-
-/// Stores the tokens of a consent. The code is spent by now, so a failed write is retried, first here and
-/// then from the journal.
-async fn store_consent(broker: &Broker, consent: &Consent) -> Result<InstallationId, Error> {
-    let worker = &broker.0.worker;
-    worker.keep_consent(consent).await;
-    crash_point::reached(Step::ConsentJournaled);
-    let mut pause = Duration::from_millis(50);
-    for _ in 0..6 {
-        match broker.0.writer.register_consent(consent).await {
-            Ok(id) => {
-                crash_point::reached(Step::ConsentStored);
-                worker.forget_consent(consent).await;
-                broker.0.lookups.forget_unknown();
-                return Ok(id);
-            }
-            Err(
-                WriteError::Unavailable(_)
-                | WriteError::Contended(_)
-                | WriteError::Refused(_)
-                | WriteError::Unconfirmed(_),
-            ) => {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-            }
-            Err(error) => return Err(error.into()),
+    let state = state.and_then(|state| consent_state::verify(ring, state, now));
+    let carried = state.and_then(|state| Carried::parse(&state.context?));
+    match carried {
+        None => Ok(Context::default()),
+        Some(Carried::Public {
+            return_to,
+            external_id,
+        }) => Ok(Context::of_public(return_to, external_id)),
+        Some(Carried::Link { link: name }) => {
+            let found = link::find(&broker.0.writer, &name).await?;
+            let link = found.ok_or_else(|| {
+                Error::new(ErrorKind::ConnectLinkUnknown, "This link has expired")
+                    .with_hint("ask for a new link")
+            })?;
+            Ok(Context::of_link(name, link))
         }
     }
-    error!(
-        "a consent could not be stored: it is in the journal until the store is reachable again"
-    );
-    Err(Error::new(
-        ErrorKind::ConsentNotStored,
-        "The installation is not stored yet",
-    )
-    .with_hint("it is stored as soon as the store is reachable again; no action is needed"))
 }
 
-fn exchange_error(failure: &Failure) -> Error {
-    warn!(
-        error = failure as &dyn std::error::Error,
-        "a code was not exchanged"
-    );
-    // Strangers are told the kind alone. The log has the text of GHL.
-    let message = match failure {
-        Failure::NotSent(_) => "GHL could not be reached",
-        Failure::Lost(_) => "GHL did not answer completely",
-        Failure::Unreadable { .. } | Failure::Foreign { .. } => "GHL's answer cannot be used",
-        Failure::Unavailable { .. } => "GHL is not available",
-        Failure::LocationInactive => "The location is not active at GHL",
-        Failure::InvalidGrant(_) => "GHL does not accept the code",
-        Failure::ClientRejected(_) => "GHL does not accept this app's credentials",
-        Failure::BadRequest { .. } => "GHL did not understand the request",
-    };
-    let kind = match failure {
-        Failure::NotSent(_)
-        | Failure::Lost(_)
-        | Failure::Unreadable { .. }
-        | Failure::Foreign { .. }
-        | Failure::Unavailable { .. }
-        | Failure::ClientRejected(_)
-        | Failure::BadRequest { .. } => ErrorKind::ConsentFailed,
-        Failure::LocationInactive | Failure::InvalidGrant(_) => ErrorKind::ConsentRejected,
-    };
-    Error::new(kind, message).with_hint("start again at /oauth/install")
-}
-
-fn success_response(headers: &HeaderMap, connected: &Connected) -> Response {
+/// The outcome of a consent that brought tokens. They are stored, whoever consented.
+async fn outcome_of(broker: &Broker, context: &Context, connected: &Connected) -> Outcome {
     let Connected { id, enrolment } = connected;
-    let location = enrolment.location.as_ref().map(ToString::to_string);
-    let company = enrolment.company.as_ref().map(ToString::to_string);
-    if html::accepts_html(headers) {
-        let whose = location
-            .as_deref()
-            .or(company.as_deref())
-            .unwrap_or_default();
-        return html::render(
-            StatusCode::OK,
-            "Connected",
-            &[
-                Paragraph::Text("The app is installed, and its token stays fresh from now on."),
-                Paragraph::Value("Installation", id.as_str()),
-                Paragraph::Value(enrolment.user_type.as_str(), whose),
-            ],
+    let wanted = context.customer.customer.external_id.as_ref();
+    let known = broker.0.writer.load(id).await.ok().flatten();
+    let external_id = known.and_then(|known| known.installation.customer.external_id);
+    let is_owner = |wanted: &String| {
+        let location = enrolment.location.as_ref().map(|it| it.as_str());
+        let company = enrolment.company.as_ref().map(|it| it.as_str());
+        location.or(company) == Some(wanted)
+    };
+    let code = if !context.owner.as_ref().is_none_or(is_owner) {
+        Some(ErrorKind::OtherOwner)
+    } else if wanted.is_some() && wanted != external_id.as_ref() {
+        Some(ErrorKind::ExternalIdTaken)
+    } else {
+        None
+    };
+    Outcome {
+        status: match code {
+            Some(_) => Status::Error,
+            None => Status::Connected,
+        },
+        app: enrolment.app.clone(),
+        installation_id: Some(id.clone()),
+        location_id: enrolment.location.clone(),
+        company_id: enrolment.company.clone(),
+        external_id,
+        code: code.map(|kind| kind.code().to_owned()),
+        may_begin_again: context.link.is_none(),
+        return_to: context.return_to.clone(),
+    }
+}
+
+/// Records an outcome for a browser that comes again, and for those who open a one-time link again. Nothing depends on it.
+async fn record(broker: &Broker, state: Option<&str>, context: &Context, outcome: &Outcome) {
+    let writer = &broker.0.writer;
+    let text = serde_json::to_string(outcome).unwrap_or_default();
+    let recorded = async {
+        if let Some(state) = state {
+            writer.record_consent_outcome(state, &text).await?;
+        }
+        match &context.link {
+            Some(name) if outcome.status == Status::Connected => {
+                link::finish(writer, name, outcome).await
+            }
+            Some(_) | None => Ok(()),
+        }
+    };
+    if let Err(error) = recorded.await {
+        warn!(
+            error = &error as &dyn std::error::Error,
+            "the outcome of a consent is not recorded"
         );
     }
-    Json(json!({
-        "installationId": id.as_str(),
-        "locationId": location,
-        "companyId": company,
-        "userType": enrolment.user_type.as_str(),
-        "scopes": enrolment.scopes.split_whitespace().collect::<Vec<_>>(),
-    }))
-    .into_response()
+}
+
+/// Sends the browser to where the caller wants it, or to a page of its own, so that a reload repeats nothing. Scripts get
+/// JSON.
+fn respond(
+    broker: &Broker,
+    headers: &HeaderMap,
+    outcome: &Outcome,
+    error: Option<Error>,
+) -> Response {
+    if let Some(url) = outcome.return_url() {
+        return see_other(url.as_str());
+    }
+    if html::accepts_html(headers) {
+        return see_other(&outcome.page_path(&broker.0.writer.rings().access));
+    }
+    match error {
+        Some(error) => error.into_response(),
+        None => Json(json!({
+            "installationId": outcome.installation_id,
+            "locationId": outcome.location_id,
+            "companyId": outcome.company_id,
+            "externalId": outcome.external_id,
+            "status": outcome.status,
+            "code": outcome.code,
+        }))
+        .into_response(),
+    }
+}
+
+fn see_other(address: &str) -> Response {
+    let mut response = Redirect::to(address).into_response();
+    // The URL of the callback contains the authorization code.
+    let policy = HeaderValue::from_static("no-referrer");
+    response.headers_mut().insert(REFERRER_POLICY, policy);
+    response
 }
 
 /// `app`: the one to start again with. `None` if it is not known.
@@ -343,14 +286,7 @@ fn error_response(headers: &HeaderMap, app: Option<&App>, error: Error) -> Respo
     if !html::accepts_html(headers) {
         return error.into_response();
     }
-    html::render(
-        error.status(),
-        "Not connected",
-        &[
-            Paragraph::Text(&error.message),
-            Paragraph::Link(&install::path_of(app), "Start again"),
-        ],
-    )
+    page::of_error(app, &error)
 }
 
 fn no_store(mut response: Response) -> Response {

@@ -15,13 +15,15 @@ use service::tls::Authorities;
 use store::{AppName, ClientId};
 use url::Url;
 
+use crate::api::html::Brand;
+
 /// The OAuth scopes that an app requests by default, separated by spaces. The gateway's own routes need them.
 pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write \
                               medias.readonly medias.write locations.readonly oauth.readonly oauth.write";
 const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 /// The kind of the sections of apps.
 pub const SECTIONS: &str = "apps";
-const FIELDS: [&str; 10] = [
+const FIELDS: [&str; 12] = [
     "authorize_url",
     "client_id",
     "client_secret",
@@ -29,8 +31,10 @@ const FIELDS: [&str; 10] = [
     "client_secrets",
     "client_secrets_file",
     "login_window",
+    "logo_url",
     "redirect_uri",
     "scopes",
+    "title",
     "webhook_keys",
 ];
 
@@ -47,13 +51,18 @@ pub struct AppConfig {
     pub consent: Consent,
     /// Checks the signatures of webhooks.
     pub verifier: Verifier,
+    /// The name and the logo on customers' pages.
+    pub brand: Brand,
 }
 
 impl AppConfig {
     /// Of all settings.
     pub(super) fn fingerprint(&self) -> String {
         let credentials = self.endpoint.credentials_fingerprint();
-        format!("{credentials} {:?} {:?}", self.consent, self.verifier)
+        format!(
+            "{credentials} {:?} {:?} {:?}",
+            self.consent, self.verifier, self.brand
+        )
     }
 }
 
@@ -77,6 +86,10 @@ pub(crate) fn read(
             .unwrap_or_else(|| DEFAULT_SCOPES.to_owned()),
         login_window: settings.parse("GHL_LOGIN_WINDOW", LoginWindow::default(), "new or self"),
         verifier: read_verifier(settings),
+        brand: Brand {
+            title: settings.text("EVERGREEN_APP_TITLE"),
+            logo: settings.url_optional("EVERGREEN_APP_LOGO_URL"),
+        },
     };
     let sections = settings.sections(SECTIONS);
     let mut apps: Vec<AppConfig> = Vec::new();
@@ -101,6 +114,7 @@ struct Shared {
     scopes: String,
     login_window: LoginWindow,
     verifier: Verifier,
+    brand: Brand,
 }
 
 fn read_default(settings: &mut Settings<'_>, shared: &Shared) -> Option<AppConfig> {
@@ -159,6 +173,8 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
         let mistake = |error| settings.mistake(&key("webhook_keys"), format!("is {error}"));
         verifier.map_err(mistake).ok()
     });
+    let title = settings.text(&key("title"));
+    let logo = settings.url_optional(&key("logo_url"));
     let (name, client) = (name?, client?);
     let default_redirect = shared.redirect_of(&name);
     let mut app = shared.app(name, client, secrets);
@@ -169,6 +185,8 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
     app.consent.scopes = scopes.unwrap_or(app.consent.scopes);
     app.consent.login_window = login_window;
     app.verifier = verifier.unwrap_or(app.verifier);
+    app.brand.title = title.or(app.brand.title);
+    app.brand.logo = logo.or(app.brand.logo);
     Some(app)
 }
 
@@ -191,6 +209,7 @@ impl Shared {
                 login_window: self.login_window,
             },
             verifier: self.verifier.clone(),
+            brand: self.brand.clone(),
             name,
             client,
         }

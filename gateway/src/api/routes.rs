@@ -66,6 +66,8 @@ pub(crate) fn public(api: Arc<Api>) -> Router {
             handled!(post, Route::UploadFile, endpoints::upload_file),
         )
         .route("/oauth/install", consent())
+        .route("/oauth/result/{outcome}", consent())
+        .route("/connect/{token}", consent())
         .route("/oauth/callback", consent())
         .route("/oauth/callback/{app}", consent())
         .route("/api/oauth/callback", consent())

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use store::{AppName, InstallationId, LocationId, Status, UserType};
+use store::{AppName, ExternalId, InstallationId, LocationId, Status, UserType};
 
 use crate::request::body::Unexamined;
 use crate::request::caller::AuthenticatedCaller;
@@ -206,6 +206,13 @@ impl Selection {
         {
             return Ok(Some(token));
         }
+        if selector.kind == Kind::Installation
+            && let Ok(external_id) = selector.value.parse::<ExternalId>()
+            && let Some(found) = self.installations(&external_id.index_name()).await?
+            && let Some(token) = self.choose(caller, filter, selector, &found).await?
+        {
+            return Ok(Some(token));
+        }
         match selector.kind {
             // Boxed, since it is rare and would make the future of every call larger.
             Kind::Location | Kind::Installation => {
@@ -321,14 +328,19 @@ impl Selection {
     }
 
     async fn resolve(&self, name: &str) -> Result<Option<ByApp>, Unavailable> {
-        if let Some(found) = self.owners.peek(name) {
-            return Ok(found);
-        }
         // A name that no location or company can have is not looked up.
         if name.parse::<LocationId>().is_err() {
             return Ok(None);
         }
-        self.owners.get(&name.into()).await
+        self.installations(name).await
+    }
+
+    /// The installations with a name of the index.
+    async fn installations(&self, name: &str) -> Result<Option<ByApp>, Unavailable> {
+        match self.owners.peek(name) {
+            Some(found) => Ok(found),
+            None => self.owners.get(&name.into()).await,
+        }
     }
 }
 

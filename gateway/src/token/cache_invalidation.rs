@@ -62,6 +62,7 @@ impl Caches {
                     .invalidate(&id, |held| held.generation <= generation);
             }
             Invalidation::Caller(key) => self.callers.keys.invalidate(&key, |_| true),
+            Invalidation::Name(name) => self.owners.invalidate(&name.into(), |_| true),
             Invalidation::ChannelLost => self.lost(),
             Invalidation::ChannelRestored => self.restored(),
         }

@@ -4,6 +4,8 @@
 
 pub mod audit;
 pub mod embedded;
+pub mod index;
+pub mod outbox;
 pub mod redis;
 
 use std::time::Duration;
@@ -17,7 +19,10 @@ use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
 use crate::group_commit_db::GroupCommitDb;
 use crate::identity::{Servers, StoreMark};
+use crate::outbox::Publication;
 use audit::AuditBackend;
+use index::IndexBackend;
+use outbox::OutboxBackend;
 
 /// The result of an operation, boxed so that the trait can be used as an object.
 pub type BackendFuture<'a, T> = BoxFuture<'a, Result<T, WriteError>>;
@@ -68,8 +73,10 @@ pub struct Swap {
     pub app: AppName,
     /// When the access token expires; `None`: never, or the expiry is of no interest.
     pub expires_at: Option<Timestamp>,
-    /// The installations that it belongs to: see [`keys::family`].
-    pub family: Option<String>,
+    /// The groups of installations that it belongs to: see [`keys::family`].
+    pub families: Vec<String>,
+    /// The event that the write reports.
+    pub event: Option<Publication>,
     /// The message to publish to readers: see [`store::Invalidation::to_message`].
     pub announce: Option<String>,
 }
@@ -190,7 +197,9 @@ pub struct StoreStats {
 }
 
 /// A store. Implementations must make each operation atomic.
-pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
+pub trait Backend:
+    AuditBackend + IndexBackend + OutboxBackend + std::fmt::Debug + Send + Sync + 'static
+{
     /// Reads both halves of a record.
     fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded>;
     /// Whether the write was applied; false if another process wrote first.
@@ -274,20 +283,10 @@ pub trait Backend: AuditBackend + std::fmt::Debug + Send + Sync + 'static {
     fn stats(&self) -> BackendFuture<'_, StoreStats>;
     /// The memory that the store's data take, in bytes; `None` if they are not in memory.
     fn memory(&self) -> BackendFuture<'_, Option<u64>>;
-    /// The ids that were written with this [`Swap::family`], in ascending order. Some may have left it since.
+    /// The ids that were written with this [`Swap::families`], in ascending order. Some may have left it since.
     fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>>;
     /// All ids of a partition, in ascending order.
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>>;
-
-    /// The installation ids of a location or company, by the name of the app.
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields>;
-    /// The installation id of a location or company under an app. Stores `id` if there is none.
-    fn get_or_insert_location<'a>(
-        &'a self,
-        app: &'a AppName,
-        name: &'a str,
-        id: &'a InstallationId,
-    ) -> BackendFuture<'a, String>;
 
     /// Stores the record of a caller's key, and announces it to readers.
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()>;

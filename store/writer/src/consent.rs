@@ -9,7 +9,8 @@ use serde::{Deserialize, Serialize};
 use store::record::Unreadable;
 use store::seal::{KeyRing, Label, Purpose, Sealed};
 use store::{
-    AppName, ClientId, CompanyId, Generation, InstallationId, LocationId, Timestamp, UserType,
+    AppName, ClientId, CompanyId, Customer, Generation, InstallationId, LocationId, Timestamp,
+    UserType,
 };
 
 use crate::grant::Registration;
@@ -24,16 +25,53 @@ pub struct Consent {
     pub asked_at: Timestamp,
     /// The first token pair.
     pub registration: Registration,
+    /// What the caller knows about the customer.
+    pub customer: NewCustomer,
+}
+
+/// What the caller says about a customer who consents.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NewCustomer {
+    /// The external id and the tags. Tags replace earlier ones, unless there are none.
+    #[serde(flatten)]
+    pub customer: Customer,
+    /// Whether the external id may be taken from another installation, and replace another one. Only if the caller has
+    /// said it, and not the browser.
+    #[serde(default)]
+    pub may_replace: bool,
+}
+
+impl NewCustomer {
+    /// The customer after the consent. `known`: before it.
+    #[must_use]
+    pub fn merged_into(&self, known: Customer) -> Customer {
+        let Self {
+            customer,
+            may_replace,
+        } = self;
+        let keeps_id = known.external_id.is_some() && !may_replace;
+        Customer {
+            external_id: match &customer.external_id {
+                Some(next) if !keeps_id => Some(next.clone()),
+                Some(_) | None => known.external_id,
+            },
+            tags: match customer.tags.is_empty() {
+                true => known.tags,
+                false => customer.tags.clone(),
+            },
+        }
+    }
 }
 
 impl Consent {
     /// A consent with a new random id.
     #[must_use]
-    pub fn new(asked_at: Timestamp, registration: Registration) -> Self {
+    pub fn new(asked_at: Timestamp, registration: Registration, customer: NewCustomer) -> Self {
         Self {
             fresh: InstallationId::random(),
             asked_at,
             registration,
+            customer,
         }
     }
 
@@ -67,6 +105,7 @@ impl Consent {
             user_type: user_type.as_str(),
             location: location.as_ref(),
             company: company.as_ref(),
+            customer: &self.customer,
         };
         let json =
             Zeroizing::new(serde_json::to_vec(&plaintext).expect("text and numbers serialize"));
@@ -101,6 +140,7 @@ impl Consent {
                 location: plaintext.location,
                 company: plaintext.company,
             },
+            customer: plaintext.customer,
         })
     }
 }
@@ -131,7 +171,8 @@ impl StoreWriter {
                 Err(error) => return Err(error),
             }
         }
-        self.register_installation_as(consent.fresh.clone(), &consent.registration)
+        let fresh = consent.fresh.clone();
+        self.register_customer(fresh, &consent.registration, &consent.customer)
             .await
     }
 }
@@ -159,6 +200,7 @@ struct PlaintextRef<'a> {
     user_type: &'a str,
     location: Option<&'a LocationId>,
     company: Option<&'a CompanyId>,
+    customer: &'a NewCustomer,
 }
 
 /// The plaintext after decryption.
@@ -177,6 +219,9 @@ struct Plaintext {
     user_type: String,
     location: Option<LocationId>,
     company: Option<CompanyId>,
+    /// Older builds knew nothing about customers.
+    #[serde(default)]
+    customer: NewCustomer,
 }
 
 #[cfg(test)]
@@ -200,10 +245,18 @@ mod tests {
                 location: Some("L".parse().unwrap()),
                 company: None,
             },
+            NewCustomer {
+                customer: Customer {
+                    external_id: Some("42".parse().unwrap()),
+                    tags: ["vip".parse().unwrap()].into(),
+                },
+                may_replace: true,
+            },
         );
         let sealed = consent.seal(&ring);
         let plaintext = Consent::open(&consent.fresh, &sealed, &ring).unwrap();
         assert_eq!(plaintext.asked_at, consent.asked_at);
+        assert_eq!(plaintext.customer, consent.customer);
         let (left, right) = (plaintext.registration, consent.registration);
         assert_eq!(left.access_token.expose_secret(), "a");
         assert_eq!(left.refresh_token.unwrap().expose_secret(), "r");

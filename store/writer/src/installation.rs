@@ -8,7 +8,9 @@ use serde::{Deserialize, Serialize};
 use store::key_list::RingKind;
 use store::record::{APPS_SCHEMA, Fields, StoredAccess, Unreadable, access_label};
 use store::seal::{Label, Purpose, Sealed};
-use store::{ClientId, Generation, InstallationId, Status, Timestamp, UserType, keys, random};
+use store::{
+    ClientId, Customer, Generation, InstallationId, Status, Tag, Timestamp, UserType, keys, random,
+};
 
 use crate::details::Details;
 use crate::grant::{self, ChainLink, Fingerprint};
@@ -217,6 +219,8 @@ pub struct Installation {
     pub locations: Option<LocationList>,
     /// Facts from GHL's webhooks.
     pub details: Option<Details>,
+    /// What the caller's product knows about it.
+    pub customer: Customer,
     /// Of the static token that the settings had when it was stored from them. `None` for any other installation.
     pub setting: Option<Fingerprint>,
 }
@@ -249,14 +253,16 @@ impl Installation {
         }
     }
 
-    /// The installations that it belongs to, for [`store::keys::family`].
+    /// The groups of installations that it belongs to, for [`store::keys::family`].
     #[must_use]
-    pub fn family(&self) -> Option<&str> {
-        match (&self.access.parent, self.access.user_type) {
-            (Some(parent), _) => Some(parent.as_str()),
-            (None, UserType::Company) => Some(keys::AGENCIES),
+    pub fn families(&self) -> Vec<String> {
+        let kin = match (&self.access.parent, self.access.user_type) {
+            (Some(parent), _) => Some(parent.to_string()),
+            (None, UserType::Company) => Some(keys::AGENCIES.to_owned()),
             (None, UserType::Location) => None,
-        }
+        };
+        let tags = self.customer.tags.iter().map(Tag::family);
+        kin.into_iter().chain(tags).collect()
     }
 
     /// Whether it is a location of an agency that has no token now.
@@ -346,6 +352,9 @@ impl Installation {
             .as_ref()
             .map(|details| json(serde_json::to_string(details)));
         fields.set_optional("info", details);
+        let customer = (!self.customer.is_empty()).then_some(&self.customer);
+        let customer = customer.map(|customer| json(serde_json::to_string(customer)));
+        fields.set_optional("cust", customer);
         fields.set_optional("src", self.setting.as_ref());
         fields
     }
@@ -386,6 +395,7 @@ impl Installation {
             due: refresh.parse_optional("due")?.map(Timestamp::from_millis),
             locations: parse_json(refresh, "locs")?,
             details: parse_json(refresh, "info")?,
+            customer: parse_json(refresh, "cust")?.unwrap_or_default(),
             setting: refresh.parse_optional("src")?,
         })
     }

@@ -12,6 +12,7 @@ pub mod consent;
 pub mod details;
 mod error;
 pub mod escrow;
+pub mod events;
 pub mod factory;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
@@ -24,6 +25,7 @@ pub mod journal;
 pub mod key_rotation;
 pub mod lease;
 pub mod lock_nodes;
+pub mod outbox;
 pub mod protocol;
 pub mod raw_token_response;
 mod rings;

@@ -5,10 +5,12 @@ mod attempt;
 mod audit;
 mod callers;
 mod check;
+mod customer;
 mod derived;
 mod details;
 mod identity;
 mod list;
+mod outbox;
 mod refresh;
 mod register;
 mod rotation;
@@ -32,6 +34,7 @@ pub use attempt::{
 };
 pub use audit::AuditRecord;
 pub use callers::RotatedKey;
+pub use customer::Naming;
 pub use derived::{AgencyCall, CallPurpose, LocationNews, MintOutcome};
 pub use register::TokenOrigin;
 pub use rotation::{Resealed, SealCount};
@@ -42,6 +45,7 @@ use crate::error::MAX_SWAP_ATTEMPTS;
 use crate::group_commit_db::GroupCommitDb;
 use crate::installation::Installation;
 use crate::journal::Entry;
+use crate::outbox::Subscribers;
 use crate::protocol;
 use crate::rings::Rings;
 
@@ -51,6 +55,7 @@ pub struct StoreWriter {
     backend: Arc<dyn Backend>,
     rings: Rings,
     lead: Lead,
+    subscribers: Subscribers,
 }
 
 /// The decision about a record that was read.
@@ -67,6 +72,7 @@ impl StoreWriter {
             backend,
             rings,
             lead,
+            subscribers: Subscribers::default(),
         }
     }
 
@@ -235,15 +241,25 @@ impl StoreWriter {
             match decide(&loaded)? {
                 Decision::Leave(outcome) => return Ok((outcome, loaded.revision())),
                 Decision::Write(next, outcome) => {
-                    let swap = swap(&next, &loaded)?;
-                    let revision = swap.revision();
+                    let swap = self.swap(&next, &loaded)?;
+                    let (revision, is_news) = (swap.revision(), swap.event.is_some());
                     if self.backend.swap(swap).await? {
+                        if is_news {
+                            self.subscribers.notify();
+                        }
                         return Ok((outcome, revision));
                     }
                 }
             }
         }
         Err(WriteError::Contended(id.clone()))
+    }
+
+    /// The write that changes the loaded record to `next`, with the event that it is.
+    fn swap(&self, next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
+        let mut swap = swap(next, loaded)?;
+        swap.event = self.event(next, loaded);
+        Ok(swap)
     }
 
     /// Returns once the write survives a failover. If other processes have written since, `is_there` decides
@@ -337,7 +353,8 @@ fn swap(next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
         },
         app: next.access.app.clone(),
         expires_at: next.access.expires_at.filter(|_| is_refreshed),
-        family: next.family().map(str::to_owned),
+        families: next.families(),
+        event: None,
         announce: announce.flatten(),
     })
 }

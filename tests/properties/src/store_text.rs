@@ -41,8 +41,9 @@ pub fn check(bytes: &[u8]) {
         assert_eq!(consent_state::verify(&ring, text, now), None, "{text}");
         assert!(!consent_state::verify_browser_proof(&ring, text, text));
         let app: AppName = text.parse().unwrap_or_default();
-        let state = consent_state::issue(&ring, &app, now);
-        assert_eq!(consent_state::verify(&ring, &state, now), Some(app));
+        let state = consent_state::issue(&ring, &app, None, now);
+        let issued = consent_state::verify(&ring, &state, now).map(|issued| issued.app);
+        assert_eq!(issued, Some(app));
         let proof = consent_state::browser_proof(&ring, text);
         assert!(consent_state::verify_browser_proof(&ring, text, &proof));
     }

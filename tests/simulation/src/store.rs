@@ -14,12 +14,17 @@ use store::reader::{ReadBackend, ReadError};
 use store::record::Fields;
 use store::{AppName, InstallationId, Invalidation, KeyHash, Timestamp};
 use store_writer::backend::audit::{AuditBackend, AuditList, AuditRow};
+use store_writer::backend::index::{IndexBackend, Removal};
+use store_writer::backend::outbox::OutboxBackend;
 use store_writer::backend::{
     Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
     StoreStats, Swap,
 };
 use store_writer::check::{Facts, ProbeError};
 use store_writer::identity::{Servers, StoreMark};
+use store_writer::outbox::{
+    EventPosition, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
+};
 use store_writer::writer::WriteError;
 use tokio::sync::broadcast;
 
@@ -337,21 +342,6 @@ impl Backend for Connection {
         self.write(|_, _, _| Vec::new())
     }
 
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
-        let name = name.to_owned();
-        self.write(move |server, _, _| server.location(&name))
-    }
-
-    fn get_or_insert_location<'a>(
-        &'a self,
-        _: &'a AppName,
-        name: &'a str,
-        id: &'a InstallationId,
-    ) -> BackendFuture<'a, String> {
-        let (name, id) = (name.to_owned(), id.to_string());
-        self.write(move |server, _, _| server.name_location(name, id))
-    }
-
     fn put_caller<'a>(&'a self, _: &'a KeyHash, _: Fields) -> BackendFuture<'a, ()> {
         Box::pin(async { Ok(()) })
     }
@@ -398,6 +388,100 @@ impl Backend for Connection {
         let key = key.to_owned();
         self.write(move |server, at, now| server.forget(&key, now, at))
     }
+}
+
+impl IndexBackend for Connection {
+    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
+        let name = name.to_owned();
+        self.write(move |server, _, _| server.location(&name))
+    }
+
+    fn get_or_insert_location<'a>(
+        &'a self,
+        _: &'a AppName,
+        name: &'a str,
+        id: &'a InstallationId,
+    ) -> BackendFuture<'a, String> {
+        let (name, id) = (name.to_owned(), id.to_string());
+        self.write(move |server, _, _| server.name_location(name, id))
+    }
+
+    fn replace_location<'a>(
+        &'a self,
+        _: &'a AppName,
+        _: &'a str,
+        _: &'a InstallationId,
+        _: Option<&'a InstallationId>,
+    ) -> BackendFuture<'a, bool> {
+        Box::pin(async { Err(not_simulated()) })
+    }
+
+    fn remove(&self, _: Removal) -> BackendFuture<'_, bool> {
+        Box::pin(async { Err(not_simulated()) })
+    }
+}
+
+/// No simulated broker has an endpoint.
+impl OutboxBackend for Connection {
+    fn publish<'a>(&'a self, _: &'a Subject, _: Publication) -> BackendFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn poll_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, DuePoll> {
+        Box::pin(async { Ok(DuePoll::default()) })
+    }
+
+    fn claim_deliveries<'a>(
+        &'a self,
+        _: &'a str,
+        _: DueEntries,
+        _: Duration,
+    ) -> BackendFuture<'a, Vec<Subject>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn queued<'a>(&'a self, _: &'a str, _: &'a Subject, _: usize) -> BackendFuture<'a, Queued> {
+        Box::pin(async { Ok(Queued::default()) })
+    }
+
+    fn settle<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a Subject,
+        _: &'a Settlement,
+        _: Duration,
+    ) -> BackendFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn hasten_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn count_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, QueueCount> {
+        Box::pin(async { Ok(QueueCount::default()) })
+    }
+
+    fn events(
+        &self,
+        _: EventPosition,
+        _: Timestamp,
+        _: usize,
+    ) -> BackendFuture<'_, Vec<StoredEvent>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn newest_events(&self, _: usize) -> BackendFuture<'_, Vec<StoredEvent>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+
+    fn dead_letters(&self, _: usize) -> BackendFuture<'_, Vec<String>> {
+        Box::pin(async { Ok(Vec::new()) })
+    }
+}
+
+fn not_simulated() -> WriteError {
+    WriteError::Refused("the simulation has no such operation".into())
 }
 
 /// Nobody asks for it.

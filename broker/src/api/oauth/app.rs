@@ -37,7 +37,7 @@ pub(super) fn of_callback(
     path: Option<&str>,
 ) -> Result<Arc<App>, Error> {
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
-    let of_state = state.and_then(|state| consent_state::verify(ring, state, now));
+    let of_state = state.and_then(|state| Some(consent_state::verify(ring, state, now)?.app));
     match (of_state, path) {
         (Some(app), Some(path)) if app.as_str() != path => Err(Error::new(
             ErrorKind::ConsentStateInvalid,

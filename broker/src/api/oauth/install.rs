@@ -1,21 +1,23 @@
-//! The link that begins a consent: a redirect to GHL's consent page.
+//! The links that begin a consent: a redirect to GHL's consent page.
 
-use axum::extract::State;
+use axum::extract::{Path, State};
 use axum::response::{IntoResponse, Redirect, Response};
 use ghl::consent::LinkOptions;
 use http::header::{HOST, SET_COOKIE};
 use http::uri::Authority;
 use http::{HeaderMap, Uri};
 use serde::Deserialize;
-use store::consent_state;
+use store::{ExternalId, consent_state};
 use url::Url;
 
-use super::{app, error_response, is_secure, no_store};
+use super::{app, error_response, is_secure, no_store, see_other};
 use crate::Broker;
 use crate::api::consent_cookie;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::QueryString;
 use crate::apps::App;
+use crate::connect::context::Carried;
+use crate::connect::link;
 
 /// Marks a request that was sent to the host of the callback already. A proxy may hide under which name it came.
 const MOVED: &str = "moved";
@@ -31,6 +33,10 @@ pub(super) struct Install {
     white_label: bool,
     /// The window for GHL's login: `new` or `self`.
     login_window: Option<String>,
+    /// Where the browser goes afterwards. It must be among `EVERGREEN_RETURN_URLS`.
+    return_to: Option<String>,
+    /// The customer's id in the caller's system. An installation that has it keeps it.
+    external_id: Option<String>,
 }
 
 pub(super) async fn install(
@@ -56,17 +62,103 @@ fn begin(
         login_window: login_window
             .map_err(|_: &str| Error::invalid("`login_window` is `new` or `self`"))?,
     };
-    if let Some(there) = at_callback_host(&app, headers, uri.query()) {
-        return Ok(Redirect::to(there.as_str()).into_response());
+    let carried = carried(broker, &app, query)?;
+    Ok(to_ghl(
+        broker,
+        &app,
+        headers,
+        uri,
+        (carried.as_ref(), options),
+    ))
+}
+
+/// What the state has to carry. `None` if the query says nothing.
+fn carried(broker: &Broker, app: &App, query: &Install) -> Result<Option<Carried>, Error> {
+    let callback = &app.consent.redirect_uri;
+    let return_to = query.return_to.as_deref().map(|text| {
+        let allowed = broker.0.config.return_urls.of_browser(text, callback);
+        allowed.map_err(|message| Error::new(ErrorKind::ReturnUrlRefused, message))
+    });
+    let external_id = query.external_id.as_deref().map(|text| {
+        let parsed = text.parse::<ExternalId>();
+        parsed.map_err(|error| Error::invalid(error.to_string()))
+    });
+    let (return_to, external_id) = (return_to.transpose()?, external_id.transpose()?);
+    let is_empty = return_to.is_none() && external_id.is_none();
+    Ok((!is_empty).then_some(Carried::Public {
+        return_to,
+        external_id,
+    }))
+}
+
+/// `GET /connect/{token}`: a one-time link. It may be opened several times, such as by a scanner of mails, and is over once
+/// a customer has connected with it.
+pub(super) async fn follow(
+    State(broker): State<Broker>,
+    headers: HeaderMap,
+    uri: Uri,
+    Path(token): Path<String>,
+) -> Response {
+    let followed = go_on(&broker, &headers, &uri, &token).await;
+    no_store(followed.unwrap_or_else(|error| error_response(&headers, None, error)))
+}
+
+async fn go_on(
+    broker: &Broker,
+    headers: &HeaderMap,
+    uri: &Uri,
+    token: &str,
+) -> Result<Response, Error> {
+    let unknown = || {
+        Error::new(ErrorKind::ConnectLinkUnknown, "This link has expired")
+            .with_hint("ask for a new link")
+    };
+    let name = link::name_of(token);
+    let link = link::find(&broker.0.writer, &name).await?;
+    let link = link.ok_or_else(unknown)?;
+    let ring = &broker.0.writer.rings().access;
+    if let Some(outcome) = &link.finished {
+        return Ok(see_other(&outcome.page_path(ring)));
+    }
+    if link.expires_at <= broker.0.reader.now() {
+        return Err(unknown());
+    }
+    let app = app::named(broker, Some(link.app.as_str()))?;
+    let options = LinkOptions {
+        is_white_label: link.is_white_label,
+        login_window: None,
+    };
+    let carried = Carried::Link { link: name };
+    Ok(to_ghl(
+        broker,
+        &app,
+        headers,
+        uri,
+        (Some(&carried), options),
+    ))
+}
+
+/// The redirect to GHL's consent page, with a state that is bound to the browser.
+fn to_ghl(
+    broker: &Broker,
+    app: &App,
+    headers: &HeaderMap,
+    uri: &Uri,
+    (carried, options): (Option<&Carried>, LinkOptions),
+) -> Response {
+    if let Some(there) = at_callback_host(app, headers, uri) {
+        return Redirect::to(there.as_str()).into_response();
     }
     let ring = &broker.0.writer.rings().access;
-    let state = consent_state::issue(ring, &app.name, broker.0.reader.now());
+    let context = carried.map(Carried::to_text);
+    let now = broker.0.reader.now();
+    let state = consent_state::issue(ring, &app.name, context.as_deref(), now);
     let link = app.consent.link(&state, options);
     let mut response = Redirect::to(link.as_str()).into_response();
-    if let Some(cookie) = consent_cookie::issue(ring, &state, is_secure(&app)) {
+    if let Some(cookie) = consent_cookie::issue(ring, &state, is_secure(app)) {
         response.headers_mut().insert(SET_COOKIE, cookie);
     }
-    Ok(response)
+    response
 }
 
 /// The link that begins a consent to this app.
@@ -79,7 +171,8 @@ pub(super) fn path_of(app: Option<&App>) -> String {
 
 /// The address of the same page at the host of the callback, if the browser came by another name. The cookie of the
 /// consent is for one host.
-fn at_callback_host(app: &App, headers: &HeaderMap, query: Option<&str>) -> Option<Url> {
+fn at_callback_host(app: &App, headers: &HeaderMap, uri: &Uri) -> Option<Url> {
+    let query = uri.query();
     let host = headers
         .get("x-forwarded-host")
         .or_else(|| headers.get(HOST))?;
@@ -90,7 +183,7 @@ fn at_callback_host(app: &App, headers: &HeaderMap, query: Option<&str>) -> Opti
         return None;
     }
     let mut there = callback.clone();
-    there.set_path(PATH);
+    there.set_path(uri.path());
     let query = query.filter(|query| !query.is_empty());
     let query = query.map_or(MOVED.to_owned(), |query| format!("{query}&{MOVED}"));
     there.set_query(Some(&query));

@@ -3,8 +3,10 @@
 mod apps;
 mod audit;
 mod families;
+mod index;
 mod key_list;
 mod mark;
+mod outbox;
 mod reader;
 mod tables;
 
@@ -230,25 +232,8 @@ impl Backend for EmbeddedBackend {
     ) -> BackendFuture<'a, Vec<InstallationId>> {
         let key = schedule.key(due.partition, app);
         Box::pin(async move {
-            self.write(move |store| {
-                let DueEntries { limit, by, .. } = due;
-                let now = now();
-                let due: Vec<String> = {
-                    let sorted = store.open_table(SORTED)?;
-                    let range = sorted.range(
-                        (key.as_str(), i64::MIN, "")..=(key.as_str(), by.as_millis(), "\u{10ffff}"),
-                    )?;
-                    range
-                        .take(limit)
-                        .map(|entry| Ok(entry?.0.value().2.to_owned()))
-                        .collect::<Result<_, redb::Error>>()?
-                };
-                for id in &due {
-                    set_score(store, &key, id, Some((now + claim).as_millis()))?;
-                }
-                Ok(due.iter().filter_map(|id| id.parse().ok()).collect())
-            })
-            .await
+            let ids = self.write(move |store| claim_in(store, &key, due, claim));
+            Ok(ids.await?.iter().filter_map(|id| id.parse().ok()).collect())
         })
     }
 
@@ -349,20 +334,6 @@ impl Backend for EmbeddedBackend {
             ids.sort_unstable();
             Ok(ids)
         })
-    }
-
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
-        Box::pin(async move { apps::installations(self, name).map_err(unavailable) })
-    }
-
-    fn get_or_insert_location<'a>(
-        &'a self,
-        app: &'a AppName,
-        name: &'a str,
-        id: &'a InstallationId,
-    ) -> BackendFuture<'a, String> {
-        let (app, name, id) = (app.clone(), name.to_owned(), id.to_string());
-        Box::pin(self.write(move |store| apps::installation(store, &app, &name, &id)))
     }
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {
@@ -473,6 +444,29 @@ impl Backend for EmbeddedBackend {
             Ok(removed.is_some_and(|stored| stored.value().1 > now().as_millis()))
         }))
     }
+}
+
+/// Takes what is due from a schedule, and puts it off.
+fn claim_in(
+    store: &WriteTransaction,
+    key: &str,
+    due: DueEntries,
+    claim: Duration,
+) -> Result<Vec<String>, redb::Error> {
+    let DueEntries { limit, by, .. } = due;
+    let now = now();
+    let due: Vec<String> = {
+        let sorted = store.open_table(SORTED)?;
+        let range = sorted.range((key, i64::MIN, "")..=(key, by.as_millis(), "\u{10ffff}"))?;
+        range
+            .take(limit)
+            .map(|entry| Ok(entry?.0.value().2.to_owned()))
+            .collect::<Result<_, redb::Error>>()?
+    };
+    for id in &due {
+        set_score(store, key, id, Some((now + claim).as_millis()))?;
+    }
+    Ok(due)
 }
 
 /// The store's time: this machine's time at the start of the process, continued by a monotonic clock.

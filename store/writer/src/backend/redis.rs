@@ -6,7 +6,9 @@ mod callers;
 mod confirm;
 mod facts;
 mod identity;
+mod index;
 mod key_list;
+mod outbox;
 mod reply;
 mod script;
 
@@ -22,6 +24,7 @@ use store::key_list::RingKind;
 use store::record::Fields;
 use store::{AppName, InstallationId, KeyHash, Timestamp, keys};
 
+use super::outbox::KEPT_FOR;
 use super::{
     Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, POLL_DEPTH,
     Schedule, StoreStats, Swap,
@@ -29,6 +32,7 @@ use super::{
 use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
 use crate::identity::{Servers, StoreMark};
+use crate::outbox::Subject;
 use confirm::ReplicationConfirmer;
 use reply::{
     FirstEntries, all_or_error, classify, due_poll, first_entries, millis, parse_ids, probe_error,
@@ -61,6 +65,10 @@ pub struct RedisBackend {
     replace_list: Script,
     take: Script,
     used: Script,
+    rename: Script,
+    remove: Script,
+    publish: Script,
+    settle: Script,
 }
 
 impl RedisBackend {
@@ -87,6 +95,10 @@ impl RedisBackend {
             take: Script::new(include_str!("redis/take.lua")),
             insert: Script::new(include_str!("redis/insert.lua")),
             used: Script::new(include_str!("redis/used.lua")),
+            rename: Script::new(include_str!("redis/rename.lua")),
+            remove: Script::new(include_str!("redis/remove.lua")),
+            publish: Script::new(include_str!("redis/publish.lua")),
+            settle: Script::new(include_str!("redis/settle.lua")),
             replace_list: Script::new(include_str!("redis/replace_list.lua")),
         })
     }
@@ -150,7 +162,6 @@ impl Backend for RedisBackend {
     fn swap(&self, swap: Swap) -> BackendFuture<'_, bool> {
         Box::pin(async move {
             let partition = swap.id.partition();
-            let family = swap.family.as_deref();
             let mut written = vec![
                 keys::access(&swap.id),
                 keys::refresh(&swap.id),
@@ -158,7 +169,14 @@ impl Backend for RedisBackend {
                 keys::expiry(partition),
                 swap.schedule.other().key(partition, &swap.app),
             ];
-            written.extend(family.map(|family| keys::family(partition, family)));
+            let families = swap.families.iter();
+            written.extend(families.map(|family| keys::family(partition, family)));
+            if let Some(event) = &swap.event {
+                let subject = Subject::installation(&swap.id);
+                written.push(keys::events(partition));
+                written.extend(outbox::queues(&subject, &event.endpoints));
+            }
+            let event = swap.event.as_ref().map(|event| event.message.as_str());
             let mut call = self.swap.call(written);
             call.arg(swap.id.as_str())
                 .arg(&swap.expected)
@@ -172,7 +190,10 @@ impl Backend for RedisBackend {
                         .map_or("+inf".to_owned(), |at| at.as_millis().to_string()),
                 )
                 .arg(keys::INVALIDATIONS)
-                .arg(swap.announce.as_deref().unwrap_or_default());
+                .arg(swap.announce.as_deref().unwrap_or_default())
+                .arg(swap.families.len())
+                .arg(event.unwrap_or_default())
+                .arg(millis(KEPT_FOR));
             for fields in [&swap.access, &swap.refresh] {
                 call.arg(2 * fields.iter().count());
                 for (name, value) in fields.iter() {
@@ -411,19 +432,6 @@ impl Backend for RedisBackend {
             ids.sort_unstable();
             Ok(ids)
         })
-    }
-
-    fn location<'a>(&'a self, name: &'a str) -> BackendFuture<'a, Fields> {
-        Box::pin(apps::installations(self, name))
-    }
-
-    fn get_or_insert_location<'a>(
-        &'a self,
-        app: &'a AppName,
-        name: &'a str,
-        id: &'a InstallationId,
-    ) -> BackendFuture<'a, String> {
-        Box::pin(apps::installation(self, app, name, id))
     }
 
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()> {

@@ -126,6 +126,7 @@ fn asleep(
         due: None,
         locations: None,
         details: earlier.and_then(|it| it.details.clone()),
+        customer: earlier.map(|it| it.customer.clone()).unwrap_or_default(),
         setting: None,
     }
 }

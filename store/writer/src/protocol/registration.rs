@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use store::record::{Fields, Status, StoredAccess};
 use store::seal::Sealed;
-use store::{Generation, InstallationId, Timestamp, UserType};
+use store::{Customer, Generation, InstallationId, Timestamp, UserType};
 
 use crate::grant::{Fingerprint, Registration};
 use crate::installation::{Installation, LastError, LocationList, TokenChain};
@@ -107,6 +107,7 @@ pub fn register(
         due,
         locations,
         details: None,
+        customer: Customer::default(),
         setting: None,
     }
 }

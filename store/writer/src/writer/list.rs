@@ -1,6 +1,6 @@
 //! All installations, in pages.
 
-use store::InstallationId;
+use store::{InstallationId, Tag};
 
 use super::{Listed, StoreWriter, WriteError};
 
@@ -47,6 +47,34 @@ impl StoreWriter {
             .filter(|id| after.is_none_or(|after| id > after));
         for id in rest.take(limit) {
             listed.extend(self.read_entry(id).await?);
+        }
+        Ok(listed)
+    }
+
+    /// As [`StoreWriter::list`], of the installations with a tag.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn list_tagged(
+        &self,
+        tag: &Tag,
+        after: Option<&InstallationId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, WriteError> {
+        let mut listed = Vec::new();
+        for id in self.backend.family(&tag.family()).await? {
+            if listed.len() == limit {
+                break;
+            }
+            if after.is_some_and(|after| id <= *after) {
+                continue;
+            }
+            // Some have lost the tag since.
+            let entry = self.read_entry(id).await?;
+            listed.extend(entry.filter(|entry| match entry {
+                Listed::Readable(known) => known.installation.customer.tags.contains(tag),
+                Listed::Unreadable { .. } => false,
+            }));
         }
         Ok(listed)
     }

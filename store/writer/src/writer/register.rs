@@ -1,11 +1,12 @@
 //! Registration: the start of an installation, or its restart after a new consent.
 
 use secrecy::ExposeSecret;
-use store::{AccessRecord, InstallationId, Status, Timestamp};
+use store::{AccessRecord, Customer, InstallationId, Status, Timestamp};
 use tracing::warn;
 
 use super::{Decision, StoreWriter, WriteError, parse};
 use crate::backend::Loaded;
+use crate::consent::NewCustomer;
 use crate::grant::{Fingerprint, Registration};
 use crate::installation::{Installation, refresh_label};
 use crate::protocol;
@@ -45,11 +46,27 @@ impl StoreWriter {
         fresh: InstallationId,
         registration: &Registration,
     ) -> Result<InstallationId, WriteError> {
+        self.register_customer(fresh, registration, &NewCustomer::default())
+            .await
+    }
+
+    /// As [`StoreWriter::register_installation_as`], of a customer whom the caller knows.
+    ///
+    /// # Errors
+    /// As [`StoreWriter::register_installation`].
+    pub async fn register_customer(
+        &self,
+        fresh: InstallationId,
+        registration: &Registration,
+        customer: &NewCustomer,
+    ) -> Result<InstallationId, WriteError> {
         let id = self.name(fresh.clone(), registration).await?;
         let early = self.early_details(&id).await?;
+        let customer = self.claim_name(&registration.app, &id, customer).await?;
         let (written, revision) = self
             .decide_loaded(&id, |loaded| {
                 let mut details = early.clone();
+                let mut known = Customer::default();
                 let earlier = match parse(&id, loaded) {
                     Ok(Some(current)) if current.is_from_consent(&fresh) => {
                         let stored = (current.access.generation, current.link());
@@ -58,6 +75,9 @@ impl StoreWriter {
                     Ok(current) => {
                         let held = current.as_ref().and_then(|current| current.details.clone());
                         details = held.or(details);
+                        if let Some(current) = &current {
+                            known.clone_from(&current.customer);
+                        }
                         current.as_ref().map(protocol::PreviousRecord::of)
                     }
                     Err(error) => {
@@ -74,6 +94,7 @@ impl StoreWriter {
                 let mut next =
                     self.registered(&id, fresh.as_str(), earlier, registration, loaded.now);
                 next.details = details;
+                next.customer = customer.merged_into(known);
                 let written = (next.access.generation, next.link());
                 Ok(Decision::Write(Box::new(next), written))
             })
@@ -119,6 +140,8 @@ impl StoreWriter {
                 let consent = InstallationId::random();
                 let mut next = self.registered(&id, consent.as_str(), earlier, registration, now);
                 next.details = current.and_then(|current| current.details.clone());
+                let customer = current.map(|current| current.customer.clone());
+                next.customer = customer.unwrap_or_default();
                 let earlier = || current.and_then(|current| current.setting.clone());
                 next.setting = setting.clone().or_else(earlier);
                 next.due = Some(now + protocol::STATIC_TOKEN_AGE);

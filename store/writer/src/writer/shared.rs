@@ -9,6 +9,8 @@ use super::{StoreWriter, WriteError};
 
 /// GHL repeats a webhook for hours. This is longer, so that a recorded one cannot be replayed when it is forgotten soon.
 const WEBHOOK_TTL: Duration = Duration::from_secs(35 * 24 * 3600);
+/// The value of a used consent state whose outcome is not known.
+const USED: &str = "used";
 /// How often the alarm about refused client credentials is repeated.
 const REFUSED_CREDENTIALS_TTL: Duration = Duration::from_secs(3600);
 /// An outage that no broker reports for this long is over. During one, installations with a lost response are
@@ -24,7 +26,64 @@ impl StoreWriter {
         let key = keys::consent(consent_state::name(state));
         // A state expires before the store forgets it.
         self.backend
-            .put_if_absent(&key, "used", consent_state::VALID_FOR)
+            .put_if_absent(&key, USED, consent_state::VALID_FOR)
+            .await
+    }
+
+    /// The outcome of the consent with a used state. `None` if it has none yet.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn consent_outcome(&self, state: &str) -> Result<Option<String>, WriteError> {
+        let key = keys::consent(consent_state::name(state));
+        let held = self.backend.get(&key).await?;
+        Ok(held.filter(|held| held != USED))
+    }
+
+    /// Records the outcome of the consent with a used state, for a browser that comes again.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn record_consent_outcome(
+        &self,
+        state: &str,
+        outcome: &str,
+    ) -> Result<(), WriteError> {
+        let key = keys::consent(consent_state::name(state));
+        self.replace(&key, USED, outcome, consent_state::VALID_FOR)
+            .await
+            .map(|_| ())
+    }
+
+    /// Stores a value with a TTL. False if the key has a value already.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn put(&self, key: &str, value: &str, ttl: Duration) -> Result<bool, WriteError> {
+        self.backend.put_if_absent(key, value, ttl).await
+    }
+
+    /// The value of a key that [`StoreWriter::put`] stored.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn get(&self, key: &str) -> Result<Option<String>, WriteError> {
+        self.backend.get(key).await
+    }
+
+    /// Replaces the value of a key. False if it is not `expected` any more.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn replace(
+        &self,
+        key: &str,
+        expected: &str,
+        next: &str,
+        ttl: Duration,
+    ) -> Result<bool, WriteError> {
+        self.backend
+            .compare_and_set(key, Some(expected), Some(next), ttl)
             .await
     }
 

@@ -10,7 +10,7 @@ use store::{AppName, Generation, InstallationId, UserType};
 use super::*;
 use crate::backend::Schedule;
 use crate::backend::embedded::EmbeddedBackend;
-use crate::consent::Consent;
+use crate::consent::{Consent, NewCustomer};
 use crate::grant::Registration;
 
 /// A store in a file, and direct access to its backend.
@@ -50,7 +50,8 @@ impl Fixture {
             app: AppName::default(),
             wake_at: None,
             expires_at: None,
-            family: None,
+            families: Vec::new(),
+            event: None,
             announce: None,
         };
         assert!(self.backend.swap(swap).await.unwrap());
@@ -115,7 +116,7 @@ async fn consent_replaces_an_unreadable_record() {
 async fn stored_consent_is_not_stored_again_even_if_the_clock_was_ahead() {
     let fixture = Fixture::new();
     let ahead = Timestamp::of_this_machine() + Duration::from_secs(3600);
-    let first = Consent::new(ahead, registration("L"));
+    let first = Consent::new(ahead, registration("L"), NewCustomer::default());
     let generation = async |consent: &Consent| {
         let id = fixture.writer.register_consent(consent).await.unwrap();
         let read = fixture.writer.load(&id).await.unwrap().unwrap();
@@ -124,7 +125,7 @@ async fn stored_consent_is_not_stored_again_even_if_the_clock_was_ahead() {
     assert_eq!(generation(&first).await, Generation::FIRST);
     // Its token may be spent since.
     assert_eq!(generation(&first).await, Generation::FIRST);
-    let second = Consent::new(ahead, registration("L"));
+    let second = Consent::new(ahead, registration("L"), NewCustomer::default());
     assert_eq!(generation(&second).await, Generation::FIRST.next());
 }
 

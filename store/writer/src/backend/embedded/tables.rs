@@ -4,7 +4,9 @@ use redb::{ReadOnlyTable, ReadableTable, TableDefinition, WriteTransaction};
 use store::record::Fields;
 use store::{Timestamp, keys};
 
+use super::outbox::publish_in;
 use crate::backend::{REVISION, Swap};
+use crate::outbox::Subject;
 
 /// `(key, field) → value`.
 pub(super) const HASHES: TableDefinition<(&str, &str), &[u8]> = TableDefinition::new("hashes");
@@ -50,10 +52,13 @@ pub(super) fn swap_in(store: &WriteTransaction, swap: &Swap) -> Result<bool, red
         for name in &swap.removed {
             hashes.remove((refresh.as_str(), name.as_str()))?;
         }
-        if let Some(family) = &swap.family {
+        for family in &swap.families {
             let family = keys::family(swap.id.partition(), family);
             hashes.insert((family.as_str(), swap.id.as_str()), &[][..])?;
         }
+    }
+    if let Some(event) = &swap.event {
+        publish_in(store, &Subject::installation(&swap.id), event)?;
     }
     if swap.keeps_schedule {
         return Ok(true);

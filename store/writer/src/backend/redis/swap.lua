@@ -1,9 +1,11 @@
 -- Writes both halves of an installation, its schedule and its announcement, if nobody wrote since
 -- it was read. All keys carry one hash tag.
 -- KEYS: access, refresh, the schedule it is on, expiry, the schedule it is not on,
---       the family it belongs to (optional)
+--       the families it belongs to..., then, if there is an event, the list of events, and for
+--       each endpoint its queue and its due set
 -- ARGV: id, expected revision ('' = no record), wake ('' = never, 'keep' = schedule
---       and expiry stay), expiry, channel, message ('' = none),
+--       and expiry stay), expiry, channel, message ('' = none), count of families,
+--       event ('' = none), how long events are kept in ms,
 --       count of access values, access..., count of refresh values, refresh..., removed...
 local function set(key, first, count)
   if count > 0 then
@@ -15,7 +17,7 @@ if (redis.call('HGET', KEYS[2], 'rev') or '') ~= ARGV[2] then
   return 0
 end
 local id, wake, expiry = ARGV[1], ARGV[3], ARGV[4]
-local next = set(KEYS[1], 8, tonumber(ARGV[7]))
+local next = set(KEYS[1], 11, tonumber(ARGV[10]))
 next = set(KEYS[2], next + 1, tonumber(ARGV[next]))
 if next <= #ARGV then
   redis.call('HDEL', KEYS[2], unpack(ARGV, next))
@@ -29,8 +31,22 @@ if wake ~= 'keep' then
   end
   redis.call('ZADD', KEYS[4], expiry, id)
 end
-if KEYS[6] then
-  redis.call('HSET', KEYS[6], id, '')
+local families, event = 5 + ARGV[7], ARGV[8]
+for i = 6, families do
+  redis.call('HSET', KEYS[i], id, '')
+end
+if event ~= '' then
+  local time = redis.call('TIME')
+  local now = time[1] * 1000 + math.floor(time[2] / 1000)
+  local events = KEYS[families + 1]
+  -- One event in a millisecond, so that a position in the list is unique.
+  local last = redis.call('ZRANGE', events, 0, 0, 'REV', 'WITHSCORES')
+  redis.call('ZADD', events, math.max(now, (tonumber(last[2]) or 0) + 1), event)
+  redis.call('ZREMRANGEBYSCORE', events, '-inf', now - ARGV[9])
+  for i = families + 2, #KEYS, 2 do
+    redis.call('RPUSH', KEYS[i], event)
+    redis.call('ZADD', KEYS[i + 1], 'NX', now, id)
+  end
 end
 if ARGV[6] ~= '' then
   redis.call('PUBLISH', ARGV[5], ARGV[6])

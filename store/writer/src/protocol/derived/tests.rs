@@ -79,7 +79,7 @@ fn new_location_sleeps_without_a_token_and_without_a_schedule() {
         (location.wake_at(), location.access.status),
         (None, Status::Active)
     );
-    assert_eq!(location.family(), Some(known(NOW).parent.as_str()));
+    assert_eq!(location.families(), [known(NOW).parent.to_string()]);
     assert_eq!(listed(Some(&location), NOW + LIFETIME), Listed::Known);
 }
 
@@ -188,7 +188,7 @@ fn list_of_locations_is_due_with_the_consent_and_claimed_once() {
     let due = Some(NOW + LIFETIME);
     let agency = register(id(), "consent", None, &registration, sealed, due, NOW);
     assert_eq!(agency.wake_at(), Some(NOW));
-    assert_eq!(agency.family(), Some(store::keys::AGENCIES));
+    assert_eq!(agency.families(), [store::keys::AGENCIES]);
     let claimed = claim_list(&agency, NOW).unwrap();
     assert_eq!(claimed.wake_at(), Some(NOW + LIST_CLAIM));
     assert_eq!(claim_list(&claimed, NOW), None);

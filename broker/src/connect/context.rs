@@ -1,0 +1,97 @@
+//! What is known about a consent from when it began.
+
+use serde::{Deserialize, Serialize};
+use store::{Customer, ExternalId};
+use store_writer::consent::NewCustomer;
+use url::Url;
+
+use super::link::Link;
+
+/// What a consent's link said.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct Context {
+    /// Where the browser goes afterwards.
+    pub(crate) return_to: Option<Url>,
+    /// What the caller knows about the customer.
+    pub(crate) customer: NewCustomer,
+    /// The location or company that must consent.
+    pub(crate) owner: Option<String>,
+    /// The name of the one-time link that began it.
+    pub(crate) link: Option<String>,
+}
+
+/// The part of a context that a `state` carries through GHL. The customer can read it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(crate) enum Carried {
+    /// The one-time link that began the consent. The store has the rest.
+    Link { link: String },
+    /// The query of the public link. Anybody can have written it.
+    Public {
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        return_to: Option<Url>,
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        external_id: Option<ExternalId>,
+    },
+}
+
+impl Carried {
+    /// The text in the state.
+    pub(crate) fn to_text(&self) -> String {
+        serde_json::to_string(self).unwrap_or_default()
+    }
+
+    /// `None` for a text of a newer build.
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        serde_json::from_str(text).ok()
+    }
+}
+
+impl Context {
+    /// Of the public link. Its external id is what a browser says: it takes no name from an installation.
+    pub(crate) fn of_public(return_to: Option<Url>, external_id: Option<ExternalId>) -> Self {
+        Self {
+            return_to,
+            customer: NewCustomer {
+                customer: Customer {
+                    external_id,
+                    ..Customer::default()
+                },
+                may_replace: false,
+            },
+            ..Self::default()
+        }
+    }
+
+    /// Of a one-time link with this name.
+    pub(crate) fn of_link(name: String, link: Link) -> Self {
+        Self {
+            return_to: link.return_to,
+            customer: NewCustomer {
+                customer: link.customer,
+                may_replace: true,
+            },
+            owner: link.owner,
+            link: Some(name),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn state_carries_a_link_or_the_query() {
+        let public = Carried::Public {
+            return_to: Some("https://app.example/done".parse().unwrap()),
+            external_id: Some("42".parse().unwrap()),
+        };
+        let link = Carried::Link {
+            link: "ab".to_owned(),
+        };
+        for carried in [public, link] {
+            assert_eq!(Carried::parse(&carried.to_text()), Some(carried));
+        }
+    }
+}

@@ -1,0 +1,71 @@
+//! Which event a change of a record is.
+
+use store::Status;
+
+use super::EventType;
+use crate::details::Details;
+use crate::installation::Installation;
+
+/// The fact that names the customer's plan.
+const PLAN: &str = "planId";
+
+/// What the caller's product must know about a change. `None` if it is no news, such as a refresh.
+#[must_use]
+pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<EventType> {
+    let Some(before) = before else {
+        return match after.access.status {
+            Status::Active | Status::Paused | Status::Static => Some(EventType::Connected),
+            Status::Invalid | Status::Revoked => None,
+        };
+    };
+    let of_status = match (before.access.status, after.access.status) {
+        (Status::Revoked, Status::Active | Status::Paused | Status::Static)
+        | (Status::Invalid, Status::Static) => Some(EventType::Reconnected),
+        (Status::Active | Status::Paused | Status::Invalid | Status::Static, Status::Active)
+            if has_new_consent(before, after) =>
+        {
+            Some(EventType::Reconnected)
+        }
+        (Status::Invalid, Status::Active) => Some(EventType::Recovered),
+        (Status::Paused, Status::Active) => Some(EventType::Resumed),
+        (Status::Active | Status::Invalid | Status::Static, Status::Paused) => {
+            Some(EventType::Paused)
+        }
+        (Status::Active | Status::Paused | Status::Static | Status::Revoked, Status::Invalid) => {
+            Some(EventType::NeedsConsent)
+        }
+        (Status::Active | Status::Paused | Status::Invalid | Status::Static, Status::Revoked) => {
+            Some(EventType::Uninstalled)
+        }
+        (Status::Active | Status::Static, Status::Active)
+        | (Status::Active | Status::Paused | Status::Static, Status::Static)
+        | (Status::Paused, Status::Paused)
+        | (Status::Invalid, Status::Invalid)
+        | (Status::Revoked, Status::Revoked) => None,
+    };
+    of_status.or_else(|| of_facts(before, after))
+}
+
+/// Whether the customer has consented again. The chain of a location of an agency begins anew with each token.
+fn has_new_consent(before: &Installation, after: &Installation) -> bool {
+    let name = |of: &Installation| of.chain.as_ref().map(|chain| chain.consent.clone());
+    after.access.parent.is_none() && after.chain.is_some() && name(before) != name(after)
+}
+
+fn of_facts(before: &Installation, after: &Installation) -> Option<EventType> {
+    let plan = |of: &Installation| {
+        let told = of.details.as_ref();
+        told.and_then(|told: &Details| told.facts.get(PLAN).cloned())
+    };
+    let facts = |of: &Installation| of.details.as_ref().map(|told| told.facts.clone());
+    if plan(before).is_some() && plan(before) != plan(after) {
+        Some(EventType::PlanChanged)
+    } else if facts(before) != facts(after) || before.customer != after.customer {
+        Some(EventType::Updated)
+    } else {
+        None
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,191 @@
+//! The caller's knowledge about an installation, and the end of its record.
+
+use std::collections::BTreeSet;
+
+use store::{AppName, Customer, ExternalId, InstallationId, Invalidation, Tag};
+
+use super::{Decision, StoreWriter, WriteError, parse};
+use crate::backend::index::Removal;
+use crate::consent::NewCustomer;
+use crate::error::MAX_SWAP_ATTEMPTS;
+use crate::installation::Installation;
+
+/// The effect of a name that an installation is to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Naming {
+    /// The installation has the name.
+    Named,
+    /// Another installation has it.
+    Taken(InstallationId),
+}
+
+impl StoreWriter {
+    /// Gives an external id to an installation of this app, which need not be stored yet. `may_move`: whether it is taken
+    /// from the installation that has it.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn name_customer(
+        &self,
+        app: &AppName,
+        external_id: &ExternalId,
+        id: &InstallationId,
+        may_move: bool,
+    ) -> Result<Naming, WriteError> {
+        let name = external_id.index_name();
+        for _ in 0..MAX_SWAP_ATTEMPTS {
+            let holder = self.reserved_id(app, &name, id.clone()).await?;
+            if holder == *id {
+                // Readers may know that nobody has the name.
+                self.backend
+                    .replace_location(app, &name, id, Some(id))
+                    .await?;
+                return Ok(Naming::Named);
+            }
+            let is_held = match self.load(&holder).await {
+                Ok(Some(known)) => {
+                    known.installation.customer.external_id.as_ref() == Some(external_id)
+                }
+                Ok(None) => false,
+                Err(WriteError::Unreadable { .. }) => true,
+                Err(error) => return Err(error),
+            };
+            if is_held && !may_move {
+                return Ok(Naming::Taken(holder));
+            }
+            if is_held {
+                self.forget_external_id(&holder, external_id).await?;
+            }
+            self.backend
+                .replace_location(app, &name, &holder, Some(id))
+                .await?;
+        }
+        Err(WriteError::Contended(id.clone()))
+    }
+
+    /// What a consent is to change, without an external id that it may not have.
+    pub(super) async fn claim_name(
+        &self,
+        app: &AppName,
+        id: &InstallationId,
+        wanted: &NewCustomer,
+    ) -> Result<NewCustomer, WriteError> {
+        let mut claimed = wanted.clone();
+        let Some(external_id) = &wanted.customer.external_id else {
+            return Ok(claimed);
+        };
+        let may_move = wanted.may_replace;
+        match self.name_customer(app, external_id, id, may_move).await? {
+            Naming::Named => {}
+            Naming::Taken(_) => claimed.customer.external_id = None,
+        }
+        Ok(claimed)
+    }
+
+    async fn forget_external_id(
+        &self,
+        holder: &InstallationId,
+        external_id: &ExternalId,
+    ) -> Result<(), WriteError> {
+        let forgotten = self.decide_known(holder, |current, _| {
+            if current.customer.external_id.as_ref() != Some(external_id) {
+                return Decision::Leave(());
+            }
+            let mut next = current.clone();
+            next.customer.external_id = None;
+            Decision::Write(Box::new(next), ())
+        });
+        match forgotten.await {
+            Ok(()) | Err(WriteError::Unknown(_) | WriteError::Unreadable { .. }) => Ok(()),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Changes what the caller knows about an installation. `None` leaves a part as it is. An external id is taken from
+    /// the installation that has it.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is unavailable.
+    pub async fn change_customer(
+        &self,
+        id: &InstallationId,
+        external_id: Option<Option<ExternalId>>,
+        tags: Option<BTreeSet<Tag>>,
+    ) -> Result<(), WriteError> {
+        let known = self.load(id).await?;
+        let known = known.ok_or_else(|| WriteError::Unknown(id.clone()))?;
+        let app = &known.installation.access.app;
+        if let Some(Some(external_id)) = &external_id {
+            self.name_customer(app, external_id, id, true).await?;
+        }
+        let earlier = self.decide_known(id, |current, _| {
+            let mut next = current.clone();
+            if let Some(external_id) = &external_id {
+                next.customer.external_id.clone_from(external_id);
+            }
+            if let Some(tags) = &tags {
+                next.customer.tags.clone_from(tags);
+            }
+            let earlier = current.customer.clone();
+            match next == *current {
+                true => Decision::Leave(earlier),
+                false => Decision::Write(Box::new(next), earlier),
+            }
+        });
+        let earlier = earlier.await?;
+        let is_replaced = external_id.is_some_and(|next| next != earlier.external_id);
+        if is_replaced {
+            self.release_external_id(app, &earlier, id).await?;
+        }
+        Ok(())
+    }
+
+    async fn release_external_id(
+        &self,
+        app: &AppName,
+        earlier: &Customer,
+        id: &InstallationId,
+    ) -> Result<(), WriteError> {
+        if let Some(external_id) = &earlier.external_id {
+            let name = external_id.index_name();
+            self.backend.replace_location(app, &name, id, None).await?;
+        }
+        Ok(())
+    }
+
+    /// Removes the record of an installation and its external id. The id stays reserved for its location or company, so
+    /// a later consent gets it again. False if there is none.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn forget(&self, id: &InstallationId) -> Result<bool, WriteError> {
+        for _ in 0..MAX_SWAP_ATTEMPTS {
+            let loaded = self.backend.load(id).await?;
+            let Some(current) = parse(id, &loaded)? else {
+                return Ok(false);
+            };
+            let app = current.access.app.clone();
+            self.release_external_id(&app, &current.customer, id)
+                .await?;
+            let removal = removal(&current, loaded.revision());
+            if self.backend.remove(removal).await? {
+                return Ok(true);
+            }
+        }
+        Err(WriteError::Contended(id.clone()))
+    }
+}
+
+fn removal(current: &Installation, expected: Vec<u8>) -> Removal {
+    let invalidation = Invalidation::Installation {
+        id: current.id.clone(),
+        generation: current.access.generation.next(),
+    };
+    Removal {
+        id: current.id.clone(),
+        expected,
+        app: current.access.app.clone(),
+        families: current.families(),
+        announce: invalidation.to_message(),
+    }
+}

@@ -1,0 +1,159 @@
+//! Events and the outbox: written with the change, in order for each installation, claimed by one broker.
+
+use store_writer::events::{Event, EventType};
+use store_writer::outbox::{EventPosition, Settlement, Subject, Subscriber};
+
+use super::*;
+
+const ENDPOINT: &str = "crm";
+const CLAIM: Duration = Duration::from_secs(600);
+
+/// An endpoint that wants every event.
+fn subscribe(store: &Store) {
+    store.writer.subscribers().set(vec![Subscriber {
+        endpoint: ENDPOINT.to_owned(),
+        wants: Box::new(|_| true),
+    }]);
+}
+
+fn kinds(messages: &[String]) -> Vec<String> {
+    let parse = |json: &String| serde_json::from_str::<Event>(json).unwrap();
+    messages.iter().map(|json| parse(json).kind).collect()
+}
+
+async fn claimed(store: &Store) -> Vec<Subject> {
+    let poll = store.writer.poll_deliveries(ENDPOINT).await.unwrap();
+    let mut subjects = Vec::new();
+    for (partition, by) in poll.due {
+        let due = DueEntries {
+            partition,
+            limit: 10,
+            by,
+        };
+        let taken = store.writer.claim_deliveries(ENDPOINT, due, CLAIM).await;
+        subjects.extend(taken.unwrap());
+    }
+    subjects
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn change_and_its_event_are_one_write() {
+    on_all(|store| async move {
+        subscribe(&store);
+        let id = register(&store, "L1", Duration::from_secs(3600)).await;
+        let now = store.reader.now();
+        store.writer.revoke(&id, "uninstalled", now).await.unwrap();
+        let again = register(&store, "L1", Duration::from_secs(3600)).await;
+        assert_eq!(again, id);
+        let subject = Subject::installation(&id);
+        let queued = store.writer.queued(ENDPOINT, &subject, 10).await.unwrap();
+        let expected = [
+            "installation.connected",
+            "installation.uninstalled",
+            "installation.reconnected",
+        ];
+        assert_eq!(kinds(&queued.messages), expected);
+        let ended: Event = serde_json::from_str(&queued.messages[1]).unwrap();
+        let ended = ended.installation.unwrap();
+        assert_eq!(ended.reason.as_deref(), Some("uninstalled"));
+        assert_eq!(ended.location_id.unwrap().as_str(), "L1");
+
+        let listed = store.writer.newest_events(2).await.unwrap();
+        let listed: Vec<String> = listed.into_iter().map(|event| event.json).collect();
+        assert_eq!(kinds(&listed), [expected[2], expected[1]]);
+        let all = until("the events are settled", PATIENCE, async || {
+            let all = store.writer.events(EventPosition::default(), 10).await;
+            let all = all.unwrap();
+            match all.len() {
+                3 => Ok(all),
+                others => Err(format!("{others} events")),
+            }
+        })
+        .await;
+        let rest = store.writer.events(all[0].position, 1).await.unwrap();
+        assert_eq!(rest, all[1..2]);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn queue_is_claimed_once_and_delivered_in_order() {
+    on_all(|store| async move {
+        subscribe(&store);
+        let id = register(&store, "L1", Duration::from_secs(3600)).await;
+        let subject = Subject::installation(&id);
+        assert_eq!(claimed(&store).await, [subject.clone()]);
+        assert_eq!(claimed(&store).await, [], "another broker has it");
+        let now = store.reader.now();
+        store.writer.revoke(&id, "uninstalled", now).await.unwrap();
+        assert_eq!(claimed(&store).await, [], "a new message ends no claim");
+
+        let settle = async |settlement: Settlement, pause| {
+            let settled = store.writer.settle(ENDPOINT, &subject, &settlement, pause);
+            settled.await.unwrap();
+            store.writer.queued(ENDPOINT, &subject, 10).await.unwrap()
+        };
+        let failed = Settlement::Failed {
+            attempts: "1".to_owned(),
+        };
+        let queued = settle(failed, CLAIM).await;
+        assert_eq!(queued.attempts.as_deref(), Some("1"));
+        assert_eq!(queued.messages.len(), 2);
+        assert_eq!(
+            store
+                .writer
+                .count_deliveries(ENDPOINT)
+                .await
+                .unwrap()
+                .failing,
+            1
+        );
+        assert_eq!(claimed(&store).await, [], "it is tried again later");
+        store.writer.hasten_deliveries(ENDPOINT).await.unwrap();
+        assert_eq!(claimed(&store).await, [subject.clone()]);
+
+        let first = queued.messages[0].clone();
+        let queued = settle(Settlement::Delivered(first.clone()), Duration::ZERO).await;
+        assert_eq!(kinds(&queued.messages), ["installation.uninstalled"]);
+        assert_eq!(queued.attempts, None);
+        let queued = settle(Settlement::Delivered(first), Duration::ZERO).await;
+        assert_eq!(queued.messages.len(), 1, "a repetition removes nothing");
+        assert_eq!(claimed(&store).await, [subject.clone()]);
+
+        let last = Settlement::Dead {
+            message: queued.messages[0].clone(),
+            letter: "a letter".to_owned(),
+        };
+        let queued = settle(last, Duration::ZERO).await;
+        assert_eq!(queued.messages, [String::new(); 0]);
+        assert_eq!(store.writer.dead_letters(5).await.unwrap(), ["a letter"]);
+        assert_eq!(
+            store
+                .writer
+                .count_deliveries(ENDPOINT)
+                .await
+                .unwrap()
+                .queues,
+            0
+        );
+        assert_eq!(claimed(&store).await, []);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_about_an_app_is_listed_and_queued_too() {
+    on_all(|store| async move {
+        subscribe(&store);
+        let now = store.reader.now();
+        let kind = EventType::CredentialsRejected;
+        let event = Event::about_app(AppName::default(), kind, Some("wrong".into()), now);
+        store.writer.publish_event(&event).await.unwrap();
+        let listed = store.writer.newest_events(5).await.unwrap();
+        assert_eq!(listed.len(), 1);
+        let stored: Event = serde_json::from_str(&listed[0].json).unwrap();
+        assert_eq!(stored, event);
+        assert_eq!(claimed(&store).await.len(), 1);
+    })
+    .await;
+}
