@@ -1,5 +1,6 @@
 //! GHL receives the caller's request unchanged, and the caller receives GHL's response unchanged.
 
+mod adapters;
 mod forwarding;
 mod installation_selection;
 mod missing_location_id;

@@ -34,7 +34,7 @@ fn copies(names: &[&str]) -> Scratch {
 }
 
 /// Runs an installer with this machine's settings for the registries of npm and pip.
-async fn run_installer(mut installer: Start) {
+pub(super) async fn run_installer(mut installer: Start) {
     for (name, value) in std::env::vars() {
         let lower = name.to_ascii_lowercase();
         let is_setting = ["npm_config_", "pip_"]
@@ -50,7 +50,7 @@ async fn run_installer(mut installer: Start) {
 }
 
 /// A directory with the SDK for Node.js and a script. Needs `node` and `npm`, and fails without them.
-async fn node_sdk(script: &str) -> Scratch {
+pub(super) async fn node_sdk(script: &str) -> Scratch {
     let scratch = copies(&["package.json", script]);
     let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
     let install = Start::new("npm").args(&npm);
@@ -60,7 +60,7 @@ async fn node_sdk(script: &str) -> Scratch {
 
 /// A directory with the SDK for Python in a virtual environment, and a script. Needs `python3` with `venv`, and fails
 /// without them.
-async fn python_sdk(script: &str) -> Scratch {
+pub(super) async fn python_sdk(script: &str) -> Scratch {
     let scratch = copies(&["requirements.txt", script]);
     let environment = scratch.join("venv");
     run_installer(Start::new("python3").args(&["-m", "venv", &environment])).await;

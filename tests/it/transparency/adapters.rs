@@ -1,0 +1,142 @@
+//! The session storages of `adapters/` give GHL's official SDKs the tokens of evergreen. The SDKs call GHL directly, and
+//! never its token endpoint.
+
+use std::fs;
+use std::path::Path;
+
+use serde_json::{Value, json};
+use tests::program::Start;
+use tests::scratch::Scratch;
+use tests::up::Up;
+use tests::wait::{holds, until};
+
+use super::PATIENCE;
+use super::sdk::run_installer;
+
+/// Copies a directory of `adapters`, without what installers and tests leave there.
+fn copy(of: &str) -> Scratch {
+    let scratch = Scratch::new();
+    let adapters = Path::new(env!("CARGO_MANIFEST_DIR")).join("../adapters");
+    copy_files(&adapters.join(of), scratch.path());
+    scratch
+}
+
+fn copy_files(from: &Path, to: &Path) {
+    for entry in fs::read_dir(from).unwrap() {
+        let entry = entry.unwrap();
+        let (path, target) = (entry.path(), to.join(entry.file_name()));
+        if path.is_file() {
+            fs::copy(&path, &target).unwrap();
+        } else if !matches!(
+            entry.file_name().to_str(),
+            Some("node_modules" | "__pycache__")
+        ) {
+            fs::create_dir(&target).unwrap();
+            copy_files(&path, &target);
+        }
+    }
+}
+
+/// Runs the test program of an adapter, which lets its access token expire at GHL before its time. Returns the program's
+/// results, after checks of the sandbox's ledger.
+async fn results(program: Start) -> Value {
+    // evergreen refreshes a token after 14 s, or on request after 4 s. The program needs it between these.
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
+    up.install("locA").await;
+    let create = ["keys", "create", "--name", "sdk", "--scope", "tokens"];
+    let key = String::from_utf8(up.command(&create).run().await.stdout).unwrap();
+    let (internal, sandbox) = (up.internal.as_str(), up.sandbox.url.as_str());
+    let program = program.args(&[internal, key.trim_end(), sandbox, "locA"]);
+    let ran = program.run_within(PATIENCE).await;
+    assert!(ran.status.success(), "{ran:?}");
+
+    let ledger = up.sandbox.ledger().await;
+    let expired = ledger["calls_with_expired_token"].as_u64().unwrap();
+    assert!(expired > 1, "the SDK's token was refused: {ledger}");
+    // Each refresh was one of evergreen's, and nobody else called the token endpoint.
+    let token_calls = until("evergreen's refreshes", PATIENCE, || async {
+        let token_calls = up.sandbox.ledger().await["token_calls"].take();
+        let log = up.program.log();
+        let refreshes = log.iter().filter(|line| line.contains("[REFRESH] "));
+        let refreshed = json!(refreshes.count());
+        holds(token_calls["refreshed"] == refreshed, &refreshed).map(|()| token_calls)
+    })
+    .await;
+    let calls = token_calls.as_object().unwrap();
+    let failed = calls
+        .iter()
+        .filter(|(name, _)| !matches!(name.as_str(), "code_exchanged" | "refreshed"));
+    for (name, count) in failed {
+        assert_eq!(*count, json!(0), "{name}: {token_calls}");
+    }
+    assert_eq!(token_calls["code_exchanged"], 1);
+    serde_json::from_slice(&ran.stdout).unwrap()
+}
+
+/// Checks the results that both programs have.
+fn check(seen: &Value) {
+    let pages = json!([["c@example.com", "b@example.com"], ["a@example.com"]]);
+    assert_eq!(seen["pages"], pages);
+    let refused = json!({ "statusCode": 401, "message": "Invalid JWT" });
+    assert_eq!(seen["refusedWithoutAttach"], refused);
+    assert_eq!(seen["created"], "d@example.com", "after a 401");
+    assert_eq!(seen["refreshToken"], Value::Null);
+    let refused = seen["setSession"]["message"].as_str().unwrap();
+    assert!(refused.contains("evergreen keeps the tokens"), "{seen}");
+    let unknown = seen["unknownLocation"]["message"].as_str().unwrap();
+    assert!(unknown.contains("(installation_not_found)"), "{seen}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn node_session_storage_replaces_the_refreshes_of_the_sdk() {
+    let scratch = copy("node");
+    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
+    let install = Start::new("npm").args(&npm);
+    run_installer(install.args(&["--prefix", &scratch.join("")])).await;
+    let program = Start::new("node").args(&[scratch.join("test/sdk.js")]);
+    let seen = results(program).await;
+    check(&seen);
+    assert_eq!(seen["listed"], true, "after a 401");
+    assert_eq!(seen["media"], json!([[true, "note"]]), "after a 401");
+    assert_eq!(
+        seen["callForUnknownLocation"]["message"],
+        "Authentication token required but not available"
+    );
+
+    let pack = ["pack", "--dry-run", "--json", "--ignore-scripts"];
+    let pack = Start::new("npm").args(&pack).args(&[scratch.join("")]);
+    let packed: Value = serde_json::from_slice(&pack.run().await.stdout).unwrap();
+    let files = packed[0]["files"].as_array().unwrap();
+    let names: Vec<&str> = files.iter().filter_map(|it| it["path"].as_str()).collect();
+    let expected = [
+        "LICENSE-APACHE",
+        "LICENSE-MIT",
+        "README.md",
+        "index.d.ts",
+        "index.js",
+        "package.json",
+    ];
+    assert_eq!(names, expected);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn python_session_storage_replaces_the_refreshes_of_the_sdk() {
+    let scratch = copy("python");
+    let environment = scratch.join("venv");
+    run_installer(Start::new("python3").args(&["-m", "venv", &environment])).await;
+    let python = Start::new(scratch.join("venv/bin/python"));
+    let pip = ["-m", "pip", "install", "--quiet", "--no-compile"];
+    let requirements = scratch.join("test/requirements.txt");
+    // Only wheels, because a source package runs code while it is built.
+    let locked = ["--only-binary", ":all:", "--require-hashes"];
+    let install = python.clone().args(&pip).args(&locked);
+    run_installer(install.args(&["--requirement", &requirements])).await;
+    // The package itself is built as it would be published.
+    let install = python.clone().args(&pip).args(&["--no-deps"]);
+    run_installer(install.args(&["--no-build-isolation", &scratch.join("")])).await;
+    let seen = results(python.args(&[scratch.join("test/sdk.py")])).await;
+    check(&seen);
+    assert_eq!(seen["listed"], json!([]), "after a 401");
+    assert_eq!(seen["shown"], true, "after a 401");
+    assert_eq!(seen["media"], "str");
+}
