@@ -1,6 +1,7 @@
 //! GHL receives the caller's request unchanged, and the caller receives GHL's response unchanged.
 
 mod adapters;
+mod client_docs;
 mod forwarding;
 mod installation_selection;
 mod missing_location_id;
