@@ -1,4 +1,4 @@
-//! How GoHighLevel (GHL) behaves: its token endpoint, its errors, its API conventions, its webhooks.
+//! How GoHighLevel (GHL) behaves: its token endpoint, its errors, its API conventions, its webhooks, its custom pages.
 //!
 //! Facts about GHL are in this crate and nowhere else. Their sources are GHL's OpenAPI documents and
 //! changelog, and reports of people who run integrations.
@@ -17,6 +17,7 @@ pub mod ownership;
 pub mod scrub;
 pub mod token_endpoint;
 pub mod token_response;
+pub mod user_context;
 pub mod webhook;
 
 pub use agency::{AgencyApi, AgencyFailure};
@@ -24,3 +25,4 @@ pub use failure::Failure;
 pub use ownership::Owner;
 pub use token_endpoint::TokenEndpoint;
 pub use token_response::TokenResponse;
+pub use user_context::UserContext;
