@@ -53,6 +53,29 @@ impl AllowedCall {
         is_method && self.includes_path(path)
     }
 
+    /// Whether the rule includes each call that `narrower` includes.
+    #[must_use]
+    pub fn covers(&self, narrower: &Self) -> bool {
+        let has_methods = match (&self.methods, &narrower.methods) {
+            (Methods::All, Methods::All | Methods::Of(_)) => true,
+            (Methods::Of(_), Methods::All) => false,
+            (Methods::Of(own), Methods::Of(its)) => its
+                .iter()
+                .all(|method| own.contains(method) || (*method == "HEAD" && own.contains(&"GET"))),
+        };
+        let has_paths = match self.is_prefix {
+            true => narrower.segments.starts_with(&self.segments),
+            false => !narrower.is_prefix && narrower.segments == self.segments,
+        };
+        has_methods && has_paths
+    }
+
+    /// Whether the rule includes every path.
+    #[must_use]
+    pub fn is_for_all_paths(&self) -> bool {
+        self.is_prefix && self.segments.is_empty()
+    }
+
     fn includes_path(&self, path: &str) -> bool {
         let mut expected = self.segments.iter();
         for segment in path.split('/') {
@@ -190,6 +213,31 @@ mod tests {
             "methods are case-sensitive"
         );
         assert!(rule("* /contacts").includes("PURGE", "/contacts"));
+    }
+
+    #[test]
+    fn rule_covers_those_that_include_no_other_call() {
+        for (wider, narrower) in [
+            ("GET /contacts/*", "GET /contacts/*"),
+            ("GET /contacts/*", "GET /contacts"),
+            ("GET /contacts/*", "GET,HEAD /contacts/notes/*"),
+            ("* /*", "* /contacts/*"),
+            ("GET,POST /contacts", "POST /contacts"),
+        ] {
+            assert!(rule(wider).covers(&rule(narrower)), "{wider} {narrower}");
+        }
+        for (other, call) in [
+            ("GET /contacts/*", "* /contacts"),
+            ("GET /contacts/*", "GET,POST /contacts"),
+            ("HEAD /contacts", "GET /contacts"),
+            ("GET /contacts", "GET /contacts/*"),
+            ("GET /contacts/*", "GET /*"),
+            ("GET /contacts/*", "GET /contactsx"),
+        ] {
+            assert!(!rule(other).covers(&rule(call)), "{other} {call}");
+        }
+        assert!(rule("GET /*").is_for_all_paths());
+        assert!(!rule("* /").is_for_all_paths() && !rule("* /a/*").is_for_all_paths());
     }
 
     #[test]

@@ -107,7 +107,8 @@ pub enum Scope {
     Proxy,
     /// Fetch access tokens.
     Tokens,
-    /// Make links by which customers connect their accounts.
+    /// What the backend of an app does for its customers: make links by which they connect their accounts, and keys for
+    /// browsers, and open user contexts.
     Connect,
     /// Manage installations and keys. It includes every other scope, because its owner can create any key.
     Admin,
@@ -219,6 +220,15 @@ impl Caller {
     pub fn may_call(&self, method: &str, path: &str) -> bool {
         let includes = |allowed: &[AllowedCall]| allowed.iter().any(|it| it.includes(method, path));
         self.calls.as_deref().is_none_or(includes)
+    }
+
+    /// Whether the key may make each of these calls.
+    #[must_use]
+    pub fn may_make(&self, calls: &[AllowedCall]) -> bool {
+        let covers =
+            |allowed: &[AllowedCall], call| allowed.iter().any(|it: &AllowedCall| it.covers(call));
+        let may = |call| self.calls.as_deref().is_none_or(|all| covers(all, call));
+        calls.iter().all(may)
     }
 
     /// The installation of a request that names none: the only one that the key may use.

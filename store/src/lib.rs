@@ -8,6 +8,7 @@
 pub mod allowed_call;
 pub mod app;
 pub mod audit;
+pub mod browser_key;
 pub mod caller;
 pub mod clock;
 mod compress;
@@ -34,6 +35,7 @@ pub mod simulation;
 
 pub use allowed_call::AllowedCall;
 pub use app::{AppName, ClientId};
+pub use browser_key::BrowserKey;
 pub use caller::{Caller, KeyHash, Scope};
 pub use clock::Timestamp;
 pub use customer::{Customer, ExternalId, Tag};

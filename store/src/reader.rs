@@ -10,6 +10,7 @@ use tokio::sync::broadcast;
 
 use crate::app::AppName;
 use crate::audit::Pass;
+use crate::browser_key::BrowserKey;
 use crate::caller::{Caller, KeyHash};
 use crate::clock::Timestamp;
 use crate::connection::{Address, BadAddress, RedisClient};
@@ -183,6 +184,12 @@ impl TokenReader {
     #[must_use]
     pub fn now(&self) -> Timestamp {
         self.backend.now()
+    }
+
+    /// The browser key that a broker with the same access ring issued. `None` for any other text. It may have expired.
+    #[must_use]
+    pub fn browser_key(&self, presented: &str) -> Option<BrowserKey> {
+        BrowserKey::verify(&self.access_ring, presented)
     }
 
     /// The `Authorization` value of a report to a broker: see [`Pass`].

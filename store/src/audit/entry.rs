@@ -108,10 +108,13 @@ impl Entry {
         serde_json::to_string(self).expect("texts and numbers")
     }
 
-    /// Whether it is about a token that a service got. See [`super::MOST_FETCHES`].
+    /// Whether it is about a token that a service got, or about a key for a browser. See [`super::MOST_FETCHES`].
     #[must_use]
     pub fn is_about_a_fetch(&self) -> bool {
-        self.action == Action::TokenFetched
+        matches!(
+            self.action,
+            Action::TokenFetched | Action::BrowserKeyCreated
+        )
     }
 
     /// Whether it is about somebody who has no key. See [`super::MOST_STRANGERS`].
@@ -149,7 +152,9 @@ pub enum Action {
     TokenAdded,
     /// A customer has removed the app at GHL.
     InstallationUninstalled,
-    /// A request for administration or for a token was refused.
+    /// A backend got a key for a browser.
+    BrowserKeyCreated,
+    /// A request for administration, for a token or of a backend was refused.
     RequestRefused,
 }
 

@@ -69,6 +69,10 @@ pub enum Happened {
     TokenRefused(Refusal),
     /// A request for administration was refused.
     AdministrationRefused(Refusal),
+    /// A request that needs the scope `connect` was refused.
+    ConnectRefused(Refusal),
+    /// A backend got a key for a browser.
+    BrowserKeyCreated,
 }
 
 /// Why a request was refused.
@@ -129,6 +133,11 @@ impl Event {
                 let detail = format!("administration, {}", why.as_str());
                 (Action::RequestRefused, Outcome::Refused, Some(detail))
             }
+            Happened::ConnectRefused(why) => {
+                let detail = format!("a request of a backend, {}", why.as_str());
+                (Action::RequestRefused, Outcome::Refused, Some(detail))
+            }
+            Happened::BrowserKeyCreated => (Action::BrowserKeyCreated, Outcome::Done, None),
         };
         let mut addresses = self.addresses.iter().copied();
         Entry {
