@@ -1,11 +1,12 @@
 //! The broker's HTTP API.
 //!
 //! Two listeners serve it. The public one takes what gateways pass on, and their refresh requests. The
-//! internal one is for operators.
+//! internal one is for operators, and for the backends of apps.
 
 pub mod admin;
 mod audit;
 mod auth;
+mod connect;
 mod consent_cookie;
 pub(crate) mod error;
 mod extract;
@@ -24,7 +25,7 @@ use service::origin::OwnHosts;
 use store::KeyHash;
 
 use crate::Broker;
-use auth::{Administration, LocalAdmin};
+use auth::{Administration, ConnectAccess, LocalAdmin};
 use error::{Error, ErrorKind};
 
 impl Broker {
@@ -32,17 +33,34 @@ impl Broker {
     /// `allows_anonymous`: whether the state of an installation is shown without a key. Only for the sandbox.
     pub fn public(&self, own_hosts: OwnHosts, allows_anonymous: bool) -> Router {
         let links = from_fn_with_state(own_hosts.clone(), auth::refuse_foreign_pages_but_links);
+        // Gateways pass these on, too.
+        let connect = self.guarded_connect(own_hosts.clone());
         Router::new()
             .merge(status::routes(allows_anonymous))
             .merge(webhook::routes())
             .layer(from_fn_with_state(own_hosts, auth::refuse_foreign_pages))
             .merge(oauth::routes().layer(links))
+            .merge(connect)
             .merge(refresh_api::routes())
             .merge(lookup_api::routes())
             .merge(audit::reports())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .with_state(self.clone())
+    }
+
+    /// The routes for the backends of apps. They need a key with the scope `connect`. `own_hosts`: the names of the
+    /// listener.
+    pub fn connect(&self, own_hosts: OwnHosts) -> Router {
+        self.guarded_connect(own_hosts).with_state(self.clone())
+    }
+
+    fn guarded_connect(&self, own_hosts: OwnHosts) -> Router<Self> {
+        let access = ConnectAccess {
+            broker: self.clone(),
+            own_hosts,
+        };
+        connect::routes().layer(from_fn_with_state(access, auth::require_connect))
     }
 
     /// The routes for operators. They need a key with the scope `admin`. `own_hosts`: the names of the listener.

@@ -14,6 +14,7 @@ use std::time::Duration;
 use ghl::TokenEndpoint;
 use ghl::consent::Consent;
 use ghl::webhook::Verifier;
+use secrecy::SecretString;
 use store::{AppName, ClientId};
 use store_writer::StoreWriter;
 use store_writer::writer::KnownApps;
@@ -33,6 +34,8 @@ pub(crate) struct App {
     pub(crate) endpoint: TokenEndpoint,
     pub(crate) verifier: Verifier,
     pub(crate) brand: Brand,
+    /// See [`AppConfig::sso_keys`].
+    pub(crate) sso_keys: Vec<SecretString>,
     pub(crate) breaker: Breaker,
     /// Whether the name stands for this app in the store.
     pub(crate) identity: Identity,
@@ -142,6 +145,7 @@ impl Apps {
             consent: config.consent.clone(),
             verifier: config.verifier.clone(),
             brand: config.brand.clone(),
+            sso_keys: config.sso_keys.clone(),
             identity: Identity::default(),
             endpoint,
             fingerprint,

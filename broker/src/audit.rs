@@ -1,10 +1,10 @@
 //! The audit log. An entry is written before its request is answered. If the store does not take it, it is written
 //! later, and the request goes on: an audit log that can stop revocations would be a way to prevent them.
 //!
-//! Refused requests are coalesced in memory, so that strangers cannot fill the log.
+//! Refused requests and keys for browsers are coalesced in memory, so that neither fills the log.
 
 mod lines;
-mod refusals;
+mod recent;
 mod unsaved;
 mod uses;
 
@@ -27,7 +27,7 @@ use tracing::warn;
 
 use lines::LineLog;
 pub use lines::{AuditLog, AuditLogError};
-use refusals::Refusals;
+use recent::Recent;
 use unsaved::Unsaved;
 use uses::Uses;
 
@@ -44,7 +44,8 @@ pub(crate) struct Audit {
     writer: StoreWriter,
     reader: TokenReader,
     lines: LineLog,
-    refusals: Mutex<Refusals>,
+    refusals: Mutex<Recent>,
+    browser_keys: Mutex<Recent>,
     unsaved: Mutex<Unsaved>,
     uses: Mutex<Uses>,
     wake: Notify,
@@ -69,7 +70,8 @@ impl Audit {
             writer,
             reader,
             lines: LineLog::open(log)?,
-            refusals: Mutex::new(Refusals::new()),
+            refusals: Mutex::new(Recent::new()),
+            browser_keys: Mutex::new(Recent::new()),
             unsaved: Mutex::default(),
             uses: Mutex::default(),
             wake: Notify::new(),
@@ -105,7 +107,20 @@ impl Audit {
         known: Option<(KeyHash, &Caller)>,
         from: IpAddr,
     ) {
-        lock(&self.refusals).note(happened, known, from, self.reader.now());
+        lock(&self.refusals).note(happened, known, None, from, self.reader.now());
+        self.wake.notify_one();
+    }
+
+    /// Notes that the owner of a key got a key for a browser.
+    pub(crate) fn browser_key_created(
+        &self,
+        (issuer, caller): (KeyHash, &Caller),
+        installation: &InstallationId,
+        from: IpAddr,
+    ) {
+        let (happened, now) = (Happened::BrowserKeyCreated, self.reader.now());
+        let (known, on) = (Some((issuer, caller)), Some(installation.clone()));
+        lock(&self.browser_keys).note(happened, known, on, from, now);
         self.wake.notify_one();
     }
 
@@ -176,8 +191,7 @@ impl Audit {
                     () = shutdown.started() => return,
                     () = sleep(pause) => {}
                 }
-                let due = lock(&self.refusals).due();
-                let written = self.write(&due).await;
+                let written = self.write(Recent::due).await;
                 if let Err(error) = &written
                     && !is_failing
                 {
@@ -199,19 +213,24 @@ impl Audit {
 
     /// Writes everything that is left. After the last request.
     pub(crate) async fn finish(&self) {
-        let due = lock(&self.refusals).close();
-        if let Err(error) = self.write(&due).await {
+        if let Err(error) = self.write(Recent::close).await {
             let lost = lock(&self.unsaved).lose();
             let error = &error as &dyn std::error::Error;
             warn!(lost, error, "entries of the audit log are lost");
         }
     }
 
-    async fn write(&self, refused: &[Event]) -> Result<(), WriteError> {
-        let names = lock(&self.refusals).names();
-        let records = self.records(refused, &names);
-        self.lines.write(records.iter().map(|it| &it.entry)).await;
-        self.keep(records);
+    /// `take`: the events of the last minute that are to be written.
+    async fn write(&self, take: fn(&mut Recent) -> Vec<Event>) -> Result<(), WriteError> {
+        for recent in [&self.refusals, &self.browser_keys] {
+            let (events, names) = {
+                let mut recent = lock(recent);
+                (take(&mut recent), recent.names())
+            };
+            let records = self.records(&events, &names);
+            self.lines.write(records.iter().map(|it| &it.entry)).await;
+            self.keep(records);
+        }
         loop {
             let records = lock(&self.unsaved).take();
             if records.is_empty() {
@@ -237,6 +256,7 @@ impl Audit {
         lock(&self.unsaved).is_empty()
             && lock(&self.uses).is_empty()
             && lock(&self.refusals).is_empty()
+            && lock(&self.browser_keys).is_empty()
     }
 }
 

@@ -175,7 +175,8 @@ pub(crate) enum Keys {
         /// Methods are separated by commas, * is all of them; /* at the end includes the paths below
         #[arg(long, value_name = "METHODS PATH")]
         allow: Vec<store::AllowedCall>,
-        /// Its scopes: proxy, tokens, connect, admin, metrics; repeat for more
+        /// Its scopes: proxy, tokens, connect (a backend that makes keys for browsers and opens user contexts), admin,
+        /// metrics; repeat for more
         #[arg(long, value_name = "SCOPE", default_value = "proxy")]
         scope: Vec<store::Scope>,
         /// When it expires, such as 90d [default: never]

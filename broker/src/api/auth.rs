@@ -1,5 +1,6 @@
 //! Authentication of the callers of a broker. It is not on a hot path, so nothing is cached.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -134,26 +135,87 @@ impl Administration {
         let Self {
             broker, own_hosts, ..
         } = self;
-        let proxies = &broker.0.config.trusted_proxies;
-        let address = proxies.client(Peer::of(&parts.extensions), &parts.headers);
-        let own = own_hosts.check(parts).map_err(|it| Error::from(it).into());
-        let authenticated = match own {
+        let address = address(broker, parts);
+        let authenticated = match own_hosts.check(parts) {
             Ok(()) => self.authenticate(parts).await,
-            Err(denied) => Err(denied),
+            Err(foreign) => Err(Error::from(foreign).into()),
         };
-        match authenticated {
-            Ok((key, by)) => {
-                broker.0.audit.used(&key);
-                Ok(Requester { by, address })
+        let refused = Happened::AdministrationRefused;
+        let (_, by) = noted(broker, address, authenticated, refused)?;
+        Ok(Requester { by, address })
+    }
+}
+
+/// The state of [`require_connect`].
+#[derive(Debug, Clone)]
+pub(crate) struct ConnectAccess {
+    pub(crate) broker: Broker,
+    pub(crate) own_hosts: OwnHosts,
+}
+
+/// A caller with the scope `connect`, whom the middleware has put into the request.
+#[derive(Debug, Clone)]
+pub(crate) struct Backend {
+    pub(crate) key: KeyHash,
+    pub(crate) caller: Arc<Caller>,
+    pub(crate) requester: Requester,
+}
+
+impl ConnectAccess {
+    /// The caller of a request, with the scope `connect`. A request that is refused is in the audit log.
+    async fn admit(&self, parts: &Parts) -> Result<Backend, Error> {
+        let Self { broker, own_hosts } = self;
+        let address = address(broker, parts);
+        let authenticated = match own_hosts.check(parts) {
+            Ok(()) => authenticate(&broker.0.reader, &parts.headers, Scope::Connect).await,
+            Err(foreign) => Err(Error::from(foreign).into()),
+        };
+        let (key, caller) = noted(broker, address, authenticated, Happened::ConnectRefused)?;
+        let by = By::Key(KeyName::new(&key, &caller.name));
+        Ok(Backend {
+            key,
+            caller: Arc::new(caller),
+            requester: Requester { by, address },
+        })
+    }
+}
+
+/// Middleware that refuses requests of foreign pages, and requires a live key with the scope `connect`.
+pub(crate) async fn require_connect(
+    State(access): State<ConnectAccess>,
+    request: Request,
+    next: Next,
+) -> Result<Response, Error> {
+    let (mut parts, body) = request.into_parts();
+    let backend = access.admit(&parts).await?;
+    parts.extensions.insert(backend);
+    Ok(next.run(Request::from_parts(parts, body)).await)
+}
+
+/// The address of a request, as far as it can be believed.
+fn address(broker: &Broker, parts: &Parts) -> IpAddr {
+    let proxies = &broker.0.config.trusted_proxies;
+    proxies.client(Peer::of(&parts.extensions), &parts.headers)
+}
+
+/// Notes the use of a key, or the refusal of a request.
+fn noted<T>(
+    broker: &Broker,
+    address: IpAddr,
+    authenticated: Result<(KeyHash, T), Denied>,
+    refused: impl FnOnce(Refusal) -> Happened,
+) -> Result<(KeyHash, T), Error> {
+    match authenticated {
+        Ok((key, caller)) => {
+            broker.0.audit.used(&key);
+            Ok((key, caller))
+        }
+        Err(Denied { error, known }) => {
+            if let Some(why) = refusal(error.kind) {
+                let known = known.as_ref().map(|(key, caller)| (*key, caller));
+                broker.0.audit.refused(refused(why), known, address);
             }
-            Err(Denied { error, known }) => {
-                if let Some(why) = refusal(error.kind) {
-                    let known = known.as_ref().map(|(key, caller)| (*key, caller));
-                    let happened = Happened::AdministrationRefused(why);
-                    broker.0.audit.refused(happened, known, address);
-                }
-                Err(error)
-            }
+            Err(error)
         }
     }
 }

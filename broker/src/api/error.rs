@@ -51,6 +51,12 @@ pub(crate) enum ErrorKind {
     AppInUse,
     /// The settings have no app of this name.
     AppUnknown,
+    /// A browser key for more than its issuer may do.
+    CallNotAllowed,
+    /// The settings have no shared secret of the app.
+    SsoKeyMissing,
+    /// Whatever is wrong with a user context.
+    SsoContextInvalid,
     /// The consent ended without a code.
     ConsentDenied,
     ConsentStateInvalid,
@@ -121,6 +127,9 @@ impl ErrorKind {
             Self::TokenNotStored => (StatusCode::CONFLICT, "token_not_stored"),
             Self::AppInUse => (StatusCode::CONFLICT, "app_in_use"),
             Self::AppUnknown => (StatusCode::BAD_REQUEST, "app_unknown"),
+            Self::CallNotAllowed => (StatusCode::FORBIDDEN, "call_not_allowed"),
+            Self::SsoKeyMissing => (StatusCode::CONFLICT, "sso_key_missing"),
+            Self::SsoContextInvalid => (StatusCode::BAD_REQUEST, "sso_context_invalid"),
             Self::ConsentDenied => (StatusCode::BAD_REQUEST, "consent_denied"),
             Self::ConsentStateInvalid => (StatusCode::BAD_REQUEST, "consent_state_invalid"),
             Self::ConsentRejected => (StatusCode::BAD_REQUEST, "consent_rejected"),

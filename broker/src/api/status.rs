@@ -88,7 +88,7 @@ impl Name<'_> {
     }
 
     /// As [`Name::resolve`]. Of several, only those count that `may_see` allows.
-    async fn resolve_among(
+    pub(crate) async fn resolve_among(
         self,
         writer: &StoreWriter,
         may_see: &impl Fn(&Installation) -> bool,

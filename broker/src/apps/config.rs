@@ -12,7 +12,7 @@ use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
 use secrecy::{ExposeSecret, SecretString};
 use service::config::Settings;
 use service::tls::Authorities;
-use store::{AppName, ClientId};
+use store::{AppName, ClientId, KeyHash};
 use url::Url;
 
 use crate::api::html::Brand;
@@ -23,7 +23,7 @@ pub const DEFAULT_SCOPES: &str = "products.readonly products.write contacts.read
 const DEFAULT_REDIRECT_URI: &str = "http://127.0.0.1:8080/oauth/callback";
 /// The kind of the sections of apps.
 pub const SECTIONS: &str = "apps";
-const FIELDS: [&str; 12] = [
+const FIELDS: [&str; 14] = [
     "authorize_url",
     "client_id",
     "client_secret",
@@ -34,6 +34,8 @@ const FIELDS: [&str; 12] = [
     "logo_url",
     "redirect_uri",
     "scopes",
+    "sso_key",
+    "sso_key_file",
     "title",
     "webhook_keys",
 ];
@@ -53,14 +55,19 @@ pub struct AppConfig {
     pub verifier: Verifier,
     /// The name and the logo on customers' pages.
     pub brand: Brand,
+    /// The shared secrets that GHL encrypts the user contexts of its pages with. Several while the secret is changed.
+    pub sso_keys: Vec<SecretString>,
 }
 
 impl AppConfig {
     /// Of all settings.
     pub(super) fn fingerprint(&self) -> String {
         let credentials = self.endpoint.credentials_fingerprint();
+        let sso_keys = self.sso_keys.iter();
+        let sso_keys = sso_keys.map(|key| KeyHash::of(key.expose_secret()).to_string());
+        let sso_keys = sso_keys.collect::<Vec<_>>().join(",");
         format!(
-            "{credentials} {:?} {:?} {:?}",
+            "{credentials} {:?} {:?} {:?} {sso_keys}",
             self.consent, self.verifier, self.brand
         )
     }
@@ -129,7 +136,9 @@ fn read_default(settings: &mut Settings<'_>, shared: &Shared) -> Option<AppConfi
              list several, separated by commas, while you rotate it",
         );
     }
-    Some(shared.app(AppName::default(), client?, secrets))
+    let sso_keys = split_secrets(settings.secret("GHL_SSO_KEY"));
+    let app = shared.app(AppName::default(), client?, secrets);
+    Some(AppConfig { sso_keys, ..app })
 }
 
 /// The app of a section `apps.NAME`.
@@ -162,6 +171,7 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
              list several while you rotate it",
         );
     }
+    let sso_keys = split_secrets(settings.secret(&key("sso_key")));
     let consent_url = settings.url_optional(&key("authorize_url"));
     let redirect_uri = settings.url_optional(&key("redirect_uri"));
     let scopes = settings.text(&key("scopes"));
@@ -187,6 +197,7 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
     app.verifier = verifier.unwrap_or(app.verifier);
     app.brand.title = title.or(app.brand.title);
     app.brand.logo = logo.or(app.brand.logo);
+    app.sso_keys = sso_keys;
     Some(app)
 }
 
@@ -210,6 +221,8 @@ impl Shared {
             },
             verifier: self.verifier.clone(),
             brand: self.brand.clone(),
+            // Each app at GHL has its own.
+            sso_keys: Vec::new(),
             name,
             client,
         }
@@ -237,7 +250,8 @@ fn refuse_repetitions(settings: &mut Settings<'_>, apps: &[AppConfig]) {
     }
 }
 
-/// Splits a list of client secrets. The first is used, and the next is tried if GHL refuses it.
+/// Splits a list of client secrets, of which the first is used, and the next is tried if GHL refuses it, or of shared
+/// secrets.
 fn split_secrets(list: Option<SecretString>) -> Vec<SecretString> {
     let list = list.unwrap_or_default();
     let secrets = list.expose_secret().split([',', '\n']).map(str::trim);

@@ -1,23 +1,23 @@
-//! Refused requests of the last minute.
+//! Events of the last minute that equal ones are counted with: refused requests, and keys for browsers.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 
 use store::audit::{Coalescer, Event, Happened, Subject};
-use store::{Caller, KeyHash, Timestamp};
+use store::{Caller, InstallationId, KeyHash, Timestamp};
 use tokio::time::Instant;
 
-/// The most different refusals in a minute. Strangers have far fewer, so only owners of keys can reach it.
-const MOST: usize = 1000;
+/// The most different events in a minute. Strangers have far fewer refusals, so only owners of keys can reach it.
+const MOST: usize = 4000;
 
-/// Refused requests, and the names of the keys they came with.
+/// Events of one kind, and the names of the keys they came with.
 #[derive(Debug)]
-pub(super) struct Refusals {
+pub(super) struct Recent {
     coalescer: Coalescer,
     names: HashMap<KeyHash, String>,
 }
 
-impl Refusals {
+impl Recent {
     pub(super) fn new() -> Self {
         Self {
             coalescer: Coalescer::new(MOST),
@@ -29,13 +29,14 @@ impl Refusals {
         &mut self,
         happened: Happened,
         known: Option<(KeyHash, &Caller)>,
+        installation: Option<InstallationId>,
         from: IpAddr,
         at: Timestamp,
     ) {
         let subject = Subject {
             happened,
             key: known.map(|(key, _)| key),
-            installation: None,
+            installation,
         };
         self.coalescer.note(subject, from, at, Instant::now());
         if let Some((key, caller)) = known {
