@@ -120,7 +120,10 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let internal_hosts = all.common.internal_hosts();
     process.serve(
         internal,
-        broker.internal(internal_hosts, local_admin).merge(ops),
+        broker
+            .internal(internal_hosts.clone(), local_admin)
+            .merge(broker.connect(internal_hosts))
+            .merge(ops),
         Callers::InternalAndProbes,
     );
     info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
@@ -151,6 +154,12 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
             settings.mistake(
                 "GHL_CLIENT_SECRET",
                 "must not be given to a gateway: only brokers call GHL's token endpoint",
+            );
+        }
+        if settings.secret("GHL_SSO_KEY").is_some() {
+            settings.mistake(
+                "GHL_SSO_KEY",
+                "must not be given to a gateway: only brokers open user contexts",
             );
         }
         let common = Common::read(settings, 8080, 9080);

@@ -11,7 +11,9 @@ use http::{HeaderName, HeaderValue, header};
 use http_body::Body as _;
 use service::client_address::FORWARDED_FOR;
 use service::handler::Peer;
+use service::origin::OwnHosts;
 use service::receive::{ReceiveError, Received};
+use store::audit::{Happened, Refusal};
 use tracing::Span;
 
 use super::state::Api;
@@ -32,6 +34,9 @@ const SMALL_BYTES: u64 = 8 * 1024;
 /// The largest webhook, in bytes.
 const WEBHOOK_BYTES: u64 = 256 * 1024;
 
+/// The largest body of a backend, in bytes. Brokers take no larger one either.
+const CONNECT_BYTES: u64 = 64 * 1024;
+
 /// `/oauth/install` and `/oauth/callback`. Customers follow links to them from anywhere.
 pub(crate) async fn consent(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
@@ -49,7 +54,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, 
     let client = client(&api, &parts);
     match api.pipeline.authenticate(&parts, Permission::Proxy).await? {
         AuthenticatedCaller::Anonymous => api.anonymous.count(client)?,
-        AuthenticatedCaller::Caller(..) => {}
+        AuthenticatedCaller::Caller(..) | AuthenticatedCaller::Browser(_) => {}
     }
     let body = api.anonymous.receive(body, SMALL_BYTES, client).await?;
     to_broker(&api, parts, client, body).await
@@ -83,6 +88,29 @@ async fn forward_webhook(
     }
     let body = api.anonymous.receive(body, WEBHOOK_BYTES, client).await?;
     to_broker(api, parts, client, body).await
+}
+
+/// The routes of brokers for the backends of apps. A broker checks the key.
+pub(crate) const CONNECT: [&str; 2] = ["/v1/browser-keys", "/v1/sso/decrypt"];
+
+/// One of [`CONNECT`]. `own_hosts`: the names of the internal listener.
+pub(crate) async fn connect(
+    api: Arc<Api>,
+    request: Request,
+    own_hosts: &OwnHosts,
+) -> Result<Response, Error> {
+    let (parts, body) = request.into_parts();
+    if let Err(foreign) = own_hosts.check(&parts) {
+        let refused = Happened::ConnectRefused(Refusal::ForeignPage);
+        let pipeline = &api.pipeline;
+        pipeline
+            .note_refused(pipeline.asking(&parts), refused)
+            .await;
+        return Err(foreign.into());
+    }
+    let client = client(&api, &parts);
+    let body = api.anonymous.receive(body, CONNECT_BYTES, client).await?;
+    to_broker(&api, parts, client, body).await
 }
 
 fn client(api: &Api, parts: &Parts) -> IpAddr {

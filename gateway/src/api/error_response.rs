@@ -47,6 +47,8 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::Caller(error) => match error {
             CallerError::NoKey => (StatusCode::UNAUTHORIZED, "api_key_missing"),
             CallerError::UnknownKey => (StatusCode::UNAUTHORIZED, "api_key_invalid"),
+            CallerError::BrowserKeyExpired => (StatusCode::UNAUTHORIZED, "browser_key_expired"),
+            CallerError::OriginNotAllowed => (StatusCode::FORBIDDEN, "origin_not_allowed"),
             CallerError::LacksScope(_) => (StatusCode::FORBIDDEN, "api_key_scope_missing"),
             CallerError::CallNotAllowed { .. } => (StatusCode::FORBIDDEN, "call_not_allowed"),
             CallerError::Quota(limited) => limited_code(limited),
@@ -176,6 +178,12 @@ impl Error {
             Self::Caller(CallerError::NoKey | CallerError::UnknownKey) => Some(
                 "Send a key of this gateway as `Authorization: Bearer <key>` or `X-Api-Key`; \
                  `evergreen keys create` makes one.",
+            ),
+            Self::Caller(CallerError::BrowserKeyExpired) => Some(
+                "Get a new one from your backend, which asks for it with POST /v1/browser-keys.",
+            ),
+            Self::Caller(CallerError::OriginNotAllowed) => Some(
+                "Send the key from a page of the origin that it was made for, or make it without one.",
             ),
             Self::Caller(CallerError::LacksScope(_) | CallerError::CallNotAllowed { .. })
             | Self::Select(SelectError::NotAllowed) => {

@@ -90,15 +90,23 @@ pub(crate) fn public(api: Arc<Api>) -> Router {
 
 /// `own_hosts`: the names of the internal listener.
 pub(crate) fn internal(api: Arc<Api>, own_hosts: OwnHosts) -> Router {
+    let hosts = own_hosts.clone();
+    let connect = post(async move |State(api): State<Arc<Api>>, request: Request| {
+        observed(&api, Route::Broker, request, async |api, request| {
+            broker_proxy::connect(api, request, &hosts).await
+        })
+        .await
+    });
     let token = get(async move |State(api): State<Arc<Api>>, request: Request| {
         observed(&api, Route::Token, request, async |api, request| {
             token_endpoint::token(api, request, &own_hosts).await
         })
         .await
     });
-    Router::new()
-        .route("/v1/installations/{id}/token", token)
-        .with_state(api)
+    let router = Router::new().route("/v1/installations/{id}/token", token);
+    let with = |router: Router<Arc<Api>>, path| router.route(path, connect.clone());
+    let router = broker_proxy::CONNECT.into_iter().fold(router, with);
+    router.with_state(api)
 }
 
 /// `/ghl/{any GHL path}`. Nearly all requests take this route.

@@ -18,7 +18,7 @@ use crate::request::caller::CallerError;
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Asking {
     pub(crate) from: IpAddr,
-    /// The hash of what it presents as its key.
+    /// The hash of what it presents as its key, or of the key that issued its browser key.
     pub(crate) key: Option<KeyHash>,
 }
 
@@ -26,19 +26,23 @@ impl Pipeline {
     pub(crate) fn asking(&self, parts: &Parts) -> Asking {
         Asking {
             from: self.audit.address(parts),
-            key: presented(&parts.headers).map(KeyHash::of),
+            key: presented(&parts.headers).map(|key| self.callers.hash_of(key)),
         }
     }
 
     /// Notes the refusal of a request for a token.
     pub(crate) async fn note_refusal(&self, asking: Asking, why: Refusal) {
+        self.note_refused(asking, Happened::TokenRefused(why)).await;
+    }
+
+    /// Notes the refusal of a request.
+    pub(crate) async fn note_refused(&self, asking: Asking, happened: Happened) {
         // Anything may be presented as a key. One that exists, or did, is worth a name.
         let known = match asking.key {
             Some(key) => self.callers.keys.get(&key).await.ok().flatten(),
             None => None,
         };
         let key = known.and(asking.key);
-        let happened = Happened::TokenRefused(why);
         // The installation that was named may not exist, and there may be any number of them.
         self.audit.note(happened, key, None, asking.from);
     }
@@ -64,7 +68,9 @@ impl Pipeline {
 pub(crate) fn refusal(error: &Error) -> Option<Refusal> {
     match error {
         Error::Caller(CallerError::NoKey) => Some(Refusal::KeyMissing),
-        Error::Caller(CallerError::UnknownKey) => Some(Refusal::KeyInvalid),
+        Error::Caller(CallerError::UnknownKey | CallerError::BrowserKeyExpired) => {
+            Some(Refusal::KeyInvalid)
+        }
         Error::Caller(CallerError::LacksScope(_)) => Some(Refusal::ScopeMissing),
         Error::Select(SelectError::NotAllowed) => Some(Refusal::InstallationNotAllowed),
         Error::Foreign(_) => Some(Refusal::ForeignPage),

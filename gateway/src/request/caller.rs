@@ -1,13 +1,15 @@
 //! Callers and their API keys.
 
+use std::slice;
 use std::sync::Arc;
 use std::time::Duration;
 
-use http::Method;
+use http::header::ORIGIN;
 use http::request::Parts;
+use http::{HeaderValue, Method};
 use service::credentials::presented;
 use service::origin;
-use store::{AppName, InstallationId, KeyHash, Scope, TokenReader};
+use store::{AppName, BrowserKey, InstallationId, KeyHash, Scope, Timestamp, TokenReader};
 
 use super::quota::QuotaBuckets;
 use super::selector::Call;
@@ -27,6 +29,11 @@ pub(crate) enum CallerError {
     UnknownKey,
     #[error("The API key lacks the scope {0}")]
     LacksScope(Scope),
+    /// It is one of ours.
+    #[error("The browser key has expired")]
+    BrowserKeyExpired,
+    #[error("The browser key is for pages of another origin")]
+    OriginNotAllowed,
     #[error("The API key may not call {method} {path}")]
     CallNotAllowed { method: Method, path: String },
     /// It may have been revoked meanwhile.
@@ -74,6 +81,14 @@ pub(crate) enum AuthenticatedCaller {
     /// Without a key, over the sandbox. It may use every installation.
     Anonymous,
     Caller(KeyHash, Arc<ApiKey>),
+    Browser(Box<Browser>),
+}
+
+/// A browser, with a key that it got from the owner of another key. Its calls count as those of that owner.
+#[derive(Debug)]
+pub(crate) struct Browser {
+    key: BrowserKey,
+    issuer: Arc<ApiKey>,
 }
 
 impl Callers {
@@ -110,31 +125,91 @@ impl Callers {
         let Some(key) = presented(&parts.headers) else {
             return self.without_key(parts, scope);
         };
-        let key = KeyHash::of(key);
-        let Some(holder) = self.keys.get(&key).await? else {
-            return Err(CallerError::UnknownKey);
-        };
-        if holder.read_at.elapsed() > self.key_staleness {
-            return Err(CallerError::Stale);
+        if BrowserKey::is_one(key) {
+            // Boxed, since it would make the future of every call larger.
+            return Box::pin(self.browser(parts, key, needed)).await;
         }
-        let now = self.reader.now();
-        if !holder.caller.is_live(now) {
-            return Err(CallerError::UnknownKey);
-        }
+        let (key, now) = (KeyHash::of(key), self.reader.now());
+        let holder = self.live(&key, now).await?;
         if !holder.caller.may(scope) {
             return Err(CallerError::LacksScope(scope));
         }
         if let Permission::Call(Call { method, path }) = needed
             && !holder.caller.may_call(method.as_str(), path)
         {
-            let (method, path) = (method.clone(), path.to_owned());
-            return Err(CallerError::CallNotAllowed { method, path });
+            return Err(not_allowed(method, path));
         }
+        self.count(&key, &holder, now)?;
+        Ok(AuthenticatedCaller::Caller(key, holder))
+    }
+
+    /// The owner of a key that is neither unknown, nor revoked, nor expired.
+    async fn live(&self, key: &KeyHash, now: Timestamp) -> Result<Arc<ApiKey>, CallerError> {
+        let Some(holder) = self.keys.get(key).await? else {
+            return Err(CallerError::UnknownKey);
+        };
+        if holder.read_at.elapsed() > self.key_staleness {
+            return Err(CallerError::Stale);
+        }
+        match holder.caller.is_live(now) {
+            true => Ok(holder),
+            false => Err(CallerError::UnknownKey),
+        }
+    }
+
+    /// Counts a call for the owner of the key.
+    fn count(&self, key: &KeyHash, holder: &ApiKey, now: Timestamp) -> Result<(), CallerError> {
         if let Some(quota) = &holder.quota {
             quota.count()?;
         }
-        self.audit.used(&key, &holder.last_use, now);
-        Ok(AuthenticatedCaller::Caller(key, holder))
+        self.audit.used(key, &holder.last_use, now);
+        Ok(())
+    }
+
+    /// Accepts a request with a browser key. What its issuer may not do any more, the key may not do.
+    async fn browser(
+        &self,
+        parts: &Parts,
+        presented: &str,
+        needed: Permission<'_>,
+    ) -> Result<AuthenticatedCaller, CallerError> {
+        let key = self.reader.browser_key(presented);
+        let key = key.ok_or(CallerError::UnknownKey)?;
+        let now = self.reader.now();
+        if !key.is_live(now) {
+            return Err(CallerError::BrowserKeyExpired);
+        }
+        let issuer = self.live(&key.issuer, now).await?;
+        for scope in [Scope::Connect, Scope::Proxy] {
+            if !issuer.caller.may(scope) {
+                return Err(CallerError::LacksScope(scope));
+            }
+        }
+        let origin = parts.headers.get(ORIGIN).map(HeaderValue::to_str);
+        if !key.may_come_from(origin.and_then(Result::ok)) {
+            return Err(CallerError::OriginNotAllowed);
+        }
+        match needed {
+            Permission::Tokens => return Err(CallerError::LacksScope(Scope::Tokens)),
+            // It is for calls alone.
+            Permission::Proxy => return Err(not_allowed(&parts.method, parts.uri.path())),
+            Permission::Call(Call { method, path }) => {
+                let (name, caller) = (method.as_str(), &issuer.caller);
+                if !key.may_call(name, path) || !caller.may_call(name, path) {
+                    return Err(not_allowed(method, path));
+                }
+            }
+        }
+        self.count(&key.issuer, &issuer, now)?;
+        let browser = Browser { key, issuer };
+        Ok(AuthenticatedCaller::Browser(Box::new(browser)))
+    }
+
+    /// The hash of a key, or of the key that issued it.
+    pub(crate) fn hash_of(&self, presented: &str) -> KeyHash {
+        let of_browser = BrowserKey::is_one(presented).then(|| self.reader.browser_key(presented));
+        let issuer = of_browser.flatten().map(|key| key.issuer);
+        issuer.unwrap_or_else(|| KeyHash::of(presented))
     }
 
     /// Anonymous callers may only proxy: a token would outlive the sandbox's rules.
@@ -147,11 +222,19 @@ impl Callers {
     }
 }
 
+fn not_allowed(method: &Method, path: &str) -> CallerError {
+    CallerError::CallNotAllowed {
+        method: method.clone(),
+        path: path.to_owned(),
+    }
+}
+
 impl AuthenticatedCaller {
     pub(crate) fn key(&self) -> Option<KeyHash> {
         match self {
             Self::Anonymous => None,
             Self::Caller(key, _) => Some(*key),
+            Self::Browser(browser) => Some(browser.key.issuer),
         }
     }
 
@@ -160,6 +243,7 @@ impl AuthenticatedCaller {
         match self {
             Self::Anonymous => None,
             Self::Caller(_, holder) => Some(holder.share.clone()),
+            Self::Browser(browser) => Some(browser.issuer.share.clone()),
         }
     }
 
@@ -170,6 +254,11 @@ impl AuthenticatedCaller {
                 let caller = &holder.caller;
                 caller.may_use(&token.id, token.parent.as_ref(), &token.app)
             }
+            Self::Browser(browser) => {
+                let caller = &browser.issuer.caller;
+                token.id == browser.key.installation
+                    && caller.may_use(&token.id, token.parent.as_ref(), &token.app)
+            }
         }
     }
 
@@ -178,6 +267,7 @@ impl AuthenticatedCaller {
         match self {
             Self::Anonymous => None,
             Self::Caller(_, holder) => holder.caller.app.as_ref(),
+            Self::Browser(browser) => browser.issuer.caller.app.as_ref(),
         }
     }
 
@@ -186,6 +276,7 @@ impl AuthenticatedCaller {
         match self {
             Self::Anonymous => None,
             Self::Caller(_, holder) => holder.caller.installations.as_deref(),
+            Self::Browser(browser) => Some(slice::from_ref(&browser.key.installation)),
         }
     }
 
@@ -193,6 +284,7 @@ impl AuthenticatedCaller {
         match self {
             Self::Anonymous => None,
             Self::Caller(_, holder) => holder.caller.only_installation(),
+            Self::Browser(browser) => Some(&browser.key.installation),
         }
     }
 
@@ -201,6 +293,7 @@ impl AuthenticatedCaller {
         match self {
             Self::Anonymous => false,
             Self::Caller(_, key) => key.caller.installations.is_some() || key.caller.app.is_some(),
+            Self::Browser(_) => true,
         }
     }
 }
