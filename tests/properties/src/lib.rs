@@ -7,6 +7,7 @@
 
 pub mod allowed_call;
 pub mod base_url;
+pub mod browser_key;
 pub mod caller_record;
 pub mod client_address;
 pub mod compression;
@@ -29,6 +30,7 @@ pub mod settings;
 pub mod settings_file;
 pub mod store_text;
 pub mod token_response;
+pub mod user_context;
 pub mod webhook;
 
 /// A property of one parser.
@@ -47,6 +49,7 @@ macro_rules! for_all_targets {
         $do![
             allowed_call,
             base_url,
+            browser_key,
             caller_record,
             client_address,
             compression,
@@ -68,6 +71,7 @@ macro_rules! for_all_targets {
             settings_file,
             store_text,
             token_response,
+            user_context,
             webhook,
         ];
     };
