@@ -8,6 +8,7 @@
 mod agencies;
 mod apps;
 mod audit;
+mod browser_keys;
 mod cache_invalidation;
 mod callers;
 mod clock_skew;
@@ -31,6 +32,7 @@ mod sealing;
 mod sentinel;
 mod settings;
 mod shutdown;
+mod sso;
 mod store_check;
 mod store_data_loss;
 mod store_outage;

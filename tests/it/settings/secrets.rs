@@ -18,9 +18,10 @@ use super::{config_errors, expect_each, free_addresses, occupied_addresses, up_o
 const SECRET: &str = "hunter2";
 
 /// The secrets, and a command that reads each.
-const SECRETS: [(&str, &[&str]); 8] = [
+const SECRETS: [(&str, &[&str]); 9] = [
     ("GHL_CLIENT_SECRET", &["broker"]),
     ("GHL_ACCESS_TOKEN", &["broker"]),
+    ("GHL_SSO_KEY", &["broker"]),
     ("EVERGREEN_REDIS_URL", &["broker"]),
     ("EVERGREEN_LOCK_URLS", &["broker"]),
     ("EVERGREEN_ACCESS_KEYS", &["gateway"]),
