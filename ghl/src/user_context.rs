@@ -60,7 +60,7 @@ impl UserContext {
         self.text("activeLocation")
     }
 
-    /// All members, as GHL gives them: `userId`, `companyId`, `role`, `type`, `activeLocation`, `userName`, `email`.
+    /// All members, as GHL gives them, such as `userId`, `companyId`, `role`, `type`, `activeLocation`, `userName`, `email`.
     #[must_use]
     pub fn into_members(self) -> Map<String, Value> {
         self.0
