@@ -215,6 +215,12 @@ impl Caller {
         is_for_app && is_for_installation
     }
 
+    /// Whether the key may connect new installations of an app.
+    #[must_use]
+    pub fn may_connect(&self, app: &AppName) -> bool {
+        self.installations.is_none() && self.app.as_ref().is_none_or(|own| own == app)
+    }
+
     /// Whether the key may make a call to GHL. `path` is below GHL's host.
     #[must_use]
     pub fn may_call(&self, method: &str, path: &str) -> bool {

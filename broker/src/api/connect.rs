@@ -1,7 +1,8 @@
-//! What the backend of an app asks for: keys for browsers, and whom GHL shows a page to. It needs the scope `connect`.
+//! What the backend of an app asks for: links for customers, keys for browsers, and whom GHL shows a page to. It needs the scope `connect`.
 
 mod browser_keys;
 mod installation;
+mod links;
 mod sso;
 
 use axum::Router;
@@ -17,6 +18,11 @@ const MAX_BODY_BYTES: usize = 64 * 1024;
 pub(super) fn routes() -> Router<Broker> {
     Router::new()
         .route("/v1/browser-keys", post(browser_keys::create))
+        .route("/v1/connect-links", post(links::create))
+        .route(
+            "/v1/installations/{name}/reconnect-link",
+            post(links::reconnect),
+        )
         .route("/v1/sso/decrypt", post(sso::decrypt))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }

@@ -83,8 +83,6 @@ pub(crate) fn render(
 #[derive(Debug)]
 pub(crate) enum Paragraph<'a> {
     Text(&'a str),
-    /// A label and a value to copy.
-    Value(&'a str, &'a str),
     /// A link's address and text.
     Link(&'a str, &'a str),
 }
@@ -93,9 +91,6 @@ impl Paragraph<'_> {
     fn to_html(&self) -> String {
         match self {
             Self::Text(text) => format!("<p>{}</p>", escape(text)),
-            Self::Value(label, value) => {
-                format!("<p>{}: <code>{}</code></p>", escape(label), escape(value))
-            }
             Self::Link(address, text) => {
                 format!(
                     "<p><a href=\"{}\">{}</a></p>",
@@ -127,11 +122,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn values_are_escaped() {
-        let html = Paragraph::Value("GHL says", "<script>alert('&')</script>").to_html();
+    fn texts_and_addresses_are_escaped() {
+        let html = Paragraph::Link("/x?a=1&b=\"2\"", "<script>alert('&')</script>").to_html();
         assert_eq!(
             html,
-            "<p>GHL says: <code>&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;</code></p>"
+            "<p><a href=\"/x?a=1&amp;b=&quot;2&quot;\">&lt;script&gt;alert(&#39;&amp;&#39;)&lt;/script&gt;</a></p>"
         );
     }
 }

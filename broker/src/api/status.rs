@@ -8,7 +8,7 @@ use axum::{Json, Router};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use store::{AppName, Caller, InstallationId, Scope, Status, Timestamp, freshness};
+use store::{AppName, Caller, ExternalId, InstallationId, Scope, Status, Timestamp, freshness};
 use store_writer::installation::{Installation, LastError, LocationList};
 use store_writer::protocol::STATIC_TOKEN_AGE;
 use store_writer::writer::{KnownApps, Listed, Snapshot};
@@ -69,7 +69,7 @@ const APP_HEADER: &str = "x-evergreen-app";
 /// The name of an installation.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Name<'a> {
-    /// Its id, its location or its company.
+    /// Its id, its location, its company or its external id.
     pub(crate) name: &'a str,
     /// The app. Needed for a location or company that has several.
     pub(crate) app: Option<&'a str>,
@@ -87,6 +87,24 @@ impl Name<'_> {
         self.resolve_among(writer, &|_| true).await
     }
 
+    async fn named(
+        self,
+        writer: &StoreWriter,
+        name: &str,
+    ) -> Result<Vec<(AppName, InstallationId)>, Error> {
+        match name.parse::<store::LocationId>() {
+            Ok(_) => Ok(self.of_app(writer.resolve(name).await?)),
+            Err(_) => Ok(Vec::new()),
+        }
+    }
+
+    fn of_app(self, mut found: Vec<(AppName, InstallationId)>) -> Vec<(AppName, InstallationId)> {
+        if let Some(app) = self.app {
+            found.retain(|(its, _)| its.as_str() == app);
+        }
+        found
+    }
+
     /// As [`Name::resolve`]. Of several, only those count that `may_see` allows.
     pub(crate) async fn resolve_among(
         self,
@@ -96,12 +114,13 @@ impl Name<'_> {
         if let Ok(id) = self.name.parse() {
             return Ok(id);
         }
-        if self.name.parse::<store::LocationId>().is_err() {
-            return Err(Error::not_found());
-        }
-        let mut found = writer.resolve(self.name).await?;
-        if let Some(app) = self.app {
-            found.retain(|(its, _)| its.as_str() == app);
+        let mut found = self.named(writer, self.name).await?;
+        // A location or company comes before an external id.
+        if found.is_empty()
+            && let Ok(external_id) = self.name.parse::<ExternalId>()
+        {
+            let found_by_id = writer.resolve(&external_id.index_name()).await?;
+            found = self.of_app(found_by_id);
         }
         if found.len() > 1 {
             found = stored(writer, found, may_see).await?;
@@ -168,6 +187,9 @@ pub(crate) struct View {
     /// Seconds; 0 once expired. `null` as above.
     expires_in: Option<u64>,
     installed_at: String,
+    /// The customer's id in the caller's system.
+    external_id: Option<String>,
+    tags: Vec<String>,
     /// Facts from GHL's webhooks, such as `companyName` and `planId`.
     #[serde(skip_serializing_if = "Option::is_none")]
     details: Option<BTreeMap<String, String>>,
@@ -301,6 +323,17 @@ impl View {
             expires_at: text(expires_at),
             expires_in: expires_at.map(|at| at.since(*now).as_secs()),
             installed_at: installation.installed_at.to_string(),
+            external_id: installation
+                .customer
+                .external_id
+                .as_ref()
+                .map(ToString::to_string),
+            tags: installation
+                .customer
+                .tags
+                .iter()
+                .map(ToString::to_string)
+                .collect(),
             details: installation.details.as_ref().map(|it| it.facts.clone()),
             last_refresh_at: text(installation.refreshed_at),
             next_refresh_at: text(installation.due.filter(|_| !is_static)),

@@ -91,7 +91,12 @@ async fn forward_webhook(
 }
 
 /// The routes of brokers for the backends of apps. A broker checks the key.
-pub(crate) const CONNECT: [&str; 2] = ["/v1/browser-keys", "/v1/sso/decrypt"];
+pub(crate) const CONNECT: [&str; 4] = [
+    "/v1/browser-keys",
+    "/v1/connect-links",
+    "/v1/installations/{id}/reconnect-link",
+    "/v1/sso/decrypt",
+];
 
 /// One of [`CONNECT`]. `own_hosts`: the names of the internal listener.
 pub(crate) async fn connect(

@@ -154,6 +154,14 @@ pub enum Action {
     InstallationUninstalled,
     /// A backend got a key for a browser.
     BrowserKeyCreated,
+    /// A one-time link for a customer was made.
+    ConnectLinkCreated,
+    /// External id or tags of an installation were changed.
+    InstallationChanged,
+    /// The record of an installation was removed.
+    InstallationDeleted,
+    /// An event was sent again, or a test was sent.
+    EventSent,
     /// A request for administration, for a token or of a backend was refused.
     RequestRefused,
 }

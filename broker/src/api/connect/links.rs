@@ -1,0 +1,204 @@
+//! `POST /v1/connect-links` makes a one-time link that a backend gives to its customer.
+
+use std::time::Duration;
+
+use axum::extract::{Path, State};
+use axum::{Extension, Json};
+use http::{HeaderName, HeaderValue, StatusCode};
+use serde::{Deserialize, Serialize};
+use store::audit::Action;
+use store::{AppName, Customer, ExternalId, LocationId, customer};
+
+use super::browser_keys::NO_STORE;
+use super::installation;
+use crate::Broker;
+use crate::api::auth::Backend;
+use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::{JsonBody, QueryString};
+use crate::api::status::Name;
+use crate::apps::App;
+use crate::connect::link::{self, DEFAULT_VALIDITY, LONGEST_VALIDITY, Link, Token};
+
+/// The body of a request for a link.
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewLink {
+    /// The app. Needed if there are several, and none is called `default`.
+    app: Option<String>,
+    /// Where the browser goes afterwards. Without it, the customer sees a page that says how it went.
+    return_to: Option<String>,
+    /// At most 16. Without tags, an installation keeps those that it has.
+    #[serde(default)]
+    tags: Vec<String>,
+    /// The customer's id in the caller's system. It is taken from the installation that has it.
+    external_id: Option<String>,
+    /// Whether GHL's page must not show GHL's name.
+    #[serde(default)]
+    white_label: bool,
+    /// The location that must consent.
+    location_id: Option<LocationId>,
+    /// Seconds; 30 minutes by default, 7 days at most.
+    expires_in: Option<u64>,
+}
+
+/// The query of a request about an installation.
+#[derive(Deserialize)]
+pub(super) struct AppQuery {
+    app: Option<String>,
+}
+
+/// The body of a request for a link with which a customer connects again.
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+pub(super) struct NewReconnectLink {
+    return_to: Option<String>,
+    #[serde(default)]
+    white_label: bool,
+    expires_in: Option<u64>,
+}
+
+/// A link, as its backend gets it.
+#[derive(Serialize)]
+pub(super) struct Made {
+    url: String,
+    expires_at: String,
+}
+
+type Response = (StatusCode, [(HeaderName, HeaderValue); 1], Json<Made>);
+
+/// `POST /v1/connect-links`
+pub(super) async fn create(
+    State(broker): State<Broker>,
+    Extension(backend): Extension<Backend>,
+    JsonBody(request): JsonBody<NewLink>,
+) -> Result<Response, Error> {
+    let of_key = backend.caller.app.as_ref().map(AppName::as_str);
+    let app = app(&broker, request.app.as_deref().or(of_key))?;
+    if !backend.caller.may_connect(&app.name) {
+        let message =
+            "This key is for some installations, or for another app, and cannot connect others";
+        return Err(Error::new(ErrorKind::ScopeMissing, message)
+            .with_hint("use a key that is not limited to some installations"));
+    }
+    let external_id = request.external_id.map(|text| text.parse::<ExternalId>());
+    let external_id = external_id.transpose();
+    let tags = customer::parse_tags(&request.tags).map_err(Error::invalid)?;
+    let wanted = Wanted {
+        customer: Customer {
+            external_id: external_id.map_err(|error| Error::invalid(error.to_string()))?,
+            tags,
+        },
+        owner: request.location_id.map(String::from),
+        return_to: request.return_to,
+        is_white_label: request.white_label,
+        expires_in: request.expires_in,
+    };
+    make(&broker, &backend, &app, wanted).await
+}
+
+/// `POST /v1/installations/{name}/reconnect-link`. The customer keeps external id and tags.
+pub(super) async fn reconnect(
+    State(broker): State<Broker>,
+    Extension(backend): Extension<Backend>,
+    Path(name): Path<String>,
+    QueryString(query): QueryString<AppQuery>,
+    body: Option<Json<NewReconnectLink>>,
+) -> Result<Response, Error> {
+    let request = body.map(|Json(request)| request).unwrap_or_default();
+    let name = Name {
+        name: &name,
+        app: query.app.as_deref(),
+    };
+    let found = installation::find(&broker, &backend.caller, name).await?;
+    let access = &found.access;
+    let app = app(&broker, Some(access.app.as_str()))?;
+    let location = access.location.as_ref().map(ToString::to_string);
+    let company = || access.company.as_ref().map(ToString::to_string);
+    let wanted = Wanted {
+        customer: found.customer.clone(),
+        owner: location.or_else(company),
+        return_to: request.return_to,
+        is_white_label: request.white_label,
+        expires_in: request.expires_in,
+    };
+    make(&broker, &backend, &app, wanted).await
+}
+
+struct Wanted {
+    customer: Customer,
+    owner: Option<String>,
+    return_to: Option<String>,
+    is_white_label: bool,
+    expires_in: Option<u64>,
+}
+
+async fn make(
+    broker: &Broker,
+    backend: &Backend,
+    app: &App,
+    wanted: Wanted,
+) -> Result<Response, Error> {
+    let return_to = wanted.return_to.as_deref().map(|text| {
+        let allowed = broker.0.config.return_urls.of_caller(text);
+        allowed.map_err(|message| Error::new(ErrorKind::ReturnUrlRefused, message))
+    });
+    let return_to = return_to.transpose()?;
+    let now = broker.0.reader.now();
+    let link = Link {
+        app: app.name.clone(),
+        return_to,
+        customer: wanted.customer,
+        owner: wanted.owner,
+        is_white_label: wanted.is_white_label,
+        expires_at: now + validity(wanted.expires_in)?,
+        finished: None,
+    };
+    let token = Token::random();
+    link::create(&broker.0.writer, &token, &link, now).await?;
+    let mut url = app.consent.redirect_uri.clone();
+    url.set_path(&format!("/connect/{}", token.as_str()));
+    url.set_query(None);
+    let entry = backend.requester.entry(now, Action::ConnectLinkCreated);
+    broker
+        .0
+        .audit
+        .record(entry.with(app.name.to_string()))
+        .await;
+    let made = Made {
+        url: url.into(),
+        expires_at: link.expires_at.to_string(),
+    };
+    Ok((StatusCode::CREATED, NO_STORE, Json(made)))
+}
+
+fn app(broker: &Broker, name: Option<&str>) -> Result<std::sync::Arc<App>, Error> {
+    let apps = broker.0.worker.apps.current();
+    let found = match name {
+        Some(name) => name
+            .parse()
+            .ok()
+            .and_then(|name| apps.named(&name).cloned()),
+        None => apps.unnamed().cloned(),
+    };
+    found.ok_or_else(|| {
+        let message = match name {
+            Some(_) => "This broker has no app of this name",
+            None => "There are several apps, and none is called `default`",
+        };
+        Error::new(ErrorKind::AppUnknown, message).with_hint("name one with `app`")
+    })
+}
+
+fn validity(seconds: Option<u64>) -> Result<Duration, Error> {
+    const SHORTEST: u64 = 60;
+    let longest = LONGEST_VALIDITY.as_secs();
+    match seconds {
+        None => Ok(DEFAULT_VALIDITY),
+        Some(seconds) if (SHORTEST..=longest).contains(&seconds) => {
+            Ok(Duration::from_secs(seconds))
+        }
+        Some(_) => Err(Error::invalid(format!(
+            "`expires_in` is a number of seconds from {SHORTEST} to {longest}"
+        ))),
+    }
+}
