@@ -2,6 +2,7 @@
 //! reads them and collects every mistake. So an operator sees all mistakes at once, and no process starts with a
 //! partial configuration.
 
+mod place;
 mod secret_command;
 mod settings;
 mod size;

@@ -9,6 +9,7 @@ use std::time::Duration;
 use secrecy::SecretString;
 use url::{Host, Url};
 
+use super::place::{self, place};
 use super::{Source, secret_command, without_mark};
 
 /// Added to the time, a longer duration could overflow.
@@ -64,7 +65,10 @@ impl<'a> Settings<'a> {
             (Some(secret), None) => Some(secret.into()),
             (None, Some(path)) => self.secret_in_file(key, &path),
             (Some(_), Some(_)) => {
-                self.mistake(key, format!("and {file_key} are both set: keep one"));
+                self.mistake(
+                    key,
+                    format!("and {} are both set: keep one", place(&file_key)),
+                );
                 None
             }
         }
@@ -150,15 +154,23 @@ impl<'a> Settings<'a> {
     /// If `default`, which is part of the program, is not a URL.
     pub fn url_for_secrets(&mut self, key: &str, default: &str) -> Url {
         let url = self.url(key, default);
+        self.refuse_cleartext(key, &url, "tokens and keys");
+        url
+    }
+
+    /// A mistake if the URL of a setting is `http://` and leads beyond this machine, unless `EVERGREEN_ALLOW_CLEARTEXT`
+    /// is `true`. `sent` is what others could read on the way.
+    pub fn refuse_cleartext(&mut self, key: &str, url: &Url, sent: &str) {
         let is_allowed = self.parse("EVERGREEN_ALLOW_CLEARTEXT", false, "true or false");
-        if url.scheme() == "http" && !is_loopback(&url) && !is_allowed {
+        if url.scheme() == "http" && !is_loopback(url) && !is_allowed {
             self.mistake(
                 key,
-                "is http://, and leads beyond this machine: everyone on the way could read tokens and keys. Use \
-                 https://, or set EVERGREEN_ALLOW_CLEARTEXT=true where the network is private",
+                format!(
+                    "is http://, and leads beyond this machine: everyone on the way could read {sent}. Use https://, or \
+                     set EVERGREEN_ALLOW_CLEARTEXT=true where the network is private"
+                ),
             );
         }
-        url
     }
 
     /// Like [`url`](Self::url), but `None` if the setting is unset.
@@ -183,6 +195,15 @@ impl<'a> Settings<'a> {
             Some(below.split_once('.')?.0.to_owned())
         });
         BTreeSet::from_iter(names).into_iter().collect()
+    }
+
+    /// The sections of a list such as `[[events]]`, in their order: `events.1`, `events.2`.
+    #[must_use]
+    pub fn list(&self, list: &str) -> Vec<String> {
+        let keys = self.source.keys();
+        let numbers = keys.iter().filter_map(|key| place::number(list, key));
+        let sorted = BTreeSet::from_iter(numbers).into_iter();
+        sorted.map(|number| format!("{list}.{number}")).collect()
     }
 
     /// Reports the settings of a section that are not among `known`.
@@ -243,7 +264,7 @@ impl<'a> Settings<'a> {
             key,
             format!(
                 "is missing: the file that {} names {problem}",
-                file_key(key)
+                place(&file_key(key))
             ),
         );
         None
@@ -263,7 +284,7 @@ impl Display for Mistakes {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         for (index, Mistake { key, message }) in self.0.iter().enumerate() {
             let separator = if index == 0 { "" } else { "\n" };
-            write!(formatter, "{separator}{key} {message}")?;
+            write!(formatter, "{separator}{} {message}", place(key))?;
         }
         Ok(())
     }

@@ -1,4 +1,5 @@
-//! The settings file. It is TOML with the names of the environment variables as keys, and with a section for each app.
+//! The settings file. It is TOML with the names of the environment variables as keys, with a section for each app, and
+//! with lists of sections.
 
 use std::collections::HashMap;
 use std::path::{Path, PathBuf};
@@ -6,6 +7,7 @@ use std::{fmt, fs, io};
 
 use toml::{Table, Value};
 
+use super::place::{LISTS, place};
 use super::{Source, without_mark};
 
 /// A settings file, read once.
@@ -36,7 +38,7 @@ pub enum FileError {
         message: String,
     },
     /// An entry that is not a valid setting.
-    #[error("{}: {} {problem}", path.display(), key.escape_debug())]
+    #[error("{}: {} {problem}", path.display(), place(key).escape_debug())]
     Entry {
         /// The file.
         path: PathBuf,
@@ -75,6 +77,17 @@ impl TomlFile {
                         read_section(&section, fields, &mut entries)
                             .map_err(|(key, problem)| wrong(key, problem))?;
                     }
+                }
+                Value::Array(sections) if LISTS.contains(&key.as_str()) => {
+                    read_list(&key, sections, &mut entries)
+                        .map_err(|(key, problem)| wrong(key, problem))?;
+                }
+                value if LISTS.contains(&key.as_str()) => {
+                    let problem = match value {
+                        Value::Table(_) => "is one section: write [[NAME]], with two brackets",
+                        _ => "is no list of sections: write [[NAME]]",
+                    };
+                    return Err(wrong(key, problem));
                 }
                 value => match setting(&key, value) {
                     Ok(value) => drop(entries.insert(key, value)),
@@ -123,6 +136,23 @@ fn parse_toml(path: &Path, text: &str) -> Result<Table, FileError> {
             line: error.span().map_or(1, |span| line_of(text, span.start)),
             message: error.message().to_owned(),
         })
+}
+
+/// Adds the fields of each section of a list, as `list.number.field`. Numbers begin with 1.
+fn read_list(
+    list: &str,
+    sections: Vec<Value>,
+    entries: &mut HashMap<String, String>,
+) -> Result<(), (String, &'static str)> {
+    for (number, section) in (1..).zip(sections) {
+        let key = format!("{list}.{number}");
+        match section {
+            Value::Table(fields) if fields.is_empty() => return Err((key, "is empty")),
+            Value::Table(fields) => read_section(&key, fields, entries)?,
+            _ => return Err((key, "is no section: write [[NAME]]")),
+        }
+    }
+    Ok(())
 }
 
 /// Adds the fields of a section, as `section.field`. A list becomes lines.
@@ -235,6 +265,31 @@ mod tests {
         assert!(error.contains("apps.staging is no section"), "{error}");
         let error = parse("[apps.staging]\nscopes = [1]").unwrap_err();
         assert!(error.contains("apps.staging.scopes"), "{error}");
+    }
+
+    #[test]
+    fn sections_of_a_list_become_settings_with_a_number() {
+        let text =
+            "A = 1\n[[events]]\nurl = \"u\"\nsecrets = [\"a\", \"b\"]\n[[events]]\nurl = \"v\"\n";
+        let file = parse(text).unwrap();
+        let get = |key: &str| file.get(key).unwrap();
+        assert_eq!(get("A"), "1");
+        assert_eq!(get("events.1.url"), "u");
+        assert_eq!(get("events.1.secrets"), "a\nb");
+        assert_eq!(get("events.2.url"), "v");
+        for (text, expected) in [
+            ("[events]\nurl = \"u\"", "events is one section: write [["),
+            ("events = 1", "events is no list of sections"),
+            ("events = [1]", "[[events]] number 1 is no section"),
+            ("[[webhooks]]\n", "[[webhooks]] number 1 is empty"),
+            (
+                "[[events]]\ntypes = [1]",
+                "[[events]] number 1: types is a list",
+            ),
+        ] {
+            let error = parse(text).unwrap_err();
+            assert!(error.contains(expected), "{error}");
+        }
     }
 
     #[test]

@@ -8,14 +8,17 @@ use crate::input::{self, assert_showable};
 /// Stands for a secret in a corpus file.
 const MARK: &str = "hunter2secret";
 
-/// Keys are names of variables. A mistake is one printable line, and quotes no value.
+/// Keys are names of variables, or fields of sections. A mistake is one printable line, and quotes no value.
 pub fn check(bytes: &[u8]) {
     let text = input::text(bytes);
     match parse_settings_file(&text) {
         Ok(file) => {
             for key in file.keys() {
                 let is_name = |c: char| matches!(c, 'A'..='Z' | '0'..='9' | '_');
-                assert!(key.chars().all(is_name), "{key:?}");
+                let is_in_a_section = ["apps.", "events.", "webhooks."]
+                    .iter()
+                    .any(|kind| key.starts_with(kind));
+                assert!(is_in_a_section || key.chars().all(is_name), "{key:?}");
                 let value = file.get(&key).expect("a key has a value");
                 let shown = format!("{file:?}");
                 assert!(value != MARK || !shown.contains(MARK), "{shown}");
