@@ -15,6 +15,8 @@ use url::Url;
 use crate::apps::{self, AppConfig};
 use crate::audit::AuditLog;
 use crate::connect::return_urls::ReturnUrls;
+use crate::events::endpoint::Endpoint;
+use crate::events::{client, config as events};
 use crate::health::store_check::StoreCheck;
 
 /// Far above GHL's documented grace period of 30 s.
@@ -34,6 +36,10 @@ pub struct Config {
     pub api_url: Url,
     /// The apps at GHL.
     pub apps: Vec<AppConfig>,
+    /// The receivers of events and of forwarded webhooks.
+    pub endpoints: Vec<Endpoint>,
+    /// How they are reached.
+    pub events_client: client::Config,
     /// Whether a callback must carry the state of a consent that began here. Installations that begin in
     /// GHL's marketplace have none.
     pub is_state_required: bool,
@@ -154,8 +160,11 @@ impl Config {
                  writes",
             );
         }
+        let events_client = client::Config::read(settings);
         Self {
             apps: apps::config::read(settings, &api_url, call),
+            endpoints: events::read(settings, events_client.private_addresses),
+            events_client,
             api_url,
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", false, "true or false"),
             consent_rate: read_consent_rate(settings),

@@ -9,6 +9,7 @@
 //! | `connect` | what surrounds a consent: one-time links, and where the browser goes afterwards |
 //! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
+//! | `events` | outgoing messages: events, and GHL's webhooks that are forwarded |
 //! | `health` | checks of the files and of the store |
 //! | `sealing` | sealing keys: their registration and rotation |
 //! | `config`, `metrics`, `static_tokens` | settings, metrics, tokens from the settings |
@@ -22,6 +23,11 @@ mod audit;
 mod broker;
 mod config;
 mod connect;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "the loop that delivers comes next")
+)]
+mod events;
 mod health;
 mod metrics;
 mod refresh;
@@ -37,4 +43,10 @@ pub use audit::{AuditLog, AuditLogError};
 pub use broker::{Broker, Parts, StartError};
 pub use config::{Config, SchedulerConfig, StaticToken, Timing};
 pub use connect::return_urls::ReturnUrls;
+pub use events::address::PrivateAddresses;
+pub use events::client::Config as EventsClientConfig;
+pub use events::endpoint::{
+    BadEndpointId, Endpoint, EndpointId, EventPattern, UnknownEventType, Wants,
+};
+pub use events::signature::{BadSecret, SigningSecret};
 pub use health::store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};

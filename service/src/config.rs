@@ -9,6 +9,7 @@ mod size;
 mod source;
 mod toml_file;
 
+pub use place::place;
 pub use settings::{Mistakes, Settings, is_loopback};
 pub use size::{InvalidSize, Size};
 pub use source::{Environment, Layered, Source};

@@ -111,6 +111,14 @@ pub(crate) fn read(
     apps
 }
 
+/// The names of the apps in the settings. One that is no name is left out: [`read`] reports it.
+pub(crate) fn names(settings: &mut Settings<'_>) -> Vec<AppName> {
+    let sections = settings.sections(SECTIONS);
+    let has_default = sections.is_empty() || settings.text("GHL_CLIENT_ID").is_some();
+    let names = sections.iter().filter_map(|name| name.parse().ok());
+    names.chain(has_default.then(AppName::default)).collect()
+}
+
 /// The settings that apps share unless they set them.
 struct Shared {
     token_url: Url,

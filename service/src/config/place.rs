@@ -7,7 +7,8 @@ use std::borrow::Cow;
 pub(super) const LISTS: [&str; 2] = ["events", "webhooks"];
 
 /// A setting's name as messages show it: `[[events]] number 2: url` for `events.2.url`.
-pub(super) fn place(key: &str) -> Cow<'_, str> {
+#[must_use]
+pub fn place(key: &str) -> Cow<'_, str> {
     let Some((list, number, field)) = split(key) else {
         return key.into();
     };

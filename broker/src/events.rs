@@ -1,0 +1,19 @@
+//! Outgoing messages: evergreen's own events, and GHL's webhooks that are forwarded.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `config`, `endpoint` | the endpoints, their settings, and which messages they get |
+//! | `signature` | signatures (Standard Webhooks) |
+//! | `address` | which addresses may be reached |
+//! | `client`, `resolver`, `delivery_error` | sends one message |
+//! | `retry`, `gate` | when a delivery is attempted, and when a message is given up |
+
+pub(crate) mod address;
+pub(crate) mod client;
+pub(crate) mod config;
+pub(crate) mod delivery_error;
+pub(crate) mod endpoint;
+pub(crate) mod gate;
+mod resolver;
+pub(crate) mod retry;
+pub(crate) mod signature;
