@@ -1,6 +1,7 @@
 //! Configuration: flags, environment, files, and the reports of errors in them.
 
 mod documented;
+mod events;
 mod secrets;
 
 use std::net::TcpListener;
@@ -76,6 +77,9 @@ async fn all_invalid_settings_are_reported_before_anything_is_bound() {
     let wrong = [
         ("EVERGREEN_ACCESS_KEYS", "nonsense"),
         ("EVERGREEN_BROKER_URL", "ftp://127.0.0.1"),
+        ("EVERGREEN_EVENTS_ALLOW_PRIVATE", "maybe"),
+        ("EVERGREEN_EVENTS_SECRET", "nonsense"),
+        ("EVERGREEN_EVENTS_URL", "nowhere"),
         ("EVERGREEN_EXPIRED_WAIT", "1s"),
         ("EVERGREEN_LOG", "=["),
         ("EVERGREEN_LOG_FORMAT", "xml"),

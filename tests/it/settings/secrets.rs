@@ -26,6 +26,7 @@ const SECRETS: [(&str, &[&str]); 9] = [
     ("EVERGREEN_LOCK_URLS", &["broker"]),
     ("EVERGREEN_ACCESS_KEYS", &["gateway"]),
     ("EVERGREEN_REFRESH_KEYS", &["broker"]),
+    ("EVERGREEN_EVENTS_SECRET", &["broker"]),
     ("EVERGREEN_ADMIN_KEY", &["installations", "list"]),
     ("EVERGREEN_SANDBOX_CLIENT_SECRET", &["sandbox"]),
 ];
