@@ -29,9 +29,6 @@ const SHARED_FIELDS: [&str; 6] = [
     "secrets_file",
     "url",
 ];
-const MISSING_SECRET: &str = "is missing: whsec_ and base64 of 24 to 64 random bytes, such as the output of `echo \
-                              whsec_$(openssl rand -base64 32)`, or the path of a file";
-
 /// Reads all endpoints. Mistakes are collected in `settings`.
 pub(crate) fn read(
     settings: &mut Settings<'_>,
@@ -83,7 +80,9 @@ impl Reader<'_, '_> {
             return None;
         }
         let url = self.url(URL);
-        let secrets = self.secrets(SECRET, &[secrets]);
+        let file = format!("{SECRET}_FILE");
+        let is_named = [SECRET, &file].map(|it| self.settings.text(it).is_some());
+        let secrets = self.secrets(SECRET, &file, is_named.contains(&true), &[secrets]);
         let endpoint = Endpoint {
             id: EndpointId::default_one(),
             url: url?,
@@ -111,7 +110,14 @@ impl Reader<'_, '_> {
             .required(&key("url"), "where messages are sent");
         let url = self.url(&key("url"));
         let secrets = ["secret", "secrets"].map(|it| self.settings.secret(&key(it)));
-        let secrets = self.secrets(&key("secrets"), &secrets);
+        let named = ["secret", "secret_file", "secrets", "secrets_file"];
+        let is_named = named.map(|it| self.settings.text(&key(it)).is_some());
+        let secrets = self.secrets(
+            &key("secrets"),
+            "secrets_file",
+            is_named.contains(&true),
+            &secrets,
+        );
         let name = self.settings.text(&key("name"));
         let name = name.map(|name| EndpointId::of_name(&name));
         if let Some(Err(error)) = &name {
@@ -177,7 +183,7 @@ impl Reader<'_, '_> {
     /// The secrets of a setting, which may have several. `None` if there is a mistake.
     fn secrets(&mut self, key: &str, texts: &[Option<SecretString>]) -> Option<Vec<SigningSecret>> {
         let mut secrets = Vec::new();
-        let mut has_mistake = false;
+        let mut has_mistake = is_named && texts.iter().all(Option::is_none);
         let texts = texts.iter().flatten();
         let texts = texts.flat_map(|list| split(list.expose_secret()));
         for (number, text) in (1..).zip(texts) {
@@ -191,7 +197,11 @@ impl Reader<'_, '_> {
             }
         }
         if secrets.is_empty() && !has_mistake {
-            self.settings.mistake(key, MISSING_SECRET);
+            let problem = format!(
+                "is missing: whsec_ and base64 of 24 to 64 random bytes, such as the output of `echo whsec_$(openssl \
+                 rand -base64 32)`. {file} can name a file with it instead"
+            );
+            self.settings.mistake(key, problem);
         }
         (!secrets.is_empty() && !has_mistake).then_some(secrets)
     }

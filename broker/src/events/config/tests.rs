@@ -134,6 +134,14 @@ fn url_without_a_secret_is_a_mistake() {
     let mistakes = mistakes_of(&[(URL, "https://example.com")]);
     assert_eq!(mistakes.len(), 1, "{mistakes:?}");
     assert!(mistakes[0].starts_with("EVERGREEN_EVENTS_SECRET is missing: whsec_"));
+    // The same with a list that has none, and one line for a file that cannot be read.
+    let mistakes = mistakes_of(&[(URL, "https://example.com"), (SECRET, " , ")]);
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].starts_with("EVERGREEN_EVENTS_SECRET is missing: whsec_"));
+    let file = format!("{SECRET}_FILE");
+    let mistakes = mistakes_of(&[(URL, "https://example.com"), (&file, "/nowhere")]);
+    assert_eq!(mistakes.len(), 1, "{mistakes:?}");
+    assert!(mistakes[0].contains("cannot be read"), "{mistakes:?}");
 }
 
 #[test]
