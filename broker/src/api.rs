@@ -9,6 +9,7 @@ mod auth;
 mod connect;
 mod consent_cookie;
 pub(crate) mod error;
+mod events;
 mod extract;
 pub(crate) mod html;
 mod lookup_api;
@@ -72,6 +73,7 @@ impl Broker {
             local_admin: LocalAdmin::new(local_admin),
         };
         admin::routes()
+            .merge(events::routes())
             .merge(audit::routes())
             .merge(seal::routes())
             .method_not_allowed_fallback(method_not_allowed)

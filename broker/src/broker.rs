@@ -16,6 +16,9 @@ use crate::agency::Lookups;
 use crate::apps::{AppConfig, Apps, Connect};
 use crate::audit::{Audit, AuditLogError};
 use crate::config::Config;
+use crate::events::client::Client as EventsClient;
+use crate::events::deliveries::Deliveries;
+use crate::events::delivery::Context;
 use crate::health::{files, store_check};
 use crate::refresh::rate_limiter::RateLimiter;
 use crate::refresh::scheduler::{self, Gates, Schedulers};
@@ -61,6 +64,7 @@ pub(crate) struct Inner {
     pub(crate) consent_limits: AddressLimits,
     pub(crate) rotation: Arc<Rotation>,
     pub(crate) lookups: Arc<Lookups>,
+    pub(crate) deliveries: Deliveries,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -136,6 +140,15 @@ impl Broker {
         let audit = Arc::new(audit);
         let grace = config.timing.grace;
         let apps = Arc::new(Apps::new(&config.apps, writer.clone(), grace, connect)?);
+        // Before the first write, so that its event has its endpoints.
+        let client = EventsClient::new(&config.events_client);
+        let deliveries = Deliveries::new(Context {
+            writer: writer.clone(),
+            apps: apps.clone(),
+            client: client.map_err(|error| StartError::Tls(error.into()))?,
+            shutdown: shutdown.clone(),
+        });
+        deliveries.set(&config.endpoints);
         let worker = Worker::new(
             &config,
             writer.clone(),
@@ -215,6 +228,7 @@ impl Broker {
             worker,
             rotation: Arc::default(),
             lookups: Arc::default(),
+            deliveries,
             schedulers,
             shutdown: shutdown.clone(),
         })))

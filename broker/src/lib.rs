@@ -23,10 +23,6 @@ mod audit;
 mod broker;
 mod config;
 mod connect;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "the loop that delivers comes next")
-)]
 mod events;
 mod health;
 mod metrics;

@@ -22,6 +22,7 @@ const REFRESHES: &str = "evergreen_refresh_total";
 const MINTS: &str = "evergreen_mints_total";
 const DURATION: &str = "evergreen_refresh_duration_seconds";
 const NEAREST_EXPIRY: &str = "evergreen_nearest_expiry_seconds";
+const DELIVERIES: &str = "evergreen_deliveries_total";
 const UNCLAIMED: &str = "evergreen_unclaimed_installations";
 const INSTALLATIONS: &str = "evergreen_installations";
 /// New tokens that may be in flight at once: see [`crate::refresh::window`].
@@ -88,6 +89,10 @@ pub(crate) fn describe() {
         DURATION,
         Unit::Seconds,
         "Duration of a refresh from the lease to the commit"
+    );
+    describe_counter!(
+        DELIVERIES,
+        "Attempts to deliver events and webhooks to an endpoint, by outcome; `dead`: a message was given up"
     );
     describe_gauge!(
         UNCLAIMED,
@@ -251,6 +256,11 @@ pub(crate) fn store_findings(findings: &[Finding]) {
 
 pub(crate) fn file_ready(file: &'static str, is_ready: bool) {
     gauge!(FILE_READY, "file" => file).set(if is_ready { 1.0 } else { 0.0 });
+}
+
+/// An attempt to deliver a message, or its end.
+pub(crate) fn delivered(endpoint: &str, outcome: &'static str) {
+    counter!(DELIVERIES, "endpoint" => endpoint.to_owned(), "outcome" => outcome).increment(1);
 }
 
 pub(crate) fn escrow_missed() {

@@ -1,8 +1,8 @@
-//! Reads the settings of apps again on SIGHUP.
+//! Reads the settings of apps and of endpoints again on SIGHUP.
 
 use std::io::{IsTerminal, stdin};
 
-use broker::{AppConfig, Broker};
+use broker::{AppConfig, Broker, Endpoint};
 use service::shutdown::Shutdown;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tracing::{error, info, warn};
@@ -13,17 +13,20 @@ use crate::exit::Failure;
 pub(crate) async fn apps_on_hangup(
     broker: Broker,
     shutdown: Shutdown,
-    read: impl Fn() -> Result<Vec<AppConfig>, Failure> + Send,
+    read: impl Fn() -> Result<(Vec<AppConfig>, Vec<Endpoint>), Failure> + Send,
 ) {
     on_hangup(shutdown, || {
-        let reloaded = read().and_then(|apps| {
-            broker.reload_apps(&apps).map_err(Failure::unavailable)?;
-            Ok(apps.len())
+        let reloaded = read().and_then(|(apps, endpoints)| {
+            let reloaded = broker.reload(&apps, &endpoints);
+            reloaded.map_err(Failure::unavailable)?;
+            Ok((apps.len(), endpoints.len()))
         });
         match reloaded {
-            Ok(apps) => info!(apps, "the settings of the apps were read again"),
+            Ok((apps, endpoints)) => {
+                info!(apps, endpoints, "the settings of the apps and endpoints were read again");
+            }
             Err(error) => {
-                error!(error = %error.reason(), "the settings have mistakes, and the apps stay as they are");
+                error!(error = %error.reason(), "the settings have mistakes, and apps and endpoints stay as they are");
             }
         }
     })

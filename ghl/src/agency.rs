@@ -135,6 +135,24 @@ impl AgencyApi {
         LocationPage::parse(&body).map_err(AgencyFailure::Unreadable)
     }
 
+    /// Removes an app from a location, or from a company and all its locations: `DELETE /marketplace/app/{appId}/installations`.
+    /// `owner`: `locationId` or `companyId`, and the id. The token is the owner's, and needs [`MINT_SCOPE`].
+    ///
+    /// # Errors
+    /// See [`AgencyFailure`].
+    pub async fn uninstall(
+        &self,
+        token: &SecretString,
+        app_id: &str,
+        (kind, id): (&str, &str),
+        reason: &str,
+    ) -> Result<(), AgencyFailure> {
+        let url = self.url(&format!("marketplace/app/{app_id}/installations"));
+        let body = serde_json::json!({ kind: id, "reason": reason });
+        let request = self.http()?.delete(url).json(&body);
+        self.send(request, token, MINT_SCOPE).await.map(|_| ())
+    }
+
     fn url(&self, path: &str) -> Url {
         let mut url = self.base.clone();
         url.set_path(&format!(

@@ -2,6 +2,7 @@
 
 mod apps;
 mod list;
+mod manage;
 mod private_token;
 
 use std::time::Duration;
@@ -36,7 +37,10 @@ pub(crate) fn routes() -> Router<Broker> {
         .route("/v1/apps", get(apps::list))
         .route("/v1/apps/{name}", delete(apps::free))
         .route("/v1/private-tokens", post(private_token::add))
-        .route("/v1/installations/{name}", get(show))
+        .route(
+            "/v1/installations/{name}",
+            get(show).patch(manage::change).delete(manage::delete),
+        )
         .route("/v1/installations/{name}/refresh", post(refresh))
         .route("/v1/installations/{name}/revoke", post(revoke))
         .route("/v1/keys", get(list_keys).post(create_key))

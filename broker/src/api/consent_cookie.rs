@@ -56,8 +56,9 @@ mod tests {
     #[test]
     fn cookie_of_one_consent_is_no_proof_for_another() {
         let ring = KeyRing::generate("a");
-        let [one, other] = [1, 2]
-            .map(|at| consent_state::issue(&ring, &AppName::default(), Timestamp::from_millis(at)));
+        let [one, other] = [1, 2].map(|at| {
+            consent_state::issue(&ring, &AppName::default(), None, Timestamp::from_millis(at))
+        });
         let pair = |state: &str| {
             let cookie = issue(&ring, state, true).unwrap();
             let cookie = cookie.to_str().unwrap().to_owned();

@@ -73,6 +73,8 @@ pub(crate) enum ErrorKind {
     OtherOwner,
     /// Another installation has the external id.
     ExternalIdTaken,
+    /// The settings have no endpoint of this id.
+    EndpointUnknown,
     /// A browser is not sent to this address.
     ReturnUrlRefused,
     WebhookSignatureInvalid,
@@ -140,6 +142,7 @@ impl ErrorKind {
             Self::ConnectLinkUnknown => (StatusCode::GONE, "connect_link_unknown"),
             Self::OtherOwner => (StatusCode::CONFLICT, "other_account"),
             Self::ExternalIdTaken => (StatusCode::CONFLICT, "external_id_taken"),
+            Self::EndpointUnknown => (StatusCode::NOT_FOUND, "endpoint_unknown"),
             Self::ReturnUrlRefused => (StatusCode::BAD_REQUEST, "return_url_refused"),
             Self::WebhookSignatureInvalid => {
                 (StatusCode::UNAUTHORIZED, "webhook_signature_invalid")

@@ -1,5 +1,6 @@
 //! GHL's webhooks. The most important ones say that a customer has installed or uninstalled the app.
 
+mod forward;
 mod installation;
 
 use axum::extract::{Request, State};
@@ -13,6 +14,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use store::audit::{Action, By, Entry};
 use store::{InstallationId, LocationId, Timestamp};
+use store_writer::WriteError;
 use store_writer::details::Details;
 use store_writer::writer::Wanted;
 use tracing::{debug, info};
@@ -57,6 +59,7 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     let Some(event) = Event::read(&body.bytes) else {
         return ignored("not a JSON object");
     };
+    forward::forward(&broker, &event, &accepting, &parts.headers, &body.bytes).await?;
     let kind = match event.kind.as_deref() {
         Some("UNINSTALL") => Kind::Uninstall,
         Some("INSTALL") => Kind::Install,
@@ -214,12 +217,16 @@ async fn uninstall(broker: &Broker, app: &App, event: &Event, from: IpAddr) -> R
             }
         },
     };
-    if broker
+    let revoked = broker
         .0
         .writer
         .revoke(&id, "uninstalled at GHL", event_at)
-        .await?
-    {
+        .await;
+    if let Err(WriteError::Unknown(_)) = revoked {
+        info!(installation = %id, "an UNINSTALL of a deleted installation was ignored");
+        return Ok(());
+    }
+    if revoked? {
         info!(installation = %id, "uninstalled at GHL");
         let ended = end_locations(
             &broker.0.shutdown,

@@ -7,19 +7,21 @@ use tracing::info;
 use super::AppConfig;
 use crate::Broker;
 use crate::broker::StartError;
+use crate::events::endpoint::Endpoint;
 use crate::metrics;
 use crate::refresh::scheduler;
 
 impl Broker {
-    /// Uses these apps from now on. Installations of an app that is gone are left alone. An app whose settings are the
+    /// Uses these apps and endpoints from now on. Installations of an app that is gone are left alone. An app whose settings are the
     /// same goes on undisturbed.
     ///
     /// # Errors
     /// [`StartError::Tls`] if the client of a token endpoint cannot be made. Nothing is changed then.
-    pub fn reload_apps(&self, configs: &[AppConfig]) -> Result<(), StartError> {
+    pub fn reload(&self, configs: &[AppConfig], endpoints: &[Endpoint]) -> Result<(), StartError> {
         let inner = &self.0;
         let before = inner.worker.apps.current();
         inner.worker.apps.replace(configs)?;
+        inner.deliveries.set(endpoints);
         let now = inner.worker.apps.current();
         for app in &now.apps {
             match before.named(&app.name) {

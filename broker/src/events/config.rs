@@ -71,18 +71,15 @@ struct Reader<'r, 's> {
 
 impl Reader<'_, '_> {
     fn read_default(&mut self) -> Option<Placed> {
-        let secrets = self.settings.secret(SECRET);
         if self.settings.text(URL).is_none() {
-            if secrets.is_some() {
+            if self.settings.secret(SECRET).is_some() {
                 let problem = format!("signs events for {URL}, which is not set");
                 self.settings.mistake(SECRET, problem);
             }
             return None;
         }
         let url = self.url(URL);
-        let file = format!("{SECRET}_FILE");
-        let is_named = [SECRET, &file].map(|it| self.settings.text(it).is_some());
-        let secrets = self.secrets(SECRET, &file, is_named.contains(&true), &[secrets]);
+        let secrets = self.secrets(&[(SECRET, &format!("{SECRET}_FILE"))]);
         let endpoint = Endpoint {
             id: EndpointId::default_one(),
             url: url?,
@@ -109,15 +106,10 @@ impl Reader<'_, '_> {
         self.settings
             .required(&key("url"), "where messages are sent");
         let url = self.url(&key("url"));
-        let secrets = ["secret", "secrets"].map(|it| self.settings.secret(&key(it)));
-        let named = ["secret", "secret_file", "secrets", "secrets_file"];
-        let is_named = named.map(|it| self.settings.text(&key(it)).is_some());
-        let secrets = self.secrets(
-            &key("secrets"),
-            "secrets_file",
-            is_named.contains(&true),
-            &secrets,
-        );
+        let secrets = self.secrets(&[
+            (&key("secret"), &key("secret_file")),
+            (&key("secrets"), &key("secrets_file")),
+        ]);
         let name = self.settings.text(&key("name"));
         let name = name.map(|name| EndpointId::of_name(&name));
         if let Some(Err(error)) = &name {
@@ -180,12 +172,21 @@ impl Reader<'_, '_> {
         Some(url)
     }
 
-    /// The secrets of a setting, which may have several. `None` if there is a mistake.
-    fn secrets(&mut self, key: &str, texts: &[Option<SecretString>]) -> Option<Vec<SigningSecret>> {
-        let mut secrets = Vec::new();
-        let mut has_mistake = is_named && texts.iter().all(Option::is_none);
-        let texts = texts.iter().flatten();
-        let texts = texts.flat_map(|list| split(list.expose_secret()));
+    /// All secrets in these settings. Each may have several, or a file with them. `None` if there is a mistake, which
+    /// names the last setting.
+    fn secrets(&mut self, fields: &[(&str, &str)]) -> Option<Vec<SigningSecret>> {
+        let &(key, file_key) = fields.last()?;
+        let (mut secrets, mut has_mistake) = (Vec::new(), false);
+        let mut texts: Vec<SecretString> = Vec::new();
+        for (key, file_key) in fields {
+            let is_set = [key, file_key].map(|it| self.settings.text(it).is_some());
+            match self.settings.secret(key) {
+                Some(text) => texts.push(text),
+                // It is set and cannot be read, and that was reported.
+                None => has_mistake |= is_set.contains(&true),
+            }
+        }
+        let texts = texts.iter().flat_map(|list| split(list.expose_secret()));
         for (number, text) in (1..).zip(texts) {
             match text.parse() {
                 Ok(secret) => secrets.push(secret),
@@ -199,7 +200,8 @@ impl Reader<'_, '_> {
         if secrets.is_empty() && !has_mistake {
             let problem = format!(
                 "is missing: whsec_ and base64 of 24 to 64 random bytes, such as the output of `echo whsec_$(openssl \
-                 rand -base64 32)`. {file} can name a file with it instead"
+                 rand -base64 32)`. A file with it can be named instead ({})",
+                place(file_key)
             );
             self.settings.mistake(key, problem);
         }

@@ -7,23 +7,17 @@ use std::sync::Arc;
 use ring::digest;
 use store::random::to_hex;
 use store::{AppName, LocationId};
+use store_writer::events::EventType;
 use url::Url;
 
 use super::signature::SigningSecret;
 
-/// The types of events that evergreen sends.
-pub(crate) const EVENT_TYPES: [&str; 10] = [
-    "app.credentials_rejected",
-    "installation.connected",
-    "installation.needs_consent",
-    "installation.paused",
-    "installation.plan_changed",
-    "installation.reconnected",
-    "installation.recovered",
-    "installation.resumed",
-    "installation.uninstalled",
-    "installation.updated",
-];
+/// The types of events that an endpoint can choose.
+fn event_types() -> impl Iterator<Item = &'static str> {
+    let all = EventType::ALL.into_iter();
+    all.filter(|kind| *kind != EventType::Test)
+        .map(EventType::as_str)
+}
 
 /// A receiver of messages.
 #[derive(Clone)]
@@ -84,7 +78,7 @@ pub enum EventPattern {
 
 /// The text stands for no type of events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("the types of events are {}, and groups such as installation.*", EVENT_TYPES.join(", "))]
+#[error("the types of events are {}, and groups such as installation.*", event_types().collect::<Vec<_>>().join(", "))]
 pub struct UnknownEventType;
 
 /// What decides whether an endpoint gets a message.
@@ -92,7 +86,7 @@ pub struct UnknownEventType;
 pub(crate) enum Subject<'a> {
     /// An event of evergreen.
     Event {
-        /// One of [`EVENT_TYPES`].
+        /// The name of an [`EventType`].
         event_type: &'a str,
         /// The app that it is about.
         app: &'a AppName,
@@ -147,17 +141,26 @@ impl EventPattern {
     }
 }
 
+impl fmt::Display for EventPattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Exactly(wanted) => f.write_str(wanted),
+            Self::Group(prefix) => write!(f, "{prefix}*"),
+        }
+    }
+}
+
 impl FromStr for EventPattern {
     type Err = UnknownEventType;
 
     fn from_str(text: &str) -> Result<Self, UnknownEventType> {
-        let known = EVENT_TYPES.into_iter().find(|it| *it == text);
+        let known = event_types().find(|it| *it == text);
         if let Some(exact) = known {
             return Ok(Self::Exactly(exact));
         }
         let prefix = text.strip_suffix('*').filter(|it| it.ends_with('.'));
         let group = Self::Group(prefix.ok_or(UnknownEventType)?.to_owned());
-        let is_known = EVENT_TYPES.iter().any(|it| group.matches(it));
+        let is_known = event_types().any(|it| group.matches(it));
         is_known.then_some(group).ok_or(UnknownEventType)
     }
 }
@@ -301,7 +304,7 @@ mod tests {
 
     #[test]
     fn pattern_names_a_known_type_or_group() {
-        for text in EVENT_TYPES.into_iter().chain(["installation.*", "app.*"]) {
+        for text in event_types().chain(["installation.*", "app.*"]) {
             assert!(text.parse::<EventPattern>().is_ok(), "{text}");
         }
         for text in [

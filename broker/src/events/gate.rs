@@ -105,20 +105,6 @@ impl EndpointGate {
         };
     }
 
-    /// The delivery was not attempted after all. Another probe may follow at once.
-    pub(crate) fn abandoned(&mut self, Permit { probe }: Permit, now: Instant) {
-        let is_current = probe == Some(self.probes);
-        self.state = match self.state {
-            State::Probing { next_pause, .. } if is_current => State::Closed {
-                reopens_at: now,
-                next_pause,
-            },
-            unchanged @ (State::Open { .. } | State::Closed { .. } | State::Probing { .. }) => {
-                unchanged
-            }
-        };
-    }
-
     /// When the next delivery may be attempted at the earliest. `None` if the gate is open.
     pub(crate) fn reopens_at(&self) -> Option<Instant> {
         match self.state {
@@ -239,23 +225,11 @@ mod tests {
         assert_eq!(gate.reopens_at(), Some(later + 2 * FIRST_PAUSE));
     }
 
-    #[test]
-    fn abandoned_probe_costs_no_pause() {
-        let now = Instant::now() + FIRST_PAUSE;
-        let mut gate = closed(now - FIRST_PAUSE);
-        let probe = permit(&mut gate, now);
-        gate.abandoned(probe, now);
-        let probe = permit(&mut gate, now);
-        gate.failed(probe, now);
-        assert_eq!(gate.reopens_at(), Some(now + 2 * FIRST_PAUSE));
-    }
-
     #[derive(Debug, Clone, Copy)]
     enum Step {
         Send,
         Succeed,
         Fail,
-        Abandon,
         Lose,
         Wait(u64),
     }
@@ -265,7 +239,6 @@ mod tests {
             4 => Just(Step::Send),
             1 => Just(Step::Succeed),
             6 => Just(Step::Fail),
-            1 => Just(Step::Abandon),
             1 => Just(Step::Lose),
             4 => (0_u64..70).prop_map(Step::Wait),
         ]
@@ -285,7 +258,7 @@ mod tests {
                         prop_assert!(is_open || gate.may_send(now).is_none(), "a second probe");
                     }
                     Step::Wait(seconds) => now += Duration::from_secs(seconds),
-                    Step::Succeed | Step::Fail | Step::Abandon | Step::Lose => {
+                    Step::Succeed | Step::Fail | Step::Lose => {
                         let Some(permit) = in_flight.pop() else { continue };
                         match step {
                             Step::Succeed => {
@@ -293,7 +266,6 @@ mod tests {
                                 prop_assert!(gate.reopens_at().is_none());
                             }
                             Step::Fail => gate.failed(permit, now),
-                            Step::Abandon => gate.abandoned(permit, now),
                             Step::Lose | Step::Send | Step::Wait(_) => drop(permit),
                         }
                     }

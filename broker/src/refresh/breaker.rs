@@ -21,6 +21,7 @@ use http::StatusCode;
 use service::locks::lock;
 use store::clock::Moment;
 use store::{AppName, InstallationId, Timestamp};
+use store_writer::events::{Event, EventType};
 use store_writer::installation::LastError;
 use store_writer::writer::Begun;
 use store_writer::{StoreWriter, WriteError};
@@ -264,11 +265,7 @@ impl Breaker {
             .open_shared(PauseReason::ClientRejected, CREDENTIAL_PAUSE)
             .await;
         let stored = match paused {
-            Ok(_) => {
-                self.writer
-                    .record_refused_credentials(&self.credentials, reason)
-                    .await
-            }
+            Ok(_) => self.record_refused(reason).await,
             Err(error) => Err(error),
         };
         let is_new = stored.unwrap_or_else(|error| {
@@ -284,6 +281,21 @@ impl Breaker {
                  30 s until one succeeds; brokers with other credentials continue"
             );
         }
+    }
+
+    /// Whether it is news. The event comes first, so that a broker that dies between the two does not keep it from the
+    /// caller.
+    async fn record_refused(&self, reason: &str) -> Result<bool, WriteError> {
+        let recorded = self.writer.refused_credentials(&self.credentials).await?;
+        if recorded.is_none() {
+            let kind = EventType::CredentialsRejected;
+            let now = self.writer.now().await?;
+            let event = Event::about_app(self.app.clone(), kind, Some(reason.to_owned()), now);
+            self.writer.publish_event(&event).await?;
+        }
+        self.writer
+            .record_refused_credentials(&self.credentials, reason)
+            .await
     }
 
     async fn open_for_overload(&self, pause: Duration) {

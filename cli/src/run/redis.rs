@@ -103,7 +103,10 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
     let sources = sources.clone();
-    let read_apps = move || Ok(read(&sources.read()?, broker::Config::read)?.apps);
+    let read_apps = move || {
+        let config = read(&sources.read()?, broker::Config::read)?;
+        Ok((config.apps, config.endpoints))
+    };
     let shutdown = process.shutdown.clone();
     let reloading = reload::apps_on_hangup(broker.clone(), shutdown, read_apps);
     process.shutdown.spawn(reloading);

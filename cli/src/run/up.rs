@@ -119,7 +119,8 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
             overrides: overrides.clone(),
             rest: &sources.read()?,
         };
-        Ok(read(&source, broker::Config::read)?.apps)
+        let config = read(&source, broker::Config::read)?;
+        Ok((config.apps, config.endpoints))
     };
     let shutdown = process.shutdown.clone();
     let reloading = reload::apps_on_hangup(broker.clone(), shutdown, read_apps);

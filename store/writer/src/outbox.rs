@@ -30,6 +30,15 @@ impl Subject {
         }
     }
 
+    /// That of an event.
+    #[must_use]
+    pub fn of_event(event: &Event) -> Self {
+        match &event.installation {
+            Some(installation) => Self::installation(&installation.id),
+            None => Self::named(&format!("app-{}", event.app)),
+        }
+    }
+
     /// Anything else, by its name.
     #[must_use]
     pub fn named(name: &str) -> Self {

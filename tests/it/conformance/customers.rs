@@ -44,7 +44,7 @@ async fn found(store: &Store, external_id: &str) -> Vec<InstallationId> {
 async fn external_id_names_the_installation_and_stays_with_it() {
     on_all(|store| async move {
         let id = connect(&store, "L1", &named("org/7:b", true)).await;
-        assert_eq!(found(&store, "org/7:b").await, [id.clone()]);
+        assert_eq!(found(&store, "org/7:b").await, std::slice::from_ref(&id));
         let again = connect(&store, "L1", &NewCustomer::default()).await;
         assert_eq!(again, id);
         let held = customer(&store, &id).await.external_id;
@@ -58,7 +58,7 @@ async fn caller_may_move_an_external_id_and_a_browser_may_not() {
     on_all(|store| async move {
         let first = connect(&store, "L1", &named("42", true)).await;
         let second = connect(&store, "L2", &named("42", false)).await;
-        assert_eq!(found(&store, "42").await, [first.clone()]);
+        assert_eq!(found(&store, "42").await, std::slice::from_ref(&first));
         assert_eq!(customer(&store, &second).await.external_id, None);
         // Nor does a browser change the name that an installation has.
         connect(&store, "L1", &named("43", false)).await;
@@ -66,7 +66,7 @@ async fn caller_may_move_an_external_id_and_a_browser_may_not() {
         assert_eq!(held.unwrap().as_str(), "42");
 
         let second = connect(&store, "L2", &named("42", true)).await;
-        assert_eq!(found(&store, "42").await, [second.clone()]);
+        assert_eq!(found(&store, "42").await, std::slice::from_ref(&second));
         assert_eq!(customer(&store, &first).await.external_id, None);
         let taken = store
             .writer

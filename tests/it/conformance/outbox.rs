@@ -82,7 +82,7 @@ async fn queue_is_claimed_once_and_delivered_in_order() {
         subscribe(&store);
         let id = register(&store, "L1", Duration::from_secs(3600)).await;
         let subject = Subject::installation(&id);
-        assert_eq!(claimed(&store).await, [subject.clone()]);
+        assert_eq!(claimed(&store).await, std::slice::from_ref(&subject));
         assert_eq!(claimed(&store).await, [], "another broker has it");
         let now = store.reader.now();
         store.writer.revoke(&id, "uninstalled", now).await.unwrap();
@@ -110,7 +110,7 @@ async fn queue_is_claimed_once_and_delivered_in_order() {
         );
         assert_eq!(claimed(&store).await, [], "it is tried again later");
         store.writer.hasten_deliveries(ENDPOINT).await.unwrap();
-        assert_eq!(claimed(&store).await, [subject.clone()]);
+        assert_eq!(claimed(&store).await, std::slice::from_ref(&subject));
 
         let first = queued.messages[0].clone();
         let queued = settle(Settlement::Delivered(first.clone()), Duration::ZERO).await;
@@ -118,14 +118,14 @@ async fn queue_is_claimed_once_and_delivered_in_order() {
         assert_eq!(queued.attempts, None);
         let queued = settle(Settlement::Delivered(first), Duration::ZERO).await;
         assert_eq!(queued.messages.len(), 1, "a repetition removes nothing");
-        assert_eq!(claimed(&store).await, [subject.clone()]);
+        assert_eq!(claimed(&store).await, std::slice::from_ref(&subject));
 
         let last = Settlement::Dead {
             message: queued.messages[0].clone(),
             letter: "a letter".to_owned(),
         };
         let queued = settle(last, Duration::ZERO).await;
-        assert_eq!(queued.messages, [String::new(); 0]);
+        assert!(queued.messages.is_empty());
         assert_eq!(store.writer.dead_letters(5).await.unwrap(), ["a letter"]);
         assert_eq!(
             store

@@ -18,7 +18,7 @@ use super::{config_errors, expect_each, free_addresses, occupied_addresses, up_o
 const SECRET: &str = "hunter2";
 
 /// The secrets, and a command that reads each.
-const SECRETS: [(&str, &[&str]); 9] = [
+const SECRETS: [(&str, &[&str]); 10] = [
     ("GHL_CLIENT_SECRET", &["broker"]),
     ("GHL_ACCESS_TOKEN", &["broker"]),
     ("GHL_SSO_KEY", &["broker"]),

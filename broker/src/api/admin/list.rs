@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::InstallationId;
+use store::{ExternalId, InstallationId, Tag};
 use store_writer::writer::Listed;
 
 use crate::Broker;
@@ -25,6 +25,12 @@ pub(super) struct Page {
     app: Option<String>,
     /// Only installations with this `tokenStatus`.
     status: Option<String>,
+    /// Only installations with this tag.
+    tag: Option<String>,
+    /// Only the installations of this location, one for each app.
+    location: Option<String>,
+    /// Only the installations with this external id, one for each app.
+    external_id: Option<String>,
 }
 
 pub(super) async fn list(
@@ -41,9 +47,20 @@ pub(super) async fn list(
         }
         None => None,
     };
-    let listed = match &parent {
-        Some(parent) => writer.list_children(parent, after, limit).await?,
-        None => writer.list(after, limit).await?,
+    let listed = match (&page.external_id, &page.location, &page.tag, &parent) {
+        (Some(id), _, _, _) => {
+            let id = id.parse::<ExternalId>();
+            let id = id.map_err(|error| Error::invalid(error.to_string()))?;
+            writer.list_named(&id.index_name()).await?
+        }
+        (None, Some(location), _, _) => writer.list_named(location).await?,
+        (None, None, Some(tag), _) => {
+            let tag = tag.parse::<Tag>();
+            let tag = tag.map_err(|error| Error::invalid(error.to_string()))?;
+            writer.list_tagged(&tag, after, limit).await?
+        }
+        (None, None, None, Some(parent)) => writer.list_children(parent, after, limit).await?,
+        (None, None, None, None) => writer.list(after, limit).await?,
     };
     let is_full = listed.len() == limit;
     let next = listed.last().filter(|_| is_full);
@@ -64,8 +81,18 @@ pub(super) async fn list(
 fn is_of(listed: &Listed, parent: Option<&InstallationId>, page: &Page) -> bool {
     let (company, app) = (page.company.as_deref(), page.app.as_deref());
     let Listed::Readable(known) = listed else {
-        return parent.is_none() && company.is_none() && app.is_none();
+        let is_unfiltered = page.tag.is_none() && page.external_id.is_none();
+        return parent.is_none() && company.is_none() && app.is_none() && is_unfiltered;
     };
+    let customer = &known.installation.customer;
+    let has_tag = |wanted: &String| customer.tags.iter().any(|tag| tag.as_str() == *wanted);
+    let has_id = |wanted: &String| {
+        let held = customer.external_id.as_ref();
+        held.is_some_and(|held| held.as_str() == *wanted)
+    };
+    if !page.tag.as_ref().is_none_or(has_tag) || !page.external_id.as_ref().is_none_or(has_id) {
+        return false;
+    }
     let access = &known.installation.access;
     let is_company = |wanted| {
         access

@@ -79,6 +79,18 @@ impl StoreWriter {
         Ok(listed)
     }
 
+    /// The installations with a name of the index: one for each app.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn list_named(&self, name: &str) -> Result<Vec<Listed>, WriteError> {
+        let mut listed = Vec::new();
+        for (_, id) in self.resolve(name).await? {
+            listed.extend(self.read_entry(id).await?);
+        }
+        Ok(listed)
+    }
+
     async fn read_entry(&self, id: InstallationId) -> Result<Option<Listed>, WriteError> {
         match self.load(&id).await {
             Ok(found) => Ok(found.map(|found| Listed::Readable(Box::new(found)))),

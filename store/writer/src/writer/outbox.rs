@@ -41,16 +41,12 @@ impl StoreWriter {
     /// # Errors
     /// When the store is unavailable.
     pub async fn publish_event(&self, event: &Event) -> Result<(), WriteError> {
-        let subject = match &event.installation {
-            Some(installation) => Subject::installation(&installation.id),
-            None => Subject::named(&format!("app-{}", event.app)),
-        };
         let publication = Publication {
             message: event.to_json(),
             is_event: true,
             endpoints: self.subscribers.wanting(event),
         };
-        self.publish(&subject, publication).await
+        self.publish(&Subject::of_event(event), publication).await
     }
 
     /// Stores a message for endpoints.
