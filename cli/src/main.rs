@@ -16,6 +16,7 @@ mod keys;
 mod metrics_auth;
 mod operate;
 mod process;
+mod progress;
 mod redis_tls;
 mod reload;
 mod run;

@@ -1,7 +1,6 @@
 //! `evergreen seal`: which sealing keys the records need, and their rotation, through a running broker.
 
 mod follow;
-mod progress;
 mod status;
 
 use serde_json::{Value, json};

@@ -18,6 +18,7 @@ pub mod scrub;
 pub mod token_endpoint;
 pub mod token_response;
 pub mod user_context;
+pub mod token_row;
 pub mod webhook;
 
 pub use agency::{AgencyApi, AgencyFailure};
@@ -26,3 +27,4 @@ pub use ownership::Owner;
 pub use token_endpoint::TokenEndpoint;
 pub use token_response::TokenResponse;
 pub use user_context::UserContext;
+pub use token_row::TokenRow;

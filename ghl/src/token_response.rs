@@ -16,7 +16,7 @@ mod tests;
 use secrecy::{ExposeSecret, SecretSlice, SecretString};
 
 pub(crate) use body::lossy_text;
-use claims::Claims;
+pub(crate) use claims::Claims;
 use fields::Fields;
 pub use lifetime::{Lifetime, LifetimeWarning};
 

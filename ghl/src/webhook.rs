@@ -215,7 +215,7 @@ fn is_id(text: &str) -> bool {
 }
 
 /// Milliseconds since the Unix epoch, from RFC 3339 with any offset, or a number of seconds or milliseconds.
-fn time_ms(value: &Value) -> Option<i64> {
+pub(crate) fn time_ms(value: &Value) -> Option<i64> {
     /// A number of seconds up to the year 5138 is smaller, a number of milliseconds since 1973 is larger.
     const LARGEST_SECONDS: i64 = 100_000_000_000;
     let number = match value {

@@ -5,10 +5,11 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-use super::progress::Bar;
+
 use super::{array, number, text};
 use crate::exit::Failure;
 use crate::operate::Admin;
+use crate::progress::Bar;
 
 const ROTATE: &str = "/v1/seal/rotate";
 const POLL_INTERVAL: Duration = Duration::from_millis(500);

@@ -42,7 +42,7 @@ pub enum LifetimeWarning {
 
 impl Lifetime {
     /// The lifetime from GHL's `expires_in` and the token's claims.
-    pub(super) fn of(stated: Option<String>, claimed: Option<Duration>) -> Self {
+    pub(crate) fn of(stated: Option<String>, claimed: Option<Duration>) -> Self {
         let claimed = claimed.filter(|life| *life >= MIN_LIFETIME);
         let claimed = claimed.map(|life| life.min(MAX_LIFETIME));
         let plain = |value| Self {

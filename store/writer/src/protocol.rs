@@ -9,6 +9,7 @@
 
 mod derived;
 mod failure;
+mod import;
 mod refresh;
 mod refusals;
 mod registration;
@@ -21,6 +22,9 @@ pub use derived::{
 pub use failure::{
     AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,
     record_late_reader, withdraw,
+};
+pub use import::{
+    ImportDecision, ImportRefusal, ImportedTokens, Unchanged, import, import_consent, mints,
 };
 pub use refresh::{
     Attempt, Begin, Commit, DEFAULT_GRACE, Tokens, UNKNOWN_APP_PAUSE, adopt, begin, commit,

@@ -161,7 +161,7 @@ impl StoreWriter {
     }
 
     /// The id of the registration's location or company. Stores `fresh` if there is none.
-    async fn name(
+    pub(super) async fn name(
         &self,
         fresh: InstallationId,
         registration: &Registration,
@@ -174,7 +174,7 @@ impl StoreWriter {
         self.reserved_id(&registration.app, name, fresh).await
     }
 
-    fn registered(
+    pub(super) fn registered(
         &self,
         id: &InstallationId,
         consent: &str,

@@ -8,14 +8,14 @@ const QUIET_TIME: Duration = Duration::from_secs(1);
 const WIDTH: usize = 30;
 
 /// A bar on the standard error, if that is a terminal. Dropping it clears the line.
-pub(super) struct Bar {
+pub(crate) struct Bar {
     started: Instant,
     is_terminal: bool,
     is_shown: bool,
 }
 
 impl Bar {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             started: Instant::now(),
             is_terminal: stderr().is_terminal(),
@@ -24,7 +24,7 @@ impl Bar {
     }
 
     /// Shows that `done` of `total` is done.
-    pub(super) fn show(&mut self, what: &str, done: u64, total: u64) {
+    pub(crate) fn show(&mut self, what: &str, done: u64, total: u64) {
         if self.is_terminal && self.started.elapsed() >= QUIET_TIME {
             self.is_shown = true;
             // A terminal that is gone needs no bar.

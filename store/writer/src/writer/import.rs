@@ -1,0 +1,203 @@
+//! Import: installations whose tokens another backend has kept. See [`crate::protocol::import`].
+
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use store::{Generation, InstallationId, Timestamp};
+
+use super::{Decision, StoreWriter, WriteError, parse};
+use crate::grant::{Fingerprint, Registration};
+use crate::installation::Installation;
+use crate::protocol::{
+    self, ImportDecision, ImportRefusal, ImportedTokens, PreviousRecord, Unchanged, import_consent,
+};
+
+/// A row to import.
+#[derive(Debug, Clone)]
+pub struct ImportRow {
+    /// The tokens and their owner. It has a refresh token. Without an `expires_at` the token counts as expired, so that it
+    /// is refreshed at once.
+    pub registration: Registration,
+    /// When the tokens were issued. `None` if it is not known.
+    pub issued_at: Option<Timestamp>,
+    /// What the integrator knows about the customer.
+    pub customer: ImportedCustomer,
+}
+
+/// What a row tells about the customer in the integrator's own system.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct ImportedCustomer {
+    /// The customer's id there.
+    pub external_id: Option<String>,
+    /// The tags of the customer.
+    pub tags: Vec<String>,
+}
+
+/// Whether a row is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ImportMode {
+    /// It is.
+    Write,
+    /// It is not. The outcome is what it would be.
+    DryRun,
+}
+
+/// The outcome of a row.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ImportOutcome {
+    /// The installation has the row's tokens now.
+    Imported,
+    /// It has others, or had them already.
+    Unchanged(Unchanged),
+    /// Somebody has to act.
+    Refused(ImportRefusal),
+}
+
+/// A row that was decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// Its installation. `None` for a new one in a dry run.
+    pub id: Option<InstallationId>,
+    /// The generation of the installation's tokens now.
+    pub generation: Generation,
+    /// What was done.
+    pub outcome: ImportOutcome,
+}
+
+impl StoreWriter {
+    /// Imports a row, unless the store has newer tokens of its owner. A row may be imported any number of times.
+    ///
+    /// # Errors
+    /// When the store is unavailable, when too few replicas have the record, or when the stored record cannot be read.
+    pub async fn import(&self, row: &ImportRow, mode: ImportMode) -> Result<Imported, WriteError> {
+        let registration = &row.registration;
+        let Some(token) = &registration.refresh_token else {
+            return Err(WriteError::Unknown(InstallationId::random()));
+        };
+        let fingerprint = Fingerprint::of(token);
+        let id = match mode {
+            ImportMode::Write => self.name(InstallationId::random(), registration).await?,
+            ImportMode::DryRun => match self.named(registration).await? {
+                Some(id) => id,
+                None => return Ok(Imported::new_in_dry_run()),
+            },
+        };
+        let is_minted = self.is_minted(&id).await?;
+        let early = self.early_details(&id).await?;
+        let has_written = AtomicBool::new(false);
+        let decided = self.decide_loaded(&id, |loaded| {
+            let current = parse(&id, loaded)?;
+            let tokens = ImportedTokens {
+                fingerprint: &fingerprint,
+                expires_at: registration.expires_at,
+                issued_at: row.issued_at,
+            };
+            let decision = protocol::import(current.as_ref(), is_minted, tokens, loaded.now);
+            let generation = current.as_ref().map(|it| it.access.generation);
+            let generation = generation.unwrap_or(Generation::NONE);
+            let leave = |outcome| Ok(Decision::Leave((generation, outcome)));
+            match (decision, mode) {
+                (ImportDecision::Write, ImportMode::DryRun) => leave(ImportOutcome::Imported),
+                (ImportDecision::Write, ImportMode::Write) => {
+                    has_written.store(true, Ordering::Relaxed);
+                    let next = self.imported(&id, current.as_ref(), row, &fingerprint, loaded.now);
+                    let mut next = next;
+                    next.details = current.and_then(|it| it.details).or_else(|| early.clone());
+                    let generation = next.access.generation;
+                    let written = (generation, ImportOutcome::Imported);
+                    Ok(Decision::Write(Box::new(next), written))
+                }
+                // Our own write, whose acknowledgement was lost.
+                (ImportDecision::Unchanged(Unchanged::ImportedBefore { .. }), _)
+                    if has_written.load(Ordering::Relaxed) =>
+                {
+                    leave(ImportOutcome::Imported)
+                }
+                (ImportDecision::Unchanged(why), _) => leave(ImportOutcome::Unchanged(why)),
+                (ImportDecision::Refused(why), _) => leave(ImportOutcome::Refused(why)),
+            }
+        });
+        let ((generation, outcome), revision) = decided.await?;
+        let is_ours = match outcome {
+            ImportOutcome::Imported => mode == ImportMode::Write,
+            ImportOutcome::Unchanged(Unchanged::ImportedBefore { .. }) => true,
+            ImportOutcome::Unchanged(
+                Unchanged::Current | Unchanged::StoredIsNewer | Unchanged::OfAgency,
+            )
+            | ImportOutcome::Refused(_) => false,
+        };
+        if is_ours {
+            // A later generation was written after this one.
+            let is_there = |current: &Installation, _| current.access.generation >= generation;
+            self.confirm(&id, revision, is_there).await?;
+        }
+        Ok(Imported {
+            id: Some(id),
+            generation,
+            outcome,
+        })
+    }
+
+    /// The id of the registration's location or company, if it has one.
+    async fn named(
+        &self,
+        registration: &Registration,
+    ) -> Result<Option<InstallationId>, WriteError> {
+        let location = registration.location.as_ref().map(|it| it.as_str());
+        let company = registration.company.as_ref().map(|it| it.as_str());
+        match location.or(company) {
+            Some(name) => self.resolve_in(&registration.app, name).await,
+            None => Ok(None),
+        }
+    }
+
+    /// Whether the installation is a location whose agency has a grant that works.
+    async fn is_minted(&self, id: &InstallationId) -> Result<bool, WriteError> {
+        let parent = self.load(id).await?;
+        let parent = parent.and_then(|known| known.installation.access.parent);
+        let Some(parent) = parent else {
+            return Ok(false);
+        };
+        let agency = self.load(&parent).await?;
+        Ok(agency.is_some_and(|agency| protocol::mints(&agency.installation)))
+    }
+
+    fn imported(
+        &self,
+        id: &InstallationId,
+        current: Option<&Installation>,
+        row: &ImportRow,
+        fingerprint: &Fingerprint,
+        now: Timestamp,
+    ) -> Installation {
+        let mut registration = row.registration.clone();
+        registration.expires_at = registration.expires_at.or(Some(now));
+        let earlier = current.map(PreviousRecord::of);
+        let consent = import_consent(fingerprint);
+        let mut next = self.registered(id, &consent, earlier, &registration, now);
+        // A consent that was given since, and an uninstallation since, must count more than the row.
+        let issued_at = row.issued_at.map(|at| at.min(now));
+        next.consented_at = issued_at.unwrap_or(now);
+        next.refreshed_at = issued_at;
+        attach_customer(&mut next, current, &row.customer);
+        next
+    }
+}
+
+impl Imported {
+    const fn new_in_dry_run() -> Self {
+        Self {
+            id: None,
+            generation: Generation::NONE,
+            outcome: ImportOutcome::Imported,
+        }
+    }
+}
+
+/// EXTENSION POINT: puts what a row tells about the customer into the record that is about to be written, or else keeps
+/// what the current record has. The record has no fields for it yet, so this does nothing.
+fn attach_customer(
+    _next: &mut Installation,
+    _current: Option<&Installation>,
+    _customer: &ImportedCustomer,
+) {
+}
