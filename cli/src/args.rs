@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Run a local GHL: consent page, token endpoint, API, fault injection, a ledger of every token
     #[cfg(feature = "sandbox")]
     Sandbox(ServeSandbox),
-    /// List, show, refresh or revoke installations
+    /// List, show, refresh, revoke, import or export installations
     #[command(subcommand)]
     Installations(Installations),
     /// List the apps at GHL, or free the name of one
@@ -110,12 +110,51 @@ pub(crate) enum Installations {
     /// Store a private integration token, which is read from stdin; it replaces the earlier one. GHL lets the earlier one
     /// work for up to 7 days if you ask it to when you rotate
     AddToken(AddToken),
+    /// Import tokens that another backend has kept, from a JSON array, one row a line, or a map of location ids to tokens.
+    /// It may be repeated: a row that is not newer than the stored token changes nothing
+    Import(Import),
+    /// Write all installations and their tokens to a file, for another system. `import` takes the same file
+    Export(Export),
 }
 
 /// The app of an installation that is named by its location or company.
 #[derive(Debug, Clone, Flags)]
 pub(crate) struct OfApp {
     /// The app, if the location or company has several
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<store::AppName>,
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct Import {
+    /// The file, or - for stdin
+    pub file: PathBuf,
+    /// The app of all rows [default: the one that each row names, or else the default one]
+    #[arg(long, value_name = "NAME")]
+    pub app: Option<store::AppName>,
+    /// Say what would happen, and change nothing
+    #[arg(long, conflicts_with = "verify")]
+    pub dry_run: bool,
+    /// Refresh each imported installation once, so that you know that its refresh token works
+    #[arg(long)]
+    pub verify: bool,
+    /// The most refreshes a second of --verify
+    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub verify_rate: u32,
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct Export {
+    /// Export the tokens, in clear text
+    #[arg(long)]
+    pub with_tokens: bool,
+    /// The file. Only its owner may read it
+    #[arg(long, value_name = "FILE")]
+    pub out: PathBuf,
+    /// Replace the file if it exists
+    #[arg(long)]
+    pub overwrite: bool,
+    /// Only installations of this app
     #[arg(long, value_name = "NAME")]
     pub app: Option<store::AppName>,
 }

@@ -1,5 +1,8 @@
 //! `evergreen installations …`.
 
+mod export;
+mod import;
+
 use std::io::{IsTerminal, Write, stdin, stdout};
 
 use serde_json::{Value, json};
@@ -37,6 +40,8 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
             yes,
         } => revoke(&admin, &installation, &of, yes).await,
         Installations::AddToken(of) => add_token(&admin, &of).await,
+        Installations::Import(what) => import::import(&admin, &what).await,
+        Installations::Export(what) => export::export(&admin, &what).await,
     }
 }
 

@@ -1,16 +1,24 @@
 //! Calls the administration API of a running broker.
 
-use reqwest::StatusCode;
+use reqwest::header::{CONTENT_TYPE, HeaderMap};
+use reqwest::{RequestBuilder, StatusCode};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::Value;
 use service::config::{Settings, is_loopback};
 use service::tls::{self, Authorities, ClientIdentity};
 use std::time::Duration;
+use tokio::time::{Instant, sleep};
 use url::Url;
 
 use crate::admin_key;
 use crate::exit::Failure;
 use crate::settings::data_dir;
+
+/// How long a broker or its store may be away in the middle of a long command.
+const PATIENCE: Duration = Duration::from_secs(60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a request of a long command may take. Each of its refreshes may wait for another attempt.
+const LONG_TIMEOUT: Duration = Duration::from_secs(120);
 
 /// A client of the internal listener of `evergreen up` or `evergreen broker`.
 pub(crate) struct Admin {
@@ -79,6 +87,44 @@ impl Admin {
         self.object(request, member).await
     }
 
+    /// Like [`post`](Self::post), of a JSON text that may be sent several times: it is sent again while the broker or its
+    /// store is away, for a minute.
+    pub(crate) async fn post_patiently(
+        &self,
+        path: &str,
+        body: &str,
+        member: &str,
+    ) -> Result<Value, Failure> {
+        let started = Instant::now();
+        let mut has_said = false;
+        loop {
+            let request = self.http.post(self.url(path)).timeout(LONG_TIMEOUT);
+            let request = request.header(CONTENT_TYPE, "application/json");
+            let response = self.exchange(request.body(body.to_owned())).await;
+            let is_away = match &response {
+                Ok((status, _, _)) => *status == StatusCode::SERVICE_UNAVAILABLE,
+                Err(_) => true,
+            };
+            if !is_away || started.elapsed() >= PATIENCE {
+                let (status, _, text) = response?;
+                return self.member(self.judge(status, &text)?, member);
+            }
+            if !std::mem::replace(&mut has_said, true) {
+                eprintln!("the broker or its store is away, trying again for a minute");
+            }
+            sleep(RETRY_INTERVAL).await;
+        }
+    }
+
+    /// The headers and the text of a success.
+    pub(crate) async fn get_text(&self, path: &str) -> Result<(HeaderMap, String), Failure> {
+        let (status, headers, text) = self.exchange(self.http.get(self.url(path))).await?;
+        if !status.is_success() {
+            self.judge(status, &text)?;
+        }
+        Ok((headers, text))
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         match self.send(self.http.delete(self.url(path))).await? {
             (StatusCode::NO_CONTENT, _) => Ok(()),
@@ -90,12 +136,12 @@ impl Admin {
         format!("{}{path}", self.base.as_str().trim_end_matches('/'))
     }
 
-    async fn object(
-        &self,
-        request: reqwest::RequestBuilder,
-        member: &str,
-    ) -> Result<Value, Failure> {
-        match self.send(request).await? {
+    async fn object(&self, request: RequestBuilder, member: &str) -> Result<Value, Failure> {
+        self.member(self.send(request).await?, member)
+    }
+
+    fn member(&self, answer: (StatusCode, Value), member: &str) -> Result<Value, Failure> {
+        match answer {
             (_, body) if body.get(member).is_some() => Ok(body),
             (status, _) => Err(self.stranger(status)),
         }
@@ -111,10 +157,15 @@ impl Admin {
     }
 
     /// The status of a success, and its body. The body is `null` if it is not JSON.
-    async fn send(
+    async fn send(&self, request: RequestBuilder) -> Result<(StatusCode, Value), Failure> {
+        let (status, _, text) = self.exchange(request).await?;
+        self.judge(status, &text)
+    }
+
+    async fn exchange(
         &self,
-        mut request: reqwest::RequestBuilder,
-    ) -> Result<(StatusCode, Value), Failure> {
+        mut request: RequestBuilder,
+    ) -> Result<(StatusCode, HeaderMap, String), Failure> {
         if let Some(key) = &self.key {
             request = request.bearer_auth(key.expose_secret());
         }
@@ -126,9 +177,13 @@ impl Admin {
                 crate::exit::chain(&error.without_url())
             ))
         })?;
-        let status = response.status();
+        let (status, headers) = (response.status(), response.headers().clone());
         let text = response.text().await.map_err(Failure::unavailable)?;
-        let body: Value = serde_json::from_str(&text).unwrap_or(Value::Null);
+        Ok((status, headers, text))
+    }
+
+    fn judge(&self, status: StatusCode, text: &str) -> Result<(StatusCode, Value), Failure> {
+        let body: Value = serde_json::from_str(text).unwrap_or(Value::Null);
         if status.is_success() {
             return Ok((status, body));
         }
@@ -156,4 +211,13 @@ fn tls(settings: &mut Settings<'_>) -> Option<rustls::ClientConfig> {
 
 pub(crate) fn print(value: &Value) {
     println!("{value:#}");
+}
+
+/// The members of an array.
+pub(crate) fn array<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
+    value[name].as_array().into_iter().flatten()
+}
+
+pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
+    value[name].as_str().unwrap_or_default()
 }

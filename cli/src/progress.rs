@@ -25,10 +25,19 @@ impl Bar {
 
     /// Shows that `done` of `total` is done.
     pub(crate) fn show(&mut self, what: &str, done: u64, total: u64) {
+        self.show_line(&line(what, done, total));
+    }
+
+    /// Shows a number that grows to an unknown one.
+    pub(crate) fn show_count(&mut self, what: &str, done: u64) {
+        self.show_line(&format!("{what} {done}"));
+    }
+
+    fn show_line(&mut self, line: &str) {
         if self.is_terminal && self.started.elapsed() >= QUIET_TIME {
             self.is_shown = true;
             // A terminal that is gone needs no bar.
-            let _ = write!(stderr(), "\r{}\x1b[K", line(what, done, total));
+            let _ = write!(stderr(), "\r{line}\x1b[K");
             let _ = stderr().flush();
         }
     }

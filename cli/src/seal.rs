@@ -28,15 +28,6 @@ pub(crate) async fn act(source: &Layered, what: Seal) -> Result<(), Failure> {
     }
 }
 
-/// The members of an array.
-fn array<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
-    value[name].as_array().into_iter().flatten()
-}
-
-fn text<'a>(value: &'a Value, name: &str) -> &'a str {
-    value[name].as_str().unwrap_or_default()
-}
-
 fn number(value: &Value, name: &str) -> u64 {
     value[name].as_u64().unwrap_or_default()
 }

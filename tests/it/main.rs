@@ -21,6 +21,7 @@ mod disk;
 mod docs;
 mod echoed_secrets;
 mod faults;
+mod import;
 mod metrics;
 mod network_partitions;
 mod planted_secrets;

@@ -1,9 +1,12 @@
 //! The administration API: installations and caller keys.
 
 mod apps;
+mod export;
+mod import;
 mod list;
 mod manage;
 mod private_token;
+mod verify;
 
 use std::time::Duration;
 
@@ -33,7 +36,9 @@ use crate::audit::Requester;
 
 pub(crate) fn routes() -> Router<Broker> {
     Router::new()
-        .route("/v1/installations", get(list::list))
+        .route("/v1/installations", get(list::list).post(import::import))
+        .route("/v1/installations/export", get(export::export))
+        .route("/v1/installations/verify", post(verify::verify))
         .route("/v1/apps", get(apps::list))
         .route("/v1/apps/{name}", delete(apps::free))
         .route("/v1/private-tokens", post(private_token::add))

@@ -64,6 +64,17 @@ pub(crate) async fn now(
     id: &InstallationId,
     wanted: Wanted,
 ) -> Result<Response, Error> {
+    let generation = generation(broker, id, wanted).await?;
+    let generation = generation.map(|generation| generation.to_string());
+    Ok(Json(json!({ "generation": generation })).into_response())
+}
+
+/// As [`now`]. The generation of the new token; `None` if the one that was to be replaced is replaced already.
+pub(crate) async fn generation(
+    broker: &Broker,
+    id: &InstallationId,
+    wanted: Wanted,
+) -> Result<Option<Generation>, Error> {
     let deadline = Instant::now() + broker.0.config.timing.lease;
     loop {
         // Run in a task of its own, so that a client that disconnects does not cancel the refresh.
@@ -76,17 +87,15 @@ pub(crate) async fn now(
                 sleep(RETRY_INTERVAL).await;
             }
             Outcome::RateLimited(wait) if Instant::now() + wait < deadline => sleep(wait).await,
-            other => return response(other, broker.0.reader.now()),
+            other => return result(other, broker.0.reader.now()),
         }
     }
 }
 
-fn response(outcome: Outcome, now: Timestamp) -> Result<Response, Error> {
+fn result(outcome: Outcome, now: Timestamp) -> Result<Option<Generation>, Error> {
     match outcome {
-        Outcome::Refreshed { generation } => {
-            Ok(Json(json!({ "generation": generation.to_string() })).into_response())
-        }
-        Outcome::Superseded => Ok(Json(json!({ "generation": null })).into_response()),
+        Outcome::Refreshed { generation } => Ok(Some(generation)),
+        Outcome::Superseded => Ok(None),
         Outcome::NotDue(due) => Err(Error::new(
             ErrorKind::RefreshBackingOff,
             "A failed attempt is backing off",

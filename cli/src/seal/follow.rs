@@ -5,10 +5,9 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::time::sleep;
 
-
-use super::{array, number, text};
+use super::number;
 use crate::exit::Failure;
-use crate::operate::Admin;
+use crate::operate::{Admin, array, text};
 use crate::progress::Bar;
 
 const ROTATE: &str = "/v1/seal/rotate";

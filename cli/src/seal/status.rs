@@ -2,11 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::progress::Bar;
-use super::{array, number, text};
+use super::number;
 use crate::args::Output;
 use crate::exit::Failure;
-use crate::operate::{Admin, print};
+use crate::operate::{Admin, array, print, text};
+use crate::progress::Bar;
 
 /// One key, according to all pages.
 #[derive(Debug, Default, Clone, PartialEq, Eq)]

@@ -150,6 +150,10 @@ pub enum Action {
     AppNameFreed,
     /// An operator stored a private integration token.
     TokenAdded,
+    /// An operator imported tokens of another backend.
+    InstallationsImported,
+    /// An operator exported tokens.
+    InstallationsExported,
     /// A customer has removed the app at GHL.
     InstallationUninstalled,
     /// A backend got a key for a browser.

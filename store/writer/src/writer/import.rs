@@ -2,7 +2,8 @@
 
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use store::{Generation, InstallationId, Timestamp};
+use secrecy::SecretString;
+use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp};
 
 use super::{Decision, StoreWriter, WriteError, parse};
 use crate::grant::{Fingerprint, Registration};
@@ -14,13 +15,40 @@ use crate::protocol::{
 /// A row to import.
 #[derive(Debug, Clone)]
 pub struct ImportRow {
-    /// The tokens and their owner. It has a refresh token. Without an `expires_at` the token counts as expired, so that it
-    /// is refreshed at once.
-    pub registration: Registration,
-    /// When the tokens were issued. `None` if it is not known.
-    pub issued_at: Option<Timestamp>,
-    /// What the integrator knows about the customer.
-    pub customer: ImportedCustomer,
+    registration: Registration,
+    fingerprint: Fingerprint,
+    issued_at: Option<Timestamp>,
+    customer: ImportedCustomer,
+}
+
+impl ImportRow {
+    /// `registration`: the tokens and their owner, with this refresh token. Without an `expires_at` the token counts as
+    /// expired, so that it is refreshed at once. `issued_at`: when the tokens were issued, if it is known.
+    #[must_use]
+    pub fn new(
+        refresh_token: SecretString,
+        registration: Registration,
+        issued_at: Option<Timestamp>,
+        customer: ImportedCustomer,
+    ) -> Self {
+        Self {
+            fingerprint: Fingerprint::of(&refresh_token),
+            registration: Registration {
+                refresh_token: Some(refresh_token),
+                ..registration
+            },
+            issued_at,
+            customer,
+        }
+    }
+
+    /// The location, or else the company.
+    #[must_use]
+    pub fn owner(&self) -> &str {
+        let location = self.registration.location.as_ref().map(LocationId::as_str);
+        let company = self.registration.company.as_ref().map(CompanyId::as_str);
+        location.or(company).unwrap_or_default()
+    }
 }
 
 /// What a row tells about the customer in the integrator's own system.
@@ -70,13 +98,9 @@ impl StoreWriter {
     /// When the store is unavailable, when too few replicas have the record, or when the stored record cannot be read.
     pub async fn import(&self, row: &ImportRow, mode: ImportMode) -> Result<Imported, WriteError> {
         let registration = &row.registration;
-        let Some(token) = &registration.refresh_token else {
-            return Err(WriteError::Unknown(InstallationId::random()));
-        };
-        let fingerprint = Fingerprint::of(token);
         let id = match mode {
             ImportMode::Write => self.name(InstallationId::random(), registration).await?,
-            ImportMode::DryRun => match self.named(registration).await? {
+            ImportMode::DryRun => match self.resolve_in(&registration.app, row.owner()).await? {
                 Some(id) => id,
                 None => return Ok(Imported::new_in_dry_run()),
             },
@@ -87,7 +111,7 @@ impl StoreWriter {
         let decided = self.decide_loaded(&id, |loaded| {
             let current = parse(&id, loaded)?;
             let tokens = ImportedTokens {
-                fingerprint: &fingerprint,
+                fingerprint: &row.fingerprint,
                 expires_at: registration.expires_at,
                 issued_at: row.issued_at,
             };
@@ -99,8 +123,7 @@ impl StoreWriter {
                 (ImportDecision::Write, ImportMode::DryRun) => leave(ImportOutcome::Imported),
                 (ImportDecision::Write, ImportMode::Write) => {
                     has_written.store(true, Ordering::Relaxed);
-                    let next = self.imported(&id, current.as_ref(), row, &fingerprint, loaded.now);
-                    let mut next = next;
+                    let mut next = self.imported(&id, current.as_ref(), row, loaded.now);
                     next.details = current.and_then(|it| it.details).or_else(|| early.clone());
                     let generation = next.access.generation;
                     let written = (generation, ImportOutcome::Imported);
@@ -137,19 +160,6 @@ impl StoreWriter {
         })
     }
 
-    /// The id of the registration's location or company, if it has one.
-    async fn named(
-        &self,
-        registration: &Registration,
-    ) -> Result<Option<InstallationId>, WriteError> {
-        let location = registration.location.as_ref().map(|it| it.as_str());
-        let company = registration.company.as_ref().map(|it| it.as_str());
-        match location.or(company) {
-            Some(name) => self.resolve_in(&registration.app, name).await,
-            None => Ok(None),
-        }
-    }
-
     /// Whether the installation is a location whose agency has a grant that works.
     async fn is_minted(&self, id: &InstallationId) -> Result<bool, WriteError> {
         let parent = self.load(id).await?;
@@ -166,13 +176,12 @@ impl StoreWriter {
         id: &InstallationId,
         current: Option<&Installation>,
         row: &ImportRow,
-        fingerprint: &Fingerprint,
         now: Timestamp,
     ) -> Installation {
         let mut registration = row.registration.clone();
         registration.expires_at = registration.expires_at.or(Some(now));
         let earlier = current.map(PreviousRecord::of);
-        let consent = import_consent(fingerprint);
+        let consent = import_consent(&row.fingerprint);
         let mut next = self.registered(id, &consent, earlier, &registration, now);
         // A consent that was given since, and an uninstallation since, must count more than the row.
         let issued_at = row.issued_at.map(|at| at.min(now));
