@@ -82,10 +82,9 @@ async fn killed_import_is_finished_by_the_next_one_over_redis() {
     let (status, body) = get(&fleet.client, &url).await;
     assert_eq!(status, 200, "{body}");
 
-    // Rows are verified over Redis, too, and the export has what the import took.
-    let file = File::new(&lines(&minted_rows(3)));
-    let path = file.path();
-    let out = file.scratch.join("export");
+    // The export has what the import took.
+    let scratch = Scratch::new();
+    let out = scratch.join("export");
     let export = ["installations", "export", "--with-tokens", "--out", &out];
     let output = command(&export).run_within(PATIENCE).await;
     assert_eq!(
@@ -100,12 +99,6 @@ async fn killed_import_is_finished_by_the_next_one_over_redis() {
     assert_eq!(
         summary(&output),
         format!("0 would be imported, {ROWS} unchanged, 0 refused")
-    );
-    let output = command(&["installations", "import", &path]).run().await;
-    assert_eq!(
-        summary(&output),
-        "0 imported, 3 unchanged, 0 refused",
-        "their tokens are others of the same age"
     );
 }
 

@@ -31,6 +31,7 @@ pub mod settings_file;
 pub mod store_text;
 pub mod token_response;
 pub mod user_context;
+pub mod token_row;
 pub mod webhook;
 
 /// A property of one parser.
@@ -72,6 +73,7 @@ macro_rules! for_all_targets {
             store_text,
             token_response,
             user_context,
+            token_row,
             webhook,
         ];
     };
