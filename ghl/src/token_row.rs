@@ -185,8 +185,9 @@ fn owner(
     Ok((kind, id))
 }
 
-/// When the access token expires. The end in the token itself is never exceeded. A lifetime alone says nothing, since
-/// nobody knows from when it counts, unless the row says when it was written.
+/// When the access token expires: by the row, unless the token itself ends clearly earlier. Backends count the lifetime from
+/// GHL's response, so theirs is a little later, and more exact than the whole seconds in the token. A lifetime alone says
+/// nothing, since nobody knows from when it counts, unless the row says when it was written.
 fn expiry(fields: &Fields<'_>, claims: &Claims, lifetime_ms: i64) -> Result<Option<i64>, RowError> {
     const AT: [&str; 6] = [
         "expiresat",
@@ -196,11 +197,16 @@ fn expiry(fields: &Fields<'_>, claims: &Claims, lifetime_ms: i64) -> Result<Opti
         "expiry",
         "expires",
     ];
+    const TOLERANCE_MS: i64 = 5000;
     const WRITTEN: [&str; 4] = ["issuedat", "obtainedat", "updatedat", "createdat"];
     let stated = fields.time(&AT)?;
     let claimed = claims.expires_at_ms();
-    if let Some(at) = stated.into_iter().chain(claimed).min() {
-        return Ok(Some(at));
+    match (stated, claimed) {
+        (Some(stated), Some(claimed)) if stated > claimed + TOLERANCE_MS => {
+            return Ok(Some(claimed));
+        }
+        (Some(at), _) | (None, Some(at)) => return Ok(Some(at)),
+        (None, None) => {}
     }
     if fields.name(&["expiresin"]).is_none() {
         return Ok(None);

@@ -52,6 +52,8 @@ fn expiry_is_read_in_every_spelling_and_unit() {
         assert_eq!(row.expires_at_ms, Some(AT), "{members}");
         assert!(row.issued_at_ms < Some(AT), "{members}");
     }
+    let exact = json!({ "access_token": token_of("Location", "L"), "expires_at": AT + 734 });
+    assert_eq!(parse(&with(&exact)).unwrap().expires_at_ms, Some(AT + 734));
     for unknown in [
         json!({}),
         json!({ "expires_in": 3600 }),

@@ -72,7 +72,9 @@ async fn repeated_import_never_replaces_a_newer_token() {
     let has_token = |one: &Value| one["tokenStatus"] == "valid";
     assert!(!stored.iter().any(has_token), "a dry run: {stored:?}");
 
-    // The old backend refreshed once more, and then stopped.
+    // The old backend refreshed once more, and then stopped. Claims are in whole seconds, so this token lives longer.
+    let longer = 2 * HOUR.as_millis() + 86_399_000;
+    up.sandbox.set(json!({ "token_lifetime_ms": longer })).await;
     let second = old.refresh(&first).await;
     let file = lines(&[first.clone(), second.clone()]);
     let output = import(&up, &file, &[]).await;

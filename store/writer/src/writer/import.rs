@@ -105,41 +105,55 @@ impl StoreWriter {
                 None => return Ok(Imported::new_in_dry_run()),
             },
         };
-        let is_minted = self.is_minted(&id).await?;
         let early = self.early_details(&id).await?;
         let has_written = AtomicBool::new(false);
-        let decided = self.decide_loaded(&id, |loaded| {
-            let current = parse(&id, loaded)?;
-            let tokens = ImportedTokens {
-                fingerprint: &row.fingerprint,
-                expires_at: registration.expires_at,
-                issued_at: row.issued_at,
-            };
-            let decision = protocol::import(current.as_ref(), is_minted, tokens, loaded.now);
-            let generation = current.as_ref().map(|it| it.access.generation);
-            let generation = generation.unwrap_or(Generation::NONE);
-            let leave = |outcome| Ok(Decision::Leave((generation, outcome)));
-            match (decision, mode) {
-                (ImportDecision::Write, ImportMode::DryRun) => leave(ImportOutcome::Imported),
-                (ImportDecision::Write, ImportMode::Write) => {
-                    has_written.store(true, Ordering::Relaxed);
-                    let mut next = self.imported(&id, current.as_ref(), row, loaded.now);
-                    next.details = current.and_then(|it| it.details).or_else(|| early.clone());
-                    let generation = next.access.generation;
-                    let written = (generation, ImportOutcome::Imported);
-                    Ok(Decision::Write(Box::new(next), written))
+        let mut agency = None;
+        let ((generation, outcome), revision) = loop {
+            let decided = self.decide_loaded(&id, |loaded| {
+                let current = parse(&id, loaded)?;
+                let parent = current.as_ref().and_then(|it| it.access.parent.as_ref());
+                let is_minted = match (parent, &agency) {
+                    (None, _) => false,
+                    (Some(parent), Some((known, works))) if known == parent => *works,
+                    (Some(parent), _) => return Ok(Decision::Leave(Step::Ask(parent.clone()))),
+                };
+                let tokens = ImportedTokens {
+                    fingerprint: &row.fingerprint,
+                    expires_at: registration.expires_at,
+                    issued_at: row.issued_at,
+                };
+                let decision = protocol::import(current.as_ref(), is_minted, tokens, loaded.now);
+                let generation = current.as_ref().map(|it| it.access.generation);
+                let generation = generation.unwrap_or(Generation::NONE);
+                let outcome = match (decision, mode) {
+                    (ImportDecision::Write, ImportMode::Write) => {
+                        has_written.store(true, Ordering::Relaxed);
+                        let mut next = self.imported(&id, current.as_ref(), row, loaded.now);
+                        next.details = current.and_then(|it| it.details).or_else(|| early.clone());
+                        let written = (next.access.generation, ImportOutcome::Imported);
+                        return Ok(Decision::Write(Box::new(next), Step::Done(written)));
+                    }
+                    (ImportDecision::Write, ImportMode::DryRun) => ImportOutcome::Imported,
+                    // Our own write, whose acknowledgement was lost.
+                    (ImportDecision::Unchanged(Unchanged::ImportedBefore { .. }), _)
+                        if has_written.load(Ordering::Relaxed) =>
+                    {
+                        ImportOutcome::Imported
+                    }
+                    (ImportDecision::Unchanged(why), _) => ImportOutcome::Unchanged(why),
+                    (ImportDecision::Refused(why), _) => ImportOutcome::Refused(why),
+                };
+                Ok(Decision::Leave(Step::Done((generation, outcome))))
+            });
+            match decided.await? {
+                (Step::Done(outcome), revision) => break (outcome, revision),
+                (Step::Ask(parent), _) => {
+                    let works = self.load(&parent).await?;
+                    let works = works.is_some_and(|known| protocol::mints(&known.installation));
+                    agency = Some((parent, works));
                 }
-                // Our own write, whose acknowledgement was lost.
-                (ImportDecision::Unchanged(Unchanged::ImportedBefore { .. }), _)
-                    if has_written.load(Ordering::Relaxed) =>
-                {
-                    leave(ImportOutcome::Imported)
-                }
-                (ImportDecision::Unchanged(why), _) => leave(ImportOutcome::Unchanged(why)),
-                (ImportDecision::Refused(why), _) => leave(ImportOutcome::Refused(why)),
             }
-        });
-        let ((generation, outcome), revision) = decided.await?;
+        };
         let is_ours = match outcome {
             ImportOutcome::Imported => mode == ImportMode::Write,
             ImportOutcome::Unchanged(Unchanged::ImportedBefore { .. }) => true,
@@ -158,17 +172,6 @@ impl StoreWriter {
             generation,
             outcome,
         })
-    }
-
-    /// Whether the installation is a location whose agency has a grant that works.
-    async fn is_minted(&self, id: &InstallationId) -> Result<bool, WriteError> {
-        let parent = self.load(id).await?;
-        let parent = parent.and_then(|known| known.installation.access.parent);
-        let Some(parent) = parent else {
-            return Ok(false);
-        };
-        let agency = self.load(&parent).await?;
-        Ok(agency.is_some_and(|agency| protocol::mints(&agency.installation)))
     }
 
     fn imported(
@@ -190,6 +193,13 @@ impl StoreWriter {
         attach_customer(&mut next, current, &row.customer);
         next
     }
+}
+
+/// The result of one look at a record.
+enum Step {
+    Done((Generation, ImportOutcome)),
+    /// It is a location of this agency, whose record is needed.
+    Ask(InstallationId),
 }
 
 impl Imported {
