@@ -17,8 +17,8 @@ pub mod ownership;
 pub mod scrub;
 pub mod token_endpoint;
 pub mod token_response;
-pub mod user_context;
 pub mod token_row;
+pub mod user_context;
 pub mod webhook;
 
 pub use agency::{AgencyApi, AgencyFailure};
@@ -26,5 +26,5 @@ pub use failure::Failure;
 pub use ownership::Owner;
 pub use token_endpoint::TokenEndpoint;
 pub use token_response::TokenResponse;
-pub use user_context::UserContext;
 pub use token_row::TokenRow;
+pub use user_context::UserContext;

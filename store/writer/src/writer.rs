@@ -39,7 +39,7 @@ pub use callers::RotatedKey;
 pub use customer::Naming;
 pub use derived::{AgencyCall, CallPurpose, LocationNews, MintOutcome};
 pub use export::{Exported, ExportedTokens, LeftOut};
-pub use import::{ImportMode, ImportOutcome, ImportRow, Imported, ImportedCustomer};
+pub use import::{ImportMode, ImportOutcome, ImportRow, Imported};
 pub use register::TokenOrigin;
 pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};

@@ -30,8 +30,8 @@ pub mod settings;
 pub mod settings_file;
 pub mod store_text;
 pub mod token_response;
-pub mod user_context;
 pub mod token_row;
+pub mod user_context;
 pub mod webhook;
 
 /// A property of one parser.

@@ -144,8 +144,8 @@ fn row(tokens: &ExportedTokens) -> Value {
     set("companyId", json!(access.company));
     set("app", json!(access.app));
     set("clientId", json!(installation.client));
-    set("external_id", json!(tokens.customer.external_id));
-    let tags = Some(&tokens.customer.tags).filter(|tags| !tags.is_empty());
+    set("external_id", json!(installation.customer.external_id));
+    let tags = Some(&installation.customer.tags).filter(|tags| !tags.is_empty());
     set("tags", json!(tags));
     Value::Object(row)
 }

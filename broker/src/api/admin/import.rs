@@ -254,6 +254,10 @@ fn refused(place: &Place, reason: String) -> RowResult {
 
 fn result(place: &Place, imported: &Imported) -> RowResult {
     let (result, reason, verified) = match imported.outcome {
+        ImportOutcome::Imported if imported.is_external_id_taken => {
+            const TAKEN: &str = "another installation has its external id, and keeps it";
+            (IMPORTED, Some(TAKEN), Some(false))
+        }
         ImportOutcome::Imported => (IMPORTED, None, Some(false)),
         ImportOutcome::Unchanged(why) => {
             let verified = match why {

@@ -4,7 +4,7 @@ use secrecy::SecretString;
 use store::record::Unreadable;
 use store::{InstallationId, Status};
 
-use super::{ImportedCustomer, Listed, StoreWriter, WriteError};
+use super::{Listed, StoreWriter, WriteError};
 use crate::installation::{Installation, refresh_label};
 use crate::protocol;
 
@@ -39,8 +39,6 @@ pub struct ExportedTokens {
     pub access_token: SecretString,
     /// The refresh token.
     pub refresh_token: SecretString,
-    /// What the integrator knows about the customer.
-    pub customer: ImportedCustomer,
 }
 
 impl Exported {
@@ -118,13 +116,7 @@ impl StoreWriter {
         Ok(Some(ExportedTokens {
             access_token: access.token,
             refresh_token,
-            customer: customer_of(&installation),
             installation,
         }))
     }
-}
-
-/// EXTENSION POINT: what the record tells about the customer. The record has no fields for it yet.
-fn customer_of(_installation: &Installation) -> ImportedCustomer {
-    ImportedCustomer::default()
 }

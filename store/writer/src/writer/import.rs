@@ -3,9 +3,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use secrecy::SecretString;
-use store::{CompanyId, Generation, InstallationId, LocationId, Timestamp};
+use store::{CompanyId, Customer, Generation, InstallationId, LocationId, Timestamp};
 
 use super::{Decision, StoreWriter, WriteError, parse};
+use crate::consent::NewCustomer;
 use crate::grant::{Fingerprint, Registration};
 use crate::installation::Installation;
 use crate::protocol::{
@@ -18,18 +19,19 @@ pub struct ImportRow {
     registration: Registration,
     fingerprint: Fingerprint,
     issued_at: Option<Timestamp>,
-    customer: ImportedCustomer,
+    customer: Customer,
 }
 
 impl ImportRow {
     /// `registration`: the tokens and their owner, with this refresh token. Without an `expires_at` the token counts as
-    /// expired, so that it is refreshed at once. `issued_at`: when the tokens were issued, if it is known.
+    /// expired, so that it is refreshed at once. `issued_at`: when the tokens were issued, if it is known. `customer`: what
+    /// the caller knows. An external id that another installation has stays there.
     #[must_use]
     pub fn new(
         refresh_token: SecretString,
         registration: Registration,
         issued_at: Option<Timestamp>,
-        customer: ImportedCustomer,
+        customer: Customer,
     ) -> Self {
         Self {
             fingerprint: Fingerprint::of(&refresh_token),
@@ -49,15 +51,6 @@ impl ImportRow {
         let company = self.registration.company.as_ref().map(CompanyId::as_str);
         location.or(company).unwrap_or_default()
     }
-}
-
-/// What a row tells about the customer in the integrator's own system.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct ImportedCustomer {
-    /// The customer's id there.
-    pub external_id: Option<String>,
-    /// The tags of the customer.
-    pub tags: Vec<String>,
 }
 
 /// Whether a row is written.
@@ -89,6 +82,8 @@ pub struct Imported {
     pub generation: Generation,
     /// What was done.
     pub outcome: ImportOutcome,
+    /// Whether another installation has the row's external id.
+    pub is_external_id_taken: bool,
 }
 
 impl StoreWriter {
@@ -106,6 +101,14 @@ impl StoreWriter {
             },
         };
         let early = self.early_details(&id).await?;
+        let wanted = NewCustomer {
+            customer: row.customer.clone(),
+            may_replace: false,
+        };
+        let customer = match mode {
+            ImportMode::Write => self.claim_name(&registration.app, &id, &wanted).await?,
+            ImportMode::DryRun => wanted.clone(),
+        };
         let has_written = AtomicBool::new(false);
         let mut agency = None;
         let ((generation, outcome), revision) = loop {
@@ -129,6 +132,8 @@ impl StoreWriter {
                     (ImportDecision::Write, ImportMode::Write) => {
                         has_written.store(true, Ordering::Relaxed);
                         let mut next = self.imported(&id, current.as_ref(), row, loaded.now);
+                        let known = current.as_ref().map(|it| it.customer.clone());
+                        next.customer = customer.merged_into(known.unwrap_or_default());
                         next.details = current.and_then(|it| it.details).or_else(|| early.clone());
                         let written = (next.access.generation, ImportOutcome::Imported);
                         return Ok(Decision::Write(Box::new(next), Step::Done(written)));
@@ -171,6 +176,7 @@ impl StoreWriter {
             id: Some(id),
             generation,
             outcome,
+            is_external_id_taken: customer.customer.external_id != wanted.customer.external_id,
         })
     }
 
@@ -190,7 +196,6 @@ impl StoreWriter {
         let issued_at = row.issued_at.map(|at| at.min(now));
         next.consented_at = issued_at.unwrap_or(now);
         next.refreshed_at = issued_at;
-        attach_customer(&mut next, current, &row.customer);
         next
     }
 }
@@ -208,15 +213,7 @@ impl Imported {
             id: None,
             generation: Generation::NONE,
             outcome: ImportOutcome::Imported,
+            is_external_id_taken: false,
         }
     }
-}
-
-/// EXTENSION POINT: puts what a row tells about the customer into the record that is about to be written, or else keeps
-/// what the current record has. The record has no fields for it yet, so this does nothing.
-fn attach_customer(
-    _next: &mut Installation,
-    _current: Option<&Installation>,
-    _customer: &ImportedCustomer,
-) {
 }

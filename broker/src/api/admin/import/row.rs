@@ -6,9 +6,9 @@ use std::time::Duration;
 use ghl::TokenRow;
 use ghl::token_row::Entry;
 use secrecy::SecretString;
-use store::{AppName, CompanyId, LocationId, Timestamp, UserType};
+use store::{AppName, CompanyId, Customer, ExternalId, LocationId, Timestamp, UserType, customer};
 use store_writer::grant::Registration;
-use store_writer::writer::{ImportRow, ImportedCustomer};
+use store_writer::writer::ImportRow;
 
 use crate::apps::{App, AppSet};
 
@@ -59,9 +59,11 @@ pub(super) fn parse(
         location,
         company,
     };
-    let customer = ImportedCustomer {
-        external_id: row.external_id,
-        tags: row.tags,
+    let external_id = row.external_id.as_deref().map(str::parse::<ExternalId>);
+    let external_id = external_id.transpose();
+    let customer = Customer {
+        external_id: external_id.map_err(|error| format!("`external_id`: {error}"))?,
+        tags: customer::parse_tags(&row.tags).map_err(|error| format!("`tags`: {error}"))?,
     };
     let issued_at = row.issued_at_ms.map(Timestamp::from_millis);
     let row = ImportRow::new(row.refresh_token, registration, issued_at, customer);
