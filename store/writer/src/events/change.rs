@@ -26,6 +26,7 @@ pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<E
         {
             Some(EventType::Reconnected)
         }
+        (Status::Invalid | Status::Paused, Status::Active) if falls_asleep(before, after) => None,
         (Status::Invalid, Status::Active) => Some(EventType::Recovered),
         (Status::Paused, Status::Active) => Some(EventType::Resumed),
         (Status::Active | Status::Invalid | Status::Static, Status::Paused) => {
@@ -50,6 +51,13 @@ pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<E
 fn has_new_consent(before: &Installation, after: &Installation) -> bool {
     let name = |of: &Installation| of.chain.as_ref().map(|chain| chain.consent.clone());
     after.access.parent.is_none() && after.chain.is_some() && name(before) != name(after)
+}
+
+/// Whether a location of an agency loses its expired token. That says nothing about whether it works.
+fn falls_asleep(before: &Installation, after: &Installation) -> bool {
+    after.access.parent.is_some()
+        && after.access.token.is_empty()
+        && before.consented_at == after.consented_at
 }
 
 fn of_facts(before: &Installation, after: &Installation) -> Option<EventType> {

@@ -107,6 +107,22 @@ fn refresh_and_mint_are_no_news() {
 }
 
 #[test]
+fn location_that_falls_asleep_has_not_recovered() {
+    let mut invalid = with(Status::Invalid);
+    invalid.access.parent = Some(InstallationId::random());
+    let mut asleep = invalid.clone();
+    asleep.access.status = Status::Active;
+    asleep.access.token = Sealed::from_bytes(Vec::new());
+    assert_eq!(event_of(Some(&invalid), &asleep), None);
+    // The agency has consented again.
+    asleep.consented_at = NOW + Duration::from_secs(1);
+    assert_eq!(
+        event_of(Some(&invalid), &asleep),
+        Some(EventType::Recovered)
+    );
+}
+
+#[test]
 fn plan_tags_and_other_facts_are_told_apart() {
     let told = |plan: &str, company: &str| {
         let mut installation = installed("first");
