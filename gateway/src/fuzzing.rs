@@ -17,7 +17,7 @@ use crate::admission::rate_limit_headers::RateLimitHeaders;
 use crate::metrics::Queued;
 use crate::request::body_fields::BodyFields;
 use crate::request::selector::{Call, InstallationSelectors, Kind};
-use crate::request::{json, multipart, path, query};
+use crate::request::{content_coding, json, multipart, path, query};
 use crate::token::sources::Token;
 use crate::upstream::base_url::Base;
 
@@ -100,11 +100,11 @@ impl Request<'_> {
         let method = self.method;
         let call = self.path.map(|path| Call { method, path });
         let body = if self.headers.contains_key(CONTENT_TYPE) {
-            BodyFields::of(self.headers, self.body)
+            BodyFields::of(self.headers, self.body.into())
         } else {
-            BodyFields::Json(self.body)
+            BodyFields::Json(self.body.into())
         };
-        InstallationSelectors::of(self.headers, self.query, call).with_body(body)
+        InstallationSelectors::of(self.headers, self.query, call).with_body(&body)
     }
 
     /// The selectors in order of precedence.
@@ -159,6 +159,27 @@ fn token(owner: Owner) -> Token {
 pub fn multipart_text(body: &[u8], content_type: &str, name: &str) -> Option<String> {
     let [text] = multipart::texts(body, content_type, [name]);
     text.map(Cow::into_owned)
+}
+
+/// `locationId` and `companyId` in a body of this `Content-Type`, or in its beginning.
+#[must_use]
+pub fn body_texts(
+    content_type: &http::HeaderValue,
+    body: &[u8],
+    is_whole: bool,
+) -> [Option<String>; 2] {
+    let headers = HeaderMap::from_iter([(CONTENT_TYPE, content_type.clone())]);
+    let fields = match is_whole {
+        true => BodyFields::of(&headers, body.into()),
+        false => BodyFields::of_beginning(&headers, body),
+    };
+    fields.texts(["locationId", "companyId"])
+}
+
+/// See `content_coding::gunzip`.
+#[must_use]
+pub fn gunzip(body: &[u8], limit: usize) -> Option<Vec<u8>> {
+    content_coding::gunzip(body, limit).ok()
 }
 
 /// The raw values of `locationId` and `companyId` in a body. `None` if it is not an object.

@@ -110,8 +110,8 @@ impl Pipeline {
             Permission::Call(call)
         };
         let caller = self.authenticate(&parts, needed).await?;
-        let payload = self.take(&parts, body).await?;
         let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
+        let payload = self.take(&parts, body, &caller, &selectors).await?;
         let examined = payload.examine(&parts);
         let token = self.token_for(&caller, selectors, examined).await?;
         if gives_tokens {
@@ -130,11 +130,27 @@ impl Pipeline {
         Ok(self.callers.authenticate(parts, needed).await?)
     }
 
-    /// The caller's body. A small one is held in memory.
-    pub(crate) async fn take(&self, parts: &Parts, body: Body) -> Result<Payload, Error> {
+    /// The caller's body. A small one is held in memory. Of others, the beginning is read if the request does not
+    /// say elsewhere whose token it needs.
+    pub(crate) async fn take(
+        &self,
+        parts: &Parts,
+        body: Body,
+        caller: &AuthenticatedCaller,
+        selectors: &InstallationSelectors<'_>,
+    ) -> Result<Payload, Error> {
         let limit = self.config.max_body_bytes;
         let patience = self.config.response_timeout;
-        Ok(Payload::take(&parts.headers, body, limit, patience).await?)
+        let payload = Payload::take(&parts.headers, body, limit, patience).await?;
+        match payload {
+            Payload::Stream { .. } if !selectors.names_owner() => {
+                let share = caller.share();
+                let reserve = |bytes| Ok(self.admission.memory(bytes, share.as_ref())?);
+                // Boxed, since it is rare and would make the future of every call larger.
+                Box::pin(payload.peek(&parts.headers, limit, patience, reserve)).await
+            }
+            Payload::Held(_) | Payload::Stream { .. } => Ok(payload),
+        }
     }
 
     /// A usable token of the installation that the request names.
@@ -144,7 +160,8 @@ impl Pipeline {
         selectors: InstallationSelectors<'r>,
         body: Examined<'r>,
     ) -> Result<Arc<Token>, Error> {
-        let selectors = selectors.with_body(body.fields);
+        let selectors = selectors.with_body(&body.fields);
+        drop(body.fields);
         let selecting = self.selection.select(caller, &selectors, body.unexamined);
         let token = selecting.await?;
         Ok(self.tokens.usable(token, body.held_bytes).await?)

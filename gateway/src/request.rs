@@ -3,6 +3,7 @@
 pub(crate) mod body;
 pub(crate) mod body_fields;
 pub(crate) mod caller;
+pub(crate) mod content_coding;
 pub(crate) mod headers;
 pub(crate) mod json;
 pub(crate) mod multipart;

@@ -1,5 +1,6 @@
 //! HTTP proxying of well-formed and malformed requests and responses, checked byte for byte.
 
+mod bodies;
 mod requests;
 mod responses;
 mod retries;

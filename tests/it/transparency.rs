@@ -2,6 +2,7 @@
 
 mod adapters;
 mod client_docs;
+mod body_selection;
 mod forwarding;
 mod installation_selection;
 mod missing_location_id;

@@ -103,8 +103,8 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
     let caller = pipeline
         .authenticate(&parts, Permission::Call(call))
         .await?;
-    let payload = pipeline.take(&parts, body).await?;
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
+    let payload = pipeline.take(&parts, body, &caller, &selectors).await?;
     let examined = payload.examine(&parts);
     let token = pipeline.token_for(&caller, selectors, examined).await?;
     let query = parts.uri.query();
@@ -206,7 +206,7 @@ async fn create(
         return Err(Error::ContentType);
     }
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
-    let selectors = selectors.with_body(BodyFields::Json(&body));
+    let selectors = selectors.with_body(&BodyFields::Json((&body[..]).into()));
     let named = selectors.location().map(str::to_owned);
     let examined = Examined {
         held_bytes: body.len(),

@@ -196,8 +196,8 @@ impl Error {
                  for one app (`evergreen keys create --app`).",
             ),
             Self::Select(SelectError::BodyNotExamined(_)) => Some(
-                "Name the installation in the header X-Installation-Id, or send the body \
-                 uncompressed and with a Content-Length of up to 256 KiB, or 64 KiB for a form.",
+                "Name the installation in the header X-Installation-Id. The gateway examines JSON of up to 256 KiB and \
+                 the first 64 KiB of a form, uncompressed or as gzip.",
             ),
             Self::Select(SelectError::Contradiction(_)) => {
                 Some("Name one installation, in one place.")

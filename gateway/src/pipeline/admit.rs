@@ -108,7 +108,11 @@ impl Admission {
     }
 
     /// Reserves memory for a waiting call whose body has this many `bytes`.
-    fn memory(&self, bytes: usize, share: Option<&Share>) -> Result<QueueMemoryPermit, Overloaded> {
+    pub(crate) fn memory(
+        &self,
+        bytes: usize,
+        share: Option<&Share>,
+    ) -> Result<QueueMemoryPermit, Overloaded> {
         let memory = self.concurrency.reserve_memory(bytes, share);
         memory.inspect_err(|_| self.shed.increment(1))
     }

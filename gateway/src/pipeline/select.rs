@@ -37,7 +37,7 @@ pub(crate) enum SelectError {
         source_name: &'static str,
     },
     #[error(
-        "Installation not found: the request names none outside its body, and the body was not examined: {0}"
+        "Installation not found: the request names none outside its body, and the body was not examined completely: {0}"
     )]
     BodyNotExamined(Unexamined),
     #[error("{name}, named by {source_name}, has an installation of each of these apps: {apps}")]

@@ -12,12 +12,17 @@ use serde_json::value::RawValue;
 #[error("The body must be a JSON object")]
 pub(crate) struct NotAnObject;
 
-/// The raw values of the members with these names, in the order of the names.
+/// The body without the byte order mark that some programs write before UTF-8.
+pub(crate) fn without_byte_order_mark(body: &[u8]) -> &[u8] {
+    body.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(body)
+}
+
+/// The raw values of the members with these names, in the order of the names. A byte order mark is skipped.
 pub(crate) fn members<'a, const N: usize>(
     body: &'a [u8],
     names: [&str; N],
 ) -> Result<[Option<&'a RawValue>; N], NotAnObject> {
-    let mut input = serde_json::Deserializer::from_slice(body);
+    let mut input = serde_json::Deserializer::from_slice(without_byte_order_mark(body));
     let found = Members(names)
         .deserialize(&mut input)
         .map_err(|_| NotAnObject)?;
@@ -156,6 +161,7 @@ mod tests {
             ),
             (r#"{"locationId":"other"}"#, r#"{"locationId":"other"}"#),
             (r#"{"locationId":null}"#, r#"{"locationId":null}"#),
+            ("\u{feff}{}", "\u{feff}{\"locationId\":\"L\"}"),
         ] {
             assert_eq!(fill(body).unwrap(), expected);
         }

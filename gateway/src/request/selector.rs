@@ -172,22 +172,31 @@ impl<'r> InstallationSelectors<'r> {
     }
 
     /// Adds the selectors of the body.
-    pub(crate) fn with_body(mut self, body: BodyFields<'r>) -> Self {
+    pub(crate) fn with_body(mut self, body: &BodyFields<'_>) -> Self {
         let names = ["locationId", "companyId", "altId", "altType"];
         let [location, company, alt, alt_type] = body.texts(names);
         if let Some(id) = location {
-            self.put(SelectorSource::BodyLocation, Kind::Location, id);
+            self.put(SelectorSource::BodyLocation, Kind::Location, Cow::Owned(id));
         }
         // In the body of other operations, `altId` is not a location.
         let has_alt = |its: &Operation| its.location.body.contains(&"altId");
         if let Some(id) = alt.filter(|_| self.operation.is_some_and(has_alt)) {
             let kind = kind_of_alt(alt_type.as_deref());
-            self.put(SelectorSource::BodyAlt, kind, id);
+            self.put(SelectorSource::BodyAlt, kind, Cow::Owned(id));
         }
         if let Some(id) = company {
-            self.put(SelectorSource::BodyCompany, Kind::Company, id);
+            self.put(SelectorSource::BodyCompany, Kind::Company, Cow::Owned(id));
         }
         self
+    }
+
+    /// Whether the request names an installation or a location, so that no body is needed for it. A body can say which
+    /// of a company's locations is meant.
+    pub(crate) fn names_owner(&self) -> bool {
+        self.iter().any(|selector| match selector.kind {
+            Kind::Installation | Kind::Location => true,
+            Kind::Company => false,
+        })
     }
 
     /// The location that the request is about, if it names one.

@@ -217,6 +217,51 @@ impl http_body::Body for Outgoing {
     }
 }
 
+/// The body whose `beginning` was read before.
+pub(crate) fn with_beginning(beginning: Bytes, rest: Body) -> Body {
+    if beginning.is_empty() {
+        return rest;
+    }
+    Body::new(WithBeginning { beginning, rest })
+}
+
+/// A body that is sent after bytes that were read from it.
+#[derive(Debug)]
+struct WithBeginning {
+    beginning: Bytes,
+    rest: Body,
+}
+
+impl http_body::Body for WithBeginning {
+    type Data = Bytes;
+    type Error = axum::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, axum::Error>>> {
+        if self.beginning.is_empty() {
+            return Pin::new(&mut self.rest).poll_frame(context);
+        }
+        let beginning = std::mem::take(&mut self.beginning);
+        Poll::Ready(Some(Ok(Frame::data(beginning))))
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.beginning.is_empty() && self.rest.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let (read, rest) = (self.beginning.len() as u64, self.rest.size_hint());
+        let mut hint = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            hint.set_upper(upper.saturating_add(read));
+        }
+        hint.set_lower(rest.lower().saturating_add(read));
+        hint
+    }
+}
+
 /// A body with a guard that is dropped with it.
 #[derive(Debug)]
 pub(crate) struct WithGuard<B, G> {

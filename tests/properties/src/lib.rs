@@ -8,6 +8,7 @@
 pub mod allowed_call;
 pub mod base_url;
 pub mod browser_key;
+pub mod body_fields;
 pub mod caller_record;
 pub mod client_address;
 pub mod compression;
@@ -51,6 +52,7 @@ macro_rules! for_all_targets {
             allowed_call,
             base_url,
             browser_key,
+            body_fields,
             caller_record,
             client_address,
             compression,

@@ -28,9 +28,9 @@ fn selectors_are_collected_in_order_of_precedence() {
     let mut headers = HeaderMap::new();
     headers.insert(headers::INSTALLATION, HeaderValue::from_static("H"));
     let query = "altId=A&x=1&locationId=L&installation_id=I&locationId=second";
-    let body = BodyFields::Json(br#"{"companyId":"C","locationId":"B"}"#);
+    let body = BodyFields::Json(br#"{"companyId":"C","locationId":"B"}"#.into());
     let call = Some(get("/locations/P/tags"));
-    let selectors = InstallationSelectors::of(&headers, Some(query), call).with_body(body);
+    let selectors = InstallationSelectors::of(&headers, Some(query), call).with_body(&body);
     let expected = [
         (SelectorSource::Header, "H"),
         (SelectorSource::QueryInstallation, "I"),
@@ -47,7 +47,7 @@ fn selectors_are_collected_in_order_of_precedence() {
 fn empty_or_unrelated_values_are_not_selectors() {
     for path in ["/locations/search", "/locations/", "/contacts/locations/x"] {
         let selectors = selectors_of("installation_id=&locationId&my_altId=x", path)
-            .with_body(BodyFields::Json(b"not json"));
+            .with_body(&BodyFields::Json(b"not json".into()));
         assert_eq!(values(&selectors), [], "{path}");
     }
 }
@@ -55,7 +55,7 @@ fn empty_or_unrelated_values_are_not_selectors() {
 #[test]
 fn invalid_utf8_hides_no_selector() {
     let body = b"{\"locationId\":\"L\",\"companyId\":\"\xff\"}";
-    let selectors = InstallationSelectors::default().with_body(BodyFields::Json(body));
+    let selectors = InstallationSelectors::default().with_body(&BodyFields::Json(body.into()));
     assert_eq!(selectors.location(), Some("L"));
 }
 
@@ -69,7 +69,7 @@ fn operation_says_which_places_name_its_owner() {
         });
         let none = HeaderMap::new();
         let selectors = InstallationSelectors::of(&none, Some(query), call);
-        let selectors = selectors.with_body(BodyFields::Json(body.as_bytes()));
+        let selectors = selectors.with_body(&BodyFields::Json(body.as_bytes().into()));
         let found = selectors.iter();
         let found = found.map(|it| (it.source, it.kind, it.value.to_string()));
         found.collect::<Vec<_>>()
@@ -168,7 +168,7 @@ fn alt_type_decides_the_kind_of_alt_id() {
 }
 
 fn agrees(token: &Token, query: &str, path: &str, body: &str) -> bool {
-    let selectors = selectors_of(query, path).with_body(BodyFields::Json(body.as_bytes()));
+    let selectors = selectors_of(query, path).with_body(&BodyFields::Json(body.as_bytes().into()));
     selectors
         .agree_on(token, selectors.iter().next().unwrap())
         .is_ok()
