@@ -2,6 +2,7 @@
 
 mod anonymous;
 mod broker_proxy;
+mod cors;
 mod endpoints;
 mod error_response;
 mod routes;
@@ -9,5 +10,6 @@ mod state;
 mod token_endpoint;
 
 pub(crate) use anonymous::AnonymousLimits;
-pub(crate) use routes::{internal, proxy, public};
+pub(crate) use cors::CorsOrigins;
+pub(crate) use routes::{internal, preflight, proxy, public};
 pub(crate) use state::Api;

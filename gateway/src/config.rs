@@ -11,6 +11,7 @@ use service::receive;
 use service::tls::{self, Authorities, ClientIdentity};
 use store::Quota;
 
+use crate::api::CorsOrigins;
 use crate::upstream::base_url::Base;
 
 /// The settings of a gateway, read at its start.
@@ -39,6 +40,8 @@ pub struct Config {
     pub(crate) trusted_proxies: TrustedProxies,
     /// The requests of one address without a key.
     pub(crate) anonymous_rate: Rate,
+    /// The origins whose web pages may call GHL.
+    pub(crate) cors_origins: CorsOrigins,
     /// The memory for all bodies that are received from anybody, in bytes.
     pub(crate) receive_memory: u64,
 }
@@ -50,7 +53,8 @@ impl Config {
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
     /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
     /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_MAX_REQUESTS_PER_KEY` (a quarter of that), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
-    /// (100/10s), `EVERGREEN_KEY_STALENESS` (5 min) and `EVERGREEN_RECEIVE_MEMORY` (64 MiB).
+    /// (100/10s), `EVERGREEN_KEY_STALENESS` (5 min), `EVERGREEN_CORS_ORIGINS` (none) and `EVERGREEN_RECEIVE_MEMORY`
+    /// (64 MiB).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -126,6 +130,7 @@ impl Config {
             key_staleness,
             trusted_proxies: TrustedProxies::read(settings),
             anonymous_rate: rate(settings, "EVERGREEN_ANONYMOUS_RATE", "100/10s"),
+            cors_origins: CorsOrigins::read(settings),
             receive_memory: receive::read_memory(settings),
         }
     }

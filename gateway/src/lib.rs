@@ -213,7 +213,25 @@ impl Gateway {
 }
 
 impl Handler for Public {
-    async fn handle(&self, mut request: Request, peer: IpAddr) -> Response {
+    async fn handle(&self, request: Request, peer: IpAddr) -> Response {
+        let page = self.api.pipeline.config.cors_origins.page_of(&request);
+        if let Some(origin) = page.preflight(&request) {
+            let origin = origin.clone();
+            // Boxed, since it is rare and would make the future of every request larger.
+            return Box::pin(api::preflight(&self.api, request, origin)).await;
+        }
+        let mut response = self.route(request, peer).await;
+        page.decide(&mut response);
+        response
+    }
+
+    fn answer_timeout(&self) -> Duration {
+        self.api.pipeline.config.total_timeout
+    }
+}
+
+impl Public {
+    async fn route(&self, mut request: Request, peer: IpAddr) -> Response {
         if let Some(path) = request.uri().path().strip_prefix("/ghl")
             && path.starts_with('/')
         {
@@ -226,10 +244,6 @@ impl Handler for Public {
             // Boxed, since it is rare and would make the future of every request larger.
             Box::pin(self.routes.handle(request, peer)).await
         }
-    }
-
-    fn answer_timeout(&self) -> Duration {
-        self.api.pipeline.config.total_timeout
     }
 }
 

@@ -41,13 +41,14 @@ pub(crate) enum Route {
     TestProduct,
     UploadFile,
     Broker,
+    Preflight,
     Token,
     Unknown,
 }
 
 impl Route {
     /// In the order of their declaration.
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Health,
         Self::Ghl,
         Self::TestConnection,
@@ -57,6 +58,7 @@ impl Route {
         Self::TestProduct,
         Self::UploadFile,
         Self::Broker,
+        Self::Preflight,
         Self::Token,
         Self::Unknown,
     ];
@@ -72,6 +74,7 @@ impl Route {
             Self::TestProduct => "test_product",
             Self::UploadFile => "upload_file",
             Self::Broker => "broker",
+            Self::Preflight => "preflight",
             Self::Token => "token",
             Self::Unknown => "unknown",
         }

@@ -106,15 +106,23 @@ impl OwnHosts {
         }
     }
 
-    fn check_page(&self, parts: &Parts) -> Result<(), ForeignRequest> {
-        let host = authority(parts);
+    /// Checks only the name of the host, for pages whose origin was checked elsewhere.
+    ///
+    /// # Errors
+    /// By its `Host`.
+    pub fn check_host(&self, parts: &Parts) -> Result<(), ForeignRequest> {
         let is_named = parts.headers.get(HOST).is_some_and(|host| !host.is_empty());
-        match &host {
-            Some(host) if !self.is_own(host.host()) => return Err(ForeignRequest::Host),
+        match authority(parts) {
+            Some(host) if !self.is_own(host.host()) => Err(ForeignRequest::Host),
             // The name of a host that cannot be read is no own one. Browsers take `{` in a name, this parser does not.
-            None if is_named => return Err(ForeignRequest::Host),
-            Some(_) | None => {}
+            None if is_named => Err(ForeignRequest::Host),
+            Some(_) | None => Ok(()),
         }
+    }
+
+    fn check_page(&self, parts: &Parts) -> Result<(), ForeignRequest> {
+        self.check_host(parts)?;
+        let host = authority(parts);
         let Some(origin) = parts.headers.get(ORIGIN) else {
             return Ok(());
         };

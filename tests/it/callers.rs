@@ -1,6 +1,7 @@
 //! API keys, their scopes, and listening on addresses that other hosts can reach.
 
 mod first_keys;
+mod pages;
 mod quota;
 mod rights;
 mod tokens;

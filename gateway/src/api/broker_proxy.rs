@@ -50,7 +50,17 @@ pub(crate) async fn consent(api: Arc<Api>, request: Request) -> Result<Response,
 /// `GET /api/oauth/status`. The broker checks for which installations the key is.
 pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
-    api.own_hosts.check(&parts)?;
+    // A page of a listed origin needs a key, as others do.
+    if api
+        .pipeline
+        .config
+        .cors_origins
+        .has_origin_of(&parts.headers)
+    {
+        api.own_hosts.check_host(&parts)?;
+    } else {
+        api.own_hosts.check(&parts)?;
+    }
     let client = client(&api, &parts);
     match api.pipeline.authenticate(&parts, Permission::Proxy).await? {
         AuthenticatedCaller::Anonymous => api.anonymous.count(client)?,

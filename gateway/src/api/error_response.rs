@@ -223,9 +223,10 @@ impl Error {
             Self::Foreign(ForeignRequest::Host) => {
                 Some("Name this host in EVERGREEN_ALLOWED_HOSTS if it is one of yours.")
             }
-            Self::Foreign(ForeignRequest::Origin | ForeignRequest::CrossSite) => {
-                Some("Call from a server, with a key. Browsers must not have one.")
-            }
+            Self::Foreign(ForeignRequest::Origin | ForeignRequest::CrossSite) => Some(
+                "Call from a server, with a key. Web pages can call GHL if EVERGREEN_CORS_ORIGINS lists their \
+                     origin.",
+            ),
             Self::ContentType => Some("Send Content-Type: application/json."),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
             | Self::Caller(CallerError::Store(_) | CallerError::Stale)

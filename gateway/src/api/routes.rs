@@ -17,7 +17,7 @@ use tracing::{Instrument, debug_span, warn};
 
 use super::error_response::{ErrorChain, respond};
 use super::state::Api;
-use super::{broker_proxy, endpoints, token_endpoint};
+use super::{broker_proxy, cors, endpoints, token_endpoint};
 use crate::error::Error;
 use crate::metrics::Route;
 use crate::request::headers::REQUEST_ID;
@@ -116,6 +116,14 @@ pub(crate) fn internal(api: Arc<Api>, own_hosts: OwnHosts) -> Router {
 pub(crate) async fn proxy(api: &Arc<Api>, request: Request) -> Response {
     observed(api, Route::Ghl, request, async |api, request| {
         api.pipeline.proxy(request).await
+    })
+    .await
+}
+
+/// Answers a preflight of a page of this `origin`.
+pub(crate) async fn preflight(api: &Arc<Api>, request: Request, origin: HeaderValue) -> Response {
+    observed(api, Route::Preflight, request, async |_, request| {
+        Ok(cors::preflight(origin, &request))
     })
     .await
 }
