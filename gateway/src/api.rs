@@ -5,6 +5,7 @@ mod broker_proxy;
 mod cors;
 mod endpoints;
 mod error_response;
+mod mcp;
 mod routes;
 mod state;
 mod token_endpoint;

@@ -49,6 +49,10 @@ pub(crate) enum Error {
 
     #[error("The installation is an agency's: name one of its locations as locationId")]
     NoLocation,
+    #[error(
+        "GHL's MCP server works for one location, and the installation is an agency's: name one of its locations"
+    )]
+    McpWithoutLocation,
     #[error("The installation has neither a location nor a company to test")]
     NothingToTest,
     #[error(transparent)]

@@ -166,6 +166,7 @@ impl Gateway {
             metrics,
             own_hosts: access.own_hosts,
             anonymous,
+            shutdown: shutdown.clone(),
         });
         Self { api, reports }
     }

@@ -40,6 +40,7 @@ pub(crate) enum Route {
     CreateContact,
     TestProduct,
     UploadFile,
+    Mcp,
     Broker,
     Preflight,
     Token,
@@ -48,7 +49,7 @@ pub(crate) enum Route {
 
 impl Route {
     /// In the order of their declaration.
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 13] = [
         Self::Health,
         Self::Ghl,
         Self::TestConnection,
@@ -57,6 +58,7 @@ impl Route {
         Self::CreateContact,
         Self::TestProduct,
         Self::UploadFile,
+        Self::Mcp,
         Self::Broker,
         Self::Preflight,
         Self::Token,
@@ -73,6 +75,7 @@ impl Route {
             Self::CreateContact => "create_contact",
             Self::TestProduct => "test_product",
             Self::UploadFile => "upload_file",
+            Self::Mcp => "mcp",
             Self::Broker => "broker",
             Self::Preflight => "preflight",
             Self::Token => "token",

@@ -130,6 +130,13 @@ impl Pipeline {
         Ok(self.callers.authenticate(parts, needed).await?)
     }
 
+    /// The caller's body. A small one is held in memory.
+    pub(crate) async fn hold(&self, parts: &Parts, body: Body) -> Result<Payload, Error> {
+        let limit = self.config.max_body_bytes;
+        let patience = self.config.response_timeout;
+        Ok(Payload::take(&parts.headers, body, limit, patience).await?)
+    }
+
     /// The caller's body. A small one is held in memory. Of others, the beginning is read if the request does not
     /// say elsewhere whose token it needs.
     pub(crate) async fn take(
@@ -139,9 +146,9 @@ impl Pipeline {
         caller: &AuthenticatedCaller,
         selectors: &InstallationSelectors<'_>,
     ) -> Result<Payload, Error> {
+        let payload = self.hold(parts, body).await?;
         let limit = self.config.max_body_bytes;
         let patience = self.config.response_timeout;
-        let payload = Payload::take(&parts.headers, body, limit, patience).await?;
         match payload {
             Payload::Stream { .. } if !selectors.names_owner() => {
                 let share = caller.share();

@@ -12,6 +12,7 @@ pub mod failure;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+pub mod mcp;
 pub mod operations;
 pub mod ownership;
 pub mod scrub;

@@ -9,6 +9,7 @@ mod guard;
 mod installed;
 mod locations;
 mod marketplace;
+mod mcp;
 mod medias;
 mod opportunities;
 mod page;
@@ -22,6 +23,7 @@ use axum::middleware;
 use axum::routing::{MethodRouter, any, delete, get, post, put};
 
 pub(crate) use caller::Caller;
+pub(crate) use mcp::McpSessions;
 
 use crate::app::App;
 
@@ -36,6 +38,10 @@ pub(crate) fn router(app: &Arc<App>) -> Router<Arc<App>> {
         .route(
             "/_sandbox/echo/oauth/installedLocations",
             get(installed::list),
+        )
+        .route(
+            ghl::mcp::PATH,
+            get(mcp::listen).post(mcp::message).delete(mcp::end),
         )
         .route("/_sandbox/echo", echo.clone())
         .route("/_sandbox/echo/", echo.clone())

@@ -6,6 +6,7 @@ use secrecy::ExposeSecret;
 use service::locks::lock;
 
 use crate::Config;
+use crate::api::McpSessions;
 use crate::apps::Apps;
 use crate::clock::Clock;
 use crate::directory::Directory;
@@ -41,6 +42,7 @@ pub(crate) struct World {
     pub(crate) installations: Installations,
     pub(crate) companies: Companies,
     pub(crate) webhooks: SentWebhooks,
+    pub(crate) mcp: McpSessions,
 }
 
 impl App {
@@ -62,6 +64,7 @@ impl App {
                 installations: Installations::default(),
                 companies: Companies::default(),
                 webhooks: SentWebhooks::default(),
+                mcp: McpSessions::default(),
             }),
             clock,
         })

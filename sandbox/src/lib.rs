@@ -8,7 +8,7 @@
 //! `GET|PUT|DELETE /products/{id}` · `GET|POST /contacts` · `POST /contacts/upsert` · `POST
 //! /contacts/search` · `GET|PUT|DELETE /contacts/{id}` · `POST /opportunities` · `GET|POST
 //! /opportunities/search` · `GET /locations/search` · `GET /locations/{id}` · `GET /companies/{id}` ·
-//! `POST /medias/upload-file` · `GET /medias/files` · `POST /medias/folder` · `PUT
+//! `GET|POST|DELETE /mcp/` (the Model Context Protocol) · `POST /medias/upload-file` · `GET /medias/files` · `POST /medias/folder` · `PUT
 //! /medias/update-files` · `PUT /medias/delete-files` · `POST|DELETE /medias/{id}` · `DELETE
 //! /marketplace/app/{appId}/installations`; all but the first two require a bearer token and a `Version`
 //! header. The token must have the kind and the scopes that GHL's documents say.

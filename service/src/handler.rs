@@ -26,6 +26,11 @@ pub trait Handler: Clone + Send + Sync + 'static {
     }
 }
 
+/// An extension of a response: it may take as long as its caller reads it, such as a stream of events. Without it,
+/// [`Handler::answer_timeout`] applies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Endless;
+
 /// The address from which a connection comes. A request has it among its extensions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Peer(pub IpAddr);

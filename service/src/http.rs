@@ -101,7 +101,6 @@ impl<H: Handler> Server<H> {
             let (handler, activity) = (self.handler.clone(), Arc::clone(&activity));
             async move {
                 let response = exchange::answer(request, &handler, peer, access, activity).await;
-                streams::note_answer();
                 Ok::<_, Infallible>(response)
             }
         });

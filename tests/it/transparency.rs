@@ -5,6 +5,7 @@ mod client_docs;
 mod body_selection;
 mod forwarding;
 mod installation_selection;
+mod mcp;
 mod missing_location_id;
 mod paths;
 mod retry_after_401;

@@ -158,7 +158,8 @@ fn is_for_pages(path: &str) -> bool {
         let rest = path.strip_prefix(prefix);
         rest.is_some_and(|rest| rest.starts_with('/'))
     };
-    is_below("/ghl") || is_below("/api/ghl") || path == "/api/oauth/status"
+    ["/ghl", "/api/ghl", "/mcp"].into_iter().any(is_below)
+        || matches!(path, "/mcp" | "/api/oauth/status")
 }
 
 fn gives_tokens(path: &str) -> bool {
@@ -279,6 +280,9 @@ mod tests {
         for (path, expected) in [
             ("/ghl/contacts/", listed()),
             ("/api/ghl/products", listed()),
+            ("/mcp", listed()),
+            ("/mcp/", listed()),
+            ("/mcpx", Page::Unchecked),
             ("/api/oauth/status?installation_id=a", listed()),
             ("/ghl/oauth/locationToken", Page::Other),
             ("/ghl//%6Fauth/locationToken", Page::Other),

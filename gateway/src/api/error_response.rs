@@ -126,7 +126,9 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
             }
         },
         Error::TokenRefreshed => (StatusCode::SERVICE_UNAVAILABLE, "token_refreshed"),
-        Error::NoLocation => (StatusCode::BAD_REQUEST, "location_not_named"),
+        Error::NoLocation | Error::McpWithoutLocation => {
+            (StatusCode::BAD_REQUEST, "location_not_named")
+        }
         Error::NothingToTest => (StatusCode::BAD_REQUEST, "nothing_to_test"),
         Error::Path(_) => (StatusCode::BAD_REQUEST, "path_not_forwardable"),
         Error::Uri(_) => (StatusCode::BAD_REQUEST, "uri_invalid"),
@@ -227,6 +229,7 @@ impl Error {
                 "Call from a server, with a key. Web pages can call GHL if EVERGREEN_CORS_ORIGINS lists their \
                      origin.",
             ),
+            Self::McpWithoutLocation => Some("Name the location in the header locationId."),
             Self::ContentType => Some("Send Content-Type: application/json."),
             Self::Limited(Limited::Full { .. } | Limited::Day { .. })
             | Self::Caller(CallerError::Store(_) | CallerError::Stale)

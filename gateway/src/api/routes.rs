@@ -8,7 +8,7 @@ use std::sync::{Arc, LazyLock};
 use axum::Router;
 use axum::extract::{Request, State};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get, post};
+use axum::routing::{MethodRouter, any, get, post};
 use http::{HeaderMap, HeaderValue, StatusCode};
 use serde_json::json;
 use service::origin::OwnHosts;
@@ -17,7 +17,7 @@ use tracing::{Instrument, debug_span, warn};
 
 use super::error_response::{ErrorChain, respond};
 use super::state::Api;
-use super::{broker_proxy, cors, endpoints, token_endpoint};
+use super::{broker_proxy, cors, endpoints, mcp, token_endpoint};
 use crate::error::Error;
 use crate::metrics::Route;
 use crate::request::headers::REQUEST_ID;
@@ -65,6 +65,9 @@ pub(crate) fn public(api: Arc<Api>) -> Router {
             "/api/ghl/medias/upload-file",
             handled!(post, Route::UploadFile, endpoints::upload_file),
         )
+        .route("/mcp", handled!(any, Route::Mcp, mcp::call))
+        .route("/mcp/", handled!(any, Route::Mcp, mcp::call))
+        .route("/mcp/{*path}", handled!(any, Route::Mcp, mcp::call))
         .route("/oauth/install", consent())
         .route("/oauth/result/{outcome}", consent())
         .route("/connect/{token}", consent())

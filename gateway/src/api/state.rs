@@ -3,14 +3,15 @@
 use std::sync::Arc;
 
 use service::origin::OwnHosts;
+use service::shutdown::Shutdown;
 
 use super::anonymous::AnonymousLimits;
 use crate::metrics::Metrics;
 use crate::pipeline::Pipeline;
 use crate::upstream::Upstream;
 
-/// The pipeline, the connections to the broker, the metrics, the names of the public listener, and the bounds for
-/// requests without a key.
+/// The pipeline, the connections to the broker, the metrics, the names of the public listener, the bounds for
+/// requests without a key, and the stop of the process.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pipeline: Pipeline,
@@ -18,4 +19,5 @@ pub(crate) struct Api {
     pub(crate) metrics: Arc<Metrics>,
     pub(crate) own_hosts: OwnHosts,
     pub(crate) anonymous: Arc<AnonymousLimits>,
+    pub(crate) shutdown: Shutdown,
 }

@@ -30,6 +30,11 @@ pub(crate) fn media_type(headers: &HeaderMap) -> Option<&str> {
     content_type.split(';').next().map(str::trim)
 }
 
+/// Whether the body is a stream of server-sent events, which can go on for as long as its reader wants.
+pub(crate) fn is_event_stream(headers: &HeaderMap) -> bool {
+    media_type(headers).is_some_and(|it| it.eq_ignore_ascii_case("text/event-stream"))
+}
+
 pub(crate) fn is_json(headers: &HeaderMap) -> bool {
     media_type(headers).is_some_and(|it| it.eq_ignore_ascii_case("application/json"))
 }

@@ -171,6 +171,12 @@ impl<'r> InstallationSelectors<'r> {
         self
     }
 
+    /// For an operation that GHL's documents do not have.
+    pub(crate) fn with_operation(mut self, operation: &'static Operation) -> Self {
+        self.operation = Some(operation);
+        self
+    }
+
     /// Adds the selectors of the body.
     pub(crate) fn with_body(mut self, body: &BodyFields<'_>) -> Self {
         let names = ["locationId", "companyId", "altId", "altType"];

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use axum::response::Response;
 use rustls::Error as TlsError;
+use service::handler::Endless;
 use service::locks::lock;
 use tokio::time::{Instant, timeout_at};
 use tracing::warn;
@@ -21,6 +22,7 @@ use super::outbound::Outbound;
 use super::pool::{self, NoResponse, Pool};
 use super::timed_body::TimedBody;
 use crate::config::Config;
+use crate::request::headers::is_event_stream;
 
 /// How often a log line says that TLS fails.
 const WARNING_INTERVAL: Duration = Duration::from_secs(60);
@@ -111,7 +113,7 @@ impl Upstream {
     /// Sends the request and waits for the head of its response. Both bodies stream.
     ///
     /// The response timeout starts anew whenever the request body makes progress. The total timeout covers both
-    /// bodies. Dropping this future cancels the request.
+    /// bodies. Neither it nor the idle timeout applies to a stream of events. Dropping this future cancels the request.
     pub(crate) async fn send(
         &self,
         request: Outbound<'_>,
@@ -128,8 +130,16 @@ impl Upstream {
                 .map_or(sent, |it| it.last_moved().max(sent));
             let deadline = (last_moved + self.response_timeout).min(ends_at);
             match timeout_at(deadline, &mut answering).await {
-                Ok(Ok(response)) => {
-                    let answer = |body| TimedBody::new(body, self.idle_timeout, ends_at);
+                Ok(Ok(mut response)) => {
+                    let is_endless =
+                        response.status().is_success() && is_event_stream(response.headers());
+                    if is_endless {
+                        response.extensions_mut().insert(Endless);
+                    }
+                    let answer = |body| match is_endless {
+                        true => TimedBody::endless(body),
+                        false => TimedBody::new(body, self.idle_timeout, ends_at),
+                    };
                     return Ok(response.map(|body| axum::body::Body::new(answer(body))));
                 }
                 Ok(Err(error)) => {

@@ -25,6 +25,8 @@ use super::cause::cause;
 
 /// How many times a connection is attempted.
 const ATTEMPTS: u32 = 3;
+/// How long a connection may be silent until its peer is asked whether it is still there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 /// The pause before the second attempt. It doubles for the third.
 const PAUSE: Duration = Duration::from_millis(50);
 
@@ -63,6 +65,10 @@ impl Connector {
     ) -> Self {
         let mut direct = HttpConnector::new();
         direct.set_nodelay(true);
+        // A stream of events has no idle timeout. Without this, one whose network is gone would stay open.
+        direct.set_keepalive(Some(KEEPALIVE));
+        direct.set_keepalive_interval(Some(KEEPALIVE));
+        direct.set_keepalive_retries(Some(3));
         direct.set_connect_timeout(Some(connect_timeout));
         direct.enforce_http(false);
         let tcp = Tcp {

@@ -14,8 +14,8 @@ use super::pool::{self, Incoming};
 #[derive(Debug)]
 pub(crate) struct TimedBody {
     body: Incoming,
-    idle: Duration,
-    ends_at: Instant,
+    /// The longest pause, and the end. `None` for a stream without an end.
+    limits: Option<(Duration, Instant)>,
     /// Set only while the upstream is waited for. Most responses arrive in one piece.
     patience: Option<Pin<Box<Sleep>>>,
 }
@@ -34,8 +34,16 @@ impl TimedBody {
     pub(crate) fn new(body: Incoming, idle: Duration, ends_at: Instant) -> Self {
         Self {
             body,
-            idle,
-            ends_at,
+            limits: Some((idle, ends_at)),
+            patience: None,
+        }
+    }
+
+    /// For a stream of events, which may pause, and go on, for as long as both ends want.
+    pub(crate) fn endless(body: Incoming) -> Self {
+        Self {
+            body,
+            limits: None,
             patience: None,
         }
     }
@@ -54,8 +62,11 @@ impl Body for TimedBody {
             this.patience = None;
             return Poll::Ready(frame.map(|frame| frame.map_err(Interrupted::Broken)));
         }
+        let Some((idle, ends_at)) = this.limits else {
+            return Poll::Pending;
+        };
         let patience = this.patience.get_or_insert_with(|| {
-            let until = (Instant::now() + this.idle).min(this.ends_at);
+            let until = (Instant::now() + idle).min(ends_at);
             Box::pin(sleep_until(until))
         });
         ready!(patience.as_mut().poll(context));

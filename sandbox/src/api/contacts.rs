@@ -205,7 +205,7 @@ fn change(location: &mut Location, id: &str, body: JsonObject, now: String) -> M
 }
 
 /// Whether a text field contains `part`, which is in lower case.
-fn matches(contact: &Map<String, Value>, part: Option<&str>) -> bool {
+pub(super) fn matches(contact: &Map<String, Value>, part: Option<&str>) -> bool {
     part.is_none_or(|part| {
         ["firstName", "lastName", "name", "email", "phone"]
             .into_iter()

@@ -16,6 +16,7 @@ mod installed;
 mod ledger;
 mod limits;
 mod location_tokens;
+mod mcp;
 mod medias;
 mod oauth;
 mod records;

@@ -69,11 +69,11 @@ impl Activity {
         }
     }
 
-    /// The head of a response is ready. Returns whether a long body of its request is still being uploaded.
-    pub(super) fn answer(&self, timeout: Duration) -> bool {
+    /// The head of a response is ready. It has to be complete within `timeout`, if there is one. Returns whether a long body of its request is still being uploaded.
+    pub(super) fn answer(&self, timeout: Option<Duration>) -> bool {
         let mut state = self.state();
         if !state.is_http2 {
-            state.answer_by = Some(Instant::now() + timeout);
+            state.answer_by = timeout.map(|timeout| Instant::now() + timeout);
         }
         state.has_unread_body && state.is_long
     }
@@ -174,7 +174,9 @@ mod tests {
         activity.request(Version::HTTP_11, false, false);
         activity.read();
         assert_eq!(activity.deadline(None), None);
-        assert!(!activity.answer(SECOND));
+        assert!(!activity.answer(None));
+        assert_eq!(activity.deadline(None), None);
+        assert!(!activity.answer(Some(SECOND)));
         assert_eq!(activity.deadline(None), Some(start + 2 * SECOND));
         activity.answered();
         assert_eq!(activity.deadline(None), Some(start + SECOND + IDLE_TIMEOUT));
@@ -205,7 +207,7 @@ mod tests {
         let start = Instant::now();
         let activity = Activity::new();
         activity.request(Version::HTTP_11, true, false);
-        assert!(!activity.answer(SECOND), "it is short");
+        assert!(!activity.answer(Some(SECOND)), "it is short");
         activity.answered();
         assert_eq!(activity.deadline(None), Some(start + LINGER));
         tokio::time::advance(SECOND).await;
@@ -222,7 +224,7 @@ mod tests {
         let activity = Activity::new();
         activity.request(Version::HTTP_2, true, true);
         assert!(
-            !activity.answer(SECOND),
+            !activity.answer(Some(SECOND)),
             "its streams have limits of their own"
         );
         activity.answered();

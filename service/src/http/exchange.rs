@@ -13,8 +13,8 @@ use hyper::body::Incoming;
 use tokio::runtime::Handle;
 
 use super::activity::Activity;
-use super::check;
-use crate::handler::Handler;
+use super::{check, streams};
+use crate::handler::{Endless, Handler};
 use crate::tls::Access;
 
 /// If an unread body is not longer than this, the connection stays open. In bytes.
@@ -49,7 +49,14 @@ pub(super) async fn answer(
             handler.handle(request, peer).await
         }
     };
-    let is_uploading = in_flight.activity.answer(handler.answer_timeout());
+    let timeout = match response.extensions().get() {
+        Some(Endless) => None,
+        None => {
+            streams::note_answer();
+            Some(handler.answer_timeout())
+        }
+    };
+    let is_uploading = in_flight.activity.answer(timeout);
     // With HTTP/1.0 the end of the connection ends a response of unknown length.
     let is_endless = version == Version::HTTP_10 && response.body().size_hint().exact().is_none();
     if is_endless {

@@ -69,7 +69,7 @@ mod tests {
 
     use super::*;
     use crate::connection_limits::ConnectionLimits;
-    use crate::handler::Handler;
+    use crate::handler::{Endless, Handler};
     use crate::http::MAX_STREAMS;
     use crate::limits::{ANSWER_TIMEOUT, BUFFER_BYTES};
     use crate::listen::{bind, serve};
@@ -94,13 +94,17 @@ mod tests {
     impl Handler for PathHandler {
         async fn handle(&self, request: Request<Body>, _: IpAddr) -> Response<Body> {
             match request.uri().path() {
-                "/endless" => {
+                path @ ("/endless" | "/events") => {
                     let signal = DropSignal(Arc::clone(&self.dropped));
                     let endless = stream::repeat_with(move || {
                         let _ = &signal;
                         Ok::<_, Infallible>("x".repeat(1024))
                     });
-                    Response::new(Body::from_stream(endless))
+                    let mut response = Response::new(Body::from_stream(endless));
+                    if path == "/events" {
+                        response.extensions_mut().insert(Endless);
+                    }
+                    response
                 }
                 "/unread" => std::future::pending().await,
                 _ => Response::new(request.into_body()),
@@ -152,6 +156,19 @@ mod tests {
         // Other streams of the connection are still served.
         let other = requests.send_request(request("/", "other")).await.unwrap();
         assert_eq!(other.status(), StatusCode::OK);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn endless_response_has_no_timeout_and_ends_with_its_reader() {
+        let handler = PathHandler::default();
+        let shutdown = Shutdown::new();
+        let mut requests = connect(handler.clone(), &shutdown).await;
+        let answered = requests.send_request(request("/events", "")).await;
+        let dropped = timeout(ANSWER_TIMEOUT * 2, handler.dropped.notified()).await;
+        assert!(dropped.is_err());
+        drop(answered);
+        let dropped = timeout(SOON, handler.dropped.notified()).await;
+        assert!(dropped.is_ok());
     }
 
     #[tokio::test]

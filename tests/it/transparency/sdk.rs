@@ -28,7 +28,9 @@ fn copies(names: &[&str]) -> Scratch {
     let scratch = Scratch::new();
     let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
     for name in names {
-        fs::copy(files.join(name), scratch.path().join(name)).unwrap();
+        let name = Path::new(name);
+        let copy = scratch.path().join(name.file_name().unwrap());
+        fs::copy(files.join(name), copy).unwrap();
     }
     scratch
 }
@@ -49,9 +51,15 @@ pub(super) async fn run_installer(mut installer: Start) {
     assert!(installed.status.success(), "{installed:?}");
 }
 
-/// A directory with the SDK for Node.js and a script. Needs `node` and `npm`, and fails without them.
+/// A directory with the SDK for Node.js and a script.
 pub(super) async fn node_sdk(script: &str) -> Scratch {
-    let scratch = copies(&["package.json", script]);
+    node_packages(&["package.json", script]).await
+}
+
+/// A directory with these files, and the packages that `package.json` names. Needs `node` and `npm`, and fails without
+/// them.
+async fn node_packages(files: &[&str]) -> Scratch {
+    let scratch = copies(files);
     let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
     let install = Start::new("npm").args(&npm);
     run_installer(install.args(&["--ignore-scripts", "--prefix", &scratch.join("")])).await;
@@ -169,4 +177,37 @@ async fn official_python_sdk_calls_a_location_of_an_agency() {
     let python = Start::new(scratch.join("venv/bin/python"));
     let program = python.args(&[scratch.join("agency.py")]);
     assert_eq!(results_for_an_agency(program).await, expected_results());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn official_mcp_sdk_works_through_gateway() {
+    let scratch = node_packages(&["mcp/package.json", "mcp/client.js"]).await;
+    let up = Up::start(&[]).await;
+    up.install("locA").await;
+    up.install("locB").await;
+    for (location, email) in [("locA", "nora@a.example"), ("locB", "nora@b.example")] {
+        let contact = json!({"locationId": location, "email": email});
+        let create = up.client.post(format!("{}/ghl/contacts/", up.public));
+        let (status, made) = client::send(create.json(&contact)).await;
+        assert_eq!(status, 201, "{made}");
+    }
+    let create = ["keys", "create", "--name", "mcp"];
+    let key = String::from_utf8(up.command(&create).run().await.stdout).unwrap();
+    let program = Start::new("node").args(&[
+        scratch.join("client.js").as_str(),
+        &format!("{}/mcp", up.public),
+        key.trim_end(),
+        "locA",
+    ]);
+    let ran = program.run_within(PATIENCE).await;
+    assert!(ran.status.success(), "{ran:?}");
+    let seen: Value = serde_json::from_slice(&ran.stdout).unwrap();
+    let expected = json!({
+        "server": "sandbox",
+        "tools": ["contacts_get-contacts", "locations_get-location"],
+        "contacts": ["nora@a.example"],
+        "notification": "contacts_get-contacts",
+        "hadSession": true,
+    });
+    assert_eq!(seen, expected);
 }
