@@ -344,6 +344,31 @@ mod tests {
     }
 
     #[test]
+    fn each_app_has_its_own_shared_secrets_and_a_new_one_makes_a_difference() {
+        let of = |default: &str, own: &str| {
+            let apps = read_from(&[
+                ("GHL_CLIENT_ID", "aaa-1"),
+                ("GHL_CLIENT_SECRET", "s"),
+                ("GHL_SSO_KEY", default),
+                ("apps.none.client_id", "bbb-1"),
+                ("apps.none.client_secret", "x"),
+                ("apps.own.client_id", "ccc-1"),
+                ("apps.own.client_secret", "x"),
+                ("apps.own.sso_key", own),
+            ]);
+            apps.unwrap()
+        };
+        let apps = of("one, two", "three");
+        let counts: Vec<usize> = apps.iter().map(|app| app.sso_keys.len()).collect();
+        assert_eq!(counts, [2, 0, 1]);
+        assert_eq!(apps[2].sso_keys[0].expose_secret(), "three");
+        let changed = of("one, two", "four");
+        assert_eq!(apps[0].fingerprint(), changed[0].fingerprint());
+        assert_ne!(apps[2].fingerprint(), changed[2].fingerprint());
+        assert!(!format!("{apps:?} {}", apps[2].fingerprint()).contains("three"));
+    }
+
+    #[test]
     fn all_mistakes_of_all_apps_are_reported_at_once() {
         let error = read_from(&[
             ("apps.Staging.client_id", "bbb-1"),
