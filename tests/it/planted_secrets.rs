@@ -11,6 +11,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 use tests::client::{self, KEY, send};
 use tests::fleet::{Fleet, FleetConfig, Member};
+use tests::program::Start;
 use tests::wait::{holds, until};
 
 use search::{Search, collector, position};
@@ -19,6 +20,9 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// The secret of the app, as [`Fleet`] sets it.
 const CLIENT_SECRET: &str = "sandbox-secret";
+
+/// The shared secret of the app.
+const SSO_KEY: &str = "6f1f6b0e-3a0f-4a52-9b7c-5d1a2c3e4f50";
 
 /// A key of nobody.
 const STRAY_KEY: &str = "evg_stray0000000000000000000000000000000000";
@@ -93,17 +97,19 @@ async fn traced_fleet(collector: &str) -> Fleet {
         ("EVERGREEN_TOKEN_TIMEOUT", "500ms"),
         ("EVERGREEN_RESPONSE_TIMEOUT", "5s"),
     ];
-    Fleet::start(&FleetConfig {
+    let config = FleetConfig {
         brokers: 1,
         lock_nodes: 1,
         sandbox: &[],
         settings: &settings,
-    })
-    .await
+    };
+    let broker = || Start::evergreen(&["broker"]).env("GHL_SSO_KEY", SSO_KEY);
+    Fleet::start_with_broker(&config, broker).await
 }
 
 fn plant_settings(fleet: &Fleet, search: &mut Search) {
     search.plant("the client secret", CLIENT_SECRET);
+    search.plant("the shared secret of the app", SSO_KEY);
     search.plant("a token of GHL", TOKEN);
     search.plant("an administrator's key", KEY);
     search.plant("a key of nobody", STRAY_KEY);
@@ -272,7 +278,58 @@ async fn administration(fleet: &Fleet, id: &str, admin: &Client, search: &mut Se
                 .json(&json!({ "name": "", "scopes": ["proxy"] })),
         )
         .await;
+    backend(fleet, id, admin, search).await;
     key
+}
+
+/// What a backend asks for, and a call with a browser key.
+async fn backend(fleet: &Fleet, id: &str, admin: &Client, search: &mut Search) {
+    let (public, gateway) = (&fleet.haproxy.url, &fleet.gateways[0].internal);
+    let new_key = json!({ "name": "backend", "scopes": ["connect", "proxy"] });
+    let create = admin.post(format!("{}/v1/keys", fleet.brokers[0].internal));
+    let (_, made) = send(create.json(&new_key)).await;
+    let key = made["key"].as_str().unwrap().to_owned();
+    search.plant("a backend's key", &key);
+    let client = client::anonymous();
+    let post = |path: &str| client.post(format!("{gateway}{path}")).bearer_auth(&key);
+    let wanted = json!({ "installation": id, "calls": ["GET /contacts/*"] });
+    let (_, made) = send(post("/v1/browser-keys").json(&wanted)).await;
+    let of_browser = made["key"].as_str().unwrap().to_owned();
+    search.plant("a browser key", &of_browser);
+    let (_, signature) = of_browser.rsplit_once('.').unwrap();
+    search.plant("the signature of a browser key", signature);
+    let call = |path: &str| {
+        client
+            .get(format!("{public}{path}"))
+            .bearer_auth(&of_browser)
+    };
+    send(call("/ghl/contacts/")).await;
+    search.tell(call("/ghl/products/")).await;
+    search.tell(call("/api/oauth/status")).await;
+    let changed = format!("{of_browser}A");
+    search
+        .tell(
+            client
+                .get(format!("{public}/ghl/contacts/"))
+                .bearer_auth(changed),
+        )
+        .await;
+    for wrong in [
+        json!({ "installation": id }),
+        json!({ "installation": STRAY_KEY, "calls": [STRAY_KEY], "origin": "x" }),
+        json!({ "installation": id, "calls": ["GET /contacts/*"], "origin": STRAY_KEY }),
+    ] {
+        let answer = post("/v1/browser-keys").json(&wrong);
+        send(answer).await;
+    }
+    let (encrypted, name) = (super::sso::LOC_A, "Lovelace");
+    search.plant("a user context", encrypted);
+    search.plant("the name of a user", name);
+    let (status, opened) =
+        send(post("/v1/sso/decrypt").json(&json!({ "encryptedData": encrypted }))).await;
+    assert_eq!((status, opened.to_string().contains(name)), (200, true));
+    let wrong = json!({ "encryptedData": format!("{encrypted}AAAA") });
+    search.tell(post("/v1/sso/decrypt").json(&wrong)).await;
 }
 
 /// Every failure of GHL, to a location of its own, so that one does not hide the next.

@@ -16,7 +16,7 @@ const SECRET: &str = "6f1f6b0e-3a0f-4a52-9b7c-5d1a2c3e4f50";
 const STAGING_SECRET: &str = "0d9c8b7a-1111-4222-8333-abcdefabcdef";
 
 /// Of Ada Lovelace on a page for `locA`.
-const LOC_A: &str = "U2FsdGVkX1/xHUrcGBCKgQhjCDu3vvRDzeIa05vJK8AJmDmhvY7vjxVO1mprgV0h7c7OJ0Gggoa5wMQaqTTqdWKCH9Z48FeOE+GxgXJUWo3YYk+Zu79k4ya3bm+c4FtKATfEsQUaRrB/jyQ1bChGJut1HOWN/OGTBstiWBMN1rqh42ejaQgu4JMxhMzf8lzgiKHaiJcdOm6U3LAxyl4Nl6D73eCxDrtTBHGNo8/tWPI=";
+pub(crate) const LOC_A: &str = "U2FsdGVkX1/xHUrcGBCKgQhjCDu3vvRDzeIa05vJK8AJmDmhvY7vjxVO1mprgV0h7c7OJ0Gggoa5wMQaqTTqdWKCH9Z48FeOE+GxgXJUWo3YYk+Zu79k4ya3bm+c4FtKATfEsQUaRrB/jyQ1bChGJut1HOWN/OGTBstiWBMN1rqh42ejaQgu4JMxhMzf8lzgiKHaiJcdOm6U3LAxyl4Nl6D73eCxDrtTBHGNo8/tWPI=";
 /// On a page for a location of the sandbox's agency.
 const HARBOR: &str = "U2FsdGVkX1+KX3+0S7Uw49IVfwGkjspuzyReeF3k8Pjb6z2/19NwouWevYCl9y/qQVDnFuK19nNpXn2pifkrGlxngMIBdVvVcaQhByIAyoNa9A1M5VzXDMHo1S8SGxbmcOMIYfYg+D8XQKXY4QHblikAI6+TZk2TGIgHLKDx+oCiIw7b3ZSqhp+g1Jy6gAyVKPzK9rODBFzY0UMK6zDmpMDUbiJfYqhxuI7UPPPSEg3jeXxp0Hs1ujVpSKRWTMwI";
 /// On a page of the other app.
