@@ -13,6 +13,7 @@ use crate::id::{InstallationId, ParseIdError, impl_text_traits};
 pub const MAX_TAGS: usize = 16;
 
 /// The customer's id in the caller's system: 1 to 128 visible ASCII characters. Within an app it names one installation.
+/// It does not begin as the ids of installations do.
 #[derive(Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]
 pub struct ExternalId(Arc<str>);
@@ -37,13 +38,13 @@ impl FromStr for ExternalId {
 
     fn from_str(text: &str) -> Result<Self, ParseIdError> {
         let is_visible = text.bytes().all(|byte| byte.is_ascii_graphic());
-        let is_installation = text.parse::<InstallationId>().is_ok();
+        let is_installation = text.starts_with(InstallationId::PREFIX);
         if (1..=128).contains(&text.len()) && is_visible && !is_installation {
             Ok(Self(text.into()))
         } else {
             Err(ParseIdError::new(
                 "an external id",
-                "is 1 to 128 visible ASCII characters without spaces, and not an installation id",
+                "is 1 to 128 visible ASCII characters without spaces, and does not begin with `install_`",
             ))
         }
     }
@@ -136,7 +137,8 @@ mod tests {
             assert_eq!(good.parse::<ExternalId>().unwrap().as_str(), good);
         }
         let id = InstallationId::random();
-        for bad in ["", " ", "a b", "é", &"x".repeat(129), id.as_str()] {
+        let long = "x".repeat(129);
+        for bad in ["", " ", "a b", "é", &long, id.as_str(), "install_42"] {
             assert!(bad.parse::<ExternalId>().is_err(), "{bad}");
         }
     }

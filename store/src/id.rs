@@ -31,7 +31,7 @@ impl ParseIdError {
 pub struct InstallationId(Arc<str>);
 
 impl InstallationId {
-    const PREFIX: &str = "install_";
+    pub(crate) const PREFIX: &str = "install_";
     const DIGITS: usize = 24;
 
     /// A new random id: 96 bits.

@@ -64,6 +64,7 @@ async fn caller_may_move_an_external_id_and_a_browser_may_not() {
         connect(&store, "L1", &named("43", false)).await;
         let held = customer(&store, &first).await.external_id;
         assert_eq!(held.unwrap().as_str(), "42");
+        assert_eq!(found(&store, "43").await, [], "and reserves none");
 
         let second = connect(&store, "L2", &named("42", true)).await;
         assert_eq!(found(&store, "42").await, std::slice::from_ref(&second));
@@ -73,6 +74,19 @@ async fn caller_may_move_an_external_id_and_a_browser_may_not() {
             .name_customer(&AppName::default(), &"42".parse().unwrap(), &first, false)
             .await;
         assert_eq!(taken.unwrap(), Naming::Taken(second));
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn consent_that_renames_an_installation_frees_its_earlier_name() {
+    on_all(|store| async move {
+        let id = connect(&store, "L1", &named("42", true)).await;
+        assert_eq!(connect(&store, "L1", &named("43", true)).await, id);
+        assert_eq!(found(&store, "43").await, [id]);
+        assert_eq!(found(&store, "42").await, []);
+        let other = connect(&store, "L2", &named("42", false)).await;
+        assert_eq!(found(&store, "42").await, [other]);
     })
     .await;
 }

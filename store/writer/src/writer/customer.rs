@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use store::{AppName, Customer, ExternalId, InstallationId, Invalidation, Tag};
+use store::{AppName, ExternalId, InstallationId, Invalidation, Tag};
 
 use super::{Decision, StoreWriter, WriteError, parse};
 use crate::backend::index::Removal;
@@ -63,7 +63,8 @@ impl StoreWriter {
         Err(WriteError::Contended(id.clone()))
     }
 
-    /// What a consent is to change, without an external id that it may not have.
+    /// What a consent is to change, without an external id that it may not have: that of another installation, or another
+    /// one than the installation has.
     pub(super) async fn claim_name(
         &self,
         app: &AppName,
@@ -75,11 +76,31 @@ impl StoreWriter {
             return Ok(claimed);
         };
         let may_move = wanted.may_replace;
+        if !may_move && self.has_other_name(id, external_id).await? {
+            claimed.customer.external_id = None;
+            return Ok(claimed);
+        }
         match self.name_customer(app, external_id, id, may_move).await? {
             Naming::Named => {}
             Naming::Taken(_) => claimed.customer.external_id = None,
         }
         Ok(claimed)
+    }
+
+    async fn has_other_name(
+        &self,
+        id: &InstallationId,
+        external_id: &ExternalId,
+    ) -> Result<bool, WriteError> {
+        match self.load(id).await {
+            Ok(known) => {
+                let held = known.and_then(|known| known.installation.customer.external_id);
+                Ok(held.is_some_and(|held| held != *external_id))
+            }
+            // A consent replaces an unreadable record.
+            Err(WriteError::Unreadable { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
     }
 
     async fn forget_external_id(
@@ -135,18 +156,20 @@ impl StoreWriter {
         let earlier = earlier.await?;
         let is_replaced = external_id.is_some_and(|next| next != earlier.external_id);
         if is_replaced {
-            self.release_external_id(app, &earlier, id).await?;
+            self.release_external_id(app, earlier.external_id.as_ref(), id)
+                .await?;
         }
         Ok(())
     }
 
-    async fn release_external_id(
+    /// Takes a name out of the index, if it is still this installation's.
+    pub(super) async fn release_external_id(
         &self,
         app: &AppName,
-        earlier: &Customer,
+        earlier: Option<&ExternalId>,
         id: &InstallationId,
     ) -> Result<(), WriteError> {
-        if let Some(external_id) = &earlier.external_id {
+        if let Some(external_id) = earlier {
             let name = external_id.index_name();
             self.backend.replace_location(app, &name, id, None).await?;
         }
@@ -165,7 +188,7 @@ impl StoreWriter {
                 return Ok(false);
             };
             let app = current.access.app.clone();
-            self.release_external_id(&app, &current.customer, id)
+            self.release_external_id(&app, current.customer.external_id.as_ref(), id)
                 .await?;
             let removal = removal(&current, loaded.revision());
             if self.backend.remove(removal).await? {

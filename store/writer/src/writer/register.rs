@@ -69,7 +69,7 @@ impl StoreWriter {
                 let mut known = Customer::default();
                 let earlier = match parse(&id, loaded) {
                     Ok(Some(current)) if current.is_from_consent(&fresh) => {
-                        let stored = (current.access.generation, current.link());
+                        let stored = (current.access.generation, current.link(), None);
                         return Ok(Decision::Leave(stored));
                     }
                     Ok(current) => {
@@ -94,17 +94,21 @@ impl StoreWriter {
                 let mut next =
                     self.registered(&id, fresh.as_str(), earlier, registration, loaded.now);
                 next.details = details;
+                let earlier = known.external_id.clone();
                 next.customer = customer.merged_into(known);
-                let written = (next.access.generation, next.link());
+                let replaced = earlier.filter(|it| next.customer.external_id.as_ref() != Some(it));
+                let written = (next.access.generation, next.link(), replaced);
                 Ok(Decision::Write(Box::new(next), written))
             })
             .await?;
-        let (generation, link) = written;
+        let (generation, link, replaced) = written;
         // A later generation, for example another consent's, was written after this one.
         let is_there = |current: &Installation, _| {
             current.access.generation > generation || current.link() == link
         };
         self.confirm(&id, revision, is_there).await?;
+        self.release_external_id(&registration.app, replaced.as_ref(), &id)
+            .await?;
         Ok(id)
     }
 
