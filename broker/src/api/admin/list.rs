@@ -4,7 +4,7 @@ use axum::Json;
 use axum::extract::State;
 use serde::Deserialize;
 use serde_json::{Value, json};
-use store::{ExternalId, InstallationId, Tag};
+use store::{ExternalId, InstallationId, LocationId, Tag};
 use store_writer::writer::Listed;
 
 use crate::Broker;
@@ -15,6 +15,8 @@ use crate::api::status::{AnyView, Name};
 /// The query. A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
 #[derive(Deserialize)]
 pub(super) struct Page {
+    /// The last entry of the page before, as its `next` names it.
+    #[serde(alias = "cursor")]
     after: Option<InstallationId>,
     limit: Option<usize>,
     /// Only the locations of this agency whose tokens come from its grant: its id, or that of its company.
@@ -51,9 +53,13 @@ pub(super) async fn list(
         (Some(id), _, _, _) => {
             let id = id.parse::<ExternalId>();
             let id = id.map_err(|error| Error::invalid(error.to_string()))?;
-            writer.list_named(&id.index_name()).await?
+            writer.list_named(&id.index_name(), after, limit).await?
         }
-        (None, Some(location), _, _) => writer.list_named(location).await?,
+        (None, Some(location), _, _) => {
+            let location = location.parse::<LocationId>();
+            let location = location.map_err(|error| Error::invalid(error.to_string()))?;
+            writer.list_named(location.as_str(), after, limit).await?
+        }
         (None, None, Some(tag), _) => {
             let tag = tag.parse::<Tag>();
             let tag = tag.map_err(|error| Error::invalid(error.to_string()))?;
@@ -81,7 +87,8 @@ pub(super) async fn list(
 fn is_of(listed: &Listed, parent: Option<&InstallationId>, page: &Page) -> bool {
     let (company, app) = (page.company.as_deref(), page.app.as_deref());
     let Listed::Readable(known) = listed else {
-        let is_unfiltered = page.tag.is_none() && page.external_id.is_none();
+        let filters = [&page.tag, &page.external_id, &page.location];
+        let is_unfiltered = filters.iter().all(|filter| filter.is_none());
         return parent.is_none() && company.is_none() && app.is_none() && is_unfiltered;
     };
     let customer = &known.installation.customer;
@@ -94,6 +101,13 @@ fn is_of(listed: &Listed, parent: Option<&InstallationId>, page: &Page) -> bool 
         return false;
     }
     let access = &known.installation.access;
+    let is_location = |wanted: &String| {
+        let held = access.location.as_ref();
+        held.is_some_and(|held| held.as_str() == *wanted)
+    };
+    if !page.location.as_ref().is_none_or(is_location) {
+        return false;
+    }
     let is_company = |wanted| {
         access
             .company

@@ -79,13 +79,23 @@ impl StoreWriter {
         Ok(listed)
     }
 
-    /// The installations with a name of the index: one for each app.
+    /// As [`StoreWriter::list`], of the installations with a name of the index: one for each app.
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn list_named(&self, name: &str) -> Result<Vec<Listed>, WriteError> {
+    pub async fn list_named(
+        &self,
+        name: &str,
+        after: Option<&InstallationId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, WriteError> {
+        let named = self.resolve(name).await?.into_iter().map(|(_, id)| id);
+        let mut rest: Vec<InstallationId> = named
+            .filter(|id| after.is_none_or(|after| id > after))
+            .collect();
+        rest.sort_unstable();
         let mut listed = Vec::new();
-        for (_, id) in self.resolve(name).await? {
+        for id in rest.into_iter().take(limit) {
             listed.extend(self.read_entry(id).await?);
         }
         Ok(listed)
