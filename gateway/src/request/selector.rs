@@ -247,9 +247,12 @@ impl<'r> InstallationSelectors<'r> {
         chosen: &InstallationSelector<'_>,
         agrees: impl Fn(&InstallationSelector<'_>) -> bool,
     ) -> Result<(), Contradiction> {
+        let is_same = |selector: &InstallationSelector<'_>| {
+            selector.kind == chosen.kind && selector.value == chosen.value
+        };
         let odd = self
             .iter()
-            .find(|selector| *selector != chosen && !agrees(selector));
+            .find(|selector| !is_same(selector) && !agrees(selector));
         match odd {
             None => Ok(()),
             Some(odd) => Err(Contradiction {
