@@ -176,6 +176,14 @@ impl AppSet {
         self.apps.iter().find(|app| app.name == *name)
     }
 
+    /// The app, if there is one alone.
+    pub(crate) fn only(&self) -> Option<&Arc<App>> {
+        match self.apps.as_slice() {
+            [only] => Some(only),
+            [] | [_, _, ..] => None,
+        }
+    }
+
     /// The app of a request that names none: the default one, or the only one.
     pub(crate) fn unnamed(&self) -> Option<&Arc<App>> {
         match self.apps.as_slice() {

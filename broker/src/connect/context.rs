@@ -1,8 +1,9 @@
 //! What is known about a consent from when it began.
 
 use serde::{Deserialize, Serialize};
-use store::{Customer, ExternalId};
+use store::{CompanyId, Customer, ExternalId, LocationId};
 use store_writer::consent::NewCustomer;
+use store_writer::grant::Registration;
 use url::Url;
 
 use super::link::Link;
@@ -77,6 +78,16 @@ impl Context {
     }
 }
 
+impl Context {
+    /// Whether the location or company that has consented is the one that the link asked for.
+    pub(crate) fn is_for(&self, consented: &Registration) -> bool {
+        let location = consented.location.as_ref().map(LocationId::as_str);
+        let company = consented.company.as_ref().map(CompanyId::as_str);
+        let owner = self.owner.as_deref();
+        owner.is_none_or(|owner| location.or(company) == Some(owner))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -93,5 +104,31 @@ mod tests {
         for carried in [public, link] {
             assert_eq!(Carried::parse(&carried.to_text()), Some(carried));
         }
+    }
+
+    #[test]
+    fn link_for_a_location_is_not_for_its_company() {
+        let consented = |location: Option<&str>, company: &str| Registration {
+            app: store::AppName::default(),
+            client: None,
+            access_token: "a".into(),
+            refresh_token: None,
+            expires_at: None,
+            lifetime: std::time::Duration::ZERO,
+            scopes: String::new(),
+            user_type: store::UserType::Company,
+            location: location.map(|it| it.parse().unwrap()),
+            company: Some(company.parse().unwrap()),
+        };
+        let of = |owner: Option<&str>| Context {
+            owner: owner.map(str::to_owned),
+            ..Context::default()
+        };
+        assert!(of(None).is_for(&consented(Some("L1"), "C1")));
+        assert!(of(Some("L1")).is_for(&consented(Some("L1"), "C1")));
+        assert!(of(Some("C1")).is_for(&consented(None, "C1")));
+        assert!(!of(Some("C1")).is_for(&consented(Some("L1"), "C1")));
+        assert!(!of(Some("L1")).is_for(&consented(None, "C1")));
+        assert!(!of(Some("L2")).is_for(&consented(Some("L1"), "C1")));
     }
 }

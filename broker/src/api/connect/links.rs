@@ -96,15 +96,15 @@ pub(super) async fn create(
     make(&broker, &backend, &app, wanted).await
 }
 
-/// `POST /v1/installations/{name}/reconnect-link`. The customer keeps external id and tags.
+/// `POST /v1/installations/{name}/reconnect-link`. The installation keeps its external id and its tags.
 pub(super) async fn reconnect(
     State(broker): State<Broker>,
     Extension(backend): Extension<Backend>,
     Path(name): Path<String>,
     QueryString(query): QueryString<AppQuery>,
-    body: Option<Json<NewReconnectLink>>,
+    body: Option<JsonBody<NewReconnectLink>>,
 ) -> Result<Response, Error> {
-    let request = body.map(|Json(request)| request).unwrap_or_default();
+    let request = body.map(|JsonBody(request)| request).unwrap_or_default();
     let name = Name {
         name: &name,
         app: query.app.as_deref(),
@@ -115,7 +115,8 @@ pub(super) async fn reconnect(
     let location = access.location.as_ref().map(ToString::to_string);
     let company = || access.company.as_ref().map(ToString::to_string);
     let wanted = Wanted {
-        customer: found.customer.clone(),
+        // Those of the link would replace what has changed until the customer consents.
+        customer: Customer::default(),
         owner: location.or_else(company),
         return_to: request.return_to,
         is_white_label: request.white_label,
@@ -190,7 +191,7 @@ fn app(broker: &Broker, name: Option<&str>) -> Result<std::sync::Arc<App>, Error
 }
 
 fn validity(seconds: Option<u64>) -> Result<Duration, Error> {
-    const SHORTEST: u64 = 60;
+    const SHORTEST: u64 = 1;
     let longest = LONGEST_VALIDITY.as_secs();
     match seconds {
         None => Ok(DEFAULT_VALIDITY),

@@ -1,22 +1,22 @@
 //! The exchange of a code for tokens, and their way into the store. A code is valid once.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use ghl::Failure;
-use store::{InstallationId, consent_state};
+use store::{AppName, CompanyId, InstallationId, LocationId, consent_state};
 use store_writer::WriteError;
 use store_writer::consent::{Consent, NewCustomer};
-use store_writer::grant::Registration;
 use tokio::time::timeout;
 use tracing::{error, info, warn};
 
-use super::Callback;
+use super::finish::Browser;
 use super::unverified::Unverified;
+use super::{Callback, agency_location};
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
 use crate::apps::App;
 use crate::audit;
+use crate::connect::Context;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::refresh_log;
 
@@ -25,10 +25,14 @@ const MAX_WAIT: Duration = Duration::from_secs(5 * 60);
 /// How long a consent waits until the store is verified as the one of this broker's journal and keys.
 const VERIFY_TIME: Duration = Duration::from_secs(2);
 
-/// A new installation.
+/// The installation that a customer has connected.
 pub(super) struct Connected {
     pub(super) id: InstallationId,
-    pub(super) enrolment: Registration,
+    pub(super) app: AppName,
+    pub(super) location: Option<LocationId>,
+    pub(super) company: Option<CompanyId>,
+    /// Whether it is the account that the link asked for.
+    pub(super) is_wanted: bool,
 }
 
 /// Exchanges the code of a callback, and stores what it brings.
@@ -36,9 +40,10 @@ pub(super) async fn connect(
     broker: &Broker,
     app: &App,
     callback: Callback,
-    customer: NewCustomer,
-    (address, is_own_browser): (IpAddr, bool),
+    context: &Context,
+    browser: &Browser,
 ) -> Result<Connected, Error> {
+    let address = browser.address;
     if let Some(error) = callback.error {
         // The author of the link chose this text, so only the codes of OAuth are repeated.
         let is_code = error.len() <= 40
@@ -55,7 +60,7 @@ pub(super) async fn connect(
         Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
             .with_hint("start at /oauth/install")
     })?;
-    check_state(broker, callback.state.as_deref(), is_own_browser).await?;
+    check_state(broker, callback.state.as_deref(), browser.state.is_some()).await?;
     let counted = broker.0.consent_limits.count(address);
     counted.map_err(|after| {
         Error::new(
@@ -74,17 +79,19 @@ pub(super) async fn connect(
         .map_err(|failure| exchange_error(&failure))?;
     crash_point::reached(Step::Exchanged);
     let lifetime = response.lifetime().clone();
-    let consent = Consent::new(
+    let registration = Unverified {
+        app: app.name.clone(),
+        client: app.client.clone(),
+        response,
         requested_at,
-        Unverified {
-            app: app.name.clone(),
-            client: app.client.clone(),
-            response,
-            requested_at,
-        }
-        .verify()?,
-        customer,
-    );
+    }
+    .verify()?;
+    // Another account does not get the external id of the one that was asked for.
+    let customer = match context.is_for(&registration) {
+        true => context.customer.clone(),
+        false => NewCustomer::default(),
+    };
+    let consent = Consent::new(requested_at, registration, customer);
     if let Err(error) = app.claim_name(&broker.0.writer).await {
         // It was free when this was asked before the exchange, or the store does not answer now.
         warn!(app = %app.name, error = &error as &dyn std::error::Error, "the name of the app is not noted");
@@ -96,7 +103,15 @@ pub(super) async fn connect(
     refresh_log::lifetime(&id, &lifetime);
     info!(installation = %id, app = %app.name, location = ?enrolment.location, company = ?enrolment.company,
         user_type = %enrolment.user_type, "installed");
-    Ok(Connected { id, enrolment })
+    let connected = Connected {
+        is_wanted: context.is_for(&enrolment),
+        id,
+        app: enrolment.app,
+        location: enrolment.location,
+        company: enrolment.company,
+    };
+    // Boxed, since it is rare and would make the future of every consent larger.
+    Box::pin(agency_location::choose(broker, context, connected)).await
 }
 
 /// Checks that the app's name is its own in this store, before a code is spent.

@@ -46,7 +46,7 @@ pub(super) async fn install(
     query: Result<QueryString<Install>, Error>,
 ) -> Response {
     let begun = query.and_then(|QueryString(query)| begin(&broker, &headers, &uri, &query));
-    no_store(begun.unwrap_or_else(|error| error_response(&headers, None, error)))
+    no_store(begun.unwrap_or_else(|error| error_response(&broker, &headers, error)))
 }
 
 fn begin(
@@ -100,7 +100,7 @@ pub(super) async fn follow(
     Path(token): Path<String>,
 ) -> Response {
     let followed = go_on(&broker, &headers, &uri, &token).await;
-    no_store(followed.unwrap_or_else(|error| error_response(&headers, None, error)))
+    no_store(followed.unwrap_or_else(|error| error_response(&broker, &headers, error)))
 }
 
 async fn go_on(

@@ -22,7 +22,7 @@ pub(super) async fn show(
     let ring = &broker.0.writer.rings().access;
     let Some(outcome) = Outcome::of_page(ring, &segment) else {
         let error = Error::new(ErrorKind::RouteNotFound, "There is no such page");
-        return no_store(error_response(&headers, None, error));
+        return no_store(error_response(&broker, &headers, error));
     };
     let apps = broker.0.worker.apps.current();
     let app = apps.named(&outcome.app).map(AsRef::as_ref);
@@ -60,8 +60,14 @@ fn page(app: Option<&App>, outcome: &Outcome) -> Response {
 /// A page about a consent that did not come as far as an outcome.
 pub(super) fn of_error(app: Option<&App>, error: &Error) -> Response {
     let words = in_words(Some(error.code()));
-    let again = path_of(app);
-    render(app, error.status(), "Not connected", words, Some(&again))
+    // Only who made a link can make another.
+    let is_over = matches!(
+        error.kind,
+        ErrorKind::ConnectLinkUnknown | ErrorKind::RouteNotFound
+    );
+    let again = (!is_over).then(|| path_of(app));
+    let again = again.as_deref();
+    render(app, error.status(), "Not connected", words, again)
 }
 
 fn render(
@@ -96,12 +102,15 @@ fn in_words(code: Option<&str>) -> &'static str {
         "consent_not_stored" | "store_unavailable" | "broker_stopping" => {
             "This could not be completed just now. If you are not connected in a moment, please start again."
         }
+        "route_not_found" => "There is no such page.",
         "connect_link_unknown" => "This link has expired. Please ask for a new one.",
         "other_account" => "You have connected another account than the one you were asked for.",
         "external_id_taken" => {
             "You are connected. The account that you came from is connected to another one already."
         }
-        "app_unknown" => "This link is not complete. Please ask for the right one.",
+        "return_url_refused" | "request_invalid" | "app_unknown" => {
+            "This link is not complete. Please ask for the right one."
+        }
         "request_rate_exceeded" => "There were too many attempts. Please start again in a moment.",
         _ => "This did not work. Please start again in a moment.",
     }

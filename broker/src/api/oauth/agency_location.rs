@@ -1,0 +1,74 @@
+//! The location that a link asked for, if its agency has consented instead. Apps with bulk installation get the token of the
+//! agency also when its user has chosen one location.
+
+use store::{Customer, InstallationId, LocationId, Status};
+
+use super::exchange::Connected;
+use crate::Broker;
+use crate::agency::{Lookup, Wanted};
+use crate::api::error::{Error, ErrorKind};
+use crate::connect::Context;
+
+/// The installation that the link asked for, if `connected` is of its agency. It gets the external id and the tags.
+///
+/// # Errors
+/// If GHL does not say whether the location is the agency's. The agency is connected then.
+pub(super) async fn choose(
+    broker: &Broker,
+    context: &Context,
+    connected: Connected,
+) -> Result<Connected, Error> {
+    let wanted: Option<LocationId> = context.owner.as_ref().and_then(|it| it.parse().ok());
+    let Some(wanted) = wanted.filter(|_| !connected.is_wanted && connected.location.is_none())
+    else {
+        return Ok(connected);
+    };
+    let Some(id) = find(broker, &wanted, &connected).await? else {
+        return Ok(connected);
+    };
+    name(broker, &id, context).await?;
+    Ok(Connected {
+        id,
+        location: Some(wanted),
+        is_wanted: true,
+        ..connected
+    })
+}
+
+async fn find(
+    broker: &Broker,
+    location: &LocationId,
+    agency: &Connected,
+) -> Result<Option<InstallationId>, Error> {
+    let wanted = Wanted {
+        location: location.clone(),
+        agencies: vec![agency.id.clone()],
+        app: Some(agency.app.clone()),
+    };
+    let inner = &broker.0;
+    let found = inner.lookups.find(&inner.worker, &inner.shutdown, wanted);
+    let id = match found.await {
+        Lookup::Found(id) => id,
+        Lookup::Unknown | Lookup::TooManyAgencies => return Ok(None),
+        Lookup::Unavailable(reason) => {
+            return Err(Error::new(ErrorKind::ConsentFailed, reason));
+        }
+    };
+    let known = inner.writer.load(&id).await?.map(|it| it.installation);
+    let is_usable = known.is_some_and(|known| {
+        let works = matches!(known.access.status, Status::Active | Status::Paused);
+        works && known.access.parent.as_ref() == Some(&agency.id)
+    });
+    Ok(is_usable.then_some(id))
+}
+
+async fn name(broker: &Broker, id: &InstallationId, context: &Context) -> Result<(), Error> {
+    let Customer { external_id, tags } = &context.customer.customer;
+    let tags = Some(tags.clone()).filter(|tags| !tags.is_empty());
+    let external_id = external_id.clone().map(Some);
+    if tags.is_some() || external_id.is_some() {
+        let writer = &broker.0.writer;
+        writer.change_customer(id, external_id, tags).await?;
+    }
+    Ok(())
+}
