@@ -42,7 +42,7 @@ pub(crate) enum Command {
     /// Run a local GHL: consent page, token endpoint, API, fault injection, a ledger of every token
     #[cfg(feature = "sandbox")]
     Sandbox(ServeSandbox),
-    /// List, show, refresh, revoke, import or export installations
+    /// List, show, connect, change, refresh, revoke, delete, import or export installations
     #[command(subcommand)]
     Installations(Installations),
     /// List the apps at GHL, or free the name of one
@@ -83,7 +83,7 @@ pub(crate) struct ServeSandbox {
 pub(crate) enum Installations {
     /// List installations
     List(ListInstallations),
-    /// Show one, by its id, its location or its company; an agency with its locations
+    /// Show one, by its id, its location, its company or its external id; an agency with its locations
     Show {
         installation: String,
         #[command(flatten)]
@@ -115,6 +115,21 @@ pub(crate) enum Installations {
     Import(Import),
     /// Write all installations and their tokens to a file, for another system. `import` takes the same file
     Export(Export),
+    /// Change the tags or the external id of one
+    Tag(crate::installations::customers::Tag),
+    /// Uninstall the app at GHL, and delete the installation and those of an agency's locations
+    Delete {
+        installation: String,
+        #[command(flatten)]
+        of: OfApp,
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
+    /// Make a one-time link with which a customer connects
+    ConnectLink(crate::installations::customers::ConnectLink),
+    /// Make a one-time link with which a customer connects again
+    ReconnectLink(crate::installations::customers::ReconnectLink),
 }
 
 /// The app of an installation that is named by its location or company.
@@ -172,7 +187,7 @@ pub(crate) struct AddToken {
     pub company: Option<store::CompanyId>,
 }
 
-#[derive(Debug, Flags)]
+#[derive(Debug, Default, Flags)]
 pub(crate) struct ListInstallations {
     /// Only installations of this app
     #[arg(long, value_name = "NAME")]
@@ -187,6 +202,15 @@ pub(crate) struct ListInstallations {
     /// the broker does not know)
     #[arg(long, value_name = "STATUS")]
     pub status: Option<String>,
+    /// Only installations with this tag
+    #[arg(long, value_name = "TAG")]
+    pub tag: Option<String>,
+    /// Only those with this external id, one for each app
+    #[arg(long, value_name = "ID")]
+    pub external_id: Option<String>,
+    /// Only those of this location, one for each app
+    #[arg(long, value_name = "ID")]
+    pub location: Option<String>,
 }
 
 #[derive(Debug, Subcommand)]

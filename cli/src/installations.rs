@@ -2,9 +2,11 @@
 
 mod export;
 mod import;
+pub(crate) mod customers;
 
 use std::io::{IsTerminal, Write, stdin, stdout};
 
+use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use service::config::Layered;
 use store::AppName;
@@ -28,7 +30,7 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
             of,
             force,
         } => {
-            let path = of_app(format!("/v1/installations/{installation}/refresh"), &of);
+            let path = path_of(&installation, "/refresh", &of);
             let separator = if of.app.is_some() { '&' } else { '?' };
             let path = format!("{path}{separator}force={force}");
             print(&admin.post(&path, None, "generation").await?);
@@ -42,6 +44,14 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
         Installations::AddToken(of) => add_token(&admin, &of).await,
         Installations::Import(what) => import::import(&admin, &what).await,
         Installations::Export(what) => export::export(&admin, &what).await,
+        Installations::Tag(wanted) => customers::tag(&admin, &wanted).await,
+        Installations::ConnectLink(wanted) => customers::connect_link(&admin, &wanted).await,
+        Installations::ReconnectLink(wanted) => customers::reconnect_link(&admin, &wanted).await,
+        Installations::Delete {
+            installation,
+            of,
+            yes,
+        } => customers::delete(&admin, &installation, &of, yes).await,
     }
 }
 
@@ -74,7 +84,7 @@ async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
 
 /// An agency is shown with its locations.
 async fn show(admin: &Admin, installation: &str, of: &OfApp) -> Result<(), Failure> {
-    let path = of_app(format!("/v1/installations/{installation}"), of);
+    let path = path_of(installation, "", of);
     let mut shown = admin.get(&path, "installationId").await?;
     if is_agency(&shown) {
         let children = children(admin, &shown).await?;
@@ -84,8 +94,10 @@ async fn show(admin: &Admin, installation: &str, of: &OfApp) -> Result<(), Failu
     Ok(())
 }
 
-/// `path`, for an installation of this app.
-fn of_app(path: String, of: &OfApp) -> String {
+/// The path of an installation of this app, with `rest`. A name may have any characters.
+fn path_of(installation: &str, rest: &str, of: &OfApp) -> String {
+    let name = utf8_percent_encode(installation, NON_ALPHANUMERIC);
+    let path = format!("/v1/installations/{name}{rest}");
     match &of.app {
         Some(app) => format!("{path}?app={app}"),
         None => path,
@@ -118,21 +130,21 @@ async fn revoke(
     is_confirmed: bool,
 ) -> Result<(), Failure> {
     if !is_confirmed {
-        let path = of_app(format!("/v1/installations/{installation}"), of);
+        let path = path_of(installation, "", of);
         let known = admin.get(&path, "installationId").await?;
         if is_agency(&known) {
             let count = children(admin, &known).await?.len();
-            confirm(count)?;
+            confirm(&format!(
+                "This ends the agency's installation and those of its {count} locations."
+            ))?;
         }
     }
-    let path = of_app(format!("/v1/installations/{installation}/revoke"), of);
+    let path = path_of(installation, "/revoke", of);
     print(&admin.post(&path, None, "installationId").await?);
     Ok(())
 }
 
-fn confirm(locations: usize) -> Result<(), Failure> {
-    let question =
-        format!("This ends the agency's installation and those of its {locations} locations.");
+fn confirm(question: &str) -> Result<(), Failure> {
     if !stdin().is_terminal() {
         return Err(Failure::Refused(format!(
             "{question} Repeat the command with --yes"
@@ -156,10 +168,8 @@ fn is_agency(shown: &Value) -> bool {
 
 async fn children(admin: &Admin, agency: &Value) -> Result<Vec<Value>, Failure> {
     let only = ListInstallations {
-        app: None,
-        company: None,
         parent: agency["installationId"].as_str().map(str::to_owned),
-        status: None,
+        ..ListInstallations::default()
     };
     let mut children = Vec::new();
     let mut after = None;
@@ -187,6 +197,9 @@ fn path(only: &ListInstallations, after: Option<&str>) -> String {
         ("company", only.company.as_deref()),
         ("parent", only.parent.as_deref()),
         ("status", only.status.as_deref()),
+        ("tag", only.tag.as_deref()),
+        ("external_id", only.external_id.as_deref()),
+        ("location", only.location.as_deref()),
     ];
     let mut text = Serializer::new(String::new());
     for (name, value) in query {

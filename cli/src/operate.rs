@@ -125,6 +125,22 @@ impl Admin {
         Ok((headers, text))
     }
 
+    /// Like [`get`](Self::get).
+    pub(crate) async fn patch(
+        &self,
+        path: &str,
+        body: &Value,
+        member: &str,
+    ) -> Result<Value, Failure> {
+        let request = self.http.patch(self.url(path)).json(body);
+        self.object(request, member).await
+    }
+
+    /// Like [`get`](Self::get), for what says what it deleted.
+    pub(crate) async fn delete_shown(&self, path: &str, member: &str) -> Result<Value, Failure> {
+        self.object(self.http.delete(self.url(path)), member).await
+    }
+
     pub(crate) async fn delete(&self, path: &str) -> Result<(), Failure> {
         match self.send(self.http.delete(self.url(path))).await? {
             (StatusCode::NO_CONTENT, _) => Ok(()),
