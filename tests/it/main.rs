@@ -14,6 +14,7 @@ mod callers;
 mod clock_skew;
 mod cluster;
 mod conformance;
+mod connect;
 mod crate_dependencies;
 mod data_dir;
 mod dependencies;

@@ -94,14 +94,16 @@ async fn revoked_grant_becomes_invalid_after_three_attempts() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn callback_rejects_replayed_and_forged_states() {
+async fn callback_rejects_forged_states_and_exchanges_no_code_twice() {
     let up = Up::start(&[]).await;
     let callback = consented(&up, "locA").await;
     let again = callback.try_clone().unwrap();
-    let (code, body) = send(callback).await;
-    assert_eq!(code, 200, "{body}");
-    let (code, body) = send(again).await;
-    assert_eq!(code, 400, "replayed: {body}");
+    let (code, connected) = send(callback).await;
+    assert_eq!(code, 200, "{connected}");
+    assert_eq!(send(again).await, (200, connected), "it connects nothing");
+    let ledger = up.sandbox.ledger().await;
+    assert_eq!(ledger["token_calls"]["code_exchanged"], 1, "{ledger}");
+    assert_eq!(ledger["token_calls"]["invalid_grant"], 0, "{ledger}");
     // The link of one browser, opened in another.
     let link = consented(&up, "locB").await.build().unwrap().url().clone();
     let (code, body) = get(&up.client, link.as_str()).await;
@@ -128,21 +130,12 @@ async fn callback_rejects_replayed_and_forged_states() {
         "{body}"
     );
 
-    let person = up
-        .client
-        .get(&forged)
-        .header("accept", "text/html,*/*")
-        .send()
-        .await
-        .unwrap();
-    assert_eq!(person.status(), 400);
-    assert!(
-        person.headers()["content-type"]
-            .to_str()
-            .unwrap()
-            .starts_with("text/html")
-    );
-    let page = person.text().await.unwrap();
+    let person = |url: String| up.client.get(url).header("accept", "text/html,*/*");
+    let (page, _) = client::redirect(person(forged)).await.unwrap();
+    let page = person(format!("{}{page}", up.public)).send().await.unwrap();
+    let kind = page.headers()["content-type"].to_str().unwrap();
+    assert!(kind.starts_with("text/html"), "{kind}");
+    let page = page.text().await.unwrap();
     assert!(
         page.contains("Not connected") && page.contains("/oauth/install"),
         "{page}"

@@ -43,8 +43,9 @@ async fn required_state_refuses_it_with_a_link_to_begin_again() {
         (status, &body["code"]),
         (400, &json!("consent_state_invalid"))
     );
-    let page = apps.up.client.get(&url).header("accept", "text/html");
-    let (_, page) = client::send(page).await;
+    let person = |url: &str| apps.up.client.get(url).header("accept", "text/html");
+    let (page, _) = client::redirect(person(&url)).await.unwrap();
+    let (_, page) = client::send(person(&format!("{}{page}", apps.up.public))).await;
     let page = page.as_str().unwrap();
     assert!(
         page.contains("href=\"/oauth/install?app=staging\""),
