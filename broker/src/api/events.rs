@@ -1,5 +1,7 @@
 //! Events, endpoints and dead letters, for operators and for callers that poll.
 
+use std::sync::Arc;
+
 use axum::extract::{Path, State};
 use axum::routing::{get, post};
 use axum::{Extension, Json, Router};
@@ -15,8 +17,8 @@ use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, QueryString};
 use crate::audit::Requester;
 use crate::events::delivery::DeadLetter;
-use crate::events::endpoint::Wants;
-use crate::events::message::payload;
+use crate::events::endpoint::{Endpoint, Wants};
+use crate::events::message::{payload, resent};
 
 /// The most entries of one page.
 const MOST: usize = 1000;
@@ -198,12 +200,18 @@ async fn resend(
     Extension(requester): Extension<Requester>,
     JsonBody(request): JsonBody<Resend>,
 ) -> Result<Json<Value>, Error> {
-    known(&broker, &request.endpoint)?;
+    let endpoint = known(&broker, &request.endpoint)?;
     if request.events.is_empty() && !request.dead_letters {
         return Err(Error::invalid(
             "name `events` by their ids, or set `dead_letters` to true",
         ));
     }
+    if !request.events.is_empty() && matches!(endpoint.wants, Wants::Webhooks { .. }) {
+        return Err(Error::invalid(
+            "the endpoint is for GHL's webhooks, and gets no events",
+        ));
+    }
+    let now = broker.0.reader.now();
     let mut found: Vec<(String, Subject, String)> = Vec::new();
     if request.dead_letters {
         for letter in letters(&broker, MOST).await? {
@@ -215,7 +223,8 @@ async fn resend(
         found.reverse();
     }
     if !request.events.is_empty() {
-        for stored in broker.0.writer.newest_events(SEARCHED).await? {
+        let newest = broker.0.writer.newest_events(SEARCHED).await?;
+        for stored in newest.into_iter().rev() {
             let Ok(event) = serde_json::from_str::<Event>(&stored.json) else {
                 continue;
             };
@@ -227,7 +236,7 @@ async fn resend(
     let mut sent = Vec::new();
     for (id, subject, message) in found {
         let publication = Publication {
-            message,
+            message: resent(&message, now),
             is_event: false,
             endpoints: vec![request.endpoint.clone()],
         };
@@ -236,7 +245,6 @@ async fn resend(
     }
     let missing = request.events.iter().filter(|id| !sent.contains(id));
     let missing: Vec<&String> = missing.collect();
-    let now = broker.0.reader.now();
     let entry = requester.entry(now, Action::EventSent);
     let entry = entry.with(request.endpoint.clone());
     broker.0.audit.record(entry).await;
@@ -250,16 +258,15 @@ fn subject(name: &str) -> Subject {
     }
 }
 
-fn known(broker: &Broker, id: &str) -> Result<(), Error> {
-    let all = broker.0.deliveries.endpoints();
-    match all.iter().any(|(endpoint, _)| endpoint.id.as_str() == id) {
-        true => Ok(()),
-        false => Err(Error::new(
-            ErrorKind::EndpointUnknown,
-            "This broker has no such endpoint",
-        )
-        .with_hint("`evergreen events endpoints` lists them")),
-    }
+fn known(broker: &Broker, id: &str) -> Result<Arc<Endpoint>, Error> {
+    let mut all = broker.0.deliveries.endpoints().into_iter();
+    let found = all.find(|(endpoint, _)| endpoint.id.as_str() == id);
+    let unknown = || {
+        let unknown = ErrorKind::EndpointUnknown;
+        Error::new(unknown, "This broker has no such endpoint")
+            .with_hint("`evergreen events endpoints` lists them")
+    };
+    found.map(|(endpoint, _)| endpoint).ok_or_else(unknown)
 }
 
 #[cfg(test)]

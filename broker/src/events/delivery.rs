@@ -77,6 +77,25 @@ pub(crate) struct DeadLetter {
     pub(crate) message: String,
 }
 
+/// The end of an attempt.
+struct Ended {
+    settlement: Settlement,
+    /// When the queue is due again, if nothing else of it is sent now.
+    pause: Duration,
+    /// The endpoint was down and has taken the message.
+    has_reopened: bool,
+}
+
+impl Ended {
+    fn new(settlement: Settlement, pause: Duration) -> Self {
+        Self {
+            settlement,
+            pause,
+            has_reopened: false,
+        }
+    }
+}
+
 impl Delivery {
     pub(super) fn new(endpoint: Endpoint, context: Context) -> Arc<Self> {
         Arc::new(Self {
@@ -208,14 +227,20 @@ impl Delivery {
                 return unsent.await;
             }
             let earlier = attempts.take();
-            let (settlement, pause) = self.attempt(&endpoint, subject, message, earlier).await;
-            let goes_on = match settlement {
-                Settlement::Delivered(_) | Settlement::Dead { .. } => index < last,
+            let ended = self.attempt(&endpoint, subject, message, earlier).await;
+            let goes_on = match ended.settlement {
+                Settlement::Delivered(_) | Settlement::Dead { .. } => {
+                    index < last && !ended.has_reopened
+                }
                 Settlement::Failed { .. } | Settlement::Unsent => false,
             };
             // The queue stays claimed while its next message is sent.
-            let pause = if goes_on { CLAIM } else { pause };
-            writer.settle(id, subject, &settlement, pause).await?;
+            let pause = if goes_on { CLAIM } else { ended.pause };
+            writer.settle(id, subject, &ended.settlement, pause).await?;
+            // Not before the message is gone from its queue, since this queue becomes due, too.
+            if ended.has_reopened {
+                self.reopened(&endpoint).await;
+            }
             if !goes_on {
                 break;
             }
@@ -223,14 +248,14 @@ impl Delivery {
         Ok(())
     }
 
-    /// One attempt with one message. When the queue is due again, if nothing else of it is sent now.
+    /// One attempt with one message.
     async fn attempt(
         &self,
         endpoint: &Endpoint,
         subject: &Subject,
         message: String,
         earlier: Option<Attempts>,
-    ) -> (Settlement, Duration) {
+    ) -> Ended {
         let outgoing = match &endpoint.wants {
             Wants::Events { .. } => Outgoing::of_event(&message, &self.context.apps),
             Wants::Webhooks { .. } => Outgoing::of_webhook(&message),
@@ -252,21 +277,20 @@ impl Delivery {
                 return self.give_up(endpoint, subject, message, outgoing.id, attempts, now);
             }
             let reopens_at = self.reopens_at().unwrap_or_else(Instant::now);
-            return (
-                Settlement::Unsent,
-                reopens_at.saturating_duration_since(Instant::now()),
-            );
+            let pause = reopens_at.saturating_duration_since(Instant::now());
+            return Ended::new(Settlement::Unsent, pause);
         };
         let sent = outgoing.as_message();
         match self.context.client.send(endpoint, sent, now).await {
             Ok(()) => {
                 metrics::delivered(endpoint.id.as_str(), "delivered");
-                let was_closed = self.reopens_at().is_some();
+                let has_reopened = self.reopens_at().is_some();
                 self.gate().succeeded(permit);
-                if was_closed {
-                    self.reopened(endpoint).await;
+                Ended {
+                    settlement: Settlement::Delivered(message),
+                    pause: Duration::ZERO,
+                    has_reopened,
                 }
-                (Settlement::Delivered(message), Duration::ZERO)
             }
             Err(error) => {
                 metrics::delivered(endpoint.id.as_str(), error.kind());
@@ -283,8 +307,12 @@ impl Delivery {
                     return self.give_up(endpoint, subject, message, outgoing.id, attempts, now);
                 }
                 let pause = retry::pause(attempts.count, jitter());
+                // While the endpoint is down, the next probe may be with this message.
+                let probe = self.reopens_at();
+                let probe = probe.map(|at| at.saturating_duration_since(Instant::now()));
+                let pause = probe.map_or(pause, |probe| pause.min(probe));
                 let attempts = serde_json::to_string(&attempts).unwrap_or_default();
-                (Settlement::Failed { attempts }, pause)
+                Ended::new(Settlement::Failed { attempts }, pause)
             }
         }
     }
@@ -312,7 +340,7 @@ impl Delivery {
         id: String,
         attempts: Attempts,
         now: Timestamp,
-    ) -> (Settlement, Duration) {
+    ) -> Ended {
         metrics::delivered(endpoint.id.as_str(), "dead");
         warn!(endpoint = %endpoint.id, message = id, error = %attempts.error,
             "a message is given up: `evergreen events resend` sends it again");
@@ -326,7 +354,7 @@ impl Delivery {
             message: message.clone(),
         };
         let letter = serde_json::to_string(&letter).unwrap_or_default();
-        (Settlement::Dead { message, letter }, Duration::ZERO)
+        Ended::new(Settlement::Dead { message, letter }, Duration::ZERO)
     }
 
     fn gate(&self) -> std::sync::MutexGuard<'_, EndpointGate> {

@@ -6,6 +6,7 @@ use bytes::Bytes;
 use http::header::CONTENT_TYPE;
 use http::{HeaderMap, HeaderName, HeaderValue};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use store::{Status, Timestamp};
 use store_writer::events::Event;
 
@@ -55,11 +56,34 @@ impl StoredWebhook {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Outgoing {
     pub(crate) id: String,
-    /// When it was stored.
+    /// When it was stored, or stored again.
     pub(crate) at: Timestamp,
     pub(crate) content_type: HeaderValue,
     pub(crate) headers: HeaderMap,
     pub(crate) body: Bytes,
+}
+
+/// A stored message that an operator has sent again. It is tried as long as a new one.
+#[derive(Deserialize)]
+struct Resent {
+    #[serde(rename = "resentAt")]
+    at: Option<Timestamp>,
+}
+
+/// A stored message, to be stored again.
+pub(crate) fn resent(message: &str, now: Timestamp) -> String {
+    match serde_json::from_str(message) {
+        Ok(Value::Object(mut fields)) => {
+            let at = serde_json::to_value(now).unwrap_or_default();
+            fields.insert("resentAt".to_owned(), at);
+            Value::Object(fields).to_string()
+        }
+        Ok(_) | Err(_) => message.to_owned(),
+    }
+}
+
+fn resent_at(json: &str) -> Option<Timestamp> {
+    serde_json::from_str::<Resent>(json).ok()?.at
 }
 
 /// The stored message cannot be read. A newer build wrote it, or somebody else.
@@ -75,7 +99,7 @@ impl Outgoing {
         let at = at.duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let millis = i64::try_from(at.as_millis()).unwrap_or(i64::MAX);
         Ok(Self {
-            at: Timestamp::from_millis(millis),
+            at: resent_at(json).unwrap_or(Timestamp::from_millis(millis)),
             content_type: HeaderValue::from_static("application/json"),
             headers: HeaderMap::new(),
             body: Bytes::from(payload(&event, apps).to_string()),
@@ -103,7 +127,7 @@ impl Outgoing {
         }
         Ok(Self {
             id: stored.id,
-            at: stored.at,
+            at: resent_at(json).unwrap_or(stored.at),
             content_type: stored.content_type.parse().map_err(|_| Unreadable)?,
             headers,
             body: BASE64_STANDARD
@@ -115,7 +139,7 @@ impl Outgoing {
 }
 
 /// The event as endpoints get it: with the link by which the customer connects again, if that is needed.
-pub(crate) fn payload(event: &Event, apps: &Apps) -> serde_json::Value {
+pub(crate) fn payload(event: &Event, apps: &Apps) -> Value {
     let mut payload = serde_json::to_value(event).unwrap_or_default();
     if let Some(installation) = &event.installation {
         let is_over = match installation.status {
@@ -159,5 +183,9 @@ mod tests {
         assert_eq!(sent.headers.len(), 1);
         assert_eq!(sent.headers["x-ghl-signature"], "c2ln");
         assert_eq!(Outgoing::of_webhook("{}"), Err(Unreadable));
+
+        let later = Timestamp::from_millis(9);
+        let again = Outgoing::of_webhook(&resent(&stored.to_json(), later)).unwrap();
+        assert_eq!(again, Outgoing { at: later, ..sent });
     }
 }
