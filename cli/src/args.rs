@@ -53,6 +53,9 @@ pub(crate) enum Command {
     Keys(Keys),
     /// Show who fetched tokens, and who changed keys and installations, the newest first
     Audit(Audit),
+    /// Show events and their endpoints, send events again, and test an endpoint
+    #[command(subcommand)]
+    Events(Events),
     /// Count what each sealing key still opens, and rotate the sealing keys
     #[command(subcommand)]
     Seal(Seal),
@@ -288,6 +291,40 @@ pub(crate) struct Audit {
 }
 
 #[derive(Debug, Subcommand)]
+pub(crate) enum Events {
+    /// List the endpoints, with how many installations have messages that wait
+    Endpoints,
+    /// List the newest events, the newest first
+    List(ListEvents),
+    /// Send events to an endpoint again
+    Resend(Resend),
+    /// Send a test message to an endpoint, and say whether it took it
+    Test { endpoint: String },
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct ListEvents {
+    /// List messages that an endpoint did not take for 3 days instead
+    #[arg(long)]
+    pub dead: bool,
+    /// The most entries
+    #[arg(long, value_name = "N", default_value_t = 50, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    pub limit: u32,
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct Resend {
+    /// The endpoint, as `events endpoints` shows it
+    pub endpoint: String,
+    /// The ids of events
+    #[arg(value_name = "ID", required_unless_present = "dead")]
+    pub events: Vec<String>,
+    /// Send all dead letters of the endpoint
+    #[arg(long, conflicts_with = "events")]
+    pub dead: bool,
+}
+
+#[derive(Debug, Subcommand)]
 pub(crate) enum Seal {
     /// Count the records that need each key
     Status {
@@ -327,6 +364,7 @@ impl Args {
             | Command::Apps(_)
             | Command::Keys(_)
             | Command::Audit(_)
+            | Command::Events(_)
             | Command::Seal(_) => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {

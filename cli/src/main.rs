@@ -9,6 +9,7 @@ mod args;
 mod audit;
 mod bootstrap_key;
 mod data_dir;
+mod events;
 mod exit;
 mod installations;
 mod key_rings;
@@ -84,6 +85,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Apps(what) => apps::apps(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
         Command::Audit(wanted) => audit::show(&source, &wanted).await,
+        Command::Events(what) => events::act(&source, what).await,
         Command::Seal(what) => seal::act(&source, what).await,
     }
 }
