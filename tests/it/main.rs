@@ -21,6 +21,7 @@ mod dependencies;
 mod disk;
 mod docs;
 mod echoed_secrets;
+mod events;
 mod faults;
 mod import;
 mod metrics;

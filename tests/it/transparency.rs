@@ -9,7 +9,7 @@ mod mcp;
 mod missing_location_id;
 mod paths;
 mod retry_after_401;
-mod sdk;
+pub(crate) mod sdk;
 
 use std::time::Duration;
 

@@ -125,17 +125,17 @@ async fn sandbox_webhook_is_accepted_once_at_any_age() {
 }
 
 /// An `up`, and a key with which the test signs webhooks as GHL.
-struct Ghl {
-    up: Up,
+pub(crate) struct Ghl {
+    pub(crate) up: Up,
     key: Ed25519KeyPair,
 }
 
-fn new_key() -> Ed25519KeyPair {
+pub(crate) fn new_key() -> Ed25519KeyPair {
     let document = Ed25519KeyPair::generate_pkcs8(&SystemRandom::new()).unwrap();
     Ed25519KeyPair::from_pkcs8(document.as_ref()).unwrap()
 }
 
-fn pem(key: &Ed25519KeyPair) -> String {
+pub(crate) fn pem(key: &Ed25519KeyPair) -> String {
     // The prefix of an Ed25519 key in a SubjectPublicKeyInfo (RFC 8410).
     let head = [
         0x30, 0x2a, 0x30, 0x05, 0x06, 0x03, 0x2b, 0x65, 0x70, 0x03, 0x21, 0x00,
@@ -145,29 +145,44 @@ fn pem(key: &Ed25519KeyPair) -> String {
     format!("-----BEGIN PUBLIC KEY-----\n{text}\n-----END PUBLIC KEY-----\n")
 }
 
-fn signature(key: &Ed25519KeyPair, body: &str) -> String {
+pub(crate) fn signature(key: &Ed25519KeyPair, body: &str) -> String {
     BASE64_STANDARD.encode(key.sign(body.as_bytes()))
 }
 
 /// An UNINSTALL of `locA` with a timestamp in milliseconds.
 fn uninstall(webhook: &str, at: Timestamp) -> String {
-    let at = UNIX_EPOCH + Duration::from_millis(at.as_millis().try_into().unwrap());
-    let at = humantime::format_rfc3339_millis(at).to_string();
     let event = json!({
         "type": "UNINSTALL", "appId": "sandbox", "locationId": "locA", "webhookId": webhook,
-        "timestamp": at,
+        "timestamp": iso(at),
     });
     event.to_string()
 }
 
+/// As GHL writes it, in milliseconds.
+pub(crate) fn iso(at: Timestamp) -> String {
+    let at = UNIX_EPOCH + Duration::from_millis(at.as_millis().try_into().unwrap());
+    humantime::format_rfc3339_millis(at).to_string()
+}
+
 impl Ghl {
     async fn new() -> Self {
+        Self::with(&[]).await
+    }
+
+    /// With these settings of `up`.
+    pub(crate) async fn with(settings: &[(&str, &str)]) -> Self {
         let key = new_key();
-        let up = Up::start(&[("GHL_WEBHOOK_ED25519_KEY", &pem(&key))]).await;
+        let pem = pem(&key);
+        let settings = [&[("GHL_WEBHOOK_ED25519_KEY", pem.as_str())], settings].concat();
+        let up = Up::start(&settings).await;
         Self { up, key }
     }
 
-    async fn post(&self, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
+    pub(crate) fn sign(&self, body: &str) -> String {
+        signature(&self.key, body)
+    }
+
+    pub(crate) async fn post(&self, body: &str, headers: &[(&str, &str)]) -> (u16, Value) {
         let url = format!("{}/webhooks/ghl", self.up.public);
         let request = self.up.client.post(url).body(body.to_owned());
         let request = request.header("content-type", "application/json");
@@ -178,8 +193,8 @@ impl Ghl {
         .await
     }
 
-    async fn tell(&self, body: &str) -> (u16, Value) {
-        let signature = signature(&self.key, body);
+    pub(crate) async fn tell(&self, body: &str) -> (u16, Value) {
+        let signature = self.sign(body);
         self.post(body, &[("x-ghl-signature", &signature)]).await
     }
 }

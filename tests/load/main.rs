@@ -11,6 +11,7 @@ mod agency_crashes;
 mod burst;
 mod client_credentials;
 mod crashes;
+mod event_crashes;
 mod fleet;
 mod leases;
 mod overload;

@@ -13,6 +13,7 @@ pub mod port;
 pub mod program;
 pub mod propagation;
 pub mod raw_server;
+pub mod receiver;
 pub mod redis;
 pub mod redis_fault_proxy;
 pub mod sandbox;

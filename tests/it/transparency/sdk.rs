@@ -36,7 +36,7 @@ fn copies(names: &[&str]) -> Scratch {
 }
 
 /// Runs an installer with this machine's settings for the registries of npm and pip.
-pub(super) async fn run_installer(mut installer: Start) {
+pub(crate) async fn run_installer(mut installer: Start) {
     for (name, value) in std::env::vars() {
         let lower = name.to_ascii_lowercase();
         let is_setting = ["npm_config_", "pip_"]
