@@ -1,8 +1,8 @@
 //! `evergreen installations …`.
 
+pub(crate) mod customers;
 mod export;
 mod import;
-pub(crate) mod customers;
 
 use std::io::{IsTerminal, Write, stdin, stdout};
 

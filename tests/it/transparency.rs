@@ -1,8 +1,8 @@
 //! GHL receives the caller's request unchanged, and the caller receives GHL's response unchanged.
 
 mod adapters;
-mod client_docs;
 mod body_selection;
+mod client_docs;
 mod forwarding;
 mod installation_selection;
 mod mcp;

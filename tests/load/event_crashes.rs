@@ -257,7 +257,7 @@ async fn expect_each_has_a_cause(fleet: &Fleet, events: &[Value], asked: &BTreeM
         assert!(ended <= asked.revocations, "{location}: {changes:?}");
         assert!(ended >= usize::from(asked.revocations > 0));
         let is_known = |it: &&str| [CONNECTED, RECONNECTED, UNINSTALLED].contains(it);
-        assert!(changes.iter().all(|it| is_known(it)), "{changes:?}");
+        assert!(changes.iter().all(is_known), "{changes:?}");
         let twice = changes
             .windows(2)
             .any(|pair| pair[0] == UNINSTALLED && pair[1] == UNINSTALLED);

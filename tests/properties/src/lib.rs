@@ -7,8 +7,8 @@
 
 pub mod allowed_call;
 pub mod base_url;
-pub mod browser_key;
 pub mod body_fields;
+pub mod browser_key;
 pub mod caller_record;
 pub mod client_address;
 pub mod compression;
