@@ -212,6 +212,61 @@ pub fn partition_of(text: &str) -> u8 {
     digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[0]
 }
 
+/// What a key of the store holds, as far as whoever copies a whole store has to tell it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Content {
+    /// The half of this installation's record that gateways read.
+    Access(InstallationId),
+    /// The half of this installation's record that only brokers read.
+    Refresh(InstallationId),
+    /// The store's own id.
+    Store,
+    /// The hashes of all caller keys.
+    Callers,
+    /// The record of a caller's key.
+    Caller,
+    /// An installation of a location or company.
+    Location,
+    /// A list of the audit log.
+    Audit,
+    /// The events of a partition.
+    Events,
+    /// The messages about a subject for an endpoint.
+    Queue,
+    /// The messages that an endpoint has not taken.
+    DeadLetters,
+    /// Anything else.
+    Other,
+}
+
+/// What this key holds.
+#[must_use]
+pub fn content(key: &str) -> Content {
+    let of_partition = |prefix: &str| Some(key.strip_prefix(prefix)?.split_once("}:")?.1);
+    let id = |prefix| of_partition(prefix).and_then(|id| id.parse().ok());
+    if let Some(id) = id("ghl:at:{") {
+        return Content::Access(id);
+    }
+    if let Some(id) = id("ghl:rt:{") {
+        return Content::Refresh(id);
+    }
+    match of_partition("ghl:out:{") {
+        Some("log") => return Content::Events,
+        Some("dead") => return Content::DeadLetters,
+        Some(name) if name.starts_with("queue:") => return Content::Queue,
+        Some(_) | None => {}
+    }
+    match key {
+        STORE => Content::Store,
+        CALLERS => Content::Callers,
+        AUDIT | AUDIT_FETCHES | AUDIT_STRANGERS => Content::Audit,
+        KEYS_USED => Content::Other,
+        _ if key.starts_with("ghl:key:") => Content::Caller,
+        _ if key.starts_with("ghl:loc:") => Content::Location,
+        _ => Content::Other,
+    }
+}
+
 /// Hash on the lock nodes: GHL's sealed responses that the store may not have yet, by intent id.
 #[must_use]
 pub fn escrow(id: &InstallationId) -> String {
@@ -232,4 +287,34 @@ pub const ESCROW_PATTERN: &str = "ghl:escrow:*";
 #[must_use]
 pub fn lock(id: &InstallationId) -> String {
     format!("ghl:lock:{id}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn content_of_a_key_is_told_by_its_name() {
+        let id = InstallationId::random();
+        let app = AppName::default();
+        for (key, content) in [
+            (access(&id), Content::Access(id.clone())),
+            (refresh(&id), Content::Refresh(id.clone())),
+            (delivery_queue(7, "crm", id.as_str()), Content::Queue),
+            (events(7), Content::Events),
+            (dead_letters(7), Content::DeadLetters),
+            (location("L1"), Content::Location),
+            (location_by_app("L1"), Content::Location),
+            (caller(&KeyHash::of("evg_1")), Content::Caller),
+            (CALLERS.to_owned(), Content::Callers),
+            (AUDIT_FETCHES.to_owned(), Content::Audit),
+            (STORE.to_owned(), Content::Store),
+            (KEYS_USED.to_owned(), Content::Other),
+            (due(7, &app), Content::Other),
+            (deliveries_due(7, "queue"), Content::Other),
+            (family(7, AGENCIES), Content::Other),
+        ] {
+            assert_eq!(super::content(&key), content, "{key}");
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Opens a store: two backends, and a writer and a reader for each.
 
-use std::path::Path;
+use std::fmt;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use secrecy::SecretString;
@@ -11,6 +12,7 @@ use store::freshness::Lead;
 use crate::backend::embedded::EmbeddedBackend;
 use crate::backend::redis::RedisBackend;
 use crate::group_commit_db::DbError;
+use crate::moving::Moved;
 use crate::rings::Rings;
 use crate::writer::StoreWriter;
 
@@ -23,6 +25,37 @@ pub enum OpenStoreError {
     /// The database file cannot be opened.
     #[error(transparent)]
     File(#[from] DbError),
+    /// The store is no longer in the file.
+    #[error("{0}")]
+    Moved(MovedAway),
+}
+
+/// The store was moved, and what to do.
+#[derive(Debug)]
+pub struct MovedAway {
+    /// The file.
+    pub file: PathBuf,
+    /// The move.
+    pub moved: Moved,
+}
+
+impl fmt::Display for MovedAway {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (file, to) = (self.file.display(), &self.moved.to);
+        match self.moved.is_complete {
+            true => write!(
+                f,
+                "the store in {file} was moved to {to}. Each of its refresh tokens works once, so two stores must not \
+                 use them: run `evergreen broker` and `evergreen gateway` over {to}. `evergreen move --undo` brings the \
+                 store back, as long as no broker has used it there"
+            ),
+            false => write!(
+                f,
+                "a move of the store in {file} to {to} has begun and not ended. Run `evergreen move` again to end it, \
+                 or `evergreen move --undo` to give it up. Nobody uses the store there yet"
+            ),
+        }
+    }
 }
 
 /// The writer and the reader of one store.
@@ -78,9 +111,13 @@ impl Store {
     /// The store in `store.redb` in an existing directory. One process at a time.
     ///
     /// # Errors
-    /// When another process has the file open, or it cannot be opened.
+    /// When another process has the file open, it cannot be opened, or its store was moved.
     pub fn embedded(directory: &Path, rings: Rings, lead: Lead) -> Result<Self, OpenStoreError> {
-        let backend = Arc::new(EmbeddedBackend::open(&directory.join("store.redb"))?);
+        let file = directory.join("store.redb");
+        let backend = Arc::new(EmbeddedBackend::open(&file)?);
+        if let Some(moved) = backend.moved().map_err(DbError::from)? {
+            return Err(OpenStoreError::Moved(MovedAway { file, moved }));
+        }
         let reader = TokenReader::from_backend(backend.clone(), rings.access.clone());
         Ok(Self {
             writer: StoreWriter::new(backend, rings, lead),

@@ -11,6 +11,10 @@ use std::fmt;
 /// The version of the stored format. A store with a higher version is refused.
 pub const FORMAT: u32 = 1;
 
+/// In the place of the version: no process may use the store, since [`crate::moving`] has not ended or has taken it
+/// away. Every build refuses it, as it refuses a version that it does not know.
+pub const CLOSED: u32 = u32::MAX;
+
 /// The permanent id of one store: `store_` and 24 random hex digits.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoreId(String);
@@ -137,6 +141,12 @@ pub enum Mismatch {
         /// The journal's store.
         journal: StoreId,
     },
+    /// The store is closed: see [`CLOSED`].
+    #[error(
+        "the store {0} is not complete: `evergreen move` has begun to write it, or to take it back, and has not ended. \
+         Run it again; brokers work with the store once it has ended"
+    )]
+    Closed(StoreId),
     /// The store has a newer format than this build.
     #[error(
         "the store {store} has format {found}, and this build knows {FORMAT} at most: run a newer \
@@ -166,6 +176,9 @@ pub fn recognise(found_mark: Option<&StoreMark>, known: Known<'_>) -> Recognised
             None => Recognised::Unmarked(StoreId::random()),
         };
     };
+    if *format == CLOSED {
+        return Recognised::Refused(Mismatch::Closed(id.clone()));
+    }
     if *format > FORMAT {
         return Recognised::Refused(Mismatch::Newer {
             store: id.clone(),
@@ -263,6 +276,16 @@ mod tests {
             matches!(found, Recognised::Refused(Mismatch::Newer { .. })),
             "{found:?}"
         );
+    }
+
+    #[test]
+    fn store_that_is_not_completely_moved_is_refused() {
+        let ours = id("ours");
+        let found = recognise(
+            Some(&mark("ours", CLOSED)),
+            known(Some(&ours), false, false),
+        );
+        assert_eq!(found, Recognised::Refused(Mismatch::Closed(ours)));
     }
 
     #[test]

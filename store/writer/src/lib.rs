@@ -25,6 +25,7 @@ pub mod journal;
 pub mod key_rotation;
 pub mod lease;
 pub mod lock_nodes;
+pub mod moving;
 pub mod outbox;
 pub mod protocol;
 pub mod raw_token_response;

@@ -6,6 +6,7 @@ mod families;
 mod index;
 mod key_list;
 mod mark;
+pub(crate) mod moving;
 mod outbox;
 mod reader;
 mod tables;

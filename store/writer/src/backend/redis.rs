@@ -8,6 +8,7 @@ mod facts;
 mod identity;
 mod index;
 mod key_list;
+pub(crate) mod moving;
 mod outbox;
 mod reply;
 mod script;

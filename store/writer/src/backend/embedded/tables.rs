@@ -18,7 +18,7 @@ pub(super) const SCORES: TableDefinition<(&str, &str), i64> = TableDefinition::n
 pub(super) const STRINGS: TableDefinition<&str, (&str, i64)> = TableDefinition::new("strings");
 
 /// The score or expiry of something that never expires.
-pub(super) const NEVER: i64 = i64::MAX;
+pub(crate) const NEVER: i64 = i64::MAX;
 
 pub(super) fn read_hash(
     hashes: &ReadOnlyTable<(&str, &str), &[u8]>,

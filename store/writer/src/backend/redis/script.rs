@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
 use store::connection::Connection;
 
+#[derive(Debug)]
 pub(super) struct Script {
     source: Cow<'static, str>,
     hash: String,
