@@ -59,6 +59,8 @@ pub(crate) enum Command {
     /// Count what each sealing key still opens, and rotate the sealing keys
     #[command(subcommand)]
     Seal(Seal),
+    /// Move the store of a stopped `up` from its file to Redis, for brokers and gateways
+    Move(MoveStore),
 }
 
 #[derive(Debug, Flags)]
@@ -290,6 +292,23 @@ pub(crate) struct Audit {
     pub output: Output,
 }
 
+#[derive(Debug, Flags)]
+pub(crate) struct MoveStore {
+    /// The store to move to, such as redis://broker:PASSWORD@host:6379. Other users of this machine see flags: a
+    /// password is better kept in a file [EVERGREEN_REDIS_URL, EVERGREEN_REDIS_URL_FILE]
+    #[arg(long, value_name = "URL")]
+    pub to: Option<String>,
+    /// The data directory of `up` [EVERGREEN_DATA_DIR]
+    #[arg(long, value_name = "DIRECTORY")]
+    pub data_dir: Option<String>,
+    /// Check both stores and count what would be moved, and move nothing
+    #[arg(long)]
+    pub dry_run: bool,
+    /// Take a move back, as long as nobody has used the store there
+    #[arg(long, conflicts_with = "dry_run")]
+    pub undo: bool,
+}
+
 #[derive(Debug, Subcommand)]
 pub(crate) enum Events {
     /// List the endpoints, with how many installations have messages that wait
@@ -360,6 +379,10 @@ impl Args {
             ],
             #[cfg(feature = "sandbox")]
             Command::Sandbox(serve) => vec![("EVERGREEN_SANDBOX_LISTEN", &serve.listen)],
+            Command::Move(what) => vec![
+                ("EVERGREEN_REDIS_URL", &what.to),
+                ("EVERGREEN_DATA_DIR", &what.data_dir),
+            ],
             Command::Installations(_)
             | Command::Apps(_)
             | Command::Keys(_)

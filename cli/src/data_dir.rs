@@ -13,7 +13,8 @@ use store_writer::group_commit_db::{create_atomically, is_in_memory};
 use crate::exit::Failure;
 use crate::key_rings;
 
-const STORE: &str = "store.redb";
+pub(crate) const STORE: &str = "store.redb";
+pub(crate) const JOURNAL: &str = "journal.redb";
 const MARKER: &str = "store.made";
 
 /// Reads whether a data directory in memory is allowed, and refuses one that is not.

@@ -15,6 +15,7 @@ mod installations;
 mod key_rings;
 mod keys;
 mod metrics_auth;
+mod move_store;
 mod operate;
 mod process;
 mod progress;
@@ -87,5 +88,6 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Audit(wanted) => audit::show(&source, &wanted).await,
         Command::Events(what) => events::act(&source, what).await,
         Command::Seal(what) => seal::act(&source, what).await,
+        Command::Move(what) => move_store::act(&source, &what).await,
     }
 }

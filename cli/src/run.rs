@@ -10,5 +10,5 @@ mod up;
 
 #[cfg(feature = "sandbox")]
 pub(crate) use local_ghl::sandbox;
-pub(crate) use redis::{broker, gateway};
+pub(crate) use redis::{broker, gateway, replicas};
 pub(crate) use up::up;

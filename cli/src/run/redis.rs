@@ -259,7 +259,7 @@ fn redis_url(settings: &mut Settings<'_>) -> SecretString {
 }
 
 /// How many replicas must have a write. At least one if the master can change.
-fn replicas(settings: &mut Settings<'_>, store: &SecretString) -> usize {
+pub(crate) fn replicas(settings: &mut Settings<'_>, store: &SecretString) -> usize {
     let can_fail_over = Address::parse(store).is_ok_and(|address| !address.is_single());
     let replicas = settings.parse(
         "EVERGREEN_REDIS_REPLICAS",
