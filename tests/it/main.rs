@@ -25,6 +25,7 @@ mod events;
 mod faults;
 mod import;
 mod metrics;
+mod moving;
 mod network_partitions;
 mod planted_secrets;
 mod proxying;
