@@ -186,9 +186,11 @@ async fn external_id_that_cannot_be_read_is_refused_before_the_consent() {
 async fn browser_takes_no_external_id_from_an_installation() {
     let up = Up::start(&[RETURN_URLS]).await;
     let begin = |id: &str| public_link(&format!("return_to={BACK}&external_id={id}"));
-    let first = Browser::new(&up.public).consent(&begin("42"), "locationId=locA");
+    let (browser, link) = (Browser::new(&up.public), begin("42"));
+    let first = browser.consent(&link, "locationId=locA");
     let holder = first.await.result(BACK)["installation_id"].clone();
-    let second = Browser::new(&up.public).consent(&begin("42"), "locationId=locB");
+    let (browser, link) = (Browser::new(&up.public), begin("42"));
+    let second = browser.consent(&link, "locationId=locB");
     let result = second.await.result(BACK);
     let seen = (
         &*result["status"],
@@ -205,14 +207,16 @@ async fn browser_takes_no_external_id_from_an_installation() {
     );
 
     // Nor does it give another name to an installation that has one.
-    let renamed = Browser::new(&up.public).consent(&begin("43"), "locationId=locA");
+    let (browser, link) = (Browser::new(&up.public), begin("43"));
+    let renamed = browser.consent(&link, "locationId=locA");
     let result = renamed.await.result(BACK);
     assert_eq!(
         (&*result["code"], &*result["external_id"]),
         ("external_id_taken", "42")
     );
     assert_eq!(shown(&up, "43").await["code"], "installation_not_found");
-    let third = Browser::new(&up.public).consent(&begin("43"), "locationId=locB");
+    let (browser, link) = (Browser::new(&up.public), begin("43"));
+    let third = browser.consent(&link, "locationId=locB");
     assert_eq!(third.await.result(BACK)["external_id"], "43");
 }
 

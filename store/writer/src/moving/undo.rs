@@ -155,29 +155,14 @@ impl Move {
             let what = format!("it has {there} installations instead of {installations}");
             return Err(used(moved, what).into());
         }
-        let callers = |all: Vec<_>| all.into_iter().collect::<BTreeMap<_, _>>();
         let here = self.file.callers().await.map_err(MoveError::Source)?;
-        let here = callers(named(here));
-        let there = callers(named(self.target.backend().callers().await?));
+        let there = self.target.backend().callers().await?;
+        let [here, there] = [here, there].map(|all| all.into_iter().collect::<BTreeMap<_, _>>());
         match here == there {
             true => Ok(()),
             false => Err(used(moved, "callers' keys were made or changed".to_owned()).into()),
         }
     }
-}
-
-fn named(
-    all: Vec<(store::KeyHash, store::record::Fields)>,
-) -> Vec<(String, Vec<(String, Vec<u8>)>)> {
-    let fields = |fields: store::record::Fields| {
-        let fields = fields
-            .iter()
-            .map(|(name, value)| (name.to_owned(), value.to_vec()));
-        fields.collect()
-    };
-    all.into_iter()
-        .map(|(hash, it)| (hash.to_string(), fields(it)))
-        .collect()
 }
 
 fn records(parts: &[Part]) -> impl Iterator<Item = &Part> {
