@@ -268,6 +268,7 @@ async fn older_copy_of_a_moved_file_is_refused() {
     let moving = open(&scratch, &rings, &deployed, 0).await;
     moving.run(None, &mut |_| {}).await.unwrap();
     let older = open(&backup, &rings, &deployed, 0)
+        .await
         .run(None, &mut |_| {})
         .await;
     assert!(
