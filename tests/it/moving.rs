@@ -223,7 +223,10 @@ async fn callers_notice_nothing_of_a_move() {
         assert_eq!(ledger[never], 0, "{ledger}");
     }
     let chain = case.sandbox.chain("L1").await;
-    assert_eq!(chain["tally"]["spent_outside_grace"], 0, "{chain}");
+    assert_eq!(
+        chain["installations"][0]["spent_outside_grace"], 0,
+        "{chain}"
+    );
 
     let after = audit(&client, &brokers[1].internal).await;
     for entry in &before {

@@ -1,5 +1,6 @@
 //! `GET /v1/installations/{id}/token` serves an access token to a service that calls GHL directly.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,6 +9,7 @@ use axum::response::Response;
 use http::header::{CACHE_CONTROL, ETAG, IF_NONE_MATCH};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, StatusCode};
+use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use service::origin::OwnHosts;
@@ -53,7 +55,7 @@ async fn serve(
     own_hosts.check(parts)?;
     let caller = pipeline.authenticate(parts, Permission::Tokens).await?;
     let name = named_in(parts.uri.path());
-    let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, name)
+    let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, &name)
         .with_app(&parts.headers);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
@@ -177,9 +179,10 @@ fn min_ttl(query: Option<&str>) -> Result<Option<Duration>, Error> {
     })
 }
 
-/// The last but one segment of the path.
-fn named_in(path: &str) -> &str {
-    path.rsplit('/').nth(1).unwrap_or_default()
+/// The last but one segment of the path, decoded.
+fn named_in(path: &str) -> Cow<'_, str> {
+    let segment = path.rsplit('/').nth(1).unwrap_or_default();
+    percent_decode_str(segment).decode_utf8_lossy()
 }
 
 fn exposed<S: Serializer>(secret: &SecretString, to: S) -> Result<S::Ok, S::Error> {
@@ -243,5 +246,7 @@ mod tests {
     #[test]
     fn installation_is_read_from_the_path() {
         assert_eq!(named_in("/v1/installations/LOC1/token"), "LOC1");
+        let of_customer = named_in("/v1/installations/org%2F7%3Ab/token");
+        assert_eq!(of_customer, "org/7:b");
     }
 }

@@ -113,10 +113,7 @@ async fn hanging_endpoint_delays_no_other() {
     }
     let all = |taken: &[Received]| {
         let is_told = |location: &String| changes(taken, location) == ["installation.connected"];
-        locations
-            .iter()
-            .all(|location| is_told(location))
-            .then_some(())
+        locations.iter().all(is_told).then_some(())
     };
     // An attempt that hangs ends after 15 s.
     let soon = Duration::from_secs(12);

@@ -21,9 +21,12 @@ pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<E
     let of_status = match (before.access.status, after.access.status) {
         (Status::Revoked, Status::Active | Status::Paused | Status::Static)
         | (Status::Invalid, Status::Static) => Some(EventType::Reconnected),
-        (Status::Active | Status::Paused | Status::Invalid | Status::Static, Status::Active)
+        (Status::Active | Status::Paused | Status::Static, Status::Active)
             if has_new_consent(before, after) =>
         {
+            of_consent(before, after)
+        }
+        (Status::Invalid, Status::Active) if has_new_consent(before, after) => {
             Some(EventType::Reconnected)
         }
         (Status::Invalid | Status::Paused, Status::Active) if falls_asleep(before, after) => None,
@@ -51,6 +54,18 @@ pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<E
 fn has_new_consent(before: &Installation, after: &Installation) -> bool {
     let name = |of: &Installation| of.chain.as_ref().map(|chain| chain.consent.clone());
     after.access.parent.is_none() && after.chain.is_some() && name(before) != name(after)
+}
+
+/// A new consent of an installation that works. A location of an agency may have been connected by a webhook before its
+/// own consent came: then the consent is no news, unless it brings the customer's id.
+fn of_consent(before: &Installation, after: &Installation) -> Option<EventType> {
+    let was_of_agency = before.access.parent.is_some();
+    let is_named_anew = before.customer.external_id != after.customer.external_id;
+    match (was_of_agency, is_named_anew) {
+        (false, _) => Some(EventType::Reconnected),
+        (true, true) => Some(EventType::Connected),
+        (true, false) => None,
+    }
 }
 
 /// Whether a location of an agency loses its expired token. That says nothing about whether it works.

@@ -107,6 +107,17 @@ fn refresh_and_mint_are_no_news() {
 }
 
 #[test]
+fn consent_of_a_location_that_a_webhook_connected_is_news_only_with_an_external_id() {
+    let mut announced = with(Status::Active);
+    announced.access.parent = Some(InstallationId::random());
+    announced.chain = None;
+    let mut own = installed("own");
+    assert_eq!(event_of(Some(&announced), &own), None);
+    own.customer.external_id = Some("42".parse().unwrap());
+    assert_eq!(event_of(Some(&announced), &own), Some(EventType::Connected));
+}
+
+#[test]
 fn location_that_falls_asleep_has_not_recovered() {
     let mut invalid = with(Status::Invalid);
     invalid.access.parent = Some(InstallationId::random());
