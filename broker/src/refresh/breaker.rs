@@ -283,19 +283,28 @@ impl Breaker {
         }
     }
 
-    /// Whether it is news. The event comes first, so that a broker that dies between the two does not keep it from the
-    /// caller.
+    /// Whether it is news. One of several refusals at once is, and tells the caller. The record ends after an hour, so a
+    /// broker that dies before its event is stored only delays it.
     async fn record_refused(&self, reason: &str) -> Result<bool, WriteError> {
-        let recorded = self.writer.refused_credentials(&self.credentials).await?;
-        if recorded.is_none() {
-            let kind = EventType::CredentialsRejected;
-            let now = self.writer.now().await?;
-            let event = Event::about_app(self.app.clone(), kind, Some(reason.to_owned()), now);
-            self.writer.publish_event(&event).await?;
-        }
-        self.writer
+        let writer = &self.writer;
+        let is_new = writer
             .record_refused_credentials(&self.credentials, reason)
-            .await
+            .await?;
+        if is_new && let Err(error) = self.tell_refused(reason).await {
+            // The next refusal tells it.
+            writer
+                .record_accepted_credentials(&self.credentials)
+                .await?;
+            return Err(error);
+        }
+        Ok(is_new)
+    }
+
+    async fn tell_refused(&self, reason: &str) -> Result<(), WriteError> {
+        let now = self.writer.now().await?;
+        let (app, kind) = (self.app.clone(), EventType::CredentialsRejected);
+        let event = Event::about_app(app, kind, Some(reason.to_owned()), now);
+        self.writer.publish_event(&event).await
     }
 
     async fn open_for_overload(&self, pause: Duration) {
