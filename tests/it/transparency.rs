@@ -9,6 +9,7 @@ mod mcp;
 mod missing_location_id;
 mod paths;
 mod retry_after_401;
+mod sample_product;
 pub(crate) mod sdk;
 
 use std::time::Duration;

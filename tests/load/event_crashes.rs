@@ -18,15 +18,15 @@ use tokio::time::sleep;
 /// The claim of a queue by a broker that was killed ends after a minute.
 const PATIENCE: Duration = Duration::from_secs(180);
 /// How many customers act at the same time.
-const AT_ONCE: usize = 6;
+const AT_ONCE: usize = 4;
 const CONNECTED: &str = "installation.connected";
 const RECONNECTED: &str = "installation.reconnected";
 const UNINSTALLED: &str = "installation.uninstalled";
 
-/// Consents and revocations; 500 and 250 with `EVERGREEN_LONG=1`.
+/// Consents and revocations; 3000 and 1500 with `EVERGREEN_LONG=1`.
 fn counts() -> (usize, usize) {
     let is_long = tests::length(Duration::ZERO) > Duration::ZERO;
-    if is_long { (500, 250) } else { (200, 100) }
+    if is_long { (3000, 1500) } else { (500, 250) }
 }
 
 /// The seed is printed, and `EVERGREEN_SEED` repeats one.
