@@ -1,6 +1,7 @@
 //! The simulated store: Redis as brokers see it. It can be unreachable, lose its last seconds, have two
 //! masters, and step its clock.
 
+mod outbox;
 mod server;
 
 use std::collections::BTreeSet;
@@ -15,16 +16,12 @@ use store::record::Fields;
 use store::{AppName, InstallationId, Invalidation, KeyHash, Timestamp};
 use store_writer::backend::audit::{AuditBackend, AuditList, AuditRow};
 use store_writer::backend::index::{IndexBackend, Removal};
-use store_writer::backend::outbox::OutboxBackend;
 use store_writer::backend::{
     Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
     StoreStats, Swap,
 };
 use store_writer::check::{Facts, ProbeError};
 use store_writer::identity::{Servers, StoreMark};
-use store_writer::outbox::{
-    EventPosition, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
-};
 use store_writer::writer::WriteError;
 use tokio::sync::broadcast;
 
@@ -418,65 +415,6 @@ impl IndexBackend for Connection {
 
     fn remove(&self, _: Removal) -> BackendFuture<'_, bool> {
         Box::pin(async { Err(not_simulated()) })
-    }
-}
-
-/// No simulated broker has an endpoint.
-impl OutboxBackend for Connection {
-    fn publish<'a>(&'a self, _: &'a Subject, _: Publication) -> BackendFuture<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn poll_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, DuePoll> {
-        Box::pin(async { Ok(DuePoll::default()) })
-    }
-
-    fn claim_deliveries<'a>(
-        &'a self,
-        _: &'a str,
-        _: DueEntries,
-        _: Duration,
-    ) -> BackendFuture<'a, Vec<Subject>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn queued<'a>(&'a self, _: &'a str, _: &'a Subject, _: usize) -> BackendFuture<'a, Queued> {
-        Box::pin(async { Ok(Queued::default()) })
-    }
-
-    fn settle<'a>(
-        &'a self,
-        _: &'a str,
-        _: &'a Subject,
-        _: &'a Settlement,
-        _: Duration,
-    ) -> BackendFuture<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn hasten_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, ()> {
-        Box::pin(async { Ok(()) })
-    }
-
-    fn count_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, QueueCount> {
-        Box::pin(async { Ok(QueueCount::default()) })
-    }
-
-    fn events(
-        &self,
-        _: EventPosition,
-        _: Timestamp,
-        _: usize,
-    ) -> BackendFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn newest_events(&self, _: usize) -> BackendFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async { Ok(Vec::new()) })
-    }
-
-    fn dead_letters(&self, _: usize) -> BackendFuture<'_, Vec<String>> {
-        Box::pin(async { Ok(Vec::new()) })
     }
 }
 

@@ -33,7 +33,6 @@ use super::{
 use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
 use crate::identity::{Servers, StoreMark};
-use crate::outbox::Subject;
 use confirm::ReplicationConfirmer;
 use reply::{
     FirstEntries, all_or_error, classify, due_poll, first_entries, millis, parse_ids, probe_error,
@@ -172,12 +171,7 @@ impl Backend for RedisBackend {
             ];
             let families = swap.families.iter();
             written.extend(families.map(|family| keys::family(partition, family)));
-            if let Some(event) = &swap.event {
-                let subject = Subject::installation(&swap.id);
-                written.push(keys::events(partition));
-                written.extend(outbox::queues(&subject, &event.endpoints));
-            }
-            let event = swap.event.as_ref().map(|event| event.message.as_str());
+            written.extend(outbox::keys_of_event(&swap));
             let mut call = self.swap.call(written);
             call.arg(swap.id.as_str())
                 .arg(&swap.expected)
@@ -193,7 +187,7 @@ impl Backend for RedisBackend {
                 .arg(keys::INVALIDATIONS)
                 .arg(swap.announce.as_deref().unwrap_or_default())
                 .arg(swap.families.len())
-                .arg(event.unwrap_or_default())
+                .arg(outbox::message_of_event(&swap))
                 .arg(millis(KEPT_FOR));
             for fields in [&swap.access, &swap.refresh] {
                 call.arg(2 * fields.iter().count());

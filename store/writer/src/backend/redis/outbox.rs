@@ -9,7 +9,7 @@ use store::{Timestamp, keys};
 use super::RedisBackend;
 use super::reply::{FirstEntries, all_or_error, due_poll, first_entries, millis, score_time};
 use crate::backend::outbox::{KEPT_FOR, OutboxBackend, first_after};
-use crate::backend::{BackendFuture, DueEntries, DuePoll, POLL_DEPTH};
+use crate::backend::{BackendFuture, DueEntries, DuePoll, POLL_DEPTH, Swap};
 use crate::outbox::{
     EventPosition, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
 };
@@ -203,8 +203,25 @@ impl OutboxBackend for RedisBackend {
     }
 }
 
+/// The keys that the event of a swap is written to. None if it is no event.
+pub(super) fn keys_of_event(swap: &Swap) -> Vec<String> {
+    let Some(event) = &swap.event else {
+        return Vec::new();
+    };
+    let subject = Subject::installation(&swap.id);
+    let mut written = vec![keys::events(subject.partition)];
+    written.extend(queues(&subject, &event.endpoints));
+    written
+}
+
+/// The event of a swap. Empty if it is no event.
+pub(super) fn message_of_event(swap: &Swap) -> &str {
+    let event = swap.event.as_ref();
+    event.map_or("", |event| &event.message)
+}
+
 /// For each endpoint its queue and its due set.
-pub(super) fn queues(subject: &Subject, endpoints: &[String]) -> Vec<String> {
+fn queues(subject: &Subject, endpoints: &[String]) -> Vec<String> {
     let Subject { partition, name } = subject;
     let queues = endpoints.iter().flat_map(|endpoint| {
         [
