@@ -7,6 +7,7 @@ pub mod client_address;
 pub mod config;
 pub mod connection_limits;
 pub mod credentials;
+pub mod error_body;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
@@ -15,6 +16,7 @@ mod http;
 pub mod limits;
 pub mod listen;
 pub mod locks;
+pub mod openapi;
 pub mod ops;
 pub mod origin;
 pub mod rate_limit;

@@ -4,11 +4,16 @@
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
-use axum::routing::get;
 use axum::{Json, Router};
 use metrics_exporter_prometheus::PrometheusHandle;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
+use crate::error_body::Shape;
+use crate::openapi::Group;
 use crate::readiness::Readiness;
 
 /// The text format of Prometheus, version 0.0.4.
@@ -20,25 +25,70 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 /// - `GET /livez`: 200 while the process can answer at all.
 /// - `GET /readyz`: 200, or 503 while a gate is closed. The body names the closed gates.
 pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
-    let ready = Router::new()
-        .route("/readyz", get(ready))
-        .with_state(readiness);
-    Router::new()
-        .route("/livez", get(async || "ok\n"))
-        .route("/metrics", get(scrape))
-        .with_state(metrics)
-        .merge(ready)
+    let ready = of_readiness().with_state(readiness);
+    Router::from(of_metrics().with_state(metrics).merge(ready))
 }
 
-#[derive(Serialize)]
+/// The documentation of these routes.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let mut api = of_metrics().into_openapi();
+    api.merge(of_readiness().into_openapi());
+    let group = Group {
+        tag: "Operations",
+        scope: None,
+        errors: &[400],
+        shape: Shape::Ghl,
+        has_pages: false,
+        server: None,
+    };
+    group.describe(&mut api);
+    api
+}
+
+fn of_metrics() -> OpenApiRouter<PrometheusHandle> {
+    OpenApiRouter::default()
+        .routes(routes!(live))
+        .routes(routes!(scrape))
+}
+
+fn of_readiness() -> OpenApiRouter<Readiness> {
+    OpenApiRouter::default().routes(routes!(ready))
+}
+
+/// Whether a process can do its work.
+#[derive(Serialize, ToSchema)]
 struct Waiting {
+    /// What it waits for, such as `store`. Empty if it is ready.
     waiting_for: Vec<String>,
 }
 
+/// Tell whether the process runs
+///
+/// 200 while it can answer at all.
+#[utoipa::path(get, path = "/livez", operation_id = "getLiveness", responses(
+    (status = 200, description = "The process runs", body = String, content_type = "text/plain"),
+))]
+async fn live() -> &'static str {
+    "ok\n"
+}
+
+/// Get the metrics of the process
+///
+/// In Prometheus's text format. Beyond loopback, this needs a key. Any live key will do.
+#[utoipa::path(get, path = "/metrics", operation_id = "getMetrics", responses(
+    (status = 200, description = "The metrics", body = String, content_type = "text/plain"),
+    (status = 401, description = "Beyond loopback: no live key was sent", body = String, content_type = "text/plain"),
+))]
 async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
     ([(header::CONTENT_TYPE, EXPOSITION)], metrics.render())
 }
 
+/// Tell whether the process can do its work
+#[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", responses(
+    (status = 200, description = "It can", body = Waiting),
+    (status = 503, description = "It waits for something", body = Waiting),
+))]
 async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Json<Waiting>) {
     let waiting_for = readiness.waiting_for();
     let status = if waiting_for.is_empty() {

@@ -2,11 +2,11 @@
 //! (request smuggling). hyper rejects requests that are not valid HTTP.
 
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, HOST, TRANSFER_ENCODING};
+use axum::http::header::{HOST, TRANSFER_ENCODING};
 use axum::http::uri::Authority;
 use axum::http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use serde_json::json;
 
+use crate::error_body::{ErrorBody, Shape};
 use crate::tls::Access;
 
 /// The paths that need no client certificate where others do.
@@ -92,19 +92,10 @@ impl Fault {
         }
     }
 
-    pub(super) fn into_response(self) -> Response<Body> {
-        let status = self.status();
-        let body = json!({
-            "statusCode": status.as_u16(),
-            "code": self.code(),
-            "message": self.to_string(),
-            "error": status.canonical_reason(),
-        });
-        let mut response = Response::new(Body::from(body.to_string()));
-        *response.status_mut() = status;
-        let json = HeaderValue::from_static("application/json");
-        response.headers_mut().insert(CONTENT_TYPE, json);
-        response
+    /// The response to a request for this path.
+    pub(super) fn into_response(self, path: &str) -> Response<Body> {
+        let body = ErrorBody::new(self.status(), self.code(), self.to_string());
+        body.into_response(Shape::of(path))
     }
 }
 

@@ -39,7 +39,7 @@ pub(super) async fn answer(
     activity.request(version, has_body, is_long);
     let in_flight = InFlight { activity, version };
     let mut response = match check::fault(&request, access) {
-        Some(fault) => fault.into_response(),
+        Some(fault) => fault.into_response(request.uri().path()),
         None => {
             let is_sent_anyway = !request.headers().contains_key(header::EXPECT);
             let request = request.map(|body| match has_body {
