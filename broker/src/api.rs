@@ -14,13 +14,14 @@ mod extract;
 pub(crate) mod html;
 mod lookup_api;
 mod oauth;
+pub(crate) mod openapi;
 pub(crate) mod refresh_api;
 mod seal;
 mod status;
 mod webhook;
 
 use axum::Router;
-use axum::middleware::from_fn_with_state;
+use axum::middleware::{from_fn, from_fn_with_state};
 use http::{Method, Uri};
 use service::origin::OwnHosts;
 use store::KeyHash;
@@ -36,17 +37,17 @@ impl Broker {
         let links = from_fn_with_state(own_hosts.clone(), auth::refuse_foreign_pages_but_links);
         // Gateways pass these on, too.
         let connect = self.guarded_connect(own_hosts.clone());
-        Router::new()
-            .merge(status::routes(allows_anonymous))
-            .merge(webhook::routes())
+        Router::from(status::routes(allows_anonymous).merge(webhook::routes()))
             .layer(from_fn_with_state(own_hosts, auth::refuse_foreign_pages))
-            .merge(oauth::routes().layer(links))
+            .merge(Router::from(oauth::routes()).layer(links))
             .merge(connect)
+            // These are for gateways, and not documented for others.
             .merge(refresh_api::routes())
             .merge(lookup_api::routes())
             .merge(audit::reports())
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
+            .layer(from_fn(error::shaped))
             .with_state(self.clone())
     }
 
@@ -61,7 +62,9 @@ impl Broker {
             broker: self.clone(),
             own_hosts,
         };
-        connect::routes().layer(from_fn_with_state(access, auth::require_connect))
+        Router::from(connect::routes())
+            .layer(from_fn_with_state(access, auth::require_connect))
+            .layer(from_fn(error::shaped))
     }
 
     /// The routes for operators. They need a key with the scope `admin`. `own_hosts`: the names of the listener.
@@ -72,13 +75,15 @@ impl Broker {
             own_hosts,
             local_admin: LocalAdmin::new(local_admin),
         };
-        admin::routes()
-            .merge(events::routes())
-            .merge(audit::routes())
-            .merge(seal::routes())
+        let routes = openapi::administration().into_iter();
+        let routes = routes.fold(Router::<Self>::new(), |all, (_, some)| {
+            all.merge(Router::from(some))
+        });
+        routes
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn_with_state(administration, auth::require_admin))
+            .layer(from_fn(error::shaped))
             .with_state(self.clone())
     }
 }

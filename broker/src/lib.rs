@@ -34,6 +34,7 @@ mod static_tokens;
 
 pub use api::admin;
 pub use api::html::Brand;
+pub use api::openapi::openapi;
 pub use apps::config::{AppConfig, DEFAULT_SCOPES, SECTIONS as APP_SECTIONS};
 pub use audit::{AuditLog, AuditLogError};
 pub use broker::{Broker, Parts, StartError};

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use broker::admin::{NewKey, RotateKey, key_view, rotated_view, with_last_use};
+use broker::admin::{KeyView, NewKey, NewKeyView, RotateKey};
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
 use service::config::Layered;
@@ -203,7 +203,7 @@ impl KeyStore {
                 let rotated = rotated.map_err(|reason| Failure::Refused(reason.to_string()))?;
                 let name = &rotated.rotation.successor.name;
                 note(writer, Action::KeyRotated, &hash, name).await;
-                Ok(rotated_view(&rotated))
+                Ok(json!(NewKeyView::of_rotated(&rotated)))
             }
             Self::Running(admin) => {
                 let overlap_ms = u64::try_from(overlap.as_millis()).unwrap_or(u64::MAX);
@@ -220,9 +220,9 @@ impl KeyStore {
                 let now = Timestamp::of_this_machine();
                 let callers = writer.callers().await.map_err(Failure::unavailable)?;
                 let used = writer.key_uses().await.map_err(Failure::unavailable)?;
-                let views = callers.iter().map(|(hash, caller)| {
-                    with_last_use(key_view(hash, caller, now), used.get(hash))
-                });
+                let views = callers
+                    .iter()
+                    .map(|(hash, caller)| json!(KeyView::of(hash, caller, now, used.get(hash))));
                 Ok(views.collect())
             }
             Self::Running(admin) => {

@@ -128,7 +128,7 @@ impl Scope {
 
     /// The name in records and on command lines.
     #[must_use]
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Proxy => "proxy",
             Self::Tokens => "tokens",

@@ -1,16 +1,19 @@
 //! `/v1/audit`: operators read the audit log, and gateways report to it.
 
 use axum::extract::{Request, State};
-use axum::routing::{get, post};
+use axum::routing::post;
 use axum::{Json, Router};
 use http::StatusCode;
 use http::header::AUTHORIZATION;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use service::client_address::last_noted;
 use service::handler::Peer;
 use store::Timestamp;
 use store::audit::{Action, BodyHash, MAX_REPORT_BYTES, MOST_ENTRIES, Pass, Report};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
@@ -23,8 +26,8 @@ const DEFAULT_LIMIT: usize = 100;
 const KEY_DIGITS: usize = 8;
 
 /// For operators.
-pub(crate) fn routes() -> Router<Broker> {
-    Router::new().route("/v1/audit", get(list))
+pub(crate) fn routes() -> OpenApiRouter<Broker> {
+    OpenApiRouter::default().routes(routes!(list))
 }
 
 /// For gateways.
@@ -32,7 +35,8 @@ pub(crate) fn reports() -> Router<Broker> {
     Router::new().route("/v1/audit", post(report))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct ListQuery {
     /// Its id, location or company.
     installation: Option<String>,
@@ -40,15 +44,32 @@ struct ListQuery {
     app: Option<String>,
     /// The name of a key, or the first 8 digits or more of its id.
     key: Option<String>,
+    /// Only entries with this action, such as `key_revoked`. `docs/operations.md` lists the actions.
+    #[param(value_type = Option<String>)]
     action: Option<Action>,
+    /// The most entries. 100 if it is absent, and never more than 10,000.
     limit: Option<usize>,
 }
 
-/// The newest entries first.
+/// Entries of the audit log.
+#[derive(Serialize, ToSchema)]
+#[schema(as = AuditEntries)]
+struct Entries {
+    /// The newest first. `docs/operations.md` has their members.
+    #[schema(value_type = Vec<Object>)]
+    entries: Vec<Value>,
+}
+
+/// Read the audit log
+///
+/// Who fetched tokens, and who changed keys and installations, the newest first.
+#[utoipa::path(get, path = "/v1/audit", operation_id = "listAuditEntries", params(ListQuery), responses(
+    (status = 200, description = "The entries", body = Entries),
+))]
 async fn list(
     State(broker): State<Broker>,
     QueryString(query): QueryString<ListQuery>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Entries>, Error> {
     let writer = &broker.0.writer;
     let installation = match &query.installation {
         Some(name) => {
@@ -67,7 +88,7 @@ async fn list(
     let mut entries = writer.audit(read).await?;
     entries.retain(|entry| filter.matches(entry));
     entries.truncate(limit);
-    Ok(Json(json!({ "entries": entries })))
+    Ok(Json(Entries { entries }))
 }
 
 /// Which entries are wanted.

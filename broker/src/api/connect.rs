@@ -5,9 +5,9 @@ mod installation;
 mod links;
 mod sso;
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::routing::post;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Broker;
 
@@ -15,14 +15,11 @@ use crate::Broker;
 const MAX_BODY_BYTES: usize = 64 * 1024;
 
 /// The routes, without the check of the key. It puts an [`auth::Backend`](super::auth::Backend) into each request.
-pub(super) fn routes() -> Router<Broker> {
-    Router::new()
-        .route("/v1/browser-keys", post(browser_keys::create))
-        .route("/v1/connect-links", post(links::create))
-        .route(
-            "/v1/installations/{name}/reconnect-link",
-            post(links::reconnect),
-        )
-        .route("/v1/sso/decrypt", post(sso::decrypt))
+pub(super) fn routes() -> OpenApiRouter<Broker> {
+    OpenApiRouter::default()
+        .routes(routes!(browser_keys::create))
+        .routes(routes!(links::create))
+        .routes(routes!(links::reconnect))
+        .routes(routes!(sso::decrypt))
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
 }

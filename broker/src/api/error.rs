@@ -1,13 +1,14 @@
 //! The broker's errors as HTTP responses. They have the shape of GHL's errors, so that clients of GHL can
-//! read them.
+//! read them. Below `/v1` they are problem details (RFC 9457) besides.
 
 use std::time::Duration;
 
-use axum::Json;
+use axum::extract::Request;
+use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http::header::RETRY_AFTER;
-use serde_json::json;
+use service::error_body::{ErrorBody, Shape};
 use service::origin::ForeignRequest;
 use service::receive::ReceiveError;
 use store::ReadError;
@@ -227,16 +228,13 @@ impl Error {
 impl IntoResponse for Error {
     fn into_response(self) -> Response {
         let (status, code) = self.kind.status_and_code();
-        let mut body = json!({
-            "statusCode": status.as_u16(),
-            "code": code,
-            "message": self.message,
-            "error": status.canonical_reason(),
-        });
-        if let Some(hint) = self.hint {
-            body["hint"] = hint.into();
-        }
-        let mut response = (status, Json(body)).into_response();
+        let body = ErrorBody {
+            hint: self.hint,
+            ..ErrorBody::new(status, code, self.message)
+        };
+        let mut response = body.clone().into_response(Shape::Ghl);
+        // For the middleware, which knows the path.
+        response.extensions_mut().insert(body);
         if matches!(
             status,
             StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS
@@ -246,6 +244,16 @@ impl IntoResponse for Error {
         }
         response
     }
+}
+
+/// Middleware that gives each error the shape of its path.
+pub(crate) async fn shaped(request: Request, next: Next) -> Response {
+    let shape = Shape::of(request.uri().path());
+    let mut response = next.run(request).await;
+    if let Some(body) = response.extensions_mut().remove::<ErrorBody>() {
+        body.write(&mut response, shape);
+    }
+    response
 }
 
 impl From<WriteError> for Error {

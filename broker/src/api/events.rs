@@ -2,19 +2,21 @@
 
 use std::sync::Arc;
 
-use axum::extract::{Path, State};
-use axum::routing::{get, post};
-use axum::{Extension, Json, Router};
+use axum::extract::State;
+use axum::{Extension, Json};
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 use store::audit::Action;
 use store::{AppName, Timestamp};
 use store_writer::events::{Event, EventType};
 use store_writer::outbox::{EventPosition, Publication, Subject};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
-use crate::api::extract::{JsonBody, QueryString};
+use crate::api::extract::{JsonBody, PathName, QueryString};
 use crate::audit::Requester;
 use crate::events::delivery::DeadLetter;
 use crate::events::endpoint::{Endpoint, Wants};
@@ -25,31 +27,48 @@ const MOST: usize = 1000;
 /// How many of the newest events a resend looks through for the ids that it gets.
 const SEARCHED: usize = 20_000;
 
-pub(super) fn routes() -> Router<Broker> {
-    Router::new()
-        .route("/v1/events", get(list))
-        .route("/v1/events/resend", post(resend))
-        .route("/v1/event-endpoints", get(endpoints))
-        .route("/v1/event-endpoints/{id}/test", post(test))
-        .route("/v1/dead-letters", get(dead_letters))
+pub(super) fn routes() -> OpenApiRouter<Broker> {
+    OpenApiRouter::default()
+        .routes(routes!(list))
+        .routes(routes!(resend))
+        .routes(routes!(endpoints))
+        .routes(routes!(test))
+        .routes(routes!(dead_letters))
 }
 
 /// The query of a list of events.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Page {
     /// The `next` of an earlier page. Without it the list begins with the oldest event.
     after: Option<String>,
+    /// The most events. 100 if it is absent, and never more than 1000.
     limit: Option<usize>,
     /// Whether to show the newest events, the newest first, in place of a page.
     #[serde(default)]
     newest: bool,
 }
 
-/// `GET /v1/events`
+/// A page of events.
+#[derive(Serialize, ToSchema)]
+struct Events {
+    /// As endpoints get them. `docs/events.md` has their members.
+    #[schema(value_type = Vec<Object>)]
+    events: Vec<Value>,
+    /// The `after` of the next page. `null` for the newest events.
+    next: Option<String>,
+}
+
+/// Read events
+///
+/// What has happened to installations, the oldest first, for programs that poll.
+#[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", params(Page), responses(
+    (status = 200, description = "A page", body = Events),
+))]
 async fn list(
     State(broker): State<Broker>,
     QueryString(page): QueryString<Page>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Events>, Error> {
     let limit = page.limit.unwrap_or(100).clamp(1, MOST);
     let writer = &broker.0.writer;
     let after = page.after.as_deref().map(parse_position).transpose()?;
@@ -61,12 +80,12 @@ async fn list(
     let last = events.last().map_or(after, |event| event.position);
     let next = (!page.newest).then(|| position_text(last));
     let apps = &broker.0.worker.apps;
-    let shown: Vec<Value> = events
+    let events: Vec<Value> = events
         .iter()
         .filter_map(|stored| serde_json::from_str::<Event>(&stored.json).ok())
         .map(|event| payload(&event, apps))
         .collect();
-    Ok(Json(json!({ "events": shown, "next": next })))
+    Ok(Json(Events { events, next }))
 }
 
 fn position_text(position: EventPosition) -> String {
@@ -84,12 +103,16 @@ fn parse_position(text: &str) -> Result<EventPosition, Error> {
 }
 
 /// The JSON for an endpoint. The path and the query of its URL may be secret.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = EventEndpoint)]
 struct EndpointView {
     id: String,
     host: Option<String>,
+    /// `events`, or `webhooks` for those of GHL that are forwarded.
+    #[schema(value_type = String)]
     kind: &'static str,
+    /// The types that it gets. Empty for all.
     types: Vec<String>,
     /// Installations, or other subjects, with messages that are not delivered yet.
     waiting: u64,
@@ -99,8 +122,20 @@ struct EndpointView {
     next_probe_in: Option<u64>,
 }
 
-/// `GET /v1/event-endpoints`
-async fn endpoints(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
+/// All endpoints.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventEndpoints)]
+struct Endpoints {
+    endpoints: Vec<EndpointView>,
+}
+
+/// List the endpoints of events
+///
+/// Those of this broker's settings, with what waits for them.
+#[utoipa::path(get, path = "/v1/event-endpoints", operation_id = "listEventEndpoints", responses(
+    (status = 200, description = "All endpoints", body = Endpoints),
+))]
+async fn endpoints(State(broker): State<Broker>) -> Result<Json<Endpoints>, Error> {
     let mut shown = Vec::new();
     for (endpoint, pause) in broker.0.deliveries.endpoints() {
         let id = endpoint.id.to_string();
@@ -122,15 +157,34 @@ async fn endpoints(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
             next_probe_in: pause.map(|pause| pause.as_secs()),
         });
     }
-    Ok(Json(json!({ "endpoints": shown })))
+    Ok(Json(Endpoints { endpoints: shown }))
 }
 
-/// `POST /v1/event-endpoints/{id}/test` sends a test message at once, outside the outbox.
+/// What became of a test message.
+#[derive(Serialize, ToSchema)]
+#[schema(as = EventTest)]
+struct Tested {
+    /// The id of the message.
+    id: String,
+    delivered: bool,
+    /// Why it was not delivered.
+    error: Option<String>,
+}
+
+/// Send a test message to an endpoint
+///
+/// At once, and once only.
+#[utoipa::path(post, path = "/v1/event-endpoints/{id}/test", operation_id = "testEventEndpoint", params(
+    ("id" = String, Path, description = "The id of the endpoint"),
+), responses(
+    (status = 200, description = "What became of it", body = Tested),
+    (status = 404, description = "This broker has no such endpoint"),
+))]
 async fn test(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
-    Path(id): Path<String>,
-) -> Result<Json<Value>, Error> {
+    PathName(id): PathName,
+) -> Result<Json<Tested>, Error> {
     known(&broker, &id)?;
     let now = broker.0.reader.now();
     let event = Event::about_app(AppName::default(), EventType::Test, None, now);
@@ -138,26 +192,62 @@ async fn test(
     let entry = requester.entry(now, Action::EventSent).with(id);
     broker.0.audit.record(entry).await;
     let error = sent.err();
-    Ok(Json(
-        json!({ "id": event.id, "delivered": error.is_none(), "error": error }),
-    ))
+    Ok(Json(Tested {
+        id: event.id,
+        delivered: error.is_none(),
+        error,
+    }))
 }
 
 /// The query of the list of dead letters.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Limit {
+    /// The most messages. 100 if it is absent, and never more than 1000.
     limit: Option<usize>,
 }
 
-/// `GET /v1/dead-letters`
+/// Messages that were given up.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct DeadLetters {
+    dead_letters: Vec<DeadLetterView>,
+}
+
+/// A message that was given up.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = DeadLetter)]
+struct DeadLetterView {
+    /// The id of the message.
+    id: String,
+    /// The endpoint that did not take it.
+    endpoint: String,
+    /// The installation, or whom else it is about.
+    subject: String,
+    /// The type of the event. `null` for a webhook of GHL.
+    #[serde(rename = "type")]
+    kind: Option<String>,
+    given_up_at: String,
+    attempts: u32,
+    /// The error of the last attempt.
+    error: String,
+}
+
+/// List the messages that were given up
+///
+/// The newest first.
+#[utoipa::path(get, path = "/v1/dead-letters", operation_id = "listDeadLetters", params(Limit), responses(
+    (status = 200, description = "The messages", body = DeadLetters),
+))]
 async fn dead_letters(
     State(broker): State<Broker>,
     QueryString(query): QueryString<Limit>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<DeadLetters>, Error> {
     let limit = query.limit.unwrap_or(100).clamp(1, MOST);
     let letters = letters(&broker, limit).await?;
-    let shown: Vec<Value> = letters.iter().map(view).collect();
-    Ok(Json(json!({ "deadLetters": shown })))
+    let dead_letters = letters.into_iter().map(view).collect();
+    Ok(Json(DeadLetters { dead_letters }))
 }
 
 async fn letters(broker: &Broker, limit: usize) -> Result<Vec<DeadLetter>, Error> {
@@ -168,23 +258,25 @@ async fn letters(broker: &Broker, limit: usize) -> Result<Vec<DeadLetter>, Error
     Ok(read.collect())
 }
 
-fn view(letter: &DeadLetter) -> Value {
+fn view(letter: DeadLetter) -> DeadLetterView {
     let event: Option<Event> = serde_json::from_str(&letter.message).ok();
-    json!({
-        "id": letter.id,
-        "endpoint": letter.endpoint,
-        "subject": letter.subject,
-        "type": event.map(|event| event.kind),
-        "givenUpAt": letter.given_up_at.to_string(),
-        "attempts": letter.attempts,
-        "error": letter.error,
-    })
+    DeadLetterView {
+        id: letter.id,
+        endpoint: letter.endpoint,
+        subject: letter.subject,
+        kind: event.map(|event| event.kind),
+        given_up_at: letter.given_up_at.to_string(),
+        attempts: letter.attempts,
+        error: letter.error,
+    }
 }
 
 /// The body of a request to send again.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = MessagesToResend)]
 struct Resend {
+    /// The id of the endpoint.
     endpoint: String,
     /// The ids of events.
     #[serde(default)]
@@ -194,12 +286,29 @@ struct Resend {
     dead_letters: bool,
 }
 
-/// `POST /v1/events/resend`
+/// What is sent again.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ResentMessages)]
+struct Resent {
+    /// The ids of the messages that are sent again.
+    queued: Vec<String>,
+    /// The ids that are not among the newest events.
+    not_found: Vec<String>,
+}
+
+/// Send messages again
+///
+/// Events by their ids, or all messages of an endpoint that were given up.
+#[utoipa::path(post, path = "/v1/events/resend", operation_id = "resendEvents", request_body = Resend, responses(
+    (status = 200, description = "What is sent again", body = Resent),
+    (status = 404, description = "This broker has no such endpoint"),
+))]
 async fn resend(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
     JsonBody(request): JsonBody<Resend>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Resent>, Error> {
     let endpoint = known(&broker, &request.endpoint)?;
     if request.events.is_empty() && !request.dead_letters {
         return Err(Error::invalid(
@@ -243,12 +352,15 @@ async fn resend(
         broker.0.writer.publish(&subject, publication).await?;
         sent.push(id);
     }
-    let missing = request.events.iter().filter(|id| !sent.contains(id));
-    let missing: Vec<&String> = missing.collect();
+    let missing = request.events.into_iter().filter(|id| !sent.contains(id));
+    let not_found = missing.collect();
     let entry = requester.entry(now, Action::EventSent);
-    let entry = entry.with(request.endpoint.clone());
+    let entry = entry.with(request.endpoint);
     broker.0.audit.record(entry).await;
-    Ok(Json(json!({ "queued": sent, "notFound": missing })))
+    Ok(Json(Resent {
+        queued: sent,
+        not_found,
+    }))
 }
 
 fn subject(name: &str) -> Subject {

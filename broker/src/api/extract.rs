@@ -2,7 +2,10 @@
 
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
-use axum::extract::{FromRequest, FromRequestParts, OptionalFromRequest, Query, Request};
+use axum::extract::{
+    FromRequest, FromRequestParts, OptionalFromRequest, OptionalFromRequestParts, Path, Query,
+    Request,
+};
 use http::StatusCode;
 use http::request::Parts;
 use serde::de::DeserializeOwned;
@@ -38,6 +41,31 @@ impl<S: Send + Sync, T: DeserializeOwned> OptionalFromRequest<S> for JsonBody<T>
     }
 }
 
+/// The one parameter of the path.
+pub(crate) struct PathName(pub String);
+
+impl<S: Send + Sync> FromRequestParts<S> for PathName {
+    type Rejection = Error;
+
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
+        let found = <Path<String> as FromRequestParts<S>>::from_request_parts(parts, state).await;
+        let Path(name) = found.map_err(|rejection| Error::invalid(rejection.body_text()))?;
+        Ok(Self(name))
+    }
+}
+
+impl<S: Send + Sync> OptionalFromRequestParts<S> for PathName {
+    type Rejection = Error;
+
+    /// `None` if the route has no parameter.
+    async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Option<Self>, Error> {
+        let found =
+            <Path<String> as OptionalFromRequestParts<S>>::from_request_parts(parts, state).await;
+        let found = found.map_err(|rejection| Error::invalid(rejection.body_text()))?;
+        Ok(found.map(|Path(name)| Self(name)))
+    }
+}
+
 fn refuse(rejection: &JsonRejection) -> Error {
     let kind = match rejection.status() {
         StatusCode::UNSUPPORTED_MEDIA_TYPE => ErrorKind::ContentTypeUnsupported,
@@ -51,7 +79,7 @@ impl<S: Send + Sync, T: DeserializeOwned> FromRequestParts<S> for QueryString<T>
     type Rejection = Error;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Error> {
-        match Query::from_request_parts(parts, state).await {
+        match <Query<T> as FromRequestParts<S>>::from_request_parts(parts, state).await {
             Ok(Query(value)) => Ok(Self(value)),
             Err(rejection) => Err(Error::new(ErrorKind::RequestInvalid, rejection.body_text())),
         }

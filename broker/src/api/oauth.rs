@@ -8,34 +8,40 @@ mod install;
 mod page;
 mod unverified;
 
-use axum::extract::{Path, Query, State};
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use axum::routing::get;
-use axum::{Json, Router};
 use http::header::{CACHE_CONTROL, REFERRER_POLICY};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::SecretString;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use service::client_address::last_noted;
+use service::error_body::ErrorBody;
 use service::handler::Peer;
+use store::{CompanyId, ExternalId, InstallationId, LocationId};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use self::finish::Browser;
 use crate::Broker;
 use crate::api::consent_cookie;
 use crate::api::error::Error;
+use crate::api::extract::PathName;
 use crate::api::html;
 use crate::apps::App;
 use crate::connect::Outcome;
+use crate::connect::outcome::Status;
 
-pub(crate) fn routes() -> Router<Broker> {
-    Router::new()
-        .route("/oauth/install", get(install::install))
-        .route("/connect/{token}", get(install::follow))
-        .route("/oauth/callback", get(callback))
-        .route("/oauth/callback/{app}", get(callback))
-        .route("/api/oauth/callback", get(callback))
-        .route("/oauth/result/{outcome}", get(page::show))
+pub(crate) fn routes() -> OpenApiRouter<Broker> {
+    OpenApiRouter::default()
+        .routes(routes!(install::install))
+        .routes(routes!(install::follow))
+        .routes(routes!(callback))
+        .routes(routes!(callback_of_app))
+        .routes(routes!(earlier_callback))
+        .routes(routes!(page::show))
 }
 
 /// Whether browsers reach the callback over https.
@@ -43,20 +49,114 @@ fn is_secure(app: &App) -> bool {
     app.consent.redirect_uri.scheme() == "https"
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct Callback {
+    /// The code that evergreen exchanges for tokens. It is valid once.
+    #[param(value_type = Option<String>)]
     code: Option<SecretString>,
+    /// As evergreen gave it to GHL. A consent that begins in GHL's marketplace has none.
     state: Option<String>,
+    /// Why there is no code, such as `access_denied`.
     error: Option<String>,
 }
 
-async fn callback(
-    State(broker): State<Broker>,
-    method: Method,
-    extensions: Extensions,
-    headers: HeaderMap,
-    path: Option<Path<String>>,
-    query: Result<Query<Callback>, axum::extract::rejection::QueryRejection>,
+/// The outcome of a consent, for scripts.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = ConsentOutcome)]
+struct OutcomeView {
+    #[schema(value_type = Option<String>)]
+    installation_id: Option<InstallationId>,
+    #[schema(value_type = Option<String>)]
+    location_id: Option<LocationId>,
+    #[schema(value_type = Option<String>)]
+    company_id: Option<CompanyId>,
+    #[schema(value_type = Option<String>)]
+    external_id: Option<ExternalId>,
+    /// `connected`, `denied` or `error`.
+    #[schema(value_type = String)]
+    status: Status,
+    /// The code of an error.
+    code: Option<String>,
+}
+
+/// A consent that did not connect the app.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[schema(as = FailedConsent)]
+#[expect(
+    dead_code,
+    reason = "it is only documented: the two are sent in different places"
+)]
+enum NotConnected {
+    Before(OutcomeView),
+    Now(ErrorBody),
+}
+
+/// The parts of a request to a callback.
+type CallbackRequest = (
+    State<Broker>,
+    Method,
+    Extensions,
+    HeaderMap,
+    Result<Option<PathName>, Error>,
+    Result<Query<Callback>, QueryRejection>,
+);
+
+/// Take the code of a consent
+///
+/// GHL sends the customer's browser here. It goes on to `return_to`, or to a page that says how it went. Scripts get
+/// JSON.
+#[utoipa::path(get, path = "/oauth/callback", operation_id = "finishConsent", params(Callback), responses(
+    (status = 200, description = "For scripts: the app is connected", body = OutcomeView),
+    (status = 303, description = "For browsers: to `return_to`, or to a page that says how it went"),
+    (status = 400, description = "The app is not connected, also if a first request of this browser failed", content(
+        (NotConnected = "application/json"), (String = "text/html"),
+    )),
+    (status = 410, description = "The one-time link of this consent has expired"),
+    (status = 500, description = "The stored record cannot be read"),
+))]
+async fn callback(request: CallbackRequest) -> Response {
+    take_code(request).await
+}
+
+/// Take the code of a consent to a named app
+///
+/// As `/oauth/callback`, for an app that is not the default one.
+#[utoipa::path(get, path = "/oauth/callback/{app}", operation_id = "finishConsentOfApp", params(
+    ("app" = String, Path, description = "The name of the app"), Callback,
+), responses(
+    (status = 200, description = "For scripts: the app is connected", body = OutcomeView),
+    (status = 303, description = "For browsers: to `return_to`, or to a page that says how it went"),
+    (status = 400, description = "The app is not connected, also if a first request of this browser failed", content(
+        (NotConnected = "application/json"), (String = "text/html"),
+    )),
+    (status = 410, description = "The one-time link of this consent has expired"),
+    (status = 500, description = "The stored record cannot be read"),
+))]
+async fn callback_of_app(request: CallbackRequest) -> Response {
+    take_code(request).await
+}
+
+/// Take the code of a consent, at another address
+///
+/// As `/oauth/callback`, for apps whose redirect URI at GHL is this one.
+#[utoipa::path(get, path = "/api/oauth/callback", operation_id = "finishConsentAtApi", params(Callback), responses(
+    (status = 200, description = "For scripts: the app is connected", body = OutcomeView),
+    (status = 303, description = "For browsers: to `return_to`, or to a page that says how it went"),
+    (status = 400, description = "The app is not connected, also if a first request of this browser failed", content(
+        (NotConnected = "application/json"), (String = "text/html"),
+    )),
+    (status = 410, description = "The one-time link of this consent has expired"),
+    (status = 500, description = "The stored record cannot be read"),
+))]
+async fn earlier_callback(request: CallbackRequest) -> Response {
+    take_code(request).await
+}
+
+async fn take_code(
+    (State(broker), method, extensions, headers, path, query): CallbackRequest,
 ) -> Response {
     if method == Method::HEAD || is_prefetch(&headers) {
         return no_store(not_yet(&method));
@@ -65,7 +165,10 @@ async fn callback(
         let error = Error::invalid("The callback has a parameter twice, or none that can be read");
         return no_store(error_response(&broker, &headers, error));
     };
-    let named = path.map(|Path(name)| name);
+    let named = match path {
+        Ok(path) => path.map(|PathName(name)| name),
+        Err(error) => return no_store(error_response(&broker, &headers, error)),
+    };
     let app = match app::of_callback(&broker, callback.state.as_deref(), named.as_deref()) {
         Ok(app) => app,
         Err(error) => return no_store(error_response(&broker, &headers, error)),
@@ -128,14 +231,14 @@ fn respond(
         // It failed when this browser came first.
         None => StatusCode::BAD_REQUEST,
     };
-    let body = json!({
-        "installationId": outcome.installation_id,
-        "locationId": outcome.location_id,
-        "companyId": outcome.company_id,
-        "externalId": outcome.external_id,
-        "status": outcome.status,
-        "code": outcome.code,
-    });
+    let body = OutcomeView {
+        installation_id: outcome.installation_id.clone(),
+        location_id: outcome.location_id.clone(),
+        company_id: outcome.company_id.clone(),
+        external_id: outcome.external_id.clone(),
+        status: outcome.status,
+        code: outcome.code.clone(),
+    };
     (status, Json(body)).into_response()
 }
 

@@ -8,11 +8,11 @@ use axum::routing::post;
 use axum::{Json, Router};
 use http::HeaderMap;
 use http::header::AUTHORIZATION;
-use serde::Deserialize;
-use serde_json::json;
+use serde::{Deserialize, Serialize};
 use store::{Generation, InstallationId, Status, Timestamp, refresh_request_mac};
 use store_writer::writer::Wanted;
 use tokio::time::{Instant, sleep};
+use utoipa::ToSchema;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
@@ -54,7 +54,14 @@ async fn refresh(
             ),
         );
     }
-    now(&broker, &id, Wanted::Past(past)).await
+    Ok(now(&broker, &id, Wanted::Past(past)).await?.into_response())
+}
+
+/// The result of a refresh.
+#[derive(Debug, Serialize, ToSchema)]
+pub(crate) struct Refreshed {
+    /// The generation of the new token. `null` if a newer token was there already.
+    generation: Option<String>,
 }
 
 /// Refreshes at once. If another attempt is in progress, waits for it for at most the lifetime of a lease. A mint waits as
@@ -63,10 +70,10 @@ pub(crate) async fn now(
     broker: &Broker,
     id: &InstallationId,
     wanted: Wanted,
-) -> Result<Response, Error> {
+) -> Result<Json<Refreshed>, Error> {
     let generation = generation(broker, id, wanted).await?;
     let generation = generation.map(|generation| generation.to_string());
-    Ok(Json(json!({ "generation": generation })).into_response())
+    Ok(Json(Refreshed { generation }))
 }
 
 /// As [`now`]. The generation of the new token; `None` if the one that was to be replaced is replaced already.

@@ -3,8 +3,7 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::routing::get;
-use axum::{Json, Router};
+use axum::{Extension, Json};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
@@ -13,30 +12,52 @@ use store_writer::installation::{Installation, LastError, LocationList};
 use store_writer::protocol::STATIC_TOKEN_AGE;
 use store_writer::writer::{KnownApps, Listed, Snapshot};
 use store_writer::{StoreWriter, WriteError};
+use utoipa::{IntoParams, ToSchema};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Broker;
 use crate::api::auth;
 use crate::api::error::{Error, ErrorKind, remedy};
 use crate::api::extract::QueryString;
 
-pub(crate) fn routes(allows_anonymous: bool) -> Router<Broker> {
-    let handler = move |broker, headers, query| status(broker, headers, query, allows_anonymous);
-    Router::new().route("/api/oauth/status", get(handler))
+/// Whether the state of an installation is shown without a key. Only for the sandbox.
+#[derive(Debug, Clone, Copy)]
+struct AllowsAnonymous(bool);
+
+pub(crate) fn routes(allows_anonymous: bool) -> OpenApiRouter<Broker> {
+    OpenApiRouter::default()
+        .routes(routes!(status))
+        .layer(Extension(AllowsAnonymous(allows_anonymous)))
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 struct StatusQuery {
+    /// Its id, its location, its company or its external id.
     installation_id: Option<String>,
+    /// Its location.
     #[serde(rename = "locationId")]
     location_id: Option<String>,
+    /// Its app. Needed for a location or company that has several.
     app: Option<String>,
 }
 
+/// Show the state of an installation
+///
+/// Whether its token is fresh, and what the customer has to do. It has no token.
+#[utoipa::path(get, path = "/api/oauth/status", operation_id = "getInstallationStatus", params(
+    StatusQuery, ("X-Evergreen-App" = Option<String>, Header, description = "The app, as in the query"),
+), responses(
+    (status = 200, description = "The installation", body = View),
+    (status = 401, description = "No key was sent, or none that is known"),
+    (status = 500, description = "The stored record cannot be read"),
+))]
 async fn status(
     State(broker): State<Broker>,
+    Extension(AllowsAnonymous(allows_anonymous)): Extension<AllowsAnonymous>,
     headers: HeaderMap,
     QueryString(query): QueryString<StatusQuery>,
-    allows_anonymous: bool,
 ) -> Result<Json<View>, Error> {
     let caller = auth::caller(&broker, &headers, Scope::Proxy, allows_anonymous).await?;
     let of_caller = caller.as_ref().and_then(|caller| caller.app.as_ref());
@@ -162,8 +183,9 @@ async fn stored(
 }
 
 /// The JSON for an installation.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Installation)]
 pub(crate) struct View {
     installation_id: String,
     /// The name of its app.
@@ -172,6 +194,8 @@ pub(crate) struct View {
     client_id: Option<String>,
     location_id: Option<String>,
     company_id: Option<String>,
+    /// `Location` or `Company`.
+    #[schema(value_type = String)]
     user_type: &'static str,
     /// The installation of the agency, for a location whose tokens come from the agency's grant.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -180,6 +204,8 @@ pub(crate) struct View {
     #[serde(skip_serializing_if = "Option::is_none")]
     locations: Option<LocationsView>,
     scopes: Vec<String>,
+    /// `valid`, `expiring`, `expired`, `asleep`, `suspect`, `unclaimed`, `static`, `paused`, `invalid` or `revoked`.
+    #[schema(value_type = String)]
     token_status: &'static str,
     generation: String,
     /// `null` for a static token, and for a location that sleeps: it has no token.
@@ -200,32 +226,40 @@ pub(crate) struct View {
     rotate_by: Option<String>,
     failures: u32,
     last_error: Option<ErrorView>,
+    /// The path where the customer consents again, if that is needed.
     #[serde(skip_serializing_if = "Option::is_none")]
     reconnect: Option<String>,
 }
 
 /// The JSON for operators, also for an installation whose record cannot be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(untagged)]
+#[schema(as = AnyInstallation)]
 pub(crate) enum AnyView {
     Readable(Box<View>),
     Unreadable(UnreadableView),
 }
 
 /// The JSON for a record that cannot be read.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = UnreadableInstallation)]
 pub(crate) struct UnreadableView {
     installation_id: String,
+    /// `unreadable`
+    #[schema(value_type = String)]
     token_status: &'static str,
     last_error: UnreadableError,
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct UnreadableError {
+    #[schema(value_type = String)]
     kind: &'static str,
     message: String,
+    /// What to do, for people.
+    #[schema(value_type = String)]
     to_do: &'static str,
 }
 
@@ -259,8 +293,9 @@ impl AnyView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Locations)]
 struct LocationsView {
     /// How many locations have the app, by the last list of GHL.
     count: u64,
@@ -285,7 +320,8 @@ impl LocationsView {
     }
 }
 
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = LastError)]
 struct ErrorView {
     kind: String,
     message: String,

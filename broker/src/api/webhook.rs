@@ -3,11 +3,10 @@
 mod forward;
 mod installation;
 
+use axum::Json;
 use axum::extract::{Request, State};
-use axum::routing::post;
-use axum::{Json, Router};
 use ghl::webhook::{self, BadSignature, Event, Signature};
-use serde_json::{Value, json};
+use serde::Serialize;
 use service::client_address::last_noted;
 use service::handler::Peer;
 use std::net::IpAddr;
@@ -18,6 +17,9 @@ use store_writer::WriteError;
 use store_writer::details::Details;
 use store_writer::writer::Wanted;
 use tracing::{debug, info};
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::Broker;
 use crate::agency::revocation::end_locations;
@@ -29,13 +31,47 @@ use crate::refresh::outcome::{FailureKind, Outcome};
 /// The largest webhook, in bytes. GHL's documented ones have a few kilobytes.
 const MAX_BYTES: u64 = 256 * 1024;
 
-pub(crate) fn routes() -> Router<Broker> {
-    Router::new().route("/webhooks/ghl", post(receive))
+pub(crate) fn routes() -> OpenApiRouter<Broker> {
+    OpenApiRouter::default().routes(routes!(receive))
 }
 
-/// Responds with 2xx only after the event is in the store. Otherwise GHL sends it again. A signed webhook of another
-/// shape, type or app gets 2xx, too: it would be the same the next time.
-async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<Value>, Error> {
+/// A webhook was taken.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ReceivedWebhook)]
+struct Received {
+    /// `true`
+    received: bool,
+    /// Why it changes nothing.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    ignored: Option<&'static str>,
+    /// Whether it came before.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    #[schema(required = false)]
+    duplicate: bool,
+}
+
+const RECEIVED: Received = Received {
+    received: true,
+    ignored: None,
+    duplicate: false,
+};
+
+/// Take a webhook of GHL
+///
+/// GHL's signature is needed, and no key. The response is 2xx only after the event is stored. Otherwise GHL sends it again. A
+/// signed webhook of another shape, type or app gets 2xx, too: it would be the same the next time.
+#[utoipa::path(post, path = "/webhooks/ghl", operation_id = "receiveWebhook", request_body(
+    content = Object, description = "The webhook, of up to 256 KiB",
+), params(
+    ("X-GHL-Signature" = Option<String>, Header, description = "GHL's signature of the body"),
+    ("X-WH-Signature" = Option<String>, Header, description = "The same, with GHL's older key"),
+), responses(
+    (status = 200, description = "The webhook was taken", body = Received),
+    (status = 401, description = "GHL has not signed it"),
+    (status = 500, description = "A stored record cannot be read"),
+))]
+async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<Received>, Error> {
     let (parts, body) = request.into_parts();
     let from = last_noted(Peer::of(&parts.extensions), &parts.headers);
     let refused = |error: BadSignature| {
@@ -54,7 +90,10 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     let accepting = accepting(signatures, &body.bytes).map_err(refused)?;
     let ignored = |why: &'static str| {
         debug!(why, "a signed webhook was ignored");
-        Ok(Json(json!({ "received": true, "ignored": why })))
+        Ok(Json(Received {
+            ignored: Some(why),
+            ..RECEIVED
+        }))
     };
     let Some(event) = Event::read(&body.bytes) else {
         return ignored("not a JSON object");
@@ -76,7 +115,10 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         .is_webhook_processed(&event.identity)
         .await?
     {
-        return Ok(Json(json!({ "received": true, "duplicate": true })));
+        return Ok(Json(Received {
+            duplicate: true,
+            ..RECEIVED
+        }));
     }
     match kind {
         Kind::Install => {
@@ -96,7 +138,7 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         .writer
         .record_webhook_processed(&event.identity)
         .await?;
-    Ok(Json(json!({ "received": true })))
+    Ok(Json(RECEIVED))
 }
 
 /// The webhooks that change something.

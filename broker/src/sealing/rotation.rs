@@ -19,6 +19,7 @@ use service::shutdown::Shutdown;
 use store::random;
 use tokio::time::{Instant, sleep};
 use tracing::{info, warn};
+use utoipa::ToSchema;
 
 use super::registration::REGISTER_INTERVAL;
 use crate::refresh::worker::Worker;
@@ -39,7 +40,7 @@ const RETIRE_TIME: Duration = REGISTER_INTERVAL
 const MAX_ROUNDS: usize = 3;
 
 /// The part of a rotation that is under way.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub(crate) enum Phase {
     /// Records are sealed anew.
@@ -52,7 +53,7 @@ pub(crate) enum Phase {
 }
 
 /// How far a rotation is, in the store and in answers of the API.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Progress {
     /// The rotation's random name.

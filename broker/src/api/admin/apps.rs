@@ -1,45 +1,85 @@
 //! The apps of the store and of this broker.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::StatusCode;
-use serde_json::{Value, json};
-use store::AppName;
+use serde::Serialize;
 use store::audit::Action;
+use store::{AppName, ClientId};
+use utoipa::ToSchema;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::PathName;
 use crate::audit::Requester;
 
-/// All apps by their names: those that this broker knows, and those that the store has.
-pub(super) async fn list(State(broker): State<Broker>) -> Result<Json<Value>, Error> {
+/// All apps.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Apps)]
+pub(super) struct Listed {
+    apps: Vec<ListedApp>,
+}
+
+/// An app of this broker's settings, or one that only the store has.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = App)]
+struct ListedApp {
+    /// The name that the settings give it.
+    #[schema(value_type = String, example = "default")]
+    name: AppName,
+    /// Its client id at GHL. `null` if this broker does not know the app.
+    #[schema(value_type = Option<String>)]
+    client_id: Option<ClientId>,
+    /// Its id at GHL, as the store has it. `null` before its first installation.
+    app_id_in_store: Option<String>,
+    /// Why this broker cannot use it, such as that another app has its name in the store.
+    problem: Option<String>,
+}
+
+/// List the apps
+///
+/// Those that this broker knows, and those that the store has.
+#[utoipa::path(get, path = "/v1/apps", operation_id = "listApps", responses(
+    (status = 200, description = "All apps", body = Listed),
+))]
+pub(super) async fn list(State(broker): State<Broker>) -> Result<Json<Listed>, Error> {
     let named = broker.0.writer.named_apps().await?;
     let known = broker.0.worker.apps.current();
     let id_of = |name: &AppName| named.iter().find(|(its, _)| its == name).map(|(_, id)| id);
-    let mut apps: Vec<Value> = known
+    let mut apps: Vec<ListedApp> = known
         .apps
         .iter()
-        .map(|app| {
-            json!({
-                "name": app.name,
-                "clientId": app.client,
-                "appIdInStore": id_of(&app.name),
-                "problem": app.identity.problem(),
-            })
+        .map(|app| ListedApp {
+            name: app.name.clone(),
+            client_id: Some(app.client.clone()),
+            app_id_in_store: id_of(&app.name).cloned(),
+            problem: app.identity.problem(),
         })
         .collect();
     let others = named.iter().filter(|(name, _)| known.named(name).is_none());
-    apps.extend(others.map(
-        |(name, id)| json!({ "name": name, "clientId": null, "appIdInStore": id, "problem": null }),
-    ));
-    Ok(Json(json!({ "apps": apps })))
+    apps.extend(others.map(|(name, id)| ListedApp {
+        name: name.clone(),
+        client_id: None,
+        app_id_in_store: Some(id.clone()),
+        problem: None,
+    }));
+    Ok(Json(Listed { apps }))
 }
 
-/// Frees a name, so that another app at GHL can have it.
+/// Free the name of an app
+///
+/// Another app at GHL can have it then.
+#[utoipa::path(delete, path = "/v1/apps/{name}", operation_id = "freeAppName", params(
+    ("name" = String, Path, description = "The name of the app"),
+), responses(
+    (status = 204, description = "The name is free"),
+    (status = 409, description = "The app has installations that are refreshed"),
+))]
 pub(super) async fn free(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
 ) -> Result<StatusCode, Error> {
     let name: AppName = name
         .parse()

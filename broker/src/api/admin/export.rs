@@ -12,6 +12,7 @@ use store::audit::Action;
 use store::{AppName, InstallationId};
 use store_writer::writer::{Exported, ExportedTokens, LeftOut};
 use tracing::info;
+use utoipa::IntoParams;
 
 use crate::Broker;
 use crate::api::error::Error;
@@ -26,16 +27,33 @@ const NEXT: HeaderName = HeaderName::from_static("x-evergreen-next");
 /// How many installations of the page were left out, by the reason.
 const LEFT_OUT: HeaderName = HeaderName::from_static("x-evergreen-left-out");
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ExportQuery {
+    /// Must be `true`, so that nobody exports tokens unawares.
     #[serde(default)]
+    #[param(required)]
     with_tokens: bool,
+    /// The `X-Evergreen-Next` of the page before.
+    #[param(value_type = Option<String>)]
     after: Option<InstallationId>,
+    /// The most installations. 200 if it is absent, and never more than 1000.
     limit: Option<usize>,
     /// Only installations of this app.
+    #[param(value_type = Option<String>)]
     app: Option<AppName>,
 }
 
+/// Export installations with their tokens
+///
+/// **The tokens are in clear text.** Each line is a row, as the import takes it. The export ends with the page that has no
+/// header `X-Evergreen-Next`.
+#[utoipa::path(get, path = "/v1/installations/export", operation_id = "exportInstallations", params(ExportQuery), responses(
+    (status = 200, description = "A page", body = String, content_type = "application/x-ndjson", headers(
+        ("X-Evergreen-Next" = String, description = "The `after` of the next page. Absent on the last one"),
+        ("X-Evergreen-Left-Out" = String, description = "How many installations of the page have no row, by the reason"),
+    )),
+))]
 pub(super) async fn export(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,

@@ -14,13 +14,13 @@ use ghl::token_row::{Entry, Place, split, split_lines};
 use http::HeaderMap;
 use http::header::CONTENT_TYPE;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use store::AppName;
 use store::audit::{Action, Outcome};
 use store_writer::WriteError;
 use store_writer::protocol::Unchanged;
 use store_writer::writer::{ImportMode, ImportOutcome, ImportRow, Imported};
 use tracing::info;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind, remedy};
@@ -35,7 +35,8 @@ const MAX_ROWS: usize = 5000;
 /// The writes at a time. Redis takes them over one connection, and a file syncs them together.
 const LANES: usize = 64;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct ImportQuery {
     /// The app of all rows.
     app: Option<String>,
@@ -45,12 +46,14 @@ pub(super) struct ImportQuery {
 }
 
 /// The result of a row.
-#[derive(Debug, Serialize)]
+#[derive(Debug, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = ImportedRow)]
 struct RowResult {
     /// Where the row is in the request, such as `line 3`.
     at: String,
     /// `imported`, `unchanged` or `refused`.
+    #[schema(value_type = String)]
     result: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     reason: Option<String>,
@@ -64,12 +67,34 @@ struct RowResult {
     verified: Option<bool>,
 }
 
+/// What became of the rows.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ImportResults)]
+pub(super) struct Results {
+    /// In the order of the rows.
+    results: Vec<RowResult>,
+    imported: usize,
+    unchanged: usize,
+    refused: usize,
+}
+
+/// Import tokens that another backend has kept
+///
+/// The body is a JSON array of rows, a map of location ids to rows, or one row a line. `docs/import.md` has the members of
+/// a row. At most 5000 rows and 4 MiB. A request may be repeated: a row that is not newer than the stored token changes
+/// nothing.
+#[utoipa::path(post, path = "/v1/installations", operation_id = "importInstallations", params(ImportQuery), request_body(
+    content((Vec<Object> = "application/json"), (String = "application/x-ndjson")),
+    description = "The rows",
+), responses(
+    (status = 200, description = "The result of each row", body = Results),
+))]
 pub(super) async fn import(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
     QueryString(query): QueryString<ImportQuery>,
     request: Request,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Results>, Error> {
     let is_lines = is_lines(request.headers())?;
     let app = query.app.as_deref().map(str::parse::<AppName>).transpose();
     let app = app.map_err(|error| Error::invalid(format!("`app`: {error}")))?;
@@ -118,9 +143,12 @@ pub(super) async fn import(
     }
     match failed {
         Some(error) => Err(error.into()),
-        None => Ok(Json(json!({
-            "results": results, "imported": imported, "unchanged": unchanged, "refused": refused,
-        }))),
+        None => Ok(Json(Results {
+            results,
+            imported,
+            unchanged,
+            refused,
+        })),
     }
 }
 

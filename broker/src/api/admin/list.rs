@@ -2,10 +2,10 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
 use store::{ExternalId, InstallationId, LocationId, Tag};
 use store_writer::writer::Listed;
+use utoipa::{IntoParams, ToSchema};
 
 use crate::Broker;
 use crate::api::error::Error;
@@ -13,11 +13,14 @@ use crate::api::extract::QueryString;
 use crate::api::status::{AnyView, Name};
 
 /// The query. A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Page {
-    /// The last entry of the page before, as its `next` names it.
+    /// The `next` of the page before.
     #[serde(alias = "cursor")]
+    #[param(value_type = Option<String>)]
     after: Option<InstallationId>,
+    /// The most entries. 100 if it is absent, and never more than 1000.
     limit: Option<usize>,
     /// Only the locations of this agency whose tokens come from its grant: its id, or that of its company.
     parent: Option<String>,
@@ -35,10 +38,24 @@ pub(super) struct Page {
     external_id: Option<String>,
 }
 
+/// A page of installations.
+#[derive(Serialize, ToSchema)]
+pub(super) struct Installations {
+    installations: Vec<AnyView>,
+    /// The `after` of the next page. `null` on the last one.
+    next: Option<String>,
+}
+
+/// List installations
+///
+/// A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
+#[utoipa::path(get, path = "/v1/installations", operation_id = "listInstallations", params(Page), responses(
+    (status = 200, description = "A page", body = Installations),
+))]
 pub(super) async fn list(
     State(broker): State<Broker>,
     QueryString(page): QueryString<Page>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Installations>, Error> {
     let limit = page.limit.unwrap_or(100).clamp(1, 1000);
     let after = page.after.as_ref();
     let writer = &broker.0.writer;
@@ -76,11 +93,14 @@ pub(super) async fn list(
         .filter(|entry| is_of(entry, parent.as_ref(), &page));
     let known = broker.0.worker.apps.current().known();
     let views = wanted.map(|entry| AnyView::of(entry, &known));
-    let views: Vec<AnyView> = match &page.status {
+    let installations: Vec<AnyView> = match &page.status {
         Some(status) => views.filter(|view| view.token_status() == status).collect(),
         None => views.collect(),
     };
-    Ok(Json(json!({ "installations": views, "next": next })))
+    Ok(Json(Installations {
+        installations,
+        next,
+    }))
 }
 
 /// Whether it belongs to these. A record that cannot be read belongs to nobody.

@@ -1,21 +1,21 @@
 //! Changes what a caller knows about an installation, and removes one.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
-use serde::{Deserialize, Deserializer};
-use serde_json::{Value, json};
+use serde::{Deserialize, Deserializer, Serialize};
 use store::audit::Action;
 use store::{ExternalId, Freshness, InstallationId, Status, UserType, customer};
 use store_writer::WriteError;
 use store_writer::installation::Installation;
 use store_writer::writer::Wanted;
 use tracing::{info, warn};
+use utoipa::ToSchema;
 
 use super::AppQuery;
 use crate::Broker;
 use crate::agency::revocation::end_locations;
 use crate::api::error::Error;
-use crate::api::extract::{JsonBody, QueryString};
+use crate::api::extract::{JsonBody, PathName, QueryString};
 use crate::api::refresh_api;
 use crate::api::status::View;
 use crate::audit::Requester;
@@ -23,13 +23,16 @@ use crate::audit::Requester;
 const REASON: &str = "deleted by an operator";
 
 /// The body of a change. What is absent stays as it is.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = InstallationChange)]
 pub(super) struct Change {
     /// All tags that the installation has then.
+    #[schema(max_items = 16)]
     tags: Option<Vec<String>>,
     /// `null` removes the external id.
     #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
     external_id: Option<Option<String>>,
 }
 
@@ -38,11 +41,19 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
     Option::deserialize(deserializer).map(Some)
 }
 
-/// `PATCH /v1/installations/{name}`
+/// Change what you know about an installation
+///
+/// Its tags, and its id in your system.
+#[utoipa::path(patch, path = "/v1/installations/{name}", operation_id = "changeInstallation", request_body = Change, params(
+    ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
+), responses(
+    (status = 200, description = "The installation", body = View),
+    (status = 409, description = "Another installation has the external id"),
+))]
 pub(super) async fn change(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
     QueryString(query): QueryString<AppQuery>,
     JsonBody(change): JsonBody<Change>,
 ) -> Result<Json<View>, Error> {
@@ -66,13 +77,35 @@ pub(super) async fn change(
     Ok(Json(View::of(&snapshot, &apps.known())))
 }
 
-/// `DELETE /v1/installations/{name}`: uninstalls the app at GHL if GHL takes the token, and then forgets the installation.
+/// What became of a deleted installation.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = DeletedInstallation)]
+pub(super) struct Deleted {
+    #[schema(value_type = String)]
+    installation_id: InstallationId,
+    /// Whether the app is uninstalled at GHL.
+    uninstalled_at_ghl: bool,
+    /// Why it is not.
+    reason: Option<String>,
+    /// How many locations of the agency were deleted with it.
+    locations: u64,
+}
+
+/// Delete an installation
+///
+/// Uninstalls the app at GHL if GHL takes the token, and then forgets the installation.
+#[utoipa::path(delete, path = "/v1/installations/{name}", operation_id = "deleteInstallation", params(
+    ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
+), responses(
+    (status = 200, description = "What became of it", body = Deleted),
+))]
 pub(super) async fn delete(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
     QueryString(query): QueryString<AppQuery>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Deleted>, Error> {
     let writer = &broker.0.writer;
     let known = query.name(&name).find(writer).await?.installation;
     let id = known.id.clone();
@@ -92,12 +125,12 @@ pub(super) async fn delete(
     info!(installation = %id, locations = forgotten, "deleted by an operator");
     let entry = requester.entry(now, Action::InstallationDeleted);
     broker.0.audit.record(entry.on(&id)).await;
-    Ok(Json(json!({
-        "installationId": id,
-        "uninstalledAtGhl": refused.is_none(),
-        "reason": refused,
-        "locations": forgotten,
-    })))
+    Ok(Json(Deleted {
+        installation_id: id,
+        uninstalled_at_ghl: refused.is_none(),
+        reason: refused,
+        locations: forgotten,
+    }))
 }
 
 /// Whether the location was still one of the agency's.
@@ -156,7 +189,7 @@ async fn fresh_token(
         }
         if !is_refreshed {
             let refreshed = refresh_api::now(broker, id, Wanted::Now).await;
-            refreshed.map_err(|error| error.message)?;
+            refreshed.map(drop).map_err(|error| error.message)?;
         }
     }
     Err("its token has expired".to_owned())

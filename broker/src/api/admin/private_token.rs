@@ -12,6 +12,7 @@ use store::{AppName, CompanyId, LocationId, UserType};
 use store_writer::grant::Registration;
 use store_writer::writer::TokenOrigin;
 use tracing::info;
+use utoipa::ToSchema;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
@@ -23,17 +24,28 @@ use crate::audit::Requester;
 const MAX_TOKEN_BYTES: usize = 4096;
 
 /// The body of a request to store a token.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct PrivateToken {
     /// `default` if there is none.
     app: Option<String>,
+    /// The location that the token is of.
+    #[schema(value_type = Option<String>)]
     location_id: Option<LocationId>,
-    /// For a token of an agency.
+    /// The company, for a token of an agency.
+    #[schema(value_type = Option<String>)]
     company_id: Option<CompanyId>,
+    /// One word of visible characters.
+    #[schema(value_type = String, min_length = 1, max_length = 4096)]
     token: SecretString,
 }
 
-/// Stores a token, or replaces the earlier one of the same location or company.
+/// Store a private integration token
+///
+/// It replaces the earlier one of the same location or company. Name exactly one of the two.
+#[utoipa::path(post, path = "/v1/private-tokens", operation_id = "addPrivateToken", request_body = PrivateToken, responses(
+    (status = 201, description = "The installation", body = View),
+    (status = 409, description = "The customer has connected by consent, and that token stays fresh by itself"),
+))]
 pub(super) async fn add(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,

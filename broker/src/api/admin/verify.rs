@@ -5,10 +5,10 @@ use axum::{Extension, Json};
 use futures_util::StreamExt;
 use futures_util::stream::iter;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
 use store::audit::Action;
 use store::{Generation, InstallationId};
 use store_writer::writer::Wanted;
+use utoipa::ToSchema;
 
 use crate::Broker;
 use crate::api::error::Error;
@@ -19,35 +19,58 @@ use crate::audit::Requester;
 /// The most installations of a request. They are refreshed at the same time, as far as the broker's window lets them.
 const MAX_ROWS: usize = 50;
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 pub(super) struct Verification {
+    #[schema(max_items = 50)]
     installations: Vec<ToVerify>,
 }
 
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct ToVerify {
+    #[schema(value_type = String)]
     installation_id: InstallationId,
     /// The generation of the imported token. Nothing is refreshed if there is a later one.
+    #[schema(example = "1")]
     generation: String,
 }
 
-#[derive(Serialize)]
+/// What has been verified.
+#[derive(Serialize, ToSchema)]
+#[schema(as = VerificationResults)]
+pub(super) struct Results {
+    /// In the order of the request.
+    results: Vec<Verified>,
+}
+
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 struct Verified {
     installation_id: String,
+    /// Whether its refresh token works.
     verified: bool,
+    /// The code of an error, as that of a refresh.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
     code: Option<&'static str>,
+    /// What is wrong.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
 
+/// Refresh imported installations once
+///
+/// So it is known whether their refresh tokens work. An installation that was refreshed since its import is not
+/// refreshed again.
+#[utoipa::path(post, path = "/v1/installations/verify", operation_id = "verifyInstallations",
+    request_body = Verification, responses(
+    (status = 200, description = "The result of each", body = Results),
+))]
 pub(super) async fn verify(
     State(broker): State<Broker>,
     Extension(requester): Extension<Requester>,
     JsonBody(request): JsonBody<Verification>,
-) -> Result<Json<Value>, Error> {
+) -> Result<Json<Results>, Error> {
     if request.installations.len() > MAX_ROWS {
         let message = format!("At most {MAX_ROWS} installations are verified at once");
         return Err(Error::invalid(message));
@@ -63,7 +86,7 @@ pub(super) async fn verify(
     let entry = requester.entry(broker.0.reader.now(), Action::TokenRefreshed);
     let detail = format!("{verified} of {count} imported installations, to verify their tokens");
     broker.0.audit.record(entry.with(detail)).await;
-    Ok(Json(json!({ "results": results })))
+    Ok(Json(Results { results }))
 }
 
 async fn verify_one(broker: &Broker, one: ToVerify) -> Verified {

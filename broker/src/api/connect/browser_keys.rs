@@ -10,6 +10,7 @@ use secrecy::ExposeSecret;
 use serde::{Deserialize, Serialize};
 use store::browser_key::{self, BrowserKey, WebOrigin};
 use store::{AllowedCall, InstallationId, Scope, Timestamp};
+use utoipa::ToSchema;
 
 use super::installation;
 use crate::Broker;
@@ -23,16 +24,21 @@ pub(super) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// The body of a request for a key.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewBrowserKey {
     /// The id of the installation, of its location or of its company.
     installation: String,
     /// The app, if a location or company has several.
     app: Option<String>,
+    /// The calls to GHL that the key may make, such as `GET /contacts/*`.
     #[serde(default)]
+    #[schema(required, min_items = 1, max_items = 20)]
     calls: Vec<String>,
+    /// The lifetime of the key in seconds.
+    #[schema(minimum = 1, maximum = 3600)]
     expires_in: Option<u64>,
+    /// The origin of the pages that may send it, such as `https://app.example.com`. All if there is none.
     origin: Option<String>,
 }
 
@@ -47,15 +53,22 @@ pub(super) struct Limits {
 }
 
 /// A key, as its backend gets it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = BrowserKey)]
 pub(super) struct Issued {
+    /// The key. It cannot be shown again.
     key: String,
     expires_at: String,
     installation_id: String,
     calls: Vec<String>,
 }
 
-/// `POST /v1/browser-keys`
+/// Issue a key for a web page
+///
+/// It makes the named calls for one installation, and lives for an hour at most.
+#[utoipa::path(post, path = "/v1/browser-keys", operation_id = "createBrowserKey", request_body = NewBrowserKey, responses(
+    (status = 201, description = "The key", body = Issued),
+))]
 pub(super) async fn create(
     State(broker): State<Broker>,
     Extension(backend): Extension<Backend>,

@@ -2,25 +2,26 @@
 
 use std::time::Duration;
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::{Extension, Json};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use store::audit::Action;
 use store::{AppName, Customer, ExternalId, LocationId, customer};
+use utoipa::{IntoParams, ToSchema};
 
 use super::browser_keys::NO_STORE;
 use super::installation;
 use crate::Broker;
 use crate::api::auth::Backend;
 use crate::api::error::{Error, ErrorKind};
-use crate::api::extract::{JsonBody, QueryString};
+use crate::api::extract::{JsonBody, PathName, QueryString};
 use crate::api::status::Name;
 use crate::apps::App;
 use crate::connect::link::{self, DEFAULT_VALIDITY, LONGEST_VALIDITY, Link, Token};
 
 /// The body of a request for a link.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewLink {
     /// The app. Needed if there are several, and none is called `default`.
@@ -29,6 +30,7 @@ pub(super) struct NewLink {
     return_to: Option<String>,
     /// At most 16. Without tags, an installation keeps those that it has.
     #[serde(default)]
+    #[schema(max_items = 16)]
     tags: Vec<String>,
     /// The customer's id in the caller's system. It is taken from the installation that has it.
     external_id: Option<String>,
@@ -36,29 +38,38 @@ pub(super) struct NewLink {
     #[serde(default)]
     white_label: bool,
     /// The location that must consent.
+    #[schema(value_type = Option<String>)]
     location_id: Option<LocationId>,
     /// Seconds; 30 minutes by default, 7 days at most.
+    #[schema(minimum = 1, maximum = 604800)]
     expires_in: Option<u64>,
 }
 
 /// The query of a request about an installation.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct AppQuery {
+    /// Its app. Needed for a location or company that has several.
     app: Option<String>,
 }
 
 /// The body of a request for a link with which a customer connects again.
-#[derive(Deserialize, Default)]
+#[derive(Deserialize, Default, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub(super) struct NewReconnectLink {
+    /// Where the browser goes afterwards. Without it, the customer sees a page that says how it went.
     return_to: Option<String>,
+    /// Whether GHL's page must not show GHL's name.
     #[serde(default)]
     white_label: bool,
+    /// Seconds; 30 minutes by default, 7 days at most.
+    #[schema(minimum = 1, maximum = 604800)]
     expires_in: Option<u64>,
 }
 
 /// A link, as its backend gets it.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ConnectLink)]
 pub(super) struct Made {
     url: String,
     expires_at: String,
@@ -66,7 +77,12 @@ pub(super) struct Made {
 
 type Response = (StatusCode, [(HeaderName, HeaderValue); 1], Json<Made>);
 
-/// `POST /v1/connect-links`
+/// Make a one-time link for a customer
+///
+/// The customer opens it to connect an account.
+#[utoipa::path(post, path = "/v1/connect-links", operation_id = "createConnectLink", request_body = NewLink, responses(
+    (status = 201, description = "The link", body = Made),
+))]
 pub(super) async fn create(
     State(broker): State<Broker>,
     Extension(backend): Extension<Backend>,
@@ -96,11 +112,19 @@ pub(super) async fn create(
     make(&broker, &backend, &app, wanted).await
 }
 
-/// `POST /v1/installations/{name}/reconnect-link`. The installation keeps its external id and its tags.
+/// Make a link with which a customer connects again
+///
+/// The installation keeps its external id and its tags. The body may be absent.
+#[utoipa::path(post, path = "/v1/installations/{name}/reconnect-link", operation_id = "createReconnectLink",
+    request_body = Option<NewReconnectLink>, params(
+    ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
+), responses(
+    (status = 201, description = "The link", body = Made),
+))]
 pub(super) async fn reconnect(
     State(broker): State<Broker>,
     Extension(backend): Extension<Backend>,
-    Path(name): Path<String>,
+    PathName(name): PathName,
     QueryString(query): QueryString<AppQuery>,
     body: Option<JsonBody<NewReconnectLink>>,
 ) -> Result<Response, Error> {

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use store::{Caller, Status};
 use store_writer::installation::Installation;
+use utoipa::ToSchema;
 
 use super::browser_keys::{Issued, Limits, NO_STORE, issue};
 use super::installation;
@@ -21,8 +22,9 @@ use crate::api::status::Name;
 use crate::apps::App;
 
 /// The body of a request to open a user context.
-#[derive(Deserialize)]
+#[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
+#[schema(as = EncryptedUserContext)]
 pub(super) struct Encrypted {
     /// The context, as GHL gives it to the page.
     #[serde(alias = "encryptedData")]
@@ -31,15 +33,21 @@ pub(super) struct Encrypted {
     app: Option<String>,
     /// For a browser key. None is issued without calls.
     #[serde(default)]
+    #[schema(max_items = 20)]
     calls: Vec<String>,
+    /// The lifetime of the browser key in seconds.
+    #[schema(minimum = 1, maximum = 3600)]
     expires_in: Option<u64>,
+    /// The origin of the pages that may send the browser key. All if there is none.
     origin: Option<String>,
 }
 
 /// A user context, and what evergreen knows about its location.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = UserContext)]
 pub(super) struct Opened {
     /// As GHL gives it.
+    #[schema(value_type = Object)]
     user: Map<String, Value>,
     app: String,
     /// The installation of the app for `activeLocation`. `null` if there is none, or the key is not for it.
@@ -48,7 +56,13 @@ pub(super) struct Opened {
     browser_key: Option<Issued>,
 }
 
-/// `POST /v1/sso/decrypt`
+/// Open the user context of a page
+///
+/// GHL gives it, encrypted, to a page of an app. With `calls` the response has a browser key for the location, too.
+#[utoipa::path(post, path = "/v1/sso/decrypt", operation_id = "openUserContext", request_body = Encrypted, responses(
+    (status = 200, description = "The user context", body = Opened),
+    (status = 409, description = "The settings have no shared secret of the app"),
+))]
 pub(super) async fn decrypt(
     State(broker): State<Broker>,
     Extension(backend): Extension<Backend>,

@@ -1,6 +1,6 @@
 //! The links that begin a consent: a redirect to GHL's consent page.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::{IntoResponse, Redirect, Response};
 use ghl::consent::LinkOptions;
 use http::header::{HOST, SET_COOKIE};
@@ -9,12 +9,13 @@ use http::{HeaderMap, Uri};
 use serde::Deserialize;
 use store::{ExternalId, consent_state};
 use url::Url;
+use utoipa::IntoParams;
 
 use super::{app, error_response, is_secure, no_store, see_other};
 use crate::Broker;
 use crate::api::consent_cookie;
 use crate::api::error::{Error, ErrorKind};
-use crate::api::extract::QueryString;
+use crate::api::extract::{PathName, QueryString};
 use crate::apps::App;
 use crate::connect::context::Carried;
 use crate::connect::link;
@@ -24,7 +25,8 @@ const MOVED: &str = "moved";
 const PATH: &str = "/oauth/install";
 
 /// The query of the link.
-#[derive(Deserialize)]
+#[derive(Deserialize, IntoParams)]
+#[into_params(parameter_in = Query)]
 pub(super) struct Install {
     /// The name of the app. Needed if there are several, and none is called `default`.
     app: Option<String>,
@@ -39,6 +41,12 @@ pub(super) struct Install {
     external_id: Option<String>,
 }
 
+/// Begin a consent
+///
+/// The link for customers. It leads to GHL's page, where they choose a location.
+#[utoipa::path(get, path = "/oauth/install", operation_id = "beginConsent", params(Install), responses(
+    (status = 303, description = "To GHL's consent page"),
+))]
 pub(super) async fn install(
     State(broker): State<Broker>,
     headers: HeaderMap,
@@ -91,15 +99,27 @@ fn carried(broker: &Broker, app: &App, query: &Install) -> Result<Option<Carried
     }))
 }
 
-/// `GET /connect/{token}`: a one-time link. It may be opened several times, such as by a scanner of mails, and is over once
-/// a customer has connected with it.
+/// Open a one-time link
+///
+/// It leads to GHL's page, as `/oauth/install` does. It may be opened several times, such as by a scanner of mails, and
+/// is over once a customer has connected with it.
+#[utoipa::path(get, path = "/connect/{token}", operation_id = "openConnectLink", params(
+    ("token" = String, Path, description = "The secret of the link"),
+), responses(
+    (status = 303, description = "To GHL's consent page, or to the page that says how it went"),
+    (status = 410, description = "The link has expired, or there never was one"),
+    (status = 500, description = "The stored record cannot be read"),
+))]
 pub(super) async fn follow(
     State(broker): State<Broker>,
     headers: HeaderMap,
     uri: Uri,
-    Path(token): Path<String>,
+    token: Result<PathName, Error>,
 ) -> Response {
-    let followed = go_on(&broker, &headers, &uri, &token).await;
+    let followed = match token {
+        Ok(PathName(token)) => go_on(&broker, &headers, &uri, &token).await,
+        Err(error) => Err(error),
+    };
     no_store(followed.unwrap_or_else(|error| error_response(&broker, &headers, error)))
 }
 

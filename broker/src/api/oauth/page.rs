@@ -1,6 +1,6 @@
 //! The pages that a customer sees after a consent. They name the app, and neither GHL nor evergreen.
 
-use axum::extract::{Path, State};
+use axum::extract::State;
 use axum::response::Response;
 use http::{HeaderMap, StatusCode};
 
@@ -8,19 +8,30 @@ use super::install::path_of;
 use super::{error_response, no_store};
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
+use crate::api::extract::PathName;
 use crate::api::html::{self, Paragraph};
 use crate::apps::App;
 use crate::connect::Outcome;
 use crate::connect::outcome::Status;
 
-/// `GET /oauth/result/{outcome}`: the page of a signed outcome. It may be reloaded at any time.
+/// Show how a consent went
+///
+/// The page of a signed outcome. It may be reloaded at any time.
+#[utoipa::path(get, path = "/oauth/result/{outcome}", operation_id = "showConsentResult", params(
+    ("outcome" = String, Path, description = "The outcome, signed by evergreen"),
+), responses(
+    (status = 200, description = "The page", body = String, content_type = "text/html"),
+    (status = 404, description = "There is no such page"),
+))]
 pub(super) async fn show(
     State(broker): State<Broker>,
     headers: HeaderMap,
-    Path(segment): Path<String>,
+    segment: Result<PathName, Error>,
 ) -> Response {
     let ring = &broker.0.writer.rings().access;
-    let Some(outcome) = Outcome::of_page(ring, &segment) else {
+    let outcome = segment.ok();
+    let outcome = outcome.and_then(|PathName(segment)| Outcome::of_page(ring, &segment));
+    let Some(outcome) = outcome else {
         let error = Error::new(ErrorKind::RouteNotFound, "There is no such page");
         return no_store(error_response(&broker, &headers, error));
     };
