@@ -12,5 +12,6 @@ mod token_endpoint;
 
 pub(crate) use anonymous::AnonymousLimits;
 pub(crate) use cors::CorsOrigins;
+pub use routes::openapi;
 pub(crate) use routes::{internal, preflight, proxy, public};
 pub(crate) use state::Api;

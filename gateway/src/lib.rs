@@ -37,6 +37,7 @@ use service::origin::OwnHosts;
 use service::shutdown::Shutdown;
 use store::{KeyHash, TokenReader};
 
+pub use api::openapi;
 pub use config::Config;
 
 use admission::concurrency::{Concurrency, Shares};

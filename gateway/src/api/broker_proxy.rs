@@ -37,7 +37,23 @@ const WEBHOOK_BYTES: u64 = 256 * 1024;
 /// The largest body of a backend, in bytes. Brokers take no larger one either.
 const CONNECT_BYTES: u64 = 64 * 1024;
 
-/// `/oauth/install` and `/oauth/callback`. Customers follow links to them from anywhere.
+/// The routes of a consent.
+pub(crate) const CONSENTS: [&str; 6] = [
+    "/oauth/install",
+    "/oauth/result/{outcome}",
+    "/connect/{token}",
+    "/oauth/callback",
+    "/oauth/callback/{app}",
+    "/api/oauth/callback",
+];
+
+/// The state of an installation.
+pub(crate) const STATUS: &str = "/api/oauth/status";
+
+/// GHL's webhooks.
+pub(crate) const WEBHOOK: &str = "/webhooks/ghl";
+
+/// One of [`CONSENTS`]. Customers follow links to them from anywhere.
 pub(crate) async fn consent(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     api.own_hosts.check_link(&parts)?;
@@ -47,7 +63,7 @@ pub(crate) async fn consent(api: Arc<Api>, request: Request) -> Result<Response,
     to_broker(&api, parts, client, body).await
 }
 
-/// `GET /api/oauth/status`. The broker checks for which installations the key is.
+/// [`STATUS`]. The broker checks for which installations the key is.
 pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     // A page of a listed origin needs a key, as others do.
@@ -70,7 +86,7 @@ pub(crate) async fn status(api: Arc<Api>, request: Request) -> Result<Response, 
     to_broker(&api, parts, client, body).await
 }
 
-/// `POST /webhooks/ghl`. A webhook counts against its address until the broker has accepted it, so that a caller that
+/// A webhook counts against its address until the broker has accepted it, so that a caller that
 /// breaks off is counted, too.
 pub(crate) async fn webhook(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
@@ -104,7 +120,7 @@ async fn forward_webhook(
 pub(crate) const CONNECT: [&str; 4] = [
     "/v1/browser-keys",
     "/v1/connect-links",
-    "/v1/installations/{id}/reconnect-link",
+    "/v1/installations/{name}/reconnect-link",
     "/v1/sso/decrypt",
 ];
 

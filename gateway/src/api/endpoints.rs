@@ -13,8 +13,10 @@ use http::{HeaderMap, HeaderValue, Method, StatusCode, Uri};
 use secrecy::SecretString;
 use serde::Serialize;
 use serde_json::Value;
+use service::error_body::ErrorBody;
 use store::UserType;
 use tokio::time::Instant;
+use utoipa::ToSchema;
 
 use super::error_response::respond;
 use super::state::Api;
@@ -40,7 +42,18 @@ const UPLOAD: &str = "/medias/upload-file";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
-/// `GET /api/ghl/products`
+/// List the products of a location
+///
+/// As `GET /ghl/products/`, with the location filled in.
+#[utoipa::path(get, path = "/api/ghl/products", operation_id = "listProducts", params(
+    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
+    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
+    ("locationId" = Option<String>, Query, description = "The location"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+), responses(
+    (status = 200, description = "GHL's list"),
+    (status = "default", description = "Otherwise the answer of GHL passes as it is"),
+))]
 pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
@@ -63,19 +76,58 @@ pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response
         .await
 }
 
-/// `POST /api/ghl/products/create`
+/// Create a product
+///
+/// As `POST /ghl/products/`, with the location filled in.
+#[utoipa::path(post, path = "/api/ghl/products/create", operation_id = "createProduct", request_body(
+    content = Object, description = "As GHL documents it. `locationId` may be absent",
+), params(
+    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
+    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
+    ("locationId" = Option<String>, Query, description = "The location"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+), responses(
+    (status = 201, description = "GHL's product"),
+    (status = "default", description = "Otherwise the answer of GHL passes as it is"),
+))]
 pub(crate) async fn create_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     create(&api.pipeline, parts, body, PRODUCTS, with_location).await
 }
 
-/// `POST /api/ghl/contacts/create`
+/// Create a contact
+///
+/// As `POST /ghl/contacts/`, with the location filled in.
+#[utoipa::path(post, path = "/api/ghl/contacts/create", operation_id = "createContact", request_body(
+    content = Object, description = "As GHL documents it. `locationId` may be absent",
+), params(
+    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
+    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
+    ("locationId" = Option<String>, Query, description = "The location"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+), responses(
+    (status = 201, description = "GHL's contact"),
+    (status = "default", description = "Otherwise the answer of GHL passes as it is"),
+))]
 pub(crate) async fn create_contact(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     create(&api.pipeline, parts, body, CONTACTS, with_location).await
 }
 
-/// `POST /api/ghl/test-product`. The body is optional, and its members are kept.
+/// Create a product to try evergreen out
+///
+/// The body is optional, and its members are kept.
+#[utoipa::path(post, path = "/api/ghl/test-product", operation_id = "createTestProduct", request_body(
+    content = Option<Value>, description = "Members of the product",
+), params(
+    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
+    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
+    ("locationId" = Option<String>, Query, description = "The location"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+), responses(
+    (status = 201, description = "GHL's product"),
+    (status = "default", description = "Otherwise the answer of GHL passes as it is"),
+))]
 pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let (parts, body) = request.into_parts();
     let name = format!("evergreen test product {}", api.pipeline.tokens.now());
@@ -92,7 +144,20 @@ pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Resp
     .await
 }
 
-/// `POST /api/ghl/medias/upload-file`. GHL takes the location from the token.
+/// Upload a file
+///
+/// As `POST /ghl/medias/upload-file`. The body streams to GHL, which takes the location from the token.
+#[utoipa::path(post, path = "/api/ghl/medias/upload-file", operation_id = "uploadFile", request_body(
+    content = Object, content_type = "multipart/form-data", description = "As GHL documents it",
+), params(
+    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
+    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
+    ("locationId" = Option<String>, Query, description = "The location"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+), responses(
+    (status = 200, description = "GHL's file"),
+    (status = "default", description = "Otherwise the answer of GHL passes as it is"),
+))]
 pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, body) = request.into_parts();
@@ -112,7 +177,18 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
     pipeline.forward(&caller, token, parts, uri, payload).await
 }
 
-/// `GET /api/ghl/test-connection` checks that GHL accepts the installation's token.
+/// Test the connection of an installation
+///
+/// Checks that GHL accepts its token.
+#[utoipa::path(get, path = "/api/ghl/test-connection", operation_id = "testConnection", params(
+    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
+    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
+    ("locationId" = Option<String>, Query, description = "The location"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+), responses(
+    (status = 200, description = "GHL accepts the token", body = Report),
+    (status = 502, description = "GHL does not, or could not be reached", body = NotConnected),
+))]
 pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<Response, Error> {
     let pipeline = &api.pipeline;
     let (parts, _) = request.into_parts();
@@ -139,10 +215,10 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
     let report = Report {
         ok: status.is_success(),
         status: status.as_u16(),
-        installation_id: token.id.as_str(),
+        installation_id: token.id.to_string(),
         user_type: token.user_type.as_str(),
-        location_id: token.location.as_ref().map(|id| id.as_str()),
-        company_id: token.company.as_ref().map(|id| id.as_str()),
+        location_id: token.location.as_ref().map(ToString::to_string),
+        company_id: token.company.as_ref().map(ToString::to_string),
         latency_ms: u64::try_from(latency.as_millis()).unwrap_or(u64::MAX),
         message,
     };
@@ -168,20 +244,38 @@ async fn caller_and_token(
     Ok((caller, token))
 }
 
-#[derive(Serialize)]
-struct Report<'t> {
+/// The result of a test.
+#[derive(Serialize, ToSchema)]
+#[schema(as = ConnectionTest)]
+struct Report {
+    /// Whether GHL accepts the token.
     ok: bool,
     /// The status of GHL's response.
     status: u16,
-    installation_id: &'t str,
+    installation_id: String,
+    /// `Location` or `Company`.
+    #[schema(value_type = String)]
     user_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    location_id: Option<&'t str>,
+    location_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    company_id: Option<&'t str>,
+    company_id: Option<String>,
     latency_ms: u64,
+    /// What GHL says, if it refuses the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Value>,
+}
+
+/// A test that failed. GHL refused the token, or there was no answer.
+#[derive(ToSchema)]
+#[serde(untagged)]
+#[expect(
+    dead_code,
+    reason = "it is only documented: the two are sent in different places"
+)]
+enum NotConnected {
+    Refused(Report),
+    NotReached(ErrorBody),
 }
 
 /// Posts a JSON object to GHL. `complete` adds the members that the caller left out.

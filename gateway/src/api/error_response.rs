@@ -1,6 +1,7 @@
 //! Error responses. This is the only place where errors become HTTP.
 //!
-//! The body has the shape of GHL's errors, so that GHL's SDKs can read it, and some additional members.
+//! The body has the shape of GHL's errors, so that GHL's SDKs can read it, and some additional members. Below `/v1` it is
+//! problem details (RFC 9457) besides.
 //! `docs/errors.md` lists every code.
 
 use std::borrow::Cow;
@@ -13,6 +14,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
+use service::error_body::{ErrorBody, Shape};
 use service::origin::ForeignRequest;
 use service::receive::ReceiveError;
 use store::{AppName, InstallationId};
@@ -280,26 +282,30 @@ impl Error {
     }
 }
 
-impl IntoResponse for Error {
-    fn into_response(self) -> Response {
+impl Error {
+    /// The response, in the shape of the errors of its path.
+    pub(crate) fn respond(self, shape: Shape) -> Response {
         let (status, code) = status_and_code(&self);
         let to_reconnect = self.to_reconnect();
         let body = ErrorBody {
-            status_code: status.as_u16(),
-            code,
-            message: self.to_string(),
-            error: status.canonical_reason().unwrap_or("Error"),
             hint: self.hint(),
-            reconnect: to_reconnect.map(|(_, app)| install_path(app)),
-            installation_id: to_reconnect.map(|(id, _)| id.as_str()),
+            reconnect: to_reconnect.map(|(_, app)| install_path(app).into_owned()),
+            installation_id: to_reconnect.map(|(id, _)| id.to_string()),
             limit: self.limited().map(Limited::limit),
+            ..ErrorBody::new(status, code, self.to_string())
         };
-        let mut response = respond(status, &body);
+        let mut response = body.into_response(shape);
         if let Some(seconds) = self.retry_after() {
             let seconds = HeaderValue::from(seconds);
             response.headers_mut().insert(RETRY_AFTER, seconds);
         }
         response
+    }
+}
+
+impl IntoResponse for Error {
+    fn into_response(self) -> Response {
+        self.respond(Shape::Ghl)
     }
 }
 
@@ -312,23 +318,6 @@ pub(crate) fn respond(status: StatusCode, body: &impl Serialize) -> Response {
     let json = HeaderValue::from_static("application/json");
     response.headers_mut().insert(CONTENT_TYPE, json);
     response
-}
-
-#[derive(Serialize)]
-struct ErrorBody<'e> {
-    #[serde(rename = "statusCode")]
-    status_code: u16,
-    code: &'static str,
-    message: String,
-    error: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    hint: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reconnect: Option<Cow<'static, str>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    installation_id: Option<&'e str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    limit: Option<&'static str>,
 }
 
 /// An error with all its causes, for the log.

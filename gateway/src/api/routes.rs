@@ -7,13 +7,22 @@ use std::sync::{Arc, LazyLock};
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, any, get, post};
+use axum::response::Response;
+use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 use http::{HeaderMap, HeaderValue, StatusCode};
-use serde_json::json;
+use serde::Serialize;
+use service::error_body::Shape;
+use service::openapi::{Group, PUBLIC};
 use service::origin::OwnHosts;
+use store::Scope;
 use tokio::time::Instant;
 use tracing::{Instrument, debug_span, warn};
+use utoipa::__dev::SchemaReferences;
+use utoipa::ToSchema;
+use utoipa::openapi::OpenApi;
+use utoipa::openapi::path::Paths;
+use utoipa_axum::PathItemExt;
+use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::error_response::{ErrorChain, respond};
 use super::state::Api;
@@ -35,51 +44,135 @@ macro_rules! handled {
     };
 }
 
+/// A documented route. Its path and its method are those of the documentation. The handler gets the metrics of the route.
+macro_rules! documented {
+    ($documentation:path, $route:expr, $handler:expr) => {
+        with_documentation::<$documentation>(|filter| {
+            on(
+                filter,
+                async |State(api): State<Arc<Api>>, request: Request| {
+                    observed(&api, $route, request, $handler).await
+                },
+            )
+        })
+    };
+}
+
+/// `P`: the documentation.
+fn with_documentation<P: utoipa::Path + SchemaReferences>(
+    handle: impl FnOnce(MethodFilter) -> MethodRouter<Arc<Api>>,
+) -> UtoipaMethodRouter<Arc<Api>> {
+    let mut schemas = Vec::new();
+    P::schemas(&mut schemas);
+    let methods = P::methods();
+    let filters = methods.iter().map(PathItemExt::to_method_filter);
+    let filter = filters.reduce(MethodFilter::or);
+    let handler = filter.map(handle).unwrap_or_default();
+    let mut paths = Paths::new();
+    paths.add_path_operation(P::path(), methods, P::operation());
+    (schemas, paths, handler)
+}
+
+/// The routes that the gateway serves itself on the public listener, but `/ghl`.
+fn own() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::default().routes(documented!(__path_health, Route::Health, health))
+}
+
+/// The shortcuts for calls to GHL.
+fn shortcuts() -> OpenApiRouter<Arc<Api>> {
+    OpenApiRouter::default()
+        .routes(documented!(
+            endpoints::__path_test_connection,
+            Route::TestConnection,
+            endpoints::test_connection
+        ))
+        .routes(documented!(
+            endpoints::__path_products,
+            Route::Products,
+            endpoints::products
+        ))
+        .routes(documented!(
+            endpoints::__path_create_product,
+            Route::CreateProduct,
+            endpoints::create_product
+        ))
+        .routes(documented!(
+            endpoints::__path_create_contact,
+            Route::CreateContact,
+            endpoints::create_contact
+        ))
+        .routes(documented!(
+            endpoints::__path_test_product,
+            Route::TestProduct,
+            endpoints::test_product
+        ))
+        .routes(documented!(
+            endpoints::__path_upload_file,
+            Route::UploadFile,
+            endpoints::upload_file
+        ))
+}
+
+/// The documentation of the route for internal services.
+#[derive(utoipa::OpenApi)]
+#[openapi(paths(token_endpoint::token))]
+struct Internal;
+
+/// The documentation of the gateway's routes, but of those that it passes on to a broker.
+#[must_use]
+pub fn openapi() -> OpenApi {
+    let own_group = Group {
+        tag: "Operations",
+        scope: None,
+        errors: &[400],
+        shape: Shape::Ghl,
+        has_pages: false,
+        server: Some(PUBLIC),
+    };
+    let shortcut_group = Group {
+        tag: "Calls to GHL",
+        scope: Some(Scope::Proxy.as_str()),
+        errors: &[400, 401, 403, 429, 502, 503, 504],
+        ..own_group.clone()
+    };
+    let token_group = Group {
+        tag: "Tokens",
+        scope: Some(Scope::Tokens.as_str()),
+        errors: &[400, 401, 403, 429, 503],
+        shape: Shape::Problem,
+        has_pages: false,
+        server: None,
+    };
+    let mut api = own().into_openapi();
+    own_group.describe(&mut api);
+    let mut shortcuts = shortcuts().into_openapi();
+    shortcut_group.describe(&mut shortcuts);
+    let mut internal = <Internal as utoipa::OpenApi>::openapi();
+    token_group.describe(&mut internal);
+    api.merge(shortcuts);
+    api.merge(internal);
+    api
+}
+
 /// All public routes but `/ghl`.
 pub(crate) fn public(api: Arc<Api>) -> Router {
-    let consent: fn() -> MethodRouter<Arc<Api>> =
-        || handled!(get, Route::Broker, broker_proxy::consent);
-    Router::new()
-        .route("/health", handled!(get, Route::Health, health))
-        .route(
-            "/api/ghl/test-connection",
-            handled!(get, Route::TestConnection, endpoints::test_connection),
-        )
-        .route(
-            "/api/ghl/products",
-            handled!(get, Route::Products, endpoints::products),
-        )
-        .route(
-            "/api/ghl/products/create",
-            handled!(post, Route::CreateProduct, endpoints::create_product),
-        )
-        .route(
-            "/api/ghl/contacts/create",
-            handled!(post, Route::CreateContact, endpoints::create_contact),
-        )
-        .route(
-            "/api/ghl/test-product",
-            handled!(post, Route::TestProduct, endpoints::test_product),
-        )
-        .route(
-            "/api/ghl/medias/upload-file",
-            handled!(post, Route::UploadFile, endpoints::upload_file),
-        )
+    // A broker's documentation has these.
+    let passed_on = |router: Router<Arc<Api>>, path: &&str| {
+        router.route(path, handled!(get, Route::Broker, broker_proxy::consent))
+    };
+    let router = Router::from(own().merge(shortcuts()));
+    broker_proxy::CONSENTS
+        .iter()
+        .fold(router, passed_on)
         .route("/mcp", handled!(any, Route::Mcp, mcp::call))
         .route("/mcp/", handled!(any, Route::Mcp, mcp::call))
         .route("/mcp/{*path}", handled!(any, Route::Mcp, mcp::call))
-        .route("/oauth/install", consent())
-        .route("/oauth/result/{outcome}", consent())
-        .route("/connect/{token}", consent())
-        .route("/oauth/callback", consent())
-        .route("/oauth/callback/{app}", consent())
-        .route("/api/oauth/callback", consent())
         .route(
-            "/api/oauth/status",
+            broker_proxy::STATUS,
             handled!(get, Route::Broker, broker_proxy::status),
         )
         .route(
-            "/webhooks/ghl",
+            broker_proxy::WEBHOOK,
             handled!(post, Route::Broker, broker_proxy::webhook),
         )
         .method_not_allowed_fallback(async |State(api): State<Arc<Api>>, request: Request| {
@@ -106,7 +199,8 @@ pub(crate) fn internal(api: Arc<Api>, own_hosts: OwnHosts) -> Router {
         })
         .await
     });
-    let router = Router::new().route("/v1/installations/{id}/token", token);
+    let path = <token_endpoint::__path_token as utoipa::Path>::path();
+    let router = Router::new().route(&path, token);
     let with = |router: Router<Arc<Api>>, path| router.route(path, connect.clone());
     let router = broker_proxy::CONNECT.into_iter().fold(router, with);
     router.with_state(api)
@@ -142,6 +236,7 @@ where
     F: Future<Output = Result<Response, Error>>,
 {
     let started = Instant::now();
+    let shape = Shape::of(request.uri().path());
     let id = request_id(request.headers_mut());
     let span = debug_span!(
         "request",
@@ -163,7 +258,7 @@ where
         if let Some(limited) = error.limited() {
             api.metrics.count_limited(limited);
         }
-        error.into_response()
+        error.respond(shape)
     });
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
     let took = started.elapsed();
@@ -200,9 +295,22 @@ fn hex(number: u64) -> [u8; 16] {
     std::array::from_fn(|digit| b"0123456789abcdef"[(number >> (60 - 4 * digit) & 15) as usize])
 }
 
-/// Answers 200 while the process serves requests. `/readyz` tells whether it can do its work.
+/// That the gateway serves requests.
+#[derive(Serialize, ToSchema)]
+struct Health {
+    /// `ok`
+    #[schema(value_type = String)]
+    status: &'static str,
+}
+
+/// Tell whether the gateway serves requests
+///
+/// `/readyz` on the internal listener tells whether it can do its work.
+#[utoipa::path(get, path = "/health", operation_id = "getHealth", responses(
+    (status = 200, description = "It serves requests", body = Health),
+))]
 async fn health(_: Arc<Api>, _: Request) -> Result<Response, Error> {
-    Ok(respond(StatusCode::OK, &json!({"status": "ok"})))
+    Ok(respond(StatusCode::OK, &Health { status: "ok" }))
 }
 
 async fn no_route(_: Arc<Api>, request: Request) -> Result<Response, Error> {

@@ -15,6 +15,7 @@ use serde::{Serialize, Serializer};
 use service::origin::OwnHosts;
 use store::Timestamp;
 use store::audit::Happened;
+use utoipa::ToSchema;
 
 use super::error_response::respond;
 use super::state::Api;
@@ -30,7 +31,21 @@ use crate::token::sources::Token;
 /// How old a token is at least before `min_ttl` replaces it. A quarter of its lifetime if that is shorter.
 const FORCED_INTERVAL: Duration = Duration::from_secs(5 * 60);
 
-/// Returns the token of the installation, location or company in the path.
+/// Get the access token of an installation
+///
+/// For services that call GHL directly. The token is fresh: it can be used for as long as `expires_in` says.
+#[utoipa::path(get, path = "/v1/installations/{id}/token", operation_id = "getToken", params(
+    ("id" = String, Path, description = "The id of the installation, of its location or of its company"),
+    ("min_ttl" = Option<String>, Query, description = "How long the token has to live, such as `10m`. A token that lives shorter \
+        is refreshed first, at most once in 5 minutes"),
+    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
+    ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier response"),
+), responses(
+    (status = 200, description = "The token", body = Body, headers(
+        ("ETag" = String, description = "The generation of the token"),
+    )),
+    (status = 304, description = "The token is still the one of the `ETag`"),
+))]
 pub(crate) async fn token(
     api: Arc<Api>,
     request: Request,
@@ -111,10 +126,15 @@ impl Pipeline {
     }
 }
 
-#[derive(Serialize)]
-struct Body<'t> {
+/// An access token, and what it is for.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Token)]
+struct Body {
     #[serde(serialize_with = "exposed")]
+    #[schema(value_type = String)]
     access_token: SecretString,
+    /// `Bearer`
+    #[schema(value_type = String)]
     token_type: &'static str,
     /// RFC 3339. Absent if the token never expires.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -122,15 +142,19 @@ struct Body<'t> {
     /// Whole seconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     expires_in: Option<u64>,
+    /// Each refresh counts it up.
     generation: String,
-    installation_id: &'t str,
-    app: &'t str,
+    installation_id: String,
+    app: String,
+    /// `Location` or `Company`.
+    #[schema(value_type = String)]
     user_type: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
-    location_id: Option<&'t str>,
+    location_id: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    company_id: Option<&'t str>,
-    scopes: &'t str,
+    company_id: Option<String>,
+    /// As GHL gave them, separated by spaces.
+    scopes: String,
 }
 
 fn answer(token: &Token, now: Timestamp, asked: &HeaderMap) -> Response {
@@ -146,12 +170,12 @@ fn answer(token: &Token, now: Timestamp, asked: &HeaderMap) -> Response {
             expires_at: token.expires_at.map(|expires_at| expires_at.to_string()),
             expires_in: token.left(now).map(|left| left.as_secs()),
             generation: token.generation.to_string(),
-            installation_id: token.id.as_str(),
-            app: token.app.as_str(),
+            installation_id: token.id.to_string(),
+            app: token.app.to_string(),
             user_type: token.user_type.as_str(),
-            location_id: token.location.as_ref().map(|id| id.as_str()),
-            company_id: token.company.as_ref().map(|id| id.as_str()),
-            scopes: &token.scopes,
+            location_id: token.location.as_ref().map(ToString::to_string),
+            company_id: token.company.as_ref().map(ToString::to_string),
+            scopes: token.scopes.to_string(),
         };
         respond(StatusCode::OK, &body)
     };
