@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Seal(Seal),
     /// Move the store of a stopped `up` from its file to Redis, for brokers and gateways
     Move(MoveStore),
+    /// Print the documentation of all routes (OpenAPI 3.1)
+    Openapi,
 }
 
 #[derive(Debug, Flags)]
@@ -388,7 +390,8 @@ impl Args {
             | Command::Keys(_)
             | Command::Audit(_)
             | Command::Events(_)
-            | Command::Seal(_) => Vec::new(),
+            | Command::Seal(_)
+            | Command::Openapi => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {
             let value = value.clone()?;

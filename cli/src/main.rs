@@ -16,6 +16,7 @@ mod key_rings;
 mod keys;
 mod metrics_auth;
 mod move_store;
+mod openapi;
 mod operate;
 mod process;
 mod progress;
@@ -89,5 +90,6 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Events(what) => events::act(&source, what).await,
         Command::Seal(what) => seal::act(&source, what).await,
         Command::Move(what) => move_store::act(&source, &what).await,
+        Command::Openapi => openapi::print(),
     }
 }

@@ -9,6 +9,7 @@ use service::config::{Settings, Source};
 use service::connection_limits::ConnectionLimits;
 use service::listen;
 use service::ops;
+use service::origin::OwnHosts;
 use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use service::telemetry::{self, Telemetry};
@@ -21,7 +22,7 @@ use tracing::{info, warn};
 
 use crate::exit::Failure;
 use crate::metrics_auth::KeyUsed;
-use crate::{metrics_auth, settings};
+use crate::{metrics_auth, openapi, settings};
 
 /// The parts that every serving process has.
 pub(crate) struct Process {
@@ -99,9 +100,17 @@ impl Process {
         Ok(())
     }
 
-    /// The routes for health and metrics. Beyond loopback, metrics need a caller key. `used`: notes its use.
-    pub(crate) fn ops(&self, address: SocketAddr, reader: TokenReader, used: KeyUsed) -> Router {
+    /// The routes for health, metrics and the documentation of all routes. Beyond loopback, all but health need a caller
+    /// key. `own_hosts`: the names of the listener. `used`: notes the use of the key.
+    pub(crate) fn ops(
+        &self,
+        address: SocketAddr,
+        own_hosts: OwnHosts,
+        reader: TokenReader,
+        used: KeyUsed,
+    ) -> Router {
         let routes = ops::router(self.telemetry.metrics(), self.readiness.clone());
+        let routes = routes.merge(openapi::routes(own_hosts));
         if address.ip().is_loopback() {
             routes
         } else {

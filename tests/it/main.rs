@@ -27,6 +27,7 @@ mod import;
 mod metrics;
 mod moving;
 mod network_partitions;
+mod openapi;
 mod planted_secrets;
 mod proxying;
 mod quick_start;

@@ -116,11 +116,12 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     process.shutdown.spawn(keys);
     let used = broker.clone();
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
-    let ops = process.ops(all.common.internal_listen, reader, used);
+    let internal_hosts = all.common.internal_hosts();
+    let hosts = internal_hosts.clone();
+    let ops = process.ops(all.common.internal_listen, hosts, reader, used);
     // Gateways call it by names that it cannot know.
     let public = broker.public(OwnHosts::any(), false);
     process.serve(listener, public, Callers::Internal);
-    let internal_hosts = all.common.internal_hosts();
     process.serve(
         internal,
         broker
@@ -196,11 +197,13 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     process.shutdown.spawn(hangups);
     let used = gateway.clone();
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
-    let ops = process.ops(common.internal_listen, reader, used);
+    let internal_hosts = common.internal_hosts();
+    let hosts = internal_hosts.clone();
+    let ops = process.ops(common.internal_listen, hosts, reader, used);
     process.serve_on_workers(listener, gateway.clone())?;
     process.serve(
         internal,
-        gateway.internal(common.internal_hosts()).merge(ops),
+        gateway.internal(internal_hosts).merge(ops),
         Callers::InternalAndProbes,
     );
     info!(listen = %common.listen, "the gateway serves");

@@ -99,7 +99,9 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
     let gateway = Gateway::new(gateway_config, access, &store.reader, &process.shutdown);
     let used = gateway.clone();
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
-    let ops = process.ops(common.internal_listen, store.reader.clone(), used);
+    let internal_hosts = common.internal_hosts();
+    let reader = store.reader.clone();
+    let ops = process.ops(common.internal_listen, internal_hosts, reader, used);
     let parts = Parts {
         writer: store.writer,
         reader: store.reader,
