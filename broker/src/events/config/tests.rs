@@ -114,7 +114,7 @@ fn all_mistakes_of_all_entries_are_reported_with_their_place() {
         "[[events]] number 2: secrets is wrong: secret 2 is not base64",
         "[[events]] number 2: secrets is wrong: secret 3 does not begin with whsec_",
         "[[events]] number 2: apps has staging, and there is no section [apps.staging]",
-        "[[events]] number 2: types is wrong: item 2 is not valid: the types of events are app.",
+        "[[events]] number 2: types is wrong: item 2 is not valid: the types of events are installation.",
         "[[webhooks]] number 1: apps is no setting: there are locations, name, ",
         "[[webhooks]] number 1: url must be an http or https URL without user and password",
         "[[webhooks]] number 1: secrets is wrong: secret 1 has 7 bytes after whsec_",
