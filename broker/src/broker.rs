@@ -104,7 +104,9 @@ impl Broker {
         let first = config.apps.first().ok_or(StartError::NoApp)?;
         let agency_api = AgencyApi::new(config.api_url.clone(), &first.endpoint)
             .map_err(|error| StartError::Tls(error.into()))?;
-        let ghl = (connect, agency_api);
+        let events_client = EventsClient::new(&config.events_client);
+        let events_client = events_client.map_err(|error| StartError::Tls(error.into()))?;
+        let ghl = (connect, agency_api, Some(events_client));
         Self::start_with(ghl, config, parts, readiness, shutdown, |worker| worker)
     }
 
@@ -120,7 +122,7 @@ impl Broker {
 
     /// Starts over given token endpoints. `prepare` changes the worker before anything runs.
     pub(crate) fn start_with(
-        (connect, agency_api): (Connect, AgencyApi),
+        (connect, agency_api, events_client): (Connect, AgencyApi, Option<EventsClient>),
         config: Config,
         parts: Parts,
         readiness: &Readiness,
@@ -141,11 +143,10 @@ impl Broker {
         let grace = config.timing.grace;
         let apps = Arc::new(Apps::new(&config.apps, writer.clone(), grace, connect)?);
         // Before the first write, so that its event has its endpoints.
-        let client = EventsClient::new(&config.events_client);
         let deliveries = Deliveries::new(Context {
             writer: writer.clone(),
             apps: apps.clone(),
-            client: client.map_err(|error| StartError::Tls(error.into()))?,
+            client: events_client,
             shutdown: shutdown.clone(),
         });
         deliveries.set(&config.endpoints);

@@ -35,7 +35,7 @@ pub fn start(
     let agency_api = AgencyApi::disconnected(config.api_url.clone(), &first.endpoint);
     let (readiness, shutdown) = (Readiness::new(), Shutdown::of(process));
     Broker::start_with(
-        (connect, agency_api),
+        (connect, agency_api, None),
         config,
         parts,
         &readiness,

@@ -23,10 +23,10 @@ const CONNECTED: &str = "installation.connected";
 const RECONNECTED: &str = "installation.reconnected";
 const UNINSTALLED: &str = "installation.uninstalled";
 
-/// Consents and revocations; 3000 and 1500 with `EVERGREEN_LONG=1`.
+/// Consents and revocations; 5000 and 2500 with `EVERGREEN_LONG=1`.
 fn counts() -> (usize, usize) {
     let is_long = tests::length(Duration::ZERO) > Duration::ZERO;
-    if is_long { (3000, 1500) } else { (500, 250) }
+    if is_long { (5000, 2500) } else { (800, 400) }
 }
 
 /// The seed is printed, and `EVERGREEN_SEED` repeats one.
@@ -101,7 +101,7 @@ async fn every_change_is_told_while_brokers_are_killed() {
     expect_each_has_a_cause(&fleet, &events, &asked).await;
 }
 
-/// Kills a broker every few seconds, and starts it again, until the work is done. Returns how often.
+/// Kills a broker several times a second, and starts it again, until the work is done. Returns how often.
 async fn kill_until<T>(
     work: impl Future<Output = T>,
     brokers: &mut [Member],
@@ -110,7 +110,7 @@ async fn kill_until<T>(
     let mut work = std::pin::pin!(work);
     let mut kills = 0;
     loop {
-        let pause = Duration::from_millis(random.random_range(700..2500));
+        let pause = Duration::from_millis(random.random_range(100..500));
         let victim = random.random_range(0..brokers.len());
         let killed = async {
             sleep(pause).await;

@@ -91,10 +91,7 @@ impl Deliveries {
         let endpoint = known.ok_or_else(|| "there is no such endpoint".to_owned())?;
         let outgoing = Outgoing::of_event(&event.to_json(), &self.context.apps);
         let outgoing = outgoing.map_err(|error| error.to_string())?;
-        let sent = self
-            .context
-            .client
-            .send(&endpoint, outgoing.as_message(), now);
+        let sent = self.context.send(&endpoint, outgoing.as_message(), now);
         sent.await.map_err(|error| error.to_string())
     }
 

@@ -17,7 +17,8 @@ use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep};
 use tracing::{debug, info, warn};
 
-use super::client::Client;
+use super::client::{Client, Message};
+use super::delivery_error::DeliveryError;
 use super::endpoint::{Endpoint, Wants};
 use super::gate::EndpointGate;
 use super::message::Outgoing;
@@ -51,8 +52,27 @@ pub(super) struct Delivery {
 pub(crate) struct Context {
     pub(crate) writer: StoreWriter,
     pub(crate) apps: Arc<Apps>,
-    pub(crate) client: Client,
+    /// `None` in a simulation.
+    pub(crate) client: Option<Client>,
     pub(crate) shutdown: Shutdown,
+}
+
+impl Context {
+    /// Sends a message.
+    ///
+    /// # Errors
+    /// See [`Client::send`].
+    pub(super) async fn send(
+        &self,
+        endpoint: &Endpoint,
+        message: Message<'_>,
+        now: Timestamp,
+    ) -> Result<(), DeliveryError> {
+        match &self.client {
+            Some(client) => client.send(endpoint, message, now).await,
+            None => Err(DeliveryError::Other("there is no network".to_owned())),
+        }
+    }
 }
 
 /// The failed attempts with a message, as they are stored.
@@ -281,7 +301,7 @@ impl Delivery {
             return Ended::new(Settlement::Unsent, pause);
         };
         let sent = outgoing.as_message();
-        match self.context.client.send(endpoint, sent, now).await {
+        match self.context.send(endpoint, sent, now).await {
             Ok(()) => {
                 metrics::delivered(endpoint.id.as_str(), "delivered");
                 let has_reopened = self.reopens_at().is_some();
