@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use ghl::Failure;
+use secrecy::ExposeSecret;
 use store::{AppName, CompanyId, InstallationId, LocationId, consent_state};
 use store_writer::WriteError;
 use store_writer::consent::{Consent, NewCustomer};
@@ -56,7 +57,8 @@ pub(super) async fn connect(
                 .with_hint("start again at /oauth/install"),
         );
     }
-    let code = callback.code.ok_or_else(|| {
+    let code = callback.code.filter(|code| !code.expose_secret().is_empty());
+    let code = code.ok_or_else(|| {
         Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
             .with_hint("start at /oauth/install")
     })?;
