@@ -1,4 +1,4 @@
-//! What surrounds a consent: what the caller said before it, and where the browser goes afterwards.
+//! The context of a consent: the caller's link, and the destination of the browser afterwards.
 
 pub(crate) mod context;
 pub(crate) mod link;

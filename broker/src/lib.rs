@@ -6,7 +6,7 @@
 //! | `api` | the HTTP API: consents, webhooks, status, refresh requests, administration |
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
 //! | `apps` | the apps at GHL: their settings, credentials and names |
-//! | `connect` | what surrounds a consent: one-time links, and where the browser goes afterwards |
+//! | `connect` | one-time links, and the destination of the browser after a consent |
 //! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
 //! | `events` | outgoing messages: events, and GHL's webhooks that are forwarded |

@@ -118,7 +118,7 @@ pub(crate) enum Installations {
     /// work for up to 7 days if you ask it to when you rotate
     AddToken(AddToken),
     /// Import tokens that another backend has kept, from a JSON array, one row a line, or a map of location ids to tokens.
-    /// It may be repeated: a row that is not newer than the stored token changes nothing
+    /// Repeat it at any time; a row that is not newer than the stored token changes nothing
     Import(Import),
     /// Write all installations and their tokens to a file, for another system. `import` takes the same file
     Export(Export),
@@ -245,7 +245,7 @@ pub(crate) enum Keys {
         /// Methods are separated by commas, * is all of them; /* at the end includes the paths below
         #[arg(long, value_name = "METHODS PATH")]
         allow: Vec<store::AllowedCall>,
-        /// Its scopes: proxy, tokens, connect (a backend that makes keys for browsers and opens user contexts), admin,
+        /// Its scopes: proxy, tokens, connect (for a backend: one-time links, browser keys, user contexts), admin,
         /// metrics; repeat for more
         #[arg(long, value_name = "SCOPE", default_value = "proxy")]
         scope: Vec<store::Scope>,
@@ -296,8 +296,8 @@ pub(crate) struct Audit {
 
 #[derive(Debug, Flags)]
 pub(crate) struct MoveStore {
-    /// The store to move to, such as redis://broker:PASSWORD@host:6379. Other users of this machine see flags: a
-    /// password is better kept in a file [EVERGREEN_REDIS_URL, EVERGREEN_REDIS_URL_FILE]
+    /// The store to move to, such as redis://broker:PASSWORD@host:6379. Keep a password in a file instead, because
+    /// other users of this machine can see flags [EVERGREEN_REDIS_URL, EVERGREEN_REDIS_URL_FILE]
     #[arg(long, value_name = "URL")]
     pub to: Option<String>,
     /// The data directory of `up` [EVERGREEN_DATA_DIR]

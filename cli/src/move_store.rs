@@ -154,7 +154,7 @@ impl Config {
             ),
             rings: match rings {
                 (Some(access), Some(refresh)) => Some(Rings { access, refresh }),
-                // As for `up`, whose keys these are: one alone is of no use.
+                // These are the keys of `up`, which needs both, too.
                 (Some(_), None) | (None, Some(_)) => {
                     settings.mistake(
                         "EVERGREEN_ACCESS_KEYS",

@@ -36,7 +36,7 @@ method that a path does not take is a 405, and a path that does not exist is a 4
 /// The tags, in the order in which a newcomer needs them.
 const TAGS: [(&str, &str); 13] = [
     ("Consents", "Customers connect their accounts. For browsers"),
-    ("State of an installation", "What an installation needs"),
+    ("State of an installation", "Whether an installation works"),
     (
         "Calls to GHL",
         "Shortcuts for common calls. All other calls go to `/ghl`",
@@ -44,17 +44,20 @@ const TAGS: [(&str, &str); 13] = [
     ("Tokens", "For services that call GHL directly"),
     (
         "Backends of apps",
-        "What the backend of an app does for its customers",
+        "For the backends of apps: one-time links, browser keys and user contexts",
     ),
-    ("Webhooks", "What GHL reports"),
+    ("Webhooks", "Notifications of GHL"),
     ("Installations", "Administration of installations"),
     ("Apps", "Administration of the names of apps"),
     ("Keys", "Administration of the keys of callers"),
     (
         "Events",
-        "What has happened to installations, and who is told",
+        "Changes of installations, and the endpoints that get them",
     ),
-    ("Audit log", "Who did what"),
+    (
+        "Audit log",
+        "Records of fetched tokens and of administration",
+    ),
     (
         "Sealing keys",
         "Administration of the keys that seal tokens",
@@ -89,7 +92,7 @@ pub(crate) fn routes(own_hosts: OwnHosts) -> Router {
         .layer(from_fn_with_state(own_hosts, refuse_foreign_pages))
 }
 
-/// The text says nothing about a deployment. But a foreign page has no business here, and learns that evergreen is here.
+/// The document reveals nothing about a deployment. But a foreign page must not learn that evergreen runs here.
 async fn refuse_foreign_pages(
     State(own_hosts): State<OwnHosts>,
     request: Request,

@@ -136,7 +136,7 @@ impl Admin {
         self.object(request, member).await
     }
 
-    /// Like [`get`](Self::get), for what says what it deleted.
+    /// Deletes, and returns the object that describes the deletion. Like [`get`](Self::get).
     pub(crate) async fn delete_shown(&self, path: &str, member: &str) -> Result<Value, Failure> {
         self.object(self.http.delete(self.url(path)), member).await
     }

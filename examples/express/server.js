@@ -14,7 +14,7 @@ const CUSTOMER = 'harbor-dental'; // A real product takes the customer from its 
 
 const data = existsSync(DATA_FILE) ? JSON.parse(readFileSync(DATA_FILE, 'utf8')) : { customers: {}, events: [] };
 const browsers = new Set(); // Open pages. They reload after an event.
-// What an event makes of the customer's connection. Other events change nothing.
+// The state of the customer's connection after an event of each type. Other events change nothing.
 const STATES = { needs_consent: 'needs_consent', paused: 'paused', uninstalled: 'new' };
 for (const type of ['connected', 'reconnected', 'recovered', 'resumed']) STATES[type] = 'connected';
 const webhook = new Webhook(EVENTS_SECRET);

@@ -9,7 +9,7 @@ pub const PATH: &str = "/mcp/";
 /// The header that names the location of the token, in lower case.
 pub const LOCATION: &str = "locationid";
 
-/// What its requests take. GHL's documents of operations do not have it.
+/// The token and the parameters that its requests need. GHL's documents of operations do not describe it.
 pub static OPERATION: Operation = Operation {
     path: PATH,
     token: TokenKind::Location,

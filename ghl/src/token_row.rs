@@ -21,7 +21,7 @@ pub use document::{DocumentError, Entry, Place, split, split_lines};
 pub use error::RowError;
 use fields::Fields;
 
-/// No refresh token lives for less than this, and no access token for more. It tells one from the other in a bare text.
+/// No refresh token lives for less than this, and no access token for more. It separates the two kinds in a bare text.
 const LONGEST_ACCESS: Duration = Duration::from_secs(7 * 86_400);
 /// How a private integration token begins.
 const PRIVATE: &str = "pit-";
@@ -39,9 +39,9 @@ pub struct TokenRow {
     pub location_id: Option<String>,
     /// The company. Always there for a token of a company.
     pub company_id: Option<String>,
-    /// When the access token expires, in milliseconds since the Unix epoch. `None` if nothing in the row tells it.
+    /// When the access token expires, in milliseconds since the Unix epoch. `None` if the row does not say.
     pub expires_at_ms: Option<i64>,
-    /// When the tokens were issued, in milliseconds since the Unix epoch. `None` if nothing in the row tells it.
+    /// When the tokens were issued, in milliseconds since the Unix epoch. `None` if the row does not say.
     pub issued_at_ms: Option<i64>,
     /// The lifetime of the access token, from one second to seven days.
     pub lifetime: Duration,
@@ -145,8 +145,8 @@ fn bare(token: &str) -> Result<serde_json::Map<String, Value>, RowError> {
     Ok([("refresh_token".to_owned(), token)].into_iter().collect())
 }
 
-/// The kind of owner and its id. What GHL wrote into the token counts more than what the row does not say, and a row that
-/// says something else is refused: a token under a wrong location would show one customer the data of another.
+/// The kind of owner and its id. The token's claims fill in fields that the row lacks. A row that contradicts the
+/// claims is refused, because a token under a wrong location would show one customer the data of another.
 fn owner(
     fields: &Fields<'_>,
     key: Option<&str>,
@@ -185,9 +185,9 @@ fn owner(
     Ok((kind, id))
 }
 
-/// When the access token expires: by the row, unless the token itself ends clearly earlier. Backends count the lifetime from
-/// GHL's response, so theirs is a little later, and more exact than the whole seconds in the token. A lifetime alone says
-/// nothing, since nobody knows from when it counts, unless the row says when it was written.
+/// When the access token expires: by the row, unless the token itself ends clearly earlier. Backends count the lifetime
+/// from GHL's response, so theirs is a little later, and more exact than the whole seconds in the token. A lifetime
+/// counts only if the row says when it was written.
 fn expiry(fields: &Fields<'_>, claims: &Claims, lifetime_ms: i64) -> Result<Option<i64>, RowError> {
     const AT: [&str; 6] = [
         "expiresat",

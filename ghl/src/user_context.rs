@@ -1,11 +1,11 @@
-//! The user context: for whom GHL shows a page of an app, as it tells the page.
+//! The user context: the user for whom GHL shows a page of an app. GHL gives it to the page.
 //!
-//! GHL encrypts it with the shared secret of the app, as CryptoJS does with a passphrase: `Salted__`, a salt of 8 bytes,
-//! and AES-256 in CBC mode, all in base64. MD5 makes the key and the first vector of the secret and the salt, as OpenSSL's
-//! `EVP_BytesToKey` does with one round.
+//! GHL encrypts it with the shared secret of the app, as CryptoJS does with a passphrase: `Salted__`, a salt of 8
+//! bytes, and AES-256 in CBC mode, all in base64. The key and the initialization vector are derived from the secret and
+//! the salt with MD5, as OpenSSL's `EVP_BytesToKey` does with one round.
 //!
 //! The context has no signature and no date. Somebody who has one can send it again, and can, with many attempts, change
-//! parts of it. So all that is wrong with one is the same error, and each attempt is the same work.
+//! parts of it. So every fault gives the same error, and each attempt takes the same work.
 
 use std::fmt;
 
@@ -39,7 +39,7 @@ impl UserContext {
     /// Opens a context with one of several shared secrets: two while the secret is changed.
     ///
     /// # Errors
-    /// One error for whatever is wrong, see the module.
+    /// The same error for every fault, see the module.
     pub fn open(secrets: &[SecretString], encrypted: &str) -> Result<Self, NotOpened> {
         let (salt, sealed) = decode(encrypted).ok_or(NotOpened)?;
         // With each of them, also after one has opened it.
@@ -98,13 +98,13 @@ fn decrypt(secret: &SecretString, salt: [u8; SALT_BYTES], sealed: &[u8]) -> Opti
         cipher.decrypt_block(block.try_into().ok()?);
     }
     let (length, is_padded) = unpad(&plain);
-    // Also if the padding is wrong: the time must not tell what was wrong.
+    // Also if the padding is wrong, because the time must not reveal the fault.
     let read = serde_json::from_slice(&plain[..length]);
     let context = read.ok().map(UserContext);
     context.filter(|context| is_padded && context.user().is_some())
 }
 
-/// The key and the first vector.
+/// The key and the initialization vector.
 fn derive(secret: &SecretString, salt: [u8; SALT_BYTES]) -> ([u8; KEY_BYTES], [u8; BLOCK_BYTES]) {
     let next = |last: &[u8]| -> [u8; BLOCK_BYTES] {
         let digest = Md5::new()
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_is_wrong_is_the_same_error() {
+    fn every_fault_is_the_same_error() {
         let bytes = BASE64_STANDARD.decode(OF_LOCATION).unwrap();
         let mut wrong: Vec<String> = vec![
             String::new(),

@@ -19,12 +19,12 @@ pub struct ErrorBody {
     /// Stable, for programs. `docs/errors.md` lists all codes.
     #[schema(value_type = String, example = "installation_not_found")]
     pub code: &'static str,
-    /// What happened, for people. It may change.
+    /// The message, for people. It may change.
     pub message: String,
     /// The HTTP status as text.
     #[schema(value_type = String, example = "Bad Request")]
     pub error: &'static str,
-    /// What to do, for people.
+    /// The next step, for people.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     pub hint: Option<&'static str>,

@@ -1,4 +1,4 @@
-//! What the documentation of all routes (OpenAPI 3.1) has in common: security, and the errors of layers.
+//! Parts that all routes share in the documentation (OpenAPI 3.1): security, and the errors of layers.
 
 use utoipa::openapi::path::{Operation, PathItem};
 use utoipa::openapi::security::SecurityRequirement;
@@ -34,7 +34,7 @@ pub fn server((url, description): Listener) -> Server {
     server
 }
 
-/// Routes that one layer guards. What the layer adds is not repeated at each route.
+/// Routes that one layer guards. The layer's security and errors are not repeated at each route.
 #[derive(Debug, Clone)]
 pub struct Group {
     /// The tag of the operations.
@@ -115,7 +115,7 @@ impl Group {
     }
 }
 
-/// What an error with this status says.
+/// The description of an error with this status.
 const fn meaning(status: u16) -> &'static str {
     match status {
         400 => "The request must change",

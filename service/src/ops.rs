@@ -59,7 +59,7 @@ fn of_readiness() -> OpenApiRouter<Readiness> {
 /// Whether a process can do its work.
 #[derive(Serialize, ToSchema)]
 struct Waiting {
-    /// What it waits for, such as `store`. Empty if it is ready.
+    /// The dependencies that it waits for, such as `store`. Empty if it is ready.
     waiting_for: Vec<String>,
 }
 

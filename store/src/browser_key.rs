@@ -34,7 +34,7 @@ pub const MAX_CALLS: usize = 20;
 /// The longest key, in bytes. Servers and proxies take headers of 8 KiB.
 const MAX_BYTES: usize = 4 * 1024;
 
-/// What a browser key is for.
+/// The limits of a browser key.
 ///
 /// As text: `evb_`, the limits as JSON in base64, the id of the sealing key, and the signature, separated by dots.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,7 +69,7 @@ struct Body {
 }
 
 impl BrowserKey {
-    /// Whether a text wants to be a browser key.
+    /// Whether a text begins as browser keys do.
     #[must_use]
     pub fn is_one(presented: &str) -> bool {
         presented.starts_with(PREFIX)

@@ -107,8 +107,7 @@ pub enum Scope {
     Proxy,
     /// Fetch access tokens.
     Tokens,
-    /// What the backend of an app does for its customers: make links by which they connect their accounts, and keys for
-    /// browsers, and open user contexts.
+    /// Make one-time links and browser keys, and open user contexts, as the backend of an app does for its customers.
     Connect,
     /// Manage installations and keys. It includes every other scope, because its owner can create any key.
     Admin,

@@ -18,12 +18,12 @@ pub const VALID_FOR: Duration = Duration::from_secs(10 * 60);
 /// Between the nonce, the name of the app and the context. A state without a context does not name the default app.
 const SEPARATOR: char = '~';
 
-/// What a state says.
+/// The contents of a state.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConsentState {
     /// The app that the consent is for.
     pub app: AppName,
-    /// What else the issuer has to know when the browser comes back.
+    /// Further context that the issuer needs when the browser comes back.
     pub context: Option<String>,
 }
 

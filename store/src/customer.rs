@@ -1,4 +1,4 @@
-//! What the caller's product knows about an installation: its own id of the customer, and tags.
+//! The caller's own data about an installation: its id of the customer, and tags.
 
 use std::collections::BTreeSet;
 use std::str::FromStr;
@@ -88,7 +88,7 @@ impl FromStr for Tag {
 
 impl_text_traits!(ExternalId, Tag);
 
-/// What the caller's product knows about an installation.
+/// The caller's own data about an installation.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Customer {
     /// The customer's id in the caller's system.

@@ -212,7 +212,7 @@ pub fn partition_of(text: &str) -> u8 {
     digest::digest(&digest::SHA256, text.as_bytes()).as_ref()[0]
 }
 
-/// What a key of the store holds, as far as whoever copies a whole store has to tell it.
+/// The kinds of content that a copy of a whole store distinguishes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Content {
     /// The half of this installation's record that gateways read.
@@ -239,7 +239,7 @@ pub enum Content {
     Other,
 }
 
-/// What this key holds.
+/// The content of this key.
 #[must_use]
 pub fn content(key: &str) -> Content {
     let of_partition = |prefix: &str| Some(key.strip_prefix(prefix)?.split_once("}:")?.1);

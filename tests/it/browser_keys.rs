@@ -17,7 +17,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 /// The promise is one second. The rest is for a busy machine.
 const WITHIN_A_SECOND: Duration = Duration::from_millis(1500);
 
-/// What the pages of these tests may call: the sandbox's echo.
+/// The calls that the pages of these tests may make: the sandbox's echo.
 pub(crate) const ECHO: &str = "GET /_sandbox/echo/*";
 
 /// Creates the key of a backend. `more`: further members of the request.
@@ -246,7 +246,7 @@ async fn browser_key_may_do_no_more_than_its_issuer() {
         (&of_app, wanted(&own, ECHO), (400, "installation_not_found")),
         (&connect, wanted(&own, ECHO), (403, "api_key_scope_missing")),
         (&proxy, wanted(&own, ECHO), (403, "api_key_scope_missing")),
-        // What nobody may.
+        // Requests that are invalid with every key.
         (
             &open,
             json!({ "installation": own }),

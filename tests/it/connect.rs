@@ -34,7 +34,7 @@ struct Browser {
     cookies: Mutex<BTreeMap<String, String>>,
 }
 
-/// What a browser got.
+/// A response that a browser got.
 #[derive(Debug)]
 struct Page {
     status: u16,

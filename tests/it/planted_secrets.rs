@@ -282,7 +282,7 @@ async fn administration(fleet: &Fleet, id: &str, admin: &Client, search: &mut Se
     key
 }
 
-/// What a backend asks for, and a call with a browser key.
+/// The requests of a backend, and a call with a browser key.
 async fn backend(fleet: &Fleet, id: &str, admin: &Client, search: &mut Search) {
     let (public, gateway) = (&fleet.haproxy.url, &fleet.gateways[0].internal);
     let new_key = json!({ "name": "backend", "scopes": ["connect", "proxy"] });

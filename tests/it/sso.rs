@@ -92,7 +92,7 @@ async fn user_context_is_opened_with_a_key_for_the_location_that_has_the_app() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn whatever_is_wrong_with_a_user_context_is_the_same_answer() {
+async fn every_fault_of_a_user_context_gets_the_same_answer() {
     let up = Up::start(&[("GHL_SSO_KEY", SECRET)]).await;
     let backend = backend_key(&up.internal, json!({})).await;
     let with_change_at = |at: usize| {

@@ -1,5 +1,5 @@
-//! Brokers are killed while customers connect and operators revoke. Every change is told at least once, in order, and
-//! nothing is told that has not happened.
+//! Brokers are killed while customers connect and operators revoke. Every change is delivered at least once, in order,
+//! and no event reports a change that did not happen.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -36,7 +36,7 @@ fn seed() -> u64 {
     seed.unwrap_or_else(|| rand::rng().random())
 }
 
-/// What a test has asked of one location.
+/// The requests that a test has made for one location.
 #[derive(Debug, Default, Clone, Copy)]
 struct Asked {
     /// Requests to revoke, also those without an answer.

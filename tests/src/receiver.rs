@@ -21,7 +21,7 @@ use crate::wait::{holds, until};
 /// The secret of every receiver: 32 bytes, as an operator makes them.
 pub const SECRET: &str = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
 
-/// What a receiver does with a request.
+/// The reaction of a receiver to a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mood {
     /// It answers 204.

@@ -133,7 +133,7 @@ async fn refresh(
 #[derive(Deserialize, IntoParams)]
 #[into_params(parameter_in = Query)]
 struct RefreshQuery {
-    /// Whether to refresh even an invalid installation: GHL may have refused its token wrongly.
+    /// Whether to refresh even an invalid installation, in case GHL has refused its token wrongly.
     #[serde(default)]
     force: bool,
     /// Its app. Needed for a location or company that has several.
@@ -142,7 +142,7 @@ struct RefreshQuery {
 
 /// End an installation
 ///
-/// Its token is served no more, nor those of an agency's locations. A new consent activates it again.
+/// Its token is no longer served, nor are the tokens of an agency's locations. A new consent activates it again.
 #[utoipa::path(post, path = "/v1/installations/{name}/revoke", operation_id = "revokeInstallation", params(
     ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
 ), responses(

@@ -62,7 +62,7 @@ struct Entries {
 
 /// Read the audit log
 ///
-/// Who fetched tokens, and who changed keys and installations, the newest first.
+/// The log records fetches of tokens, and changes of keys and installations. The newest entry comes first.
 #[utoipa::path(get, path = "/v1/audit", operation_id = "listAuditEntries", params(ListQuery), responses(
     (status = 200, description = "The entries", body = Entries),
 ))]

@@ -1,4 +1,5 @@
-//! What the backend of an app asks for: links for customers, keys for browsers, and whom GHL shows a page to. It needs the scope `connect`.
+//! The routes for the backends of apps: one-time links, browser keys and user contexts. They need a key with the scope
+//! `connect`.
 
 mod browser_keys;
 mod installation;

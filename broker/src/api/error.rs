@@ -56,7 +56,7 @@ pub(crate) enum ErrorKind {
     CallNotAllowed,
     /// The settings have no shared secret of the app.
     SsoKeyMissing,
-    /// Whatever is wrong with a user context.
+    /// A user context that cannot be opened, for any reason.
     SsoContextInvalid,
     /// The consent ended without a code.
     ConsentDenied,

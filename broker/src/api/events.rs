@@ -61,7 +61,7 @@ struct Events {
 
 /// Read events
 ///
-/// What has happened to installations, the oldest first, for programs that poll.
+/// Events report changes of installations. The oldest comes first. This route is for programs that poll.
 #[utoipa::path(get, path = "/v1/events", operation_id = "listEvents", params(Page), responses(
     (status = 200, description = "A page", body = Events),
 ))]
@@ -160,7 +160,7 @@ async fn endpoints(State(broker): State<Broker>) -> Result<Json<Endpoints>, Erro
     Ok(Json(Endpoints { endpoints: shown }))
 }
 
-/// What became of a test message.
+/// The result of a test message.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventTest)]
 struct Tested {
@@ -173,11 +173,11 @@ struct Tested {
 
 /// Send a test message to an endpoint
 ///
-/// At once, and once only.
+/// The message is sent at once, and is not retried.
 #[utoipa::path(post, path = "/v1/event-endpoints/{id}/test", operation_id = "testEventEndpoint", params(
     ("id" = String, Path, description = "The id of the endpoint"),
 ), responses(
-    (status = 200, description = "What became of it", body = Tested),
+    (status = 200, description = "The result", body = Tested),
     (status = 404, description = "This broker has no such endpoint"),
 ))]
 async fn test(
@@ -223,7 +223,7 @@ struct DeadLetterView {
     id: String,
     /// The endpoint that did not take it.
     endpoint: String,
-    /// The installation, or whom else it is about.
+    /// The installation or other subject that it is about.
     subject: String,
     /// The type of the event. `null` for a webhook of GHL.
     #[serde(rename = "type")]
@@ -286,7 +286,7 @@ struct Resend {
     dead_letters: bool,
 }
 
-/// What is sent again.
+/// The messages of a resend.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ResentMessages)]
@@ -301,7 +301,7 @@ struct Resent {
 ///
 /// Events by their ids, or all messages of an endpoint that were given up.
 #[utoipa::path(post, path = "/v1/events/resend", operation_id = "resendEvents", request_body = Resend, responses(
-    (status = 200, description = "What is sent again", body = Resent),
+    (status = 200, description = "The messages that are sent again", body = Resent),
     (status = 404, description = "This broker has no such endpoint"),
 ))]
 async fn resend(

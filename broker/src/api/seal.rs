@@ -57,7 +57,7 @@ struct SealingKey {
     in_ring: bool,
     /// Whether it is lost for good, as the settings say.
     lost: bool,
-    /// What the store's list says about it. `null` if it is not in the list.
+    /// Its state in the store's list. `null` if it is not in the list.
     #[schema(value_type = Option<String>)]
     state: Option<&'static str>,
     /// The records of the page that need it.
@@ -100,7 +100,7 @@ struct Page {
 
 /// Count the records that each sealing key opens
 ///
-/// In pages. The sum of all pages covers all records.
+/// The result comes in pages. Their sum covers all records.
 #[utoipa::path(get, path = "/v1/seal", operation_id = "countSeals", params(Page), responses(
     (status = 200, description = "A page of the count", body = Count),
 ))]
@@ -131,7 +131,7 @@ async fn status(
 
 /// Seal all records anew
 ///
-/// With the first key of each ring. Starts a rotation, or joins the one under way.
+/// Uses the first key of each ring. Starts a rotation, or joins the one in progress.
 #[utoipa::path(post, path = "/v1/seal/rotate", operation_id = "startRotation", responses(
     (status = 200, description = "The rotation", body = RotationView),
 ))]
@@ -149,7 +149,7 @@ async fn rotate(
 
 /// Show how far the rotation of sealing keys is
 ///
-/// That of this broker, or else that of another one.
+/// Shows the rotation of this broker, or else that of another one.
 #[utoipa::path(get, path = "/v1/seal/rotate", operation_id = "getRotation", responses(
     (status = 200, description = "The rotation", body = RotationView),
 ))]
@@ -193,7 +193,7 @@ struct Forgotten {
 
 /// Forget a sealing key
 ///
-/// The id of a key that no record needs, and that was removed from all rings. Another key can have its id then.
+/// Removes the id of a key that no record needs, and that is in no ring any more. Another key can have its id then.
 #[utoipa::path(post, path = "/v1/seal/forget", operation_id = "forgetSealingKey", request_body = Forget, responses(
     (status = 200, description = "The key is forgotten", body = Forgotten),
     (status = 404, description = "The store lists no sealing key with this id"),

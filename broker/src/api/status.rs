@@ -258,7 +258,7 @@ struct UnreadableError {
     #[schema(value_type = String)]
     kind: &'static str,
     message: String,
-    /// What to do, for people.
+    /// The next step, for people.
     #[schema(value_type = String)]
     to_do: &'static str,
 }

@@ -59,8 +59,8 @@ const RECEIVED: Received = Received {
 
 /// Take a webhook of GHL
 ///
-/// GHL's signature is needed, and no key. The response is 2xx only after the event is stored. Otherwise GHL sends it again. A
-/// signed webhook of another shape, type or app gets 2xx, too: it would be the same the next time.
+/// GHL's signature is needed, and no key. The response is 2xx only after the event is stored. Otherwise GHL sends it
+/// again. A signed webhook of another shape, type or app gets 2xx, too, because a retry would be the same.
 #[utoipa::path(post, path = "/webhooks/ghl", operation_id = "receiveWebhook", request_body(
     content = Object, description = "The webhook, of up to 256 KiB",
 ), params(

@@ -1,4 +1,4 @@
-//! What is known about a consent from when it began.
+//! The context of a consent: the facts that its link states.
 
 use serde::{Deserialize, Serialize};
 use store::{CompanyId, Customer, ExternalId, LocationId};
@@ -8,12 +8,12 @@ use url::Url;
 
 use super::link::Link;
 
-/// What a consent's link said.
+/// The facts that a consent's link states.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(crate) struct Context {
     /// Where the browser goes afterwards.
     pub(crate) return_to: Option<Url>,
-    /// What the caller knows about the customer.
+    /// The caller's own data about the customer.
     pub(crate) customer: NewCustomer,
     /// The location or company that must consent.
     pub(crate) owner: Option<String>,

@@ -40,8 +40,8 @@ impl ReturnUrls {
         }
     }
 
-    /// Parses the address in the public link. Without a setting a browser is sent to its own machine alone, and only if
-    /// `callback` is there, too: that is how one develops.
+    /// Parses the address in the public link. Without a setting a browser is sent only to its own machine, and only if
+    /// `callback` is there, too. This is for development.
     ///
     /// # Errors
     /// A message if the browser must not be sent there.

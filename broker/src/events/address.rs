@@ -1,7 +1,7 @@
 //! Which addresses a delivery may reach.
 //!
-//! Whoever chooses the URL of an endpoint chooses where evergreen connects to (server-side request forgery). So only
-//! addresses of the public internet are reached, unless the operator allows others.
+//! The URL of an endpoint decides where evergreen connects to. A hostile URL could reach internal services (server-side
+//! request forgery). So only addresses of the public internet are reached, unless the operator allows others.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 

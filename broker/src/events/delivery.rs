@@ -47,7 +47,7 @@ pub(super) struct Delivery {
     context: Context,
 }
 
-/// What all deliveries share.
+/// The state that all deliveries share.
 #[derive(Clone)]
 pub(crate) struct Context {
     pub(crate) writer: StoreWriter,

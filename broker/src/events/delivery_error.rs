@@ -105,7 +105,7 @@ impl DeliveryError {
     }
 }
 
-/// What caused an error. What is in an I/O error is not its source.
+/// The cause of an error. An I/O error does not return its inner error as its source.
 fn cause<'e>(error: &'e (dyn StdError + 'static)) -> Option<&'e (dyn StdError + 'static)> {
     let io = error.downcast_ref::<io::Error>();
     match io.and_then(io::Error::get_ref) {

@@ -81,7 +81,7 @@ pub enum EventPattern {
 #[error("the types of events are {}, and groups such as installation.*", event_types().collect::<Vec<_>>().join(", "))]
 pub struct UnknownEventType;
 
-/// What decides whether an endpoint gets a message.
+/// The facts that decide whether an endpoint gets a message.
 #[derive(Debug, Clone, Copy)]
 pub(crate) enum Subject<'a> {
     /// An event of evergreen.

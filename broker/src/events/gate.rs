@@ -1,8 +1,8 @@
 //! Whether deliveries to an endpoint are attempted at all.
 //!
-//! After five failures in a row the gate of an endpoint is closed, so that an endpoint that is down costs neither
-//! connections nor attempts of its messages. Then one probe at a time is let through, after growing pauses. A success
-//! opens the gate.
+//! The gate of an endpoint closes after five failures in a row. So an endpoint that is down costs neither connections
+//! nor attempts of its messages. Then one probe at a time is let through, after growing pauses. A success opens the
+//! gate.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ const PROBE_LIMIT: Duration = Duration::from_secs(60);
 #[derive(Debug)]
 pub(crate) struct EndpointGate {
     state: State,
-    /// How many probes were let through. It tells the current one from an earlier one that was lost.
+    /// How many probes were let through. It distinguishes the current one from an earlier one that was lost.
     probes: u64,
 }
 

@@ -74,7 +74,7 @@ impl GuardedResolver {
         }
     }
 
-    /// Refuses a name if one of its addresses may not be reached. A name that cannot be resolved here passes.
+    /// Refuses a name if one of its addresses may not be reached. Accepts a name that cannot be resolved here.
     pub(super) async fn check_all(&self, name: String) -> Result<(), RefusedAddress> {
         let found = (self.lookup)(name).await.unwrap_or_default();
         let mut found = found.into_iter();

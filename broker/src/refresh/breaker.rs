@@ -283,15 +283,15 @@ impl Breaker {
         }
     }
 
-    /// Whether it is news. One of several refusals at once is, and tells the caller. The record ends after an hour, so a
-    /// broker that dies before its event is stored only delays it.
+    /// Records the refusal. True for the first of several concurrent refusals, which then stores an event. The record
+    /// ends after an hour, so a broker that dies before its event is stored only delays the event.
     async fn record_refused(&self, reason: &str) -> Result<bool, WriteError> {
         let writer = &self.writer;
         let is_new = writer
             .record_refused_credentials(&self.credentials, reason)
             .await?;
         if is_new && let Err(error) = self.tell_refused(reason).await {
-            // The next refusal tells it.
+            // The next refusal stores the event.
             writer
                 .record_accepted_credentials(&self.credentials)
                 .await?;

@@ -1,4 +1,4 @@
-//! What the operator's product knows about installations, links for customers, and the end of an installation.
+//! Commands for external ids and tags, for links with which customers connect, and for the deletion of an installation.
 
 use clap::Args as Flags;
 use serde_json::{Map, Value, json};
@@ -43,7 +43,7 @@ pub(crate) struct ConnectLink {
     pub link: Link,
 }
 
-/// What all links have.
+/// The flags of all links.
 #[derive(Debug, Flags)]
 pub(crate) struct Link {
     /// Where the browser goes afterwards [default: a page that says how it went]

@@ -21,9 +21,9 @@ const LEFT_OUT: &str = "x-evergreen-left-out";
 pub(super) async fn export(admin: &Admin, what: &Export) -> Result<(), Failure> {
     if !what.with_tokens {
         return Err(Failure::Refused(
-            "An export has the access and refresh tokens of all customers, in clear text. Whoever has the file can act \
-             for them. If you want that, repeat the command with --with-tokens. `evergreen installations list` shows \
-             installations without tokens"
+            "An export has the access and refresh tokens of all customers, in clear text. Everyone who has the file \
+             can act for them. If you want that, repeat the command with --with-tokens. `evergreen installations list` \
+             shows installations without tokens"
                 .to_owned(),
         ));
     }

@@ -76,7 +76,7 @@ fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
     Ok(text)
 }
 
-/// What became of the rows.
+/// The results of the rows.
 #[derive(Default)]
 struct Tally {
     imported: usize,

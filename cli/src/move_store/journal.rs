@@ -11,7 +11,7 @@ use store_writer::{Grant, Journal, Rings, StoreWriter};
 use crate::data_dir::JOURNAL;
 use crate::exit::{Failure, chain};
 
-/// What is left in the journal.
+/// The rest of the journal.
 #[derive(Debug, Default)]
 pub(super) struct Left {
     /// The store that it belongs to.
@@ -33,8 +33,8 @@ impl Left {
     }
 }
 
-/// Refuses a journal with what `up` would finish at its next start: an answer of GHL that the store lacks, a consent, or
-/// an attempt whose answer is unknown. Only `up` knows the endpoints that are to hear of it.
+/// Refuses a journal with work that `up` would finish at its next start: an answer of GHL that the store lacks, a
+/// consent, or an attempt whose answer is unknown. Only `up` knows the endpoints that get the events of this work.
 pub(super) async fn check(
     directory: &Path,
     file: &StoreWriter,

@@ -1,4 +1,4 @@
-//! What `evergreen move` says.
+//! The messages of `evergreen move`.
 
 use std::path::Path;
 
@@ -75,7 +75,7 @@ pub(super) fn moved(
     text
 }
 
-/// The result of an undoing.
+/// The result of an undo.
 pub(super) fn undone(undone: Undone, directory: &Path, to: &str) -> String {
     let directory = directory.display();
     match undone {
@@ -84,8 +84,8 @@ pub(super) fn undone(undone: Undone, directory: &Path, to: &str) -> String {
         ),
         Undone::LeftThere => format!(
             "The store is in {directory} again, and `evergreen up` starts with it. {to} was not emptied: it does not \
-             answer, or holds something else. What the move may have left there is used by no broker; empty it before you \
-             move again."
+             answer, or holds something else. No broker uses the data that the move may have left there. Empty it \
+             before you move again."
         ),
     }
 }

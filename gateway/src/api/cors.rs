@@ -28,8 +28,8 @@ const EXPOSED: HeaderValue = HeaderValue::from_static(
      X-RateLimit-Interval-Milliseconds, X-RateLimit-Max, X-RateLimit-Remaining, Mcp-Session-Id, Mcp-Protocol-Version",
 );
 
-/// Two hours, the longest that Chromium believes. A shorter list takes effect when it is over: until then a page can
-/// send requests, but not read their answers.
+/// Two hours, the longest that Chromium accepts. After an origin is removed, its pages can still send requests for this
+/// time, but cannot read the responses.
 const MAX_AGE: HeaderValue = HeaderValue::from_static("7200");
 
 const BY_ORIGIN: HeaderValue = HeaderValue::from_static("Origin");

@@ -261,7 +261,7 @@ struct Report {
     #[serde(skip_serializing_if = "Option::is_none")]
     company_id: Option<String>,
     latency_ms: u64,
-    /// What GHL says, if it refuses the token.
+    /// GHL's message, if it refuses the token.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<Value>,
 }

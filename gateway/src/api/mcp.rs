@@ -77,7 +77,8 @@ fn name_location(headers: &mut HeaderMap, location: &LocationId) {
     }
 }
 
-/// Ends a stream of notifications when the process stops. It would delay the stop, and its client opens another one.
+/// Ends a stream of notifications when the process stops, because it would delay the stop. Its client opens another
+/// one.
 fn until_the_stop(api: &Api, response: Response) -> Response {
     let stop = api.shutdown.clone();
     response.map(|body| {

@@ -305,7 +305,7 @@ struct Health {
 
 /// Tell whether the gateway serves requests
 ///
-/// `/readyz` on the internal listener tells whether it can do its work.
+/// `/readyz` on the internal listener says whether it can do its work.
 #[utoipa::path(get, path = "/health", operation_id = "getHealth", responses(
     (status = 200, description = "It serves requests", body = Health),
 ))]

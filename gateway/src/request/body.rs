@@ -30,7 +30,7 @@ pub(crate) enum Payload {
     /// Empty if there is no body.
     Held(Bytes),
     Stream {
-        /// What was read of the body. Empty if nothing was.
+        /// The part of the body that was read. Empty if nothing was.
         beginning: Bytes,
         /// The rest.
         body: Body,

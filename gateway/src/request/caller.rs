@@ -166,7 +166,7 @@ impl Callers {
         Ok(())
     }
 
-    /// Accepts a request with a browser key. What its issuer may not do any more, the key may not do.
+    /// Accepts a request with a browser key. A right that its issuer has lost is lost for the key, too.
     async fn browser(
         &self,
         parts: &Parts,

@@ -25,11 +25,11 @@ pub struct Consent {
     pub asked_at: Timestamp,
     /// The first token pair.
     pub registration: Registration,
-    /// What the caller knows about the customer.
+    /// The caller's own data about the customer.
     pub customer: NewCustomer,
 }
 
-/// What the caller says about a customer who consents.
+/// The caller's own data about a customer who consents.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct NewCustomer {
     /// The external id and the tags. Tags replace earlier ones, unless there are none.

@@ -219,7 +219,7 @@ pub struct Installation {
     pub locations: Option<LocationList>,
     /// Facts from GHL's webhooks.
     pub details: Option<Details>,
-    /// What the caller's product knows about it.
+    /// The caller's own data about it.
     pub customer: Customer,
     /// Of the static token that the settings had when it was stored from them. `None` for any other installation.
     pub setting: Option<Fingerprint>,

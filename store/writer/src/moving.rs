@@ -1,7 +1,7 @@
 //! Moves the store of one process from its file to Redis, or back as long as nobody has used it there.
 //!
-//! A refresh token works once. Two stores with the same tokens would burn them, so at any time at most one of the two
-//! may be used, whenever the move is killed:
+//! A refresh token works once, so two stores with the same tokens would spend each other's. At any time at most one of
+//! the two may be used, whenever the move is killed:
 //!
 //! 1. The file is marked: it refuses to open from now on, for every process but a move.
 //! 2. The target is marked, too. Brokers refuse a store with this mark ([`CLOSED`]).
@@ -45,7 +45,7 @@ use crate::writer::StoreWriter;
 /// time, and brokers compare them with the target's.
 const MAX_CLOCK_DIFFERENCE: Duration = Duration::from_secs(60);
 
-/// Why a move, or its undoing, did not end. It may be repeated.
+/// Why a move or an undo did not end. It may be repeated.
 #[derive(Debug, thiserror::Error)]
 pub enum MoveError {
     /// The address or the file is not usable.
@@ -196,7 +196,8 @@ impl Move {
         Ok(counts)
     }
 
-    /// What the next call of [`Move::run`] does. Changes nothing. `journal`: the store that the journal belongs to.
+    /// The step that the next call of [`Move::run`] takes. Changes nothing. `journal`: the store that the journal
+    /// belongs to.
     ///
     /// # Errors
     /// When it would be refused, or one of the stores fails.

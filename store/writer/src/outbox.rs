@@ -65,7 +65,7 @@ pub struct Publication {
 pub struct Queued {
     /// The messages as JSON, the oldest first.
     pub messages: Vec<String>,
-    /// What was recorded about failed attempts with the first one.
+    /// The record of failed attempts with the first one.
     pub attempts: Option<String>,
 }
 
@@ -78,7 +78,7 @@ pub enum Settlement {
     Dead {
         /// The message.
         message: String,
-        /// What is kept, as JSON.
+        /// The dead letter, as JSON.
         letter: String,
     },
     /// The attempt failed. These are the failed attempts with the message up to now.

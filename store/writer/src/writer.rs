@@ -259,7 +259,7 @@ impl StoreWriter {
         Err(WriteError::Contended(id.clone()))
     }
 
-    /// The write that changes the loaded record to `next`, with the event that it is.
+    /// The write that changes the loaded record to `next`, with its event.
     fn swap(&self, next: &Installation, loaded: &Loaded) -> Result<Swap, WriteError> {
         let mut swap = swap(next, loaded)?;
         swap.event = self.event(next, loaded);

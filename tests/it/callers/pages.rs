@@ -141,7 +141,7 @@ async fn page_of_another_origin_gets_nothing() {
     assert_eq!(answer(rebound).await.2["code"], "host_not_allowed");
 }
 
-/// What GHL says about origins, and a header of its own.
+/// A response with GHL's CORS headers and a rate limit header.
 const OF_GHL: &str = "HTTP/1.1 200 OK\r\nAccess-Control-Allow-Origin: *\r\n\
     Access-Control-Allow-Credentials: true\r\nX-RateLimit-Remaining: 7\r\nContent-Length: 2\r\n\r\n{}";
 

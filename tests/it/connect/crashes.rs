@@ -44,7 +44,7 @@ async fn recovered_installation_has_the_external_id_and_tags_of_its_link() {
         let recovered = until_named(&up).await;
         let seen = (&recovered["locationId"], &recovered["tags"]);
         assert_eq!(seen, (&json!("locA"), &json!(["vip"])), "{step}");
-        // Nobody told the customer, so the link works still.
+        // The customer has not seen an outcome, so the link still works.
         let result = browser.consent(&link, "locationId=locA").await.result(BACK);
         assert_eq!(result["status"], "connected", "{step}: {result:?}");
         assert_eq!(

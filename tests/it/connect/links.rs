@@ -36,7 +36,7 @@ async fn one_time_link_connects_with_external_id_and_tags() {
     assert_eq!(installation["tags"], json!(["größe 2", "vip"]));
     assert_eq!(exchanges(&up).await, 1);
 
-    // It is over: whoever opens it again sees how it went, and connects nothing.
+    // The link is used up. Opening it again shows the outcome, and connects nothing.
     for again in [&browser, &Browser::new(&up.public)] {
         let again_opened = again.open(link).await;
         let page = again.open(again_opened.leads_to()).await;
@@ -95,7 +95,7 @@ async fn expired_link_begins_no_consent_and_finishes_one() {
         .open("/connect/0123456789abcdef0123456789abcdef")
         .await;
     assert_eq!(never.status, 410);
-    // Whoever is on GHL's page then may go on.
+    // A customer who is on GHL's page then may go on.
     let result = browser.open(&callback).await.result(BACK);
     assert_eq!(
         (&*result["status"], &*result["external_id"]),

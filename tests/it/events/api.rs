@@ -87,7 +87,7 @@ async fn pages_are_complete_while_events_are_written() {
     assert_eq!(get(&anonymous, &url).await.0, 401);
 }
 
-/// What a command prints, and its exit code.
+/// The output of a command, and its exit code.
 async fn run(up: &Up, args: &[&str]) -> (String, String, Option<i32>) {
     let output = up.command(args).run().await;
     let text = |bytes| String::from_utf8(bytes).unwrap();

@@ -1,4 +1,4 @@
-//! Each change of an installation is told once, with its type and its facts.
+//! Each change of an installation has one event, with its type and its facts.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 

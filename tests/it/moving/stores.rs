@@ -1,4 +1,4 @@
-//! What a move copies, read through the store's own operations: all of it is in the target as it was in the file.
+//! A move copies everything: the store's own operations read the same from the target as from the file.
 
 use std::fs;
 use std::sync::Arc;

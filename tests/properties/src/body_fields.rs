@@ -37,7 +37,7 @@ pub fn check(bytes: &[u8]) {
     }
     if let Some(text) = gunzip(body, LIMIT) {
         assert!(text.len() <= LIMIT);
-        // What is longer than the limit is refused, and not cut off.
+        // A body over the limit is refused, and not cut off.
         if let Some(less) = text.len().checked_sub(1) {
             assert_eq!(gunzip(body, less), None);
         }

@@ -73,7 +73,7 @@ fn is_the_same_when_written_again(row: &TokenRow) {
         "external_id": row.external_id,
         "tags": row.tags,
     });
-    // A time that only the token's claims tell may be outside of what a row may state.
+    // A time that only the token's claims have may be outside of the range that a row may state.
     let stated = row
         .expires_at_ms
         .filter(|at| *at >= 1_514_764_800_000 && *at < 4_102_444_800_000);

@@ -67,7 +67,7 @@ struct RowResult {
     verified: Option<bool>,
 }
 
-/// What became of the rows.
+/// The results of an import.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ImportResults)]
 pub(super) struct Results {
@@ -81,8 +81,8 @@ pub(super) struct Results {
 /// Import tokens that another backend has kept
 ///
 /// The body is a JSON array of rows, a map of location ids to rows, or one row a line. `docs/import.md` has the members of
-/// a row. At most 5000 rows and 4 MiB. A request may be repeated: a row that is not newer than the stored token changes
-/// nothing.
+/// a row. At most 5000 rows and 4 MiB. A request may be repeated, because a row that is not newer than the stored
+/// token changes nothing.
 #[utoipa::path(post, path = "/v1/installations", operation_id = "importInstallations", params(ImportQuery), request_body(
     content((Vec<Object> = "application/json"), (String = "application/x-ndjson")),
     description = "The rows",

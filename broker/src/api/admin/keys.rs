@@ -212,7 +212,7 @@ pub struct KeyView {
     /// The hash of the key. It names the key, and grants no access.
     id: String,
     name: String,
-    /// What it may do.
+    /// Its scopes.
     #[schema(value_type = Vec<String>)]
     scopes: Vec<&'static str>,
     /// The app whose installations it may use. `null` for those of all apps.

@@ -48,7 +48,7 @@ pub(super) struct Installations {
 
 /// List installations
 ///
-/// A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
+/// A page may have fewer entries than `limit`, or none. The list ends where `next` is `null`.
 #[utoipa::path(get, path = "/v1/installations", operation_id = "listInstallations", params(Page), responses(
     (status = 200, description = "A page", body = Installations),
 ))]

@@ -22,7 +22,7 @@ use crate::audit::Requester;
 
 const REASON: &str = "deleted by an operator";
 
-/// The body of a change. What is absent stays as it is.
+/// The body of a change. Absent members stay as they are.
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = InstallationChange)]
@@ -43,7 +43,7 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
 
 /// Change what you know about an installation
 ///
-/// Its tags, and its id in your system.
+/// Changes its tags, and its id in your system.
 #[utoipa::path(patch, path = "/v1/installations/{name}", operation_id = "changeInstallation", request_body = Change, params(
     ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
 ), responses(
@@ -77,7 +77,7 @@ pub(super) async fn change(
     Ok(Json(View::of(&snapshot, &apps.known())))
 }
 
-/// What became of a deleted installation.
+/// The result of a deletion.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeletedInstallation)]
@@ -98,7 +98,7 @@ pub(super) struct Deleted {
 #[utoipa::path(delete, path = "/v1/installations/{name}", operation_id = "deleteInstallation", params(
     ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
 ), responses(
-    (status = 200, description = "What became of it", body = Deleted),
+    (status = 200, description = "The result", body = Deleted),
 ))]
 pub(super) async fn delete(
     State(broker): State<Broker>,

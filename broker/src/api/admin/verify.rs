@@ -35,7 +35,7 @@ struct ToVerify {
     generation: String,
 }
 
-/// What has been verified.
+/// The results of a verification.
 #[derive(Serialize, ToSchema)]
 #[schema(as = VerificationResults)]
 pub(super) struct Results {
@@ -53,14 +53,14 @@ struct Verified {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
     code: Option<&'static str>,
-    /// What is wrong.
+    /// The message of the error.
     #[serde(skip_serializing_if = "Option::is_none")]
     message: Option<String>,
 }
 
 /// Refresh imported installations once
 ///
-/// So it is known whether their refresh tokens work. An installation that was refreshed since its import is not
+/// The results say whether their refresh tokens work. An installation that was refreshed since its import is not
 /// refreshed again.
 #[utoipa::path(post, path = "/v1/installations/verify", operation_id = "verifyInstallations",
     request_body = Verification, responses(

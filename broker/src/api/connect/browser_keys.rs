@@ -42,7 +42,7 @@ pub(super) struct NewBrowserKey {
     origin: Option<String>,
 }
 
-/// What a key may do, as a request says it.
+/// The limits of a key, as a request names them.
 pub(super) struct Limits {
     /// The calls to GHL, such as `GET /contacts/*`.
     pub(super) calls: Vec<String>,
@@ -127,8 +127,8 @@ impl Limits {
     fn calls(&self) -> Result<Vec<AllowedCall>, Error> {
         if self.calls.is_empty() || self.calls.len() > browser_key::MAX_CALLS {
             return Err(Error::invalid(format!(
-                "`calls` are the 1 to {} calls that the key may make, such as `GET /contacts/*`. Whoever sees the page \
-                 can read its key and make all of them, so a browser key is never for all calls",
+                "`calls` are the 1 to {} calls that the key may make, such as `GET /contacts/*`. Everyone who opens \
+                 the page can read its key and make all of them, so a browser key is never for all calls",
                 browser_key::MAX_CALLS
             )));
         }

@@ -12,7 +12,7 @@ use crate::api::status::Name;
 /// for.
 ///
 /// # Errors
-/// 400 if there is none, or the key is not for it: the caller must not learn which of the two.
+/// 400 if there is none, or the key is not for it. The caller must not learn which of the two is the case.
 pub(super) async fn find(
     broker: &Broker,
     caller: &Caller,

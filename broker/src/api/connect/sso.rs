@@ -140,7 +140,7 @@ async fn installed(
         Err(error) if error.kind == ErrorKind::InstallationNotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    // The context is not signed: an id of another kind would be somebody's invention.
+    // The context is not signed, so an id of another kind is forged.
     let is_its = found
         .access
         .location

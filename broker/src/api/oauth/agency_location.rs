@@ -1,5 +1,5 @@
-//! The location that a link asked for, if its agency has consented instead. Apps with bulk installation get the token of the
-//! agency also when its user has chosen one location.
+//! The location that a link asked for, if its agency has consented instead. An app with bulk installation gets the
+//! agency's token even if the user has chosen one location.
 
 use store::{Customer, InstallationId, LocationId, Status};
 

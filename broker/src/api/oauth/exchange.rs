@@ -36,7 +36,7 @@ pub(super) struct Connected {
     pub(super) is_wanted: bool,
 }
 
-/// Exchanges the code of a callback, and stores what it brings.
+/// Exchanges the code of a callback, and stores the tokens.
 pub(super) async fn connect(
     broker: &Broker,
     app: &App,
@@ -224,7 +224,7 @@ fn exchange_error(failure: &Failure) -> Error {
         error = failure as &dyn std::error::Error,
         "a code was not exchanged"
     );
-    // Strangers are told the kind alone. The log has the text of GHL.
+    // Strangers get only the kind of the error. The log has GHL's text.
     let message = match failure {
         Failure::NotSent(_) => "GHL could not be reached",
         Failure::Lost(_) => "GHL did not answer completely",

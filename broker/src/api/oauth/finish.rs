@@ -1,4 +1,4 @@
-//! The end of a consent: what it brought, and what becomes of it for a browser that comes again.
+//! The end of a consent: its outcome, and the response to a browser that comes again.
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -35,7 +35,7 @@ pub(super) async fn recorded(broker: &Broker, state: Option<&str>) -> Option<Out
     serde_json::from_str(&text).ok()
 }
 
-/// What is known about a consent when its browser comes back.
+/// The state of a consent when its browser comes back.
 enum Begun {
     Open(Context),
     /// Somebody has connected with the one-time link meanwhile.
@@ -133,7 +133,7 @@ fn failed(app: &App, context: &Context, error: &Error) -> Outcome {
     }
 }
 
-/// What the link of this consent said.
+/// The context of this consent, or its outcome if its one-time link is used up.
 async fn begun(broker: &Broker, state: Option<&str>) -> Result<Begun, Error> {
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());
     let state = state.and_then(|state| consent_state::verify(ring, state, now));
@@ -159,7 +159,7 @@ async fn begun(broker: &Broker, state: Option<&str>) -> Result<Begun, Error> {
     }
 }
 
-/// The outcome of a consent that brought tokens. They are stored, whoever consented.
+/// The outcome of a consent that brought tokens. The tokens are stored, also those of another account.
 async fn outcome_of(broker: &Broker, context: &Context, connected: &Connected) -> Outcome {
     let Connected {
         id,

@@ -80,7 +80,7 @@ fn begin(
     ))
 }
 
-/// What the state has to carry. `None` if the query says nothing.
+/// The context that the state has to carry. `None` if the query has none.
 fn carried(broker: &Broker, app: &App, query: &Install) -> Result<Option<Carried>, Error> {
     let callback = &app.consent.redirect_uri;
     let return_to = query.return_to.as_deref().map(|text| {

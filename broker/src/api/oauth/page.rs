@@ -71,7 +71,7 @@ fn page(app: Option<&App>, outcome: &Outcome) -> Response {
 /// A page about a consent that did not come as far as an outcome.
 pub(super) fn of_error(app: Option<&App>, error: &Error) -> Response {
     let words = in_words(Some(error.code()));
-    // Only who made a link can make another.
+    // Only the maker of a link can make another.
     let is_over = matches!(
         error.kind,
         ErrorKind::ConnectLinkUnknown | ErrorKind::RouteNotFound

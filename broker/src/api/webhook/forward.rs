@@ -13,8 +13,8 @@ use crate::apps::App;
 use crate::events::endpoint;
 use crate::events::message::StoredWebhook;
 
-/// Stores a signed webhook for the endpoints that want it. Before it is handled, so that none is lost: GHL repeats one that
-/// failed half way, and it is forwarded again then.
+/// Stores a signed webhook for the endpoints that want it, before the broker handles it. So none is lost. If the
+/// handling fails, GHL sends the webhook again, and it is forwarded again.
 ///
 /// # Errors
 /// When the store is unavailable.
@@ -44,8 +44,8 @@ pub(super) async fn forward(
     Ok(deliveries.forward(&about, &subject, message).await?)
 }
 
-/// Whether the webhook is about an app or an account of this broker. GHL signs for all apps with one key, so anybody can get a
-/// signed webhook about an account of his own. One that names neither is about all.
+/// Whether the webhook is about an app or an account of this broker. GHL signs for all apps with one key, so anybody
+/// can get a signed webhook about an account of their own. A webhook that names neither counts as ours.
 async fn is_ours(
     broker: &Broker,
     event: &Event,

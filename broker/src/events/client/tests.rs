@@ -24,7 +24,7 @@ use super::*;
 const NOW: Timestamp = Timestamp::from_millis(1_614_265_330_999);
 const BODY: &str = r#"{"test": 2432232314}"#;
 
-/// What a server received.
+/// A request that a server received.
 #[derive(Debug)]
 struct Received {
     headers: HeaderMap,

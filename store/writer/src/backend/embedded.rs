@@ -447,7 +447,7 @@ impl Backend for EmbeddedBackend {
     }
 }
 
-/// Takes what is due from a schedule, and puts it off.
+/// Takes the due entries of a schedule, and reschedules them.
 fn claim_in(
     store: &WriteTransaction,
     key: &str,

@@ -1,4 +1,4 @@
-//! Which event a change of a record is.
+//! Decides which event a change of a record causes.
 
 use store::Status;
 
@@ -9,7 +9,7 @@ use crate::installation::Installation;
 /// The fact that names the customer's plan.
 const PLAN: &str = "planId";
 
-/// What the caller's product must know about a change. `None` if it is no news, such as a refresh.
+/// The event that a change causes. `None` if it causes none, as a refresh does.
 #[must_use]
 pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<EventType> {
     let Some(before) = before else {
@@ -56,8 +56,8 @@ fn has_new_consent(before: &Installation, after: &Installation) -> bool {
     after.access.parent.is_none() && after.chain.is_some() && name(before) != name(after)
 }
 
-/// A new consent of an installation that works. A location of an agency may have been connected by a webhook before its
-/// own consent came: then the consent is no news, unless it brings the customer's id.
+/// The event of a new consent for an installation that works. A webhook may have connected a location of an agency
+/// before its own consent came. Then the consent causes an event only if it brings the customer's id.
 fn of_consent(before: &Installation, after: &Installation) -> Option<EventType> {
     let was_of_agency = before.access.parent.is_some();
     let is_named_anew = before.customer.external_id != after.customer.external_id;

@@ -12,8 +12,8 @@ use crate::identity::StoreId;
 const AT_ONCE: usize = 32;
 
 impl Move {
-    /// Moves the store, or says that it was done. `journal`: the store that the journal belongs to, which must have
-    /// nothing that the file lacks. `watch` hears how far it is. Repeat it after an error.
+    /// Moves the store, or reports that it was done. `journal`: the store that the journal belongs to, which must have
+    /// nothing that the file lacks. `watch` is called with the progress. Repeat it after an error.
     ///
     /// # Errors
     /// When it must not be done, or one of the stores fails.

@@ -3,7 +3,7 @@
 use super::Moved;
 use crate::identity::StoreId;
 
-/// What the file says about a move.
+/// The state of a move, by the mark in the file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FileState {
     /// It was not moved.
@@ -14,7 +14,7 @@ pub enum FileState {
     Moved(Moved),
 }
 
-/// What the target says about a move.
+/// The state of a move, by the mark in the target.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum TargetState {
     /// It has nothing.
@@ -27,7 +27,7 @@ pub enum TargetState {
     Foreign(Option<StoreId>),
 }
 
-/// What a move does.
+/// The step that a move takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
     /// It begins in an empty target.
@@ -38,7 +38,7 @@ pub enum Step {
     Done,
 }
 
-/// What an undoing does.
+/// The step that an undo takes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum UndoStep {
     /// The target has nothing of this move: the mark of the file is removed, and that is all.
@@ -49,7 +49,7 @@ pub(super) enum UndoStep {
     EmptyUnused,
 }
 
-/// Why a move, or its undoing, is refused.
+/// Why a move or an undo is refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {
     /// The target has data of somebody else.
@@ -87,12 +87,12 @@ pub enum Refusal {
     Used {
         /// The address of the target.
         to: String,
-        /// What has changed.
+        /// The change, in words.
         what: String,
     },
 }
 
-/// What a move does with a file and a target in these states.
+/// Decides the step of a move for a file and a target in these states.
 ///
 /// # Errors
 /// When it must not be done.
@@ -114,7 +114,7 @@ pub fn decide(file: &FileState, target: &TargetState) -> Result<Step, Refusal> {
     }
 }
 
-/// What an undoing does. `target`: `None` if it does not answer.
+/// Decides the step of an undo. `target`: `None` if it does not answer.
 ///
 /// # Errors
 /// When it must not be done.

@@ -18,12 +18,13 @@ use crate::identity::{StoreId, StoreMark};
 
 const AT_ONCE: usize = 32;
 
-/// What is left of a move that was taken back.
+/// The state of the target after an undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Undone {
     /// The target is empty.
     Emptied,
-    /// The target did not answer, or is another store by now. What was copied is still there, and no broker uses it.
+    /// The target did not answer, or is another store by now. The copied data may still be there, and no broker uses
+    /// it.
     LeftThere,
 }
 
@@ -106,7 +107,7 @@ impl Move {
         }
         let emptied = self.for_some(async |parts| Ok(self.target.delete(&others(&parts)).await?));
         emptied.await?;
-        // The file first: without its mark the target could not be told from an empty one.
+        // The file first, because without its mark the target could not be distinguished from an empty one.
         self.file.set_moved(mark, None).await?;
         self.mark_target(&mark.id, moved, NewMark::None).await
     }

@@ -14,9 +14,9 @@ use crate::installation::Installation;
 pub struct ImportedTokens<'a> {
     /// Of the refresh token.
     pub fingerprint: &'a Fingerprint,
-    /// When the access token expires. `None` if the row does not tell.
+    /// When the access token expires. `None` if the row does not say.
     pub expires_at: Option<Timestamp>,
-    /// When the tokens were issued. `None` if the row does not tell.
+    /// When the tokens were issued. `None` if the row does not say.
     pub issued_at: Option<Timestamp>,
 }
 
@@ -41,7 +41,7 @@ pub enum Unchanged {
     },
     /// Its refresh token is the current one.
     Current,
-    /// What is stored is newer, or the row does not say how old it is and the stored token works.
+    /// The stored token is newer, or it works and the age of the row is unknown.
     StoredIsNewer,
     /// It is of a location whose tokens are minted with those of its agency.
     OfAgency,

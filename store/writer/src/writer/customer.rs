@@ -1,4 +1,4 @@
-//! The caller's knowledge about an installation, and the end of its record.
+//! The caller's own data about an installation, and the end of its record.
 
 use std::collections::BTreeSet;
 
@@ -63,8 +63,8 @@ impl StoreWriter {
         Err(WriteError::Contended(id.clone()))
     }
 
-    /// What a consent is to change, without an external id that it may not have: that of another installation, or another
-    /// one than the installation has.
+    /// The data that a consent may store. A browser's external id is left out if another installation has it, or if
+    /// this installation has a different one.
     pub(super) async fn claim_name(
         &self,
         app: &AppName,

@@ -80,7 +80,7 @@ pub struct Imported {
     pub id: Option<InstallationId>,
     /// The generation of the installation's tokens now.
     pub generation: Generation,
-    /// What was done.
+    /// The outcome.
     pub outcome: ImportOutcome,
     /// Whether another installation has the row's external id.
     pub is_external_id_taken: bool,

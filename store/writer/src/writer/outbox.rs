@@ -21,7 +21,7 @@ impl StoreWriter {
         &self.subscribers
     }
 
-    /// The event that a change of the loaded record is.
+    /// The event that a change of the loaded record causes.
     pub(super) fn event(&self, next: &Installation, loaded: &Loaded) -> Option<Publication> {
         let kind = match parse(&next.id, loaded) {
             Ok(before) => change::event_of(before.as_ref(), next),

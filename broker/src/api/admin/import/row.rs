@@ -18,7 +18,7 @@ const LONGEST_LIFETIME: Duration = Duration::from_secs(8 * 86_400);
 /// The row and its app. `named`: the app of all rows.
 ///
 /// # Errors
-/// What to do, in words. Nothing of the row is quoted, because a value in a wrong field may be a token.
+/// A message that says what to do. It quotes nothing of the row, because a value in a wrong field may be a token.
 pub(super) fn parse(
     entry: &Entry<'_>,
     named: Option<&AppName>,
@@ -70,8 +70,8 @@ pub(super) fn parse(
     Ok((app, row))
 }
 
-/// The app of a row: the one that the request names, that the row names, or that the row's client id or app id at GHL
-/// belongs to, or else the default one. A refresh token works only with the client id that it was issued to.
+/// The app of a row. The request names it, or the row does by its name, its client id or its app id at GHL. Otherwise
+/// it is the default app. A refresh token works only with the client id that it was issued to.
 fn app(row: &TokenRow, named: Option<&AppName>, apps: &AppSet) -> Result<Arc<App>, String> {
     let is_client = |app: &&Arc<App>| row.client_id.as_deref() == Some(app.client.as_str());
     let is_at_ghl = |app: &&Arc<App>| row.application_id.as_deref() == Some(app.client.app_id());

@@ -140,7 +140,7 @@ fn next_hash(hashes: &Hashes, after: &str) -> Result<Option<String>, redb::Error
     Ok(first.map(|(field, _)| field.value().0.to_owned()))
 }
 
-/// What is at a key; `None` if another key has it, or it is not copied.
+/// The content of a key. `None` if another key carries it, or if it is not copied.
 fn hash_part(hashes: &Hashes, key: String) -> Result<Option<Part>, redb::Error> {
     let fields = read_hash(hashes, &key)?;
     Ok(Some(match keys::content(&key) {

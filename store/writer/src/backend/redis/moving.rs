@@ -35,7 +35,7 @@ pub(crate) struct Target {
     mark: Script,
 }
 
-/// What the target's own id says from now on.
+/// The new mark at the target's own id.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum NewMark {
     /// Brokers refuse the store.
@@ -60,7 +60,7 @@ impl Target {
         &self.redis
     }
 
-    /// What is there, for the store with this id.
+    /// The mark of the target, as the store with this id sees it.
     pub(crate) async fn state(&self, own: &StoreId) -> Result<TargetState, WriteError> {
         let mut fields: HashMap<String, String> = self
             .redis
@@ -236,7 +236,7 @@ impl Target {
     }
 }
 
-/// What decides about the slot of a key: what is in its first braces, or all of it.
+/// The part of a key that decides its slot: the text in its first braces, or the whole key.
 fn hash_tag(key: &str) -> String {
     let tag = key
         .split_once('{')
@@ -246,7 +246,7 @@ fn hash_tag(key: &str) -> String {
 }
 
 fn write(request: &mut Pipeline, part: &Part) {
-    // What an earlier run left is of no use, except the callers that a broker has added meanwhile.
+    // The rest of an earlier run is useless, except the callers that a broker has added meanwhile.
     if !matches!(part, Part::Set { .. }) {
         request.del(part.key()).ignore();
     }
