@@ -55,7 +55,7 @@ pub struct TokenRow {
     pub application_id: Option<String>,
     /// The id of the customer in the integrator's own system, up to 128 characters.
     pub external_id: Option<String>,
-    /// Up to 32 tags of the customer, each of 1 to 64 characters.
+    /// Up to 16 tags of the customer, each of 1 to 64 characters.
     pub tags: Vec<String>,
 }
 

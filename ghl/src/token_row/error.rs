@@ -69,9 +69,9 @@ pub enum RowError {
     )]
     BadExpiry,
     /// See [`TokenRow::external_id`](super::TokenRow::external_id).
-    #[error("`external_id` must be a text of 1 to 128 characters without control characters")]
+    #[error("`external_id` must be a text of 1 to 128 visible ASCII characters")]
     BadExternalId,
     /// See [`TokenRow::tags`](super::TokenRow::tags).
-    #[error("`tags` must be an array of up to 32 texts of 1 to 64 characters")]
+    #[error("`tags` must be an array of up to 16 texts of 1 to 64 characters")]
     BadTags,
 }

@@ -11,7 +11,7 @@ use crate::webhook::time_ms;
 /// More than any token of GHL has.
 const MAX_TOKEN_BYTES: usize = 32 * 1024;
 const MAX_EXTERNAL_ID: usize = 128;
-const MAX_TAGS: usize = 32;
+const MAX_TAGS: usize = 16;
 const MAX_TAG: usize = 64;
 /// Members under which some backends keep the token response in a row.
 const NESTED: [&str; 5] = ["tokens", "token", "oauth", "session", "data"];

@@ -57,7 +57,9 @@ pub(super) async fn connect(
                 .with_hint("start again at /oauth/install"),
         );
     }
-    let code = callback.code.filter(|code| !code.expose_secret().is_empty());
+    let code = callback
+        .code
+        .filter(|code| !code.expose_secret().is_empty());
     let code = code.ok_or_else(|| {
         Error::new(ErrorKind::ConsentDenied, "The callback carries no code")
             .with_hint("start at /oauth/install")
