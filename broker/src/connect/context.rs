@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 use store::{CompanyId, Customer, ExternalId, LocationId};
-use store_writer::consent::NewCustomer;
+use store_writer::consent::{Claim, NewCustomer};
 use store_writer::grant::Registration;
 use url::Url;
 
@@ -58,7 +58,8 @@ impl Context {
                     external_id,
                     ..Customer::default()
                 },
-                may_replace: false,
+                claim: Claim::Free,
+                link: None,
             },
             ..Self::default()
         }
@@ -70,7 +71,8 @@ impl Context {
             return_to: link.return_to,
             customer: NewCustomer {
                 customer: link.customer,
-                may_replace: true,
+                claim: link.claim,
+                link: Some(name.clone()),
             },
             owner: link.owner,
             link: Some(name),

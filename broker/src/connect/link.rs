@@ -5,6 +5,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use store::{AppName, Customer, KeyHash, Timestamp, consent_state, random};
 use store_writer::StoreWriter;
+use store_writer::consent::Claim;
 use store_writer::writer::WriteError;
 use url::Url;
 
@@ -23,6 +24,8 @@ pub(crate) struct Link {
     pub(crate) app: AppName,
     pub(crate) return_to: Option<Url>,
     pub(crate) customer: Customer,
+    /// How far the external id may reach.
+    pub(crate) claim: Claim,
     /// The location or company that must consent.
     pub(crate) owner: Option<String>,
     pub(crate) is_white_label: bool,

@@ -35,10 +35,46 @@ pub struct NewCustomer {
     /// The external id and the tags. Tags replace earlier ones, unless there are none.
     #[serde(flatten)]
     pub customer: Customer,
-    /// Whether the external id may be taken from another installation, and replace another one. Only if the caller has
-    /// said it, and not the browser.
+    /// How far the external id may reach.
     #[serde(default)]
-    pub may_replace: bool,
+    pub claim: Claim,
+    /// The name of the one-time link that it comes from. A link is for the first installation that it connects.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub link: Option<String>,
+}
+
+/// How far an external id may reach that comes with a consent or an import.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Claim {
+    /// It names the installation only if no installation has it, and the installation has no other one.
+    #[default]
+    Free,
+    /// It is taken from the installation that has it. It replaces no other external id, since an installation with another
+    /// one belongs to another customer of the caller.
+    Move,
+    /// It is taken from the installation that has it, and replaces another external id.
+    Replace,
+}
+
+impl Claim {
+    /// Whether another installation may lose the external id.
+    #[must_use]
+    pub const fn may_move(self) -> bool {
+        match self {
+            Self::Free => false,
+            Self::Move | Self::Replace => true,
+        }
+    }
+
+    /// Whether the installation may lose another external id.
+    #[must_use]
+    pub const fn may_rename(self) -> bool {
+        match self {
+            Self::Free | Self::Move => false,
+            Self::Replace => true,
+        }
+    }
 }
 
 impl NewCustomer {
@@ -46,10 +82,9 @@ impl NewCustomer {
     #[must_use]
     pub fn merged_into(&self, known: Customer) -> Customer {
         let Self {
-            customer,
-            may_replace,
+            customer, claim, ..
         } = self;
-        let keeps_id = known.external_id.is_some() && !may_replace;
+        let keeps_id = known.external_id.is_some() && !claim.may_rename();
         Customer {
             external_id: match &customer.external_id {
                 Some(next) if !keeps_id => Some(next.clone()),
@@ -163,7 +198,7 @@ impl StoreWriter {
             && let Some(id) = self.resolve_in(app, name).await?
         {
             match self.load(&id).await {
-                Ok(Some(known)) if known.installation.consented_at >= consent.asked_at => {
+                Ok(Some(known)) if known.installation.is_granted_since(consent.asked_at) => {
                     return Ok(id);
                 }
                 // A consent replaces an unreadable record.
@@ -250,7 +285,8 @@ mod tests {
                     external_id: Some("42".parse().unwrap()),
                     tags: ["vip".parse().unwrap()].into(),
                 },
-                may_replace: true,
+                claim: Claim::Move,
+                link: Some("ab".to_owned()),
             },
         );
         let sealed = consent.seal(&ring);

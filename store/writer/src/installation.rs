@@ -212,6 +212,9 @@ pub struct Installation {
     pub refreshed_at: Option<Timestamp>,
     /// When the customer last consented.
     pub consented_at: Timestamp,
+    /// When its tokens came with a consent or an import. `None` for a location of an agency, and if an older build stored
+    /// them. Webhooks move only `consented_at`.
+    pub granted_at: Option<Timestamp>,
     /// When a broker must process its tokens next: for a refresh, because an attempt must have ended by then, or
     /// because a minted token expires. `None`: never.
     pub due: Option<Timestamp>,
@@ -231,6 +234,13 @@ impl Installation {
     pub fn is_from_consent(&self, name: &InstallationId) -> bool {
         let chain = self.chain.as_ref();
         chain.is_some_and(|chain| chain.consent == name.as_str())
+    }
+
+    /// Whether its tokens are of a grant of its own that is not older than `asked_at`.
+    #[must_use]
+    pub fn is_granted_since(&self, asked_at: Timestamp) -> bool {
+        let is_own = self.access.parent.is_none();
+        is_own && self.granted_at.unwrap_or(self.consented_at) >= asked_at
     }
 
     /// The link that a refresh would spend now; `None` if there is no refresh token.
@@ -340,6 +350,7 @@ impl Installation {
         fields.set_optional("err", error);
         fields.set("made", self.installed_at.as_millis());
         fields.set("consented", self.consented_at.as_millis());
+        fields.set_optional("granted", self.granted_at.map(Timestamp::as_millis));
         fields.set_optional("done", self.refreshed_at.map(Timestamp::as_millis));
         fields.set_optional("due", self.due.map(Timestamp::as_millis));
         let locations = self
@@ -391,6 +402,9 @@ impl Installation {
             last_error: parse_json(refresh, "err")?,
             installed_at: Timestamp::from_millis(refresh.parse("made")?),
             consented_at: Timestamp::from_millis(refresh.parse("consented")?),
+            granted_at: refresh
+                .parse_optional("granted")?
+                .map(Timestamp::from_millis),
             refreshed_at: refresh.parse_optional("done")?.map(Timestamp::from_millis),
             due: refresh.parse_optional("due")?.map(Timestamp::from_millis),
             locations: parse_json(refresh, "locs")?,

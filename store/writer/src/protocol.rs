@@ -24,7 +24,8 @@ pub use failure::{
     record_late_reader, withdraw,
 };
 pub use import::{
-    ImportDecision, ImportRefusal, ImportedTokens, Unchanged, import, import_consent, mints,
+    ImportDecision, ImportRefusal, ImportedTokens, Unchanged, import, import_consent, is_import,
+    mints,
 };
 pub use refresh::{
     Attempt, Begin, Commit, DEFAULT_GRACE, Tokens, UNKNOWN_APP_PAUSE, adopt, begin, commit,

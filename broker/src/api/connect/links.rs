@@ -8,6 +8,7 @@ use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use store::audit::Action;
 use store::{AppName, Customer, ExternalId, LocationId, customer};
+use store_writer::consent::Claim;
 use utoipa::{IntoParams, ToSchema};
 
 use super::browser_keys::NO_STORE;
@@ -34,6 +35,10 @@ pub(super) struct NewLink {
     tags: Vec<String>,
     /// The customer's id in the caller's system. It is taken from the installation that has it.
     external_id: Option<String>,
+    /// Whether the external id also replaces another one of the installation that consents, which belongs to another
+    /// customer of yours then. A link that names `location_id` does.
+    #[serde(default)]
+    replace: bool,
     /// Whether GHL's page must not show GHL's name.
     #[serde(default)]
     white_label: bool,
@@ -104,6 +109,7 @@ pub(super) async fn create(
             external_id: external_id.map_err(|error| Error::invalid(error.to_string()))?,
             tags,
         },
+        replaces: request.replace,
         owner: request.location_id.map(String::from),
         return_to: request.return_to,
         is_white_label: request.white_label,
@@ -141,6 +147,7 @@ pub(super) async fn reconnect(
     let wanted = Wanted {
         // Those of the link would replace what has changed until the customer consents.
         customer: Customer::default(),
+        replaces: false,
         owner: location.or_else(company),
         return_to: request.return_to,
         is_white_label: request.white_label,
@@ -155,6 +162,7 @@ struct Wanted {
     return_to: Option<String>,
     is_white_label: bool,
     expires_in: Option<u64>,
+    replaces: bool,
 }
 
 async fn make(
@@ -173,6 +181,10 @@ async fn make(
         app: app.name.clone(),
         return_to,
         customer: wanted.customer,
+        claim: match wanted.replaces || wanted.owner.is_some() {
+            true => Claim::Replace,
+            false => Claim::Move,
+        },
         owner: wanted.owner,
         is_white_label: wanted.is_white_label,
         expires_at: now + validity(wanted.expires_in)?,

@@ -1,7 +1,7 @@
 //! The location that a link asked for, if its agency has consented instead. An app with bulk installation gets the
 //! agency's token even if the user has chosen one location.
 
-use store::{Customer, InstallationId, LocationId, Status};
+use store::{InstallationId, LocationId, Status};
 
 use super::exchange::Connected;
 use crate::Broker;
@@ -26,7 +26,7 @@ pub(super) async fn choose(
     let Some(id) = find(broker, &wanted, &connected).await? else {
         return Ok(connected);
     };
-    name(broker, &id, context).await?;
+    name(broker, &connected, &id, context).await?;
     Ok(Connected {
         id,
         location: Some(wanted),
@@ -62,13 +62,17 @@ async fn find(
     Ok(is_usable.then_some(id))
 }
 
-async fn name(broker: &Broker, id: &InstallationId, context: &Context) -> Result<(), Error> {
-    let Customer { external_id, tags } = &context.customer.customer;
-    let tags = Some(tags.clone()).filter(|tags| !tags.is_empty());
-    let external_id = external_id.clone().map(Some);
-    if tags.is_some() || external_id.is_some() {
-        let writer = &broker.0.writer;
-        writer.change_customer(id, external_id, tags).await?;
+async fn name(
+    broker: &Broker,
+    agency: &Connected,
+    id: &InstallationId,
+    context: &Context,
+) -> Result<(), Error> {
+    let wanted = &context.customer;
+    if wanted.customer.is_empty() {
+        return Ok(());
     }
+    let writer = &broker.0.writer;
+    writer.attach_customer(&agency.app, id, wanted).await?;
     Ok(())
 }

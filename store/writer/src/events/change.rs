@@ -5,6 +5,7 @@ use store::Status;
 use super::EventType;
 use crate::details::Details;
 use crate::installation::Installation;
+use crate::protocol;
 
 /// The fact that names the customer's plan.
 const PLAN: &str = "planId";
@@ -53,7 +54,9 @@ pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<E
 /// Whether the customer has consented again. The chain of a location of an agency begins anew with each token.
 fn has_new_consent(before: &Installation, after: &Installation) -> bool {
     let name = |of: &Installation| of.chain.as_ref().map(|chain| chain.consent.clone());
-    after.access.parent.is_none() && after.chain.is_some() && name(before) != name(after)
+    let is_imported = name(after).is_some_and(|name| protocol::is_import(&name));
+    let is_own = after.access.parent.is_none() && after.chain.is_some();
+    is_own && !is_imported && name(before) != name(after)
 }
 
 /// The event of a new consent for an installation that works. A webhook may have connected a location of an agency
@@ -61,18 +64,23 @@ fn has_new_consent(before: &Installation, after: &Installation) -> bool {
 fn of_consent(before: &Installation, after: &Installation) -> Option<EventType> {
     let was_of_agency = before.access.parent.is_some();
     let is_named_anew = before.customer.external_id != after.customer.external_id;
-    match (was_of_agency, is_named_anew) {
-        (false, _) => Some(EventType::Reconnected),
-        (true, true) => Some(EventType::Connected),
-        (true, false) => None,
+    match (before.access.status, was_of_agency, is_named_anew) {
+        (Status::Active, true, true) => Some(EventType::Connected),
+        (Status::Active, true, false) => None,
+        (Status::Active, false, _)
+        | (Status::Paused | Status::Static | Status::Invalid | Status::Revoked, _, _) => {
+            Some(EventType::Reconnected)
+        }
     }
 }
 
-/// Whether a location of an agency loses its expired token. That says nothing about whether it works.
+/// Whether a location of an agency loses its expired token, and nothing says that it works. While the agency's grant is
+/// gone, a location with a refresh token of its own lives on that one. So if it falls asleep, its agency works again.
 fn falls_asleep(before: &Installation, after: &Installation) -> bool {
     after.access.parent.is_some()
         && after.access.token.is_empty()
         && before.consented_at == after.consented_at
+        && before.chain.is_none()
 }
 
 fn of_facts(before: &Installation, after: &Installation) -> Option<EventType> {

@@ -123,6 +123,7 @@ fn asleep(
         installed_at: earlier.map_or(now, |it| it.installed_at),
         refreshed_at: None,
         consented_at: known.at.min(now),
+        granted_at: None,
         due: None,
         locations: None,
         details: earlier.and_then(|it| it.details.clone()),

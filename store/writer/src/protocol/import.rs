@@ -88,8 +88,16 @@ impl ImportRefusal {
 /// The name of the chain that an imported refresh token begins.
 #[must_use]
 pub fn import_consent(fingerprint: &Fingerprint) -> String {
-    format!("import-{fingerprint}")
+    format!("{IMPORT}{fingerprint}")
 }
+
+/// Whether a chain of this name began with an import.
+#[must_use]
+pub fn is_import(chain: &str) -> bool {
+    chain.starts_with(IMPORT)
+}
+
+const IMPORT: &str = "import-";
 
 /// Decides the effect of a row. `is_minted`: the record is of a location whose agency has a grant that works.
 ///

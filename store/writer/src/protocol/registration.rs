@@ -103,6 +103,7 @@ pub fn register(
         last_error: None,
         installed_at: earlier.map_or(now, |known| known.installed_at),
         consented_at: now,
+        granted_at: Some(now),
         refreshed_at: Some(now),
         due,
         locations,

@@ -37,6 +37,7 @@ pub fn take_over(current: &Installation, now: Timestamp) -> Option<Takeover> {
     if was_ahead {
         next.installed_at = next.installed_at.min(now);
         next.consented_at = next.consented_at.min(now);
+        next.granted_at = next.granted_at.map(|at| at.min(now));
         next.refreshed_at = next.refreshed_at.map(|at| at.min(now));
         let longest = now + current.access.lifetime;
         next.access.expires_at = next.access.expires_at.map(|at| at.min(longest));

@@ -1,14 +1,18 @@
 //! The caller's own data about an installation, and the end of its record.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
-use store::{AppName, ExternalId, InstallationId, Invalidation, Tag};
+use store::{AppName, ExternalId, InstallationId, Invalidation, Tag, keys};
 
 use super::{Decision, StoreWriter, WriteError, parse};
 use crate::backend::index::Removal;
 use crate::consent::NewCustomer;
 use crate::error::MAX_SWAP_ATTEMPTS;
 use crate::installation::Installation;
+
+/// How long it is known which installation a one-time link has connected. Longer than the longest validity of a link.
+const LINK_TAKEN_FOR: Duration = Duration::from_secs(8 * 24 * 3600);
 
 /// The effect of a name that an installation is to have.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -63,28 +67,89 @@ impl StoreWriter {
         Err(WriteError::Contended(id.clone()))
     }
 
-    /// The data that a consent may store. A browser's external id is left out if another installation has it, or if
-    /// this installation has a different one.
+    /// The data that a consent may store. Its external id is left out if [`Claim`](crate::consent::Claim) does not reach
+    /// that far, and all of it if its one-time link has connected another installation.
     pub(super) async fn claim_name(
         &self,
         app: &AppName,
         id: &InstallationId,
         wanted: &NewCustomer,
     ) -> Result<NewCustomer, WriteError> {
+        if let Some(link) = &wanted.link
+            && !self.take_link(link, id).await?
+        {
+            return Ok(NewCustomer::default());
+        }
         let mut claimed = wanted.clone();
         let Some(external_id) = &wanted.customer.external_id else {
             return Ok(claimed);
         };
-        let may_move = wanted.may_replace;
-        if !may_move && self.has_other_name(id, external_id).await? {
+        let claim = wanted.claim;
+        if !claim.may_rename() && self.has_other_name(id, external_id).await? {
             claimed.customer.external_id = None;
             return Ok(claimed);
         }
-        match self.name_customer(app, external_id, id, may_move).await? {
+        match self
+            .name_customer(app, external_id, id, claim.may_move())
+            .await?
+        {
             Naming::Named => {}
             Naming::Taken(_) => claimed.customer.external_id = None,
         }
         Ok(claimed)
+    }
+
+    /// Stores the caller's data about an installation that is stored already, as far as [`NewCustomer`] allows.
+    ///
+    /// # Errors
+    /// When there is no such installation, or the store is unavailable.
+    pub async fn attach_customer(
+        &self,
+        app: &AppName,
+        id: &InstallationId,
+        wanted: &NewCustomer,
+    ) -> Result<NewCustomer, WriteError> {
+        let claimed = self.claim_name(app, id, wanted).await?;
+        let replaced = self.decide_known(id, |current, _| {
+            let mut next = current.clone();
+            next.customer = claimed.merged_into(current.customer.clone());
+            let earlier = current.customer.external_id.clone();
+            let replaced = earlier.filter(|it| next.customer.external_id.as_ref() != Some(it));
+            match next == *current {
+                true => Decision::Leave(replaced),
+                false => Decision::Write(Box::new(next), replaced),
+            }
+        });
+        let replaced = replaced.await?;
+        self.release_external_id(app, replaced.as_ref(), id).await?;
+        if let Some(external_id) = &claimed.customer.external_id {
+            self.check_name(app, external_id, id).await?;
+        }
+        Ok(claimed)
+    }
+
+    /// Gives a one-time link to an installation. False if another one has it.
+    async fn take_link(&self, link: &str, id: &InstallationId) -> Result<bool, WriteError> {
+        let key = keys::consent(&format!("taken:{link}"));
+        let is_first = self
+            .backend
+            .put_if_absent(&key, id.as_str(), LINK_TAKEN_FOR)
+            .await?;
+        Ok(is_first || self.backend.get(&key).await?.as_deref() == Some(id.as_str()))
+    }
+
+    /// Removes an external id from a record if another consent has taken it meanwhile. Index and record are two writes.
+    pub(super) async fn check_name(
+        &self,
+        app: &AppName,
+        external_id: &ExternalId,
+        id: &InstallationId,
+    ) -> Result<(), WriteError> {
+        let holder = self.resolve_in(app, &external_id.index_name()).await?;
+        match holder.is_none_or(|holder| holder != *id) {
+            true => self.forget_external_id(id, external_id).await,
+            false => Ok(()),
+        }
     }
 
     async fn has_other_name(
@@ -139,7 +204,12 @@ impl StoreWriter {
         if let Some(Some(external_id)) = &external_id {
             self.name_customer(app, external_id, id, true).await?;
         }
-        let earlier = self.decide_known(id, |current, _| {
+        // First, so that a repetition after a failure does it, too.
+        let earlier = &known.installation.customer.external_id;
+        if external_id.as_ref().is_some_and(|next| next != earlier) {
+            self.release_external_id(app, earlier.as_ref(), id).await?;
+        }
+        self.decide_known(id, |current, _| {
             let mut next = current.clone();
             if let Some(external_id) = &external_id {
                 next.customer.external_id.clone_from(external_id);
@@ -147,19 +217,12 @@ impl StoreWriter {
             if let Some(tags) = &tags {
                 next.customer.tags.clone_from(tags);
             }
-            let earlier = current.customer.clone();
             match next == *current {
-                true => Decision::Leave(earlier),
-                false => Decision::Write(Box::new(next), earlier),
+                true => Decision::Leave(()),
+                false => Decision::Write(Box::new(next), ()),
             }
-        });
-        let earlier = earlier.await?;
-        let is_replaced = external_id.is_some_and(|next| next != earlier.external_id);
-        if is_replaced {
-            self.release_external_id(app, earlier.external_id.as_ref(), id)
-                .await?;
-        }
-        Ok(())
+        })
+        .await
     }
 
     /// Takes a name out of the index, if it is still this installation's.

@@ -6,7 +6,7 @@ use secrecy::SecretString;
 use store::{CompanyId, Customer, Generation, InstallationId, LocationId, Timestamp};
 
 use super::{Decision, StoreWriter, WriteError, parse};
-use crate::consent::NewCustomer;
+use crate::consent::{Claim, NewCustomer};
 use crate::grant::{Fingerprint, Registration};
 use crate::installation::Installation;
 use crate::protocol::{
@@ -100,15 +100,41 @@ impl StoreWriter {
                 None => return Ok(Imported::new_in_dry_run()),
             },
         };
-        let early = self.early_details(&id).await?;
         let wanted = NewCustomer {
             customer: row.customer.clone(),
-            may_replace: false,
+            claim: Claim::Free,
+            link: None,
         };
-        let customer = match mode {
-            ImportMode::Write => self.claim_name(&registration.app, &id, &wanted).await?,
-            ImportMode::DryRun => wanted.clone(),
+        if wanted.customer.is_empty() || mode == ImportMode::DryRun {
+            return self.import_as(id, row, mode, &wanted).await;
+        }
+        // The external id is reserved only for a row that counts.
+        let preview = self.import_as(id.clone(), row, ImportMode::DryRun, &wanted);
+        let preview = preview.await?;
+        let claimed = match preview.outcome {
+            ImportOutcome::Refused(_) => return Ok(preview),
+            ImportOutcome::Unchanged(_) => {
+                self.attach_customer(&registration.app, &id, &wanted)
+                    .await?
+            }
+            ImportOutcome::Imported => self.claim_name(&registration.app, &id, &wanted).await?,
         };
+        let imported = self.import_as(id, row, mode, &claimed).await?;
+        Ok(Imported {
+            is_external_id_taken: claimed.customer.external_id != wanted.customer.external_id,
+            ..imported
+        })
+    }
+
+    async fn import_as(
+        &self,
+        id: InstallationId,
+        row: &ImportRow,
+        mode: ImportMode,
+        customer: &NewCustomer,
+    ) -> Result<Imported, WriteError> {
+        let registration = &row.registration;
+        let early = self.early_details(&id).await?;
         let has_written = AtomicBool::new(false);
         let mut agency = None;
         let ((generation, outcome), revision) = loop {
@@ -176,7 +202,7 @@ impl StoreWriter {
             id: Some(id),
             generation,
             outcome,
-            is_external_id_taken: customer.customer.external_id != wanted.customer.external_id,
+            is_external_id_taken: false,
         })
     }
 
@@ -195,6 +221,7 @@ impl StoreWriter {
         // A consent that was given since, and an uninstallation since, must count more than the row.
         let issued_at = row.issued_at.map(|at| at.min(now));
         next.consented_at = issued_at.unwrap_or(now);
+        next.granted_at = Some(next.consented_at);
         next.refreshed_at = issued_at;
         next
     }

@@ -107,8 +107,12 @@ impl StoreWriter {
             current.access.generation > generation || current.link() == link
         };
         self.confirm(&id, revision, is_there).await?;
-        self.release_external_id(&registration.app, replaced.as_ref(), &id)
+        let app = &registration.app;
+        self.release_external_id(app, replaced.as_ref(), &id)
             .await?;
+        if let Some(external_id) = &customer.customer.external_id {
+            self.check_name(app, external_id, &id).await?;
+        }
         Ok(id)
     }
 

@@ -247,6 +247,7 @@ impl Record {
             due: None,
             locations: None,
             details: None,
+            granted_at: None,
             customer: store::Customer::default(),
             setting: None,
         }

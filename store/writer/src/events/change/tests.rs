@@ -118,17 +118,41 @@ fn consent_of_a_location_that_a_webhook_connected_is_news_only_with_an_external_
 }
 
 #[test]
-fn location_that_falls_asleep_has_not_recovered() {
-    let mut invalid = with(Status::Invalid);
-    invalid.access.parent = Some(InstallationId::random());
-    let mut asleep = invalid.clone();
-    asleep.access.status = Status::Active;
-    asleep.access.token = Sealed::from_bytes(Vec::new());
-    assert_eq!(event_of(Some(&invalid), &asleep), None);
-    // The agency has consented again.
-    asleep.consented_at = NOW + Duration::from_secs(1);
+fn location_that_falls_asleep_has_recovered_only_with_its_agency() {
+    for (status, event) in [
+        (Status::Invalid, EventType::Recovered),
+        (Status::Paused, EventType::Resumed),
+    ] {
+        // It lived on its own refresh token, which it leaves alone once its agency works.
+        let mut before = with(status);
+        before.access.parent = Some(InstallationId::random());
+        let mut asleep = before.clone();
+        asleep.access.status = Status::Active;
+        asleep.access.token = Sealed::from_bytes(Vec::new());
+        assert_eq!(event_of(Some(&before), &asleep), Some(event));
+        before.chain = None;
+        assert_eq!(event_of(Some(&before), &asleep), None);
+        // The agency has consented again.
+        asleep.consented_at = NOW + Duration::from_secs(1);
+        assert_eq!(event_of(Some(&before), &asleep), Some(event));
+    }
+}
+
+#[test]
+fn own_consent_of_a_paused_location_of_an_agency_reconnects_it() {
+    let mut paused = with(Status::Paused);
+    paused.access.parent = Some(InstallationId::random());
+    let own = installed("own");
+    assert_eq!(event_of(Some(&paused), &own), Some(EventType::Reconnected));
+}
+
+#[test]
+fn import_is_no_consent() {
+    let before = installed("first");
+    let imported = installed(&protocol::import_consent(&Fingerprint::of(&"r2".into())));
+    assert_eq!(event_of(Some(&before), &imported), None);
     assert_eq!(
-        event_of(Some(&invalid), &asleep),
+        event_of(Some(&with(Status::Invalid)), &imported),
         Some(EventType::Recovered)
     );
 }
