@@ -52,7 +52,7 @@ class EvergreenSessionStorage extends SessionStorage {
   async #newerThan(id, refused) {
     let session = await this.#ask(id);
     // evergreen does not know that GHL has refused it. Only a newer token can live longer than this one has left.
-    if (session.access_token === refused) session = await this.#ask(id, `?min_ttl=${session.expires_in + 1}s`);
+    if (session.access_token === refused && session.expires_in) session = await this.#ask(id, `?min_ttl=${session.expires_in + 1}s`);
     return session.access_token === refused ? null : `Bearer ${session.access_token}`;
   }
 

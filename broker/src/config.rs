@@ -47,6 +47,8 @@ pub struct Config {
     pub consent_rate: Rate,
     /// Where a customer's browser may be sent after a consent (`EVERGREEN_RETURN_URLS`).
     pub return_urls: ReturnUrls,
+    /// Whether the public link may carry an external id (`EVERGREEN_PUBLIC_EXTERNAL_IDS`). Anybody can write it.
+    pub has_public_external_ids: bool,
     /// Where the audit log is written besides the store.
     pub audit_log: AuditLog,
     /// The load balancers that say where a request for administration comes from.
@@ -169,6 +171,11 @@ impl Config {
             is_state_required: settings.parse("EVERGREEN_REQUIRE_STATE", false, "true or false"),
             consent_rate: read_consent_rate(settings),
             return_urls: ReturnUrls::read(settings),
+            has_public_external_ids: settings.parse(
+                "EVERGREEN_PUBLIC_EXTERNAL_IDS",
+                false,
+                "true or false",
+            ),
             audit_log: settings.text("EVERGREEN_AUDIT_LOG").into(),
             trusted_proxies: TrustedProxies::read(settings),
             receive_memory: receive::read_memory(settings),

@@ -5,8 +5,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-#[cfg(target_os = "linux")]
-use socket2::SockRef;
+use socket2::{SockRef, TcpKeepalive};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
@@ -21,6 +20,8 @@ use crate::tls::{Callers, ListenerTls, TlsAcceptor};
 
 /// How long sent bytes may stay unread or unacknowledged.
 const UNREAD_TIMEOUT: Duration = Duration::from_secs(60);
+/// How long a connection may be idle before its peer is asked whether it is there.
+const KEEPALIVE: Duration = Duration::from_secs(60);
 
 /// How often a log line says that a limit closes connections.
 const WARNING_INTERVAL: Duration = Duration::from_secs(10);
@@ -172,6 +173,13 @@ impl<H: Handler> Connections<H> {
 fn tune(stream: &TcpStream) {
     if let Err(reason) = stream.set_nodelay(true) {
         debug!(%reason, "cannot set TCP_NODELAY");
+    }
+    // A stream of events has no idle timeout. Without this, one whose peer is gone would stay open.
+    let keepalive = TcpKeepalive::new()
+        .with_time(KEEPALIVE)
+        .with_interval(KEEPALIVE / 3);
+    if let Err(reason) = SockRef::from(stream).set_tcp_keepalive(&keepalive) {
+        debug!(%reason, "cannot set SO_KEEPALIVE");
     }
     #[cfg(target_os = "linux")]
     if let Err(reason) = SockRef::from(stream).set_tcp_user_timeout(Some(UNREAD_TIMEOUT)) {

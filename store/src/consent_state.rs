@@ -69,6 +69,13 @@ pub fn verify(ring: &KeyRing, state: &str, now: Timestamp) -> Option<ConsentStat
     Some(ConsentState { app, context })
 }
 
+/// As [`verify`], of any age. It proves where the consent began and nothing else.
+#[must_use]
+pub fn read(ring: &KeyRing, state: &str) -> Option<ConsentState> {
+    let (millis, _) = state.split_once('.')?;
+    verify(ring, state, Timestamp::from_millis(millis.parse().ok()?))
+}
+
 /// The name of a state: its time and its nonce. A signature may have several spellings.
 #[must_use]
 pub fn name(state: &str) -> &str {
@@ -157,6 +164,7 @@ mod tests {
             let early = now + VALID_FOR - Duration::from_millis(1);
             assert_eq!(verify(&ring, &state, early), Some(contents));
             assert_eq!(verify(&ring, &state, late), None);
+            assert!(read(&ring, &state).is_some() && read(&stranger, &state).is_none());
             assert_eq!(verify(&stranger, &state, now), None);
             let forged = state.replacen("1000000000", "1000000001", 1);
             assert_ne!(forged, state);

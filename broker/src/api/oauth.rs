@@ -27,7 +27,7 @@ use utoipa_axum::routes;
 use self::finish::Browser;
 use crate::Broker;
 use crate::api::consent_cookie;
-use crate::api::error::Error;
+use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::PathName;
 use crate::api::html;
 use crate::apps::App;
@@ -178,7 +178,8 @@ async fn take_code(
         .state
         .as_ref()
         .is_some_and(|state| consent_cookie::verify(ring, &headers, state, is_secure(&app)));
-    let state = callback.state.clone().filter(|_| is_own_browser);
+    let presented = callback.state.clone();
+    let state = presented.clone().filter(|_| is_own_browser);
     let (outcome, error) = match finish::recorded(&broker, state.as_deref()).await {
         Some(outcome) => (outcome, None),
         None => {
@@ -188,6 +189,11 @@ async fn take_code(
             };
             finish::finish(&broker, &app, callback, browser).await
         }
+    };
+    let is_refused = |error: &Error| error.kind == ErrorKind::ConsentStateInvalid;
+    let outcome = match presented.filter(|_| error.as_ref().is_some_and(is_refused)) {
+        Some(state) => finish::with_origin(&broker, &state, outcome).await,
+        None => outcome,
     };
     no_store(respond(&broker, &headers, &outcome, error))
 }

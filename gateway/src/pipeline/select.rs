@@ -103,7 +103,12 @@ impl Selection {
             match (found, selector.kind) {
                 (Some(selected), _) => {
                     let other = self.other_owner(caller, selectors, &selected).await?;
-                    if other.is_none() && !caller.may_use(&selected) {
+                    let reaches = match caller {
+                        // Its page must not choose among the agency's locations.
+                        AuthenticatedCaller::Browser(_) => !names_a_location(selectors, &selected),
+                        AuthenticatedCaller::Anonymous | AuthenticatedCaller::Caller(..) => true,
+                    };
+                    if other.is_none() && !(reaches && caller.may_use(&selected)) {
                         return Err(SelectError::NotAllowed);
                     }
                     selectors.agree_on(&selected, selector)?;
@@ -342,6 +347,12 @@ impl Selection {
             None => self.owners.get(&name.into()).await,
         }
     }
+}
+
+/// Whether a call with the token of an agency names one of its locations.
+fn names_a_location(selectors: &InstallationSelectors<'_>, selected: &Token) -> bool {
+    let is_agency = selected.user_type == UserType::Company;
+    is_agency && selectors.iter().any(|it| it.kind == Kind::Location)
 }
 
 /// The locations and the company of an installation are of the same app.

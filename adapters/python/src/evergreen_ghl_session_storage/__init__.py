@@ -72,7 +72,7 @@ class EvergreenSessionStorage(SessionStorage):
     async def _newer_than(self, resource_id: str, refused: ISessionData) -> str | None:
         session = await self._ask(resource_id)
         # evergreen does not know that GHL has refused it. Only a newer token can live longer than this one has left.
-        if session["access_token"] == refused["access_token"]:
+        if session["access_token"] == refused["access_token"] and "expires_in" in session:
             session = await self._ask(resource_id, {"min_ttl": f"{session['expires_in'] + 1}s"})
         return None if session["access_token"] == refused["access_token"] else f"Bearer {session['access_token']}"
 

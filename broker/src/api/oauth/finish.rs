@@ -133,6 +133,34 @@ fn failed(app: &App, context: &Context, error: &Error) -> Outcome {
     }
 }
 
+/// The outcome of a consent whose state is too old, or of another browser. The browser goes where the link said, which was
+/// checked when the state was signed.
+pub(super) async fn with_origin(broker: &Broker, state: &str, outcome: Outcome) -> Outcome {
+    let ring = &broker.0.writer.rings().access;
+    let state = consent_state::read(ring, state);
+    match state.and_then(|state| Carried::parse(&state.context?)) {
+        None => outcome,
+        Some(Carried::Public {
+            return_to,
+            external_id,
+        }) => Outcome {
+            return_to,
+            external_id,
+            ..outcome
+        },
+        Some(Carried::Link { link: name }) => {
+            let link = link::find(&broker.0.writer, &name).await.ok().flatten();
+            Outcome {
+                external_id: link.as_ref().and_then(|it| it.customer.external_id.clone()),
+                return_to: link.and_then(|it| it.return_to),
+                // The public link would lose the customer.
+                may_begin_again: false,
+                ..outcome
+            }
+        }
+    }
+}
+
 /// The context of this consent, or its outcome if its one-time link is used up.
 async fn begun(broker: &Broker, state: Option<&str>) -> Result<Begun, Error> {
     let (ring, now) = (&broker.0.writer.rings().access, broker.0.reader.now());

@@ -87,6 +87,12 @@ fn carried(broker: &Broker, app: &App, query: &Install) -> Result<Option<Carried
         let allowed = broker.0.config.return_urls.of_browser(text, callback);
         allowed.map_err(|message| Error::new(ErrorKind::ReturnUrlRefused, message))
     });
+    if query.external_id.is_some() && !broker.0.config.has_public_external_ids {
+        let message = "The public link takes no `external_id` here, since anybody can write one";
+        return Err(Error::invalid(message).with_hint(
+            "make a one-time link, or let the operator set EVERGREEN_PUBLIC_EXTERNAL_IDS=true",
+        ));
+    }
     let external_id = query.external_id.as_deref().map(|text| {
         let parsed = text.parse::<ExternalId>();
         parsed.map_err(|error| Error::invalid(error.to_string()))
