@@ -25,6 +25,8 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Where a product wants its customers back.
 const BACK: &str = "https://app.example/done";
 const RETURN_URLS: (&str, &str) = ("EVERGREEN_RETURN_URLS", "https://app.example");
+/// The public link may carry an external id.
+const PUBLIC_IDS: (&str, &str) = ("EVERGREEN_PUBLIC_EXTERNAL_IDS", "true");
 
 /// A customer's browser. It keeps cookies.
 struct Browser {

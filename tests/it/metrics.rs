@@ -69,7 +69,14 @@ async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alert_rules_use_existing_metrics_and_promtool_accepts_them() {
-    let up = Up::start(&[]).await;
+    // Nothing listens there, and a failed delivery is enough to count one.
+    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
+    let up = Up::start(&[
+        ("EVERGREEN_EVENTS_URL", "http://127.0.0.1:9/"),
+        ("EVERGREEN_EVENTS_SECRET", secret),
+        ("EVERGREEN_EVENTS_ALLOW_PRIVATE", "true"),
+    ])
+    .await;
     let id = up.install("locA").await;
     up.command(&["installations", "refresh", &id]).run().await;
     get(
@@ -77,6 +84,10 @@ async fn alert_rules_use_existing_metrics_and_promtool_accepts_them() {
         &format!("{}/api/ghl/products?installation_id={id}", up.public),
     )
     .await;
+    let attempted = ["a message was not delivered"];
+    up.program
+        .wait_for_line(&attempted, Duration::from_secs(60))
+        .await;
     let metrics = scrape(&up).await;
     let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/rules.yml");
     let rules = std::fs::read_to_string(rules).unwrap();

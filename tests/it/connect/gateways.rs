@@ -32,7 +32,7 @@ async fn called(public: &str, name: &str) -> Value {
 
 /// Connects a location with a link that a gateway passed on to a broker.
 async fn connect(fleet: &Fleet, external_id: &str, location: &str) {
-    let request = json!({ "external_id": external_id });
+    let request = json!({ "external_id": external_id, "replace": true });
     let link = link(&fleet.gateways[1].internal, request).await;
     let browser = Browser::new(&fleet.haproxy.url);
     let redirect = browser

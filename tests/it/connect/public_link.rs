@@ -4,7 +4,7 @@ use super::*;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn customer_returns_to_the_product_with_the_installation() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let query = "return_to=https%3A%2F%2Fapp.example%2Fdone%3Ftab%3D2&external_id=org%2F7";
     let callback = browser
@@ -35,7 +35,7 @@ async fn customer_returns_to_the_product_with_the_installation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agency_comes_back_with_its_company() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let link = public_link(&format!("return_to={BACK}"));
     let consented = browser.consent(&link, "companyId=sandboxNorthwindHQ01");
@@ -47,7 +47,7 @@ async fn agency_comes_back_with_its_company() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn customer_who_denies_may_go_back_and_allow() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let link = public_link(&format!("return_to={BACK}&external_id=42"));
     let consent_page = browser.begin(&link).await;
@@ -69,7 +69,7 @@ async fn customer_who_denies_may_go_back_and_allow() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn code_that_ghl_refuses_is_an_error_with_a_code() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let link = public_link(&format!("return_to={BACK}&external_id=42"));
     let callback = browser.callback(&link, "locationId=locA").await;
@@ -93,7 +93,7 @@ async fn code_that_ghl_refuses_is_an_error_with_a_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn requests_that_no_person_made_spend_no_code() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let link = public_link(&format!("return_to={BACK}"));
     let callback = browser.callback(&link, "locationId=locA").await;
@@ -173,7 +173,7 @@ async fn browser_is_sent_nowhere_that_the_operator_has_not_named() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn external_id_that_cannot_be_read_is_refused_before_the_consent() {
-    let up = Up::start(&[]).await;
+    let up = Up::start(&[PUBLIC_IDS]).await;
     for id in ["", "a%20b", "%C3%A9", "install_42", &"x".repeat(129)] {
         let url = format!("{}/oauth/install?external_id={id}", up.public);
         let (status, body) = get(&client::anonymous(), &url).await;
@@ -183,8 +183,18 @@ async fn external_id_that_cannot_be_read_is_refused_before_the_consent() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn browser_takes_no_external_id_from_an_installation() {
+async fn public_link_takes_an_external_id_only_if_the_operator_allows_it() {
     let up = Up::start(&[RETURN_URLS]).await;
+    let url = format!("{}/oauth/install?external_id=42", up.public);
+    let (status, body) = get(&client::anonymous(), &url).await;
+    assert_eq!((status, &body["code"]), (400, &json!("request_invalid")));
+    let hint = body["hint"].as_str().unwrap();
+    assert!(hint.contains("EVERGREEN_PUBLIC_EXTERNAL_IDS"), "{hint}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn browser_takes_no_external_id_from_an_installation() {
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let begin = |id: &str| public_link(&format!("return_to={BACK}&external_id={id}"));
     let (browser, link) = (Browser::new(&up.public), begin("42"));
     let first = browser.consent(&link, "locationId=locA");
@@ -222,20 +232,21 @@ async fn browser_takes_no_external_id_from_an_installation() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn state_of_another_browser_connects_nothing_and_spends_no_code() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let attacker = Browser::new(&up.public);
     let link = public_link(&format!("return_to={BACK}&external_id=42"));
     let callback = attacker.callback(&link, "locationId=locA").await;
     let victim = Browser::new(&up.public);
     victim.begin(&link).await;
-    let page = victim.open(&callback).await;
-    let shown = victim.open(page.leads_to()).await;
-    assert!(shown.body.contains("Not connected"), "{}", shown.body);
-    let (status, body) = get(&victim.client, &victim.here(&callback)).await;
-    assert_eq!(
-        (status, &body["code"]),
-        (400, &json!("consent_state_invalid"))
+    // The product hears of it, since the link said where to go.
+    let result = victim.open(&callback).await.result(BACK);
+    let seen = (
+        &*result["status"],
+        &*result["code"],
+        &*result["external_id"],
     );
+    assert_eq!(seen, ("error", "consent_state_invalid", "42"));
+    assert!(!result.contains_key("installation_id"), "{result:?}");
     assert_eq!(exchanges(&up).await, 0);
     let result = attacker.open(&callback).await.result(BACK);
     assert_eq!(result["status"], "connected", "its own browser can");
@@ -243,7 +254,7 @@ async fn state_of_another_browser_connects_nothing_and_spends_no_code() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn two_tabs_of_one_browser_do_not_disturb_each_other() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let begin = |id: &str| public_link(&format!("return_to={BACK}/{id}&external_id={id}"));
     let one = browser.callback(&begin("1"), "locationId=locA").await;
@@ -260,7 +271,7 @@ async fn two_tabs_of_one_browser_do_not_disturb_each_other() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn impatient_reload_waits_for_the_first_request() {
-    let up = Up::start(&[RETURN_URLS]).await;
+    let up = Up::start(&[RETURN_URLS, PUBLIC_IDS]).await;
     let browser = Browser::new(&up.public);
     let link = public_link(&format!("return_to={BACK}"));
     let callback = browser.callback(&link, "locationId=locA").await;
