@@ -117,7 +117,8 @@ fn in_words(code: Option<&str>) -> &'static str {
         "connect_link_unknown" => "This link has expired. Please ask for a new one.",
         "other_account" => "You have connected another account than the one you were asked for.",
         "external_id_taken" => {
-            "You are connected. The account that you came from is connected to another one already."
+            "The account that you chose is connected, but not with your account here. It is used by somebody else \
+             here, or your account has another one already. Please ask for help where you got the link."
         }
         "return_url_refused" | "request_invalid" | "app_unknown" => {
             "This link is not complete. Please ask for the right one."
