@@ -37,7 +37,7 @@ pub(super) struct Install {
     login_window: Option<String>,
     /// Where the browser goes afterwards. It must be among `EVERGREEN_RETURN_URLS`.
     return_to: Option<String>,
-    /// The customer's id in the caller's system. An installation that has it keeps it.
+    /// The customer's id, only with `EVERGREEN_PUBLIC_EXTERNAL_IDS=true`. An installation that has it keeps it.
     external_id: Option<String>,
 }
 
