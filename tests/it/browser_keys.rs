@@ -176,6 +176,35 @@ async fn browser_key_makes_its_calls_for_its_installation_and_nothing_else() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn browser_key_of_an_agency_names_none_of_its_locations() {
+    let up = Up::start(&[]).await;
+    let agency = client::install_agency(&up.client, &up.public, "sandboxNorthwindHQ01").await;
+    let backend = backend_key(&up.internal, json!({})).await;
+    let wanted = json!({ "installation": agency, "calls": [ECHO] });
+    let key = browser_key(&up.internal, &backend, &wanted).await;
+    let (status, arrived) = send(echo(&up.public, &key)).await;
+    assert_eq!(status, 200, "{arrived}");
+    assert_eq!(arrived["authClass"], "Company", "{arrived}");
+    let named = "x?locationId=sandboxHarborDental1";
+    let url = format!("{}/ghl/_sandbox/echo/{named}", up.public);
+    let by_page = client::anonymous().get(&url).bearer_auth(&key);
+    let with_agency = client::anonymous().get(&url).bearer_auth(&key);
+    for request in [by_page, with_agency.header("x-installation-id", &agency)] {
+        assert_eq!(
+            refused(request).await,
+            code(403, "installation_not_allowed")
+        );
+    }
+    // Its backend may.
+    until("a call of the backend", PATIENCE, || async {
+        let call = client::anonymous().get(&url).bearer_auth(&backend);
+        let (status, seen) = send(call).await;
+        holds(status == 200, seen)
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn browser_key_expires_and_ends_with_the_key_that_issued_it() {
     let up = Up::start(&[]).await;
     let id = up.install("locA").await;

@@ -137,12 +137,9 @@ fn summary(output: &Output) -> String {
 }
 
 async fn shown(up: &Up, name: &str) -> Value {
-    get(
-        &up.client,
-        &format!("{}/v1/installations/{name}", up.internal),
-    )
-    .await
-    .1
+    let name = name.replace('/', "%2F");
+    let url = format!("{}/v1/installations/{name}", up.internal);
+    get(&up.client, &url).await.1
 }
 
 /// The status of a call for a location.

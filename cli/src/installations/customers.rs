@@ -33,6 +33,9 @@ pub(crate) struct ConnectLink {
     /// The customer's id in your product. It is taken from the installation that has it
     #[arg(long, value_name = "ID")]
     pub external_id: Option<String>,
+    /// Let the external id replace another one of the account that consents
+    #[arg(long, requires = "external_id")]
+    pub replace: bool,
     /// A tag of the installation; repeat for more
     #[arg(long, value_name = "TAG")]
     pub tag: Vec<String>,
@@ -107,6 +110,7 @@ pub(super) async fn connect_link(admin: &Admin, wanted: &ConnectLink) -> Result<
     let members = [
         ("app", json!(wanted.app)),
         ("external_id", json!(wanted.external_id)),
+        ("replace", json!(wanted.replace)),
         ("tags", json!(wanted.tag)),
         ("location_id", json!(wanted.location)),
     ];

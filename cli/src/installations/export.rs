@@ -47,7 +47,14 @@ pub(super) async fn export(admin: &Admin, what: &Export) -> Result<(), Failure> 
     }
     println!("{count} installations are in {}", what.out.display());
     for (reason, count) in left_out.iter().filter(|(_, count)| **count > 0) {
-        println!("{count} are not: {}", explained(reason));
+        match reason.as_str() {
+            // They are counted among those of agencies.
+            "named" => println!(
+                "{count} locations of agencies have an external id or tags, which no row holds. Set them again with \
+                 `evergreen installations tag`. `evergreen move` takes them along"
+            ),
+            reason => println!("{count} are not: {}", explained(reason)),
+        }
     }
     eprintln!("Stop this evergreen's brokers before another system refreshes these tokens.");
     Ok(())

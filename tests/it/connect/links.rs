@@ -133,12 +133,15 @@ async fn link_moves_an_external_id_and_a_consent_without_one_keeps_it() {
         (&json!(null), &json!(["a", "b"]))
     );
     // An installation with another id belongs to another customer. Its own consent changes nothing.
-    let link_of_43 = link(&up.internal, json!({ "external_id": "43" })).await;
+    let request = json!({ "external_id": "43", "tags": ["of 43"] });
+    let link_of_43 = link(&up.internal, request).await;
     let browser = Browser::new(&up.public);
     let redirect = browser.consent(&link_of_43, "locationId=locB").await;
     let page = browser.open(redirect.leads_to()).await;
     assert!(page.body.contains("another one already"), "{}", page.body);
-    assert_eq!(shown(&up, "42").await["locationId"], "locB");
+    let left = shown(&up, "42").await;
+    assert_eq!(left["locationId"], "locB");
+    assert!(!left["tags"].to_string().contains("43"), "{left}");
     assert_eq!(shown(&up, "43").await["code"], "installation_not_found");
     // The backend may say otherwise. That frees the earlier id.
     connect(json!({ "external_id": "43", "replace": true }), "locB").await;

@@ -21,6 +21,11 @@ async fn export_of_one_evergreen_is_imported_by_another() {
     })
     .await;
     printed(&command(&old, &["revoke", "loc2"]).run().await);
+    printed(
+        &command(&old, &["tag", OF_AGENCY, "--set", "vip"])
+            .run()
+            .await,
+    );
 
     let scratch = Scratch::new();
     let out = scratch.join("export");
@@ -33,6 +38,8 @@ async fn export_of_one_evergreen_is_imported_by_another() {
     assert!(said.starts_with("2 installations"), "{said}");
     assert!(said.contains("3 are not: locations of agencies"), "{said}");
     assert!(said.contains("1 are not: invalid or revoked"), "{said}");
+    let named = "1 locations of agencies have an external id or tags";
+    assert!(said.contains(named), "{said}");
     let mode = fs::metadata(&out).unwrap().permissions().mode();
     assert_eq!(mode & 0o777, 0o600);
     let before = fs::read_to_string(&out).unwrap();

@@ -269,3 +269,53 @@ async fn only_an_administrator_imports_and_exports() {
         "{body}"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn row_brings_an_external_id_that_no_other_installation_has() {
+    let up = Up::start(&[]).await;
+    let old = OldBackend {
+        sandbox: &up.sandbox,
+    };
+    let (one, two) = (
+        old.connect(("locationId", "loc1")).await,
+        old.connect(("locationId", "loc2")).await,
+    );
+    // The first import knew of no customers.
+    printed(&import(&up, &lines(std::slice::from_ref(&one)), &[]).await);
+    let with = |row: &Value, id: &str| {
+        let mut row = row.clone();
+        (row["external_id"], row["tags"]) = (json!(id), json!(["vip"]));
+        row
+    };
+    let file = lines(&[with(&one, "org/1"), with(&two, "org/1")]);
+    for mut flags in [vec!["--dry-run"], vec![], vec![]] {
+        let output = import(&up, &file, &flags).await;
+        let said = printed(&output);
+        assert!(said.contains("line 1: unchanged"), "{said}");
+        if flags.pop().is_some() {
+            let seen = shown(&up, "loc1").await;
+            assert_eq!(seen["externalId"], json!(null), "a dry run: {seen}");
+            continue;
+        }
+        // Two rows with one id: either has it, and the other one is told.
+        let holder = shown(&up, "org/1").await["locationId"].clone();
+        let taken = said.matches("its external id was not stored");
+        assert_eq!(taken.count(), 1, "{said}");
+        for location in ["loc1", "loc2"] {
+            let seen = shown(&up, location).await;
+            let has_id = seen["externalId"] == "org/1";
+            assert_eq!(has_id, holder == location, "{seen}\n{said}");
+            assert_eq!(seen["tags"], json!(["vip"]), "{said}");
+        }
+    }
+    let third = with(&old.connect(("locationId", "loc3")).await, "org/1");
+    let said = printed(&import(&up, &lines(&[third]), &[]).await);
+    assert!(said.contains("its external id was not stored"), "{said}");
+    // A row that is refused claims no id.
+    let late = with(&old.connect(("locationId", "loc3")).await, "org/3");
+    printed(&command(&up, &["revoke", "loc3"]).run().await);
+    let output = import(&up, &lines(&[late]), &[]).await;
+    assert_eq!(output.status.code(), Some(1), "{output:?}");
+    let seen = shown(&up, "org/3").await;
+    assert_eq!(seen["code"], "installation_not_found", "{seen}");
+}

@@ -51,7 +51,7 @@ pub(super) struct ExportQuery {
 #[utoipa::path(get, path = "/v1/installations/export", operation_id = "exportInstallations", params(ExportQuery), responses(
     (status = 200, description = "A page", body = String, content_type = "application/x-ndjson", headers(
         ("X-Evergreen-Next" = String, description = "The `after` of the next page. Absent on the last one"),
-        ("X-Evergreen-Left-Out" = String, description = "How many installations of the page have no row, by the reason"),
+        ("X-Evergreen-Left-Out" = String, description = "How many installations of the page have no row, by the reason. `named`: how many of `agency` have an external id or tags"),
     )),
 ))]
 pub(super) async fn export(
@@ -106,6 +106,8 @@ pub(super) async fn export(
 #[derive(Default)]
 struct LeftOutCounts {
     of_agency: u64,
+    /// Of these, with an external id or tags.
+    named: u64,
     ended: u64,
     of_person: u64,
     unreadable: u64,
@@ -114,7 +116,10 @@ struct LeftOutCounts {
 impl LeftOutCounts {
     fn count(&mut self, why: LeftOut) {
         let count = match why {
-            LeftOut::OfAgency => &mut self.of_agency,
+            LeftOut::OfAgency { is_named } => {
+                self.named += u64::from(is_named);
+                &mut self.of_agency
+            }
             LeftOut::Ended => &mut self.ended,
             LeftOut::Static => &mut self.of_person,
             LeftOut::Unreadable => &mut self.unreadable,
@@ -127,14 +132,13 @@ impl std::fmt::Display for LeftOutCounts {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         let Self {
             of_agency,
+            named,
             ended,
             of_person,
             unreadable,
         } = self;
-        write!(
-            f,
-            "agency={of_agency}, ended={ended}, static={of_person}, unreadable={unreadable}"
-        )
+        write!(f, "agency={of_agency}, named={named}, ended={ended}, ")?;
+        write!(f, "static={of_person}, unreadable={unreadable}")
     }
 }
 

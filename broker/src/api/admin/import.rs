@@ -281,11 +281,9 @@ fn refused(place: &Place, reason: String) -> RowResult {
 }
 
 fn result(place: &Place, imported: &Imported) -> RowResult {
+    const TAKEN: &str =
+        "its external id was not stored: another installation has it, or this one has another";
     let (result, reason, verified) = match imported.outcome {
-        ImportOutcome::Imported if imported.is_external_id_taken => {
-            const TAKEN: &str = "another installation has its external id, and keeps it";
-            (IMPORTED, Some(TAKEN), Some(false))
-        }
         ImportOutcome::Imported => (IMPORTED, None, Some(false)),
         ImportOutcome::Unchanged(why) => {
             let verified = match why {
@@ -297,10 +295,12 @@ fn result(place: &Place, imported: &Imported) -> RowResult {
         }
         ImportOutcome::Refused(why) => (REFUSED, Some(why.as_str()), None),
     };
+    let taken = imported.is_external_id_taken.then_some(TAKEN);
+    let reasons: Vec<_> = reason.into_iter().chain(taken).collect();
     RowResult {
         at: place.to_string(),
         result,
-        reason: reason.map(str::to_owned),
+        reason: (!reasons.is_empty()).then(|| reasons.join("; ")),
         installation_id: imported.id.as_ref().map(ToString::to_string),
         generation: imported
             .id

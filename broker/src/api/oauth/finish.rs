@@ -215,7 +215,8 @@ async fn outcome_of(broker: &Broker, context: &Context, connected: &Connected) -
         installation_id: Some(id.clone()),
         location_id: location.clone(),
         company_id: company.clone(),
-        external_id,
+        // Never that of another customer, whose account this is.
+        external_id: wanted.cloned().or(external_id),
         code: code.map(|kind| kind.code().to_owned()),
         may_begin_again: context.link.is_none(),
         return_to: context.return_to.clone(),

@@ -86,6 +86,10 @@ impl StoreWriter {
         };
         let claim = wanted.claim;
         if !claim.may_rename() && self.has_other_name(id, external_id).await? {
+            if wanted.link.is_some() {
+                // The account belongs to another customer, and so the link's tags are not for it.
+                return Ok(NewCustomer::default());
+            }
             claimed.customer.external_id = None;
             return Ok(claimed);
         }
@@ -109,7 +113,7 @@ impl StoreWriter {
         id: &InstallationId,
         wanted: &NewCustomer,
     ) -> Result<NewCustomer, WriteError> {
-        let claimed = self.claim_name(app, id, wanted).await?;
+        let mut claimed = self.claim_name(app, id, wanted).await?;
         let replaced = self.decide_known(id, |current, _| {
             let mut next = current.clone();
             next.customer = claimed.merged_into(current.customer.clone());
@@ -122,10 +126,23 @@ impl StoreWriter {
         });
         let replaced = replaced.await?;
         self.release_external_id(app, replaced.as_ref(), id).await?;
-        if let Some(external_id) = &claimed.customer.external_id {
-            self.check_name(app, external_id, id).await?;
-        }
+        self.confirm_name(app, id, &mut claimed).await?;
         Ok(claimed)
+    }
+
+    /// As [`Self::check_name`], for the external id that was written. It is `None` afterwards if another consent has it.
+    pub(super) async fn confirm_name(
+        &self,
+        app: &AppName,
+        id: &InstallationId,
+        claimed: &mut NewCustomer,
+    ) -> Result<(), WriteError> {
+        if let Some(external_id) = &claimed.customer.external_id
+            && !self.check_name(app, external_id, id).await?
+        {
+            claimed.customer.external_id = None;
+        }
+        Ok(())
     }
 
     /// Gives a one-time link to an installation. False if another one has it.
@@ -139,17 +156,19 @@ impl StoreWriter {
     }
 
     /// Removes an external id from a record if another consent has taken it meanwhile. Index and record are two writes.
+    /// Returns whether the record keeps it.
     pub(super) async fn check_name(
         &self,
         app: &AppName,
         external_id: &ExternalId,
         id: &InstallationId,
-    ) -> Result<(), WriteError> {
+    ) -> Result<bool, WriteError> {
         let holder = self.resolve_in(app, &external_id.index_name()).await?;
-        match holder.is_none_or(|holder| holder != *id) {
-            true => self.forget_external_id(id, external_id).await,
-            false => Ok(()),
+        let keeps_it = holder.is_some_and(|holder| holder == *id);
+        if !keeps_it {
+            self.forget_external_id(id, external_id).await?;
         }
+        Ok(keeps_it)
     }
 
     async fn has_other_name(

@@ -21,7 +21,10 @@ pub enum Exported {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LeftOut {
     /// The row of its agency is enough: its tokens are minted.
-    OfAgency,
+    OfAgency {
+        /// Whether it has an external id or tags, which no row holds.
+        is_named: bool,
+    },
     /// Its refresh token does not work, and the customer has to consent again.
     Ended,
     /// It has a token that a person made, and that is never refreshed.
@@ -76,7 +79,8 @@ impl StoreWriter {
     async fn export_one(&self, installation: Installation) -> Result<Exported, WriteError> {
         let left_out = match installation.access.status {
             Status::Active | Status::Paused if self.has_live_agency(&installation).await? => {
-                Some(LeftOut::OfAgency)
+                let is_named = !installation.customer.is_empty();
+                Some(LeftOut::OfAgency { is_named })
             }
             Status::Active | Status::Paused => None,
             Status::Invalid | Status::Revoked => Some(LeftOut::Ended),

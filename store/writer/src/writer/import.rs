@@ -111,7 +111,7 @@ impl StoreWriter {
         // The external id is reserved only for a row that counts.
         let preview = self.import_as(id.clone(), row, ImportMode::DryRun, &wanted);
         let preview = preview.await?;
-        let claimed = match preview.outcome {
+        let mut claimed = match preview.outcome {
             ImportOutcome::Refused(_) => return Ok(preview),
             ImportOutcome::Unchanged(_) => {
                 self.attach_customer(&registration.app, &id, &wanted)
@@ -119,7 +119,9 @@ impl StoreWriter {
             }
             ImportOutcome::Imported => self.claim_name(&registration.app, &id, &wanted).await?,
         };
-        let imported = self.import_as(id, row, mode, &claimed).await?;
+        let imported = self.import_as(id.clone(), row, mode, &claimed).await?;
+        self.confirm_name(&registration.app, &id, &mut claimed)
+            .await?;
         Ok(Imported {
             is_external_id_taken: claimed.customer.external_id != wanted.customer.external_id,
             ..imported
