@@ -1,18 +1,18 @@
 //! Writes whole keys, and marks the store while it is incomplete: see [`crate::moving`].
 
+mod commands;
+
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use redis::{AsyncCommands, Pipeline};
+use redis::{AsyncCommands, Cmd, Pipeline};
 use store::connection::Connection;
 use store::key_list::RingKind;
 use store::record::Fields;
 use store::{InstallationId, keys};
 
 use super::RedisBackend;
-use super::reply::millis;
 use super::script::Script;
-use crate::backend::embedded::moving::NEVER;
 use crate::backend::outbox::OutboxBackend;
 use crate::backend::{Backend, Confirmation, REVISION};
 use crate::error::WriteError;
@@ -21,7 +21,7 @@ use crate::moving::{Part, TargetState};
 
 /// The most bytes in one request. A slow line carries them within the time of a command.
 pub(crate) const REQUEST_BYTES: usize = 128 * 1024;
-/// The most keys in one request.
+/// The most keys or commands in one request.
 pub(crate) const REQUEST_KEYS: usize = 512;
 /// How long to wait for replicas, below the time of a command.
 const WAIT_MS: u64 = 1000;
@@ -154,19 +154,31 @@ impl Target {
     /// Writes keys that are no records in the place of what they held. Returns how many replicas have them, if
     /// `replicas` are wanted.
     pub(crate) async fn put(&self, parts: &[Part], replicas: usize) -> Result<usize, WriteError> {
+        self.write(parts, commands::replace, replicas).await
+    }
+
+    /// Writes keys that are no records and that may be there. What they hold stays in sets and sorted sets.
+    pub(crate) async fn add(&self, parts: &[Part], replicas: usize) -> Result<usize, WriteError> {
+        self.write(parts, commands::add, replicas).await
+    }
+
+    async fn write(
+        &self,
+        parts: &[Part],
+        commands: impl Fn(&Part) -> Vec<Cmd>,
+        replicas: usize,
+    ) -> Result<usize, WriteError> {
         let mut missing = usize::MAX;
-        for some in self.requests(parts) {
-            let mut request = redis::pipe();
-            for part in some {
-                write(&mut request, part);
+        for some in self.of_one_server(parts) {
+            for mut request in commands::requests(some.iter().flat_map(&commands)) {
+                if replicas == 0 {
+                    self.send::<()>(&request).await?;
+                    continue;
+                }
+                request.cmd("WAIT").arg(replicas).arg(WAIT_MS);
+                let (acknowledged,): (usize,) = self.send(&request).await?;
+                missing = missing.min(acknowledged);
             }
-            if replicas == 0 {
-                self.send::<()>(&request).await?;
-                continue;
-            }
-            request.cmd("WAIT").arg(replicas).arg(WAIT_MS);
-            let (acknowledged,): (usize,) = self.send(&request).await?;
-            missing = missing.min(acknowledged);
         }
         Ok(missing)
     }
@@ -174,7 +186,7 @@ impl Target {
     /// How many entries each of these keys has that are no records.
     pub(crate) async fn lengths(&self, parts: &[Part]) -> Result<Vec<usize>, WriteError> {
         let mut lengths = Vec::with_capacity(parts.len());
-        for some in self.requests(parts) {
+        for some in self.of_one_server(parts) {
             let mut request = redis::pipe();
             for part in some {
                 let command = match part {
@@ -200,14 +212,7 @@ impl Target {
 
     /// Deletes keys that are no records.
     pub(crate) async fn delete(&self, parts: &[Part]) -> Result<(), WriteError> {
-        for some in self.requests(parts) {
-            let mut request = redis::pipe();
-            for part in some {
-                request.del(part.key()).ignore();
-            }
-            self.send::<()>(&request).await?;
-        }
-        Ok(())
+        self.write(parts, commands::remove, 0).await.map(drop)
     }
 
     /// Whether enough replicas have a record, as it was written.
@@ -228,7 +233,7 @@ impl Target {
     }
 
     /// Parts that one request may have: in a Cluster those of one slot.
-    fn requests<'p>(&self, parts: &'p [Part]) -> impl Iterator<Item = &'p [Part]> {
+    fn of_one_server<'p>(&self, parts: &'p [Part]) -> impl Iterator<Item = &'p [Part]> {
         let is_cluster = self.redis.client.is_cluster();
         parts.chunk_by(move |one, other| {
             !is_cluster || hash_tag(&one.key()) == hash_tag(&other.key())
@@ -243,47 +248,6 @@ fn hash_tag(key: &str) -> String {
         .and_then(|(_, rest)| rest.split_once('}'));
     let tag = tag.map(|(tag, _)| tag).filter(|tag| !tag.is_empty());
     tag.unwrap_or(key).to_owned()
-}
-
-fn write(request: &mut Pipeline, part: &Part) {
-    // The rest of an earlier run is useless, except the callers that a broker has added meanwhile.
-    if !matches!(part, Part::Set { .. }) {
-        request.del(part.key()).ignore();
-    }
-    match part {
-        Part::Record { .. } => {}
-        Part::Hash { key, fields } => {
-            let command = request.cmd("HSET").arg(key);
-            for (name, value) in fields.iter() {
-                command.arg(name).arg(value);
-            }
-            command.ignore();
-        }
-        Part::Set { key, members } => {
-            request.cmd("SADD").arg(key).arg(members).ignore();
-        }
-        Part::List { key, items } => {
-            request.cmd("RPUSH").arg(key).arg(items).ignore();
-        }
-        Part::Sorted { key, members } => {
-            let command = request.cmd("ZADD").arg(key);
-            for (score, member) in members {
-                match *score {
-                    NEVER => command.arg("+inf"),
-                    score => command.arg(score),
-                };
-                command.arg(member);
-            }
-            command.ignore();
-        }
-        Part::Text { key, value, ttl } => {
-            let command = request.cmd("SET").arg(key).arg(value);
-            if let Some(ttl) = ttl {
-                command.arg("PX").arg(millis(*ttl).max(1));
-            }
-            command.ignore();
-        }
-    }
 }
 
 #[cfg(test)]
