@@ -102,7 +102,7 @@ fn show(bar: &mut Bar, progress: Progress, counts: &Counts) {
         Progress::Copied(keys) => bar.show("copying", keys, counts.keys),
         Progress::Counted(keys) => bar.show("counting", keys, counts.keys),
         Progress::Removed(keys) => bar.show("removing", keys, counts.keys),
-        Progress::FileMarked => {}
+        Progress::FileMarked | Progress::Closed => {}
     }
 }
 
@@ -114,6 +114,7 @@ fn crash_point(progress: Progress, counts: &Counts) {
         Progress::Copied(_) => "copied",
         Progress::Counted(_) => "counted",
         Progress::FileMarked => "file-marked",
+        Progress::Closed => "closed",
         Progress::Removed(_) => "removed-some",
     };
     if std::env::var("TEST_MOVE_CRASH_POINT").as_deref() == Ok(reached) {

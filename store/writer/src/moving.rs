@@ -118,6 +118,8 @@ pub enum Progress {
     Counted(u64),
     /// The file is marked as moved, and the target is still closed.
     FileMarked,
+    /// An undo has closed the target, and looks once more whether it was used.
+    Closed,
     /// This many keys are removed from the target again.
     Removed(u64),
 }

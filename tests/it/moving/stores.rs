@@ -15,7 +15,7 @@ use store_writer::backend::DueEntries;
 use store_writer::events::{Event, EventType};
 use store_writer::grant::Registration;
 use store_writer::identity::{StoreId, StoreMark};
-use store_writer::moving::{Move, MoveError, Refusal, Step, Undone};
+use store_writer::moving::{Move, MoveError, Progress, Refusal, Step, Undone};
 use store_writer::outbox::{Settlement, Subject, Subscriber};
 use store_writer::{OpenStoreError, Rings, Store, StoreWriter};
 use tests::cluster::Cluster;
@@ -53,6 +53,20 @@ fn registration(app: &str, location: Option<&str>, company: &str, now: Timestamp
     }
 }
 
+fn caller(name: &str, now: Timestamp) -> Caller {
+    Caller {
+        name: name.to_owned(),
+        scopes: vec![Scope::Proxy],
+        app: None,
+        installations: None,
+        calls: None,
+        quota: None,
+        created_at: now,
+        expires_at: None,
+        revoked_at: None,
+    }
+}
+
 /// A store with everything that `up` keeps.
 async fn fill(store: &Store) {
     let (writer, now) = (&store.writer, store.reader.now());
@@ -81,18 +95,7 @@ async fn fill(store: &Store) {
         .unwrap();
     writer.revoke(&ended, "uninstalled", now).await.unwrap();
     for name in ["shop", "desk"] {
-        let caller = Caller {
-            name: name.to_owned(),
-            scopes: vec![Scope::Proxy],
-            app: None,
-            installations: None,
-            calls: None,
-            quota: None,
-            created_at: now,
-            expires_at: None,
-            revoked_at: None,
-        };
-        let key = writer.create_caller(&caller).await.unwrap();
+        let key = writer.create_caller(&caller(name, now)).await.unwrap();
         let hash = KeyHash::of(secrecy::ExposeSecret::expose_secret(&key));
         let noted = writer.audit_key(Action::KeyCreated, &hash, name, "proxy");
         noted.await.unwrap();
@@ -282,4 +285,32 @@ async fn older_copy_of_a_moved_file_is_refused() {
         opened.map_err(|error| error.to_string())
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn key_that_is_made_while_an_undo_closes_the_target_is_kept() {
+    let (scratch, rings) = (Scratch::new(), rings());
+    let store = Store::embedded(scratch.path(), rings.clone(), Lead::Auto).unwrap();
+    fill(&store).await;
+    drop(store);
+    let deployed = Deployed::<Redis>::start_topology(0).await;
+    let moving = open(&scratch, &rings, &deployed, 0).await;
+    moving.run(None, &mut |_| {}).await.unwrap();
+    let there = Store::replicated(&deployed.broker_url, 0, rings.clone(), Lead::Auto);
+    let there = there.unwrap().writer;
+    let late = caller("late", Timestamp::of_this_machine());
+    let runtime = tokio::runtime::Handle::current();
+    let mut make_key = |progress| {
+        if progress == Progress::Closed {
+            let made = || runtime.block_on(there.create_caller(&late));
+            tokio::task::block_in_place(made).unwrap();
+        }
+    };
+    let undone = moving.undo(&mut make_key).await;
+    let used = matches!(&undone, Err(MoveError::Refused(Refusal::Used { what, .. })) if what.contains("keys"));
+    assert!(used, "{undone:?}");
+    // The target is open again, and has everything.
+    assert_eq!(moving.run(None, &mut |_| {}).await.unwrap(), Step::Done);
+    assert_eq!(there.callers().await.unwrap().len(), 3);
+    assert_eq!(ids(&there).await.len(), 42);
 }

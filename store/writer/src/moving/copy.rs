@@ -1,7 +1,8 @@
 //! Copies the file to the target, and counts there what was written.
 
 use futures_util::{StreamExt, TryStreamExt, stream};
-use store::keys;
+use store::record::Fields;
+use store::{InstallationId, keys};
 
 use super::{Counts, Move, MoveError, Moved, Part, Position, Progress, Refusal, Step, TargetState};
 use crate::backend::REVISION;
@@ -66,27 +67,10 @@ impl Move {
     }
 
     /// Copies every key. A record with another revision in the target stays there.
-    pub(super) async fn copy(&self, watch: &mut dyn FnMut(Progress)) -> Result<(), MoveError> {
+    async fn copy(&self, watch: &mut dyn FnMut(Progress)) -> Result<(), MoveError> {
         let mut copied = 0;
         let all = self.for_some(async |parts| {
-            let records = parts.iter().filter_map(|part| match part {
-                Part::Record {
-                    id,
-                    access,
-                    refresh,
-                } => Some((id, access, refresh)),
-                Part::Hash { .. }
-                | Part::Set { .. }
-                | Part::List { .. }
-                | Part::Sorted { .. }
-                | Part::Text { .. } => None,
-            });
-            let written = stream::iter(records)
-                .map(async |(id, access, refresh)| {
-                    self.target.put_record(id, access, refresh).await
-                })
-                .buffer_unordered(AT_ONCE);
-            written.try_collect::<Vec<bool>>().await?;
+            self.put_records(&parts).await?;
             let replicas = self.target.put(&others(&parts), self.replicas).await?;
             if replicas < self.replicas {
                 return Err(MoveError::Unconfirmed);
@@ -98,20 +82,21 @@ impl Move {
         all.await.map(drop)
     }
 
+    /// Writes the records among these. One with another revision in the target stays there.
+    pub(super) async fn put_records(&self, parts: &[Part]) -> Result<(), MoveError> {
+        let written = stream::iter(records(parts))
+            .map(async |(id, access, refresh)| self.target.put_record(id, access, refresh).await)
+            .buffer_unordered(AT_ONCE);
+        written.try_collect::<Vec<bool>>().await?;
+        Ok(())
+    }
+
     /// Compares what the target has with what was written, and waits until enough replicas have it.
     async fn count_in_target(&self, watch: &mut dyn FnMut(Progress)) -> Result<(), MoveError> {
         let mut counted = 0;
         let all = self.for_some(async |parts| {
-            let records = parts.iter().filter_map(|part| match part {
-                Part::Record { id, refresh, .. } => Some((id, refresh)),
-                Part::Hash { .. }
-                | Part::Set { .. }
-                | Part::List { .. }
-                | Part::Sorted { .. }
-                | Part::Text { .. } => None,
-            });
-            let checked = stream::iter(records)
-                .map(async |(id, refresh)| {
+            let checked = stream::iter(records(&parts))
+                .map(async |(id, _, refresh)| {
                     let expected = refresh.bytes(REVISION).unwrap_or_default();
                     match self.target.revision(id).await? {
                         None => Err(lost(keys::refresh(id), refresh.iter().count(), 0)),
@@ -162,6 +147,22 @@ impl Move {
         }
         Ok(counts)
     }
+}
+
+/// The records among these: id, the half of gateways, and the half of brokers.
+pub(super) fn records(parts: &[Part]) -> impl Iterator<Item = (&InstallationId, &Fields, &Fields)> {
+    parts.iter().filter_map(|part| match part {
+        Part::Record {
+            id,
+            access,
+            refresh,
+        } => Some((id, access, refresh)),
+        Part::Hash { .. }
+        | Part::Set { .. }
+        | Part::List { .. }
+        | Part::Sorted { .. }
+        | Part::Text { .. } => None,
+    })
 }
 
 /// The parts that are no records.

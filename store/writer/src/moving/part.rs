@@ -83,6 +83,11 @@ impl Part {
         }
     }
 
+    /// Whether it is a set or a sorted set, whose members do not depend on each other.
+    pub(crate) fn is_set(&self) -> bool {
+        matches!(self, Self::Set { .. } | Self::Sorted { .. })
+    }
+
     /// About how many bytes it has.
     pub(crate) fn bytes(&self) -> usize {
         let of = |fields: &Fields| -> usize {

@@ -4,19 +4,38 @@
 //! which every record has the revision of the file has spent nothing. A broker may begin in this moment. So each record
 //! is removed only if it still has that revision, and a broker without a record spends nothing. If one of them has
 //! another revision by then, the others are put back.
+//!
+//! Callers' keys are not removed one by one. So the target is closed first, and compared again once no write is under
+//! way that began while it was open.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::{StreamExt, TryStreamExt, stream};
+use store::InstallationId;
+use store::connection::COMMAND_TIMEOUT;
+use tokio::time::sleep;
 
-use super::copy::others;
+use super::copy::{others, records};
 use super::decide::{UndoStep, decide_undo};
-use super::{FileState, Move, MoveError, Moved, Part, Progress, Refusal};
+use super::{FileState, Move, MoveError, Moved, Progress, Refusal};
 use crate::backend::redis::moving::NewMark;
 use crate::backend::{Backend, REVISION};
 use crate::identity::{StoreId, StoreMark};
 
+/// How many records are read or written at once.
 const AT_ONCE: usize = 32;
+
+/// How long a write may be under way that began before the target was closed: longer than the time of a command.
+const WRITES_END: Duration = COMMAND_TIMEOUT.saturating_add(Duration::from_secs(1));
+
+/// Whether the target must have all that the file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Expected {
+    All,
+    /// An earlier undo may have removed a part.
+    Part,
+}
 
 /// The state of the target after an undo.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,9 +61,10 @@ impl Move {
             (FileState::Here | FileState::Moving(_), Err(_)) => decide_undo(&file, None)?,
             (_, Ok(target)) => decide_undo(&file, Some(&target))?,
         };
-        let moved = match file {
+        let (moved, was_complete) = match file {
             FileState::Here => return Err(Refusal::NotMoved.into()),
-            FileState::Moving(moved) | FileState::Moved(moved) => moved,
+            FileState::Moving(moved) => (moved, false),
+            FileState::Moved(moved) => (moved, true),
         };
         match step {
             UndoStep::Forget => {
@@ -52,13 +72,36 @@ impl Move {
                 return Ok(Undone::LeftThere);
             }
             UndoStep::EmptyUnused => {
-                self.check_unused(&moved).await?;
+                if let Some(what) = self.find_use(Expected::All).await? {
+                    return Err(used(&moved, what).into());
+                }
                 self.mark_target(&mark.id, &moved, NewMark::Closed).await?;
+                watch(Progress::Closed);
+                self.check_closed(&mark, &moved, Expected::All).await?;
+            }
+            // An earlier undo may have been killed before it had checked.
+            UndoStep::Empty if was_complete => {
+                self.check_closed(&mark, &moved, Expected::Part).await?;
             }
             UndoStep::Empty => {}
         }
         self.empty(&mark, &moved, watch).await?;
         Ok(Undone::Emptied)
+    }
+
+    /// Waits until all writes have ended that began before the target was closed, and looks for them. Opens the target
+    /// again if there are some.
+    async fn check_closed(
+        &self,
+        mark: &StoreMark,
+        moved: &Moved,
+        expected: Expected,
+    ) -> Result<(), MoveError> {
+        sleep(WRITES_END).await;
+        match self.find_use(expected).await? {
+            None => Ok(()),
+            Some(what) => self.reopen(mark, moved, what).await,
+        }
     }
 
     async fn empty(
@@ -71,16 +114,9 @@ impl Move {
         let counts = self
             .for_some(async |parts| {
                 let dropped = stream::iter(records(&parts))
-                    .map(async |part| match part {
-                        Part::Record { id, refresh, .. } => {
-                            let is_gone = self.target.drop_record(id, refresh).await?;
-                            Ok::<_, MoveError>((!is_gone).then(|| id.clone()))
-                        }
-                        Part::Hash { .. }
-                        | Part::Set { .. }
-                        | Part::List { .. }
-                        | Part::Sorted { .. }
-                        | Part::Text { .. } => Ok(None),
+                    .map(async |(id, _, refresh)| {
+                        let is_gone = self.target.drop_record(id, refresh).await?;
+                        Ok::<_, MoveError>((!is_gone).then(|| id.clone()))
                     })
                     .buffer_unordered(AT_ONCE);
                 let dropped: Vec<_> = dropped.try_collect().await?;
@@ -93,23 +129,38 @@ impl Move {
         // The schedule still has the removed ones, and a customer may have connected in this moment.
         let there = self.target.backend().stats().await?.installations;
         if changed.is_some() || there > counts.installations {
-            let what = match changed {
-                Some(id) => format!("{id} was changed"),
-                None => format!(
-                    "it has {there} installations instead of {}",
-                    counts.installations
-                ),
-            };
             // A broker was faster. Its record stays, and the others come back.
-            self.copy(&mut |_| {}).await?;
-            self.mark_target(&mark.id, moved, NewMark::Open).await?;
-            return Err(used(moved, what).into());
+            let what = match changed {
+                Some(id) => is_changed(&id),
+                None => has_installations(there, counts.installations),
+            };
+            return self.reopen(mark, moved, what).await;
         }
         let emptied = self.for_some(async |parts| Ok(self.target.delete(&others(&parts)).await?));
         emptied.await?;
         // The file first, because without its mark the target could not be distinguished from an empty one.
         self.file.set_moved(mark, None).await?;
         self.mark_target(&mark.id, moved, NewMark::None).await
+    }
+
+    /// Puts back what was removed, opens the target for brokers again, and refuses the undo.
+    async fn reopen(&self, mark: &StoreMark, moved: &Moved, what: String) -> Result<(), MoveError> {
+        let restored = self.for_some(async |parts| {
+            self.put_records(&parts).await?;
+            let others = others(&parts);
+            let lengths = self.target.lengths(&others).await?;
+            let lacking = others.into_iter().zip(lengths);
+            // A broker may have written the others since.
+            let lacking = lacking.filter(|(part, found)| *found == 0 || part.is_set());
+            let lacking: Vec<_> = lacking.map(|(part, _)| part).collect();
+            match self.target.add(&lacking, self.replicas).await? {
+                replicas if replicas < self.replicas => Err(MoveError::Unconfirmed),
+                _ => Ok(()),
+            }
+        });
+        restored.await?;
+        self.mark_target(&mark.id, moved, NewMark::Open).await?;
+        Err(used(moved, what).into())
     }
 
     async fn mark_target(
@@ -125,51 +176,51 @@ impl Move {
         }
     }
 
-    /// Compares every record, and the callers' keys.
-    async fn check_unused(&self, moved: &Moved) -> Result<(), MoveError> {
-        let mut installations = 0;
-        self.for_some(async |parts| {
+    /// Compares every record, and the callers' keys. Returns in words what differs.
+    async fn find_use(&self, expected: Expected) -> Result<Option<String>, MoveError> {
+        let mut changed = None;
+        let counts = self.for_some(async |parts| {
             let compared = stream::iter(records(&parts))
-                .map(async |part| match part {
-                    Part::Record { id, refresh, .. } => {
-                        let found = self.target.revision(id).await?;
-                        let is_same = found.as_deref() == refresh.bytes(REVISION).ok();
-                        match is_same {
-                            true => Ok(1),
-                            false => Err(used(moved, format!("{id} was changed")).into()),
-                        }
-                    }
-                    Part::Hash { .. }
-                    | Part::Set { .. }
-                    | Part::List { .. }
-                    | Part::Sorted { .. }
-                    | Part::Text { .. } => Ok::<u64, MoveError>(0),
+                .map(async |(id, _, refresh)| {
+                    let found = self.target.revision(id).await?;
+                    let is_same = match &found {
+                        Some(found) => refresh.bytes(REVISION).is_ok_and(|it| it == found),
+                        None => expected == Expected::Part,
+                    };
+                    Ok::<_, MoveError>((!is_same).then(|| id.clone()))
                 })
                 .buffer_unordered(AT_ONCE);
-            let same: Vec<u64> = compared.try_collect().await?;
-            installations += same.iter().sum::<u64>();
+            let compared: Vec<_> = compared.try_collect().await?;
+            changed = changed.take().or(compared.into_iter().flatten().next());
             Ok(())
-        })
-        .await?;
+        });
+        let here = counts.await?.installations;
+        if let Some(id) = changed {
+            return Ok(Some(is_changed(&id)));
+        }
         let there = self.target.backend().stats().await?.installations;
-        if there != installations {
-            let what = format!("it has {there} installations instead of {installations}");
-            return Err(used(moved, what).into());
+        if there > here || (there < here && expected == Expected::All) {
+            return Ok(Some(has_installations(there, here)));
         }
         let here = self.file.callers().await.map_err(MoveError::Source)?;
         let there = self.target.backend().callers().await?;
         let [here, there] = [here, there].map(|all| all.into_iter().collect::<BTreeMap<_, _>>());
-        match here == there {
-            true => Ok(()),
-            false => Err(used(moved, "callers' keys were made or changed".to_owned()).into()),
-        }
+        let is_same = match expected {
+            Expected::All => here == there,
+            Expected::Part => there
+                .iter()
+                .all(|(key, caller)| here.get(key) == Some(caller)),
+        };
+        Ok((!is_same).then(|| "callers' keys were made or changed".to_owned()))
     }
 }
 
-fn records(parts: &[Part]) -> impl Iterator<Item = &Part> {
-    parts
-        .iter()
-        .filter(|part| matches!(part, Part::Record { .. }))
+fn is_changed(id: &InstallationId) -> String {
+    format!("{id} was changed")
+}
+
+fn has_installations(there: u64, here: u64) -> String {
+    format!("it has {there} installations instead of {here}")
 }
 
 fn used(moved: &Moved, what: String) -> Refusal {
