@@ -3,6 +3,7 @@
 //! Each app has its own client id, secrets, schedule and circuit breaker. A refresh token works only with the client id
 //! that it was issued to, so an installation is refreshed with the credentials of its own app alone.
 
+mod choice;
 pub(crate) mod config;
 pub(crate) mod identity;
 mod reload;
@@ -22,6 +23,7 @@ use store_writer::writer::KnownApps;
 use crate::api::html::Brand;
 use crate::broker::StartError;
 use crate::refresh::breaker::Breaker;
+pub(crate) use choice::NoApp;
 pub(crate) use config::AppConfig;
 use identity::Identity;
 
@@ -184,12 +186,23 @@ impl AppSet {
         }
     }
 
-    /// The app of a request that names none: the default one, or the only one.
+    /// The app of a request: the one that it names, or else that of its key, or else the only or the default one.
+    ///
+    /// # Errors
+    /// When there is none, or the key is for another app.
+    pub(crate) fn chosen(
+        &self,
+        named: Option<&str>,
+        of_key: Option<&AppName>,
+    ) -> Result<&Arc<App>, NoApp> {
+        let known: Vec<&AppName> = self.apps.iter().map(|app| &app.name).collect();
+        let name = choice::choose(&known, named, of_key)?;
+        self.named(name).ok_or(NoApp::Unknown)
+    }
+
+    /// The only or the default app.
     pub(crate) fn unnamed(&self) -> Option<&Arc<App>> {
-        match self.apps.as_slice() {
-            [only] => Some(only),
-            apps => apps.iter().find(|app| app.name.is_default()),
-        }
+        self.chosen(None, None).ok()
     }
 }
 

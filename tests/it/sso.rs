@@ -153,7 +153,7 @@ async fn user_context_is_opened_with_the_secret_of_its_app() {
     let of_none = json!({ "encryptedData": LOC_A, "app": "x" });
     for (backend, request, expected) in [
         (&any, &unnamed, (409, "sso_key_missing")),
-        (&own, &of_default, (400, "app_unknown")),
+        (&own, &of_default, (403, "api_key_scope_missing")),
         (&any, &of_none, (400, "app_unknown")),
     ] {
         let (status, body) = decrypt(&up.internal, backend, request).await;

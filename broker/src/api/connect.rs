@@ -5,6 +5,7 @@ mod browser_keys;
 mod installation;
 mod links;
 mod sso;
+mod validity;
 
 use axum::extract::DefaultBodyLimit;
 use utoipa_axum::router::OpenApiRouter;

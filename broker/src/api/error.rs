@@ -16,6 +16,8 @@ use store::record::Unreadable;
 use store_writer::WriteError;
 use tracing::warn;
 
+use crate::apps::NoApp;
+
 /// An error response: what is wrong and what to do.
 #[derive(Debug)]
 pub(crate) struct Error {
@@ -287,6 +289,21 @@ impl From<WriteError> for Error {
                 );
                 Self::new(ErrorKind::RecordUnwritable, error.to_string())
             }
+        }
+    }
+}
+
+impl From<NoApp> for Error {
+    fn from(no_app: NoApp) -> Self {
+        match no_app {
+            NoApp::Unknown => Self::new(ErrorKind::AppUnknown, "There is no app of this name")
+                .with_hint("name one of `evergreen apps list`"),
+            NoApp::Unnamed => {
+                let message = "There are several apps, and none is called `default`";
+                Self::new(ErrorKind::AppUnknown, message).with_hint("name one with `app`")
+            }
+            NoApp::NotOfKey => Self::new(ErrorKind::ScopeMissing, "This key is for another app")
+                .with_hint("use a key of this app, or one for all apps"),
         }
     }
 }

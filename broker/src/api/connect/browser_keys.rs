@@ -1,7 +1,5 @@
 //! `POST /v1/browser-keys` issues a key that a backend gives to its web page.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use http::header::CACHE_CONTROL;
@@ -12,7 +10,7 @@ use store::browser_key::{self, BrowserKey, WebOrigin};
 use store::{AllowedCall, InstallationId, Scope, Timestamp};
 use utoipa::ToSchema;
 
-use super::installation;
+use super::{installation, validity};
 use crate::Broker;
 use crate::api::auth::Backend;
 use crate::api::error::{Error, ErrorKind};
@@ -116,7 +114,8 @@ impl Limits {
         let origin = self.origin.as_deref().map(str::parse::<WebOrigin>);
         let origin = origin.transpose();
         let origin = origin.map_err(|error| Error::invalid(format!("`origin`: {error}")))?;
-        let ends = now + self.lifetime()?;
+        let (usual, longest) = (browser_key::USUAL, browser_key::LONGEST);
+        let ends = now + validity::of(self.expires_in, usual, longest)?;
         Ok(Checked {
             calls,
             origin,
@@ -143,17 +142,6 @@ impl Limits {
             }
         };
         self.calls.iter().map(parse).collect()
-    }
-
-    fn lifetime(&self) -> Result<Duration, Error> {
-        let longest = browser_key::LONGEST.as_secs();
-        match self.expires_in {
-            None => Ok(browser_key::USUAL),
-            Some(seconds) if (1..=longest).contains(&seconds) => Ok(Duration::from_secs(seconds)),
-            Some(_) => Err(Error::invalid(format!(
-                "`expires_in` is a number of seconds from 1 to {longest}"
-            ))),
-        }
     }
 }
 

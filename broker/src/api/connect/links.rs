@@ -1,18 +1,16 @@
 //! `POST /v1/connect-links` makes a one-time link that a backend gives to its customer.
 
-use std::time::Duration;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use store::audit::Action;
-use store::{AppName, Customer, ExternalId, LocationId, customer};
+use store::{Customer, ExternalId, LocationId, customer};
 use store_writer::consent::Claim;
 use utoipa::{IntoParams, ToSchema};
 
 use super::browser_keys::NO_STORE;
-use super::installation;
+use super::{installation, validity};
 use crate::Broker;
 use crate::api::auth::Backend;
 use crate::api::error::{Error, ErrorKind};
@@ -93,11 +91,10 @@ pub(super) async fn create(
     Extension(backend): Extension<Backend>,
     JsonBody(request): JsonBody<NewLink>,
 ) -> Result<Response, Error> {
-    let of_key = backend.caller.app.as_ref().map(AppName::as_str);
-    let app = app(&broker, request.app.as_deref().or(of_key))?;
+    let apps = broker.0.worker.apps.current();
+    let app = apps.chosen(request.app.as_deref(), backend.caller.app.as_ref())?;
     if !backend.caller.may_connect(&app.name) {
-        let message =
-            "This key is for some installations, or for another app, and cannot connect others";
+        let message = "This key is for some installations, and cannot connect others";
         return Err(Error::new(ErrorKind::ScopeMissing, message)
             .with_hint("use a key that is not limited to some installations"));
     }
@@ -115,7 +112,7 @@ pub(super) async fn create(
         is_white_label: request.white_label,
         expires_in: request.expires_in,
     };
-    make(&broker, &backend, &app, wanted).await
+    make(&broker, &backend, app, wanted).await
 }
 
 /// Make a link with which a customer connects again
@@ -141,7 +138,8 @@ pub(super) async fn reconnect(
     };
     let found = installation::find(&broker, &backend.caller, name).await?;
     let access = &found.access;
-    let app = app(&broker, Some(access.app.as_str()))?;
+    let apps = broker.0.worker.apps.current();
+    let app = apps.chosen(Some(access.app.as_str()), backend.caller.app.as_ref())?;
     let location = access.location.as_ref().map(ToString::to_string);
     let company = || access.company.as_ref().map(ToString::to_string);
     let wanted = Wanted {
@@ -153,7 +151,7 @@ pub(super) async fn reconnect(
         is_white_label: request.white_label,
         expires_in: request.expires_in,
     };
-    make(&broker, &backend, &app, wanted).await
+    make(&broker, &backend, app, wanted).await
 }
 
 struct Wanted {
@@ -187,7 +185,7 @@ async fn make(
         },
         owner: wanted.owner,
         is_white_label: wanted.is_white_label,
-        expires_at: now + validity(wanted.expires_in)?,
+        expires_at: now + validity::of(wanted.expires_in, DEFAULT_VALIDITY, LONGEST_VALIDITY)?,
         finished: None,
     };
     let token = Token::random();
@@ -206,36 +204,4 @@ async fn make(
         expires_at: link.expires_at.to_string(),
     };
     Ok((StatusCode::CREATED, NO_STORE, Json(made)))
-}
-
-fn app(broker: &Broker, name: Option<&str>) -> Result<std::sync::Arc<App>, Error> {
-    let apps = broker.0.worker.apps.current();
-    let found = match name {
-        Some(name) => name
-            .parse()
-            .ok()
-            .and_then(|name| apps.named(&name).cloned()),
-        None => apps.unnamed().cloned(),
-    };
-    found.ok_or_else(|| {
-        let message = match name {
-            Some(_) => "This broker has no app of this name",
-            None => "There are several apps, and none is called `default`",
-        };
-        Error::new(ErrorKind::AppUnknown, message).with_hint("name one with `app`")
-    })
-}
-
-fn validity(seconds: Option<u64>) -> Result<Duration, Error> {
-    const SHORTEST: u64 = 1;
-    let longest = LONGEST_VALIDITY.as_secs();
-    match seconds {
-        None => Ok(DEFAULT_VALIDITY),
-        Some(seconds) if (SHORTEST..=longest).contains(&seconds) => {
-            Ok(Duration::from_secs(seconds))
-        }
-        Some(_) => Err(Error::invalid(format!(
-            "`expires_in` is a number of seconds from {SHORTEST} to {longest}"
-        ))),
-    }
 }

@@ -1,7 +1,5 @@
 //! `POST /v1/sso/decrypt` opens the user context that GHL gives to a page of an app.
 
-use std::sync::Arc;
-
 use axum::extract::State;
 use axum::{Extension, Json};
 use ghl::UserContext;
@@ -68,7 +66,8 @@ pub(super) async fn decrypt(
     Extension(backend): Extension<Backend>,
     JsonBody(request): JsonBody<Encrypted>,
 ) -> Result<([(HeaderName, HeaderValue); 1], Json<Opened>), Error> {
-    let app = app_of(&broker, &backend.caller, request.app.as_deref())?;
+    let apps = broker.0.worker.apps.current();
+    let app = apps.chosen(request.app.as_deref(), backend.caller.app.as_ref())?;
     let limits = Limits {
         calls: request.calls,
         expires_in: request.expires_in,
@@ -90,7 +89,7 @@ pub(super) async fn decrypt(
             .with_hint("send it as the page got it, with the app that the page is of")
     })?;
     let installation = match context.active_location() {
-        Some(location) => installed(&broker, &backend.caller, &app, location).await?,
+        Some(location) => installed(&broker, &backend.caller, app, location).await?,
         None => None,
     };
     let browser_key = match (&installation, limits) {
@@ -104,24 +103,6 @@ pub(super) async fn decrypt(
         browser_key,
     };
     Ok((NO_STORE, Json(opened)))
-}
-
-/// The app that the request names, or else that of the key, or else the default or only one.
-fn app_of(broker: &Broker, caller: &Caller, named: Option<&str>) -> Result<Arc<App>, Error> {
-    let unknown = |message: &str| Error::new(ErrorKind::AppUnknown, message);
-    let apps = broker.0.worker.apps.current();
-    let app = match (named, &caller.app) {
-        (Some(named), _) => named.parse().ok().and_then(|name| apps.named(&name)),
-        (None, Some(name)) => apps.named(name),
-        (None, None) => apps.unnamed(),
-    };
-    let app = app.ok_or_else(|| {
-        unknown("There is no app of this name").with_hint("name one of `evergreen apps list`")
-    })?;
-    match &caller.app {
-        Some(own) if *own != app.name => Err(unknown("The key is for another app")),
-        Some(_) | None => Ok(app.clone()),
-    }
 }
 
 /// The installation of the app for a location. `None` if the location has not installed it, or has removed it.

@@ -6,26 +6,18 @@ use store::consent_state;
 
 use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
-use crate::apps::App;
+use crate::apps::{App, NoApp};
 
-/// The app with this name, or without a name the only one.
+/// The app with this name, or without a name the only or the default one.
 pub(super) fn named(broker: &Broker, name: Option<&str>) -> Result<Arc<App>, Error> {
     let apps = broker.0.worker.apps.current();
-    let found = match name {
-        Some(name) => name
-            .parse()
-            .ok()
-            .and_then(|name| apps.named(&name).cloned()),
-        None => apps.unnamed().cloned(),
-    };
-    found.ok_or_else(|| match name {
-        Some(_) => Error::new(ErrorKind::AppUnknown, "There is no app of this name")
-            .with_hint("ask for the right link"),
-        None => Error::new(
-            ErrorKind::AppUnknown,
-            "The link does not say which app it is for",
-        )
-        .with_hint("name the app: /oauth/install?app=NAME"),
+    // No caller has a key here.
+    let chosen = apps.chosen(name, None).cloned();
+    chosen.map_err(|no_app| {
+        Error::from(no_app).with_hint(match no_app {
+            NoApp::Unnamed => "name the app: /oauth/install?app=NAME",
+            NoApp::Unknown | NoApp::NotOfKey => "ask for the right link",
+        })
     })
 }
 
