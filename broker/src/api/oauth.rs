@@ -12,7 +12,7 @@ use axum::Json;
 use axum::extract::rejection::QueryRejection;
 use axum::extract::{Query, State};
 use axum::response::{IntoResponse, Redirect, Response};
-use http::header::{CACHE_CONTROL, REFERRER_POLICY};
+use http::header::{CACHE_CONTROL, REFERRER_POLICY, RETRY_AFTER};
 use http::{Extensions, HeaderMap, HeaderValue, Method, StatusCode};
 use secrecy::SecretString;
 use serde::{Deserialize, Serialize};
@@ -20,7 +20,7 @@ use service::client_address::last_noted;
 use service::error_body::ErrorBody;
 use service::handler::Peer;
 use store::{CompanyId, ExternalId, InstallationId, LocationId};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::{IntoParams, IntoResponses, OpenApi, ToResponse, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
@@ -34,8 +34,13 @@ use crate::apps::App;
 use crate::connect::Outcome;
 use crate::connect::outcome::Status;
 
+/// The bodies of [`CallbackResponses`].
+#[derive(OpenApi)]
+#[openapi(components(schemas(OutcomeView, NotConnected)))]
+struct Schemas;
+
 pub(crate) fn routes() -> OpenApiRouter<Broker> {
-    OpenApiRouter::default()
+    OpenApiRouter::with_openapi(Schemas::openapi())
         .routes(routes!(install::install))
         .routes(routes!(install::follow))
         .routes(routes!(callback))
@@ -94,6 +99,34 @@ enum NotConnected {
     Now(ErrorBody),
 }
 
+/// The responses of a callback.
+#[derive(IntoResponses)]
+#[expect(dead_code, reason = "it is only documented")]
+enum CallbackResponses {
+    /// For scripts: the app is connected
+    #[response(status = 200)]
+    Connected(OutcomeView),
+    /// For browsers: to `return_to`, or to a page that says how it went
+    #[response(status = 303)]
+    Redirect,
+    #[response(status = 400)]
+    NotConnected(#[to_response] NotConnectedResponse),
+    /// The one-time link of this consent has expired
+    #[response(status = 410)]
+    LinkExpired,
+    /// The stored record cannot be read
+    #[response(status = 500)]
+    RecordUnreadable,
+}
+
+/// The app is not connected, also if a first request of this browser failed
+#[derive(ToResponse)]
+#[expect(dead_code, reason = "it is only documented")]
+enum NotConnectedResponse {
+    Script(#[content("application/json")] NotConnected),
+    Page(#[content("text/html")] String),
+}
+
 /// The parts of a request to a callback.
 type CallbackRequest = (
     State<Broker>,
@@ -108,15 +141,13 @@ type CallbackRequest = (
 ///
 /// GHL sends the customer's browser here. It goes on to `return_to`, or to a page that says how it went. Scripts get
 /// JSON.
-#[utoipa::path(get, path = "/oauth/callback", operation_id = "finishConsent", params(Callback), responses(
-    (status = 200, description = "For scripts: the app is connected", body = OutcomeView),
-    (status = 303, description = "For browsers: to `return_to`, or to a page that says how it went"),
-    (status = 400, description = "The app is not connected, also if a first request of this browser failed", content(
-        (NotConnected = "application/json"), (String = "text/html"),
-    )),
-    (status = 410, description = "The one-time link of this consent has expired"),
-    (status = 500, description = "The stored record cannot be read"),
-))]
+#[utoipa::path(
+    get,
+    path = "/oauth/callback",
+    operation_id = "finishConsent",
+    params(Callback),
+    responses(CallbackResponses)
+)]
 async fn callback(request: CallbackRequest) -> Response {
     take_code(request).await
 }
@@ -126,15 +157,7 @@ async fn callback(request: CallbackRequest) -> Response {
 /// As `/oauth/callback`, for an app that is not the default one.
 #[utoipa::path(get, path = "/oauth/callback/{app}", operation_id = "finishConsentOfApp", params(
     ("app" = String, Path, description = "The name of the app"), Callback,
-), responses(
-    (status = 200, description = "For scripts: the app is connected", body = OutcomeView),
-    (status = 303, description = "For browsers: to `return_to`, or to a page that says how it went"),
-    (status = 400, description = "The app is not connected, also if a first request of this browser failed", content(
-        (NotConnected = "application/json"), (String = "text/html"),
-    )),
-    (status = 410, description = "The one-time link of this consent has expired"),
-    (status = 500, description = "The stored record cannot be read"),
-))]
+), responses(CallbackResponses))]
 async fn callback_of_app(request: CallbackRequest) -> Response {
     take_code(request).await
 }
@@ -142,15 +165,13 @@ async fn callback_of_app(request: CallbackRequest) -> Response {
 /// Take the code of a consent, at another address
 ///
 /// As `/oauth/callback`, for apps whose redirect URI at GHL is this one.
-#[utoipa::path(get, path = "/api/oauth/callback", operation_id = "finishConsentAtApi", params(Callback), responses(
-    (status = 200, description = "For scripts: the app is connected", body = OutcomeView),
-    (status = 303, description = "For browsers: to `return_to`, or to a page that says how it went"),
-    (status = 400, description = "The app is not connected, also if a first request of this browser failed", content(
-        (NotConnected = "application/json"), (String = "text/html"),
-    )),
-    (status = 410, description = "The one-time link of this consent has expired"),
-    (status = 500, description = "The stored record cannot be read"),
-))]
+#[utoipa::path(
+    get,
+    path = "/api/oauth/callback",
+    operation_id = "finishConsentAtApi",
+    params(Callback),
+    responses(CallbackResponses)
+)]
 async fn earlier_callback(request: CallbackRequest) -> Response {
     take_code(request).await
 }
@@ -211,7 +232,7 @@ fn not_yet(method: &Method) -> Response {
     match *method {
         Method::HEAD => StatusCode::OK.into_response(),
         // A browser keeps no answer with an error for the person's own request.
-        _ => StatusCode::SERVICE_UNAVAILABLE.into_response(),
+        _ => (StatusCode::SERVICE_UNAVAILABLE, [(RETRY_AFTER, "1")]).into_response(),
     }
 }
 
@@ -269,4 +290,17 @@ fn no_store(mut response: Response) -> Response {
     let value = HeaderValue::from_static("no-store");
     response.headers_mut().insert(CACHE_CONTROL, value);
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefetch_may_be_repeated_by_a_person_after_a_second() {
+        let answer = not_yet(&Method::GET);
+        assert_eq!(answer.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(answer.headers()[RETRY_AFTER], "1");
+        assert_eq!(not_yet(&Method::HEAD).status(), StatusCode::OK);
+    }
 }

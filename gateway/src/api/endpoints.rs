@@ -16,7 +16,7 @@ use serde_json::Value;
 use service::error_body::ErrorBody;
 use store::UserType;
 use tokio::time::Instant;
-use utoipa::ToSchema;
+use utoipa::{IntoParams, ToSchema};
 
 use super::error_response::respond;
 use super::state::Api;
@@ -42,15 +42,42 @@ const UPLOAD: &str = "/medias/upload-file";
 
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Headers that name an installation.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Header)]
+#[expect(
+    dead_code,
+    reason = "it is only documented: `InstallationSelectors` reads them"
+)]
+struct SelectorHeaders {
+    /// The installation: its id, its location or its company. `docs/http.md` lists other ways to name it
+    #[param(rename = "X-Installation-Id")]
+    installation: Option<String>,
+    /// The app, if the location or company has several
+    #[param(rename = "X-Evergreen-App")]
+    app: Option<String>,
+}
+
+/// Parameters of the query that name an installation.
+#[derive(IntoParams)]
+#[into_params(parameter_in = Query)]
+#[expect(
+    dead_code,
+    reason = "it is only documented: `InstallationSelectors` reads them"
+)]
+struct SelectorQuery {
+    /// The same, in the query
+    #[param(rename = "installation_id")]
+    installation: Option<String>,
+    /// The location
+    #[param(rename = "locationId")]
+    location: Option<String>,
+}
+
 /// List the products of a location
 ///
 /// As `GET /ghl/products/`, with the location filled in.
-#[utoipa::path(get, path = "/api/ghl/products", operation_id = "listProducts", params(
-    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
-    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
-    ("locationId" = Option<String>, Query, description = "The location"),
-    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
-), responses(
+#[utoipa::path(get, path = "/api/ghl/products", operation_id = "listProducts", params(SelectorHeaders, SelectorQuery), responses(
     (status = 200, description = "GHL's list"),
     (status = "default", description = "Otherwise the answer of GHL passes as it is"),
 ))]
@@ -81,12 +108,7 @@ pub(crate) async fn products(api: Arc<Api>, request: Request) -> Result<Response
 /// As `POST /ghl/products/`, with the location filled in.
 #[utoipa::path(post, path = "/api/ghl/products/create", operation_id = "createProduct", request_body(
     content = Object, description = "As GHL documents it. `locationId` may be absent",
-), params(
-    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
-    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
-    ("locationId" = Option<String>, Query, description = "The location"),
-    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
-), responses(
+), params(SelectorHeaders, SelectorQuery), responses(
     (status = 201, description = "GHL's product"),
     (status = "default", description = "Otherwise the answer of GHL passes as it is"),
 ))]
@@ -100,12 +122,7 @@ pub(crate) async fn create_product(api: Arc<Api>, request: Request) -> Result<Re
 /// As `POST /ghl/contacts/`, with the location filled in.
 #[utoipa::path(post, path = "/api/ghl/contacts/create", operation_id = "createContact", request_body(
     content = Object, description = "As GHL documents it. `locationId` may be absent",
-), params(
-    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
-    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
-    ("locationId" = Option<String>, Query, description = "The location"),
-    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
-), responses(
+), params(SelectorHeaders, SelectorQuery), responses(
     (status = 201, description = "GHL's contact"),
     (status = "default", description = "Otherwise the answer of GHL passes as it is"),
 ))]
@@ -119,12 +136,7 @@ pub(crate) async fn create_contact(api: Arc<Api>, request: Request) -> Result<Re
 /// The body is optional, and its members are kept.
 #[utoipa::path(post, path = "/api/ghl/test-product", operation_id = "createTestProduct", request_body(
     content = Option<Value>, description = "Members of the product",
-), params(
-    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
-    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
-    ("locationId" = Option<String>, Query, description = "The location"),
-    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
-), responses(
+), params(SelectorHeaders, SelectorQuery), responses(
     (status = 201, description = "GHL's product"),
     (status = "default", description = "Otherwise the answer of GHL passes as it is"),
 ))]
@@ -149,12 +161,7 @@ pub(crate) async fn test_product(api: Arc<Api>, request: Request) -> Result<Resp
 /// As `POST /ghl/medias/upload-file`. The body streams to GHL, which takes the location from the token.
 #[utoipa::path(post, path = "/api/ghl/medias/upload-file", operation_id = "uploadFile", request_body(
     content = Object, content_type = "multipart/form-data", description = "As GHL documents it",
-), params(
-    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
-    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
-    ("locationId" = Option<String>, Query, description = "The location"),
-    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
-), responses(
+), params(SelectorHeaders, SelectorQuery), responses(
     (status = 200, description = "GHL's file"),
     (status = "default", description = "Otherwise the answer of GHL passes as it is"),
 ))]
@@ -180,12 +187,7 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
 /// Test the connection of an installation
 ///
 /// Checks that GHL accepts its token.
-#[utoipa::path(get, path = "/api/ghl/test-connection", operation_id = "testConnection", params(
-    ("X-Installation-Id" = Option<String>, Header, description = "The installation: its id, its location or its company. `docs/http.md` lists other ways to name it"),
-    ("installation_id" = Option<String>, Query, description = "The same, in the query"),
-    ("locationId" = Option<String>, Query, description = "The location"),
-    ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
-), responses(
+#[utoipa::path(get, path = "/api/ghl/test-connection", operation_id = "testConnection", params(SelectorHeaders, SelectorQuery), responses(
     (status = 200, description = "GHL accepts the token", body = Report),
     (status = 502, description = "GHL does not, or could not be reached", body = NotConnected),
 ))]

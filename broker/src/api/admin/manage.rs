@@ -48,7 +48,6 @@ fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<Str
     ("name" = String, Path, description = "Its id, its location, its company or its external id"), AppQuery,
 ), responses(
     (status = 200, description = "The installation", body = View),
-    (status = 409, description = "Another installation has the external id"),
 ))]
 pub(super) async fn change(
     State(broker): State<Broker>,
