@@ -194,6 +194,10 @@ impl ConcurrencyPermit {
 
 #[cfg(test)]
 mod tests {
+    use std::convert::Infallible;
+
+    use bytes::Bytes;
+    use futures_util::stream;
     use tokio::time::sleep;
 
     use super::*;
@@ -243,6 +247,24 @@ mod tests {
         // Its record was read again meanwhile.
         let again = shares.of(&KeyHash::of("evg_1"));
         assert!(limits.reserve_memory(mebibyte, Some(&again)).is_err());
+    }
+
+    #[test]
+    fn open_streams_take_only_the_share_of_their_key() {
+        let limits = Concurrency::with_limit(4);
+        let shares = Shares::new(2);
+        let [one, other] = ["evg_1", "evg_2"].map(|key| shares.of(&KeyHash::of(key)));
+        let open = |share: &Share| {
+            let events = Body::from_stream(stream::pending::<Result<Bytes, Infallible>>());
+            let permit = limits.try_acquire(Some(share))?;
+            Some(permit.until_the_end_of(Response::new(events)))
+        };
+        let mut streams: Vec<_> = std::iter::from_fn(|| open(&one)).collect();
+        assert_eq!(streams.len(), 2);
+        assert!(open(&other).is_some());
+        // A client that closes a stream can open another one.
+        streams.pop();
+        assert!(open(&one).is_some());
     }
 
     #[tokio::test(start_paused = true)]
