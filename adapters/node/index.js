@@ -23,7 +23,7 @@ class EvergreenSessionStorage extends SessionStorage {
   attach(ghl) {
     const locate = ghl.extractResourceId;
     if (!locate || !ghl.performTokenRefresh) throw new Error('unknown version of @gohighlevel/api-client');
-    ghl.performTokenRefresh = (id, session) => this.#newerThan(id, session.access_token);
+    ghl.performTokenRefresh = (id, session) => this.#newerThan(id, session);
     // After a 401 the SDK has its JSON body as text, in which it cannot find the location.
     ghl.extractResourceId = (needs, headers, query, body, kind) =>
       locate.call(ghl, needs, headers, query, parsed(body), kind);
@@ -50,10 +50,9 @@ class EvergreenSessionStorage extends SessionStorage {
   async getCollection() {}
 
   async #newerThan(id, refused) {
-    let session = await this.#ask(id);
-    // evergreen does not know that GHL has refused it. Only a newer token can live longer than this one has left.
-    if (session.access_token === refused && session.expires_in) session = await this.#ask(id, `?min_ttl=${session.expires_in + 1}s`);
-    return session.access_token === refused ? null : `Bearer ${session.access_token}`;
+    // evergreen does not see GHL's answers. It refreshes at once if this token is still the current one.
+    const session = await this.#ask(id, `?refused=${refused.generation}`);
+    return session.access_token === refused.access_token ? null : `Bearer ${session.access_token}`;
   }
 
   #ask(id, query = '') {

@@ -2,6 +2,7 @@
 //! admit, send and decide, until there is a response for the caller.
 
 pub(crate) mod admit;
+mod reported_401;
 pub(crate) mod retry_budget;
 pub(crate) mod select;
 pub(crate) mod token_requests;

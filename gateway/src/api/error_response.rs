@@ -136,6 +136,7 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::Uri(_) => (StatusCode::BAD_REQUEST, "uri_invalid"),
         Error::Json(_) => (StatusCode::BAD_REQUEST, "body_not_json_object"),
         Error::MinTtl(_) => (StatusCode::BAD_REQUEST, "min_ttl_invalid"),
+        Error::RefusedGeneration => (StatusCode::BAD_REQUEST, "refused_invalid"),
         Error::Timeout => (StatusCode::BAD_REQUEST, "request_timeout_invalid"),
         Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "route_not_found"),
         Error::WrongMethod { .. } => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
@@ -246,6 +247,7 @@ impl Error {
             | Self::Uri(_)
             | Self::Json(_)
             | Self::MinTtl(_)
+            | Self::RefusedGeneration
             | Self::Body(_)
             | Self::WrongMethod { .. }
             | Self::AnonymousRate(_)

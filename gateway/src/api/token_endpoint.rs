@@ -13,8 +13,8 @@ use percent_encoding::percent_decode_str;
 use secrecy::{ExposeSecret, SecretString};
 use serde::{Serialize, Serializer};
 use service::origin::OwnHosts;
-use store::Timestamp;
 use store::audit::Happened;
+use store::{Generation, Timestamp};
 use utoipa::ToSchema;
 
 use super::error_response::respond;
@@ -38,6 +38,8 @@ const FORCED_INTERVAL: Duration = Duration::from_secs(5 * 60);
     ("id" = String, Path, description = "The id of the installation, of its location or of its company"),
     ("min_ttl" = Option<String>, Query, description = "How long the token has to live, such as `10m`. A token that lives shorter \
         is refreshed first, at most once in 5 minutes"),
+    ("refused" = Option<String>, Query, description = "The `generation` of a token that GHL answered with a 401. If it is \
+        still the current one, it is refreshed first, at most once in 10 minutes"),
     ("X-Evergreen-App" = Option<String>, Header, description = "The app, if the location or company has several"),
     ("If-None-Match" = Option<String>, Header, description = "The `ETag` of an earlier response"),
 ), responses(
@@ -74,7 +76,15 @@ async fn serve(
         .with_app(&parts.headers);
     let no_body = Examined::default();
     let token = pipeline.token_for(&caller, selectors, no_body).await?;
-    let token = match min_ttl(parts.uri.query())? {
+    let min_ttl = min_ttl(parts.uri.query())?;
+    let token = match refused(parts.uri.query())? {
+        // A token that was replaced in the meantime needs no refresh.
+        Some(refused) if refused == token.generation => {
+            pipeline.replacing_refused(token, asking).await?
+        }
+        Some(_) | None => token,
+    };
+    let token = match min_ttl {
         Some(min_ttl) => pipeline.living_for(token, min_ttl, asking).await?,
         None => token,
     };
@@ -112,12 +122,29 @@ impl Pipeline {
         }
         // The fresh token may have slightly less than `min_ttl` left. A newer one cannot be had.
         let fresh = Box::pin(self.tokens.newer_than(&token, 0)).await;
-        let happened = match &fresh {
-            Ok(_) => Happened::TokenRefreshed,
-            Err(_) => Happened::RefreshFailed,
-        };
-        self.note_token(happened, &token, asking);
+        self.note_refresh(fresh.is_ok(), &token, asking);
         Ok(fresh?)
+    }
+
+    /// The token that follows one which GHL refused, or the same one if a refresh is of no use.
+    async fn replacing_refused(
+        &self,
+        token: Arc<Token>,
+        asking: Asking,
+    ) -> Result<Arc<Token>, Error> {
+        let Some(fresh) = self.newer_than_refused(&token).await else {
+            return Ok(token);
+        };
+        self.note_refresh(fresh.is_ok(), &token, asking);
+        Ok(fresh?)
+    }
+
+    fn note_refresh(&self, is_done: bool, token: &Token, asking: Asking) {
+        let happened = match is_done {
+            true => Happened::TokenRefreshed,
+            false => Happened::RefreshFailed,
+        };
+        self.note_token(happened, token, asking);
     }
 
     fn note_token(&self, happened: Happened, token: &Token, asking: Asking) {
@@ -203,6 +230,12 @@ fn min_ttl(query: Option<&str>) -> Result<Option<Duration>, Error> {
     })
 }
 
+fn refused(query: Option<&str>) -> Result<Option<Generation>, Error> {
+    let text = query::value(query, "refused");
+    let parsed = text.map(|text| text.parse()).transpose();
+    parsed.map_err(|_| Error::RefusedGeneration)
+}
+
 /// The last but one segment of the path, decoded.
 fn named_in(path: &str) -> Cow<'_, str> {
     let segment = path.rsplit('/').nth(1).unwrap_or_default();
@@ -265,6 +298,17 @@ mod tests {
         assert_eq!(parsed("min_ttl=10m"), Some(Duration::from_secs(600)));
         assert_eq!(parsed("x=1"), None);
         assert!(matches!(min_ttl(Some("min_ttl=10")), Err(Error::MinTtl(_))));
+    }
+
+    #[test]
+    fn refused_token_is_named_by_its_generation() {
+        let parsed = |query| refused(Some(query)).unwrap();
+        assert_eq!(parsed("refused=1"), Some(Generation::FIRST));
+        assert_eq!(parsed("x=1"), None);
+        for wrong in ["refused=", "refused=x", "refused=-1"] {
+            let error = refused(Some(wrong));
+            assert!(matches!(error, Err(Error::RefusedGeneration)), "{wrong}");
+        }
     }
 
     #[test]

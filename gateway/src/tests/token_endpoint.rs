@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use store::Scope;
+use store::record::StoredAccess;
+use store::{Scope, Status};
 
 use super::testbed::{LIFETIME, Testbed, get, json, with};
 
@@ -49,6 +50,43 @@ async fn min_ttl_above_the_remaining_lifetime_triggers_a_refresh() {
         assert_eq!(response.status(), StatusCode::BAD_REQUEST, "{impossible}");
     }
     assert_eq!(testbed.broker.lines().len(), 1);
+}
+
+#[tokio::test]
+async fn refused_token_is_refreshed_at_once_if_it_is_the_current_one() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    testbed.let_broker_refresh(&id);
+    let report = async |refused: &str| {
+        let uri = format!("/v1/installations/{id}/token?refused={refused}");
+        json(testbed.internal(get(&uri)).await).await["generation"].clone()
+    };
+    for (refused, current) in [("7", "1"), ("1", "2"), ("1", "2")] {
+        assert_eq!(report(refused).await, current, "{refused}");
+    }
+    assert_eq!(testbed.broker.lines().len(), 1);
+    // The fresh token is refused, too: another one would not help.
+    for _ in 0..3 {
+        assert_eq!(report("2").await, "2");
+    }
+    assert_eq!(testbed.broker.lines().len(), 1);
+    let unreadable = get(&format!("/v1/installations/{id}/token?refused=x"));
+    let response = testbed.internal(unreadable).await;
+    assert_eq!(response.status(), StatusCode::BAD_REQUEST);
+    assert_eq!(json(response).await["code"], "refused_invalid");
+}
+
+#[tokio::test]
+async fn refused_private_token_is_not_refreshed() {
+    let testbed = Testbed::new().await;
+    let id = testbed.install(LIFETIME);
+    let private = |record: &mut StoredAccess| record.status = Status::Static;
+    testbed.store.put(&id, private, LIFETIME);
+    testbed.process_announcements().await;
+    let uri = format!("/v1/installations/{id}/token?refused=1");
+    let body = json(testbed.internal(get(&uri)).await).await;
+    assert_eq!(body["generation"], "1", "{body}");
+    assert_eq!(testbed.broker.lines(), [""; 0]);
 }
 
 #[tokio::test]

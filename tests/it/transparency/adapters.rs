@@ -40,8 +40,8 @@ fn copy_files(from: &Path, to: &Path) {
 /// Runs the test program of an adapter, which lets its access token expire at GHL before its time. Returns the program's
 /// results, after checks of the sandbox's ledger.
 async fn results(program: Start) -> Value {
-    // evergreen refreshes a token after 14 s, or on request after 4 s. The program needs it between these.
-    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "16s")]).await;
+    // The token is young, and is replaced only since the program reports that it was refused.
+    let up = Up::start(&[("EVERGREEN_SANDBOX_TOKEN_LIFETIME", "1h")]).await;
     up.install("locA").await;
     let create = ["keys", "create", "--name", "sdk", "--scope", "tokens"];
     let key = String::from_utf8(up.command(&create).run().await.stdout).unwrap();

@@ -70,10 +70,8 @@ class EvergreenSessionStorage(SessionStorage):
     async def get_collection(self, collection_name: str) -> None: ...
 
     async def _newer_than(self, resource_id: str, refused: ISessionData) -> str | None:
-        session = await self._ask(resource_id)
-        # evergreen does not know that GHL has refused it. Only a newer token can live longer than this one has left.
-        if session["access_token"] == refused["access_token"] and "expires_in" in session:
-            session = await self._ask(resource_id, {"min_ttl": f"{session['expires_in'] + 1}s"})
+        # evergreen does not see GHL's answers. It refreshes at once if this token is still the current one.
+        session = await self._ask(resource_id, {"refused": refused["generation"]})
         return None if session["access_token"] == refused["access_token"] else f"Bearer {session['access_token']}"
 
     async def _ask(self, resource_id: str, query: dict[str, str] | None = None) -> ISessionData:

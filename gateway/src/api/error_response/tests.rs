@@ -55,6 +55,7 @@ fn each_error_maps_to_its_status() {
         (Error::Path(UnsafePath), 400),
         (Error::Json(NotAnObject), 400),
         (Error::MinTtl(none()), 400),
+        (Error::RefusedGeneration, 400),
         (BodyError::Broke.into(), 400),
         (
             Error::NoRoute {
