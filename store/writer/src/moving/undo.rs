@@ -98,10 +98,13 @@ impl Move {
         expected: Expected,
     ) -> Result<(), MoveError> {
         sleep(WRITES_END).await;
-        match self.find_use(expected).await? {
-            None => Ok(()),
-            Some(what) => self.reopen(mark, moved, what).await,
+        let Some(what) = self.find_use(expected).await? else {
+            return Ok(());
+        };
+        if expected == Expected::Part {
+            self.restore().await?;
         }
+        self.reopen(mark, moved, what).await
     }
 
     async fn empty(
@@ -134,6 +137,7 @@ impl Move {
                 Some(id) => is_changed(&id),
                 None => has_installations(there, counts.installations),
             };
+            self.restore().await?;
             return self.reopen(mark, moved, what).await;
         }
         let emptied = self.for_some(async |parts| Ok(self.target.delete(&others(&parts)).await?));
@@ -143,14 +147,13 @@ impl Move {
         self.mark_target(&mark.id, moved, NewMark::None).await
     }
 
-    /// Puts back what was removed, opens the target for brokers again, and refuses the undo.
-    async fn reopen(&self, mark: &StoreMark, moved: &Moved, what: String) -> Result<(), MoveError> {
+    /// Puts back what was removed. It overwrites nothing that a broker has written since.
+    async fn restore(&self) -> Result<(), MoveError> {
         let restored = self.for_some(async |parts| {
             self.put_records(&parts).await?;
             let others = others(&parts);
             let lengths = self.target.lengths(&others).await?;
             let lacking = others.into_iter().zip(lengths);
-            // A broker may have written the others since.
             let lacking = lacking.filter(|(part, found)| *found == 0 || part.is_set());
             let lacking: Vec<_> = lacking.map(|(part, _)| part).collect();
             match self.target.add(&lacking, self.replicas).await? {
@@ -158,7 +161,11 @@ impl Move {
                 _ => Ok(()),
             }
         });
-        restored.await?;
+        restored.await.map(drop)
+    }
+
+    /// Opens the target for brokers again, and refuses the undo.
+    async fn reopen(&self, mark: &StoreMark, moved: &Moved, what: String) -> Result<(), MoveError> {
         self.mark_target(&mark.id, moved, NewMark::Open).await?;
         Err(used(moved, what).into())
     }
