@@ -66,7 +66,7 @@ struct SelectorHeaders {
     reason = "it is only documented: `InstallationSelectors` reads them"
 )]
 struct SelectorQuery {
-    /// The same, in the query
+    /// As `X-Installation-Id`, in the query
     #[param(rename = "installation_id")]
     installation: Option<String>,
     /// The location
