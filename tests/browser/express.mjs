@@ -17,7 +17,8 @@ const UNTIL_REFUSED = 150_000;
 const executablePath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const browser = await chromium.launch({ executablePath });
 const page = await browser.newPage({ viewport: { width: 900, height: 760 } });
-page.setDefaultTimeout(15_000);
+// A step takes about a second. The rest is for a busy machine.
+page.setDefaultTimeout(60_000);
 const problems = [];
 page.on('pageerror', (error) => problems.push(String(error)));
 
@@ -80,9 +81,10 @@ try {
   await shows('connected', 'with-another-contact');
   if (problems.length > 0) throw new Error(problems.join('\n'));
 } catch (error) {
-  await page.screenshot({ path: join(directory, 'failed.png'), fullPage: true });
-  console.error(error, problems, page.url());
   process.exitCode = 1;
+  console.error(error, problems, page.url());
+  // This fails, too, if the browser has crashed.
+  await page.screenshot({ path: join(directory, 'failed.png'), fullPage: true }).catch(console.error);
 } finally {
   await browser.close();
 }

@@ -10,7 +10,7 @@ mod missing_location_id;
 mod paths;
 mod retry_after_401;
 mod sample_product;
-pub(crate) mod sdk;
+mod sdk;
 
 use std::time::Duration;
 

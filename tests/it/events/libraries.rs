@@ -1,23 +1,12 @@
 //! The published libraries of Standard Webhooks accept the signatures. They check the age of a message, too.
 
 use std::fs;
-use std::path::Path;
 
+use tests::packages;
 use tests::program::Start;
 use tests::receiver::SECRET;
 
 use super::*;
-use crate::transparency::sdk::run_installer;
-
-/// A temporary directory with copies of these files of `tests/receivers`.
-fn copies(names: &[&str]) -> Scratch {
-    let scratch = Scratch::new();
-    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("receivers");
-    for name in names {
-        fs::copy(files.join(name), scratch.path().join(name)).unwrap();
-    }
-    scratch
-}
 
 /// Lets a program verify the events of an installation.
 async fn expect_verified(program: Start, scratch: &Scratch) {
@@ -41,7 +30,8 @@ async fn expect_verified(program: Start, scratch: &Scratch) {
         .collect();
     let file = scratch.join("messages.json");
     fs::write(&file, json!(messages).to_string()).unwrap();
-    let ran = program.args(&[SECRET, &file]).run().await;
+    let ran = program.args(&[SECRET, &file]);
+    let ran = ran.run_within(PATIENCE).await;
     assert!(ran.status.success(), "{ran:?}");
     let seen: Value = serde_json::from_slice(&ran.stdout).unwrap();
     let kinds: Vec<String> = taken.iter().map(Received::kind).collect();
@@ -51,24 +41,17 @@ async fn expect_verified(program: Start, scratch: &Scratch) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn published_node_library_verifies_events() {
-    let scratch = copies(&["package.json", "verify.mjs"]);
-    let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
-    let install = Start::new("npm").args(&npm);
-    run_installer(install.args(&["--ignore-scripts", "--prefix", &scratch.join("")])).await;
+    let files = ["package.json", "package-lock.json", "verify.mjs"];
+    let scratch = packages::copies("tests/receivers", &files);
+    packages::install_node_packages(&scratch).await;
     let program = Start::new("node").args(&[scratch.join("verify.mjs")]);
     expect_verified(program, &scratch).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn published_python_library_verifies_events() {
-    let scratch = copies(&["requirements.txt", "verify.py"]);
-    let environment = scratch.join("venv");
-    run_installer(Start::new("python3").args(&["-m", "venv", &environment])).await;
-    let python = || Start::new(scratch.join("venv/bin/python"));
-    let pip = ["-m", "pip", "install", "--quiet", "--no-compile"];
-    let requirements = scratch.join("requirements.txt");
-    let wheels = ["--only-binary", ":all:", "--requirement", &requirements];
-    run_installer(python().args(&pip).args(&wheels)).await;
-    let program = python().args(&[scratch.join("verify.py")]);
+    let scratch = packages::copies("tests/receivers", &["requirements.txt", "verify.py"]);
+    let python = packages::install_python_packages(&scratch, "requirements.txt").await;
+    let program = python.args(&[scratch.join("verify.py")]);
     expect_verified(program, &scratch).await;
 }

@@ -1,41 +1,13 @@
 //! The session storages of `adapters/` give GHL's official SDKs the tokens of evergreen. The SDKs call GHL directly, and
 //! never its token endpoint.
 
-use std::fs;
-use std::path::Path;
-
 use serde_json::{Value, json};
+use tests::packages;
 use tests::program::Start;
-use tests::scratch::Scratch;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 use super::PATIENCE;
-use super::sdk::run_installer;
-
-/// Copies a directory of `adapters`, without what installers and tests leave there.
-fn copy(of: &str) -> Scratch {
-    let scratch = Scratch::new();
-    let adapters = Path::new(env!("CARGO_MANIFEST_DIR")).join("../adapters");
-    copy_files(&adapters.join(of), scratch.path());
-    scratch
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_file() {
-            fs::copy(&path, &target).unwrap();
-        } else if !matches!(
-            entry.file_name().to_str(),
-            Some("node_modules" | "__pycache__")
-        ) {
-            fs::create_dir(&target).unwrap();
-            copy_files(&path, &target);
-        }
-    }
-}
 
 /// Runs the test program of an adapter, which lets its access token expire at GHL before its time. Returns the program's
 /// results, after checks of the sandbox's ledger.
@@ -89,10 +61,8 @@ fn check(seen: &Value) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn node_session_storage_replaces_the_refreshes_of_the_sdk() {
-    let scratch = copy("node");
-    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    let install = Start::new("npm").args(&npm);
-    run_installer(install.args(&["--prefix", &scratch.join("")])).await;
+    let scratch = packages::copy("adapters/node");
+    packages::install_node_packages(&scratch).await;
     let program = Start::new("node").args(&[scratch.join("test/sdk.js")]);
     let seen = results(program).await;
     check(&seen);
@@ -105,7 +75,8 @@ async fn node_session_storage_replaces_the_refreshes_of_the_sdk() {
 
     let pack = ["pack", "--dry-run", "--json", "--ignore-scripts"];
     let pack = Start::new("npm").args(&pack).args(&[scratch.join("")]);
-    let packed: Value = serde_json::from_slice(&pack.run().await.stdout).unwrap();
+    let packed = pack.run_within(PATIENCE).await;
+    let packed: Value = serde_json::from_slice(&packed.stdout).unwrap();
     let files = packed[0]["files"].as_array().unwrap();
     let names: Vec<&str> = files.iter().filter_map(|it| it["path"].as_str()).collect();
     let expected = [
@@ -121,19 +92,11 @@ async fn node_session_storage_replaces_the_refreshes_of_the_sdk() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_session_storage_replaces_the_refreshes_of_the_sdk() {
-    let scratch = copy("python");
-    let environment = scratch.join("venv");
-    run_installer(Start::new("python3").args(&["-m", "venv", &environment])).await;
-    let python = Start::new(scratch.join("venv/bin/python"));
-    let pip = ["-m", "pip", "install", "--quiet", "--no-compile"];
-    let requirements = scratch.join("test/requirements.txt");
-    // Only wheels, because a source package runs code while it is built.
-    let locked = ["--only-binary", ":all:", "--require-hashes"];
-    let install = python.clone().args(&pip).args(&locked);
-    run_installer(install.args(&["--requirement", &requirements])).await;
+    let scratch = packages::copy("adapters/python");
+    let python = packages::install_python_packages(&scratch, "test/requirements.txt").await;
     // The package itself is built as it would be published.
-    let install = python.clone().args(&pip).args(&["--no-deps"]);
-    run_installer(install.args(&["--no-build-isolation", &scratch.join("")])).await;
+    let own = ["--no-deps", "--no-build-isolation", &scratch.join("")];
+    packages::pip_install(&python, &own).await;
     let seen = results(python.args(&[scratch.join("test/sdk.py")])).await;
     check(&seen);
     assert_eq!(seen["listed"], json!([]), "after a 401");

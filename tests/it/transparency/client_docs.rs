@@ -67,15 +67,14 @@ async fn node_examples_of_clients_md_work() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn python_examples_of_clients_md_work() {
-    let scratch = python_sdk("agency.py").await;
-    let python = scratch.join("venv/bin/python");
+    let (scratch, python) = python_sdk("agency.py").await;
     run("python", &scratch, |example| {
         let start = "import asyncio, httpx\nfrom urllib.parse import urlsplit\n\
                      location_id, all = 'locA', []\nasync def main():\n";
         let body = example.lines().map(|line| format!("    {line}\n"));
         let body: String = body.collect();
         let end = "asyncio.run(main())\nprint(len(all))\n";
-        (Start::new(&python), format!("{start}{body}{end}"))
+        (python.clone(), format!("{start}{body}{end}"))
     })
     .await;
 }

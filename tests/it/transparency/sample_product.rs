@@ -1,55 +1,33 @@
 //! The sample product `examples/express` over `evergreen up`, in a real Chromium.
 
-use std::fs;
-use std::path::Path;
 use std::time::Duration;
 
+use tests::packages;
 use tests::port;
 use tests::program::{Start, wait_for_port};
+use tests::receiver::SECRET;
 use tests::scratch::Scratch;
 use tests::up::Up;
 
-use super::sdk::run_installer;
+/// A refused grant ends after a minute. The rest is for a busy machine.
+const PATIENCE: Duration = Duration::from_secs(420);
 
-/// A refused grant ends after a minute.
-const PATIENCE: Duration = Duration::from_secs(240);
-
-/// Copies a directory of Node.js code, and installs what its lock file names.
+/// A copy of a directory of Node.js code, and the packages that its lock file names.
 async fn installed(directory: &str) -> Scratch {
-    let scratch = Scratch::new();
-    let from = Path::new(env!("CARGO_MANIFEST_DIR"))
-        .join("..")
-        .join(directory);
-    copy_files(&from, scratch.path());
-    let npm = ["ci", "--ignore-scripts", "--no-audit", "--no-fund"];
-    let install = Start::new("npm").args(&npm);
-    run_installer(install.args(&["--prefix", &scratch.join("")])).await;
+    let scratch = packages::copy(directory);
+    packages::install_node_packages(&scratch).await;
     scratch
-}
-
-fn copy_files(from: &Path, to: &Path) {
-    for entry in fs::read_dir(from).unwrap() {
-        let entry = entry.unwrap();
-        let (path, target) = (entry.path(), to.join(entry.file_name()));
-        if path.is_file() {
-            fs::copy(&path, &target).unwrap();
-        } else if entry.file_name() != "node_modules" {
-            fs::create_dir(&target).unwrap();
-            copy_files(&path, &target);
-        }
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn customer_of_the_sample_product_connects_and_reconnects() {
     let product = installed("examples/express").await;
     let browser = installed("tests/browser").await;
-    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
     let port = port::free();
     let url = format!("http://127.0.0.1:{port}");
     let up = Up::start(&[
         ("EVERGREEN_EVENTS_URL", &format!("{url}/events")),
-        ("EVERGREEN_EVENTS_SECRET", secret),
+        ("EVERGREEN_EVENTS_SECRET", SECRET),
         ("EVERGREEN_EVENTS_ALLOW_PRIVATE", "true"),
     ])
     .await;
@@ -62,7 +40,7 @@ async fn customer_of_the_sample_product_connects_and_reconnects() {
         .env("EVERGREEN_KEY", key.trim_end())
         .env("EVERGREEN_URL", &up.internal)
         .env("GATEWAY_URL", &up.public)
-        .env("EVENTS_SECRET", secret)
+        .env("EVENTS_SECRET", SECRET)
         .env("DATA_FILE", product.join("customers.json"))
         .env("PORT", port)
         .spawn();

@@ -1,20 +1,14 @@
 //! GHL's official SDKs for Node.js and Python, with another base URL and key. With an agency's key, calls that name no
 //! location name it in a header.
 
-use std::fs;
-use std::path::Path;
-use std::time::Duration;
-
 use serde_json::{Value, json};
 use tests::client;
+use tests::packages;
 use tests::program::Start;
 use tests::scratch::Scratch;
 use tests::up::Up;
 
 use super::{AGENCY, PATIENCE, until_listed};
-
-/// The registry and the disk may be slow.
-const INSTALLING: Duration = Duration::from_secs(300);
 
 /// A location of [`AGENCY`].
 const LOCATION: &str = "sandboxHarborDental1";
@@ -23,61 +17,23 @@ const LOCATION: &str = "sandboxHarborDental1";
 const SCOPES: &str = "products.readonly products.write contacts.readonly contacts.write medias.write \
                       locations.readonly companies.readonly oauth.readonly oauth.write";
 
-/// A temporary directory with copies of these files of `tests/sdk`.
-fn copies(names: &[&str]) -> Scratch {
-    let scratch = Scratch::new();
-    let files = Path::new(env!("CARGO_MANIFEST_DIR")).join("sdk");
-    for name in names {
-        let name = Path::new(name);
-        let copy = scratch.path().join(name.file_name().unwrap());
-        fs::copy(files.join(name), copy).unwrap();
-    }
-    scratch
-}
-
-/// Runs an installer with this machine's settings for the registries of npm and pip.
-pub(crate) async fn run_installer(mut installer: Start) {
-    for (name, value) in std::env::vars() {
-        let lower = name.to_ascii_lowercase();
-        let is_setting = ["npm_config_", "pip_"]
-            .iter()
-            .any(|prefix| lower.starts_with(prefix));
-        let is_other = matches!(name.as_str(), "HOME" | "NODE_EXTRA_CA_CERTS");
-        if is_setting || is_other || lower.ends_with("_proxy") {
-            installer = installer.env(&name, value);
-        }
-    }
-    let installed = installer.run_within(INSTALLING).await;
-    assert!(installed.status.success(), "{installed:?}");
-}
-
-/// A directory with the SDK for Node.js and a script.
+/// A directory with the SDK for Node.js and a script. Needs `node` and `npm`, and fails without them.
 pub(super) async fn node_sdk(script: &str) -> Scratch {
-    node_packages(&["package.json", script]).await
+    node_packages(&["package.json", "package-lock.json", script]).await
 }
 
-/// A directory with these files, and the packages that `package.json` names. Needs `node` and `npm`, and fails without
-/// them.
+/// A directory with these files of `tests/sdk`, and the packages that `package-lock.json` names.
 async fn node_packages(files: &[&str]) -> Scratch {
-    let scratch = copies(files);
-    let npm = ["install", "--no-package-lock", "--no-audit", "--no-fund"];
-    let install = Start::new("npm").args(&npm);
-    run_installer(install.args(&["--ignore-scripts", "--prefix", &scratch.join("")])).await;
+    let scratch = packages::copies("tests/sdk", files);
+    packages::install_node_packages(&scratch).await;
     scratch
 }
 
-/// A directory with the SDK for Python in a virtual environment, and a script. Needs `python3` with `venv`, and fails
-/// without them.
-pub(super) async fn python_sdk(script: &str) -> Scratch {
-    let scratch = copies(&["requirements.txt", script]);
-    let environment = scratch.join("venv");
-    run_installer(Start::new("python3").args(&["-m", "venv", &environment])).await;
-    let pip = ["-m", "pip", "install", "--quiet", "--no-compile"];
-    let install = Start::new(scratch.join("venv/bin/python")).args(&pip);
-    // Only wheels, because a source package runs code while it is built.
-    let requirements = scratch.join("requirements.txt");
-    run_installer(install.args(&["--only-binary", ":all:", "--requirement", &requirements])).await;
-    scratch
+/// A directory with a script, and a Python that has the SDK. Needs `python3` with `venv`, and fails without them.
+pub(super) async fn python_sdk(script: &str) -> (Scratch, Start) {
+    let scratch = packages::copies("tests/sdk", &["requirements.txt", script]);
+    let python = packages::install_python_packages(&scratch, "requirements.txt").await;
+    (scratch, python)
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,7 +52,7 @@ async fn official_node_sdk_works_through_gateway() {
         key.trim_end(),
         "locA",
     ]);
-    let ran = sdk.run().await;
+    let ran = sdk.run_within(PATIENCE).await;
     assert!(ran.status.success(), "{ran:?}");
     let seen: Value = serde_json::from_slice(&ran.stdout).unwrap();
     assert_eq!(seen["product"], "from the SDK");
@@ -173,15 +129,15 @@ async fn official_node_sdk_calls_a_location_of_an_agency() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn official_python_sdk_calls_a_location_of_an_agency() {
-    let scratch = python_sdk("agency.py").await;
-    let python = Start::new(scratch.join("venv/bin/python"));
+    let (scratch, python) = python_sdk("agency.py").await;
     let program = python.args(&[scratch.join("agency.py")]);
     assert_eq!(results_for_an_agency(program).await, expected_results());
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn official_mcp_sdk_works_through_gateway() {
-    let scratch = node_packages(&["mcp/package.json", "mcp/client.js"]).await;
+    let scratch =
+        node_packages(&["mcp/package.json", "mcp/package-lock.json", "mcp/client.js"]).await;
     let up = Up::start(&[]).await;
     up.install("locA").await;
     up.install("locB").await;
