@@ -10,16 +10,18 @@ use super::*;
 async fn poll(up: &Up, is_whole: impl Fn(&[Value]) -> bool) -> Vec<Value> {
     let mut events: Vec<Value> = Vec::new();
     let mut after = String::new();
-    let deadline = tokio::time::Instant::now() + PATIENCE;
     while !is_whole(&events) {
-        let seen = events.len();
-        assert!(tokio::time::Instant::now() < deadline, "{seen} events");
         let url = format!("{}/v1/events?limit=3{after}", up.internal);
-        let (status, page) = get(&up.client, &url).await;
-        assert_eq!(status, 200, "{page}");
-        let found = page["events"].as_array().unwrap();
+        let what = format!("more than {} events", events.len());
+        let (found, page) = until(&what, PATIENCE, || async {
+            let (status, page) = get(&up.client, &url).await;
+            assert_eq!(status, 200, "{page}");
+            let found = page["events"].as_array().unwrap().clone();
+            holds(!found.is_empty(), &page).map(|()| (found, page))
+        })
+        .await;
         assert!(found.len() <= 3);
-        events.extend(found.iter().cloned());
+        events.extend(found);
         after = format!("&after={}", page["next"].as_str().unwrap());
     }
     events
