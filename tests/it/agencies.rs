@@ -9,12 +9,12 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
 use tests::client::{self, get};
+use tests::sandbox::AGENCY;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// The agency of the sandbox, and its locations.
-const AGENCY: &str = "sandboxNorthwindHQ01";
+/// The locations of the agency.
 const LOCATIONS: [&str; 3] = [
     "sandboxHarborDental1",
     "sandboxMapleYoga0002",

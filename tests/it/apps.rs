@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::client::{self, get};
-use tests::sandbox::Sandbox;
+use tests::sandbox::{AGENCY, Sandbox};
 use tests::scratch::Scratch;
 use tests::up::Up;
 use tests::wait::{holds, until};
@@ -358,7 +358,6 @@ async fn earlier_client_id_refreshes_until_the_next_consent() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn agency_of_the_second_app_opens_its_locations_for_that_app() {
-    const AGENCY: &str = "sandboxNorthwindHQ01";
     const LOCATION: &str = "sandboxHarborDental1";
     let apps = TwoApps::start(STAGING, &[], &[]).await;
     let begin = format!("{}/oauth/install?app=staging", apps.up.public);

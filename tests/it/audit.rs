@@ -8,15 +8,12 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::client::{self, KEY, send};
-use tests::sandbox::Sandbox;
+use tests::sandbox::{AGENCY, Sandbox};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 /// Equal events of a minute are counted together at its end.
 const PATIENCE: Duration = Duration::from_secs(90);
-
-/// An agency of the sandbox with locations.
-const AGENCY: &str = "sandboxNorthwindHQ01";
 
 /// The entries that the command line shows with these arguments, as many as it can.
 async fn shown(up: &Up, more: &[&str]) -> Vec<Value> {

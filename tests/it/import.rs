@@ -8,12 +8,10 @@ use std::fs;
 use std::process::Output;
 use std::time::Duration;
 
-use sandbox::mint::{Consented, Mint};
-use secrecy::ExposeSecret;
 use serde_json::{Value, json};
 use tests::client::{self, get};
 use tests::program::Start;
-use tests::sandbox::Sandbox;
+use tests::sandbox::{AGENCY, Sandbox};
 use tests::scratch::Scratch;
 use tests::up::Up;
 
@@ -67,27 +65,8 @@ impl OldBackend<'_> {
 
 /// Rows of locations `loc00000` and up, whose tokens a sandbox accepts. They expire in an hour.
 fn minted_rows(count: usize) -> Vec<Value> {
-    let mint = Mint::new(&sandbox::Config::default());
-    let now = u64::try_from(store::Timestamp::of_this_machine().as_millis()).unwrap();
-    (0..count)
-        .map(|number| {
-            let location = format!("loc{number:05}");
-            let consented = Consented {
-                location: location.as_str().into(),
-                company: "comp".into(),
-                scope: broker::DEFAULT_SCOPES.to_owned(),
-                issued_ms: now,
-            };
-            let minted = mint.tokens(consented, HOUR, 600);
-            json!({
-                "access_token": minted.access_token.expose_secret(),
-                "refresh_token": minted.refresh_token.expose_secret(),
-                "expires_in": HOUR.as_secs(),
-                "userType": "Location",
-                "locationId": location,
-            })
-        })
-        .collect()
+    let locations = (0..count).map(|number| format!("loc{number:05}"));
+    tests::rows::minted(locations, HOUR)
 }
 
 /// One row a line.

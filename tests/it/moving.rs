@@ -11,14 +11,13 @@ use tests::client::{self, get, send};
 use tests::deployed::Deployed;
 use tests::fleet::Member;
 use tests::program::Start;
-use tests::sandbox::Sandbox;
+use tests::sandbox::{AGENCY, Sandbox};
 use tests::scratch::Scratch;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
-/// The agency of the sandbox, and one of its locations.
-const AGENCY: &str = "sandboxNorthwindHQ01";
+/// A location of [`AGENCY`].
 const DERIVED: &str = "sandboxHarborDental1";
 
 /// An `up` over a sandbox that outlives it, and a Redis of `deploy/` to move to.

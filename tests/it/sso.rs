@@ -173,7 +173,7 @@ async fn gateways_pass_user_contexts_on_and_have_no_shared_secret() {
     let broker_url = format!("http://{}", broker.address);
     let start = || testbed.gateway().env("EVERGREEN_BROKER_URL", &broker_url);
     let gateway = Member::start(start()).await;
-    let agency = "sandboxNorthwindHQ01";
+    let agency = tests::sandbox::AGENCY;
     let agency = client::install_agency(&client::new(), &broker_url, agency).await;
     let backend = backend_key(&broker.internal, json!({ "installations": [agency] })).await;
     for internal in [&gateway.internal, &broker.internal] {

@@ -18,12 +18,9 @@ use reqwest::RequestBuilder;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use tests::client::{get, send};
-use tests::sandbox::Sandbox;
+use tests::sandbox::{AGENCY, Sandbox};
 use tests::up::Up;
 use tests::wait::{holds, until};
-
-/// The agency of all locations of a sandbox.
-const AGENCY: &str = "sandboxNorthwindHQ01";
 
 const PATIENCE: Duration = Duration::from_secs(90);
 

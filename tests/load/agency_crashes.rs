@@ -8,11 +8,11 @@ use futures_util::stream::{self, StreamExt};
 use reqwest::Client;
 use serde_json::{Value, json};
 use tests::client::{self, get};
+use tests::sandbox::AGENCY;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(120);
-const AGENCY: &str = "sandboxNorthwindHQ01";
 const LOCATIONS: [&str; 3] = [
     "sandboxHarborDental1",
     "sandboxMapleYoga0002",

@@ -17,6 +17,7 @@ pub mod raw_server;
 pub mod receiver;
 pub mod redis;
 pub mod redis_fault_proxy;
+pub mod rows;
 pub mod sandbox;
 pub mod scratch;
 pub mod seed;

@@ -7,6 +7,9 @@ use crate::client;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
 
+/// The agency of every sandbox.
+pub const AGENCY: &str = "sandboxNorthwindHQ01";
+
 /// A sandbox process, or the sandbox inside `evergreen up`.
 #[derive(Debug)]
 pub struct Sandbox {

@@ -1,8 +1,9 @@
 //! The link is for a location, and its agency consents: apps with bulk installation get the agency's token then.
 
+use tests::sandbox::AGENCY;
+
 use super::*;
 
-const AGENCY: &str = "sandboxNorthwindHQ01";
 const LOCATION: &str = "sandboxHarborDental1";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,10 +1,8 @@
 //! Installations are found by external id, tag and location, changed, and deleted.
 
-use tests::sandbox::Sandbox;
+use tests::sandbox::{AGENCY, Sandbox};
 
 use super::*;
-
-const AGENCY: &str = "sandboxNorthwindHQ01";
 
 async fn list(up: &Up, query: &str) -> (Vec<String>, Option<String>) {
     let url = format!("{}/v1/installations?{query}", up.internal);

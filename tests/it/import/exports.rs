@@ -4,8 +4,7 @@ use std::os::unix::fs::PermissionsExt;
 
 use super::*;
 
-/// The agency of the sandbox, and one of its locations.
-const AGENCY: &str = "sandboxNorthwindHQ01";
+/// A location of [`AGENCY`].
 const OF_AGENCY: &str = "sandboxHarborDental1";
 
 #[tokio::test(flavor = "multi_thread")]
