@@ -75,7 +75,7 @@ async fn link_that_was_denied_or_has_failed_can_be_used_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn expired_link_begins_no_consent_and_finishes_one() {
     let up = Up::start(&[RETURN_URLS]).await;
-    let request = json!({ "return_to": BACK, "external_id": "42", "expires_in": 3 });
+    let request = json!({ "return_to": BACK, "external_id": "42", "expires_in": 10 });
     let link = link(&up.internal, request).await;
     let browser = Browser::new(&up.public);
     let callback = browser.callback(&link, "locationId=locA").await;

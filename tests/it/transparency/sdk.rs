@@ -161,7 +161,7 @@ async fn official_mcp_sdk_works_through_gateway() {
     let expected = json!({
         "server": "sandbox",
         "tools": ["contacts_get-contacts", "locations_get-location"],
-        "contacts": ["nora@a.example"],
+        "contacts": [["nora@a.example"], [], ["nora@a.example"]],
         "notification": "contacts_get-contacts",
         "hadSession": true,
     });

@@ -21,10 +21,12 @@ async function main() {
   });
   await client.connect(transport);
   const { tools } = await client.listTools();
-  const call = await client.callTool({
-    name: 'contacts_get-contacts',
-    arguments: { query: 'nora' },
-  });
+  const calls = [];
+  for (const query of ['nora', 'nobody', 'nora']) {
+    const call = await client.callTool({ name: 'contacts_get-contacts', arguments: { query } });
+    const { contacts } = JSON.parse(call.content[0].text);
+    calls.push(contacts.map((contact) => contact.email));
+  }
   // This arrives in the stream that the SDK opened with GET.
   const notification = await notified;
   const sessionId = transport.sessionId;
@@ -35,7 +37,7 @@ async function main() {
     JSON.stringify({
       server: server.name,
       tools: tools.map((tool) => tool.name),
-      contacts: JSON.parse(call.content[0].text).contacts.map((contact) => contact.email),
+      contacts: calls,
       notification,
       hadSession: typeof sessionId === 'string',
     }),
