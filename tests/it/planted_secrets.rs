@@ -1,6 +1,7 @@
 //! Secrets are planted everywhere, every route and every failure of GHL is tried at trace level, and everything that
 //! leaves the processes is searched for them.
 
+mod connecting;
 mod search;
 
 use std::path::Path;
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 use tests::client::{self, KEY, send};
 use tests::fleet::{Fleet, FleetConfig, Member};
 use tests::program::Start;
+use tests::receiver::{Mood, Receiver, SECRET};
 use tests::wait::{holds, until};
 
 use search::{Search, collector, position};
@@ -89,14 +91,17 @@ fn api_faults() -> Vec<Value> {
 }
 
 /// A deployment whose processes log and export everything.
-async fn traced_fleet(collector: &str) -> Fleet {
-    let settings = [
+async fn traced_fleet(collector: &str, receiver: &Receiver) -> Fleet {
+    let of_events = receiver.settings();
+    let of_events = of_events.iter().map(|(key, value)| (*key, value.as_str()));
+    let mut settings = vec![
         ("EVERGREEN_LOG", "trace"),
         ("EVERGREEN_LOG_FORMAT", "json"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", collector),
         ("EVERGREEN_TOKEN_TIMEOUT", "500ms"),
         ("EVERGREEN_RESPONSE_TIMEOUT", "5s"),
     ];
+    settings.extend(of_events);
     let config = FleetConfig {
         brokers: 1,
         lock_nodes: 1,
@@ -113,6 +118,8 @@ fn plant_settings(fleet: &Fleet, search: &mut Search) {
     search.plant("a token of GHL", TOKEN);
     search.plant("an administrator's key", KEY);
     search.plant("a key of nobody", STRAY_KEY);
+    let (_, secret) = SECRET.split_once('_').unwrap();
+    search.plant("the secret of events", secret);
     for ring in ["access-keys", "refresh-keys"] {
         let ring = std::fs::read_to_string(fleet.redis.file(ring)).unwrap();
         let (_, key) = ring.trim().split_once(':').unwrap();
@@ -377,6 +384,10 @@ async fn collect(fleet: &mut Fleet, admin: &Client, traces: &Mutex<Vec<u8>>, sea
             search.collect(path.clone(), std::fs::read(path).unwrap());
         }
     }
+    for path in ["audit?limit=500", "events", "dead-letters", "apps"] {
+        let url = format!("{}/v1/{path}", fleet.brokers[0].internal);
+        search.tell(admin.get(url)).await;
+    }
     // A process that ends sends the rest of its spans.
     for member in fleet.brokers.iter_mut().chain(&mut fleet.gateways) {
         let log = stop(member).await;
@@ -410,13 +421,17 @@ async fn stop(member: &mut Member) -> Vec<String> {
 #[tokio::test(flavor = "multi_thread")]
 async fn planted_secrets_appear_nowhere() {
     let (url, traces) = collector().await;
-    let mut fleet = traced_fleet(&url).await;
+    let receiver = Receiver::start().await;
+    receiver.be(Mood::Refuse(500));
+    let mut fleet = traced_fleet(&url, &receiver).await;
     let mut search = Search::default();
     plant_settings(&fleet, &mut search);
     let admin = client::new();
     let id = consents(&fleet, &mut search).await;
     let key = administration(&fleet, &id, &admin, &mut search).await;
     calls(&fleet, &id, &key, &mut search).await;
+    connecting::links(&fleet, &admin, &mut search).await;
+    connecting::events(&fleet, &admin, &receiver, &mut search).await;
     failures(&fleet, &key, &admin, &mut search).await;
     collect(&mut fleet, &admin, &traces, &mut search).await;
 
@@ -426,7 +441,12 @@ async fn planted_secrets_appear_nowhere() {
         log.contains("\"TRACE\"") && log.contains("[removed]"),
         "the log is whole"
     );
+    assert!(log.contains("a message was not delivered"));
     assert!(position(search.content_of("the spans"), b"request").is_some());
+    let is_audited = search.found.iter().any(|(place, content)| {
+        place.contains("/v1/audit") && position(content, b"connect_link_created").is_some()
+    });
+    assert!(is_audited, "the audit log was read");
     let stored = search.found.iter().any(|(place, content)| {
         place.contains("appendonly") && position(content, id.as_bytes()).is_some()
     });
