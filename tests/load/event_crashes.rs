@@ -1,5 +1,7 @@
-//! Brokers are killed while customers connect and operators revoke. Every change is delivered at least once, in order,
-//! and no event reports a change that did not happen.
+//! Brokers are killed while customers connect, and operators revoke and import. Every change is delivered at least once,
+//! in order, and no event reports a change that did not happen.
+
+mod receiver_outage;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
@@ -12,6 +14,7 @@ use serde_json::Value;
 use tests::client;
 use tests::fleet::{Fleet, FleetConfig, Member};
 use tests::receiver::{Received, Receiver};
+use tests::rows;
 use tests::wait::{holds, until};
 use tokio::time::sleep;
 
@@ -22,6 +25,10 @@ const AT_ONCE: usize = 4;
 const CONNECTED: &str = "installation.connected";
 const RECONNECTED: &str = "installation.reconnected";
 const UNINSTALLED: &str = "installation.uninstalled";
+/// The lifetime of imported access tokens.
+const HOUR: Duration = Duration::from_secs(3600);
+/// Rows of a request.
+const BATCH: usize = 10;
 
 /// Consents and revocations; 5000 and 2500 with `EVERGREEN_LONG=1`.
 fn counts() -> (usize, usize) {
@@ -39,10 +46,15 @@ fn seed() -> u64 {
 /// The requests that a test has made for one location.
 #[derive(Debug, Default, Clone, Copy)]
 struct Asked {
+    /// Whether it was imported, so that GHL has seen no consent.
+    is_imported: bool,
     /// Requests to revoke, also those without an answer.
     revocations: usize,
     is_revoked: bool,
 }
+
+/// The requests for each location.
+type AllAsked = BTreeMap<String, Asked>;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_change_is_told_while_brokers_are_killed() {
@@ -50,26 +62,18 @@ async fn every_change_is_told_while_brokers_are_killed() {
     println!("EVERGREEN_SEED={seed}");
     let mut random = StdRng::seed_from_u64(seed);
     let receiver = Receiver::start().await;
-    let settings = receiver.settings();
-    let settings: Vec<_> = settings
-        .iter()
-        .map(|(key, value)| (*key, value.as_str()))
-        .collect();
-    let mut fleet = Fleet::start(&FleetConfig {
-        brokers: 3,
-        lock_nodes: 3,
-        sandbox: &[],
-        settings: &settings,
-    })
-    .await;
+    let mut fleet = start(&receiver, 3).await;
     let (consents, revocations) = counts();
     let brokers: Vec<String> = fleet.brokers.iter().map(|it| it.internal.clone()).collect();
     let locations: Vec<String> = (0..consents).map(|it| format!("loc{it:03}")).collect();
+    let rows: Vec<String> = (0..consents).map(|it| format!("row{it:03}")).collect();
+    let batches: Vec<_> = rows.chunks(BATCH).collect();
     let workers = (0..AT_ONCE).map(|worker| {
         let own = locations.iter().enumerate();
         let own: Vec<_> = own.skip(worker).step_by(AT_ONCE).collect();
         let mut random = StdRng::seed_from_u64(seed.wrapping_add(1 + worker as u64));
         let (client, public, brokers) = (&fleet.client, &fleet.haproxy.url, &brokers);
+        let batches = &batches;
         async move {
             let mut asked = Vec::new();
             for (number, location) in own {
@@ -85,6 +89,10 @@ async fn every_change_is_told_while_brokers_are_killed() {
                     of_it.is_revoked = false;
                 }
                 asked.push((location.clone(), of_it));
+                if let Some(batch) = batches.get(number / BATCH).filter(|_| number % BATCH == 0) {
+                    import(client, brokers, batch, &mut random).await;
+                    asked.extend(batch.iter().map(|row| (row.clone(), IMPORTED)));
+                }
             }
             asked
         }
@@ -94,11 +102,28 @@ async fn every_change_is_told_while_brokers_are_killed() {
     let (asked, kills) = kills.await;
     println!("{kills} brokers were killed");
     assert!(kills >= 5, "{kills} kills");
-    let asked: BTreeMap<String, Asked> = asked.into_iter().flatten().collect();
+    let asked: AllAsked = asked.into_iter().flatten().collect();
+    assert_eq!(asked.len(), locations.len() + rows.len());
 
-    let events = until_all_are_told(&fleet, &receiver, &asked).await;
+    let events = until_all_are_told(&fleet, &receiver, &asked, PATIENCE).await;
     expect_order(&events, &receiver.taken());
     expect_each_has_a_cause(&fleet, &events, &asked).await;
+}
+
+/// Brokers that send their events to this receiver.
+async fn start(receiver: &Receiver, brokers: usize) -> Fleet {
+    let settings = receiver.settings();
+    let settings = settings.iter();
+    let settings: Vec<_> = settings
+        .map(|(key, value)| (*key, value.as_str()))
+        .collect();
+    Fleet::start(&FleetConfig {
+        brokers,
+        lock_nodes: 3,
+        sandbox: &[],
+        settings: &settings,
+    })
+    .await
 }
 
 /// Kills a broker several times a second, and starts it again, until the work is done. Returns how often.
@@ -156,6 +181,30 @@ async fn revoke(client: &Client, brokers: &[String], location: &str, random: &mu
     requests
 }
 
+const IMPORTED: Asked = Asked {
+    is_imported: true,
+    revocations: 0,
+    is_revoked: false,
+};
+
+/// Imports a row for each location at any broker, as often as that takes.
+async fn import(client: &Client, brokers: &[String], locations: &[String], random: &mut StdRng) {
+    let rows = rows::minted(locations.iter().cloned(), HOUR);
+    until("rows to be imported", PATIENCE, || {
+        let broker = &brokers[random.random_range(0..brokers.len())];
+        let sent = client.post(format!("{broker}/v1/installations"));
+        let sent = sent.json(&rows).send();
+        async move {
+            let response = sent.await.map_err(|error| error.to_string())?;
+            let status = response.status();
+            let results = client::body(response).await;
+            let is_done = status.is_success() && results["refused"] == 0;
+            holds(is_done, (status, results))
+        }
+    })
+    .await;
+}
+
 fn text<'a>(event: &'a Value, pointer: &str) -> &'a str {
     event.pointer(pointer).and_then(Value::as_str).unwrap_or("")
 }
@@ -182,17 +231,20 @@ async fn all_events(fleet: &Fleet) -> Vec<Value> {
 async fn until_all_are_told(
     fleet: &Fleet,
     receiver: &Receiver,
-    asked: &BTreeMap<String, Asked>,
+    asked: &AllAsked,
+    patience: Duration,
 ) -> Vec<Value> {
-    until("every event to arrive", PATIENCE, || async {
+    until("every event to arrive", patience, || async {
         let events = all_events(fleet).await;
         let listed: BTreeSet<String> = events.iter().map(|it| text(it, "/id").to_owned()).collect();
         let taken = receiver.taken();
         let taken: BTreeSet<String> = taken.iter().map(|it| it.id().to_owned()).collect();
         let missing: Vec<_> = listed.symmetric_difference(&taken).take(3).collect();
         holds(missing.is_empty(), &missing)?;
+        let changes = changes(&events);
         for (location, asked) in asked {
-            let last = changes(&events, location).last().copied().unwrap_or("");
+            let of_it = changes.get(location.as_str());
+            let last = of_it.and_then(|of_it| of_it.last()).copied().unwrap_or("");
             let is_so = asked.is_revoked == (last == UNINSTALLED) && !last.is_empty();
             holds(is_so, (location, asked, last))?;
         }
@@ -201,15 +253,17 @@ async fn until_all_are_told(
     .await
 }
 
-/// The changes of a location, in the order of the list.
-fn changes<'a>(events: &'a [Value], location: &str) -> Vec<&'a str> {
-    let of_it = events
-        .iter()
-        .filter(|it| text(it, "/installation/locationId") == location);
-    let kinds = of_it.map(|it| text(it, "/type"));
-    kinds
-        .filter(|kind| *kind != "installation.updated")
-        .collect()
+/// The changes of each location, in the order of the list.
+fn changes(events: &[Value]) -> BTreeMap<&str, Vec<&str>> {
+    let mut changes: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    for event in events {
+        let kind = text(event, "/type");
+        if kind != "installation.updated" {
+            let location = text(event, "/installation/locationId");
+            changes.entry(location).or_default().push(kind);
+        }
+    }
+    changes
 }
 
 /// The first deliveries of each installation are in the order of the list.
@@ -238,37 +292,45 @@ fn expect_order(events: &[Value], taken: &[Received]) {
     println!("{} events, {repetitions} repetitions", events.len());
 }
 
-/// Each event is of a change that happened: consents are grants of GHL, and revocations were asked for.
-async fn expect_each_has_a_cause(fleet: &Fleet, events: &[Value], asked: &BTreeMap<String, Asked>) {
+/// Each event is of a change that happened: consents are grants of GHL, and revocations and imports were asked for.
+async fn expect_each_has_a_cause(fleet: &Fleet, events: &[Value], asked: &AllAsked) {
     let mut grants: BTreeMap<String, usize> = BTreeMap::new();
     for grant in fleet.sandbox.chains().await {
-        *grants
-            .entry(text(&grant, "/locationId").to_owned())
-            .or_default() += 1;
+        let location = text(&grant, "/locationId").to_owned();
+        *grants.entry(location).or_default() += 1;
     }
+    let all = changes(events);
     for (location, asked) in asked {
-        let changes = changes(events, location);
-        assert_eq!(changes[0], CONNECTED, "{location}: {changes:?}");
-        let count = |wanted: &str| changes.iter().filter(|it| **it == wanted).count();
-        assert_eq!(count(CONNECTED), 1, "{location}: {changes:?}");
-        let consents = 1 + count(RECONNECTED);
-        assert!(consents <= grants[location], "{location}: {changes:?}");
-        let ended = count(UNINSTALLED);
-        assert!(ended <= asked.revocations, "{location}: {changes:?}");
-        assert!(ended >= usize::from(asked.revocations > 0));
-        let is_known = |it: &&str| [CONNECTED, RECONNECTED, UNINSTALLED].contains(it);
-        assert!(changes.iter().all(is_known), "{changes:?}");
-        let twice = changes
-            .windows(2)
-            .any(|pair| pair[0] == UNINSTALLED && pair[1] == UNINSTALLED);
-        assert!(!twice, "{location}: {changes:?}");
+        let granted = grants.get(location).copied().unwrap_or(0);
+        expect_causes(location, &all[location.as_str()], *asked, granted);
         let url = format!("{}/v1/installations/{location}", fleet.brokers[0].internal);
         let (_, shown) = client::get(&fleet.client, &url).await;
         let expected = if asked.is_revoked { "revoked" } else { "valid" };
         assert_eq!(shown["tokenStatus"], expected, "{location}: {shown}");
     }
-    for event in events {
-        let location = text(event, "/installation/locationId");
-        assert!(asked.contains_key(location), "invented: {event}");
+    for location in all.keys() {
+        assert!(asked.contains_key(*location), "invented: {location}");
     }
+}
+
+/// Likewise, for the changes of one location. `grants`: of GHL.
+fn expect_causes(location: &str, changes: &[&str], asked: Asked, grants: usize) {
+    let at = format!("{location}: {changes:?}");
+    if asked.is_imported {
+        assert_eq!(changes, [CONNECTED], "{at}");
+        return;
+    }
+    assert_eq!(changes[0], CONNECTED, "{at}");
+    let count = |wanted: &str| changes.iter().filter(|it| **it == wanted).count();
+    assert_eq!(count(CONNECTED), 1, "{at}");
+    assert!(count(RECONNECTED) < grants, "{at}");
+    let ended = count(UNINSTALLED);
+    assert!(ended <= asked.revocations, "{at}");
+    assert!(ended >= usize::from(asked.revocations > 0), "{at}");
+    let is_known = |it: &&str| [CONNECTED, RECONNECTED, UNINSTALLED].contains(it);
+    assert!(changes.iter().all(is_known), "{at}");
+    let twice = changes
+        .windows(2)
+        .any(|pair| pair[0] == UNINSTALLED && pair[1] == UNINSTALLED);
+    assert!(!twice, "{at}");
 }
