@@ -178,11 +178,28 @@ pub fn events(partition: u8) -> String {
     outbox(partition, "log")
 }
 
-/// Sorted set: events and webhooks that an endpoint has not taken within days.
+/// Hash: in the file, the place of the last event ([`LAST_EVENT_FIELD`]).
+pub const LAST_EVENT: &str = "ghl:out:last";
+/// The field of [`LAST_EVENT`].
+pub const LAST_EVENT_FIELD: &str = "position";
+
+/// Sorted set: events and webhooks that an endpoint has not taken within days, by when they were given up, in
+/// milliseconds.
 #[must_use]
-pub fn dead_letters(partition: u8) -> String {
-    outbox(partition, "dead")
+pub fn dead_letters(partition: u8, endpoint: &str) -> String {
+    outbox(partition, &format!("{DEAD_LETTERS}{endpoint}"))
 }
+
+const DEAD_LETTERS: &str = "dead:";
+
+/// Hash: how many messages wait for an endpoint, in the field [`WAITING_FIELD`].
+#[must_use]
+pub fn deliveries_waiting(partition: u8, endpoint: &str) -> String {
+    outbox(partition, &format!("waiting:{endpoint}"))
+}
+
+/// The field of [`deliveries_waiting`].
+pub const WAITING_FIELD: &str = "n";
 
 /// Sorted set: subjects with messages for an endpoint, by when the next attempt is due, in milliseconds.
 #[must_use]
@@ -252,7 +269,7 @@ pub fn content(key: &str) -> Content {
     }
     match of_partition("ghl:out:{") {
         Some("log") => return Content::Events,
-        Some("dead") => return Content::DeadLetters,
+        Some(name) if name.starts_with(DEAD_LETTERS) => return Content::DeadLetters,
         Some(name) if name.starts_with("queue:") => return Content::Queue,
         Some(_) | None => {}
     }
@@ -302,7 +319,8 @@ mod tests {
             (refresh(&id), Content::Refresh(id.clone())),
             (delivery_queue(7, "crm", id.as_str()), Content::Queue),
             (events(7), Content::Events),
-            (dead_letters(7), Content::DeadLetters),
+            (dead_letters(7, "crm"), Content::DeadLetters),
+            (deliveries_waiting(7, "dead"), Content::Other),
             (location("L1"), Content::Location),
             (location_by_app("L1"), Content::Location),
             (caller(&KeyHash::of("evg_1")), Content::Caller),

@@ -214,7 +214,10 @@ impl Breaker {
         if was_refused {
             match self
                 .writer
-                .record_accepted_credentials(&self.credentials)
+                .record_accepted_credentials(
+                    &self.credentials,
+                    PauseReason::ClientRejected.as_str(),
+                )
                 .await
             {
                 Ok(true) => info!(app = %self.app,
@@ -291,10 +294,8 @@ impl Breaker {
             .record_refused_credentials(&self.credentials, reason)
             .await?;
         if is_new && let Err(error) = self.tell_refused(reason).await {
-            // The next refusal stores the event.
-            writer
-                .record_accepted_credentials(&self.credentials)
-                .await?;
+            // The next refusal stores the event. Refreshes pause until then.
+            writer.forget_refused_credentials(&self.credentials).await?;
             return Err(error);
         }
         Ok(is_new)

@@ -11,7 +11,6 @@
 mod shared;
 mod update;
 
-use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -398,19 +397,8 @@ impl Scheduler<'_> {
         schedule: Schedule,
         due: &[(u8, Timestamp)],
     ) -> Result<Vec<InstallationId>, WriteError> {
-        let mut wanted: BTreeMap<u8, (usize, Timestamp)> = BTreeMap::new();
-        for (partition, at) in due {
-            let (count, by) = wanted.entry(*partition).or_insert((0, *at));
-            *count += 1;
-            *by = (*by).max(*at);
-        }
         let claim_for = self.shared.config.claim;
-        let claims = wanted.into_iter().map(|(partition, (limit, by))| {
-            let due = DueEntries {
-                partition,
-                limit,
-                by,
-            };
+        let claims = DueEntries::by_partition(due).into_iter().map(|due| {
             let writer = &self.shared.writer;
             writer.claim(schedule, &self.app.name, due, claim_for)
         });

@@ -8,6 +8,7 @@ pub mod index;
 pub mod outbox;
 pub mod redis;
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use futures_util::future::BoxFuture;
@@ -153,7 +154,9 @@ pub const POLL_DEPTH: usize = 4;
 pub struct DuePoll {
     /// The due entries, the earliest first: the partition of each installation, and since when it is due.
     pub due: Vec<(u8, Timestamp)>,
-    /// The time until the next entry after those is due; `None`: nothing more is scheduled.
+    /// The entries that follow, the earliest first.
+    pub later: Vec<(u8, Timestamp)>,
+    /// The time until the first of them is due; `None`: nothing more is scheduled.
     pub next_in: Option<Duration>,
     /// How many partitions did not answer. More may be due there.
     pub missing: usize,
@@ -163,12 +166,14 @@ impl DuePoll {
     /// From the first [`POLL_DEPTH`] entries of every partition.
     #[must_use]
     pub fn of(scheduled: impl IntoIterator<Item = (u8, Timestamp)>, now: Timestamp) -> Self {
-        let (mut due, later): (Vec<_>, Vec<_>) =
+        let (mut due, mut later): (Vec<_>, Vec<_>) =
             scheduled.into_iter().partition(|(_, at)| *at <= now);
         due.sort_unstable_by_key(|(_, at)| *at);
+        later.sort_unstable_by_key(|(_, at)| *at);
         Self {
             due,
-            next_in: later.into_iter().map(|(_, at)| at.since(now)).min(),
+            next_in: later.first().map(|(_, at)| at.since(now)),
+            later,
             missing: 0,
         }
     }
@@ -181,8 +186,35 @@ pub struct DueEntries {
     pub partition: u8,
     /// The most entries to take.
     pub limit: usize,
-    /// The latest time at which they were due. It is not in the future.
+    /// The earliest time of the entries; `None`: any.
+    pub from: Option<Timestamp>,
+    /// The latest time of the entries.
     pub by: Timestamp,
+}
+
+impl DueEntries {
+    /// The entries of each partition, in the order of their first.
+    #[must_use]
+    pub fn by_partition(due: &[(u8, Timestamp)]) -> Vec<Self> {
+        let mut places: BTreeMap<u8, usize> = BTreeMap::new();
+        let mut groups: Vec<Self> = Vec::new();
+        for (partition, at) in due {
+            let place = *places.entry(*partition).or_insert(groups.len());
+            match groups.get_mut(place) {
+                Some(group) => {
+                    group.by = group.by.max(*at);
+                    group.limit += 1;
+                }
+                None => groups.push(Self {
+                    partition: *partition,
+                    limit: 1,
+                    from: None,
+                    by: *at,
+                }),
+            }
+        }
+        groups
+    }
 }
 
 /// Counts over all installations.
@@ -333,7 +365,16 @@ mod tests {
         ];
         let upcoming = DuePoll::of(scheduled, at(50));
         assert_eq!(upcoming.due, [(7, at(10)), (7, at(20)), (0, at(30))]);
+        assert_eq!(upcoming.later, [(9, at(70)), (0, at(90))]);
         assert_eq!(upcoming.next_in, Some(Duration::from_millis(20)));
         assert_eq!(DuePoll::of([], at(50)), DuePoll::default());
+    }
+
+    #[test]
+    fn due_entries_are_grouped_by_partition_in_the_order_of_their_first() {
+        let at = Timestamp::from_millis;
+        let groups = DueEntries::by_partition(&[(7, at(1)), (3, at(2)), (7, at(5))]);
+        let groups = groups.iter().map(|it| (it.partition, it.by, it.limit));
+        assert_eq!(groups.collect::<Vec<_>>(), [(7, at(5), 2), (3, at(2), 1)]);
     }
 }

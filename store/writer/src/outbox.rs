@@ -3,13 +3,16 @@
 //! Each endpoint has a queue for each subject. The first message of a queue is sent until the endpoint takes it, then
 //! the next one. So the messages about one installation arrive in order, and those about others do not wait.
 
+pub(crate) mod list;
+pub mod subscribers;
+
 use std::fmt;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use store::{InstallationId, Timestamp, keys};
-use tokio::sync::Notify;
 
 use crate::events::Event;
+pub use list::{List, ListRange};
+pub use subscribers::{Backlog, Subscriber, Subscribers};
 
 /// The thing that the messages of one queue are about: an installation, or a name of GHL or of an app.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,6 +42,21 @@ impl Subject {
         }
     }
 
+    /// Those with these names in a partition.
+    pub(crate) fn all_of(partition: u8, names: Vec<String>) -> Vec<Self> {
+        let names = names.into_iter();
+        names.map(|name| Self { partition, name }).collect()
+    }
+
+    /// The one with this [`Subject::name`].
+    #[must_use]
+    pub fn of_name(name: &str) -> Self {
+        match name.parse() {
+            Ok(id) => Self::installation(&id),
+            Err(_) => Self::named(name),
+        }
+    }
+
     /// Anything else, by its name.
     #[must_use]
     pub fn named(name: &str) -> Self {
@@ -58,6 +76,8 @@ pub struct Publication {
     pub is_event: bool,
     /// The ids of the endpoints that get it.
     pub endpoints: Vec<String>,
+    /// The ids of the endpoints that would get it, if not so many messages waited for them.
+    pub dropped: Vec<String>,
 }
 
 /// The first messages of a queue.
@@ -99,6 +119,24 @@ pub struct EventPosition {
     pub partition: u8,
 }
 
+impl EventPosition {
+    /// The position with this [`fmt::Display`]; `None` if there is none.
+    #[must_use]
+    pub fn parse(text: &str) -> Option<Self> {
+        let (at, partition) = text.split_once('-')?;
+        Some(Self {
+            at: Timestamp::from_millis(at.parse().ok()?),
+            partition: partition.parse().ok()?,
+        })
+    }
+}
+
+impl fmt::Display for EventPosition {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}-{}", self.at.as_millis(), self.partition)
+    }
+}
+
 /// An event as it is stored, with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredEvent {
@@ -108,66 +146,40 @@ pub struct StoredEvent {
     pub json: String,
 }
 
-/// How many queues of an endpoint hold messages.
+/// What is stored for an endpoint.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct QueueCount {
-    /// All of them.
+    /// Queues that hold messages.
     pub queues: u64,
     /// Those whose first message failed at least once.
     pub failing: u64,
+    /// The messages of all queues.
+    pub messages: u64,
+    /// The messages that were given up.
+    pub dead_letters: u64,
 }
 
-/// Decides whether an endpoint wants an event.
-type WantsEvent = Box<dyn Fn(&Event) -> bool + Send + Sync>;
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-/// An endpoint, as far as the store must know it.
-pub struct Subscriber {
-    /// The endpoint's id.
-    pub endpoint: String,
-    /// Whether it gets an event.
-    pub wants: WantsEvent,
-}
-
-impl fmt::Debug for Subscriber {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Subscriber")
-            .field("endpoint", &self.endpoint)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The endpoints of a process. Cheap to clone.
-#[derive(Debug, Clone, Default)]
-pub struct Subscribers(Arc<Inner>);
-
-#[derive(Debug, Default)]
-struct Inner {
-    all: Mutex<Arc<Vec<Subscriber>>>,
-    added: Notify,
-}
-
-impl Subscribers {
-    /// Replaces the endpoints.
-    pub fn set(&self, all: Vec<Subscriber>) {
-        *self.0.all.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(all);
+    #[test]
+    fn position_is_read_as_it_is_written() {
+        let position = EventPosition {
+            at: Timestamp::from_millis(1_700_000_000_123),
+            partition: 255,
+        };
+        assert_eq!(EventPosition::parse(&position.to_string()), Some(position));
+        for bad in ["", "1", "x-1", "1-256", "1-2-3"] {
+            assert_eq!(EventPosition::parse(bad), None, "{bad}");
+        }
     }
 
-    /// The ids of the endpoints that want an event.
-    #[must_use]
-    pub fn wanting(&self, event: &Event) -> Vec<String> {
-        let all = self.0.all.lock().unwrap_or_else(PoisonError::into_inner);
-        let all = Arc::clone(&all);
-        let wanting = all.iter().filter(|one| (one.wants)(event));
-        wanting.map(|one| one.endpoint.clone()).collect()
-    }
-
-    /// Waits until this process has stored a message.
-    pub async fn added(&self) {
-        self.0.added.notified().await;
-    }
-
-    /// Says that a message was stored.
-    pub(crate) fn notify(&self) {
-        self.0.added.notify_waiters();
+    #[test]
+    fn subject_is_found_by_its_name() {
+        let installation = Subject::installation(&InstallationId::random());
+        for subject in [installation, Subject::named("app-default")] {
+            assert_eq!(Subject::of_name(&subject.name), subject);
+        }
     }
 }

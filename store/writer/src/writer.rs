@@ -246,10 +246,13 @@ impl StoreWriter {
                 Decision::Leave(outcome) => return Ok((outcome, loaded.revision())),
                 Decision::Write(next, outcome) => {
                     let swap = self.swap(&next, &loaded)?;
-                    let (revision, is_news) = (swap.revision(), swap.event.is_some());
+                    let revision = swap.revision();
+                    let event = swap.event.as_ref();
+                    let told = event.map(|it| (it.endpoints.clone(), it.dropped.clone()));
                     if self.backend.swap(swap).await? {
-                        if is_news {
-                            self.subscribers.notify();
+                        if let Some((endpoints, dropped)) = told {
+                            let partition = id.partition();
+                            self.subscribers.published(partition, &endpoints, &dropped);
                         }
                         return Ok((outcome, revision));
                     }

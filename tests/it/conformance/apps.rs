@@ -85,6 +85,7 @@ async fn broker_sees_and_claims_the_installations_of_its_apps_alone() {
                 let entries = DueEntries {
                     partition,
                     limit: 8,
+                    from: None,
                     by: due[0].1,
                 };
                 let claimed = writer

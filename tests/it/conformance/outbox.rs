@@ -28,6 +28,7 @@ async fn claimed(store: &Store) -> Vec<Subject> {
         let due = DueEntries {
             partition,
             limit: 10,
+            from: None,
             by,
         };
         let taken = store.writer.claim_deliveries(ENDPOINT, due, CLAIM).await;

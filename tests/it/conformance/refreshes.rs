@@ -154,6 +154,7 @@ async fn expired_intent_is_taken_over() {
                     DueEntries {
                         partition: id.partition(),
                         limit: 8,
+                        from: None,
                         by: store.reader.now(),
                     },
                     Duration::from_millis(50),
@@ -204,6 +205,7 @@ async fn due_installation_is_claimed_once_until_the_claim_expires() {
                 let due = DueEntries {
                     partition,
                     limit: 2,
+                    from: None,
                     by,
                 };
                 let racers = (0..3).map(|_| store.writer.claim(Schedule::Due, &app, due, claim));

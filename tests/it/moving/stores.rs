@@ -226,6 +226,7 @@ async fn whole_store_is_moved<T: Topology>(replicas: usize) {
     let due = DueEntries {
         partition,
         limit: 10,
+        from: None,
         by,
     };
     assert!(

@@ -9,6 +9,7 @@ mod mark;
 pub(crate) mod moving;
 mod outbox;
 mod reader;
+mod schedule;
 mod tables;
 
 use std::path::Path;
@@ -25,8 +26,8 @@ use store::{AppName, InstallationId, Invalidation, KeyHash, Timestamp, keys};
 use tokio::sync::broadcast;
 
 use super::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, POLL_DEPTH,
-    Schedule, StoreStats, Swap,
+    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
+    StoreStats, Swap,
 };
 use crate::check::{ClockReading, Facts, Info, ProbeError};
 use crate::error::WriteError;
@@ -233,8 +234,8 @@ impl Backend for EmbeddedBackend {
     ) -> BackendFuture<'a, Vec<InstallationId>> {
         let key = schedule.key(due.partition, app);
         Box::pin(async move {
-            let ids = self.write(move |store| claim_in(store, &key, due, claim));
-            Ok(ids.await?.iter().filter_map(|id| id.parse().ok()).collect())
+            let ids = self.claim_entries(key, due, claim).await?;
+            Ok(ids.iter().filter_map(|id| id.parse().ok()).collect())
         })
     }
 
@@ -273,15 +274,9 @@ impl Backend for EmbeddedBackend {
 
     fn poll_due<'a>(&'a self, schedule: Schedule, app: &'a AppName) -> BackendFuture<'a, DuePoll> {
         Box::pin(async move {
-            let mut scheduled = Vec::new();
-            for partition in 0..=u8::MAX {
-                let heads = self
-                    .sorted(&schedule.key(partition, app), POLL_DEPTH)
-                    .map_err(unavailable)?;
-                let times = heads.iter().map(|(at, _)| Timestamp::from_millis(*at));
-                scheduled.extend(times.map(|at| (partition, at)));
-            }
-            Ok(DuePoll::of(scheduled, now()))
+            let all: Vec<u8> = (0..=u8::MAX).collect();
+            self.poll_schedule(&all, |partition| schedule.key(partition, app))
+                .map_err(unavailable)
         })
     }
 
@@ -445,29 +440,6 @@ impl Backend for EmbeddedBackend {
             Ok(removed.is_some_and(|stored| stored.value().1 > now().as_millis()))
         }))
     }
-}
-
-/// Takes the due entries of a schedule, and reschedules them.
-fn claim_in(
-    store: &WriteTransaction,
-    key: &str,
-    due: DueEntries,
-    claim: Duration,
-) -> Result<Vec<String>, redb::Error> {
-    let DueEntries { limit, by, .. } = due;
-    let now = now();
-    let due: Vec<String> = {
-        let sorted = store.open_table(SORTED)?;
-        let range = sorted.range((key, i64::MIN, "")..=(key, by.as_millis(), "\u{10ffff}"))?;
-        range
-            .take(limit)
-            .map(|entry| Ok(entry?.0.value().2.to_owned()))
-            .collect::<Result<_, redb::Error>>()?
-    };
-    for id in &due {
-        set_score(store, key, id, Some((now + claim).as_millis()))?;
-    }
-    Ok(due)
 }
 
 /// The store's time: this machine's time at the start of the process, continued by a monotonic clock.

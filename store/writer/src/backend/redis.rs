@@ -11,6 +11,7 @@ mod key_list;
 pub(crate) mod moving;
 mod outbox;
 mod reply;
+mod schedule;
 mod script;
 
 use std::collections::HashMap;
@@ -27,15 +28,16 @@ use store::{AppName, InstallationId, KeyHash, Timestamp, keys};
 
 use super::outbox::KEPT_FOR;
 use super::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, POLL_DEPTH,
-    Schedule, StoreStats, Swap,
+    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
+    StoreStats, Swap,
 };
 use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
 use crate::identity::{Servers, StoreMark};
 use confirm::ReplicationConfirmer;
+use outbox::OutboxScripts;
 use reply::{
-    FirstEntries, all_or_error, classify, due_poll, first_entries, millis, parse_ids, probe_error,
+    FirstEntries, all_or_error, classify, first_entries, millis, parse_ids, probe_error,
     score_time, timestamp,
 };
 use script::Script;
@@ -67,8 +69,7 @@ pub struct RedisBackend {
     used: Script,
     rename: Script,
     remove: Script,
-    publish: Script,
-    settle: Script,
+    outbox: OutboxScripts,
 }
 
 impl RedisBackend {
@@ -89,7 +90,10 @@ impl RedisBackend {
             confirmer,
             replicas,
             load: Script::unique(include_str!("redis/load.lua")),
-            swap: Script::new(include_str!("redis/swap.lua")),
+            swap: Script::new(concat!(
+                include_str!("redis/outbox.lua"),
+                include_str!("redis/swap.lua")
+            )),
             claim: Script::new(include_str!("redis/claim.lua")),
             replace: Script::new(include_str!("redis/replace.lua")),
             take: Script::new(include_str!("redis/take.lua")),
@@ -97,8 +101,7 @@ impl RedisBackend {
             used: Script::new(include_str!("redis/used.lua")),
             rename: Script::new(include_str!("redis/rename.lua")),
             remove: Script::new(include_str!("redis/remove.lua")),
-            publish: Script::new(include_str!("redis/publish.lua")),
-            settle: Script::new(include_str!("redis/settle.lua")),
+            outbox: OutboxScripts::new(),
             replace_list: Script::new(include_str!("redis/replace_list.lua")),
         })
     }
@@ -117,15 +120,22 @@ impl RedisBackend {
         reported.await.map(timestamp)
     }
 
-    /// Sends one command for every partition. A single server gets all commands in one pipeline. In a Cluster
-    /// each partition is queried separately, and the result contains the errors.
+    /// Sends one command for every partition: see [`Self::query`].
     async fn query_all_partitions<T: FromRedisValue + Send>(
         &self,
         ask: impl Fn(u8) -> Cmd,
     ) -> Result<Vec<Result<T, WriteError>>, WriteError> {
+        self.query((0..=u8::MAX).map(ask)).await
+    }
+
+    /// Sends commands for different partitions. A single server gets all commands in one pipeline. In a Cluster each
+    /// command is sent separately, and the result contains the errors.
+    async fn query<T: FromRedisValue + Send>(
+        &self,
+        commands: impl Iterator<Item = Cmd>,
+    ) -> Result<Vec<Result<T, WriteError>>, WriteError> {
         if self.client.is_cluster() {
-            let questions = (0..=u8::MAX).map(|partition| {
-                let command = ask(partition);
+            let questions = commands.map(|command| {
                 let answer = self
                     .run(async move |mut redis: Connection| command.query_async(&mut redis).await);
                 timeout(PARTITION_TIMEOUT, answer)
@@ -134,8 +144,13 @@ impl RedisBackend {
             return Ok(join_all(questions).await);
         }
         let mut all = redis::pipe();
-        for partition in 0..=u8::MAX {
-            all.add_command(ask(partition));
+        let mut is_empty = true;
+        for command in commands {
+            all.add_command(command);
+            is_empty = false;
+        }
+        if is_empty {
+            return Ok(Vec::new());
         }
         let answers: Vec<T> = self
             .run(async |mut redis: Connection| all.query_async(&mut redis).await)
@@ -291,11 +306,8 @@ impl Backend for RedisBackend {
         claim: Duration,
     ) -> BackendFuture<'a, Vec<InstallationId>> {
         Box::pin(async move {
-            let mut call = self.claim.call([schedule.key(due.partition, app)]);
-            call.arg(due.limit)
-                .arg(due.by.as_millis())
-                .arg(millis(claim));
-            let ids: Vec<String> = self.run(|redis| call.run(redis)).await?;
+            let key = schedule.key(due.partition, app);
+            let ids = self.claim_entries(key, due, claim).await?;
             Ok(parse_ids(&ids))
         })
     }
@@ -306,16 +318,8 @@ impl Backend for RedisBackend {
         app: &'a AppName,
         at: Timestamp,
     ) -> BackendFuture<'a, ()> {
-        Box::pin(async move {
-            let mut sooner = redis::pipe();
-            for schedule in Schedule::ALL {
-                let key = schedule.key(id.partition(), app);
-                let command = sooner.cmd("ZADD").arg(key).arg("XX").arg("LT");
-                command.arg(at.as_millis()).arg(id.as_str()).ignore();
-            }
-            self.run(async |mut redis: Connection| sooner.query_async(&mut redis).await)
-                .await
-        })
+        let keys = Schedule::ALL.map(|schedule| schedule.key(id.partition(), app));
+        Box::pin(self.reschedule_sooner(keys, id.as_str(), at))
     }
 
     fn unschedule<'a>(&'a self, id: &'a InstallationId, app: &'a AppName) -> BackendFuture<'a, ()> {
@@ -332,9 +336,9 @@ impl Backend for RedisBackend {
 
     fn poll_due<'a>(&'a self, schedule: Schedule, app: &'a AppName) -> BackendFuture<'a, DuePoll> {
         Box::pin(async move {
-            let now = self.time().await?;
-            let next = |partition| first_entries(&schedule.key(partition, app), POLL_DEPTH);
-            due_poll(now, self.query_all_partitions(next).await?)
+            let all: Vec<u8> = (0..=u8::MAX).collect();
+            self.poll_schedule(&all, |partition| schedule.key(partition, app))
+                .await
         })
     }
 
@@ -388,17 +392,7 @@ impl Backend for RedisBackend {
     }
 
     fn memory(&self) -> BackendFuture<'_, Option<u64>> {
-        Box::pin(async move {
-            let mut command = redis::cmd("INFO");
-            command.arg("memory");
-            let info: String = self
-                .run(async |mut redis: Connection| command.query_async(&mut redis).await)
-                .await?;
-            let used = info
-                .lines()
-                .find_map(|line| line.strip_prefix("used_memory:"));
-            Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
-        })
+        Box::pin(facts::memory(self))
     }
 
     fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>> {

@@ -2,17 +2,18 @@
 
 use std::time::Duration;
 
+use store::Timestamp;
+
 use super::{StoreWriter, WriteError, parse};
+use crate::backend::outbox::KEPT_FOR;
 use crate::backend::{DueEntries, DuePoll, Loaded};
 use crate::events::{Event, EventType, change};
 use crate::installation::Installation;
+use crate::outbox::list::{self, Span};
 use crate::outbox::{
-    EventPosition, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject, Subscribers,
+    EventPosition, List, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
+    Subscribers,
 };
-
-/// An event is listed only after this time. Then no event can be written before it any more, also where the servers of a
-/// Cluster have different clocks.
-const SETTLED_AFTER: Duration = Duration::from_secs(2);
 
 impl StoreWriter {
     /// The endpoints that get the events of this process.
@@ -29,11 +30,7 @@ impl StoreWriter {
             Err(_) => Some(EventType::Reconnected),
         };
         let event = Event::about(next, kind?, loaded.now);
-        Some(Publication {
-            message: event.to_json(),
-            is_event: true,
-            endpoints: self.subscribers.wanting(&event),
-        })
+        Some(self.subscribers.publication(&event))
     }
 
     /// Stores an event that is not about an installation.
@@ -41,37 +38,68 @@ impl StoreWriter {
     /// # Errors
     /// When the store is unavailable.
     pub async fn publish_event(&self, event: &Event) -> Result<(), WriteError> {
-        let publication = Publication {
-            message: event.to_json(),
-            is_event: true,
-            endpoints: self.subscribers.wanting(event),
-        };
-        self.publish(&Subject::of_event(event), publication).await
+        let publication = self.subscribers.publication(event);
+        self.store(&Subject::of_event(event), publication).await
     }
 
-    /// Stores a message for endpoints.
+    /// Stores a message that is no event for endpoints. Those that have too many messages do not get it.
     ///
     /// # Errors
     /// When the store is unavailable.
     pub async fn publish(
         &self,
         subject: &Subject,
-        publication: Publication,
+        message: String,
+        endpoints: Vec<String>,
     ) -> Result<(), WriteError> {
-        if publication.endpoints.is_empty() && !publication.is_event {
-            return Ok(());
-        }
-        self.backend.publish(subject, publication).await?;
-        self.subscribers.notify();
-        Ok(())
+        let publication = self.subscribers.without_full(Publication {
+            message,
+            is_event: false,
+            endpoints,
+            dropped: Vec::new(),
+        });
+        self.store(subject, publication).await
     }
 
-    /// Polls the queues of an endpoint.
+    /// Stores a message for an endpoint again, also if many wait for it.
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn poll_deliveries(&self, endpoint: &str) -> Result<DuePoll, WriteError> {
-        self.backend.poll_deliveries(endpoint).await
+    pub async fn publish_again(
+        &self,
+        subject: &Subject,
+        message: String,
+        endpoint: &str,
+    ) -> Result<(), WriteError> {
+        let publication = Publication {
+            message,
+            is_event: false,
+            endpoints: vec![endpoint.to_owned()],
+            dropped: Vec::new(),
+        };
+        self.store(subject, publication).await
+    }
+
+    async fn store(&self, subject: &Subject, publication: Publication) -> Result<(), WriteError> {
+        let (endpoints, dropped) = (publication.endpoints.clone(), publication.dropped.clone());
+        if publication.is_event || !endpoints.is_empty() {
+            self.backend.publish(subject, publication).await?;
+        }
+        self.subscribers
+            .published(subject.partition, &endpoints, &dropped);
+        Ok(())
+    }
+
+    /// Polls these partitions of the queues of an endpoint.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn poll_deliveries(
+        &self,
+        endpoint: &str,
+        partitions: &[u8],
+    ) -> Result<DuePoll, WriteError> {
+        self.backend.poll_deliveries(endpoint, partitions).await
     }
 
     /// Takes queues of an endpoint that are due. No other broker gets them within `claim`.
@@ -116,15 +144,19 @@ impl StoreWriter {
             .await
     }
 
-    /// Makes all queues of an endpoint due, since it takes messages again.
+    /// Makes those queues of an endpoint due that would be due later than `beyond` from now.
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn hasten_deliveries(&self, endpoint: &str) -> Result<(), WriteError> {
-        self.backend.hasten_deliveries(endpoint).await
+    pub async fn hasten_deliveries(
+        &self,
+        endpoint: &str,
+        beyond: Duration,
+    ) -> Result<(), WriteError> {
+        self.backend.hasten_deliveries(endpoint, beyond).await
     }
 
-    /// Counts the queues of an endpoint that hold messages.
+    /// Counts the messages and dead letters of an endpoint.
     ///
     /// # Errors
     /// When the store is unavailable.
@@ -132,7 +164,7 @@ impl StoreWriter {
         self.backend.count_deliveries(endpoint).await
     }
 
-    /// Events after a position, the earliest first. None of the last 2 s, so that none is missed.
+    /// Events after a position, the earliest first. None that an earlier one could still come before.
     ///
     /// # Errors
     /// When the store is unavailable.
@@ -141,8 +173,9 @@ impl StoreWriter {
         after: EventPosition,
         limit: usize,
     ) -> Result<Vec<StoredEvent>, WriteError> {
-        let until = self.now().await? - SETTLED_AFTER;
-        self.backend.events(after, until, limit).await
+        let until = self.backend.complete_until().await?;
+        self.outbox_list(&List::Events, Span::After(after, until), limit)
+            .await
     }
 
     /// The newest events, the newest first.
@@ -150,14 +183,85 @@ impl StoreWriter {
     /// # Errors
     /// When the store is unavailable.
     pub async fn newest_events(&self, limit: usize) -> Result<Vec<StoredEvent>, WriteError> {
-        self.backend.newest_events(limit).await
+        self.outbox_list(&List::Events, Span::Newest, limit).await
     }
 
     /// The newest messages that an endpoint did not take in time, as JSON, the newest first.
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn dead_letters(&self, limit: usize) -> Result<Vec<String>, WriteError> {
-        self.backend.dead_letters(limit).await
+    pub async fn dead_letters(
+        &self,
+        endpoint: &str,
+        limit: usize,
+    ) -> Result<Vec<String>, WriteError> {
+        let list = List::DeadLetters(endpoint.to_owned());
+        let letters = self.outbox_list(&list, Span::Newest, limit).await?;
+        Ok(letters.into_iter().map(|letter| letter.json).collect())
+    }
+
+    /// The oldest of them, the oldest first. Each has the partition of its subject.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn oldest_dead_letters(
+        &self,
+        endpoint: &str,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, WriteError> {
+        let list = List::DeadLetters(endpoint.to_owned());
+        let all = Span::After(EventPosition::default(), Timestamp::from_millis(i64::MAX));
+        self.outbox_list(&list, all, limit).await
+    }
+
+    /// Removes a dead letter of an endpoint.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn remove_dead_letter(
+        &self,
+        endpoint: &str,
+        letter: &StoredEvent,
+    ) -> Result<(), WriteError> {
+        let partition = letter.position.partition;
+        self.backend
+            .remove_dead_letter(endpoint, partition, &letter.json)
+            .await
+    }
+
+    /// Removes about this many of the oldest dead letters of an endpoint.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn forget_dead_letters(
+        &self,
+        endpoint: &str,
+        count: usize,
+    ) -> Result<(), WriteError> {
+        match self.oldest_dead_letters(endpoint, count).await?.last() {
+            Some(last) => {
+                let until = last.position.at;
+                self.backend.forget_dead_letters(endpoint, until).await
+            }
+            None => Ok(()),
+        }
+    }
+
+    /// Removes events and dead letters of more than 30 days, if the store does not do so itself.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn sweep_outbox(&self) -> Result<(), WriteError> {
+        self.backend.sweep_outbox().await
+    }
+
+    async fn outbox_list(
+        &self,
+        list: &List,
+        span: Span,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, WriteError> {
+        let kept_since = self.now().await? - KEPT_FOR;
+        list::read(&*self.backend, list, (span, kept_since), limit).await
     }
 }

@@ -159,20 +159,33 @@ impl StoreWriter {
             .await
     }
 
-    /// Records that GHL accepts the credentials, and closes the circuit breaker. False if no refusal was
-    /// recorded.
+    /// Records that GHL accepts the credentials, and closes the circuit breaker if it is open for this reason. False
+    /// if no refusal was recorded.
     ///
     /// # Errors
     /// When the store is unavailable.
-    pub async fn record_accepted_credentials(&self, credentials: &str) -> Result<bool, WriteError> {
-        let was_refused = self
-            .backend
-            .delete(&keys::refused_credentials(credentials))
+    pub async fn record_accepted_credentials(
+        &self,
+        credentials: &str,
+        reason: &str,
+    ) -> Result<bool, WriteError> {
+        let was_refused = self.forget_refused_credentials(credentials).await?;
+        // A pause can be there without a record, and a pause for another reason does not end.
+        let key = keys::breaker(credentials);
+        self.backend
+            .compare_and_set(&key, Some(reason), None, Duration::ZERO)
             .await?;
-        if was_refused {
-            self.backend.delete(&keys::breaker(credentials)).await?;
-        }
         Ok(was_refused)
+    }
+
+    /// Removes the record of [`StoreWriter::record_refused_credentials`]. The circuit breaker stays as it is. False if
+    /// there was no record.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn forget_refused_credentials(&self, credentials: &str) -> Result<bool, WriteError> {
+        let key = keys::refused_credentials(credentials);
+        self.backend.delete(&key).await
     }
 
     /// The brokers' shared view of an outage of the token endpoint, as text; `None`: no outage.

@@ -3,11 +3,9 @@
 use std::time::Duration;
 
 use store::Timestamp;
-use store_writer::backend::outbox::OutboxBackend;
+use store_writer::backend::outbox::{ListEntries, OutboxBackend};
 use store_writer::backend::{BackendFuture, DueEntries, DuePoll};
-use store_writer::outbox::{
-    EventPosition, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
-};
+use store_writer::outbox::{List, ListRange, Publication, QueueCount, Queued, Settlement, Subject};
 
 use super::Connection;
 
@@ -17,7 +15,7 @@ impl OutboxBackend for Connection {
         Box::pin(async { Ok(()) })
     }
 
-    fn poll_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, DuePoll> {
+    fn poll_deliveries<'a>(&'a self, _: &'a str, _: &'a [u8]) -> BackendFuture<'a, DuePoll> {
         Box::pin(async { Ok(DuePoll::default()) })
     }
 
@@ -44,7 +42,7 @@ impl OutboxBackend for Connection {
         Box::pin(async { Ok(()) })
     }
 
-    fn hasten_deliveries<'a>(&'a self, _: &'a str) -> BackendFuture<'a, ()> {
+    fn hasten_deliveries<'a>(&'a self, _: &'a str, _: Duration) -> BackendFuture<'a, ()> {
         Box::pin(async { Ok(()) })
     }
 
@@ -52,20 +50,23 @@ impl OutboxBackend for Connection {
         Box::pin(async { Ok(QueueCount::default()) })
     }
 
-    fn events(
-        &self,
-        _: EventPosition,
-        _: Timestamp,
-        _: usize,
-    ) -> BackendFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn read_list<'a>(
+        &'a self,
+        _: &'a List,
+        ranges: &'a [ListRange],
+    ) -> BackendFuture<'a, Vec<ListEntries>> {
+        Box::pin(async { Ok(vec![Vec::new(); ranges.len()]) })
     }
 
-    fn newest_events(&self, _: usize) -> BackendFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn complete_until(&self) -> BackendFuture<'_, Timestamp> {
+        Box::pin(async { Ok(Timestamp::default()) })
     }
 
-    fn dead_letters(&self, _: usize) -> BackendFuture<'_, Vec<String>> {
-        Box::pin(async { Ok(Vec::new()) })
+    fn remove_dead_letter<'a>(&'a self, _: &'a str, _: u8, _: &'a str) -> BackendFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
+    }
+
+    fn forget_dead_letters<'a>(&'a self, _: &'a str, _: Timestamp) -> BackendFuture<'a, ()> {
+        Box::pin(async { Ok(()) })
     }
 }

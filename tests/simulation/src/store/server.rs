@@ -161,11 +161,14 @@ impl Server {
         let DueEntries {
             partition,
             limit,
+            from,
             by,
         } = due;
         let scheduled = self.scheduled(schedule);
         let due = scheduled.into_iter();
-        let due = due.filter(|(of, due, _)| *of == partition && *due <= by);
+        let due = due.filter(|(of, due, _)| {
+            *of == partition && from.is_none_or(|from| *due >= from) && *due <= by
+        });
         let claimed: Vec<InstallationId> = due.take(limit).map(|(_, _, id)| id.clone()).collect();
         for id in &claimed {
             self.change(id, at).due = Some((schedule, until));

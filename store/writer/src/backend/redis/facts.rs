@@ -7,7 +7,7 @@ use store::Timestamp;
 use store::clock::Moment;
 use store::connection::{Connection, RedisClient};
 
-use super::{classify, timestamp};
+use super::{RedisBackend, classify, timestamp};
 use crate::check::{ClockReading, Config, Facts, Info};
 use crate::error::WriteError;
 
@@ -68,4 +68,17 @@ fn unless_denied<T>(answer: RedisResult<T>) -> RedisResult<Option<T>> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// The memory that the store's data take, in bytes.
+pub(super) async fn memory(backend: &RedisBackend) -> Result<Option<u64>, WriteError> {
+    let mut command = redis::cmd("INFO");
+    command.arg("memory");
+    let info: String = backend
+        .run(async |mut redis: Connection| command.query_async(&mut redis).await)
+        .await?;
+    let used = info
+        .lines()
+        .find_map(|line| line.strip_prefix("used_memory:"));
+    Ok(used.and_then(|bytes| bytes.trim().parse().ok()))
 }

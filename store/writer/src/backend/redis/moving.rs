@@ -13,7 +13,6 @@ use store::{InstallationId, keys};
 
 use super::RedisBackend;
 use super::script::Script;
-use crate::backend::outbox::OutboxBackend;
 use crate::backend::{Backend, Confirmation, REVISION};
 use crate::error::WriteError;
 use crate::identity::{CLOSED, FORMAT, StoreId};
@@ -87,7 +86,7 @@ impl Target {
         let redis = &self.redis;
         Ok(redis.stats().await?.installations > 0
             || !redis.callers().await?.is_empty()
-            || !redis.newest_events(1).await?.is_empty()
+            || redis.has_events().await?
             || !redis.apps().await?.is_empty()
             || !redis.key_list(RingKind::Access).await?.is_empty()
             || !redis.key_list(RingKind::Refresh).await?.is_empty())

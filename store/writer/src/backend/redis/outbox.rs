@@ -2,17 +2,62 @@
 
 use std::time::Duration;
 
-use redis::Cmd;
+use futures_util::future::join_all;
+use redis::{AsyncCommands, Cmd};
 use store::connection::Connection;
 use store::{Timestamp, keys};
 
 use super::RedisBackend;
-use super::reply::{FirstEntries, all_or_error, due_poll, first_entries, millis, score_time};
-use crate::backend::outbox::{KEPT_FOR, OutboxBackend, first_after};
-use crate::backend::{BackendFuture, DueEntries, DuePoll, POLL_DEPTH, Swap};
-use crate::outbox::{
-    EventPosition, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
-};
+use super::reply::{FirstEntries, all_or_error, millis, score_time};
+use super::script::Script;
+use crate::backend::outbox::{KEPT_FOR, ListEntries, OutboxBackend};
+use crate::backend::{BackendFuture, DueEntries, DuePoll, Swap};
+use crate::error::WriteError;
+use crate::outbox::{List, ListRange, Publication, QueueCount, Queued, Settlement, Subject};
+
+/// How far the clocks of a Cluster's servers may differ. An event is listed only after this time, since another server
+/// could still write one before it.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(2);
+
+/// The scripts of the outbox.
+pub(super) struct OutboxScripts {
+    publish: Script,
+    settle: Script,
+    hasten: Script,
+}
+
+impl OutboxScripts {
+    pub(super) fn new() -> Self {
+        Self {
+            publish: Script::new(concat!(
+                include_str!("outbox.lua"),
+                include_str!("publish.lua")
+            )),
+            settle: Script::new(concat!(
+                include_str!("outbox.lua"),
+                include_str!("settle.lua")
+            )),
+            hasten: Script::new(concat!(
+                include_str!("outbox.lua"),
+                include_str!("hasten.lua")
+            )),
+        }
+    }
+}
+
+impl RedisBackend {
+    /// Whether there is an event.
+    pub(super) async fn has_events(&self) -> Result<bool, WriteError> {
+        let count = |partition| command("ZCARD", keys::events(partition));
+        let counts: Vec<u64> = all_or_error(self.query_all_partitions(count).await?)?;
+        Ok(counts.iter().any(|count| *count > 0))
+    }
+
+    async fn sum(&self, ask: impl Fn(u8) -> Cmd) -> Result<u64, WriteError> {
+        let counts: Vec<Option<u64>> = all_or_error(self.query_all_partitions(ask).await?)?;
+        Ok(counts.iter().flatten().sum())
+    }
+}
 
 impl OutboxBackend for RedisBackend {
     fn publish<'a>(
@@ -21,9 +66,8 @@ impl OutboxBackend for RedisBackend {
         publication: Publication,
     ) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            let mut written = vec![keys::events(subject.partition)];
-            written.extend(queues(subject, &publication.endpoints));
-            let mut call = self.publish.call(written);
+            let written = written_keys(subject, &publication.endpoints);
+            let mut call = self.outbox.publish.call(written);
             call.arg(&subject.name).arg(&publication.message);
             call.arg(u8::from(publication.is_event))
                 .arg(millis(KEPT_FOR));
@@ -31,13 +75,13 @@ impl OutboxBackend for RedisBackend {
         })
     }
 
-    fn poll_deliveries<'a>(&'a self, endpoint: &'a str) -> BackendFuture<'a, DuePoll> {
-        Box::pin(async move {
-            let now = self.time().await?;
-            let next =
-                |partition| first_entries(&keys::deliveries_due(partition, endpoint), POLL_DEPTH);
-            due_poll(now, self.query_all_partitions(next).await?)
-        })
+    fn poll_deliveries<'a>(
+        &'a self,
+        endpoint: &'a str,
+        partitions: &'a [u8],
+    ) -> BackendFuture<'a, DuePoll> {
+        let key = |partition| keys::deliveries_due(partition, endpoint);
+        Box::pin(self.poll_schedule(partitions, key))
     }
 
     fn claim_deliveries<'a>(
@@ -47,15 +91,9 @@ impl OutboxBackend for RedisBackend {
         claim: Duration,
     ) -> BackendFuture<'a, Vec<Subject>> {
         Box::pin(async move {
-            let partition = due.partition;
-            let key = keys::deliveries_due(partition, endpoint);
-            let mut call = self.claim.call([key]);
-            call.arg(due.limit)
-                .arg(due.by.as_millis())
-                .arg(millis(claim));
-            let names: Vec<String> = self.run(|redis| call.run(redis)).await?;
-            let subjects = names.into_iter().map(|name| Subject { partition, name });
-            Ok(subjects.collect())
+            let key = keys::deliveries_due(due.partition, endpoint);
+            let names = self.claim_entries(key, due, claim).await?;
+            Ok(Subject::all_of(due.partition, names))
         })
     }
 
@@ -93,11 +131,12 @@ impl OutboxBackend for RedisBackend {
                 Settlement::Failed { attempts } => ("", attempts.as_str(), ""),
                 Settlement::Unsent => ("", "keep", ""),
             };
-            let mut call = self.settle.call([
+            let mut call = self.outbox.settle.call([
                 keys::delivery_queue(*partition, endpoint, name),
                 keys::deliveries_due(*partition, endpoint),
                 keys::delivery_attempts(*partition, endpoint),
-                keys::dead_letters(*partition),
+                keys::dead_letters(*partition, endpoint),
+                keys::deliveries_waiting(*partition, endpoint),
             ]);
             call.arg(name).arg(message).arg(attempts);
             call.arg(millis(pause)).arg(letter).arg(millis(KEPT_FOR));
@@ -105,33 +144,19 @@ impl OutboxBackend for RedisBackend {
         })
     }
 
-    fn hasten_deliveries<'a>(&'a self, endpoint: &'a str) -> BackendFuture<'a, ()> {
+    fn hasten_deliveries<'a>(
+        &'a self,
+        endpoint: &'a str,
+        beyond: Duration,
+    ) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            let now = self.time().await?.as_millis();
-            for partition in 0..=u8::MAX {
+            let hastened = (0..=u8::MAX).map(async |partition| {
                 let key = keys::deliveries_due(partition, endpoint);
-                let late = redis::cmd("ZRANGE")
-                    .arg(&key)
-                    .arg(format!("({now}"))
-                    .arg("+inf")
-                    .arg("BYSCORE")
-                    .to_owned();
-                let names: Vec<String> = self
-                    .run(async |mut redis: Connection| late.query_async(&mut redis).await)
-                    .await?;
-                if names.is_empty() {
-                    continue;
-                }
-                let mut sooner = redis::pipe();
-                for name in names {
-                    let command = sooner.cmd("ZADD").arg(&key).arg("XX").arg("LT");
-                    command.arg(now).arg(name).ignore();
-                }
-                let (): () = self
-                    .run(async |mut redis: Connection| sooner.query_async(&mut redis).await)
-                    .await?;
-            }
-            Ok(())
+                let mut call = self.outbox.hasten.call([key]);
+                call.arg(millis(beyond));
+                self.run(|redis| call.run::<()>(redis)).await
+            });
+            all_or_error(join_all(hastened).await).map(drop)
         })
     }
 
@@ -139,79 +164,89 @@ impl OutboxBackend for RedisBackend {
         Box::pin(async move {
             let queues = |partition| command("ZCARD", keys::deliveries_due(partition, endpoint));
             let failing = |partition| command("HLEN", keys::delivery_attempts(partition, endpoint));
-            let queues: Vec<u64> = all_or_error(self.query_all_partitions(queues).await?)?;
-            let failing: Vec<u64> = all_or_error(self.query_all_partitions(failing).await?)?;
+            let messages = |partition| {
+                let mut command = command("HGET", keys::deliveries_waiting(partition, endpoint));
+                command.arg(keys::WAITING_FIELD);
+                command
+            };
+            let dead = |partition| command("ZCARD", keys::dead_letters(partition, endpoint));
             Ok(QueueCount {
-                queues: queues.iter().sum(),
-                failing: failing.iter().sum(),
+                queues: self.sum(queues).await?,
+                failing: self.sum(failing).await?,
+                messages: self.sum(messages).await?,
+                dead_letters: self.sum(dead).await?,
             })
         })
     }
 
-    fn events(
-        &self,
-        after: EventPosition,
+    fn read_list<'a>(
+        &'a self,
+        list: &'a List,
+        ranges: &'a [ListRange],
+    ) -> BackendFuture<'a, Vec<ListEntries>> {
+        Box::pin(async move {
+            let commands = ranges.iter().map(|range| {
+                let (first, last) = (range.first.as_millis(), range.last.as_millis());
+                let mut command = command("ZRANGE", list.key(range.partition));
+                match range.is_reverse {
+                    true => command.arg(last).arg(first).arg("BYSCORE").arg("REV"),
+                    false => command.arg(first).arg(last).arg("BYSCORE"),
+                };
+                command.arg("LIMIT").arg(0).arg(range.limit);
+                command.arg("WITHSCORES");
+                command
+            });
+            let found: Vec<FirstEntries> = all_or_error(self.query(commands).await?)?;
+            let with_time = |(entry, score)| Some((score_time(score)?, entry));
+            let lists = found.into_iter();
+            Ok(lists
+                .map(|entries| entries.into_iter().filter_map(with_time).collect())
+                .collect())
+        })
+    }
+
+    fn complete_until(&self) -> BackendFuture<'_, Timestamp> {
+        Box::pin(async { Ok(self.time().await? - CLOCK_DIFFERENCE) })
+    }
+
+    fn remove_dead_letter<'a>(
+        &'a self,
+        endpoint: &'a str,
+        partition: u8,
+        letter: &'a str,
+    ) -> BackendFuture<'a, ()> {
+        Box::pin(async move {
+            let key = keys::dead_letters(partition, endpoint);
+            self.run(async |mut redis: Connection| redis.zrem(key, letter).await)
+                .await
+        })
+    }
+
+    fn forget_dead_letters<'a>(
+        &'a self,
+        endpoint: &'a str,
         until: Timestamp,
-        limit: usize,
-    ) -> BackendFuture<'_, Vec<StoredEvent>> {
+    ) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            let ask = |partition| {
-                let mut command = command("ZRANGE", keys::events(partition));
-                let first = first_after(after, partition).as_millis();
-                command.arg(first).arg(until.as_millis()).arg("BYSCORE");
-                command.arg("LIMIT").arg(0).arg(limit).arg("WITHSCORES");
+            let remove = |partition| {
+                let key = keys::dead_letters(partition, endpoint);
+                let mut command = command("ZREMRANGEBYSCORE", key);
+                command.arg("-inf").arg(until.as_millis());
                 command
             };
-            let found: Vec<FirstEntries> = all_or_error(self.query_all_partitions(ask).await?)?;
-            let mut events = stored_events(found);
-            events.sort_unstable_by_key(|event| event.position);
-            events.truncate(limit);
-            Ok(events)
-        })
-    }
-
-    fn newest_events(&self, limit: usize) -> BackendFuture<'_, Vec<StoredEvent>> {
-        Box::pin(async move {
-            let ask = |partition| {
-                let mut command = command("ZRANGE", keys::events(partition));
-                command.arg(0).arg(limit.saturating_sub(1)).arg("REV");
-                command.arg("WITHSCORES");
-                command
-            };
-            let found: Vec<FirstEntries> = all_or_error(self.query_all_partitions(ask).await?)?;
-            let mut events = stored_events(found);
-            events.sort_unstable_by_key(|event| std::cmp::Reverse(event.position));
-            events.truncate(limit);
-            Ok(events)
-        })
-    }
-
-    fn dead_letters(&self, limit: usize) -> BackendFuture<'_, Vec<String>> {
-        Box::pin(async move {
-            let ask = |partition| {
-                let mut command = command("ZRANGE", keys::dead_letters(partition));
-                command.arg(0).arg(limit.saturating_sub(1)).arg("REV");
-                command.arg("WITHSCORES");
-                command
-            };
-            let found: Vec<FirstEntries> = all_or_error(self.query_all_partitions(ask).await?)?;
-            let mut letters = found.concat();
-            letters.sort_unstable_by(|(_, one), (_, other)| other.total_cmp(one));
-            letters.truncate(limit);
-            Ok(letters.into_iter().map(|(letter, _)| letter).collect())
+            let removed: Vec<u64> = all_or_error(self.query_all_partitions(remove).await?)?;
+            drop(removed);
+            Ok(())
         })
     }
 }
 
 /// The keys that the event of a swap is written to. None if it is no event.
 pub(super) fn keys_of_event(swap: &Swap) -> Vec<String> {
-    let Some(event) = &swap.event else {
-        return Vec::new();
-    };
-    let subject = Subject::installation(&swap.id);
-    let mut written = vec![keys::events(subject.partition)];
-    written.extend(queues(&subject, &event.endpoints));
-    written
+    let event = swap.event.as_ref();
+    event.map_or_else(Vec::new, |event| {
+        written_keys(&Subject::installation(&swap.id), &event.endpoints)
+    })
 }
 
 /// The event of a swap. Empty if it is no event.
@@ -220,32 +255,22 @@ pub(super) fn message_of_event(swap: &Swap) -> &str {
     event.map_or("", |event| &event.message)
 }
 
-/// For each endpoint its queue and its due set.
-fn queues(subject: &Subject, endpoints: &[String]) -> Vec<String> {
+/// The keys of a message: the list of events, and for each endpoint its queue, due set and count.
+fn written_keys(subject: &Subject, endpoints: &[String]) -> Vec<String> {
     let Subject { partition, name } = subject;
-    let queues = endpoints.iter().flat_map(|endpoint| {
+    let mut written = vec![keys::events(*partition)];
+    written.extend(endpoints.iter().flat_map(|endpoint| {
         [
             keys::delivery_queue(*partition, endpoint, name),
             keys::deliveries_due(*partition, endpoint),
+            keys::deliveries_waiting(*partition, endpoint),
         ]
-    });
-    queues.collect()
+    }));
+    written
 }
 
 fn command(name: &str, key: String) -> Cmd {
     let mut command = redis::cmd(name);
     command.arg(key);
     command
-}
-
-fn stored_events(found: Vec<FirstEntries>) -> Vec<StoredEvent> {
-    let all = (0..=u8::MAX).zip(found);
-    let all = all.flat_map(|(partition, events)| {
-        events.into_iter().filter_map(move |(json, score)| {
-            let at = score_time(score)?;
-            let position = EventPosition { at, partition };
-            Some(StoredEvent { position, json })
-        })
-    });
-    all.collect()
 }

@@ -24,14 +24,14 @@ pub(super) fn all_or_error<T>(answers: Vec<Result<T, WriteError>>) -> Result<Vec
     answers.into_iter().collect()
 }
 
-/// The result of a poll from all partitions that answered. An error if none answered.
+/// The result of a poll from the partitions that answered. An error if none answered.
 pub(super) fn due_poll(
     now: Timestamp,
-    partitions: Vec<Result<FirstEntries, WriteError>>,
+    asked: &[u8],
+    answers: Vec<Result<FirstEntries, WriteError>>,
 ) -> Result<DuePoll, WriteError> {
     let (mut scheduled, mut failed, mut missing) = (Vec::new(), None, 0);
-    let partitions_asked = partitions.len();
-    for (partition, first_entries) in (0..=u8::MAX).zip(partitions) {
+    for (&partition, first_entries) in asked.iter().zip(answers) {
         match first_entries {
             Ok(first_entries) => {
                 let times = first_entries
@@ -46,7 +46,7 @@ pub(super) fn due_poll(
         }
     }
     match failed {
-        Some(error) if missing == partitions_asked => Err(error),
+        Some(error) if missing == asked.len() => Err(error),
         Some(_) | None => Ok(DuePoll {
             missing,
             ..DuePoll::of(scheduled, now)

@@ -1,13 +1,15 @@
 -- Records the end of an attempt to deliver the first message of a queue, and schedules the queue.
 -- A repetition removes nothing more: every message is unique.
--- KEYS: queue, due, attempts, dead letters
+-- KEYS: queue, due, attempts, dead letters, count
 -- ARGV: subject, message to remove ('' = none), attempts ('' = none yet, 'keep' = as they are),
 --       pause in ms, dead letter ('' = none), how long dead letters are kept in ms
-local time = redis.call('TIME')
-local now = time[1] * 1000 + math.floor(time[2] / 1000)
+local now = now_in_ms()
 local subject = ARGV[1]
 if ARGV[2] ~= '' then
-  redis.call('LREM', KEYS[1], 1, ARGV[2])
+  local removed = redis.call('LREM', KEYS[1], 1, ARGV[2])
+  if removed > 0 and redis.call('HINCRBY', KEYS[5], 'n', -removed) <= 0 then
+    redis.call('DEL', KEYS[5])
+  end
 end
 if ARGV[3] == '' then
   redis.call('HDEL', KEYS[3], subject)
@@ -15,8 +17,7 @@ elseif ARGV[3] ~= 'keep' then
   redis.call('HSET', KEYS[3], subject, ARGV[3])
 end
 if ARGV[5] ~= '' then
-  redis.call('ZADD', KEYS[4], now, ARGV[5])
-  redis.call('ZREMRANGEBYSCORE', KEYS[4], '-inf', now - ARGV[6])
+  log(KEYS[4], ARGV[5], now, ARGV[6])
 end
 if redis.call('LLEN', KEYS[1]) == 0 then
   redis.call('ZREM', KEYS[2], subject)

@@ -2,7 +2,7 @@
 -- it was read. All keys carry one hash tag.
 -- KEYS: access, refresh, the schedule it is on, expiry, the schedule it is not on,
 --       the families it belongs to..., then, if there is an event, the list of events, and for
---       each endpoint its queue and its due set
+--       each endpoint its queue, due set and count
 -- ARGV: id, expected revision ('' = no record), wake ('' = never, 'keep' = schedule
 --       and expiry stay), expiry, channel, message ('' = none), count of families,
 --       event ('' = none), how long events are kept in ms,
@@ -36,17 +36,9 @@ for i = 6, families do
   redis.call('HSET', KEYS[i], id, '')
 end
 if event ~= '' then
-  local time = redis.call('TIME')
-  local now = time[1] * 1000 + math.floor(time[2] / 1000)
-  local events = KEYS[families + 1]
-  -- One event in a millisecond, so that a position in the list is unique.
-  local last = redis.call('ZRANGE', events, 0, 0, 'REV', 'WITHSCORES')
-  redis.call('ZADD', events, math.max(now, (tonumber(last[2]) or 0) + 1), event)
-  redis.call('ZREMRANGEBYSCORE', events, '-inf', now - ARGV[9])
-  for i = families + 2, #KEYS, 2 do
-    redis.call('RPUSH', KEYS[i], event)
-    redis.call('ZADD', KEYS[i + 1], 'NX', now, id)
-  end
+  local now = now_in_ms()
+  log(KEYS[families + 1], event, now, ARGV[9])
+  enqueue(families + 2, id, event, now)
 end
 if ARGV[6] ~= '' then
   redis.call('PUBLISH', ARGV[5], ARGV[6])

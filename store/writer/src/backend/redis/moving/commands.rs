@@ -2,9 +2,11 @@
 //! with all members would block Redis for all others, and could exceed its buffers.
 
 use redis::{Cmd, Pipeline, ToRedisArgs};
+use store::keys::{self, Content};
 
 use super::{REQUEST_BYTES, REQUEST_KEYS};
 use crate::backend::embedded::moving::NEVER;
+use crate::backend::outbox::KEPT_FOR;
 use crate::backend::redis::reply::millis;
 use crate::moving::Part;
 
@@ -87,7 +89,11 @@ fn write(part: &Part, option: Option<&str>) -> Vec<Cmd> {
                 }
                 command
             });
-            some.collect()
+            let mut commands: Vec<_> = some.collect();
+            if matches!(keys::content(key), Content::Events | Content::DeadLetters) {
+                commands.push(with("PEXPIRE", key, [millis(KEPT_FOR)]));
+            }
+            commands
         }
         Part::Text { key, value, ttl } => {
             let mut command = with("SET", key, [value]);
