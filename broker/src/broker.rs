@@ -19,6 +19,7 @@ use crate::config::Config;
 use crate::events::client::Client as EventsClient;
 use crate::events::deliveries::Deliveries;
 use crate::events::delivery::Context;
+use crate::events::sweep;
 use crate::health::{files, store_check};
 use crate::refresh::rate_limiter::RateLimiter;
 use crate::refresh::scheduler::{self, Gates, Schedulers};
@@ -142,14 +143,6 @@ impl Broker {
         let audit = Arc::new(audit);
         let grace = config.timing.grace;
         let apps = Arc::new(Apps::new(&config.apps, writer.clone(), grace, connect)?);
-        // Before the first write, so that its event has its endpoints.
-        let deliveries = Deliveries::new(Context {
-            writer: writer.clone(),
-            apps: apps.clone(),
-            client: events_client,
-            shutdown: shutdown.clone(),
-        });
-        deliveries.set(&config.endpoints);
         let worker = Worker::new(
             &config,
             writer.clone(),
@@ -160,6 +153,15 @@ impl Broker {
             shutdown,
         );
         let worker = Arc::new(prepare(worker));
+        // Before the first write, so that its event has its endpoints.
+        let deliveries = Deliveries::new(Context {
+            writer: writer.clone(),
+            apps: apps.clone(),
+            worker: worker.clone(),
+            client: events_client,
+            shutdown: shutdown.clone(),
+        });
+        deliveries.set(&config.endpoints);
         let unanswered = recovery::load_journal(&worker)?;
         files::watch(&worker.journal, &writer, readiness, shutdown);
         let gates = Gates {
@@ -199,6 +201,7 @@ impl Broker {
             unanswered,
             shutdown.clone(),
         ));
+        shutdown.spawn(sweep::run(worker.clone(), writer.clone(), shutdown.clone()));
         shutdown.spawn(worker::lost_response::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(metrics::watch_installations(
             worker.clone(),

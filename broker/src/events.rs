@@ -6,11 +6,16 @@
 //! | `signature` | signatures (Standard Webhooks) |
 //! | `address` | which addresses may be reached |
 //! | `deliveries`, `delivery` | the loops that deliver what is in the outbox |
+//! | `attempt`, `attempts` | delivers the messages of one queue, and counts failed attempts |
+//! | `bounds`, `sweep` | how much is kept, and for how long |
 //! | `message` | messages as they are stored, and as they are sent |
 //! | `client`, `resolver`, `delivery_error` | sends one message |
 //! | `retry`, `gate` | when a delivery is attempted, and when a message is given up |
 
 pub(crate) mod address;
+mod attempt;
+pub(crate) mod attempts;
+pub(crate) mod bounds;
 pub(crate) mod client;
 pub(crate) mod config;
 pub(crate) mod deliveries;
@@ -22,3 +27,4 @@ pub(crate) mod message;
 mod resolver;
 pub(crate) mod retry;
 pub(crate) mod signature;
+pub(crate) mod sweep;

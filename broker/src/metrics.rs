@@ -92,7 +92,8 @@ pub(crate) fn describe() {
     );
     describe_counter!(
         DELIVERIES,
-        "Attempts to deliver events and webhooks to an endpoint, by outcome; `dead`: a message was given up"
+        "Attempts to deliver events and webhooks to an endpoint, by outcome; `dead`: a message was given up; \
+         `dropped`: a message was not kept since too many wait"
     );
     describe_gauge!(
         UNCLAIMED,
@@ -261,6 +262,12 @@ pub(crate) fn file_ready(file: &'static str, is_ready: bool) {
 /// An attempt to deliver a message, or its end.
 pub(crate) fn delivered(endpoint: &str, outcome: &'static str) {
     counter!(DELIVERIES, "endpoint" => endpoint.to_owned(), "outcome" => outcome).increment(1);
+}
+
+/// Messages for an endpoint that were not stored.
+pub(crate) fn dropped(endpoint: &str, messages: u64) {
+    counter!(DELIVERIES, "endpoint" => endpoint.to_owned(), "outcome" => "dropped")
+        .increment(messages);
 }
 
 pub(crate) fn escrow_missed() {

@@ -8,8 +8,9 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use store::audit::Action;
 use store::{AppName, Timestamp};
+use store_writer::StoreWriter;
 use store_writer::events::{Event, EventType};
-use store_writer::outbox::{EventPosition, Publication, Subject};
+use store_writer::outbox::{EventPosition, Subject};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -18,7 +19,7 @@ use crate::Broker;
 use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, PathName, QueryString};
 use crate::audit::Requester;
-use crate::events::delivery::DeadLetter;
+use crate::events::attempts::DeadLetter;
 use crate::events::endpoint::{Endpoint, Wants};
 use crate::events::message::{payload, resent};
 
@@ -78,7 +79,7 @@ async fn list(
         false => writer.events(after, limit).await?,
     };
     let last = events.last().map_or(after, |event| event.position);
-    let next = (!page.newest).then(|| position_text(last));
+    let next = (!page.newest).then(|| last.to_string());
     let apps = &broker.0.worker.apps;
     let events: Vec<Value> = events
         .iter()
@@ -88,18 +89,9 @@ async fn list(
     Ok(Json(Events { events, next }))
 }
 
-fn position_text(position: EventPosition) -> String {
-    format!("{}-{}", position.at.as_millis(), position.partition)
-}
-
 fn parse_position(text: &str) -> Result<EventPosition, Error> {
-    let parsed = text.split_once('-').and_then(|(at, partition)| {
-        Some(EventPosition {
-            at: Timestamp::from_millis(at.parse().ok()?),
-            partition: partition.parse().ok()?,
-        })
-    });
-    parsed.ok_or_else(|| Error::invalid("`after` is the `next` of an earlier page"))
+    EventPosition::parse(text)
+        .ok_or_else(|| Error::invalid("`after` is the `next` of an earlier page"))
 }
 
 /// The JSON for an endpoint. The path and the query of its URL may be secret.
@@ -236,7 +228,7 @@ struct DeadLetterView {
 
 /// List the messages that were given up
 ///
-/// The newest first.
+/// Those of this broker's endpoints, the newest first.
 #[utoipa::path(get, path = "/v1/dead-letters", operation_id = "listDeadLetters", params(Limit), responses(
     (status = 200, description = "The messages", body = DeadLetters),
 ))]
@@ -251,11 +243,16 @@ async fn dead_letters(
 }
 
 async fn letters(broker: &Broker, limit: usize) -> Result<Vec<DeadLetter>, Error> {
-    let texts = broker.0.writer.dead_letters(limit).await?;
-    let read = texts
-        .iter()
-        .filter_map(|text| serde_json::from_str(text).ok());
-    Ok(read.collect())
+    let mut letters: Vec<DeadLetter> = Vec::new();
+    for (endpoint, _) in broker.0.deliveries.endpoints() {
+        let id = endpoint.id.as_str();
+        let texts = broker.0.writer.dead_letters(id, limit).await?;
+        let read = texts.iter();
+        letters.extend(read.filter_map(|text| serde_json::from_str(text).ok()));
+    }
+    letters.sort_by_key(|letter| std::cmp::Reverse(letter.given_up_at));
+    letters.truncate(limit);
+    Ok(letters)
 }
 
 fn view(letter: DeadLetter) -> DeadLetterView {
@@ -281,7 +278,7 @@ struct Resend {
     /// The ids of events.
     #[serde(default)]
     events: Vec<String>,
-    /// Whether to send all dead letters of the endpoint.
+    /// Whether to send the oldest 1000 dead letters of the endpoint. They are dead letters no more then.
     #[serde(default)]
     dead_letters: bool,
 }
@@ -295,11 +292,13 @@ struct Resent {
     queued: Vec<String>,
     /// The ids that are not among the newest events.
     not_found: Vec<String>,
+    /// How many dead letters of the endpoint are left.
+    dead_letters_left: u64,
 }
 
 /// Send messages again
 ///
-/// Events by their ids, or all messages of an endpoint that were given up.
+/// Events by their ids, or the oldest messages of an endpoint that were given up. Repeat the latter until none is left.
 #[utoipa::path(post, path = "/v1/events/resend", operation_id = "resendEvents", request_body = Resend, responses(
     (status = 200, description = "The messages that are sent again", body = Resent),
     (status = 404, description = "This broker has no such endpoint"),
@@ -321,53 +320,59 @@ async fn resend(
         ));
     }
     let now = broker.0.reader.now();
-    let mut found: Vec<(String, Subject, String)> = Vec::new();
+    let writer = &broker.0.writer;
+    let mut queued = Vec::new();
     if request.dead_letters {
-        for letter in letters(&broker, MOST).await? {
-            if letter.endpoint == request.endpoint {
-                found.push((letter.id, subject(&letter.subject), letter.message));
-            }
-        }
-        // The oldest first, as they were written.
-        found.reverse();
+        queued = resend_dead_letters(writer, &request.endpoint, now).await?;
     }
     if !request.events.is_empty() {
-        let newest = broker.0.writer.newest_events(SEARCHED).await?;
-        for stored in newest.into_iter().rev() {
+        // The oldest first, as they were written.
+        for stored in writer.newest_events(SEARCHED).await?.into_iter().rev() {
             let Ok(event) = serde_json::from_str::<Event>(&stored.json) else {
                 continue;
             };
             if request.events.contains(&event.id) {
-                found.push((event.id.clone(), Subject::of_event(&event), stored.json));
+                let subject = Subject::of_event(&event);
+                let again = resent(&stored.json, now);
+                writer
+                    .publish_again(&subject, again, &request.endpoint)
+                    .await?;
+                queued.push(event.id);
             }
         }
     }
-    let mut sent = Vec::new();
-    for (id, subject, message) in found {
-        let publication = Publication {
-            message: resent(&message, now),
-            is_event: false,
-            endpoints: vec![request.endpoint.clone()],
-        };
-        broker.0.writer.publish(&subject, publication).await?;
-        sent.push(id);
-    }
-    let missing = request.events.into_iter().filter(|id| !sent.contains(id));
+    let missing = request.events.into_iter().filter(|id| !queued.contains(id));
     let not_found = missing.collect();
+    let left = writer.count_deliveries(&request.endpoint).await?;
     let entry = requester.entry(now, Action::EventSent);
     let entry = entry.with(request.endpoint);
     broker.0.audit.record(entry).await;
     Ok(Json(Resent {
-        queued: sent,
+        queued,
         not_found,
+        dead_letters_left: left.dead_letters,
     }))
 }
 
-fn subject(name: &str) -> Subject {
-    match name.parse() {
-        Ok(id) => Subject::installation(&id),
-        Err(_) => Subject::named(name),
+/// Sends the oldest dead letters of an endpoint again. Returns their ids.
+async fn resend_dead_letters(
+    writer: &StoreWriter,
+    endpoint: &str,
+    now: Timestamp,
+) -> Result<Vec<String>, Error> {
+    let mut queued = Vec::new();
+    for stored in writer.oldest_dead_letters(endpoint, MOST).await? {
+        let Ok(letter) = serde_json::from_str::<DeadLetter>(&stored.json) else {
+            continue;
+        };
+        let subject = Subject::of_name(&letter.subject);
+        let again = resent(&letter.message, now);
+        writer.publish_again(&subject, again, endpoint).await?;
+        // If this fails, it is sent once more with the next request.
+        writer.remove_dead_letter(endpoint, &stored).await?;
+        queued.push(letter.id);
     }
+    Ok(queued)
 }
 
 fn known(broker: &Broker, id: &str) -> Result<Arc<Endpoint>, Error> {
@@ -379,22 +384,4 @@ fn known(broker: &Broker, id: &str) -> Result<Arc<Endpoint>, Error> {
             .with_hint("`evergreen events endpoints` lists them")
     };
     found.map(|(endpoint, _)| endpoint).ok_or_else(unknown)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn position_is_read_as_it_is_written() {
-        let position = EventPosition {
-            at: Timestamp::from_millis(1_700_000_000_123),
-            partition: 255,
-        };
-        let text = position_text(position);
-        assert_eq!(parse_position(&text).unwrap(), position);
-        for bad in ["", "1", "x-1", "1-256", "1-2-3"] {
-            assert!(parse_position(bad).is_err(), "{bad}");
-        }
-    }
 }

@@ -5,9 +5,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use store::Timestamp;
 use store_writer::events::Event;
-use store_writer::outbox::{Publication, Subject, Subscriber};
-use store_writer::writer::WriteError;
-use tokio::sync::Notify;
+use store_writer::outbox::Subscriber;
+use tokio::sync::watch;
 use tokio::time::Instant;
 use tracing::info;
 
@@ -23,7 +22,8 @@ pub(crate) struct Deliveries {
 
 struct Running {
     delivery: Arc<Delivery>,
-    gone: Arc<Notify>,
+    /// Dropped when the endpoint is gone.
+    _gone: watch::Sender<()>,
 }
 
 impl Deliveries {
@@ -37,11 +37,10 @@ impl Deliveries {
     /// Delivers to these endpoints from now on. Messages for one that is gone stay in the outbox, for another broker.
     pub(crate) fn set(&self, endpoints: &[Endpoint]) {
         let mut running = self.lock();
-        running.retain(|id, held| {
+        running.retain(|id, _| {
             let stays = endpoints.iter().any(|endpoint| endpoint.id == *id);
             if !stays {
                 info!(endpoint = %id, "the endpoint is gone");
-                held.gone.notify_one();
             }
             stays
         });
@@ -51,11 +50,9 @@ impl Deliveries {
                 continue;
             }
             let delivery = Delivery::new(endpoint.clone(), self.context.clone());
-            let gone = Arc::new(Notify::new());
-            self.context
-                .shutdown
-                .spawn(delivery.clone().run(gone.clone()));
-            running.insert(endpoint.id.clone(), Running { delivery, gone });
+            let (_gone, is_gone) = watch::channel(());
+            self.context.shutdown.spawn(delivery.clone().run(is_gone));
+            running.insert(endpoint.id.clone(), Running { delivery, _gone });
         }
         let subscribers = endpoints.iter().map(subscriber).collect();
         self.context.writer.subscribers().set(subscribers);
@@ -95,31 +92,12 @@ impl Deliveries {
         sent.await.map_err(|error| error.to_string())
     }
 
-    /// Stores a webhook of GHL for the endpoints that want it.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub(crate) async fn forward(
-        &self,
-        about: &endpoint::Subject<'_>,
-        subject: &Subject,
-        message: impl FnOnce() -> String,
-    ) -> Result<(), WriteError> {
-        let endpoints: Vec<String> = {
-            let all = self.lock();
-            let wanting = all.values().map(|held| held.delivery.endpoint());
-            let wanting = wanting.filter(|endpoint| endpoint.wants(about));
-            wanting.map(|endpoint| endpoint.id.to_string()).collect()
-        };
-        if endpoints.is_empty() {
-            return Ok(());
-        }
-        let publication = Publication {
-            message: message(),
-            is_event: false,
-            endpoints,
-        };
-        self.context.writer.publish(subject, publication).await
+    /// The ids of the endpoints that want a message.
+    pub(crate) fn wanting(&self, about: &endpoint::Subject<'_>) -> Vec<String> {
+        let all = self.lock();
+        let wanting = all.values().map(|held| held.delivery.endpoint());
+        let wanting = wanting.filter(|endpoint| endpoint.wants(about));
+        wanting.map(|endpoint| endpoint.id.to_string()).collect()
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, BTreeMap<EndpointId, Running>> {

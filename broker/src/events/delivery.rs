@@ -1,50 +1,55 @@
 //! Delivers the messages of the outbox. Each endpoint has a loop of its own, so a slow one delays no other.
 //!
-//! A queue is claimed by one broker at a time. Its first message is sent until the endpoint takes it or it is given up,
-//! then the next one.
+//! A queue is claimed by one broker at a time. While the endpoint is down, one queue at a time is claimed, as a probe.
 
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::collections::VecDeque;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock};
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
 use service::shutdown::Shutdown;
 use store::Timestamp;
 use store_writer::StoreWriter;
-use store_writer::backend::DueEntries;
-use store_writer::outbox::{Settlement, Subject};
+use store_writer::backend::{DueEntries, DuePoll};
+use store_writer::outbox::{Backlog, Subject};
 use store_writer::writer::WriteError;
-use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep};
-use tracing::{debug, info, warn};
+use tokio::sync::{Notify, OwnedSemaphorePermit, Semaphore, watch};
+use tokio::time::{Instant, sleep, sleep_until};
+use tracing::{debug, warn};
 
+use super::bounds::{Bounds, MOST_WAITING};
 use super::client::{Client, Message};
 use super::delivery_error::DeliveryError;
-use super::endpoint::{Endpoint, Wants};
-use super::gate::EndpointGate;
-use super::message::Outgoing;
+use super::endpoint::Endpoint;
+use super::gate::{EndpointGate, Permit};
 use super::retry;
 use crate::apps::Apps;
 use crate::metrics;
+use crate::refresh::worker::Worker;
 
 /// How long a queue is left to one broker. It is longer than an attempt.
-const CLAIM: Duration = Duration::from_secs(60);
-/// After this time no attempt begins in a claim, since the attempt could outlast it.
-const LAST_BEGIN: Duration = Duration::from_secs(40);
-/// How often the outbox is polled. A message of this process is sent at once.
+pub(super) const CLAIM: Duration = Duration::from_secs(60);
+/// A queue that is due later than this is claimed by nobody. The servers of a Cluster have different clocks.
+pub(super) const BEYOND_CLAIMS: Duration = Duration::from_secs(65);
+/// How often all partitions of the outbox are polled. A message of this process is sent at once.
 const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// Likewise, while nothing waits for the endpoint. A broker that stores a message sends it, too.
+const IDLE_INTERVAL: Duration = Duration::from_secs(5);
 /// How many queues of an endpoint a broker works on at once.
 const CONCURRENCY: usize = 16;
-/// How many messages of a queue are read at once.
-const BATCH: usize = 20;
+/// How often the messages of an endpoint are counted.
+const COUNT_INTERVAL: Duration = Duration::from_secs(15);
+/// In one of this many counts, queues are looked for that a wrong clock has scheduled.
+const COUNTS_PER_CLOCK_CHECK: u64 = 40;
 
 /// Delivers to one endpoint.
 pub(super) struct Delivery {
     endpoint: RwLock<Arc<Endpoint>>,
     gate: Mutex<EndpointGate>,
+    backlog: Arc<Backlog>,
     slots: Arc<Semaphore>,
     /// A slot is free again.
     freed: Notify,
-    context: Context,
+    pub(super) context: Context,
 }
 
 /// The state that all deliveries share.
@@ -52,6 +57,7 @@ pub(super) struct Delivery {
 pub(crate) struct Context {
     pub(crate) writer: StoreWriter,
     pub(crate) apps: Arc<Apps>,
+    pub(crate) worker: Arc<Worker>,
     /// `None` in a simulation.
     pub(crate) client: Option<Client>,
     pub(crate) shutdown: Shutdown,
@@ -75,50 +81,64 @@ impl Context {
     }
 }
 
-/// The failed attempts with a message, as they are stored.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct Attempts {
-    pub(crate) count: u32,
-    pub(crate) first_at: Timestamp,
-    pub(crate) last_at: Timestamp,
-    pub(crate) error: String,
+/// The queues that are due, and when all partitions are polled again.
+struct Plan {
+    due: VecDeque<DueEntries>,
+    poll_all_at: Instant,
 }
 
-/// A message that an endpoint has not taken, as it is kept.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-pub(crate) struct DeadLetter {
-    pub(crate) id: String,
-    pub(crate) endpoint: String,
-    pub(crate) subject: String,
-    pub(crate) given_up_at: Timestamp,
-    pub(crate) attempts: u32,
-    pub(crate) error: String,
-    /// The message as it was stored.
-    pub(crate) message: String,
+/// What a loop waits for.
+enum Wait {
+    /// A free slot.
+    Slot,
+    /// A free slot, or this time: the endpoint is down.
+    Down(Instant),
+    /// A new message, or the time of the next poll.
+    Message,
 }
 
-/// The end of an attempt.
-struct Ended {
-    settlement: Settlement,
-    /// When the queue is due again, if nothing else of it is sent now.
-    pause: Duration,
-    /// The endpoint was down and has taken the message.
-    has_reopened: bool,
+/// A permit of the gate of an endpoint. It is given back unused when it is dropped.
+pub(super) struct HeldPermit {
+    delivery: Arc<Delivery>,
+    permit: Option<Permit>,
 }
 
-impl Ended {
-    fn new(settlement: Settlement, pause: Duration) -> Self {
-        Self {
-            settlement,
-            pause,
-            has_reopened: false,
+impl HeldPermit {
+    pub(super) fn is_probe(&self) -> bool {
+        self.permit.is_some_and(Permit::is_probe)
+    }
+
+    /// The endpoint has answered. Whether it was down.
+    pub(super) fn answered(mut self) -> bool {
+        let permit = self.permit.take();
+        permit.is_some_and(|permit| self.delivery.gate().answered(permit))
+    }
+
+    /// The endpoint has failed. Whether it is down since then.
+    pub(super) fn failed(mut self) -> bool {
+        let Some(permit) = self.permit.take() else {
+            return false;
+        };
+        let mut gate = self.delivery.gate();
+        let was_open = gate.reopens_at().is_none();
+        gate.failed(permit, Instant::now());
+        was_open && gate.reopens_at().is_some()
+    }
+}
+
+impl Drop for HeldPermit {
+    fn drop(&mut self) {
+        if let Some(permit) = self.permit.take() {
+            self.delivery.gate().unused(permit, Instant::now());
         }
     }
 }
 
 impl Delivery {
     pub(super) fn new(endpoint: Endpoint, context: Context) -> Arc<Self> {
+        let subscribers = context.writer.subscribers();
         Arc::new(Self {
+            backlog: subscribers.backlog(endpoint.id.as_str()),
             endpoint: RwLock::new(Arc::new(endpoint)),
             gate: Mutex::new(EndpointGate::new()),
             slots: Arc::new(Semaphore::new(CONCURRENCY)),
@@ -146,16 +166,45 @@ impl Delivery {
         self.gate().reopens_at()
     }
 
-    /// Runs until shutdown, or until the endpoint is gone.
-    pub(super) async fn run(self: Arc<Self>, gone: Arc<Notify>) {
-        let shutdown = self.context.shutdown.clone();
-        let subscribers = self.context.writer.subscribers().clone();
+    /// The right to attempt one delivery. `None` while the endpoint is down and a probe is not due.
+    pub(super) fn permit(self: &Arc<Self>) -> Option<HeldPermit> {
+        let permit = self.gate().may_send(Instant::now())?;
+        Some(HeldPermit {
+            delivery: self.clone(),
+            permit: Some(permit),
+        })
+    }
+
+    /// Runs until shutdown, or until the sender of `gone` is dropped.
+    pub(super) async fn run(self: Arc<Self>, mut gone: watch::Receiver<()>) {
+        tokio::select! {
+            biased;
+            () = self.is_over(&mut gone) => return,
+            () = self.context.worker.watch.wait_until_verified() => {}
+        }
+        tokio::join!(self.deliver_due(gone.clone()), self.keep_bounds(gone));
+    }
+
+    /// Returns at shutdown, or when the endpoint is gone.
+    async fn is_over(&self, gone: &mut watch::Receiver<()>) {
+        tokio::select! {
+            biased;
+            () = self.context.shutdown.started() => {}
+            _ = gone.changed() => {}
+        }
+    }
+
+    async fn deliver_due(self: &Arc<Self>, mut gone: watch::Receiver<()>) {
+        let mut plan = Plan {
+            due: VecDeque::new(),
+            poll_all_at: Instant::now(),
+        };
         let mut is_failing = false;
         loop {
-            let more = match self.begin_due().await {
-                Ok(more) => {
+            let wait = match self.begin_due(&mut plan).await {
+                Ok(wait) => {
                     is_failing = false;
-                    more
+                    wait
                 }
                 Err(error) => {
                     if !std::mem::replace(&mut is_failing, true) {
@@ -164,47 +213,109 @@ impl Delivery {
                             "the outbox cannot be read: messages wait in it"
                         );
                     }
-                    false
+                    plan.poll_all_at = Instant::now() + POLL_INTERVAL;
+                    Wait::Down(plan.poll_all_at)
                 }
             };
             tokio::select! {
                 biased;
-                () = shutdown.started() => return,
-                () = gone.notified() => return,
-                () = self.freed.notified(), if more => {}
-                () = subscribers.added(), if !more && !is_failing => {}
-                () = sleep(POLL_INTERVAL) => {}
+                () = self.is_over(&mut gone) => return,
+                () = self.freed.notified(), if !matches!(wait, Wait::Message) => {}
+                () = self.backlog.added(), if matches!(wait, Wait::Message) => {}
+                () = sleep_until(match wait {
+                    Wait::Down(at) => at,
+                    Wait::Slot | Wait::Message => plan.poll_all_at,
+                }) => {}
             }
         }
     }
 
-    /// Claims queues that are due, and begins to deliver them. Whether more are due than there are free slots.
-    async fn begin_due(self: &Arc<Self>) -> Result<bool, WriteError> {
-        let endpoint = self.endpoint();
-        let id = endpoint.id.as_str();
-        let writer = &self.context.writer;
-        let poll = writer.poll_deliveries(id).await?;
-        for (partition, by, limit) in by_partition(&poll.due) {
+    /// Claims queues that are due, and begins to deliver them.
+    async fn begin_due(self: &Arc<Self>, plan: &mut Plan) -> Result<Wait, WriteError> {
+        if self.reopens_at().is_some() {
+            plan.due.clear();
+            plan.poll_all_at = Instant::now();
+            return self.begin_probe().await;
+        }
+        self.poll(plan).await?;
+        while let Some(mut due) = plan.due.pop_front() {
             let free = self.slots.available_permits();
-            if free == 0 {
-                return Ok(true);
+            let left = due.limit.saturating_sub(free);
+            due.limit -= left;
+            if left > 0 {
+                plan.due.push_front(DueEntries { limit: left, ..due });
             }
-            let due = DueEntries {
-                partition,
-                limit: limit.min(free),
-                by,
-            };
-            for subject in writer.claim_deliveries(id, due, CLAIM).await? {
-                let slot = self.slots.clone().acquire_owned().await;
-                let Ok(slot) = slot else { return Ok(false) };
-                let this = self.clone();
-                let claimed_at = Instant::now();
-                self.context
-                    .shutdown
-                    .spawn(async move { this.deliver(subject, claimed_at, slot).await });
+            if free == 0 {
+                return Ok(Wait::Slot);
+            }
+            self.begin(due, None).await?;
+            if self.reopens_at().is_some() {
+                break;
             }
         }
-        Ok(false)
+        Ok(Wait::Message)
+    }
+
+    /// Polls all partitions if it is time, or those where this process has stored messages.
+    async fn poll(&self, plan: &mut Plan) -> Result<(), WriteError> {
+        let (endpoint, writer) = (self.endpoint(), &self.context.writer);
+        let id = endpoint.id.as_str();
+        let added = self.backlog.take_partitions();
+        if Instant::now() >= plan.poll_all_at {
+            let poll = writer.poll_deliveries(id, &all_partitions()).await?;
+            let is_idle = poll.due.is_empty() && poll.later.is_empty() && poll.missing == 0;
+            plan.poll_all_at = Instant::now()
+                + if is_idle {
+                    IDLE_INTERVAL
+                } else {
+                    POLL_INTERVAL
+                };
+            plan.due = DueEntries::by_partition(&poll.due).into();
+        } else if !added.is_empty() {
+            let poll = writer.poll_deliveries(id, &added).await?;
+            plan.due.extend(DueEntries::by_partition(&poll.due));
+        }
+        Ok(())
+    }
+
+    /// Begins one delivery to an endpoint that is down, if it is time.
+    async fn begin_probe(self: &Arc<Self>) -> Result<Wait, WriteError> {
+        let Some(permit) = self.permit() else {
+            let reopens_at = self.reopens_at();
+            return Ok(Wait::Down(reopens_at.unwrap_or_else(Instant::now)));
+        };
+        if self.slots.available_permits() == 0 {
+            return Ok(Wait::Slot);
+        }
+        let endpoint = self.endpoint();
+        let writer = &self.context.writer;
+        let poll = writer
+            .poll_deliveries(endpoint.id.as_str(), &all_partitions())
+            .await?;
+        if let Some(due) = probe_of(&poll) {
+            self.begin(due, Some(permit)).await?;
+        }
+        // Not sooner, also if there is nothing to send, or if another broker was faster.
+        Ok(Wait::Down(Instant::now() + POLL_INTERVAL))
+    }
+
+    /// Claims queues, and begins to deliver them. There are free slots for them.
+    async fn begin(
+        self: &Arc<Self>,
+        due: DueEntries,
+        mut permit: Option<HeldPermit>,
+    ) -> Result<(), WriteError> {
+        let (endpoint, writer) = (self.endpoint(), &self.context.writer);
+        let claimed = writer.claim_deliveries(endpoint.id.as_str(), due, CLAIM);
+        for subject in claimed.await? {
+            let slot = self.slots.clone().acquire_owned().await;
+            let Ok(slot) = slot else { return Ok(()) };
+            let delivery = self
+                .clone()
+                .deliver(subject, Instant::now(), slot, permit.take());
+            self.context.shutdown.spawn(delivery);
+        }
+        Ok(())
     }
 
     async fn deliver(
@@ -212,8 +323,9 @@ impl Delivery {
         subject: Subject,
         claimed_at: Instant,
         slot: OwnedSemaphorePermit,
+        permit: Option<HeldPermit>,
     ) {
-        if let Err(error) = self.deliver_queue(&subject, claimed_at).await {
+        if let Err(error) = self.deliver_queue(&subject, claimed_at, permit).await {
             // The claim ends by itself, and the message is sent again.
             debug!(
                 subject = subject.name,
@@ -225,201 +337,73 @@ impl Delivery {
         self.freed.notify_one();
     }
 
-    async fn deliver_queue(
-        &self,
-        subject: &Subject,
-        claimed_at: Instant,
-    ) -> Result<(), WriteError> {
-        let endpoint = self.endpoint();
-        let (id, writer) = (endpoint.id.as_str(), &self.context.writer);
-        let queued = writer.queued(id, subject, BATCH).await?;
-        let mut attempts = queued.attempts.as_deref().and_then(parse);
-        let last = queued.messages.len().saturating_sub(1);
-        if queued.messages.is_empty() {
-            return writer
-                .settle(id, subject, &Settlement::Unsent, Duration::ZERO)
-                .await;
+    /// Keeps what waits for the endpoint within its bounds.
+    async fn keep_bounds(&self, mut gone: watch::Receiver<()>) {
+        for round in 0_u64.. {
+            if let Err(error) = self.check_bounds(round).await {
+                debug!(
+                    error = &error as &dyn std::error::Error,
+                    "the messages of an endpoint were not counted"
+                );
+            }
+            tokio::select! {
+                biased;
+                () = self.is_over(&mut gone) => break,
+                () = sleep(COUNT_INTERVAL) => {}
+            }
         }
-        for (index, message) in queued.messages.into_iter().enumerate() {
-            let is_over = claimed_at.elapsed() > LAST_BEGIN || self.context.shutdown.is_started();
-            if is_over {
-                let unsent = writer.settle(id, subject, &Settlement::Unsent, Duration::ZERO);
-                return unsent.await;
-            }
-            let earlier = attempts.take();
-            let ended = self.attempt(&endpoint, subject, message, earlier).await;
-            let goes_on = match ended.settlement {
-                Settlement::Delivered(_) | Settlement::Dead { .. } => {
-                    index < last && !ended.has_reopened
-                }
-                Settlement::Failed { .. } | Settlement::Unsent => false,
-            };
-            // The queue stays claimed while its next message is sent.
-            let pause = if goes_on { CLAIM } else { ended.pause };
-            writer.settle(id, subject, &ended.settlement, pause).await?;
-            // Not before the message is gone from its queue, since this queue becomes due, too.
-            if ended.has_reopened {
-                self.reopened(&endpoint).await;
-            }
-            if !goes_on {
-                break;
-            }
+        self.report_dropped(0);
+    }
+
+    async fn check_bounds(&self, round: u64) -> Result<(), WriteError> {
+        let (endpoint, writer) = (self.endpoint(), &self.context.writer);
+        let id = endpoint.id.as_str();
+        self.report_dropped(0);
+        let bounds = Bounds::of(writer.count_deliveries(id).await?);
+        self.backlog.set_full(bounds.is_full);
+        if bounds.excess_dead > 0 {
+            writer.forget_dead_letters(id, bounds.excess_dead).await?;
+            self.report_dropped(bounds.excess_dead as u64);
+        }
+        if round.is_multiple_of(COUNTS_PER_CLOCK_CHECK) {
+            writer.hasten_deliveries(id, retry::LONGEST_PAUSE).await?;
         }
         Ok(())
     }
 
-    /// One attempt with one message.
-    async fn attempt(
-        &self,
-        endpoint: &Endpoint,
-        subject: &Subject,
-        message: String,
-        earlier: Option<Attempts>,
-    ) -> Ended {
-        let outgoing = match &endpoint.wants {
-            Wants::Events { .. } => Outgoing::of_event(&message, &self.context.apps),
-            Wants::Webhooks { .. } => Outgoing::of_webhook(&message),
-        };
-        let now = self.now().await;
-        let outgoing = match outgoing {
-            Ok(outgoing) => outgoing,
-            Err(error) => {
-                let attempts = count(earlier, error.to_string(), now);
-                return self.give_up(endpoint, subject, message, "?".to_owned(), attempts, now);
-            }
-        };
-        let permit = self.gate().may_send(Instant::now());
-        let Some(permit) = permit else {
-            if retry::is_dead(outgoing.at, now) {
-                let error = earlier.as_ref().map(|it| it.error.clone());
-                let error = error.unwrap_or_else(|| "the endpoint is down".to_owned());
-                let attempts = count(earlier, error, now);
-                return self.give_up(endpoint, subject, message, outgoing.id, attempts, now);
-            }
-            let reopens_at = self.reopens_at().unwrap_or_else(Instant::now);
-            let pause = reopens_at.saturating_duration_since(Instant::now());
-            return Ended::new(Settlement::Unsent, pause);
-        };
-        let sent = outgoing.as_message();
-        match self.context.send(endpoint, sent, now).await {
-            Ok(()) => {
-                metrics::delivered(endpoint.id.as_str(), "delivered");
-                let has_reopened = self.reopens_at().is_some();
-                self.gate().succeeded(permit);
-                Ended {
-                    settlement: Settlement::Delivered(message),
-                    pause: Duration::ZERO,
-                    has_reopened,
-                }
-            }
-            Err(error) => {
-                metrics::delivered(endpoint.id.as_str(), error.kind());
-                let was_open = self.reopens_at().is_none();
-                self.gate().failed(permit, Instant::now());
-                let attempts = count(earlier, error.to_string(), now);
-                warn!(endpoint = %endpoint.id, message = outgoing.id, attempts = attempts.count,
-                    error = %attempts.error, "a message was not delivered, and is sent again");
-                if was_open && self.reopens_at().is_some() {
-                    warn!(endpoint = %endpoint.id,
-                        "the endpoint takes nothing: it gets one message at a time until it does");
-                }
-                if retry::is_dead(outgoing.at, now) {
-                    return self.give_up(endpoint, subject, message, outgoing.id, attempts, now);
-                }
-                let pause = retry::pause(attempts.count, jitter());
-                // While the endpoint is down, the next probe may be with this message.
-                let probe = self.reopens_at();
-                let probe = probe.map(|at| at.saturating_duration_since(Instant::now()));
-                let pause = probe.map_or(pause, |probe| pause.min(probe));
-                let attempts = serde_json::to_string(&attempts).unwrap_or_default();
-                Ended::new(Settlement::Failed { attempts }, pause)
-            }
+    /// Reports the messages that this process has dropped, and dead letters.
+    fn report_dropped(&self, dead_letters: u64) {
+        let messages = self.backlog.take_dropped();
+        if messages + dead_letters == 0 {
+            return;
         }
+        let endpoint = self.endpoint();
+        metrics::dropped(endpoint.id.as_str(), messages + dead_letters);
+        warn!(endpoint = %endpoint.id, messages, dead_letters,
+            "messages are dropped, since {MOST_WAITING} wait for the endpoint or too many are given up: \
+             `GET /v1/events?after=` still has the events");
     }
 
-    async fn reopened(&self, endpoint: &Endpoint) {
-        info!(endpoint = %endpoint.id, "the endpoint takes messages again");
-        let hastened = self
-            .context
-            .writer
-            .hasten_deliveries(endpoint.id.as_str())
-            .await;
-        if let Err(error) = hastened {
-            debug!(
-                error = &error as &dyn std::error::Error,
-                "messages wait for their next attempt"
-            );
-        }
-    }
-
-    fn give_up(
-        &self,
-        endpoint: &Endpoint,
-        subject: &Subject,
-        message: String,
-        id: String,
-        attempts: Attempts,
-        now: Timestamp,
-    ) -> Ended {
-        metrics::delivered(endpoint.id.as_str(), "dead");
-        warn!(endpoint = %endpoint.id, message = id, error = %attempts.error,
-            "a message is given up: `evergreen events resend` sends it again");
-        let letter = DeadLetter {
-            id,
-            endpoint: endpoint.id.to_string(),
-            subject: subject.name.clone(),
-            given_up_at: now,
-            attempts: attempts.count,
-            error: attempts.error,
-            message: message.clone(),
-        };
-        let letter = serde_json::to_string(&letter).unwrap_or_default();
-        Ended::new(Settlement::Dead { message, letter }, Duration::ZERO)
-    }
-
-    fn gate(&self) -> std::sync::MutexGuard<'_, EndpointGate> {
+    fn gate(&self) -> MutexGuard<'_, EndpointGate> {
         self.gate.lock().unwrap_or_else(PoisonError::into_inner)
     }
-
-    /// The store's time, which the message has, too.
-    async fn now(&self) -> Timestamp {
-        let now = self.context.writer.now().await;
-        now.unwrap_or_else(|_| Timestamp::of_this_machine())
-    }
 }
 
-/// The attempts after another failure.
-fn count(earlier: Option<Attempts>, error: String, now: Timestamp) -> Attempts {
-    Attempts {
-        count: earlier.as_ref().map_or(0, |it| it.count).saturating_add(1),
-        first_at: earlier.map_or(now, |it| it.first_at),
-        last_at: now,
-        error,
-    }
+fn all_partitions() -> Vec<u8> {
+    (0..=u8::MAX).collect()
 }
 
-pub(crate) fn parse(text: &str) -> Option<Attempts> {
-    serde_json::from_str(text).ok()
-}
-
-/// A number from 0 to 1.
-fn jitter() -> f64 {
-    f64::from(store::random::bytes::<1>()[0]) / 255.0
-}
-
-/// The due entries of each partition: until when they were due, and how many there are.
-fn by_partition(due: &[(u8, Timestamp)]) -> Vec<(u8, Timestamp, usize)> {
-    let mut groups: Vec<(u8, Timestamp, usize)> = Vec::new();
-    for (partition, at) in due {
-        match groups.iter_mut().find(|group| group.0 == *partition) {
-            Some(group) => {
-                group.1 = group.1.max(*at);
-                group.2 += 1;
-            }
-            None => groups.push((*partition, *at, 1)),
-        }
-    }
-    groups
+/// The queue that a probe is made with: the first that is due, or else the first that is surely not claimed.
+fn probe_of(poll: &DuePoll) -> Option<DueEntries> {
+    let first_due = poll.due.first().copied();
+    let (partition, at) = first_due.or_else(|| poll.later_than(BEYOND_CLAIMS))?;
+    let is_due = first_due.is_some();
+    Some(DueEntries {
+        partition,
+        limit: 1,
+        from: (!is_due).then_some(at),
+        by: at,
+    })
 }
 
 #[cfg(test)]
@@ -427,22 +411,19 @@ mod tests {
     use super::*;
 
     #[test]
-    fn due_entries_are_claimed_by_partition_in_the_order_of_their_first() {
+    fn probe_is_due_or_not_claimed() {
         let at = Timestamp::from_millis;
-        let due = [(7, at(1)), (3, at(2)), (7, at(5))];
-        assert_eq!(by_partition(&due), [(7, at(5), 2), (3, at(2), 1)]);
-    }
-
-    #[test]
-    fn failed_attempts_are_counted_from_the_first() {
-        let at = Timestamp::from_millis;
-        let first = count(None, "down".to_owned(), at(1));
-        let text = serde_json::to_string(&first).unwrap();
-        let second = count(parse(&text), "still down".to_owned(), at(9));
-        assert_eq!(
-            (second.count, second.first_at, second.last_at),
-            (2, at(1), at(9))
-        );
-        assert_eq!(second.error, "still down");
+        let now = at(1_000_000);
+        let (claimed, waits) = ((3, now + CLAIM), (5, now + 2 * CLAIM));
+        let probe = |scheduled: &[(u8, Timestamp)]| {
+            let probe = probe_of(&DuePoll::of(scheduled.iter().copied(), now));
+            probe.map(|it| (it.partition, it.from, it.by, it.limit))
+        };
+        let due = (7, at(999_000));
+        assert_eq!(probe(&[claimed, waits, due]), Some((7, None, due.1, 1)));
+        let waiting = Some((5, Some(waits.1), waits.1, 1));
+        assert_eq!(probe(&[claimed, waits]), waiting);
+        assert_eq!(probe(&[claimed]), None);
+        assert_eq!(probe(&[]), None);
     }
 }

@@ -69,6 +69,20 @@ impl DeliveryError {
         }
     }
 
+    /// Whether every message would fail so now. Any other answer is about this message alone.
+    pub(crate) fn is_of_endpoint(&self) -> bool {
+        match self {
+            Self::RefusedAddress(_)
+            | Self::Dns(_)
+            | Self::Connect(_)
+            | Self::Tls(_)
+            | Self::Timeout
+            | Self::Other(_) => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500..=599),
+            Self::Redirect(_) => false,
+        }
+    }
+
     /// The error of an answer that is no success. `body`: its begin.
     pub(super) fn of_answer(status: u16, body: &[u8]) -> Self {
         match status {
@@ -158,6 +172,20 @@ mod tests {
         );
         let silent = DeliveryError::of_answer(410, b" \n");
         assert_eq!(silent.to_string(), "the answer was 410, without a text");
+    }
+
+    #[test]
+    fn endpoint_fails_without_an_answer_or_with_an_answer_for_all_messages() {
+        for status in [408, 429, 500, 502, 503, 599] {
+            let error = DeliveryError::of_answer(status, b"");
+            assert!(error.is_of_endpoint(), "{status}");
+        }
+        for status in [302, 400, 401, 404, 409, 410, 422] {
+            let error = DeliveryError::of_answer(status, b"");
+            assert!(!error.is_of_endpoint(), "{status}");
+        }
+        assert!(DeliveryError::Timeout.is_of_endpoint());
+        assert!(DeliveryError::Connect("refused".to_owned()).is_of_endpoint());
     }
 
     #[test]

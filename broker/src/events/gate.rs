@@ -1,8 +1,8 @@
 //! Whether deliveries to an endpoint are attempted at all.
 //!
 //! The gate of an endpoint closes after five failures in a row. So an endpoint that is down costs neither connections
-//! nor attempts of its messages. Then one probe at a time is let through, after growing pauses. A success opens the
-//! gate.
+//! nor attempts of its messages. Then one probe at a time is let through, after growing pauses. An answer that shows
+//! that the endpoint works opens the gate, also if it refuses the message.
 
 use std::time::Duration;
 
@@ -40,12 +40,19 @@ enum State {
     },
 }
 
-/// The right to attempt one delivery. It is given back with the result.
+/// The right to attempt one delivery. It is given back with the result, or unused.
 #[must_use = "give it back with the result of the delivery"]
-#[derive(Debug)]
+#[derive(Debug, Clone, Copy)]
 pub(crate) struct Permit {
     /// The number of the probe. `None` while the gate was open.
     probe: Option<u64>,
+}
+
+impl Permit {
+    /// Whether the gate was closed.
+    pub(crate) fn is_probe(self) -> bool {
+        self.probe.is_some()
+    }
 }
 
 impl EndpointGate {
@@ -80,12 +87,26 @@ impl EndpointGate {
         })
     }
 
-    /// The delivery succeeded. Any success opens the gate.
-    pub(crate) fn succeeded(&mut self, Permit { probe: _ }: Permit) {
-        self.state = State::Open { failures: 0 };
+    /// The endpoint took the message, or refused this message alone. Any such answer opens the gate. Whether it was
+    /// closed.
+    pub(crate) fn answered(&mut self, Permit { probe: _ }: Permit) -> bool {
+        let before = std::mem::replace(&mut self.state, State::Open { failures: 0 });
+        !matches!(before, State::Open { .. })
     }
 
-    /// The delivery failed.
+    /// Nothing was sent. The next probe may begin at once.
+    pub(crate) fn unused(&mut self, Permit { probe }: Permit, now: Instant) {
+        if let State::Probing { next_pause, .. } = self.state
+            && probe == Some(self.probes)
+        {
+            self.state = State::Closed {
+                reopens_at: now,
+                next_pause,
+            };
+        }
+    }
+
+    /// The endpoint failed.
     pub(crate) fn failed(&mut self, Permit { probe }: Permit, now: Instant) {
         let is_current = probe == Some(self.probes);
         self.state = match self.state {
@@ -149,7 +170,7 @@ mod tests {
             fail(&mut gate, now);
         }
         let success = permit(&mut gate, now);
-        gate.succeeded(success);
+        gate.answered(success);
         for _ in 0..4 {
             fail(&mut gate, now);
         }
@@ -182,7 +203,7 @@ mod tests {
         let now = Instant::now();
         let mut gate = closed(now);
         let probe = permit(&mut gate, now + FIRST_PAUSE);
-        gate.succeeded(probe);
+        gate.answered(probe);
         assert_eq!(gate.reopens_at(), None);
         // All five failures are needed again, and the pause is the first one again.
         (0..4).for_each(|_| fail(&mut gate, now));
@@ -207,8 +228,23 @@ mod tests {
         assert!(gate.may_send(later).is_none(), "the probe is under way");
         gate.failed(probe, later);
         assert_eq!(gate.reopens_at(), Some(later + 2 * FIRST_PAUSE));
-        gate.succeeded(h);
+        gate.answered(h);
         assert_eq!(gate.reopens_at(), None);
+    }
+
+    #[test]
+    fn unused_probe_is_followed_by_another_at_once() {
+        let now = Instant::now() + FIRST_PAUSE;
+        let mut gate = closed(now - FIRST_PAUSE);
+        let unused = permit(&mut gate, now);
+        gate.unused(unused, now);
+        let probe = permit(&mut gate, now);
+        gate.unused(unused, now);
+        assert!(gate.may_send(now).is_none(), "it was given back already");
+        gate.failed(probe, now);
+        assert_eq!(gate.reopens_at(), Some(now + 2 * FIRST_PAUSE));
+        assert!(gate.answered(probe), "it was closed");
+        assert!(!gate.answered(probe));
     }
 
     #[test]
@@ -231,6 +267,7 @@ mod tests {
         Succeed,
         Fail,
         Lose,
+        GiveBack,
         Wait(u64),
     }
 
@@ -240,6 +277,7 @@ mod tests {
             1 => Just(Step::Succeed),
             6 => Just(Step::Fail),
             1 => Just(Step::Lose),
+            1 => Just(Step::GiveBack),
             4 => (0_u64..70).prop_map(Step::Wait),
         ]
     }
@@ -258,15 +296,16 @@ mod tests {
                         prop_assert!(is_open || gate.may_send(now).is_none(), "a second probe");
                     }
                     Step::Wait(seconds) => now += Duration::from_secs(seconds),
-                    Step::Succeed | Step::Fail | Step::Lose => {
+                    Step::Succeed | Step::Fail | Step::Lose | Step::GiveBack => {
                         let Some(permit) = in_flight.pop() else { continue };
                         match step {
                             Step::Succeed => {
-                                gate.succeeded(permit);
+                                gate.answered(permit);
                                 prop_assert!(gate.reopens_at().is_none());
                             }
                             Step::Fail => gate.failed(permit, now),
-                            Step::Lose | Step::Send | Step::Wait(_) => drop(permit),
+                            Step::GiveBack => gate.unused(permit, now),
+                            Step::Lose | Step::Send | Step::Wait(_) => {}
                         }
                     }
                 }

@@ -22,6 +22,21 @@ pub(crate) fn pause(attempts: u32, jitter: f64) -> Duration {
     Duration::from_secs(seconds).mul_f64(factor)
 }
 
+/// The longest pause that a clock which is right can have caused. A queue that is due later was scheduled by a clock
+/// that was ahead.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(5 * 3600);
+
+/// Whether a message is given up without an attempt. A message that was never tried gets an attempt, for example if no
+/// broker ran for days, but not while the endpoint is down.
+pub(crate) fn is_given_up(
+    enqueued_at: Timestamp,
+    now: Timestamp,
+    has_failed: bool,
+    is_down: bool,
+) -> bool {
+    is_dead(enqueued_at, now) && (has_failed || is_down)
+}
+
 /// Whether a message that could not be delivered is given up. It is a dead letter from then on.
 pub(crate) fn is_dead(enqueued_at: Timestamp, now: Timestamp) -> bool {
     now.since(enqueued_at) >= LIFETIME
@@ -59,6 +74,16 @@ mod tests {
     }
 
     #[test]
+    fn old_message_is_given_up_unless_it_was_never_tried() {
+        let enqueued_at = Timestamp::from_millis(1_700_000_000_000);
+        let late = enqueued_at + LIFETIME;
+        assert!(is_given_up(enqueued_at, late, true, false));
+        assert!(is_given_up(enqueued_at, late, false, true));
+        assert!(!is_given_up(enqueued_at, late, false, false));
+        assert!(!is_given_up(enqueued_at, enqueued_at, true, true));
+    }
+
+    #[test]
     fn at_least_20_attempts_fit_into_the_lifetime() {
         let longest = |attempts| (1..attempts).map(|it| pause(it, 1.0)).sum::<Duration>();
         assert!(longest(20) < LIFETIME, "{:?}", longest(20));
@@ -70,6 +95,7 @@ mod tests {
             let pause = pause(attempts, jitter);
             prop_assert!(pause >= Duration::from_secs(4));
             prop_assert!(pause <= Duration::from_secs(14_400 * 6 / 5));
+            prop_assert!(pause < LONGEST_PAUSE);
         }
 
         #[test]

@@ -177,6 +177,15 @@ impl DuePoll {
             missing: 0,
         }
     }
+
+    /// The first entry that is due later than `beyond` from now.
+    #[must_use]
+    pub fn later_than(&self, beyond: Duration) -> Option<(u8, Timestamp)> {
+        let (_, first) = *self.later.first()?;
+        let now = first - self.next_in?;
+        let mut later = self.later.iter().copied();
+        later.find(|(_, at)| at.since(now) > beyond)
+    }
 }
 
 /// Entries of one partition of a schedule, as a poll found them.

@@ -27,21 +27,21 @@ pub(super) async fn forward(
 ) -> Result<(), Error> {
     let location = event.location_id.as_deref();
     let owner = location.or(event.company_id.as_deref());
-    if !is_ours(broker, event, accepting, owner).await? {
-        return Ok(());
-    }
     let location: Option<LocationId> = location.and_then(|id| id.parse().ok());
-    let about = endpoint::Subject::Webhook {
+    let endpoints = broker.0.deliveries.wanting(&endpoint::Subject::Webhook {
         webhook_type: event.kind.as_deref(),
         location: location.as_ref(),
-    };
+    });
+    if endpoints.is_empty() || !is_ours(broker, event, accepting, owner).await? {
+        return Ok(());
+    }
     let subject = Subject::named(owner.unwrap_or("ghl"));
     // A `.` separates what is signed.
     let id = event.identity.replace('.', "_");
     let now = broker.0.reader.now();
-    let message = || StoredWebhook::new(id, headers, body, now).to_json();
-    let deliveries = &broker.0.deliveries;
-    Ok(deliveries.forward(&about, &subject, message).await?)
+    let message = StoredWebhook::new(id, headers, body, now).to_json();
+    let writer = &broker.0.writer;
+    Ok(writer.publish(&subject, message, endpoints).await?)
 }
 
 /// Whether the webhook is about an app or an account of this broker. GHL signs for all apps with one key, so anybody
