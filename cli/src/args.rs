@@ -340,7 +340,7 @@ pub(crate) struct Resend {
     /// The ids of events
     #[arg(value_name = "ID", required_unless_present = "dead")]
     pub events: Vec<String>,
-    /// Send all dead letters of the endpoint
+    /// Send the oldest 1000 dead letters of the endpoint
     #[arg(long, conflicts_with = "events")]
     pub dead: bool,
 }

@@ -119,15 +119,27 @@ async fn resend(admin: &Admin, wanted: &Resend) -> Result<(), Failure> {
     for id in entries(&answer["queued"]) {
         println!("{}", id.as_str().unwrap_or("-"));
     }
+    if wanted.dead {
+        eprintln!("{}", dead_letters_left(&wanted.endpoint, &answer));
+    }
     let missing: Vec<&str> = entries(&answer["notFound"])
         .filter_map(Value::as_str)
         .collect();
     match missing.is_empty() {
         true => Ok(()),
         false => Err(Failure::Refused(format!(
-            "There is no such event: {}. Events are kept for 30 days. `evergreen events list` shows them",
+            "Not among the newest 20,000 events: {}. `GET /v1/events?after=` has all events of 30 days",
             missing.join(", ")
         ))),
+    }
+}
+
+fn dead_letters_left(endpoint: &str, answer: &Value) -> String {
+    match answer["deadLettersLeft"].as_u64() {
+        None | Some(0) => format!("{endpoint} has no dead letters any more"),
+        Some(left) => {
+            format!("{endpoint} has {left} more dead letters: run this again to send them")
+        }
     }
 }
 
@@ -178,6 +190,13 @@ mod tests {
             json!({ "id": "evt_2", "type": "app.credentials_rejected", "reason": "no" });
         let expected = "- evt_2 app.credentials_rejected - - - no";
         assert_eq!(words(&event_row(&about_app)), expected);
+    }
+
+    #[test]
+    fn resend_says_how_many_dead_letters_are_left() {
+        let said = |left: u64| dead_letters_left("crm", &json!({ "deadLettersLeft": left }));
+        assert_eq!(said(0), "crm has no dead letters any more");
+        assert!(said(7).contains("7 more"), "{}", said(7));
     }
 
     #[test]

@@ -22,7 +22,8 @@ use tests::wait::{holds, until};
 
 use crate::webhooks::{new_key, pem};
 
-const PATIENCE: Duration = Duration::from_secs(90);
+/// Longer than the pauses after the first failures.
+const PATIENCE: Duration = Duration::from_secs(180);
 
 /// `evergreen up` that sends its events to this receiver.
 async fn up_with(receiver: &Receiver, settings: &[(&str, &str)]) -> Up {

@@ -56,6 +56,8 @@ pub struct Receiver {
 #[derive(Debug)]
 struct Shared {
     mood: Mood,
+    /// Locations whose names begin so get this status.
+    refused: Option<(String, u16)>,
     received: Vec<Received>,
 }
 
@@ -140,6 +142,7 @@ impl Receiver {
             port: port::free(),
             shared: Arc::new(Mutex::new(Shared {
                 mood: Mood::Take,
+                refused: None,
                 received: Vec::new(),
             })),
             server: None,
@@ -174,6 +177,11 @@ impl Receiver {
     /// Does this with requests from now on.
     pub fn be(&self, mood: Mood) {
         self.lock().mood = mood;
+    }
+
+    /// Answers events of locations whose names begin so with this status from now on.
+    pub fn refuse_locations(&self, prefix: &str, status: u16) {
+        self.lock().refused = Some((prefix.to_owned(), status));
     }
 
     /// Its URL, with a path.
@@ -265,6 +273,12 @@ impl Drop for Receiver {
     }
 }
 
+fn is_of_location(body: &[u8], prefix: &str) -> bool {
+    let event: Value = serde_json::from_slice(body).unwrap_or_default();
+    let location = event["installation"]["locationId"].as_str();
+    location.is_some_and(|location| location.starts_with(prefix))
+}
+
 async fn receive(
     State(shared): State<Arc<Mutex<Shared>>>,
     uri: Uri,
@@ -273,7 +287,9 @@ async fn receive(
 ) -> Response {
     let mood = {
         let mut shared = shared.lock().expect("not poisoned");
-        let mood = shared.mood;
+        let refused = shared.refused.as_ref();
+        let refused = refused.filter(|(prefix, _)| is_of_location(&body, prefix));
+        let mood = refused.map_or(shared.mood, |(_, status)| Mood::Refuse(*status));
         shared.received.push(Received {
             arrived_at: Timestamp::of_this_machine(),
             path: uri.path().to_owned(),

@@ -1,7 +1,7 @@
 //! Events and the outbox: written with the change, in order for each installation, claimed by one broker.
 
 use store_writer::events::{Event, EventType};
-use store_writer::outbox::{EventPosition, Settlement, Subject, Subscriber};
+use store_writer::outbox::{EventPosition, QueueCount, Settlement, Subject, Subscriber};
 
 use super::*;
 
@@ -22,7 +22,13 @@ fn kinds(messages: &[String]) -> Vec<String> {
 }
 
 async fn claimed(store: &Store) -> Vec<Subject> {
-    let poll = store.writer.poll_deliveries(ENDPOINT).await.unwrap();
+    let all: Vec<u8> = (0..=u8::MAX).collect();
+    claimed_in(store, &all).await
+}
+
+async fn claimed_in(store: &Store, partitions: &[u8]) -> Vec<Subject> {
+    let poll = store.writer.poll_deliveries(ENDPOINT, partitions).await;
+    let poll = poll.unwrap();
     let mut subjects = Vec::new();
     for (partition, by) in poll.due {
         let due = DueEntries {
@@ -110,8 +116,20 @@ async fn queue_is_claimed_once_and_delivered_in_order() {
             1
         );
         assert_eq!(claimed(&store).await, [], "it is tried again later");
-        store.writer.hasten_deliveries(ENDPOINT).await.unwrap();
-        assert_eq!(claimed(&store).await, std::slice::from_ref(&subject));
+        let hasten = async |beyond| {
+            let hastened = store.writer.hasten_deliveries(ENDPOINT, beyond).await;
+            hastened.unwrap();
+        };
+        hasten(CLAIM).await;
+        assert_eq!(claimed(&store).await, [], "it may be claimed");
+        hasten(CLAIM / 2).await;
+        let others: Vec<u8> = (0..=u8::MAX).filter(|it| *it != id.partition()).collect();
+        assert_eq!(claimed_in(&store, &others).await, []);
+        let own = [id.partition()];
+        assert_eq!(
+            claimed_in(&store, &own).await,
+            std::slice::from_ref(&subject)
+        );
 
         let first = queued.messages[0].clone();
         let queued = settle(Settlement::Delivered(first.clone()), Duration::ZERO).await;
@@ -127,16 +145,16 @@ async fn queue_is_claimed_once_and_delivered_in_order() {
         };
         let queued = settle(last, Duration::ZERO).await;
         assert!(queued.messages.is_empty());
-        assert_eq!(store.writer.dead_letters(5).await.unwrap(), ["a letter"]);
-        assert_eq!(
-            store
-                .writer
-                .count_deliveries(ENDPOINT)
-                .await
-                .unwrap()
-                .queues,
-            0
-        );
+        let letters = store.writer.dead_letters(ENDPOINT, 5).await.unwrap();
+        assert_eq!(letters, ["a letter"]);
+        let others = store.writer.dead_letters("alerts", 5).await.unwrap();
+        assert!(others.is_empty());
+        let count = store.writer.count_deliveries(ENDPOINT).await.unwrap();
+        let expected = QueueCount {
+            dead_letters: 1,
+            ..QueueCount::default()
+        };
+        assert_eq!(count, expected);
         assert_eq!(claimed(&store).await, []);
     })
     .await;
@@ -155,6 +173,82 @@ async fn event_about_an_app_is_listed_and_queued_too() {
         let stored: Event = serde_json::from_str(&listed[0].json).unwrap();
         assert_eq!(stored, event);
         assert_eq!(claimed(&store).await.len(), 1);
+    })
+    .await;
+}
+
+/// Puts a message about a subject into the queue.
+async fn publish(store: &Store, subject: &str, message: String) {
+    let (subject, endpoints) = (Subject::of_name(subject), vec![ENDPOINT.to_owned()]);
+    let published = store.writer.publish(&subject, message, endpoints).await;
+    published.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn messages_are_counted_and_a_full_endpoint_gets_none() {
+    on_all(|store| async move {
+        let waiting = async || {
+            let count = store.writer.count_deliveries(ENDPOINT).await;
+            count.unwrap().messages
+        };
+        for number in 0..6 {
+            let (subject, message) = (format!("s{}", number % 3), format!("m{number}"));
+            publish(&store, &subject, message).await;
+        }
+        assert_eq!(waiting().await, 6);
+        let backlog = store.writer.subscribers().backlog(ENDPOINT);
+        backlog.set_full(true);
+        publish(&store, "s0", "dropped".to_owned()).await;
+        assert_eq!((waiting().await, backlog.take_dropped()), (6, 1));
+        backlog.set_full(false);
+        publish(&store, "s0", "last".to_owned()).await;
+        let subject = Subject::named("s0");
+        assert_eq!(backlog.take_partitions(), [subject.partition]);
+        let queued = store.writer.queued(ENDPOINT, &subject, 9).await.unwrap();
+        assert_eq!(queued.messages, ["m0", "m3", "last"]);
+        for message in queued.messages {
+            let delivered = Settlement::Delivered(message);
+            for _ in 0..2 {
+                let pause = Duration::ZERO;
+                let settled = store.writer.settle(ENDPOINT, &subject, &delivered, pause);
+                settled.await.unwrap();
+            }
+        }
+        assert_eq!(waiting().await, 4);
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn oldest_dead_letters_go_first() {
+    on_all(|store| async move {
+        let count = 40;
+        for number in 0..count {
+            // Some in each of a few partitions, also within a millisecond.
+            let subject = Subject::named(&format!("s{}", number % 7));
+            let dead = Settlement::Dead {
+                message: String::new(),
+                letter: format!("letter {number}"),
+            };
+            let settled = store.writer.settle(ENDPOINT, &subject, &dead, CLAIM).await;
+            settled.unwrap();
+        }
+        let writer = &store.writer;
+        let oldest = writer.oldest_dead_letters(ENDPOINT, 3).await.unwrap();
+        let first = writer.oldest_dead_letters(ENDPOINT, 1).await.unwrap();
+        assert_eq!(oldest[..1], first);
+        let newest = writer.dead_letters(ENDPOINT, 100).await.unwrap();
+        assert_eq!(newest.len(), count);
+        assert_eq!(newest.last(), Some(&oldest[0].json));
+        writer
+            .remove_dead_letter(ENDPOINT, &oldest[1])
+            .await
+            .unwrap();
+        writer.forget_dead_letters(ENDPOINT, 5).await.unwrap();
+        let left = writer.dead_letters(ENDPOINT, 100).await.unwrap();
+        // Those of one millisecond go together.
+        assert!((count - 12..=count - 6).contains(&left.len()), "{left:?}");
+        assert_eq!(left[..], newest[..left.len()]);
     })
     .await;
 }

@@ -56,10 +56,16 @@ async fn refused_and_accepted_credentials_are_each_recorded_once() {
         );
         let reason = writer.refused_credentials(CREDENTIALS).await.unwrap();
         assert_eq!(reason.as_deref(), Some("refused"));
+        // Without its event the refusal is recorded once more, and refreshes pause until then.
+        let forgotten = writer.forget_refused_credentials(CREDENTIALS).await;
+        assert!(forgotten.unwrap());
+        assert!(writer.breaker(CREDENTIALS).await.unwrap().is_some());
+        let again = writer.record_refused_credentials(CREDENTIALS, "refused");
+        assert!(again.await.unwrap());
 
         assert!(
             writer
-                .record_accepted_credentials(CREDENTIALS)
+                .record_accepted_credentials(CREDENTIALS, "refused")
                 .await
                 .unwrap()
         );
@@ -77,7 +83,7 @@ async fn refused_and_accepted_credentials_are_each_recorded_once() {
             .unwrap();
         assert!(
             !writer
-                .record_accepted_credentials(CREDENTIALS)
+                .record_accepted_credentials(CREDENTIALS, "refused")
                 .await
                 .unwrap()
         );

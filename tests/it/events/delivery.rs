@@ -155,3 +155,63 @@ async fn brokers_share_the_work_and_repeat_nothing() {
         assert!(has_delivered, "each broker delivered some: {metrics}");
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn refused_messages_delay_no_others() {
+    let receiver = Receiver::start().await;
+    receiver.refuse_locations("bad", 404);
+    let up = quiet(&receiver, &[]).await;
+    // More than close the gate of an endpoint that is down.
+    for number in 0..8 {
+        up.install(&format!("bad{number}")).await;
+    }
+    until("all to be refused", PATIENCE, || async {
+        let refused = receiver.all().len();
+        holds(refused >= 8, refused)
+    })
+    .await;
+    let good = ["good".to_owned()];
+    up.install("good").await;
+    // Sooner than a probe of a closed gate.
+    let soon = Duration::from_secs(4);
+    receiver.event(THREE[0], "good", soon).await;
+    let url = format!("{}/v1/event-endpoints", up.internal);
+    let (_, seen) = get(&up.client, &url).await;
+    let endpoint = &seen["endpoints"][0];
+    assert_eq!(endpoint["nextProbeIn"], Value::Null, "{seen}");
+    assert_eq!(endpoint["failing"], 8, "{seen}");
+    // The same messages arrive once they are taken.
+    receiver.refuse_locations("none", 404);
+    let bad: Vec<String> = (0..8).map(|number| format!("bad{number}")).collect();
+    until_changes(&receiver, &bad, &THREE[..1]).await;
+    until_changes(&receiver, &good, &THREE[..1]).await;
+    expect_no_repetition(&receiver.taken());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn brokers_deliver_everything_once_and_in_order_after_the_endpoint_is_back() {
+    let mut receiver = Receiver::down();
+    let fleet = fleet_with(&receiver, 2, &[]).await;
+    let count = 24;
+    let ids = fleet.install(count).await;
+    for (number, id) in ids.iter().enumerate() {
+        let broker = &fleet.brokers[number % 2];
+        let url = format!("{}/v1/installations/{id}/revoke", broker.internal);
+        assert_eq!(send(fleet.client.post(url)).await.0, 200);
+    }
+    // Both find the endpoint down.
+    for broker in &fleet.brokers {
+        let url = format!("{}/v1/event-endpoints", broker.internal);
+        until("a closed gate", PATIENCE, || async {
+            let (_, seen) = get(&fleet.client, &url).await;
+            let is_down = seen["endpoints"][0]["nextProbeIn"].is_u64();
+            holds(is_down, &seen)
+        })
+        .await;
+    }
+    receiver.come_back().await;
+    until_changes(&receiver, &locations(count), &THREE[..2]).await;
+    let taken = receiver.taken();
+    taken.iter().for_each(Received::verify);
+    expect_no_repetition(&taken);
+}

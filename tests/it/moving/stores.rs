@@ -165,7 +165,10 @@ async fn shown(writer: &StoreWriter) -> Vec<String> {
     ));
     note(format!("{:?}", writer.audit(1000).await.unwrap()));
     note(format!("{:?}", writer.newest_events(1000).await.unwrap()));
-    note(format!("{:?}", writer.dead_letters(10).await.unwrap()));
+    note(format!(
+        "{:?}",
+        writer.dead_letters(ENDPOINT, 10).await.unwrap()
+    ));
     note(format!(
         "{:?}",
         writer.count_deliveries(ENDPOINT).await.unwrap()
@@ -219,8 +222,12 @@ async fn whole_store_is_moved<T: Topology>(replicas: usize) {
     assert!(!there.use_consent_state("1").await.unwrap(), "it was used");
 
     // The order of a queue, once it is due.
-    there.hasten_deliveries(ENDPOINT).await.unwrap();
-    let poll = there.poll_deliveries(ENDPOINT).await.unwrap();
+    there
+        .hasten_deliveries(ENDPOINT, Duration::ZERO)
+        .await
+        .unwrap();
+    let all: Vec<u8> = (0..=u8::MAX).collect();
+    let poll = there.poll_deliveries(ENDPOINT, &all).await.unwrap();
     assert!(!poll.due.is_empty());
     let (partition, by) = poll.due[0];
     let due = DueEntries {
