@@ -208,7 +208,7 @@ async fn browser_takes_no_external_id_from_an_installation() {
         &*result["location_id"],
     );
     assert_eq!(seen, ("error", "external_id_taken", "locB"));
-    assert!(!result.contains_key("external_id"), "{result:?}");
+    assert_eq!(result["external_id"], "42", "its own: {result:?}");
     assert_eq!(shown(&up, "42").await["installationId"], holder.as_str());
     let other = shown(&up, "locB").await;
     assert_eq!(
@@ -222,7 +222,8 @@ async fn browser_takes_no_external_id_from_an_installation() {
     let result = renamed.await.result(BACK);
     assert_eq!(
         (&*result["code"], &*result["external_id"]),
-        ("external_id_taken", "42")
+        ("external_id_taken", "43"),
+        "never that of another customer"
     );
     assert_eq!(shown(&up, "43").await["code"], "installation_not_found");
     let (browser, link) = (Browser::new(&up.public), begin("43"));
