@@ -62,17 +62,14 @@ pub(super) async fn links(fleet: &Fleet, admin: &Client, search: &mut Search) {
     let (_, secret) = short.rsplit_once('/').unwrap();
     let internal = &fleet.gateways[0].internal;
     for wrong in [
-        json!({ "return_to": short }),
+        json!({ "return_to": format!("http://elsewhere.example/{secret}") }),
         json!({ "external_id": format!("{secret} ") }),
         json!({ "app": secret }),
     ] {
         // The answer may repeat what it refuses.
-        send(
-            admin
-                .post(format!("{internal}/v1/connect-links"))
-                .json(&wrong),
-        )
-        .await;
+        let ask = admin.post(format!("{internal}/v1/connect-links"));
+        let (status, body) = send(ask.json(&wrong)).await;
+        assert_eq!(status, 400, "{wrong}: {body}");
     }
     let keyless = browser.post(format!("{internal}/v1/connect-links"));
     search
