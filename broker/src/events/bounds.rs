@@ -9,7 +9,7 @@ pub(crate) const MOST_DEAD: u64 = 20_000;
 /// How many dead letters are removed at once at most.
 const MOST_REMOVED: u64 = 5000;
 
-/// What follows from a count.
+/// The consequences of a count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Bounds {
     /// Whether new messages are dropped.

@@ -87,7 +87,7 @@ struct Plan {
     poll_all_at: Instant,
 }
 
-/// What a loop waits for.
+/// The event that a loop waits for.
 enum Wait {
     /// A free slot.
     Slot,

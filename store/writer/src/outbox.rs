@@ -146,7 +146,7 @@ pub struct StoredEvent {
     pub json: String,
 }
 
-/// What is stored for an endpoint.
+/// The amounts that are stored for an endpoint.
 #[derive(Debug, Default, Clone, Copy, PartialEq, Eq)]
 pub struct QueueCount {
     /// Queues that hold messages.

@@ -77,7 +77,7 @@ pub(crate) async fn read(
 struct Merge {
     limit: usize,
     is_reverse: bool,
-    /// What is left of each partition that may have more.
+    /// The rest of each partition that may have more.
     left: Vec<ListRange>,
     /// The first ones of those that were read, in order.
     found: Vec<StoredEvent>,

@@ -39,7 +39,7 @@ struct Inner {
     backlogs: Mutex<BTreeMap<String, Arc<Backlog>>>,
 }
 
-/// What this process has stored for an endpoint since somebody looked.
+/// The messages that this process has stored for an endpoint since somebody looked.
 #[derive(Debug, Default)]
 pub struct Backlog {
     is_full: AtomicBool,

@@ -1,4 +1,4 @@
--- What the scripts of the outbox share. It stands in front of each of them.
+-- The functions that the scripts of the outbox share. They stand in front of each of them.
 local function now_in_ms()
   local time = redis.call('TIME')
   return time[1] * 1000 + math.floor(time[2] / 1000)
