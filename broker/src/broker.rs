@@ -20,9 +20,10 @@ use crate::events::client::Client as EventsClient;
 use crate::events::deliveries::Deliveries;
 use crate::events::delivery::Context;
 use crate::events::sweep;
-use crate::health::{files, store_check};
+use crate::health::readiness::Gates;
+use crate::health::{files, readiness as health, store_check};
 use crate::refresh::rate_limiter::RateLimiter;
-use crate::refresh::scheduler::{self, Gates, Schedulers};
+use crate::refresh::scheduler::{self, Progress, Schedulers};
 use crate::refresh::worker::{self, Worker};
 use crate::refresh::{recovery, restore, store_monitor};
 use crate::sealing::rotation::Rotation;
@@ -164,28 +165,32 @@ impl Broker {
         deliveries.set(&config.endpoints);
         let unanswered = recovery::load_journal(&worker)?;
         files::watch(&worker.journal, &writer, readiness, shutdown);
-        let gates = Gates {
-            store: readiness.gate("the store"),
-            apps: readiness.gate("GHL takes the client id and secret"),
-        };
+        let gates = Gates::new(readiness, lock_nodes.as_ref());
         let schedulers = Arc::new(Schedulers {
             rate_limiter: Mutex::new(RateLimiter::new(config.scheduler.rate)),
             config: config.scheduler.clone(),
             writer: writer.clone(),
             worker: worker.clone(),
-            gates,
+            apps_gate: readiness.gate("apps", "the schedule of no app has been read yet"),
+            progress: Progress::default(),
             shutdown: shutdown.clone(),
             running: StdMutex::default(),
         });
         shutdown.spawn(store_check::run(
             config.store_check,
             writer.clone(),
-            readiness.gate("a safe store"),
+            readiness.gate(
+                "store_safety",
+                "it is not known yet whether the store keeps what is written to it",
+            ),
             shutdown.clone(),
         ));
         shutdown.spawn(registration::run(
             worker.clone(),
-            readiness.gate("the sealing keys"),
+            readiness.gate(
+                "sealing_keys",
+                "the sealing keys have not been compared with those of the store yet",
+            ),
             shutdown.clone(),
         ));
         shutdown.spawn(journal_keys::run(worker.clone(), shutdown.clone()));
@@ -207,6 +212,7 @@ impl Broker {
             worker.clone(),
             shutdown.clone(),
         ));
+        shutdown.spawn(health::run(schedulers.clone(), lock_nodes.clone(), gates));
         if let Some(nodes) = lock_nodes {
             shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));
         }

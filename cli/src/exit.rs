@@ -6,6 +6,7 @@ use std::io;
 use std::process::ExitCode;
 
 use service::config::Mistakes;
+pub(crate) use service::error_chain::chain;
 
 /// Why the process ends with an error.
 #[derive(Debug)]
@@ -72,16 +73,4 @@ impl fmt::Display for Failure {
             Self::Refused(why) => f.write_str(why),
         }
     }
-}
-
-/// An error and its causes in one line.
-pub(crate) fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
-        cause = error.source();
-    }
-    text
 }

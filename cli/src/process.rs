@@ -28,6 +28,8 @@ use crate::{metrics_auth, openapi, settings};
 pub(crate) struct Process {
     pub shutdown: Shutdown,
     pub readiness: Readiness,
+    /// The shutdown of the internal listener, which serves until all else has finished.
+    internal: Shutdown,
     limits: ConnectionLimits,
     /// `None` without TLS.
     tls: Option<ListenerTls>,
@@ -35,21 +37,23 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts logs, metrics and spans, and listens for signals.
+    /// Starts logs, metrics and spans, and listens for signals. `drain`: how long the process serves on, without being
+    /// ready, after a signal to stop.
     pub(crate) fn start(
         telemetry: &telemetry::Config,
-        limits: ConnectionLimits,
+        (limits, drain): (ConnectionLimits, Duration),
         source: &dyn Source,
     ) -> Result<Self, Failure> {
         let telemetry = Telemetry::start(telemetry).map_err(Failure::unavailable)?;
         for key in settings::unknown(source) {
             warn!(key, "this setting does not exist: is it misspelled?");
         }
-        let shutdown = Shutdown::new();
-        shutdown.on_signals();
+        let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+        shutdown.on_signals(&readiness, drain);
         Ok(Self {
             shutdown,
-            readiness: Readiness::new(),
+            readiness,
+            internal: Shutdown::new(),
             limits,
             tls: None,
             telemetry,
@@ -66,14 +70,30 @@ impl Process {
 
     /// Serves on a listener until shutdown.
     pub(crate) fn serve(&self, listener: TcpListener, router: Router, callers: Callers) {
+        self.serve_until(&self.shutdown, listener, router, callers);
+    }
+
+    /// Serves on the internal listener until everything else has finished, so that the metrics of the last requests can
+    /// be read.
+    pub(crate) fn serve_internal(&self, listener: TcpListener, router: Router) {
+        self.serve_until(&self.internal, listener, router, Callers::InternalAndProbes);
+    }
+
+    fn serve_until(
+        &self,
+        shutdown: &Shutdown,
+        listener: TcpListener,
+        router: Router,
+        callers: Callers,
+    ) {
         let tls = self.tls.clone();
-        let (limits, shutdown) = (self.limits.clone(), self.shutdown.clone());
-        self.shutdown.spawn(async move {
+        let (limits, until) = (self.limits.clone(), shutdown.clone());
+        shutdown.spawn(async move {
             match tls {
                 Some(tls) => {
-                    listen::serve_tls(listener, router, (&tls, callers), limits, shutdown).await;
+                    listen::serve_tls(listener, router, (&tls, callers), limits, until).await;
                 }
-                None => listen::serve(listener, router, limits, shutdown).await,
+                None => listen::serve(listener, router, limits, until).await,
             }
         });
     }
@@ -127,7 +147,7 @@ impl Process {
     ) -> Result<(), Failure> {
         self.shutdown.started().await;
         let ends_at = Instant::now() + deadline;
-        let is_finished = self.shutdown.finished(deadline).await;
+        let is_finished = self.finished(ends_at).await;
         if timeout_at(ends_at, last).await.is_err() {
             warn!("the end of the audit log was not written: the shutdown timeout has expired");
         }
@@ -147,6 +167,16 @@ impl Process {
             (false, true) => Ok(()),
             (false, false) => Err(Failure::Unfinished),
         }
+    }
+
+    /// Waits until all work has ended, then ends the internal listener. Returns false if the deadline came first.
+    async fn finished(&self, ends_at: Instant) -> bool {
+        let left = || ends_at.saturating_duration_since(Instant::now());
+        let work = self.shutdown.finished(left()).await;
+        self.internal.start();
+        let internal = self.internal.finished(left()).await;
+        // Its last requests may have begun some more.
+        work && internal && self.shutdown.finished(left()).await
     }
 }
 

@@ -39,6 +39,7 @@ pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_CONSENT_RATE",
     "EVERGREEN_CORS_ORIGINS",
     "EVERGREEN_DATA_DIR",
+    "EVERGREEN_DRAIN",
     "EVERGREEN_EVENTS_ALLOW_PRIVATE",
     "EVERGREEN_EVENTS_SECRET",
     "EVERGREEN_EVENTS_URL",
@@ -165,16 +166,28 @@ pub(crate) struct Common {
     allowed_hosts: Vec<String>,
     redirect_hosts: Vec<String>,
     /// The connections of all listeners together.
-    pub limits: ConnectionLimits,
+    limits: ConnectionLimits,
+    /// How long the process serves on, without being ready, after a signal to stop.
+    drain: Duration,
     pub shutdown_timeout: Duration,
+}
+
+/// Nothing balances over loopback. Elsewhere, load balancers need some seconds to notice.
+fn default_drain(listen: SocketAddr) -> Duration {
+    match listen.ip().to_canonical().is_loopback() {
+        true => Duration::ZERO,
+        false => Duration::from_secs(5),
+    }
 }
 
 impl Common {
     pub(crate) fn read(settings: &mut Settings<'_>, port: u16, internal_port: u16) -> Self {
         let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
         let expected = "an address and port such as 127.0.0.1:8080";
+        let listen = settings.parse("EVERGREEN_LISTEN", loopback(port), expected);
         Self {
-            listen: settings.parse("EVERGREEN_LISTEN", loopback(port), expected),
+            listen,
+            drain: settings.duration("EVERGREEN_DRAIN", default_drain(listen)),
             internal_listen: settings.parse(
                 "EVERGREEN_INTERNAL_LISTEN",
                 loopback(internal_port),
@@ -191,6 +204,11 @@ impl Common {
 }
 
 impl Common {
+    /// What a process needs to know of its connections and its end.
+    pub(crate) fn running(&self) -> (ConnectionLimits, Duration) {
+        (self.limits.clone(), self.drain)
+    }
+
     /// The names of the listener for callers.
     pub(crate) fn public_hosts(&self) -> OwnHosts {
         self.hosts(self.listen)

@@ -16,6 +16,7 @@ mod error;
 pub mod fuzzing;
 mod metrics;
 mod pipeline;
+mod readiness;
 mod request;
 mod retry;
 mod token;
@@ -39,6 +40,7 @@ use store::{KeyHash, TokenReader};
 
 pub use api::openapi;
 pub use config::Config;
+pub use readiness::watch_store;
 
 use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;

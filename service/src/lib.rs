@@ -8,6 +8,7 @@ pub mod config;
 pub mod connection_limits;
 pub mod credentials;
 pub mod error_body;
+pub mod error_chain;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;

@@ -1,6 +1,8 @@
 //! The operational routes of every process: `/metrics`, `/livez` and `/readyz`. They require no credentials, so the
 //! caller of [`router`] has to restrict access to them.
 
+use std::time::SystemTime;
+
 use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::IntoResponse;
@@ -14,7 +16,7 @@ use utoipa_axum::routes;
 
 use crate::error_body::Shape;
 use crate::openapi::Group;
-use crate::readiness::Readiness;
+use crate::readiness::{Readiness, Reason};
 
 /// The text format of Prometheus, version 0.0.4.
 const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
@@ -23,7 +25,7 @@ const EXPOSITION: &str = "text/plain; version=0.0.4; charset=utf-8";
 ///
 /// - `GET /metrics`: every metric of this process.
 /// - `GET /livez`: 200 while the process can answer at all.
-/// - `GET /readyz`: 200, or 503 while a gate is closed. The body names the closed gates.
+/// - `GET /readyz`: 200, or 503 while the process should get no work. The body has every reason.
 pub fn router(metrics: PrometheusHandle, readiness: Readiness) -> Router {
     let ready = of_readiness().with_state(readiness);
     Router::from(of_metrics().with_state(metrics).merge(ready))
@@ -58,9 +60,23 @@ fn of_readiness() -> OpenApiRouter<Readiness> {
 
 /// Whether a process can do its work.
 #[derive(Serialize, ToSchema)]
-struct Waiting {
-    /// The dependencies that it waits for, such as `store`. Empty if it is ready.
-    waiting_for: Vec<String>,
+struct Ready {
+    ready: bool,
+    /// The names of the reasons. Empty if it is ready.
+    waiting_for: Vec<&'static str>,
+    /// Why it is not ready.
+    reasons: Vec<NotReady>,
+}
+
+/// One reason why a process cannot do its work.
+#[derive(Serialize, ToSchema)]
+struct NotReady {
+    /// One word, such as `store`.
+    name: &'static str,
+    /// Since when it has been so, by the clock of this machine (RFC 3339).
+    since: String,
+    /// What is wrong, and what to do about it.
+    message: String,
 }
 
 /// Tell whether the process runs
@@ -85,18 +101,42 @@ async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
 }
 
 /// Tell whether the process can do its work
+///
+/// A load balancer sends requests to processes that are ready, and to all if none is. This needs no key.
 #[utoipa::path(get, path = "/readyz", operation_id = "getReadiness", responses(
-    (status = 200, description = "It can", body = Waiting),
-    (status = 503, description = "It waits for something", body = Waiting),
+    (status = 200, description = "It can", body = Ready),
+    (status = 503, description = "It cannot. `reasons` says why", body = Ready),
 ))]
-async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Json<Waiting>) {
-    let waiting_for = readiness.waiting_for();
-    let status = if waiting_for.is_empty() {
+async fn ready(State(readiness): State<Readiness>) -> (StatusCode, Json<Ready>) {
+    let reasons = readiness.reasons();
+    let status = if reasons.is_empty() {
         StatusCode::OK
     } else {
         StatusCode::SERVICE_UNAVAILABLE
     };
-    (status, Json(Waiting { waiting_for }))
+    #[expect(
+        clippy::disallowed_methods,
+        reason = "only shown to people; nothing is decided by it"
+    )]
+    let now = SystemTime::now();
+    let body = Ready {
+        ready: reasons.is_empty(),
+        waiting_for: reasons.iter().map(|reason| reason.name).collect(),
+        reasons: reasons
+            .into_iter()
+            .map(|reason| not_ready(reason, now))
+            .collect(),
+    };
+    (status, Json(body))
+}
+
+fn not_ready(reason: Reason, now: SystemTime) -> NotReady {
+    let since = now.checked_sub(reason.lasts).unwrap_or(now);
+    NotReady {
+        name: reason.name,
+        since: humantime::format_rfc3339_seconds(since).to_string(),
+        message: reason.message,
+    }
 }
 
 #[cfg(test)]
@@ -119,23 +159,35 @@ mod tests {
     #[tokio::test]
     async fn readyz_follows_the_gates_and_livez_does_not() {
         let readiness = Readiness::new();
-        let gate = readiness.gate("store");
+        let gate = readiness.gate("store", "the store was not asked yet");
         let handle = PrometheusBuilder::new().build_recorder().handle();
-        let router = router(handle, readiness);
+        let router = router(handle, readiness.clone());
 
-        let unready = (
-            StatusCode::SERVICE_UNAVAILABLE,
-            r#"{"waiting_for":["store"]}"#.to_owned(),
+        let (status, body) = get(&router, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        let body: serde_json::Value = serde_json::from_str(&body).unwrap();
+        assert_eq!(
+            (&body["ready"], &body["waiting_for"]),
+            (&false.into(), &["store"].as_slice().into())
         );
-        assert_eq!(get(&router, "/readyz").await, unready);
+        let reason = &body["reasons"][0];
+        assert_eq!(reason["name"], "store");
+        assert_eq!(reason["message"], "the store was not asked yet");
+        let since = reason["since"].as_str().unwrap();
+        assert!(humantime::parse_rfc3339(since).is_ok(), "{since}");
+
         assert_eq!(get(&router, "/livez").await.0, StatusCode::OK);
         gate.open();
+        let ready = r#"{"ready":true,"waiting_for":[],"reasons":[]}"#;
         assert_eq!(
             get(&router, "/readyz").await,
-            (StatusCode::OK, r#"{"waiting_for":[]}"#.to_owned())
+            (StatusCode::OK, ready.to_owned())
         );
-        drop(gate);
-        assert_eq!(get(&router, "/readyz").await, unready);
+        readiness.stop();
+        let (status, body) = get(&router, "/readyz").await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(body.contains(r#""waiting_for":["stopping"]"#), "{body}");
+        assert_eq!(get(&router, "/livez").await.0, StatusCode::OK);
     }
 
     #[tokio::test]

@@ -1,16 +1,26 @@
-//! Tells whether this process should be sent work. Each part that has to start first gets a gate. The process is
-//! ready while every gate is open. A part that fails or panics drops its gate, and a dropped gate stays closed. So
-//! readiness fails closed.
+//! Tells whether this process should be sent work. Each condition has a gate. The process is ready while every gate
+//! is open and it is not stopping. A gate may close and open again at any time.
+//!
+//! Readiness fails closed: a gate is closed at first, and a part that fails or panics drops its gate, which then stays
+//! closed.
 
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use crate::locks::lock;
+
+/// Why a process is not ready from the beginning of its shutdown on.
+const STOPPING: &str = "stopping";
+const STOPPING_MESSAGE: &str = "this process was told to stop: send new requests to another one";
+const DROPPED: &str =
+    "a part of this process has ended unexpectedly: look at its log, and restart it";
 
 /// The gates of this process. Clones share them.
 #[derive(Clone, Debug, Default)]
 pub struct Readiness {
     gates: Arc<Mutex<Vec<Entry>>>,
+    stopping_since: Arc<Mutex<Option<Instant>>>,
 }
 
 /// One condition of readiness. It is closed at first, and must be kept as long as it should be open.
@@ -20,24 +30,34 @@ pub struct Gate {
     state: Arc<State>,
 }
 
+/// Why a process is not ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Reason {
+    /// One word, the same in every version.
+    pub name: &'static str,
+    /// For how long it has been so.
+    pub lasts: Duration,
+    /// What is wrong, and what to do about it.
+    pub message: String,
+}
+
 #[derive(Debug)]
 struct Entry {
     name: &'static str,
     state: Arc<State>,
 }
 
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct State {
-    open: AtomicBool,
-    /// Why it is closed, if its owner gave a reason.
-    reason: Mutex<Option<String>>,
+    /// `None` while the gate is open.
+    closed: Mutex<Option<Closed>>,
+    is_dropped: AtomicBool,
 }
 
-impl State {
-    fn set(&self, open: bool, reason: Option<String>) {
-        *lock(&self.reason) = reason;
-        self.open.store(open, Ordering::Release);
-    }
+#[derive(Debug)]
+struct Closed {
+    since: Instant,
+    message: String,
 }
 
 impl Readiness {
@@ -47,9 +67,16 @@ impl Readiness {
         Self::default()
     }
 
-    /// Creates a closed gate. Create all gates before `/readyz` is served.
-    pub fn gate(&self, name: &'static str) -> Gate {
-        let state = Arc::new(State::default());
+    /// Creates a closed gate. `message`: what the process waits for at first. Create all gates before `/readyz` is served.
+    pub fn gate(&self, name: &'static str, message: impl Into<String>) -> Gate {
+        let closed = Closed {
+            since: Instant::now(),
+            message: message.into(),
+        };
+        let state = Arc::new(State {
+            closed: Mutex::new(Some(closed)),
+            is_dropped: AtomicBool::new(false),
+        });
         let entry = Entry {
             name,
             state: Arc::clone(&state),
@@ -58,48 +85,79 @@ impl Readiness {
         Gate { state }
     }
 
-    /// The names of the closed gates, each with its reason if there is one. Empty if the process is ready.
+    /// Closes for ever, because the process stops. A second call changes nothing.
+    pub fn stop(&self) {
+        lock(&self.stopping_since).get_or_insert_with(Instant::now);
+    }
+
+    /// Why the process is not ready. Empty if it is.
     #[must_use]
-    pub fn waiting_for(&self) -> Vec<String> {
+    pub fn reasons(&self) -> Vec<Reason> {
+        let stopping_since = *lock(&self.stopping_since);
+        let stopping = stopping_since.map(|since| Reason {
+            name: STOPPING,
+            lasts: since.elapsed(),
+            message: STOPPING_MESSAGE.to_owned(),
+        });
         let gates = lock(&self.gates);
-        let closed = gates
+        // Parts that end with the process are no news.
+        let gates = gates
             .iter()
-            .filter(|entry| !entry.state.open.load(Ordering::Acquire));
-        closed.map(Entry::describe).collect()
+            .filter(|entry| stopping.is_none() || !entry.state.is_dropped.load(Ordering::Acquire));
+        let closed = gates.filter_map(Entry::reason);
+        stopping.clone().into_iter().chain(closed).collect()
     }
 }
 
 impl Entry {
-    fn describe(&self) -> String {
-        let reason = &self.state.reason;
-        match &*lock(reason) {
-            Some(reason) => format!("{}: {reason}", self.name),
-            None => self.name.to_owned(),
-        }
+    fn reason(&self) -> Option<Reason> {
+        let closed = lock(&self.state.closed);
+        closed.as_ref().map(|closed| Reason {
+            name: self.name,
+            lasts: closed.since.elapsed(),
+            message: closed.message.clone(),
+        })
     }
 }
 
 impl Gate {
     /// Opens it.
     pub fn open(&self) {
-        self.state.set(true, None);
+        *lock(&self.state.closed) = None;
     }
 
-    /// Closes it without a reason.
-    pub fn close(&self) {
-        self.state.set(false, None);
+    /// Closes it. `message`: what is wrong, and what to do about it.
+    pub fn close(&self, message: impl Into<String>) {
+        let mut closed = lock(&self.state.closed);
+        let since = closed
+            .as_ref()
+            .map_or_else(Instant::now, |former| former.since);
+        *closed = Some(Closed {
+            since,
+            message: message.into(),
+        });
     }
 
-    /// Closes it with a reason that `/readyz` shows.
-    pub fn close_because(&self, reason: impl Into<String>) {
-        self.state.set(false, Some(reason.into()));
+    /// Closes it with a reason, or opens it without one.
+    pub fn set(&self, reason: Option<String>) {
+        match reason {
+            Some(message) => self.close(message),
+            None => self.open(),
+        }
+    }
+
+    fn is_open(&self) -> bool {
+        lock(&self.state.closed).is_none()
     }
 }
 
-/// Closes it for ever. Its reason stays.
+/// Closes it for ever. A message that it has stays.
 impl Drop for Gate {
     fn drop(&mut self) {
-        self.state.open.store(false, Ordering::Release);
+        if self.is_open() {
+            self.close(DROPPED);
+        }
+        self.state.is_dropped.store(true, Ordering::Release);
     }
 }
 
@@ -107,54 +165,74 @@ impl Drop for Gate {
 mod tests {
     use super::*;
 
+    fn names(readiness: &Readiness) -> Vec<&'static str> {
+        let reasons = readiness.reasons().into_iter();
+        reasons.map(|reason| reason.name).collect()
+    }
+
     #[test]
     fn ready_while_every_gate_is_open() {
         let readiness = Readiness::new();
-        let store = readiness.gate("store");
-        let journal = readiness.gate("journal");
-        assert_eq!(readiness.waiting_for(), ["store", "journal"]);
+        let store = readiness.gate("store", "not asked yet");
+        let journal = readiness.gate("journal", "not opened yet");
+        assert_eq!(names(&readiness), ["store", "journal"]);
         store.open();
-        assert_eq!(readiness.clone().waiting_for(), ["journal"]);
+        assert_eq!(names(&readiness.clone()), ["journal"]);
         journal.open();
-        assert!(readiness.waiting_for().is_empty());
-        store.close();
-        assert_eq!(readiness.waiting_for(), ["store"]);
+        assert!(readiness.reasons().is_empty());
+        store.set(Some("it does not answer".to_owned()));
+        assert_eq!(names(&readiness), ["store"]);
+        store.set(None);
+        assert!(readiness.reasons().is_empty());
     }
 
     #[test]
     fn dropped_gate_stays_closed() {
         let readiness = Readiness::new();
-        drop(readiness.gate("never opened"));
-        let opened = readiness.gate("opened");
+        drop(readiness.gate("never opened", "not yet"));
+        let opened = readiness.gate("opened", "not yet");
         opened.open();
         drop(opened);
-        assert_eq!(readiness.waiting_for(), ["never opened", "opened"]);
+        let reasons = readiness.reasons();
+        let messages: Vec<_> = reasons.iter().map(|it| it.message.as_str()).collect();
+        assert_eq!(messages, ["not yet", DROPPED]);
     }
 
     #[test]
-    fn closed_gate_shows_its_reason_until_it_opens() {
+    fn message_may_change_while_the_gate_stays_closed() {
         let readiness = Readiness::new();
-        let disk = readiness.gate("the disk");
-        disk.close_because("it is full");
-        assert_eq!(readiness.waiting_for(), ["the disk: it is full"]);
-        disk.open();
-        disk.close();
-        assert_eq!(readiness.waiting_for(), ["the disk"]);
-        disk.close_because("it failed");
-        drop(disk);
-        assert_eq!(readiness.waiting_for(), ["the disk: it failed"]);
+        let disk = readiness.gate("disk", "not looked at yet");
+        disk.close("it is full");
+        let first = readiness.reasons().remove(0);
+        assert_eq!(first.message, "it is full");
+        disk.close("it failed");
+        let second = readiness.reasons().remove(0);
+        assert_eq!(second.message, "it failed");
+        assert!(second.lasts >= first.lasts);
     }
 
     #[test]
     fn panicking_owner_closes_its_gate() {
         let readiness = Readiness::new();
-        let gate = readiness.gate("worker");
+        let gate = readiness.gate("worker", "not started yet");
         gate.open();
         let worker = std::thread::spawn(move || {
             let _held = gate;
             panic!("on purpose");
         });
         assert!(worker.join().is_err());
-        assert_eq!(readiness.waiting_for(), ["worker"]);
+        assert_eq!(names(&readiness), ["worker"]);
+    }
+
+    #[test]
+    fn stopping_process_is_not_ready_and_does_not_name_parts_that_have_ended() {
+        let readiness = Readiness::new();
+        let store = readiness.gate("store", "not asked yet");
+        let _journal = readiness.gate("journal", "not opened yet");
+        store.open();
+        readiness.stop();
+        assert_eq!(names(&readiness), ["stopping", "journal"]);
+        drop(store);
+        assert_eq!(names(&readiness), ["stopping", "journal"]);
     }
 }

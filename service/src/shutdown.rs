@@ -1,17 +1,22 @@
-//! Graceful shutdown. After `start` no new work is accepted or begun. Work in flight is finished within a deadline,
-//! and only then does the process end.
+//! Graceful shutdown in three phases.
+//!
+//! 1. Drain: the process is not ready any more, and still serves, so that load balancers notice.
+//! 2. After `start` no new work is accepted or begun. Work in flight is finished within a deadline.
+//! 3. Only then does the process end.
 
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::task::JoinHandle;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::{error, info};
+
+use crate::readiness::Readiness;
 
 /// The shutdown of a process. Clones share it.
 #[derive(Clone, Debug, Default)]
@@ -42,20 +47,49 @@ impl Shutdown {
         }
     }
 
-    /// Starts on SIGTERM or SIGINT. From now on neither signal ends the process by itself, so the caller must bound the
-    /// shutdown by a deadline.
-    pub fn on_signals(&self) {
-        let shutdown = self.clone();
+    /// Starts on SIGTERM or SIGINT, after the process has not been ready for the time `drain`. A second signal ends that
+    /// time. From now on neither signal ends the process by itself, so the caller must bound the shutdown by a deadline.
+    pub fn on_signals(&self, readiness: &Readiness, drain: Duration) {
+        let (shutdown, readiness) = (self.clone(), readiness.clone());
         // Installed here and not in the task, so that no signal is missed before the task runs.
-        match listen_for_signals() {
-            Ok(signalled) => drop(tokio::spawn(async move {
-                let name = signalled.await;
-                info!(signal = name, "shutting down");
-                shutdown.start();
+        match Signals::listen() {
+            Ok(mut signals) => drop(tokio::spawn(async move {
+                tokio::select! {
+                    name = signals.next() => {
+                        shutdown.drain(&readiness, drain, name, signals.next()).await;
+                        info!(signal = name, "shutting down");
+                        shutdown.start();
+                    }
+                    () = shutdown.started() => readiness.stop(),
+                }
             })),
             Err(reason) => {
                 error!(%reason, "cannot listen for signals: SIGTERM will not be graceful")
             }
+        }
+    }
+
+    /// Serves on for the time `drain`, without being ready. `second`: resolves with the next signal.
+    async fn drain(
+        &self,
+        readiness: &Readiness,
+        drain: Duration,
+        signal: &'static str,
+        second: impl Future<Output = &'static str>,
+    ) {
+        readiness.stop();
+        if drain.is_zero() {
+            return;
+        }
+        info!(
+            signal,
+            ?drain,
+            "not ready any more, and serving on while load balancers notice; a second signal ends this"
+        );
+        tokio::select! {
+            () = sleep(drain) => {}
+            _ = second => {}
+            () = self.started() => {}
         }
     }
 
@@ -124,25 +158,76 @@ impl Shutdown {
     }
 }
 
-fn listen_for_signals() -> io::Result<impl Future<Output = &'static str>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
+/// The signals that stop a process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn listen() -> io::Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
         tokio::select! {
             biased;
-            _ = terminate.recv() => "SIGTERM",
-            _ = interrupt.recv() => "SIGINT",
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
         }
-    })
+    }
 }
 
 #[cfg(test)]
 mod tests {
-    use tokio::time::{Instant, sleep};
+    use std::future::{pending, ready};
+
+    use tokio::time::Instant;
 
     use super::*;
 
     const DEADLINE: Duration = Duration::from_secs(20);
+    const DRAIN: Duration = Duration::from_secs(5);
+
+    async fn drained(drain: Duration, second: impl Future<Output = &'static str>) -> Duration {
+        let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+        let begun = Instant::now();
+        let drained = shutdown.drain(&readiness, drain, "SIGTERM", second);
+        drained.await;
+        assert_eq!(readiness.reasons()[0].name, "stopping");
+        assert!(!shutdown.is_started());
+        begun.elapsed()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn process_serves_unready_for_the_drain_or_until_the_second_signal() {
+        assert_eq!(drained(DRAIN, pending()).await, DRAIN);
+        assert_eq!(drained(DRAIN, ready("SIGTERM")).await, Duration::ZERO);
+        assert_eq!(drained(Duration::ZERO, pending()).await, Duration::ZERO);
+        let second = async {
+            sleep(DRAIN / 5).await;
+            "SIGINT"
+        };
+        assert_eq!(drained(DRAIN, second).await, DRAIN / 5);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn failure_ends_the_drain() {
+        let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
+        let failing = shutdown.clone();
+        let begun = Instant::now();
+        tokio::join!(
+            shutdown.drain(&readiness, DRAIN, "SIGTERM", pending()),
+            async {
+                sleep(DRAIN / 5).await;
+                failing.fail();
+            }
+        );
+        assert_eq!(begun.elapsed(), DRAIN / 5);
+    }
 
     #[tokio::test(start_paused = true)]
     async fn work_in_flight_is_finished() {
@@ -165,7 +250,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn deadline_ends_the_wait() {
         let shutdown = Shutdown::new();
-        let stuck = shutdown.spawn(std::future::pending::<()>());
+        let stuck = shutdown.spawn(pending::<()>());
         shutdown.start();
         let begun = Instant::now();
         assert!(!shutdown.finished(DEADLINE).await);

@@ -34,6 +34,11 @@ impl InstallationId {
     pub(crate) const PREFIX: &str = "install_";
     const DIGITS: usize = 24;
 
+    /// An id that no installation gets: the random ones are 96 bits.
+    pub(crate) fn none() -> Self {
+        Self(format!("{}{}", Self::PREFIX, "0".repeat(Self::DIGITS)).into())
+    }
+
     /// A new random id: 96 bits.
     #[must_use]
     pub fn random() -> Self {

@@ -4,7 +4,7 @@ mod redis;
 
 use std::sync::Arc;
 
-use futures_util::future::BoxFuture;
+use futures_util::future::{BoxFuture, try_join3};
 use secrecy::SecretString;
 use tokio::sync::broadcast;
 
@@ -172,6 +172,22 @@ impl TokenReader {
     /// When the store is unavailable.
     pub async fn ping(&self) -> Result<(), ReadError> {
         self.backend.ping().await
+    }
+
+    /// Reads what the gateway needs for a token that it does not hold: an installation, a caller's key, and the list of
+    /// sealing keys, with which the access ring is compared. The first two do not exist.
+    ///
+    /// # Errors
+    /// When the store is unavailable, or refuses to show one of them.
+    pub async fn probe(&self) -> Result<KeyCheck, ReadError> {
+        let (nobody, no_key) = (InstallationId::none(), KeyHash::of("readiness"));
+        let (keys, _, _) = try_join3(
+            self.check_keys(),
+            self.backend.access(&nobody),
+            self.backend.caller(&no_key),
+        )
+        .await?;
+        Ok(keys)
     }
 
     /// Announcements from now on. A receiver that lagged must treat that as [`Invalidation::ChannelLost`].

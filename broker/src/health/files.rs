@@ -22,12 +22,12 @@ pub(crate) fn watch(
     shutdown: &Shutdown,
 ) {
     let files = [
-        ("journal", "the journal's file", Some(journal.file())),
-        ("store", "the store's file", writer.file()),
+        ("journal", "journal", Some(journal.file())),
+        ("store", "store_file", writer.file()),
     ];
     for (name, awaited, file) in files {
         if let Some(file) = file {
-            let gate = readiness.gate(awaited);
+            let gate = readiness.gate(awaited, "the file has not been looked at yet");
             shutdown.spawn(follow(name, file.clone(), gate, shutdown.clone()));
         }
     }
@@ -68,13 +68,13 @@ async fn follow(name: &'static str, file: GroupCommitDb, gate: Gate, shutdown: S
             }
             Step::Close => {
                 if let Err(reason) = &found {
-                    gate.close_because(reason.to_string());
+                    gate.close(reason.to_string());
                     warn!(file = name, %reason, "no refresh token is spent");
                 }
             }
             Step::Stop => {
                 if let Err(reason) = &found {
-                    gate.close_because(reason.to_string());
+                    gate.close(reason.to_string());
                     error!(file = name, %reason, "this process stops: only a new one can open the file again");
                 }
                 metrics::file_ready(name, false);

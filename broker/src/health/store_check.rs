@@ -88,7 +88,7 @@ pub(crate) async fn run(check: StoreCheck, writer: StoreWriter, gate: Gate, shut
                 known = by_reason(&findings);
                 let is_unsafe = is_unsafe(&findings);
                 match check {
-                    StoreCheck::Enforce if is_unsafe => gate.close_because(join(&findings)),
+                    StoreCheck::Enforce if is_unsafe => gate.close(join(&findings)),
                     StoreCheck::Enforce | StoreCheck::Warn => gate.open(),
                 }
                 if is_unsafe {

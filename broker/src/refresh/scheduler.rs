@@ -23,7 +23,7 @@ use store_writer::writer::Wanted;
 use tokio::time::sleep;
 use tracing::{info, warn};
 
-pub(crate) use shared::{Gates, Schedulers};
+pub(crate) use shared::{Progress, Schedulers};
 use update::update_schedule;
 
 use crate::apps::App;
@@ -53,6 +53,7 @@ pub(crate) async fn run(shared: Arc<Schedulers>, name: AppName) {
             return;
         }
         schedule(&shared, &name).await;
+        shared.progress.ended(&name);
         lock(&shared.running).remove(&name);
         // It may have been added again since.
         let is_back = shared.worker.apps.named(&name).is_some();
@@ -70,6 +71,7 @@ async fn schedule(shared: &Arc<Schedulers>, name: &AppName) {
         () = shutdown.started() => return,
         () = shared.worker.watch.wait_until_verified() => {}
     }
+    shared.progress.advanced(name);
     let (mut is_away, mut missing) = (false, 0);
     // Its settings may change at any time.
     while let Some(app) = shared.worker.apps.named(name) {
@@ -87,14 +89,17 @@ async fn schedule(shared: &Arc<Schedulers>, name: &AppName) {
                     info!("more partitions of the store are reachable again");
                     shared.worker.begin_settling();
                 }
-                shared.gates.store.open();
                 scheduler.show_readiness(None);
-                scheduler.dispatch(&poll).await
+                let wait = scheduler.dispatch(&poll).await;
+                shared.progress.advanced(name);
+                wait
             }
             // Another app has its name.
-            Ok(None) => MAX_SLEEP,
+            Ok(None) => {
+                shared.progress.advanced(name);
+                MAX_SLEEP
+            }
             Err(error) => {
-                shared.gates.store.close();
                 metrics::store_error("schedule");
                 if !std::mem::replace(&mut is_away, true) {
                     warn!(
@@ -206,12 +211,9 @@ impl Scheduler<'_> {
         match problems.clone().all(|problem| problem.is_some()) {
             true => {
                 let first = problems.find_map(|problem| problem);
-                self.shared
-                    .gates
-                    .apps
-                    .close_because(first.unwrap_or_default());
+                self.shared.apps_gate.close(first.unwrap_or_default());
             }
-            false => self.shared.gates.apps.open(),
+            false => self.shared.apps_gate.open(),
         }
     }
 
@@ -304,6 +306,7 @@ impl Scheduler<'_> {
                 Ok(claimed) if claimed.is_empty() => break,
                 Ok(claimed) => {
                     outcome = Dispatch::Started;
+                    self.shared.progress.advanced(&self.app.name);
                     for (id, slot) in claimed.into_iter().zip(slots) {
                         self.shared.rate_limiter.lock().await.wait().await;
                         self.start(id, slot, AttemptKind::Refresh);

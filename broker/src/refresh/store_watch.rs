@@ -30,6 +30,7 @@
 //! heals. An outage of writes alone counts, too: a master without its replicas takes no writes.
 
 mod heartbeat;
+mod polls;
 
 use std::sync::{Mutex, MutexGuard};
 use std::time::Duration;
@@ -46,6 +47,8 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use heartbeat::Heartbeat;
+pub(crate) use polls::LastPoll;
+use polls::Polls;
 
 /// How long a broker is cautious after a loss. Other brokers notice it within a second, and restore the
 /// newest responses first.
@@ -129,6 +132,7 @@ struct State {
     caution: Option<Caution>,
     /// Since when the store is unreachable or takes no writes.
     away_since: Option<Timestamp>,
+    polls: Polls,
     /// The pending comparison of kept responses with the store.
     restore_scope: Option<RestoreScope>,
 }
@@ -249,6 +253,7 @@ impl StoreWatch {
     pub(crate) async fn poll(&self) -> Result<(), Unverified> {
         let mut heartbeat = self.heartbeat.lock().await;
         let result = self.identify(&mut heartbeat).await;
+        self.state().polls.note(&result);
         match &result {
             Ok(()) => {}
             Err(Unverified::Away(_)) => {
@@ -264,6 +269,11 @@ impl StoreWatch {
             ) => {}
         }
         result
+    }
+
+    /// What the last polls found.
+    pub(crate) fn last_poll(&self) -> LastPoll {
+        self.state().polls.last()
     }
 
     /// Reads the identity of the store and of its servers, and writes the heartbeat.

@@ -45,7 +45,7 @@ pub(crate) async fn run(worker: Arc<Worker>, gate: Gate, shutdown: Shutdown) {
                 if known.as_ref() != Some(&reason) {
                     error!(%error, "the sealing keys of this broker do not fit the store any more");
                 }
-                gate.close_because(reason.clone());
+                gate.close(reason.clone());
                 known = Some(reason);
             }
         }

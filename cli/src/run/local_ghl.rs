@@ -37,7 +37,11 @@ pub(crate) async fn sandbox(source: &Layered) -> Result<(), Failure> {
     })?;
     let listen = local_ghl.listen;
     let bound = local_ghl.bind().await?;
-    let process = Process::start(&telemetry, ConnectionLimits::none(), source)?;
+    let process = Process::start(
+        &telemetry,
+        (ConnectionLimits::none(), Duration::ZERO),
+        source,
+    )?;
     info!(%listen, "the sandbox serves");
     bound.serve(&process);
     process.run(SHUTDOWN_TIMEOUT, async {}).await

@@ -1,7 +1,6 @@
 //! `evergreen broker` and `evergreen gateway`: any number of processes over Redis.
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
@@ -12,12 +11,12 @@ use service::telemetry;
 use service::tls::{Callers, ListenerTls};
 use store::connection::{self, Address, RedisTls};
 use store::freshness::Lead;
-use store::key_list::{KeyCheck, RingKind};
+use store::key_list::RingKind;
 use store::{KeyHash, KeyRing, TokenReader};
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
-use tracing::{error, info};
+use tracing::info;
 
-use crate::exit::{Failure, chain};
+use crate::exit::Failure;
 use crate::key_rings;
 use crate::process::{Process, bind, read};
 use crate::settings::{Common, Sources};
@@ -68,7 +67,7 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let admin_key = admin_key::load_or_create(&all.common.data_dir)?;
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
-    let process = Process::start(&all.telemetry, all.common.limits.clone(), source)?;
+    let process = Process::start(&all.telemetry, all.common.running(), source)?;
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
     let address = address.map_err(Failure::unavailable)?;
@@ -122,13 +121,12 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     // Gateways call it by names that it cannot know.
     let public = broker.public(OwnHosts::any(), false);
     process.serve(listener, public, Callers::Internal);
-    process.serve(
+    process.serve_internal(
         internal,
         broker
             .internal(internal_hosts.clone(), local_admin)
             .merge(broker.connect(internal_hosts))
             .merge(ops),
-        Callers::InternalAndProbes,
     );
     info!(name, listen = %all.common.listen, lock_nodes = urls.len(), "the broker serves");
     process
@@ -182,7 +180,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     let common = all.common;
     let listener = bind(common.listen).await?;
     let internal = bind(common.internal_listen).await?;
-    let process = Process::start(&all.telemetry, common.limits.clone(), source)?;
+    let process = Process::start(&all.telemetry, common.running(), source)?;
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
     let reader = address.and_then(|address| TokenReader::at(address, all.ring));
@@ -192,7 +190,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
         allows_anonymous: false,
     };
     let gateway = Gateway::new(all.gateway, access, &reader, &process.shutdown);
-    wait_for_store(&process, reader.clone());
+    gateway::watch_store(reader.clone(), &process.readiness, &process.shutdown);
     let hangups = reload::nothing_on_hangup(process.shutdown.clone());
     process.shutdown.spawn(hangups);
     let used = gateway.clone();
@@ -201,48 +199,11 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     let hosts = internal_hosts.clone();
     let ops = process.ops(common.internal_listen, hosts, reader, used);
     process.serve_on_workers(listener, gateway.clone())?;
-    process.serve(
-        internal,
-        gateway.internal(internal_hosts).merge(ops),
-        Callers::InternalAndProbes,
-    );
+    process.serve_internal(internal, gateway.internal(internal_hosts).merge(ops));
     info!(listen = %common.listen, "the gateway serves");
     process
         .run(common.shutdown_timeout, gateway.finish_audit())
         .await
-}
-
-/// How often a gateway asks for the store, and for its list of sealing keys.
-const STORE_INTERVAL: Duration = Duration::from_millis(200);
-
-/// Opens the readiness gate once the store has responded and the access keys fit it. From then on cached tokens
-/// work without it. Wrong keys end the process.
-fn wait_for_store(process: &Process, reader: TokenReader) {
-    let gate = process.readiness.gate("the store");
-    let shutdown = process.shutdown.clone();
-    process.shutdown.spawn(async move {
-        loop {
-            match reader.check_keys().await {
-                Ok(KeyCheck::Fits) => break,
-                // A new store. The first broker registers its keys, and may have other ones.
-                Ok(KeyCheck::Unlisted) => gate.open(),
-                Ok(KeyCheck::Wrong(wrong)) => {
-                    error!(error = %wrong, "this gateway has other access keys than the store and stops");
-                    return shutdown.refuse(wrong.to_string());
-                }
-                Err(error) if !error.is_unavailable() => return shutdown.refuse(chain(&error)),
-                // A store that answers, but not this: its user may not read the list.
-                Err(error) if reader.ping().await.is_ok() => gate.close_because(chain(&error)),
-                Err(_) => {}
-            }
-            tokio::select! {
-                () = shutdown.started() => return,
-                () = tokio::time::sleep(STORE_INTERVAL) => {}
-            }
-        }
-        gate.open();
-        shutdown.started().await;
-    });
 }
 
 fn redis_url(settings: &mut Settings<'_>) -> SecretString {

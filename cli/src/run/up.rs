@@ -10,7 +10,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings, Source};
 use service::origin::OwnHosts;
 use service::telemetry;
-use service::tls::{Callers, ListenerTls};
+use service::tls::ListenerTls;
 use store::freshness::Lead;
 use store::key_list::RingKind;
 use store::{KeyHash, Scope};
@@ -72,7 +72,7 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
     key_rings::prepare_journal(&journal, store.writer.rings()).await?;
 
-    let process = Process::start(&all.telemetry, common.limits.clone(), &source)?;
+    let process = Process::start(&all.telemetry, common.running(), &source)?;
     let scheme = if all.tls.is_some() { "https" } else { "http" };
     let process = process.with_tls(all.tls);
     let apps = all.broker.apps.iter();
@@ -137,11 +137,7 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
     let internal_hosts = common.internal_hosts();
     let internal_routes = gateway.internal(internal_hosts.clone());
     let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
-    process.serve(
-        internal,
-        internal_routes.merge(ops),
-        Callers::InternalAndProbes,
-    );
+    process.serve_internal(internal, internal_routes.merge(ops));
     println!(
         "{}",
         banner(&common, scheme, is_sandboxed, first_key.as_ref())

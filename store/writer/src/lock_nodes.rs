@@ -116,7 +116,9 @@ impl LockNodes {
         self.0.wake.notify_one();
     }
 
-    pub(crate) fn majority(&self) -> usize {
+    /// How many nodes must be usable.
+    #[must_use]
+    pub fn majority(&self) -> usize {
         majority(self.0.nodes.len())
     }
 }

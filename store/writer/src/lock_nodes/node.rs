@@ -34,7 +34,9 @@ impl Health {
     /// Every value of [`Health::as_str`].
     pub const STATES: [&str; 4] = ["up", "away", "refuses", "forgot"];
 
-    pub(super) fn is_usable(&self) -> bool {
+    /// Whether locks can be taken on the node.
+    #[must_use]
+    pub fn is_usable(&self) -> bool {
         match self {
             Self::Up => true,
             Self::Away(_) | Self::Refuses(_) | Self::Forgot { .. } => false,
