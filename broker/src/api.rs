@@ -20,9 +20,11 @@ mod seal;
 mod status;
 mod webhook;
 
-use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::routing::get;
+use axum::{Json, Router};
 use http::{Method, Uri};
+use serde_json::{Value, json};
 use service::origin::OwnHosts;
 use store::KeyHash;
 
@@ -45,6 +47,7 @@ impl Broker {
             .merge(refresh_api::routes())
             .merge(lookup_api::routes())
             .merge(audit::reports())
+            .route("/health", get(health))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn(error::shaped))
@@ -86,6 +89,11 @@ impl Broker {
             .layer(from_fn(error::shaped))
             .with_state(self.clone())
     }
+}
+
+/// Whether this broker serves, as on a gateway. `/readyz` on the internal listener says whether it can do its work.
+async fn health() -> Json<Value> {
+    Json(json!({ "status": "ok" }))
 }
 
 async fn route_not_found(uri: Uri) -> Error {
