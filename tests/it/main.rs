@@ -32,6 +32,7 @@ mod planted_secrets;
 mod proxying;
 mod quick_start;
 mod rate_limits;
+mod readiness;
 mod revocation;
 mod sealing;
 mod sentinel;

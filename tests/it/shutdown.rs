@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use serde_json::json;
+use tests::client;
+use tests::sandbox::Sandbox;
 use tests::up::Up;
 use tests::wait::{holds, until};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -70,6 +72,57 @@ async fn shutdown_completes_calls_in_flight() {
     let (code, log) = up.restart().await;
     assert_eq!(code, Some(0), "{log:#?}");
     assert_eq!(call.await.unwrap().0, 200);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn stopping_process_is_unready_first_and_ends_its_metrics_last() {
+    let sandbox = Sandbox::start(&[]).await;
+    let up = Up::start(&[]).await.with("EVERGREEN_DRAIN", "1h");
+    let up = up.against(&sandbox).await;
+    let id = up.install("locA").await;
+    let products = format!("{}/api/ghl/products?installation_id={id}", up.public);
+    let readyz = format!("{}/readyz", up.internal);
+    assert_eq!(client::get(&up.client, &products).await.0, 200);
+
+    up.program.signal(15);
+    until("not to be ready", PATIENCE, || async {
+        let (status, body) = client::get(&up.client, &readyz).await;
+        holds(
+            status == 503 && body["waiting_for"] == json!(["stopping"]),
+            body,
+        )
+    })
+    .await;
+    // It serves all the same.
+    let health = format!("{}/health", up.public);
+    assert_eq!(client::get(&client::anonymous(), &health).await.0, 200);
+    sandbox
+        .faults(json!([{ "on": "api", "kind": "slow_body", "ms": 5_000, "next": 1 }]))
+        .await;
+    let call = tokio::spawn({
+        let client = up.client.clone();
+        async move { client::get(&client, &products).await }
+    });
+    until("the call to be in flight", PATIENCE, || async {
+        let faults = sandbox.shown_faults().await;
+        holds(faults[0]["fired"] == 1, faults)
+    })
+    .await;
+
+    up.program.signal(15);
+    let public = up.public.strip_prefix("http://").unwrap().to_owned();
+    until("no new connections", PATIENCE, || async {
+        let connected = TcpStream::connect(&public).await;
+        holds(connected.is_err(), connected)
+    })
+    .await;
+    assert!(!call.is_finished(), "the call was to outlast the listener");
+    let metrics = format!("{}/metrics", up.internal);
+    assert_eq!(client::get(&client::new(), &metrics).await.0, 200);
+    assert_eq!(client::get(&client::new(), &readyz).await.0, 503);
+    assert_eq!(call.await.unwrap().0, 200);
+    let (code, log) = up.program.wait_for_exit(PATIENCE).await;
+    assert_eq!(code, Some(0), "{log:#?}");
 }
 
 /// `EVERGREEN_SHUTDOWN_TIMEOUT` is 30 s.

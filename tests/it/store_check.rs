@@ -103,7 +103,7 @@ async fn store_unreachable_at_start_is_checked_once_reachable() {
     let port = port::free();
     let broker = Broker::over(&format!("redis://127.0.0.1:{port}"), "http://127.0.0.1:1");
     let program = broker.start.spawn();
-    broker.until_ready(503, "a safe store").await;
+    broker.until_ready(503, "store_safety").await;
     // An unsafe store that becomes reachable while the broker still starts would end it. So wait until it serves.
     program
         .wait_for_line(&["the broker serves"], PATIENCE)

@@ -227,13 +227,8 @@ impl<T: Topology> Fleet<T> {
                 .env("EVERGREEN_BROKER_URL", format!("http://{broker}"));
             gateways.push(Member::start(start).await);
         }
-        let addresses: Vec<String> = gateways
-            .iter()
-            .map(|member| member.address.clone())
-            .collect();
-        let addresses: [String; 3] = addresses.try_into().expect("three gateways");
         Self {
-            haproxy: Haproxy::start(&addresses).await,
+            haproxy: Haproxy::start(&gateways).await,
             redis,
             sandbox,
             brokers,
