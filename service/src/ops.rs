@@ -61,8 +61,10 @@ fn of_readiness() -> OpenApiRouter<Readiness> {
 /// Whether a process can do its work.
 #[derive(Serialize, ToSchema)]
 struct Ready {
+    /// Whether it can.
     ready: bool,
     /// The names of the reasons. Empty if it is ready.
+    #[schema(value_type = Vec<String>)]
     waiting_for: Vec<&'static str>,
     /// Why it is not ready.
     reasons: Vec<NotReady>,
@@ -72,6 +74,7 @@ struct Ready {
 #[derive(Serialize, ToSchema)]
 struct NotReady {
     /// One word, such as `store`.
+    #[schema(value_type = String)]
     name: &'static str,
     /// Since when it has been so, by the clock of this machine (RFC 3339).
     since: String,

@@ -18,6 +18,9 @@ const BETWEEN_PROCESSES: [&str; 3] = [
     "/v1/locations/{location}/lookup",
 ];
 
+/// The one of brokers. The document has the one of gateways, which is the same.
+const HEALTH: [&str; 1] = ["/health"];
+
 /// The routes to GHL's MCP server, which the description names. GHL and MCP document what they take.
 const MCP: [&str; 3] = ["/mcp", "/mcp/", "/mcp/{*path}"];
 
@@ -121,11 +124,11 @@ fn literals_after(crate_name: &str, before: &str) -> BTreeSet<String> {
 
 /// Handlers with documentation are registered with `routes!` or `documented!`, which take the path from it.
 #[test]
-fn only_routes_to_ghl_and_between_processes_are_registered_without_documentation() {
+fn only_routes_to_ghl_between_processes_and_of_health_are_registered_without_documentation() {
     let crates = ["broker", "cli", "gateway", "service"];
     let registered = crates.map(|name| literals_after(name, ".route("));
     let registered: BTreeSet<String> = registered.into_iter().flatten().collect();
-    let expected = BETWEEN_PROCESSES.into_iter().chain(MCP);
+    let expected = BETWEEN_PROCESSES.into_iter().chain(HEALTH).chain(MCP);
     assert_eq!(registered, expected.map(str::to_owned).collect());
 }
 
