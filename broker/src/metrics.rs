@@ -14,6 +14,7 @@ use store_writer::writer::Recovered;
 use store_writer::{LockNodes, WriteError};
 use tokio::time::sleep;
 
+use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::{FailureKind, Outcome};
 use crate::refresh::worker::Worker;
 
@@ -44,9 +45,11 @@ const AUDIT_LOST: &str = "evergreen_audit_lost_total";
 
 /// Every value of the label `outcome`. Each series exists before its first event, so that an alert on its
 /// increase sees that event.
-const OUTCOMES: [&str; 15] = [
+const OUTCOMES: [&str; 17] = [
     "refreshed",
     "superseded",
+    "journaled",
+    "unknown_app",
     FailureKind::Transient.as_str(),
     FailureKind::Ambiguous.as_str(),
     FailureKind::UnreadableAnswer.as_str(),
@@ -170,7 +173,8 @@ pub(crate) fn describe() {
     for state in Health::STATES {
         gauge!(LOCK_NODES, "state" => state).set(0.0);
     }
-    for outcome in OUTCOMES {
+    let obstacles = Obstacle::ALL.map(Obstacle::as_str);
+    for outcome in OUTCOMES.into_iter().chain(obstacles) {
         counter!(REFRESHES, "outcome" => outcome).absolute(0);
     }
     for outcome in MINT_OUTCOMES {
@@ -191,9 +195,15 @@ pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
         Outcome::Superseded | Outcome::Adopted => "superseded",
         Outcome::UnknownApp => "unknown_app",
         Outcome::Failed(kind) => kind.as_str(),
-        Outcome::Journaled | Outcome::Unavailable(_) => {
+        Outcome::Journaled => {
             store_error("refresh");
-            return;
+            "journaled"
+        }
+        Outcome::Unavailable(obstacle, _) => {
+            if obstacle.is_of_store() {
+                store_error("refresh");
+            }
+            obstacle.as_str()
         }
         // Nothing was attempted.
         Outcome::Busy(_)
@@ -204,6 +214,11 @@ pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
         | Outcome::UnknownInstallation => return,
     };
     counter!(REFRESHES, "outcome" => label).increment(1);
+}
+
+/// Counts an attempt that did not begin.
+pub(crate) fn obstructed(obstacle: Obstacle) {
+    counter!(REFRESHES, "outcome" => obstacle.as_str()).increment(1);
 }
 
 /// Counts a token of a location that was asked for.

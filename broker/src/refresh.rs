@@ -7,6 +7,7 @@
 
 pub(crate) mod breaker;
 pub(crate) mod crash_point;
+pub(crate) mod obstacle;
 pub(crate) mod outage;
 pub(crate) mod outcome;
 pub(crate) mod rate_limiter;

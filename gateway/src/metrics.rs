@@ -12,7 +12,9 @@ use metrics::{
 };
 
 use crate::admission::limited::Limited;
+use crate::error::Error;
 use crate::token::cache::Counters;
+use crate::upstream::Peer;
 
 const REQUESTS: &str = "evergreen_gateway_requests_total";
 const DURATION: &str = "evergreen_gateway_request_duration_seconds";
@@ -26,6 +28,42 @@ const REFUSED: &str = "evergreen_gateway_ghl_refused_total";
 const REPEATED: &str = "evergreen_gateway_repeated_total";
 const AUDIT_DROPPED: &str = "evergreen_gateway_audit_dropped_total";
 const SHED: &str = "evergreen_gateway_shed_total";
+
+/// Whose answer a response is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AnsweredBy {
+    /// A gateway's or a broker's.
+    Evergreen,
+    /// GHL's, or none because GHL did not answer.
+    Ghl,
+}
+
+impl AnsweredBy {
+    /// In the order of their declaration.
+    const ALL: [Self; 2] = [Self::Evergreen, Self::Ghl];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Evergreen => "evergreen",
+            Self::Ghl => "ghl",
+        }
+    }
+
+    /// Of the outcome of a request to this route.
+    pub(crate) fn of<T>(route: Route, outcome: &Result<T, Error>) -> Self {
+        match outcome {
+            Ok(_) => match route.leads_to_ghl() {
+                true => Self::Ghl,
+                false => Self::Evergreen,
+            },
+            Err(Error::Upstream(failure)) => match failure.peer {
+                Peer::Ghl => Self::Ghl,
+                Peer::Broker => Self::Evergreen,
+            },
+            Err(_) => Self::Evergreen,
+        }
+    }
+}
 
 const STATUS_CLASSES: [&str; 5] = ["1xx", "2xx", "3xx", "4xx", "5xx"];
 
@@ -65,6 +103,20 @@ impl Route {
         Self::Unknown,
     ];
 
+    fn leads_to_ghl(self) -> bool {
+        match self {
+            Self::Ghl
+            | Self::TestConnection
+            | Self::Products
+            | Self::CreateProduct
+            | Self::CreateContact
+            | Self::TestProduct
+            | Self::UploadFile
+            | Self::Mcp => true,
+            Self::Health | Self::Broker | Self::Preflight | Self::Token | Self::Unknown => false,
+        }
+    }
+
     pub(crate) fn as_str(self) -> &'static str {
         match self {
             Self::Health => "health",
@@ -93,7 +145,7 @@ pub(crate) struct Metrics {
 }
 
 struct PerRoute {
-    requests: [Counter; STATUS_CLASSES.len()],
+    requests: [[Counter; STATUS_CLASSES.len()]; AnsweredBy::ALL.len()],
     duration: Histogram,
 }
 
@@ -114,10 +166,10 @@ impl Metrics {
         }
     }
 
-    pub(crate) fn count(&self, route: Route, status: StatusCode, took: Duration) {
+    pub(crate) fn count(&self, route: Route, by: AnsweredBy, status: StatusCode, took: Duration) {
         let of_route = &self.routes[route as usize];
         let class = usize::from(status.as_u16() / 100).clamp(1, STATUS_CLASSES.len());
-        of_route.requests[class - 1].increment(1);
+        of_route.requests[by as usize][class - 1].increment(1);
         of_route.duration.record(took.as_secs_f64());
     }
 
@@ -144,8 +196,12 @@ impl PerRoute {
     fn new(route: Route) -> Self {
         let route = route.as_str();
         Self {
-            requests: STATUS_CLASSES
-                .map(|class| counter!(REQUESTS, "route" => route, "status_class" => class)),
+            requests: AnsweredBy::ALL.map(|by| {
+                STATUS_CLASSES.map(|class| {
+                    let by = by.as_str();
+                    counter!(REQUESTS, "route" => route, "status_class" => class, "by" => by)
+                })
+            }),
             duration: histogram!(DURATION, "route" => route),
         }
     }

@@ -8,6 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
+use metrics::{Gauge, describe_gauge, gauge};
+
 use crate::locks::lock;
 
 /// Why a process is not ready from the beginning of its shutdown on.
@@ -15,6 +17,9 @@ const STOPPING: &str = "stopping";
 const STOPPING_MESSAGE: &str = "this process was told to stop: send new requests to another one";
 const DROPPED: &str =
     "a part of this process has ended unexpectedly: look at its log, and restart it";
+
+/// 1 while a process is not ready for this reason.
+const UNREADY: &str = "evergreen_unready";
 
 /// The gates of this process. Clones share them.
 #[derive(Clone, Debug, Default)]
@@ -49,6 +54,7 @@ struct Entry {
 
 #[derive(Debug)]
 struct State {
+    unready: Gauge,
     /// `None` while the gate is open.
     closed: Mutex<Option<Closed>>,
     is_dropped: AtomicBool,
@@ -73,7 +79,11 @@ impl Readiness {
             since: Instant::now(),
             message: message.into(),
         };
+        describe_gauge!(UNREADY, "1 while the process is not ready for this reason");
+        let unready = gauge!(UNREADY, "reason" => name);
+        unready.set(1.0);
         let state = Arc::new(State {
+            unready,
             closed: Mutex::new(Some(closed)),
             is_dropped: AtomicBool::new(false),
         });
@@ -88,6 +98,7 @@ impl Readiness {
     /// Closes for ever, because the process stops. A second call changes nothing.
     pub fn stop(&self) {
         lock(&self.stopping_since).get_or_insert_with(Instant::now);
+        gauge!(UNREADY, "reason" => STOPPING).set(1.0);
     }
 
     /// Why the process is not ready. Empty if it is.
@@ -123,7 +134,10 @@ impl Entry {
 impl Gate {
     /// Opens it.
     pub fn open(&self) {
-        *lock(&self.state.closed) = None;
+        let mut closed = lock(&self.state.closed);
+        *closed = None;
+        // Under the lock, so that the last change counts.
+        self.state.unready.set(0.0);
     }
 
     /// Closes it. `message`: what is wrong, and what to do about it.
@@ -136,6 +150,7 @@ impl Gate {
             since,
             message: message.into(),
         });
+        self.state.unready.set(1.0);
     }
 
     /// Closes it with a reason, or opens it without one.

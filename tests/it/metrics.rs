@@ -60,7 +60,7 @@ async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
         value(&after, "evergreen_refresh_duration_seconds_count"),
         Some("1")
     );
-    let calls = r#"evergreen_gateway_requests_total{route="products",status_class="2xx"}"#;
+    let calls = r#"evergreen_gateway_requests_total{route="products",status_class="2xx",by="ghl"}"#;
     assert_eq!(value(&after, calls), Some("3"));
     let hits = value(&after, r#"evergreen_gateway_cache_total{result="hit"}"#).unwrap();
     assert!(hits.parse::<u64>().unwrap() >= 2, "{hits}");

@@ -127,7 +127,7 @@ impl Worker {
             return Err(NoAgency::NotConnected);
         }
         Err(NoAgency::Unknown(match refreshed {
-            Outcome::Unavailable(reason) => reason,
+            Outcome::Unavailable(_, reason) => reason,
             other => format!("the agency's token could not be refreshed: {other:?}"),
         }))
     }

@@ -15,6 +15,7 @@ use tracing::debug;
 use super::grant::{Agency, NoAgency, Turn};
 use crate::metrics;
 use crate::refresh::crash_point::{self, Step};
+use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::{FailureKind, Outcome};
 use crate::refresh::refresh_log;
 use crate::refresh::worker::{Worker, unavailable};
@@ -173,7 +174,7 @@ impl Worker {
     async fn mint_failed(&self, id: &InstallationId, error: MintError) -> Outcome {
         let kind = match &error {
             MintError::Agency(NoAgency::NotConnected) | MintError::Agency(NoAgency::Unknown(_)) => {
-                return Outcome::Unavailable(error.to_string());
+                return Outcome::Unavailable(Obstacle::NoAgency, error.to_string());
             }
             MintError::Later(wait) => return Outcome::RateLimited(*wait),
             MintError::Store(error) => return unavailable(id, error),

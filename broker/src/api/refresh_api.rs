@@ -168,6 +168,6 @@ fn result(outcome: Outcome, now: Timestamp) -> Result<Option<Generation>, Error>
             ErrorKind::RefreshPaused,
             "GHL's token endpoint fails: no new refresh token is spent until it recovers",
         )),
-        Outcome::Unavailable(reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
+        Outcome::Unavailable(_, reason) => Err(Error::new(ErrorKind::RefreshUnavailable, reason)),
     }
 }

@@ -317,6 +317,6 @@ async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
         | Outcome::Adopted
         | Outcome::Contained
         | Outcome::UnknownApp
-        | Outcome::Unavailable(_) => None,
+        | Outcome::Unavailable(..) => None,
     }
 }

@@ -12,6 +12,8 @@ use store::{Generation, Status, Timestamp};
 use store_writer::installation::{LastError, RefusalCount};
 use store_writer::protocol::{AttemptFailure, FailureClass, REFUSALS_TO_INVALID};
 
+use crate::refresh::obstacle::Obstacle;
+
 /// The outcome of one attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Outcome {
@@ -39,8 +41,8 @@ pub(crate) enum Outcome {
     UnknownApp,
     /// The store does not know the installation.
     UnknownInstallation,
-    /// Nothing was sent, because the store, the lock nodes or the journal are unavailable.
-    Unavailable(String),
+    /// Nothing was sent, or nothing stored, for this reason.
+    Unavailable(Obstacle, String),
 }
 
 /// The classes of failure, for metrics, logs and operators.

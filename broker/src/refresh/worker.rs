@@ -44,6 +44,7 @@ use crate::apps::{App, Apps};
 use crate::config::{Config, Timing};
 use crate::metrics;
 use crate::refresh::crash_point::{self, Step};
+use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outage::OutageDetector;
 use crate::refresh::outcome::Outcome;
 use crate::refresh::refresh_log;
@@ -278,7 +279,8 @@ impl Worker {
     async fn attempt(self: &Arc<Self>, id: &InstallationId, wanted: Wanted, risk: Risk) -> Outcome {
         // Check before the attempt writes to the store.
         if let Err(reason) = self.ready_to_spend() {
-            return Outcome::Unavailable(reason.to_string());
+            metrics::obstructed(Obstacle::File);
+            return Outcome::Unavailable(Obstacle::File, reason.to_string());
         }
         let started = Instant::now();
         let outcome = match InProgressGuard::begin(&self.in_progress, id) {
@@ -313,7 +315,7 @@ impl Worker {
                 Outcome::Busy(CONTENTION_BACKOFF)
             }
             Err(away @ (NotLeased::Unreachable { .. } | NotLeased::Misconfigured(_))) => {
-                Outcome::Unavailable(away.to_string())
+                Outcome::Unavailable((&away).into(), away.to_string())
             }
         }
     }
@@ -430,14 +432,13 @@ impl Worker {
                     if is_cautious && begun.first_spent_at.is_none() =>
                 {
                     self.writer.withdraw(&begun).await;
-                    return Outcome::Unavailable(unread.to_string());
+                    return Outcome::Unavailable(Obstacle::NoQuorum, unread.to_string());
                 }
                 // GHL replays its response, so the retry is safe.
                 Err(EscrowError::Unread(_)) if !begun.is_past_grace() => {}
                 Err(unknown) => {
-                    return self
-                        .abort(&begun, FailureClass::Unknown, unknown.to_string())
-                        .await;
+                    let (class, reason) = (FailureClass::Unknown, unknown.to_string());
+                    return self.abort(&begun, class, (&unknown).into(), reason).await;
                 }
             }
         }
@@ -461,7 +462,7 @@ impl Worker {
             Ok(()) => return None,
             Err(Unverified::Restoring(_)) if is_urgent => return None,
             Err(Unverified::Restoring(left)) => Outcome::Busy(left.max(CONTENTION_BACKOFF)),
-            Err(unverified) => Outcome::Unavailable(unverified.to_string()),
+            Err(unverified) => Outcome::Unavailable((&unverified).into(), unverified.to_string()),
         };
         self.writer.withdraw(begun).await;
         Some(outcome)

@@ -28,7 +28,7 @@ use super::error_response::{ErrorChain, respond};
 use super::state::Api;
 use super::{broker_proxy, cors, endpoints, mcp, token_endpoint};
 use crate::error::Error;
-use crate::metrics::Route;
+use crate::metrics::{AnsweredBy, Route};
 use crate::request::headers::REQUEST_ID;
 use crate::token::provider::TokenError;
 
@@ -250,6 +250,7 @@ where
         service::trace::continue_from(&span, request.headers());
         handler(Arc::clone(api), request).instrument(span).await
     };
+    let by = AnsweredBy::of(route, &outcome);
     let mut response = outcome.unwrap_or_else(|error| {
         if error.status().is_server_error() && !is_overload(&error) {
             let request_id = id.to_str().unwrap_or_default();
@@ -262,7 +263,7 @@ where
     });
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
     let took = started.elapsed();
-    api.metrics.count(route, response.status(), took);
+    api.metrics.count(route, by, response.status(), took);
     response
 }
 

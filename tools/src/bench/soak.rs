@@ -134,7 +134,7 @@ async fn failed(gateway: &Member) -> u64 {
     let series = metrics.lines().filter_map(|line| {
         let line = line.strip_prefix(r#"evergreen_gateway_requests_total{route="ghl","#)?;
         let (class, count) = line.split_once(' ')?;
-        (class != r#"status_class="2xx"}"#).then(|| count.parse::<u64>().ok())?
+        (!class.starts_with(r#"status_class="2xx""#)).then(|| count.parse::<u64>().ok())?
     });
     series.sum()
 }

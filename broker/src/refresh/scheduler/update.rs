@@ -42,6 +42,6 @@ pub(super) async fn update_schedule(
         | Outcome::Failed(_)
         | Outcome::Adopted
         | Outcome::Journaled
-        | Outcome::Unavailable(_) => Ok(()),
+        | Outcome::Unavailable(..) => Ok(()),
     }
 }

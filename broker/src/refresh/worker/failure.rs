@@ -14,6 +14,7 @@ use tracing::warn;
 
 use super::escrow_recovery::EscrowError;
 use super::{CONTENTION_BACKOFF, Worker};
+use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::{Attempt, FailureKind, Outcome, TokenFate, classify, token_fate};
 use crate::refresh::refresh_log;
 
@@ -140,6 +141,7 @@ impl Worker {
         &self,
         begun: &Begun,
         refusal: FailureClass,
+        obstacle: Obstacle,
         reason: String,
     ) -> Outcome {
         let verdict = AttemptFailure {
@@ -164,7 +166,7 @@ impl Worker {
             .record_failure(id, &begun.link, &begun.intent, &verdict)
             .await
         {
-            Ok(_) => Outcome::Unavailable(reason),
+            Ok(_) => Outcome::Unavailable(obstacle, reason),
             Err(error) => unavailable(id, &error),
         }
     }
@@ -218,5 +220,5 @@ pub(crate) fn unavailable(id: &InstallationId, error: &WriteError) -> Outcome {
                 "the store failed during a refresh");
         }
     }
-    Outcome::Unavailable(error.to_string())
+    Outcome::Unavailable(error.into(), error.to_string())
 }

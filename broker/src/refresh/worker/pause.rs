@@ -8,7 +8,9 @@ use store_writer::writer::Wanted;
 
 use super::{Risk, Worker, unavailable};
 use crate::apps::App;
+use crate::metrics;
 use crate::refresh::breaker::{CREDENTIAL_PAUSE, PauseReason};
+use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::Outcome;
 
 impl Worker {
@@ -34,7 +36,8 @@ impl Worker {
                 Err(error) => return unavailable(id, &error),
             }
         }
-        Outcome::Unavailable(pause.as_str().to_owned())
+        metrics::obstructed(Obstacle::Paused);
+        Outcome::Unavailable(Obstacle::Paused, pause.as_str().to_owned())
     }
 
     /// The app of an installation, and why refreshes with its credentials pause. `None` if they do not.

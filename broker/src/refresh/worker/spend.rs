@@ -14,6 +14,7 @@ use store_writer::writer::Begun;
 use super::Worker;
 use super::commit::{build_grant, check_owner};
 use crate::refresh::crash_point::{self, Step};
+use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::Outcome;
 
 impl Worker {
@@ -27,21 +28,24 @@ impl Worker {
         );
         if let Err(reason) = self.ready_to_spend() {
             let reason = reason.to_string();
-            return self.abort(&begun, FailureClass::Unspent, reason).await;
+            return self
+                .abort(&begun, FailureClass::Unspent, Obstacle::File, reason)
+                .await;
         }
         if let Err(error) = self.journal.note(&entry).await {
             self.stop_on_journal_error(&error);
+            let reason = error.to_string();
             return self
-                .abort(&begun, FailureClass::Unspent, error.to_string())
+                .abort(&begun, FailureClass::Unspent, Obstacle::File, reason)
                 .await;
         }
         crash_point::reached(Step::IntentJournaled);
         // Other brokers rely on no call starting after the window or after the lease.
         let left = self.timing.window.saturating_sub(lease.held_for());
         if left.min(lease.remaining()) < self.timing.call {
-            let late = "there was no time left for the call";
+            let late = "there was no time left for the call".to_owned();
             let outcome = self
-                .abort(&begun, FailureClass::Unspent, late.to_owned())
+                .abort(&begun, FailureClass::Unspent, Obstacle::Late, late)
                 .await;
             self.forget(&entry).await;
             return outcome;
