@@ -318,7 +318,7 @@ mod tests {
         let metrics = Metrics::new();
         for status in [100, 200, 599, 999] {
             let status = StatusCode::from_u16(status).unwrap();
-            metrics.count(Route::Ghl, status, Duration::ZERO);
+            metrics.count(Route::Ghl, AnsweredBy::Ghl, status, Duration::ZERO);
         }
     }
 }
