@@ -20,6 +20,7 @@ use crate::exit::Failure;
 pub(crate) const KNOWN: &[&str] = &[
     "EVERGREEN_ACCESS_KEYS",
     "EVERGREEN_ACCESS_KEYS_COMMAND",
+    "EVERGREEN_ACCESS_LOG",
     "EVERGREEN_ADMIN_KEY",
     "EVERGREEN_ADMIN_URL",
     "EVERGREEN_ALLOWED_HOSTS",

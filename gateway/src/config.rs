@@ -11,6 +11,7 @@ use service::receive;
 use service::tls::{self, Authorities, ClientIdentity};
 use store::Quota;
 
+use crate::access_log::decision::Mode;
 use crate::api::CorsOrigins;
 use crate::upstream::base_url::Base;
 
@@ -44,6 +45,8 @@ pub struct Config {
     pub(crate) cors_origins: CorsOrigins,
     /// The memory for all bodies that are received from anybody, in bytes.
     pub(crate) receive_memory: u64,
+    /// The requests that get a line in the access log.
+    pub(crate) access_log: Mode,
 }
 
 impl Config {
@@ -53,8 +56,8 @@ impl Config {
     /// `EVERGREEN_TOTAL_TIMEOUT` (5 min), `EVERGREEN_REFRESH_WAIT` (2 s), `EVERGREEN_EXPIRED_WAIT`
     /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
     /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_MAX_REQUESTS_PER_KEY` (a quarter of that), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
-    /// (100/10s), `EVERGREEN_KEY_STALENESS` (5 min), `EVERGREEN_CORS_ORIGINS` (none) and `EVERGREEN_RECEIVE_MEMORY`
-    /// (64 MiB).
+    /// (100/10s), `EVERGREEN_KEY_STALENESS` (5 min), `EVERGREEN_CORS_ORIGINS` (none), `EVERGREEN_RECEIVE_MEMORY`
+    /// (64 MiB) and `EVERGREEN_ACCESS_LOG` (`errors`).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -132,6 +135,7 @@ impl Config {
             anonymous_rate: rate(settings, "EVERGREEN_ANONYMOUS_RATE", "100/10s"),
             cors_origins: CorsOrigins::read(settings),
             receive_memory: receive::read_memory(settings),
+            access_log: settings.parse("EVERGREEN_ACCESS_LOG", Mode::Errors, "off, errors or all"),
         }
     }
 }
@@ -193,12 +197,14 @@ mod tests {
             ("GHL_API_URL", "http://127.0.0.1:8090/?a=1"),
             ("EVERGREEN_EXPIRED_WAIT", "1s"),
             ("EVERGREEN_MAX_BODY", "thirty"),
+            ("EVERGREEN_ACCESS_LOG", "some"),
         ]);
         let mistakes = mistakes.unwrap_err();
         for key in [
             "GHL_API_URL",
             "EVERGREEN_EXPIRED_WAIT",
             "EVERGREEN_MAX_BODY",
+            "EVERGREEN_ACCESS_LOG",
         ] {
             assert!(mistakes.contains(key), "{mistakes}");
         }

@@ -6,6 +6,7 @@
 
 #![warn(missing_docs)]
 
+mod access_log;
 mod admission;
 mod api;
 mod audit;
@@ -42,6 +43,7 @@ pub use api::openapi;
 pub use config::Config;
 pub use readiness::watch_store;
 
+use access_log::AccessLog;
 use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;
 use api::{AnonymousLimits, Api};
@@ -143,6 +145,8 @@ impl Gateway {
             shed: metrics.shed.clone(),
         };
         let anonymous = Arc::new(AnonymousLimits::new(&config));
+        let access_log = Arc::new(AccessLog::new(config.access_log));
+        shutdown.spawn(Arc::clone(&access_log).report_left_out(shutdown.clone()));
         let pipeline = Pipeline {
             config: Arc::new(config),
             callers,
@@ -167,6 +171,7 @@ impl Gateway {
             pipeline,
             broker,
             metrics,
+            access_log,
             own_hosts: access.own_hosts,
             anonymous,
             shutdown: shutdown.clone(),

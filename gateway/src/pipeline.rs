@@ -22,6 +22,7 @@ use store::{InstallationId, Status};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
 
+use crate::access_log::record::RequestRecord;
 use crate::admission::Priority;
 use crate::admission::concurrency::Share;
 use crate::admission::limit::{AdmissionRequest, Outcome as RateLimitOutcome};
@@ -77,6 +78,8 @@ pub(crate) struct GhlRequest {
     pub(crate) admission: AdmissionRequest,
     /// The concurrent calls that its caller may have. `None` for a caller without a key.
     pub(crate) share: Option<Share>,
+    /// For the access log.
+    pub(crate) record: Option<Arc<RequestRecord>>,
 }
 
 impl Pipeline {
@@ -114,7 +117,7 @@ impl Pipeline {
         let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
         let payload = self.take(&parts, body, &caller, &selectors).await?;
         let examined = payload.examine(&parts);
-        let token = self.token_for(&caller, selectors, examined).await?;
+        let token = self.token_for(&parts, &caller, selectors, examined).await?;
         if gives_tokens {
             *used = Some(token.id.clone());
         }
@@ -164,6 +167,7 @@ impl Pipeline {
     /// A usable token of the installation that the request names.
     pub(crate) async fn token_for<'r>(
         &self,
+        parts: &Parts,
         caller: &AuthenticatedCaller,
         selectors: InstallationSelectors<'r>,
         body: Examined<'r>,
@@ -172,6 +176,7 @@ impl Pipeline {
         drop(body.fields);
         let selecting = self.selection.select(caller, &selectors, body.unexamined);
         let token = selecting.await?;
+        RequestRecord::note_installation(&parts.extensions, &token);
         Ok(self.tokens.usable(token, body.held_bytes).await?)
     }
 
@@ -193,6 +198,7 @@ impl Pipeline {
             headers: parts.headers,
             admission,
             share: caller.share(),
+            record: RequestRecord::of(&parts.extensions).cloned(),
         };
         let body = payload.into_outgoing(self.config.max_body_bytes);
         self.call(token, request, body).await
@@ -258,8 +264,12 @@ impl Pipeline {
             let again = || Outgoing::Held(held_body.clone().unwrap_or_default());
             let body = next_body.take().unwrap_or_else(again);
             let in_flight = permit.use_for_call();
+            let sent_at = Instant::now();
             let mut answer = self.ghl.send(request.with(&token), body).await;
             in_flight.finish(rate_limit_outcome(&answer));
+            if let Some(record) = &request.record {
+                record.note_attempt(sent_at.elapsed(), &answer);
+            }
 
             let (outcome, message) = self.examine(&mut answer, &token, &request, &attempt).await;
             attempt.jitter = outcome.jitter();
@@ -462,6 +472,7 @@ mod tests {
                 held: 0,
             },
             share: None,
+            record: None,
         }
     }
 

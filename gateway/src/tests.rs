@@ -1,5 +1,6 @@
 //! Tests of the whole gateway in one process, with a fake store, a fake broker and a fake GHL.
 
+mod access_log;
 mod apps;
 mod audit;
 mod authentication;

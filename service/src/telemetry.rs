@@ -29,6 +29,9 @@ pub use whole_line::WHOLE_LINE;
 use crate::config::Settings;
 use crate::trace;
 
+/// The target of the access log's lines. It has a setting of its own, so filters for other lines leave it on.
+pub const ACCESS_LOG: &str = "evergreen::access";
+
 /// Upper bounds of the duration histograms in seconds, from a cache hit to an upload.
 const DURATION_BUCKETS: [f64; 14] = [
     0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
@@ -123,8 +126,9 @@ impl Telemetry {
     ///
     /// If an endpoint is set, the process's default TLS provider must be installed before.
     pub fn start(config: &Config) -> Result<Self, Error> {
-        // Added to every filter, so that a custom filter does not remove the whole lines.
-        let filter = EnvFilter::try_new(format!("{WHOLE_LINE}=info,{}", config.filter))?;
+        // Added to every filter, so that a custom filter does not remove the whole lines and the access log.
+        let always = format!("{WHOLE_LINE}=info,{ACCESS_LOG}=info");
+        let filter = EnvFilter::try_new(format!("{always},{}", config.filter))?;
         let spans = config
             .otlp_endpoint
             .as_ref()

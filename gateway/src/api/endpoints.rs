@@ -20,6 +20,7 @@ use utoipa::{IntoParams, ToSchema};
 
 use super::error_response::respond;
 use super::state::Api;
+use crate::access_log::record::RequestRecord;
 use crate::error::Error;
 use crate::pipeline::{GhlRequest, Pipeline};
 use crate::request::body::{Examined, Payload};
@@ -178,7 +179,9 @@ pub(crate) async fn upload_file(api: Arc<Api>, request: Request) -> Result<Respo
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), Some(call));
     let payload = pipeline.take(&parts, body, &caller, &selectors).await?;
     let examined = payload.examine(&parts);
-    let token = pipeline.token_for(&caller, selectors, examined).await?;
+    let token = pipeline
+        .token_for(&parts, &caller, selectors, examined)
+        .await?;
     let query = parts.uri.query();
     let uri = pipeline.ghl.base.uri(UPLOAD, query, None)?;
     pipeline.forward(&caller, token, parts, uri, payload).await
@@ -202,6 +205,7 @@ pub(crate) async fn test_connection(api: Arc<Api>, request: Request) -> Result<R
         headers: plain_headers(&parts),
         admission: pipeline.admission_request(&caller, &parts.headers, 0)?,
         share: caller.share(),
+        record: RequestRecord::of(&parts.extensions).cloned(),
     };
     let asked = Instant::now();
     let call = pipeline.call(Arc::clone(&token), request, Outgoing::empty());
@@ -242,7 +246,9 @@ async fn caller_and_token(
     let caller = pipeline.authenticate(parts, needed).await?;
     let selectors = InstallationSelectors::of(&parts.headers, parts.uri.query(), call);
     let no_body = Examined::default();
-    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let token = pipeline
+        .token_for(parts, &caller, selectors, no_body)
+        .await?;
     Ok((caller, token))
 }
 
@@ -308,7 +314,9 @@ async fn create(
         held_bytes: body.len(),
         ..Examined::default()
     };
-    let token = pipeline.token_for(&caller, selectors, examined).await?;
+    let token = pipeline
+        .token_for(&parts, &caller, selectors, examined)
+        .await?;
     // An agency's token belongs to no location, so the request has to name one.
     let own = token.location.as_ref().map(|id| id.as_str());
     let location = own.or(named.as_deref()).ok_or(Error::NoLocation)?;

@@ -170,6 +170,11 @@ impl Error {
         status_and_code(self).0
     }
 
+    /// The stable code.
+    pub(crate) fn code(&self) -> &'static str {
+        status_and_code(self).1
+    }
+
     /// The limit that was exceeded.
     pub(crate) fn limited(&self) -> Option<&Limited> {
         match self {

@@ -41,7 +41,9 @@ pub(crate) async fn call(api: Arc<Api>, request: Request) -> Result<Response, Er
         held_bytes: payload.held_bytes(parts.version),
         ..Examined::default()
     };
-    let token = pipeline.token_for(&caller, selectors, examined).await?;
+    let token = pipeline
+        .token_for(&parts, &caller, selectors, examined)
+        .await?;
     let location = match token.user_type {
         UserType::Location => token.location.as_ref(),
         UserType::Company => None,

@@ -1,4 +1,4 @@
-//! The public and the internal routes. Every route gets metrics, a request id and a span.
+//! The public and the internal routes. Every route gets metrics, a line in the access log, a request id and a span.
 
 use std::future::Future;
 use std::hash::{BuildHasher, RandomState};
@@ -10,6 +10,7 @@ use axum::extract::{Request, State};
 use axum::response::Response;
 use axum::routing::{MethodFilter, MethodRouter, any, get, on, post};
 use http::{HeaderMap, HeaderValue, StatusCode};
+use http_body::Body as _;
 use serde::Serialize;
 use service::error_body::Shape;
 use service::openapi::{Group, PUBLIC};
@@ -27,6 +28,8 @@ use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 use super::error_response::{ErrorChain, respond};
 use super::state::Api;
 use super::{broker_proxy, cors, endpoints, mcp, token_endpoint};
+use crate::access_log::decision::Facts;
+use crate::access_log::line::Line;
 use crate::error::Error;
 use crate::metrics::{AnsweredBy, Route};
 use crate::request::headers::REQUEST_ID;
@@ -225,7 +228,7 @@ pub(crate) async fn preflight(api: &Arc<Api>, request: Request, origin: HeaderVa
     .await
 }
 
-/// Counts a request, gives it an id and a span, and turns its error into a response.
+/// Counts and logs a request, gives it an id and a span, and turns its error into a response.
 async fn observed<F>(
     api: &Arc<Api>,
     route: Route,
@@ -238,6 +241,7 @@ where
     let started = Instant::now();
     let shape = Shape::of(request.uri().path());
     let id = request_id(request.headers_mut());
+    let record = api.access_log.begin(&mut request);
     let span = debug_span!(
         "request",
         route = route.as_str(),
@@ -251,7 +255,9 @@ where
         handler(Arc::clone(api), request).instrument(span).await
     };
     let by = AnsweredBy::of(route, &outcome);
+    let mut code = None;
     let mut response = outcome.unwrap_or_else(|error| {
+        code = Some(error.code());
         if error.status().is_server_error() && !is_overload(&error) {
             let request_id = id.to_str().unwrap_or_default();
             warn!(route = route.as_str(), request_id, error = %ErrorChain(&error), "request failed");
@@ -261,9 +267,18 @@ where
         }
         error.respond(shape)
     });
+    let (status, took) = (response.status(), started.elapsed());
+    api.metrics.count(route, by, status, took);
+    if let Some(record) = record {
+        api.access_log.end(&Line {
+            record,
+            request_id: id.clone(),
+            facts: Facts { by, status, took },
+            code,
+            bytes: response.body().size_hint().exact(),
+        });
+    }
     response.headers_mut().entry(REQUEST_ID).or_insert(id);
-    let took = started.elapsed();
-    api.metrics.count(route, by, response.status(), took);
     response
 }
 

@@ -75,7 +75,9 @@ async fn serve(
     let selectors = InstallationSelectors::single(SelectorSource::Path, Kind::Installation, &name)
         .with_app(&parts.headers);
     let no_body = Examined::default();
-    let token = pipeline.token_for(&caller, selectors, no_body).await?;
+    let token = pipeline
+        .token_for(parts, &caller, selectors, no_body)
+        .await?;
     let min_ttl = min_ttl(parts.uri.query())?;
     let token = match refused(parts.uri.query())? {
         // A token that was replaced in the meantime needs no refresh.

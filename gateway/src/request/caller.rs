@@ -13,6 +13,7 @@ use store::{AppName, BrowserKey, InstallationId, KeyHash, Scope, Timestamp, Toke
 
 use super::quota::QuotaBuckets;
 use super::selector::Call;
+use crate::access_log::record::RequestRecord;
 use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limited::Limited;
 use crate::audit::AuditQueue;
@@ -131,6 +132,7 @@ impl Callers {
         }
         let (key, now) = (KeyHash::of(key), self.reader.now());
         let holder = self.live(&key, now).await?;
+        RequestRecord::note_key(&parts.extensions, &holder);
         if !holder.caller.may(scope) {
             return Err(CallerError::LacksScope(scope));
         }
@@ -180,6 +182,7 @@ impl Callers {
             return Err(CallerError::BrowserKeyExpired);
         }
         let issuer = self.live(&key.issuer, now).await?;
+        RequestRecord::note_key(&parts.extensions, &issuer);
         for scope in [Scope::Connect, Scope::Proxy] {
             if !issuer.caller.may(scope) {
                 return Err(CallerError::LacksScope(scope));

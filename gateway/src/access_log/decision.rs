@@ -1,0 +1,125 @@
+//! Which requests get a line in the access log.
+
+use std::str::FromStr;
+use std::time::Duration;
+
+use http::StatusCode;
+
+use crate::metrics::AnsweredBy;
+
+/// A request that takes longer than this gets a line, also if it succeeds.
+const SLOW: Duration = Duration::from_secs(5);
+
+/// The requests that get a line (`EVERGREEN_ACCESS_LOG`).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// None.
+    Off,
+    /// Those that failed or were slow.
+    Errors,
+    /// All.
+    All,
+}
+
+/// The setting is no mode.
+#[derive(Debug, thiserror::Error)]
+#[error("no such mode")]
+pub(crate) struct UnknownMode;
+
+impl FromStr for Mode {
+    type Err = UnknownMode;
+
+    fn from_str(text: &str) -> Result<Self, UnknownMode> {
+        match text {
+            "off" => Ok(Self::Off),
+            "errors" => Ok(Self::Errors),
+            "all" => Ok(Self::All),
+            _ => Err(UnknownMode),
+        }
+    }
+}
+
+/// How a request ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Facts {
+    pub(crate) by: AnsweredBy,
+    pub(crate) status: StatusCode,
+    /// Until the head of the response.
+    pub(crate) took: Duration,
+}
+
+/// Why a request gets a line.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reason {
+    /// A gateway or a broker refused it or failed.
+    OwnError,
+    /// GHL failed or did not answer.
+    GhlError,
+    Slow,
+    /// All requests get one.
+    Other,
+}
+
+/// Why a request gets a line. `None` if it gets none.
+pub(super) fn decide(mode: Mode, facts: Facts) -> Option<Reason> {
+    let reason = reason(facts);
+    match mode {
+        Mode::Off => None,
+        Mode::Errors => (reason != Reason::Other).then_some(reason),
+        Mode::All => Some(reason),
+    }
+}
+
+fn reason(facts: Facts) -> Reason {
+    let status = facts.status;
+    let failed = match facts.by {
+        AnsweredBy::Evergreen if status.is_client_error() || status.is_server_error() => {
+            Some(Reason::OwnError)
+        }
+        // GHL's 4xx is what a caller asked for.
+        AnsweredBy::Ghl if status.is_server_error() => Some(Reason::GhlError),
+        AnsweredBy::Evergreen | AnsweredBy::Ghl => None,
+    };
+    let slow = (facts.took > SLOW).then_some(Reason::Slow);
+    failed.or(slow).unwrap_or(Reason::Other)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FAST: Duration = Duration::from_millis(20);
+
+    fn facts(by: AnsweredBy, status: u16, took: Duration) -> Facts {
+        let status = StatusCode::from_u16(status).unwrap();
+        Facts { by, status, took }
+    }
+
+    #[test]
+    fn errors_and_slow_requests_get_a_line() {
+        use AnsweredBy::{Evergreen, Ghl};
+        let late = SLOW + Duration::from_millis(1);
+        for (by, status, took, expected) in [
+            (Evergreen, 400, FAST, Some(Reason::OwnError)),
+            (Evergreen, 401, FAST, Some(Reason::OwnError)),
+            (Evergreen, 429, FAST, Some(Reason::OwnError)),
+            (Evergreen, 503, late, Some(Reason::OwnError)),
+            (Evergreen, 200, FAST, None),
+            (Evergreen, 304, FAST, None),
+            (Evergreen, 200, late, Some(Reason::Slow)),
+            (Ghl, 500, FAST, Some(Reason::GhlError)),
+            (Ghl, 504, late, Some(Reason::GhlError)),
+            (Ghl, 404, FAST, None),
+            (Ghl, 429, FAST, None),
+            (Ghl, 404, late, Some(Reason::Slow)),
+            (Ghl, 200, SLOW, None),
+            (Ghl, 200, late, Some(Reason::Slow)),
+        ] {
+            let facts = facts(by, status, took);
+            assert_eq!(decide(Mode::Errors, facts), expected, "{facts:?}");
+            let in_all = Some(expected.unwrap_or(Reason::Other));
+            assert_eq!(decide(Mode::All, facts), in_all, "{facts:?}");
+            assert_eq!(decide(Mode::Off, facts), None, "{facts:?}");
+        }
+    }
+}
