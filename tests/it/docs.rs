@@ -221,6 +221,110 @@ fn each_promise_of_security_md_names_tests_that_exist() {
     }
 }
 
+/// The alerts of `rules.yml`, each with its severity and its annotation `runbook`.
+fn alerts() -> BTreeMap<String, (String, String)> {
+    let rules = read(&root().join("deploy/prometheus/rules.yml"));
+    let after = |rule: &str, key: &str| {
+        let (_, rest) = rule.split_once(key)?;
+        let end = rest.find(['\n', '}']).unwrap_or(rest.len());
+        Some(rest[..end].trim().to_owned())
+    };
+    let mut alerts = BTreeMap::new();
+    for rule in rules.split("- alert: ").skip(1) {
+        let name = rule.lines().next().unwrap_or_default().to_owned();
+        let severity = after(rule, "severity: ").unwrap_or_default();
+        let runbook = after(rule, "runbook: ").unwrap_or_default();
+        let is_new = alerts.insert(name.clone(), (severity, runbook)).is_none();
+        assert!(is_new, "{name} is there twice");
+    }
+    alerts
+}
+
+#[test]
+fn each_alert_names_its_runbook_and_each_runbook_has_an_alert() {
+    let alerts = alerts();
+    assert!(alerts.len() > 20, "{alerts:?}");
+    let directory = root().join("docs/runbooks");
+    for (name, (_, runbook)) in &alerts {
+        assert_eq!(runbook, &format!("docs/runbooks/{name}.md"), "{name}");
+        let page = read(&root().join(runbook));
+        assert!(page.starts_with(&format!("# {name}\n")), "{runbook}");
+        let parts = [
+            "Meaning** (severity: ",
+            "Effect on users.",
+            "First look.",
+            "Repair.",
+            "When it is over.",
+        ];
+        for part in parts {
+            assert!(page.contains(&format!("\n**{part}")), "{runbook}: {part}");
+        }
+        let lines = page.lines().count();
+        assert!((15..=35).contains(&lines), "{runbook} has {lines} lines");
+    }
+    let stems = pages(&directory).into_iter().map(|page| {
+        let stem = page.file_stem().unwrap_or_default();
+        stem.to_string_lossy().into_owned()
+    });
+    let runbooks: BTreeSet<String> = stems.filter(|stem| stem != "README").collect();
+    let expected: BTreeSet<String> = alerts.into_keys().collect();
+    assert_eq!(runbooks, expected);
+}
+
+#[test]
+fn runbooks_and_their_index_have_the_severity_of_the_alert() {
+    let directory = root().join("docs/runbooks");
+    let index = read(&directory.join("README.md"));
+    let rows: Vec<&str> = index
+        .lines()
+        .filter(|line| line.starts_with("| [Evergreen"))
+        .collect();
+    let alerts = alerts();
+    assert_eq!(rows.len(), alerts.len(), "{rows:#?}");
+    for (name, (severity, _)) in &alerts {
+        let row = format!("| [{name}]({name}.md) | {severity} | ");
+        assert!(rows.iter().any(|it| it.starts_with(&row)), "{row}");
+        let page = read(&directory.join(format!("{name}.md")));
+        let said = format!("**Meaning** (severity: {severity}).");
+        assert!(page.contains(&said), "{name}: {said}");
+    }
+}
+
+/// The lines of the code blocks of a page in this language.
+fn code_lines(page: &str, language: &str) -> Vec<String> {
+    let mut is_wanted = false;
+    let mut lines = Vec::new();
+    for line in page.lines() {
+        match line.strip_prefix("```") {
+            Some(name) => is_wanted = name == language,
+            None if is_wanted => lines.push(line.to_owned()),
+            None => {}
+        }
+    }
+    lines
+}
+
+#[test]
+fn queries_of_runbooks_use_documented_metrics() {
+    let documented = read(&root().join("docs/metrics.md"));
+    let rules = read(&root().join("deploy/prometheus/rules.yml"));
+    let mut count = 0;
+    for page in pages(&root().join("docs/runbooks")) {
+        for query in code_lines(&read(&page), "promql") {
+            let names = query.split(|c: char| !(c.is_ascii_alphanumeric() || "_:".contains(c)));
+            for name in names.filter(|name| name.starts_with("evergreen")) {
+                count += 1;
+                let metric = name.strip_suffix("_bucket").unwrap_or(name);
+                let is_known = documented.contains(&format!("`{metric}`"))
+                    || documented.contains(&format!("`{metric}{{"))
+                    || rules.contains(&format!("- record: {metric}\n"));
+                assert!(is_known, "{}: {name}", page.display());
+            }
+        }
+    }
+    assert!(count > 50, "{count} metrics");
+}
+
 #[test]
 fn summary_lists_every_page_once() {
     let docs = root().join("docs");
