@@ -17,6 +17,7 @@ mod cluster;
 mod conformance;
 mod connect;
 mod crate_dependencies;
+mod dashboards;
 mod data_dir;
 mod dependencies;
 mod disk;

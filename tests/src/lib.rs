@@ -12,6 +12,7 @@ pub mod load;
 pub mod packages;
 pub mod port;
 pub mod program;
+pub mod prometheus;
 pub mod propagation;
 pub mod raw_server;
 pub mod receiver;
