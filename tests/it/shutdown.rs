@@ -97,7 +97,7 @@ async fn stopping_process_is_unready_first_and_ends_its_metrics_last() {
     let health = format!("{}/health", up.public);
     assert_eq!(client::get(&client::anonymous(), &health).await.0, 200);
     sandbox
-        .faults(json!([{ "on": "api", "kind": "slow_body", "ms": 5_000, "next": 1 }]))
+        .faults(json!([{ "on": "api", "kind": "slow_body", "ms": 10_000, "next": 1 }]))
         .await;
     let call = tokio::spawn({
         let client = up.client.clone();

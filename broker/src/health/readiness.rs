@@ -24,7 +24,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 
 /// How often the facts are looked at, while the broker is ready and while it is not.
 const INTERVAL: Duration = Duration::from_secs(1);
-const UNREADY_INTERVAL: Duration = Duration::from_millis(100);
+const UNREADY_INTERVAL: Duration = Duration::from_millis(200);
 
 /// What readiness depends on.
 #[derive(Debug)]
