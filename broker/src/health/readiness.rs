@@ -30,6 +30,8 @@ const UNREADY_INTERVAL: Duration = Duration::from_millis(200);
 #[derive(Debug)]
 struct Facts {
     store: LastPoll,
+    /// Whether the store is a file of this process.
+    is_file: bool,
     /// `None` if leases are local.
     locks: Option<Locks>,
     /// For how long the schedule of each app has stood still.
@@ -54,7 +56,7 @@ struct Reasons {
 }
 
 fn decide(facts: &Facts) -> Reasons {
-    let store = without_store(&facts.store);
+    let store = without_store(&facts.store, facts.is_file);
     Reasons {
         locks: facts.locks.as_ref().and_then(without_majority),
         // While the store is away, that is the reason, and this only follows from it.
@@ -66,16 +68,19 @@ fn decide(facts: &Facts) -> Reasons {
     }
 }
 
-fn without_store(last: &LastPoll) -> Option<String> {
+fn without_store(last: &LastPoll, is_file: bool) -> Option<String> {
     let found = match last.answered_ago {
         Some(ago) if ago < AWAY_AFTER => return None,
         Some(ago) => format!("the store has taken no write for {} s", ago.as_secs()),
         None => "the store has not answered yet".to_owned(),
     };
     let cause = last.error.as_deref().unwrap_or("no answer yet");
+    let advice = match is_file {
+        true => "look at the disk of the data directory",
+        false => "check that Redis runs, and that this host reaches EVERGREEN_REDIS_URL",
+    };
     Some(format!(
-        "{found} ({cause}), so no token is refreshed: check that Redis runs, and that this host reaches \
-         EVERGREEN_REDIS_URL"
+        "{found} ({cause}), so no token is refreshed: {advice}"
     ))
 }
 
@@ -161,6 +166,7 @@ pub(crate) async fn run(schedulers: Arc<Schedulers>, lock_nodes: Option<LockNode
         });
         let reasons = decide(&Facts {
             store: schedulers.worker.watch.last_poll(),
+            is_file: schedulers.writer.file().is_some(),
             locks,
             schedules: schedulers.progress.standstills(),
         });
@@ -209,6 +215,7 @@ mod tests {
                 answered_ago: Some(Duration::from_secs(1)),
                 error: None,
             },
+            is_file: false,
             locks: Some(locks(2, Some(Duration::ZERO))),
             schedules: vec![(AppName::default(), Duration::from_secs(20))],
         }
