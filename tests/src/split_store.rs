@@ -1,5 +1,6 @@
 //! Stores with several servers, each on its own host, whose network can be partitioned.
 
+use std::process::Output;
 use std::time::Duration;
 
 use crate::cluster::slots_of;
@@ -203,7 +204,12 @@ impl Servers {
 
     /// Whether this server is a master.
     pub async fn is_master(&self, host: usize) -> bool {
-        self.run(host, &["ROLE"]).await.starts_with("master")
+        // A server that becomes a replica closes all connections.
+        let role = until("the role of a server", PATIENCE, || async {
+            let answer = self.answer((host, PORT), true, &["ROLE"]).await;
+            answer.map_err(|output| format!("{output:?}"))
+        });
+        role.await.starts_with("master")
     }
 
     async fn wait_for_replicas(&self, master: usize, count: usize) {
@@ -216,7 +222,19 @@ impl Servers {
 
     /// # Panics
     /// If the server does not answer.
-    async fn ask(&self, (host, port): (usize, u16), is_user: bool, command: &[&str]) -> String {
+    async fn ask(&self, at: (usize, u16), is_user: bool, command: &[&str]) -> String {
+        let answer = self.answer(at, is_user, command).await;
+        answer.unwrap_or_else(|output| panic!("{command:?} at {}: {output:?}", at.0))
+    }
+
+    /// # Errors
+    /// The output of redis-cli, if the server did not answer.
+    async fn answer(
+        &self,
+        (host, port): (usize, u16),
+        is_user: bool,
+        command: &[&str],
+    ) -> Result<String, Output> {
         let mut start =
             Start::new("redis-cli").args(&["-h", &Hosts::address(host), "-p", &port.to_string()]);
         if is_user {
@@ -227,9 +245,10 @@ impl Servers {
             ]);
         }
         let output = self.hosts.on(host, start.args(command)).run().await;
-        let text = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        assert!(output.status.success(), "{command:?} at {host}: {output:?}");
-        text
+        match output.status.success() {
+            true => Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned()),
+            false => Err(output),
+        }
     }
 
     async fn make_cluster(&self, masters: usize, replicas: &[(usize, usize)]) {

@@ -306,8 +306,8 @@ mod tests {
     fn refused_token_is_named_by_its_generation() {
         let parsed = |query| refused(Some(query)).unwrap();
         assert_eq!(parsed("refused=1"), Some(Generation::FIRST));
-        assert_eq!(parsed("x=1"), None);
-        for wrong in ["refused=", "refused=x", "refused=-1"] {
+        assert_eq!((parsed("x=1"), parsed("refused=")), (None, None));
+        for wrong in ["refused=x", "refused=-1"] {
             let error = refused(Some(wrong));
             assert!(matches!(error, Err(Error::RefusedGeneration)), "{wrong}");
         }
