@@ -205,7 +205,7 @@ impl Common {
 }
 
 impl Common {
-    /// What a process needs to know of its connections and its end.
+    /// The settings of a process for its connections and its end.
     pub(crate) fn running(&self) -> (ConnectionLimits, Duration) {
         (self.limits.clone(), self.drain)
     }

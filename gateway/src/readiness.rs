@@ -18,7 +18,7 @@ const AWAY_AFTER: Duration = Duration::from_secs(3);
 const INTERVAL: Duration = Duration::from_secs(1);
 const UNREADY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What a probe of the store found.
+/// The finding of a probe of the store.
 #[derive(Debug)]
 enum Found {
     /// It answered everything.
@@ -31,7 +31,7 @@ enum Found {
     Away(String),
 }
 
-/// What readiness depends on.
+/// The facts that readiness depends on.
 #[derive(Debug)]
 struct Facts {
     found: Found,

@@ -78,7 +78,7 @@ struct NotReady {
     name: &'static str,
     /// Since when it has been so, by the clock of this machine (RFC 3339).
     since: String,
-    /// What is wrong, and what to do about it.
+    /// The fault, and what to do about it.
     message: String,
 }
 

@@ -42,7 +42,7 @@ pub struct Reason {
     pub name: &'static str,
     /// For how long it has been so.
     pub lasts: Duration,
-    /// What is wrong, and what to do about it.
+    /// The fault, and what to do about it.
     pub message: String,
 }
 

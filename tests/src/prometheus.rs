@@ -65,7 +65,7 @@ impl Prometheus {
     /// The labels and the value of each sample of an instant query.
     ///
     /// # Errors
-    /// What Prometheus finds wrong with the expression.
+    /// The fault that Prometheus finds in the expression.
     ///
     /// # Panics
     /// If it does not answer.

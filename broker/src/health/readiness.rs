@@ -26,7 +26,7 @@ const STALLED_AFTER: Duration = Duration::from_secs(30);
 const INTERVAL: Duration = Duration::from_secs(1);
 const UNREADY_INTERVAL: Duration = Duration::from_millis(200);
 
-/// What readiness depends on.
+/// The facts that readiness depends on.
 #[derive(Debug)]
 struct Facts {
     store: LastPoll,

@@ -6,7 +6,7 @@ use store_writer::{NotLeased, WriteError};
 use crate::refresh::store_watch::Unverified;
 use crate::refresh::worker::EscrowError;
 
-/// What stood in the way of an attempt. The label of metrics; the text for people is beside it.
+/// The obstacle to an attempt, as the label of metrics. The text for people is beside it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Obstacle {
     /// The store did not answer, or too few replicas took a write.

@@ -271,7 +271,7 @@ impl StoreWatch {
         result
     }
 
-    /// What the last polls found.
+    /// The findings of the last polls.
     pub(crate) fn last_poll(&self) -> LastPoll {
         self.state().polls.last()
     }

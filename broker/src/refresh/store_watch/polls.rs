@@ -1,4 +1,4 @@
-//! What the polls of the store found, for the broker's readiness.
+//! The findings of the polls of the store, for the broker's readiness.
 
 use std::error::Error;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub(super) struct Polls {
     error: Option<String>,
 }
 
-/// What the last polls found. A poll reads and writes.
+/// The findings of the last polls. A poll reads and writes.
 #[derive(Debug)]
 pub(crate) struct LastPoll {
     /// Since the last poll that succeeded. `None` if none has.

@@ -1,4 +1,4 @@
--- Schedules what is due later than some time from now to now. What is due earlier may be claimed.
+-- Schedules what is due later than some time from now to now. Queues that are due earlier may be claimed.
 -- KEYS: due   ARGV: that time in ms
 local now = now_in_ms()
 local late = redis.call('ZRANGE', KEYS[1], '(' .. (now + ARGV[1]), '+inf', 'BYSCORE')

@@ -156,7 +156,7 @@ impl Target {
         self.write(parts, commands::replace, replicas).await
     }
 
-    /// Writes keys that are no records and that may be there. What they hold stays in sets and sorted sets.
+    /// Writes keys that are no records and that may be there. Sets and sorted sets keep their members.
     pub(crate) async fn add(&self, parts: &[Part], replicas: usize) -> Result<usize, WriteError> {
         self.write(parts, commands::add, replicas).await
     }
