@@ -9,7 +9,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::client::get;
 use tests::prometheus::Prometheus;
-use tests::up::Up;
+use tests::up::{ENDPOINT_THAT_IS_DOWN, Up};
 use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(90);
@@ -179,14 +179,8 @@ async fn make_traffic(up: &Up, prometheus: &Prometheus) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn queries_of_dashboards_and_rules_have_data() {
-    // Nothing listens there, and a failed delivery is enough to count one.
-    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-    let up = Up::start(&[
-        ("EVERGREEN_EVENTS_URL", "http://127.0.0.1:9/"),
-        ("EVERGREEN_EVENTS_SECRET", secret),
-        ("EVERGREEN_EVENTS_ALLOW_PRIVATE", "true"),
-    ])
-    .await;
+    // A failed delivery is enough to count one.
+    let up = Up::start(&ENDPOINT_THAT_IS_DOWN).await;
     // `up` is a broker and a gateway.
     let target = up.internal.strip_prefix("http://").unwrap();
     let prometheus = Prometheus::start(&[("broker", target), ("gateway", target)]).await;

@@ -6,7 +6,7 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use tests::client::get;
-use tests::up::Up;
+use tests::up::{ENDPOINT_THAT_IS_DOWN, Up};
 use tests::wait::{holds, until};
 use tokio::io::AsyncWriteExt;
 
@@ -69,14 +69,8 @@ async fn metrics_count_refreshes_and_calls_and_probes_are_ready() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn alert_rules_use_existing_metrics_and_promtool_accepts_them() {
-    // Nothing listens there, and a failed delivery is enough to count one.
-    let secret = "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=";
-    let up = Up::start(&[
-        ("EVERGREEN_EVENTS_URL", "http://127.0.0.1:9/"),
-        ("EVERGREEN_EVENTS_SECRET", secret),
-        ("EVERGREEN_EVENTS_ALLOW_PRIVATE", "true"),
-    ])
-    .await;
+    // A failed delivery is enough to count one.
+    let up = Up::start(&ENDPOINT_THAT_IS_DOWN).await;
     let id = up.install("locA").await;
     up.command(&["installations", "refresh", &id]).run().await;
     get(

@@ -10,6 +10,16 @@ use crate::program::{Program, Start, wait_for_port};
 use crate::sandbox::Sandbox;
 use crate::scratch::Scratch;
 
+/// Settings of an endpoint for events at which nothing listens.
+pub const ENDPOINT_THAT_IS_DOWN: [(&str, &str); 3] = [
+    ("EVERGREEN_EVENTS_URL", "http://127.0.0.1:9/"),
+    (
+        "EVERGREEN_EVENTS_SECRET",
+        "whsec_MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY=",
+    ),
+    ("EVERGREEN_EVENTS_ALLOW_PRIVATE", "true"),
+];
+
 /// A running `evergreen up`.
 #[derive(Debug)]
 pub struct Up {
