@@ -5,7 +5,7 @@ use std::time::Duration;
 use reqwest::Client;
 use secrecy::ExposeSecret;
 use serde_json::Value;
-use tests::client::{self, get};
+use tests::client::{self, get, send};
 use tests::fleet::{Fleet, FleetConfig, Member};
 use tests::load::steady_load;
 use tests::redis::cli;
@@ -123,11 +123,15 @@ async fn all_gateways_are_used_if_none_is_ready() {
 #[tokio::test(flavor = "multi_thread")]
 async fn broker_names_lost_lock_nodes_a_stalled_store_and_a_wrong_ring() {
     let mut bed = Testbed::start(3, "24h").await;
-    let broker = bed.broker("only", &[]).await;
+    let page = format!("{}/v2/oauth/chooselocation", bed.sandbox.url);
+    let broker = bed.broker("only", &[("GHL_AUTHORIZE_URL", page)]).await;
     let client = client::new();
     let health = format!("http://{}/health", broker.address);
     assert_eq!(get(&client, &health).await.0, 200);
     until_reasons(&client, &broker.internal, &[]).await;
+    let public = format!("http://{}", broker.address);
+    let id = client::install(&client, &public, "locA").await;
+    let refresh = format!("{}/v1/installations/{id}/refresh", broker.internal);
 
     for lock in &mut bed.locks[..2] {
         lock.kill().await;
@@ -140,6 +144,17 @@ async fn broker_names_lost_lock_nodes_a_stalled_store_and_a_wrong_ring() {
     let line = ["this broker is not ready", "lock nodes"];
     let program = broker.program.as_ref().unwrap();
     program.wait_for_line(&line, PATIENCE).await;
+    // The failure is counted by its cause, and not as one of the store.
+    let (status, body) = send(client.post(&refresh)).await;
+    assert_eq!(status, 503, "{body}");
+    for (metric, value) in [
+        (r#"evergreen_refresh_total{outcome="no_quorum"}"#, "1"),
+        (r#"evergreen_store_errors_total{operation="refresh"}"#, "0"),
+        (r#"evergreen_unready{reason="locks"}"#, "1"),
+    ] {
+        let seen = client::gauge(&client, &broker.internal, metric).await;
+        assert_eq!(seen.as_deref(), Some(value), "{metric}");
+    }
     for lock in &mut bed.locks[..2] {
         lock.restart().await;
     }
