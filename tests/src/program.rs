@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
+use tokio::task::JoinHandle;
 
 use crate::client::KEY;
 use crate::wait::{self, until};
@@ -22,6 +23,8 @@ pub struct Program {
     name: String,
     child: Child,
     log: Arc<Mutex<Vec<String>>>,
+    /// Of its output.
+    readers: Vec<JoinHandle<()>>,
 }
 
 /// How a program is started.
@@ -116,17 +119,14 @@ impl Start {
             .unwrap_or_else(|error| panic!("{}: {error}", self.program.display()));
         let log = Arc::new(Mutex::new(Vec::new()));
         let (stdout, stderr) = (child.stdout.take(), child.stderr.take());
-        if let Some(stdout) = stdout {
-            collect(stdout, log.clone());
-        }
-        if let Some(stderr) = stderr {
-            collect(stderr, log.clone());
-        }
+        let stdout = stdout.map(|stream| collect(stream, log.clone()));
+        let stderr = stderr.map(|stream| collect(stream, log.clone()));
         let file = self.program.file_name().unwrap_or_default().display();
         Program {
             name: format!("{file} {}", self.args.first().cloned().unwrap_or_default()),
             child,
             log,
+            readers: stdout.into_iter().chain(stderr).collect(),
         }
     }
 
@@ -183,13 +183,13 @@ pub fn write_admin_key(directory: &Path) -> std::io::Result<()> {
 fn collect(
     stream: impl tokio::io::AsyncRead + Send + Unpin + 'static,
     log: Arc<Mutex<Vec<String>>>,
-) {
+) -> JoinHandle<()> {
     tokio::spawn(async move {
         let mut lines = BufReader::new(stream).lines();
         while let Ok(Some(line)) = lines.next_line().await {
             log.lock().expect("not poisoned").push(line);
         }
-    });
+    })
 }
 
 /// The binary that was built with this test, or the one that `EVERGREEN_BIN` names.
@@ -286,20 +286,16 @@ impl Program {
     /// Kills it with `kill -9`. Returns its log.
     pub async fn kill(mut self) -> Vec<String> {
         let _ = self.child.kill().await;
-        self.log()
+        self.whole_log().await
     }
 
     /// Sends SIGTERM and waits for the exit code.
     ///
     /// # Panics
     /// If it does not end within `patience`.
-    pub async fn terminate(mut self, patience: Duration) -> (Option<i32>, Vec<String>) {
+    pub async fn terminate(self, patience: Duration) -> (Option<i32>, Vec<String>) {
         self.signal(15);
-        let exited = tokio::time::timeout(patience, self.child.wait()).await;
-        let status = exited
-            .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
-            .expect("its exit status");
-        (status.code(), self.log())
+        self.wait_for_exit(patience).await
     }
 
     /// Waits for the exit code of a program that ends without a signal.
@@ -311,7 +307,16 @@ impl Program {
         let status = exited
             .unwrap_or_else(|_| panic!("{} does not end: {:#?}", self.name, self.log()))
             .expect("its exit status");
-        (status.code(), self.log())
+        (status.code(), self.whole_log().await)
+    }
+
+    /// All lines of a program that has ended. Its last lines can still be in the pipe when its exit is known.
+    async fn whole_log(&mut self) -> Vec<String> {
+        for reader in self.readers.drain(..) {
+            // A program that it started, and that lives on, keeps the pipe open.
+            let _ = tokio::time::timeout(Duration::from_secs(5), reader).await;
+        }
+        self.log()
     }
 
     /// The CPU time that it has used so far.
