@@ -45,7 +45,11 @@ impl StoreWriter {
         let rest = children
             .into_iter()
             .filter(|id| after.is_none_or(|after| id > after));
-        for id in rest.take(limit) {
+        for id in rest {
+            if listed.len() == limit {
+                break;
+            }
+            // Some are gone since. A page that they shorten would look like the last one.
             listed.extend(self.read_entry(id).await?);
         }
         Ok(listed)
@@ -95,7 +99,10 @@ impl StoreWriter {
             .collect();
         rest.sort_unstable();
         let mut listed = Vec::new();
-        for id in rest.into_iter().take(limit) {
+        for id in rest {
+            if listed.len() == limit {
+                break;
+            }
             listed.extend(self.read_entry(id).await?);
         }
         Ok(listed)
