@@ -109,7 +109,12 @@ impl Broker {
         let events_client = EventsClient::new(&config.events_client);
         let events_client = events_client.map_err(|error| StartError::Tls(error.into()))?;
         let ghl = (connect, agency_api, Some(events_client));
-        Self::start_with(ghl, config, parts, readiness, shutdown, |worker| worker)
+        let broker = Self::start_with(ghl, config, parts, readiness, shutdown, |worker| worker)?;
+        let worker = &broker.0.worker;
+        shutdown.spawn(metrics::count_fleet(worker.clone(), shutdown.clone()));
+        let journal = worker.journal.clone();
+        shutdown.spawn(metrics::watch_journal(journal, shutdown.clone()));
+        Ok(broker)
     }
 
     /// Notes that a key was used for something else than this broker's routes.
@@ -208,10 +213,7 @@ impl Broker {
         ));
         shutdown.spawn(sweep::run(worker.clone(), writer.clone(), shutdown.clone()));
         shutdown.spawn(worker::lost_response::run(worker.clone(), shutdown.clone()));
-        shutdown.spawn(metrics::watch_installations(
-            worker.clone(),
-            shutdown.clone(),
-        ));
+        shutdown.spawn(metrics::watch_unclaimed(worker.clone(), shutdown.clone()));
         shutdown.spawn(health::run(schedulers.clone(), lock_nodes.clone(), gates));
         if let Some(nodes) = lock_nodes {
             shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));

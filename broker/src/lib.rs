@@ -47,3 +47,4 @@ pub use events::endpoint::{
 };
 pub use events::signature::{BadSecret, SigningSecret};
 pub use health::store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};
+pub use metrics::TOKEN_ENDPOINT_BUCKETS;

@@ -8,6 +8,7 @@ use gateway::Gateway;
 use service::config::{Settings, Source};
 use service::connection_limits::ConnectionLimits;
 use service::listen;
+use service::metrics::{Buckets, describe_process};
 use service::ops;
 use service::origin::OwnHosts;
 use service::readiness::Readiness;
@@ -24,6 +25,16 @@ use crate::exit::Failure;
 use crate::metrics_auth::KeyUsed;
 use crate::{metrics_auth, openapi, settings};
 
+/// The names of the listeners in metrics.
+const PUBLIC: &str = "public";
+const INTERNAL: &str = "internal";
+
+/// The histograms that need other buckets than the usual.
+const BUCKETS: [Buckets; 2] = [
+    (store::metrics::DURATION, &store::metrics::DURATION_BUCKETS),
+    broker::TOKEN_ENDPOINT_BUCKETS,
+];
+
 /// The parts that every serving process has.
 pub(crate) struct Process {
     pub shutdown: Shutdown,
@@ -37,14 +48,15 @@ pub(crate) struct Process {
 }
 
 impl Process {
-    /// Starts logs, metrics and spans, and listens for signals. `drain`: how long the process serves on, without being
-    /// ready, after a signal to stop.
+    /// Starts logs, metrics and spans, and listens for signals. `role`: such as `broker`, for metrics. `drain`: how long the
+    /// process serves on, without being ready, after a signal to stop.
     pub(crate) fn start(
-        telemetry: &telemetry::Config,
+        (role, telemetry): (&'static str, &telemetry::Config),
         (limits, drain): (ConnectionLimits, Duration),
         source: &dyn Source,
     ) -> Result<Self, Failure> {
-        let telemetry = Telemetry::start(telemetry).map_err(Failure::unavailable)?;
+        let telemetry = Telemetry::start(telemetry, &BUCKETS).map_err(Failure::unavailable)?;
+        describe_process(role, env!("BUILD_VERSION"));
         for key in settings::unknown(source) {
             warn!(key, "this setting does not exist: is it misspelled?");
         }
@@ -70,24 +82,27 @@ impl Process {
 
     /// Serves on a listener until shutdown.
     pub(crate) fn serve(&self, listener: TcpListener, router: Router, callers: Callers) {
-        self.serve_until(&self.shutdown, listener, router, callers);
+        let limits = self.limits.of_listener(PUBLIC);
+        self.serve_until(&self.shutdown, listener, (router, callers), limits);
     }
 
     /// Serves on the internal listener until everything else has finished, so that the metrics of the last requests can
     /// be read.
     pub(crate) fn serve_internal(&self, listener: TcpListener, router: Router) {
-        self.serve_until(&self.internal, listener, router, Callers::InternalAndProbes);
+        let limits = self.limits.of_listener(INTERNAL);
+        let served = (router, Callers::InternalAndProbes);
+        self.serve_until(&self.internal, listener, served, limits);
     }
 
     fn serve_until(
         &self,
         shutdown: &Shutdown,
         listener: TcpListener,
-        router: Router,
-        callers: Callers,
+        (router, callers): (Router, Callers),
+        limits: ConnectionLimits,
     ) {
         let tls = self.tls.clone();
-        let (limits, until) = (self.limits.clone(), shutdown.clone());
+        let until = shutdown.clone();
         shutdown.spawn(async move {
             match tls {
                 Some(tls) => {
@@ -114,9 +129,10 @@ impl Process {
     ) -> Result<(), Failure> {
         let handler = move || gateway.for_worker().public();
         let tls = self.tls.as_ref().map(|tls| (tls, Callers::Public));
+        let limits = self.limits.of_listener(PUBLIC);
         let workers = Workers::start(handler, tls).map_err(Failure::unavailable)?;
         self.shutdown
-            .spawn(workers.serve(listener, self.limits.clone(), self.shutdown.clone()));
+            .spawn(workers.serve(listener, limits, self.shutdown.clone()));
         Ok(())
     }
 

@@ -1,20 +1,26 @@
 //! How many connections may be open, in all and from one address.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex};
 
+use metrics::Gauge;
+
 use crate::client_address::TrustedProxies;
 use crate::locks::lock;
+use crate::metrics::connections;
 
 /// The limits of a process. Clones share what is counted.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ConnectionLimits {
     total: usize,
     per_address: usize,
     /// Load balancers, which have the connections of many callers.
     exempt: TrustedProxies,
     open: Arc<Mutex<Open>>,
+    /// The open connections of one listener.
+    counted: Gauge,
 }
 
 #[derive(Debug, Default)]
@@ -24,10 +30,10 @@ struct Open {
 }
 
 /// The place of one open connection. It is free again when this is dropped.
-#[derive(Debug)]
 pub(crate) struct Place {
     peer: IpAddr,
     open: Arc<Mutex<Open>>,
+    counted: Gauge,
 }
 
 /// The limit that a connection exceeds.
@@ -50,6 +56,7 @@ impl ConnectionLimits {
             per_address,
             exempt,
             open: Arc::default(),
+            counted: Gauge::noop(),
         }
     }
 
@@ -57,6 +64,15 @@ impl ConnectionLimits {
     #[must_use]
     pub fn none() -> Self {
         Self::new(usize::MAX, usize::MAX, TrustedProxies::default())
+    }
+
+    /// The same limits, of which a listener of this name shows its connections as a metric.
+    #[must_use]
+    pub fn of_listener(&self, name: &'static str) -> Self {
+        Self {
+            counted: connections(name),
+            ..self.clone()
+        }
     }
 
     /// A place for a connection from this address.
@@ -71,15 +87,18 @@ impl ConnectionLimits {
         }
         open.total += 1;
         open.by_address.insert(peer, of_peer + 1);
+        self.counted.increment(1.0);
         Ok(Place {
             peer,
             open: Arc::clone(&self.open),
+            counted: self.counted.clone(),
         })
     }
 }
 
 impl Drop for Place {
     fn drop(&mut self) {
+        self.counted.decrement(1.0);
         let mut open = lock(&self.open);
         open.total = open.total.saturating_sub(1);
         if let Some(count) = open.by_address.get_mut(&self.peer) {
@@ -88,6 +107,21 @@ impl Drop for Place {
                 open.by_address.remove(&self.peer);
             }
         }
+    }
+}
+
+impl fmt::Debug for ConnectionLimits {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ConnectionLimits")
+            .field("total", &self.total)
+            .field("per_address", &self.per_address)
+            .finish_non_exhaustive()
+    }
+}
+
+impl fmt::Debug for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Place").field(&self.peer).finish()
     }
 }
 

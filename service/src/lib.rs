@@ -17,6 +17,7 @@ mod http;
 pub mod limits;
 pub mod listen;
 pub mod locks;
+pub mod metrics;
 pub mod openapi;
 pub mod ops;
 pub mod origin;

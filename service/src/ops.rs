@@ -100,7 +100,10 @@ async fn live() -> &'static str {
     (status = 401, description = "Beyond loopback: no live key was sent", body = String, content_type = "text/plain"),
 ))]
 async fn scrape(State(metrics): State<PrometheusHandle>) -> impl IntoResponse {
-    ([(header::CONTENT_TYPE, EXPOSITION)], metrics.render())
+    (
+        [(header::CONTENT_TYPE, EXPOSITION)],
+        crate::metrics::render(&metrics),
+    )
 }
 
 /// Tell whether the process can do its work

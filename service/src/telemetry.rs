@@ -10,9 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use metrics::SetRecorderError;
-use metrics_exporter_prometheus::{
-    BuildError, Matcher, PrometheusBuilder, PrometheusHandle, PrometheusRecorder,
-};
+use metrics_exporter_prometheus::{BuildError, PrometheusHandle, PrometheusRecorder};
 use opentelemetry::trace::TracerProvider;
 use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
 use opentelemetry_sdk::Resource;
@@ -27,15 +25,11 @@ use url::Url;
 pub use whole_line::WHOLE_LINE;
 
 use crate::config::Settings;
+use crate::metrics::Buckets;
 use crate::trace;
 
 /// The target of the access log's lines. It has a setting of its own, so filters for other lines leave it on.
 pub const ACCESS_LOG: &str = "evergreen::access";
-
-/// Upper bounds of the duration histograms in seconds, from a cache hit to an upload.
-const DURATION_BUCKETS: [f64; 14] = [
-    0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0,
-];
 
 /// How often histogram samples are aggregated into buckets if nothing scrapes them. Until then each sample takes
 /// memory.
@@ -122,10 +116,10 @@ impl Config {
 
 impl Telemetry {
     /// Installs the logger, the metrics recorder and, if an endpoint is set, the span exporter. They apply to the whole
-    /// process, so a second start is an error.
+    /// process, so a second start is an error. `buckets`: of the histograms that need other ones than the usual.
     ///
     /// If an endpoint is set, the process's default TLS provider must be installed before.
-    pub fn start(config: &Config) -> Result<Self, Error> {
+    pub fn start(config: &Config, buckets: &[Buckets]) -> Result<Self, Error> {
         // Added to every filter, so that a custom filter does not remove the whole lines and the access log.
         let always = format!("{WHOLE_LINE}=info,{ACCESS_LOG}=info");
         let filter = EnvFilter::try_new(format!("{always},{}", config.filter))?;
@@ -147,12 +141,7 @@ impl Telemetry {
             trace::enable();
         }
 
-        let recorder = PrometheusBuilder::new()
-            .set_buckets_for_metric(
-                Matcher::Suffix("_duration_seconds".to_owned()),
-                &DURATION_BUCKETS,
-            )?
-            .build_recorder();
+        let recorder = crate::metrics::recorder(buckets)?;
         let metrics = recorder.handle();
         metrics::set_global_recorder(recorder)?;
         let upkeep = start_upkeep(metrics.clone()).map_err(Error::Upkeep)?;

@@ -56,7 +56,7 @@ async fn spans_reach_the_collector_and_continue_the_callers_trace() {
         (config.log, config.filter.as_str()),
         (LogFormat::Json, "info")
     );
-    let telemetry = Telemetry::start(&config).unwrap();
+    let telemetry = Telemetry::start(&config, &[]).unwrap();
 
     let span = tracing::info_span!("a_request_forwarded");
     trace::continue_from(&span, &incoming);

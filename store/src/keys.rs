@@ -63,6 +63,9 @@ pub fn key_list(ring: RingKind) -> String {
 /// String: the rotation of the sealing keys that a broker carries out.
 pub const ROTATION: &str = "ghl:seal:rotation";
 
+/// String: the broker that counts all installations for metrics.
+pub const FLEET_COUNT: &str = "ghl:sync:count";
+
 /// Hash: the part of an installation's record that gateways read.
 #[must_use]
 pub fn access(id: &InstallationId) -> String {

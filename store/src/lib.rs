@@ -24,6 +24,7 @@ pub mod invalidation;
 pub mod key_list;
 pub mod keys;
 pub mod lookup_request_mac;
+pub mod metrics;
 pub mod quota;
 pub mod random;
 pub mod reader;

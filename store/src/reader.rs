@@ -17,6 +17,7 @@ use crate::connection::{Address, BadAddress, RedisClient};
 use crate::id::{Generation, InstallationId};
 use crate::invalidation::Invalidation;
 use crate::key_list::{KeyCheck, KeyList, RingKind};
+use crate::metrics::Reads;
 use crate::record::{AccessRecord, Fields, StoredAccess, Unreadable};
 use crate::seal::KeyRing;
 use crate::{lookup_request_mac, refresh_request_mac};
@@ -75,6 +76,7 @@ pub trait ReadBackend: Send + Sync + 'static {
 pub struct TokenReader {
     backend: Arc<dyn ReadBackend>,
     access_ring: Arc<KeyRing>,
+    reads: Arc<Reads>,
 }
 
 impl TokenReader {
@@ -111,6 +113,7 @@ impl TokenReader {
         Self {
             backend,
             access_ring,
+            reads: Arc::new(Reads::new()),
         }
     }
 
@@ -119,7 +122,7 @@ impl TokenReader {
     /// # Errors
     /// When the store is unavailable or the record cannot be read.
     pub async fn access(&self, id: &InstallationId) -> Result<Option<AccessRecord>, ReadError> {
-        let fields = self.backend.access(id).await?;
+        let fields = self.access_fields(id).await?;
         if fields.is_empty() {
             return Ok(None);
         }
@@ -137,7 +140,8 @@ impl TokenReader {
         &self,
         location_or_company: &str,
     ) -> Result<Vec<(AppName, InstallationId)>, ReadError> {
-        let found = self.backend.location(location_or_company).await?;
+        let reading = self.backend.location(location_or_company);
+        let found = self.reads.location.observe(reading).await?;
         parse_index(&found).map_err(|source| unreadable(location_or_company, source))
     }
 
@@ -146,7 +150,7 @@ impl TokenReader {
     /// # Errors
     /// When the store is unavailable or the record cannot be read.
     pub async fn caller(&self, key: &KeyHash) -> Result<Option<Caller>, ReadError> {
-        let fields = self.backend.caller(key).await?;
+        let fields = self.caller_fields(key).await?;
         if fields.is_empty() {
             return Ok(None);
         }
@@ -160,7 +164,8 @@ impl TokenReader {
     /// # Errors
     /// When the store is unavailable, or refuses to show the list.
     pub async fn check_keys(&self) -> Result<KeyCheck, ReadError> {
-        let fields = self.backend.access_key_list().await?;
+        let reading = self.backend.access_key_list();
+        let fields = self.reads.key_list.observe(reading).await?;
         let list = KeyList::from_fields(&fields);
         let list = list.map_err(|source| unreadable("the list of sealing keys", source))?;
         Ok(list.check(RingKind::Access, &self.access_ring))
@@ -171,7 +176,7 @@ impl TokenReader {
     /// # Errors
     /// When the store is unavailable.
     pub async fn ping(&self) -> Result<(), ReadError> {
-        self.backend.ping().await
+        self.reads.ping.observe(self.backend.ping()).await
     }
 
     /// Reads what the gateway needs for a token that it does not hold: an installation, a caller's key, and the list of
@@ -183,11 +188,19 @@ impl TokenReader {
         let (nobody, no_key) = (InstallationId::none(), KeyHash::of("readiness"));
         let (keys, _, _) = try_join3(
             self.check_keys(),
-            self.backend.access(&nobody),
-            self.backend.caller(&no_key),
+            self.access_fields(&nobody),
+            self.caller_fields(&no_key),
         )
         .await?;
         Ok(keys)
+    }
+
+    async fn access_fields(&self, id: &InstallationId) -> Result<Fields, ReadError> {
+        self.reads.access.observe(self.backend.access(id)).await
+    }
+
+    async fn caller_fields(&self, key: &KeyHash) -> Result<Fields, ReadError> {
+        self.reads.caller.observe(self.backend.caller(key)).await
     }
 
     /// Announcements from now on. A receiver that lagged must treat that as [`Invalidation::ChannelLost`].

@@ -26,6 +26,7 @@ use crate::agency::revocation::end_locations;
 use crate::api::error::{Error, ErrorKind};
 use crate::apps::App;
 use crate::apps::identity::NotUsable;
+use crate::metrics;
 use crate::refresh::outcome::{FailureKind, Outcome};
 
 /// The largest webhook, in bytes. GHL's documented ones have a few kilobytes.
@@ -72,6 +73,17 @@ const RECEIVED: Received = Received {
     (status = 500, description = "A stored record cannot be read"),
 ))]
 async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<Received>, Error> {
+    let received = take(broker, request).await;
+    metrics::webhook_received(match &received {
+        Ok(taken) if taken.duplicate => Ok("duplicate"),
+        Ok(taken) if taken.ignored.is_some() => Ok("ignored"),
+        Ok(_) => Ok("processed"),
+        Err(error) => Err(error.kind),
+    });
+    received.map(Json)
+}
+
+async fn take(broker: Broker, request: Request) -> Result<Received, Error> {
     let (parts, body) = request.into_parts();
     let from = last_noted(Peer::of(&parts.extensions), &parts.headers);
     let refused = |error: BadSignature| {
@@ -90,10 +102,10 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
     let accepting = accepting(signatures, &body.bytes).map_err(refused)?;
     let ignored = |why: &'static str| {
         debug!(why, "a signed webhook was ignored");
-        Ok(Json(Received {
+        Ok(Received {
             ignored: Some(why),
             ..RECEIVED
-        }))
+        })
     };
     let Some(event) = Event::read(&body.bytes) else {
         return ignored("not a JSON object");
@@ -115,10 +127,10 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         .is_webhook_processed(&event.identity)
         .await?
     {
-        return Ok(Json(Received {
+        return Ok(Received {
             duplicate: true,
             ..RECEIVED
-        }));
+        });
     }
     match kind {
         Kind::Install => {
@@ -138,7 +150,7 @@ async fn receive(State(broker): State<Broker>, request: Request) -> Result<Json<
         .writer
         .record_webhook_processed(&event.identity)
         .await?;
-    Ok(Json(RECEIVED))
+    Ok(RECEIVED)
 }
 
 /// The webhooks that change something.

@@ -405,7 +405,9 @@ impl Scheduler<'_> {
             let writer = &self.shared.writer;
             writer.claim(schedule, &self.app.name, due, claim_for)
         });
-        Ok(try_join_all(claims).await?.concat())
+        let claimed = try_join_all(claims).await?.concat();
+        metrics::claimed(claimed.len());
+        Ok(claimed)
     }
 
     /// Starts an attempt in a task of its own. `slot` is held until the attempt has ended.

@@ -300,12 +300,17 @@ impl Worker {
         if let SendPermission::Wait(wait) = self.send_permission(id).await {
             return Outcome::Busy(wait);
         }
-        match self.leases.take(id, self.timing.lease).await {
+        let taken = self.leases.take(id, self.timing.lease).await;
+        metrics::lease_asked(&taken);
+        match taken {
             Ok(lease) => {
                 crash_point::reached(Step::Leased);
                 let span = debug_span!("refresh", installation = id.as_str());
                 let outcome = self.refresh_leased(&lease, wanted, risk, false);
                 let outcome = outcome.instrument(span).await;
+                if lease.remaining().is_zero() {
+                    metrics::lease_expired();
+                }
                 self.leases.release(lease).await;
                 crash_point::reached(Step::Released);
                 outcome
@@ -418,6 +423,9 @@ impl Worker {
         };
         let begun = self.with_client(begun);
         crash_point::reached(Step::Begun);
+        if begun.is_takeover {
+            metrics::taken_over();
+        }
         if let Some(outcome) = self.restore_before_spending(&begun).await {
             return outcome;
         }

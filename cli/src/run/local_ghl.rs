@@ -38,7 +38,7 @@ pub(crate) async fn sandbox(source: &Layered) -> Result<(), Failure> {
     let listen = local_ghl.listen;
     let bound = local_ghl.bind().await?;
     let process = Process::start(
-        &telemetry,
+        ("sandbox", &telemetry),
         (ConnectionLimits::none(), Duration::ZERO),
         source,
     )?;

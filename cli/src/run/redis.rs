@@ -67,7 +67,7 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let admin_key = admin_key::load_or_create(&all.common.data_dir)?;
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
-    let process = Process::start(&all.telemetry, all.common.running(), source)?;
+    let process = Process::start(("broker", &all.telemetry), all.common.running(), source)?;
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
     let address = address.map_err(Failure::unavailable)?;
@@ -180,7 +180,7 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     let common = all.common;
     let listener = bind(common.listen).await?;
     let internal = bind(common.internal_listen).await?;
-    let process = Process::start(&all.telemetry, common.running(), source)?;
+    let process = Process::start(("gateway", &all.telemetry), common.running(), source)?;
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
     let reader = address.and_then(|address| TokenReader::at(address, all.ring));

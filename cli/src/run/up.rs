@@ -61,6 +61,8 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         Some(rings) => rings,
         None => key_rings::load(&common.data_dir)?,
     };
+    // Before the store, whose metrics need a recorder.
+    let process = Process::start(("up", &all.telemetry), common.running(), &source)?;
     let store = Store::embedded(&common.data_dir, rings, all.lead).map_err(Failure::unavailable)?;
     key_rings::check(&store.writer).await?;
     data_dir::mark(&common.data_dir)?;
@@ -72,7 +74,6 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         Journal::open(&common.data_dir, all.broker.journal_max).map_err(Failure::unavailable)?;
     key_rings::prepare_journal(&journal, store.writer.rings()).await?;
 
-    let process = Process::start(&all.telemetry, common.running(), &source)?;
     let scheme = if all.tls.is_some() { "https" } else { "http" };
     let process = process.with_tls(all.tls);
     let apps = all.broker.apps.iter();

@@ -5,6 +5,7 @@
 pub mod audit;
 pub mod embedded;
 pub mod index;
+pub(crate) mod measured;
 pub mod outbox;
 pub mod redis;
 
@@ -124,6 +125,32 @@ impl Swap {
     }
 }
 
+impl Outline {
+    /// The fields of a record that was read whole.
+    #[must_use]
+    pub fn of(loaded: &Loaded) -> Self {
+        let field = |fields: &Fields, name| fields.bytes(name).ok().map(<[u8]>::to_vec);
+        Self {
+            has_expiry: false,
+            status: field(&loaded.access, outline::STATUS),
+            parent: field(&loaded.access, outline::PARENT),
+            expires_at: field(&loaded.access, outline::EXPIRES_AT),
+            generation: field(&loaded.access, outline::GENERATION),
+            refused: field(&loaded.refresh, outline::REFUSED),
+        }
+    }
+}
+
+/// The names of the fields of an [`Outline`], as [`crate::Installation`] stores them.
+pub(crate) mod outline {
+    pub(crate) const STATUS: &str = "st";
+    pub(crate) const PARENT: &str = "par";
+    pub(crate) const EXPIRES_AT: &str = "exp";
+    pub(crate) const GENERATION: &str = "gen";
+    /// Of the half that only brokers read.
+    pub(crate) const REFUSED: &str = "refused";
+}
+
 fn revision_of(refresh: &Fields) -> Vec<u8> {
     refresh
         .bytes(REVISION)
@@ -233,8 +260,26 @@ pub struct StoreStats {
     pub installations: u64,
     /// Installations whose tokens are refreshed: those with an expiry.
     pub refreshing: u64,
-    /// The time until the first of their access tokens expires; zero if one has expired.
-    pub nearest_expiry: Option<Duration>,
+    /// When the first of their access tokens expires, or has expired.
+    pub nearest_expiry: Option<Timestamp>,
+}
+
+/// What a count of states needs of a record. It is read without the tokens.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Outline {
+    /// Whether its token is refreshed, so that its expiry is known to the store. Its status is active then, and it is of
+    /// no agency. The following three are not read for it.
+    pub has_expiry: bool,
+    /// The field of the status.
+    pub status: Option<Vec<u8>>,
+    /// The field of the agency's installation.
+    pub parent: Option<Vec<u8>>,
+    /// The field of the time when the access token expires.
+    pub expires_at: Option<Vec<u8>>,
+    /// The field of the generation. Read only if the next one is not empty.
+    pub generation: Option<Vec<u8>>,
+    /// The field that says that GHL refused the refresh token.
+    pub refused: Option<Vec<u8>>,
 }
 
 /// A store. Implementations must make each operation atomic.
@@ -314,6 +359,9 @@ pub trait Backend:
     /// Counts the ids of an app that were due at `by`.
     fn count_due<'a>(&'a self, app: &'a AppName, by: Timestamp) -> BackendFuture<'a, u64>;
 
+    /// Counts the installations whose access token expires at `by` or earlier.
+    fn count_expiring(&self, by: Timestamp) -> BackendFuture<'_, u64>;
+
     /// The ids at GHL of all apps, by their names.
     fn apps(&self) -> BackendFuture<'_, Fields>;
     /// Forgets the id at GHL of an app. Whether there was one.
@@ -328,6 +376,23 @@ pub trait Backend:
     fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>>;
     /// All ids of a partition, in ascending order.
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>>;
+    /// Up to `limit` records of a partition in the order of their expiries, from the one with the number `from` on. Not
+    /// atomic: records that are written meanwhile may be missing or be there twice.
+    fn outlines(
+        &self,
+        partition: u8,
+        from: usize,
+        limit: usize,
+    ) -> BackendFuture<'_, Vec<Outline>> {
+        Box::pin(async move {
+            let ids = self.ids(partition).await?;
+            let mut outlines = Vec::new();
+            for id in ids.iter().skip(from).take(limit) {
+                outlines.push(Outline::of(&self.load(id).await?));
+            }
+            Ok(outlines)
+        })
+    }
 
     /// Stores the record of a caller's key, and announces it to readers.
     fn put_caller<'a>(&'a self, key: &'a KeyHash, fields: Fields) -> BackendFuture<'a, ()>;

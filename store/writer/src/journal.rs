@@ -246,6 +246,29 @@ impl Journal {
         Ok(unfinished)
     }
 
+    /// The keys of all attempts and consents that are not confirmed. Reads no entry.
+    ///
+    /// # Errors
+    /// When the disk fails.
+    pub fn open_keys(&self) -> Result<Vec<String>, DbError> {
+        let read = || -> Result<_, redb::Error> {
+            let file = self.file.read()?;
+            let mut keys = Vec::new();
+            for table in [ATTEMPTS, CONSENTS] {
+                let entries = match file.open_table(table) {
+                    Ok(entries) => entries,
+                    Err(redb::TableError::TableDoesNotExist(_)) => continue,
+                    Err(error) => return Err(error.into()),
+                };
+                for entry in entries.iter()? {
+                    keys.push(entry?.0.value().to_owned());
+                }
+            }
+            Ok(keys)
+        };
+        read().map_err(DbError::from)
+    }
+
     /// A page of up to `limit` confirmed responses before the cursor, the newest first.
     ///
     /// # Errors

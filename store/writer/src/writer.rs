@@ -5,6 +5,7 @@ mod attempt;
 mod audit;
 mod callers;
 mod check;
+mod count;
 mod customer;
 mod derived;
 mod details;
@@ -36,6 +37,7 @@ pub use attempt::{
 };
 pub use audit::AuditRecord;
 pub use callers::RotatedKey;
+pub use count::{AtRisk, Backlog, State, StateCount};
 pub use customer::Naming;
 pub use derived::{AgencyCall, CallPurpose, LocationNews, MintOutcome};
 pub use export::{Exported, ExportedTokens, LeftOut};
@@ -44,7 +46,8 @@ pub use register::TokenOrigin;
 pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};
 
-use crate::backend::{Backend, Confirmation, Loaded, REVISION, Schedule, StoreStats, Swap};
+use crate::backend::measured::Measured;
+use crate::backend::{Backend, Confirmation, Loaded, REVISION, Schedule, Swap};
 use crate::error::MAX_SWAP_ATTEMPTS;
 use crate::group_commit_db::GroupCommitDb;
 use crate::installation::Installation;
@@ -73,7 +76,7 @@ impl StoreWriter {
     #[must_use]
     pub fn new(backend: Arc<dyn Backend>, rings: Rings, lead: Lead) -> Self {
         Self {
-            backend,
+            backend: Arc::new(Measured::new(backend)),
             rings,
             lead,
             subscribers: Subscribers::default(),
@@ -163,14 +166,6 @@ impl StoreWriter {
             None => Decision::Leave(()),
         })
         .await
-    }
-
-    /// Counts all installations.
-    ///
-    /// # Errors
-    /// When the store is unavailable.
-    pub async fn stats(&self) -> Result<StoreStats, WriteError> {
-        self.backend.stats().await
     }
 
     /// The memory that the store's data take, in bytes; `None` if they are not in memory.

@@ -323,7 +323,11 @@ impl Backend for Connection {
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
-        self.write(|server, _, now| server.stats(now))
+        self.write(|server, _, _| server.stats())
+    }
+
+    fn count_expiring(&self, by: Timestamp) -> BackendFuture<'_, u64> {
+        self.write(move |server, _, _| server.count_expiring(by))
     }
 
     fn memory(&self) -> BackendFuture<'_, Option<u64>> {

@@ -7,7 +7,7 @@ use secrecy::ExposeSecret;
 use store::{AppName, CompanyId, InstallationId, LocationId, consent_state};
 use store_writer::WriteError;
 use store_writer::consent::{Consent, NewCustomer};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 use tracing::{error, info, warn};
 
 use super::finish::Browser;
@@ -18,6 +18,7 @@ use crate::api::error::{Error, ErrorKind};
 use crate::apps::App;
 use crate::audit;
 use crate::connect::Context;
+use crate::metrics;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::refresh_log;
 
@@ -77,7 +78,9 @@ pub(super) async fn connect(
     prove_writable(broker).await?;
     ensure_usable(broker, app).await?;
     let requested_at = broker.0.reader.now();
+    let sent_at = Instant::now();
     let exchanged = timeout(MAX_WAIT, app.endpoint.exchange(&code)).await;
+    metrics::token_endpoint_answered(sent_at.elapsed());
     let response = exchanged
         .unwrap_or_else(|_| Err(Failure::Lost("GHL did not answer for 5 minutes".into())))
         .map_err(|failure| exchange_error(&failure))?;

@@ -16,6 +16,7 @@ use crate::apps::App;
 use crate::connect::context::Carried;
 use crate::connect::outcome::Status;
 use crate::connect::{Context, Outcome, link};
+use crate::metrics;
 
 /// How long a browser waits for the store, in addition to the timeout of the token endpoint.
 const STORE_TIME: Duration = Duration::from_secs(5);
@@ -52,7 +53,10 @@ pub(super) async fn finish(
     let context = match begun(broker, browser.state.as_deref()).await {
         Ok(Begun::Open(context)) => context,
         Ok(Begun::Finished(outcome)) => return (outcome, None),
-        Err(error) => return (Outcome::of_error(app.name.clone(), &error), Some(error)),
+        Err(error) => {
+            metrics::consent_ended(Some(error.kind));
+            return (Outcome::of_error(app.name.clone(), &error), Some(error));
+        }
     };
     let state = browser.state.clone();
     // Run in a task of its own: once the code is spent, a browser that disconnects must not lose the tokens.
@@ -62,11 +66,13 @@ pub(super) async fn finish(
         broker.0.shutdown.clone().spawn(async move {
             match exchange::connect(&broker, &app, callback, &context, &browser).await {
                 Ok(connected) => {
-                    let outcome = outcome_of(&broker, &context, &connected).await;
+                    let (outcome, problem) = outcome_of(&broker, &context, &connected).await;
+                    metrics::consent_ended(problem);
                     record(&broker, browser.state.as_deref(), &context, &outcome).await;
                     (outcome, None)
                 }
                 Err(error) => {
+                    metrics::consent_ended(Some(error.kind));
                     let outcome = failed(&app, &context, &error);
                     if has_used_state(&error) {
                         record(&broker, browser.state.as_deref(), &context, &outcome).await;
@@ -187,8 +193,13 @@ async fn begun(broker: &Broker, state: Option<&str>) -> Result<Begun, Error> {
     }
 }
 
-/// The outcome of a consent that brought tokens. The tokens are stored, also those of another account.
-async fn outcome_of(broker: &Broker, context: &Context, connected: &Connected) -> Outcome {
+/// The outcome of a consent that brought tokens, and what is wrong with it. The tokens are stored, also those of another
+/// account.
+async fn outcome_of(
+    broker: &Broker,
+    context: &Context,
+    connected: &Connected,
+) -> (Outcome, Option<ErrorKind>) {
     let Connected {
         id,
         app,
@@ -206,7 +217,7 @@ async fn outcome_of(broker: &Broker, context: &Context, connected: &Connected) -
     } else {
         None
     };
-    Outcome {
+    let outcome = Outcome {
         status: match code {
             Some(_) => Status::Error,
             None => Status::Connected,
@@ -220,7 +231,8 @@ async fn outcome_of(broker: &Broker, context: &Context, connected: &Connected) -
         code: code.map(|kind| kind.code().to_owned()),
         may_begin_again: context.link.is_none(),
         return_to: context.return_to.clone(),
-    }
+    };
+    (outcome, code)
 }
 
 /// Records an outcome for a browser that comes again, and for those who open a one-time link again. Nothing depends on it.

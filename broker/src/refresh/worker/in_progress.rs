@@ -7,6 +7,8 @@ use store::InstallationId;
 
 use service::locks::lock;
 
+use crate::metrics;
+
 /// Marks an installation as in progress until it is dropped.
 pub(super) struct InProgressGuard<'w> {
     all: &'w Mutex<BTreeSet<InstallationId>>,
@@ -18,7 +20,10 @@ impl<'w> InProgressGuard<'w> {
         all: &'w Mutex<BTreeSet<InstallationId>>,
         id: &'w InstallationId,
     ) -> Option<Self> {
-        let is_first = lock(all).insert(id.clone());
+        let mut in_progress = lock(all);
+        let is_first = in_progress.insert(id.clone());
+        metrics::in_flight(in_progress.len());
+        drop(in_progress);
         // Create the guard only if this call inserted the id, because dropping it removes the id.
         is_first.then(|| Self { all, id })
     }
@@ -26,7 +31,9 @@ impl<'w> InProgressGuard<'w> {
 
 impl Drop for InProgressGuard<'_> {
     fn drop(&mut self) {
-        lock(self.all).remove(self.id);
+        let mut in_progress = lock(self.all);
+        in_progress.remove(self.id);
+        metrics::in_flight(in_progress.len());
     }
 }
 

@@ -52,7 +52,10 @@ impl Worker {
         loop {
             tokio::select! {
                 biased;
-                response = &mut call => return Some(response),
+                response = &mut call => {
+                    metrics::token_endpoint_answered(self.timing.call + began.elapsed());
+                    return Some(response);
+                }
                 () = sleep_until(latest) => return None,
                 _ = tell.tick() => self.announce_late_reader(begun, true).await,
             }

@@ -22,6 +22,7 @@ use tracing::warn;
 
 use super::spend::{CallOutcome, late_failure};
 use super::{InProgressGuard, SendPermission, Worker, lock};
+use crate::metrics;
 use crate::refresh::outcome::Outcome;
 
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
@@ -63,9 +64,11 @@ impl Worker {
     /// After a failed call: queues the attempt if GHL may have spent the token, removes it otherwise.
     pub(super) fn note_lost_response(&self, begun: &Begun, since: Moment, failure: &Failure) {
         let id = &begun.installation;
-        let again = may_be_spent(failure, begun.first_spent_at.is_some())
-            .then(|| begun.retry(since.elapsed()))
-            .flatten();
+        let is_lost = may_be_spent(failure, begun.first_spent_at.is_some());
+        if is_lost {
+            metrics::lost_response();
+        }
+        let again = is_lost.then(|| begun.retry(since.elapsed())).flatten();
         let mut lost_responses = lock(&self.lost_responses);
         match again {
             Some(begun) => {

@@ -10,9 +10,11 @@ use store_writer::Lease;
 use store_writer::journal::Entry;
 use store_writer::protocol::FailureClass;
 use store_writer::writer::Begun;
+use tokio::time::Instant;
 
 use super::Worker;
 use super::commit::{build_grant, check_owner};
+use crate::metrics;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::Outcome;
@@ -92,6 +94,7 @@ impl Worker {
             let gone = Failure::NotSent("the app is no longer in the settings".into());
             return CallOutcome::Failed(gone);
         };
+        let sent_at = Instant::now();
         let mut call = app.endpoint.refresh(&begun.refresh_token, user_type);
         self.open_calls.open(begun, since);
         let waited = wait_for(self.timing.call, &mut call);
@@ -99,6 +102,7 @@ impl Worker {
         let Some(answered) = answered else {
             return CallOutcome::Late(call);
         };
+        metrics::token_endpoint_answered(sent_at.elapsed());
         self.open_calls.close(begun);
         match answered.and_then(|response| check_owner(begun, response)) {
             Ok(response) => CallOutcome::Response(Box::new(response)),

@@ -312,6 +312,10 @@ impl Backend for EmbeddedBackend {
         Box::pin(async move { families::stats(self).map_err(unavailable) })
     }
 
+    fn count_expiring(&self, by: Timestamp) -> BackendFuture<'_, u64> {
+        Box::pin(async move { families::count_expiring(self, by).map_err(unavailable) })
+    }
+
     fn family<'a>(&'a self, family: &'a str) -> BackendFuture<'a, Vec<InstallationId>> {
         Box::pin(async move { families::members(self, family).map_err(unavailable) })
     }

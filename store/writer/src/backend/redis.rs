@@ -4,6 +4,7 @@ mod apps;
 mod audit;
 mod callers;
 mod confirm;
+mod count;
 mod facts;
 mod identity;
 mod index;
@@ -28,18 +29,15 @@ use store::{AppName, InstallationId, KeyHash, Timestamp, keys};
 
 use super::outbox::KEPT_FOR;
 use super::{
-    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
-    StoreStats, Swap,
+    Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Outline,
+    Schedule, StoreStats, Swap,
 };
 use crate::check::{Facts, ProbeError};
 use crate::error::WriteError;
 use crate::identity::{Servers, StoreMark};
 use confirm::ReplicationConfirmer;
 use outbox::OutboxScripts;
-use reply::{
-    FirstEntries, all_or_error, classify, first_entries, millis, parse_ids, probe_error,
-    score_time, timestamp,
-};
+use reply::{all_or_error, classify, millis, parse_ids, probe_error, timestamp};
 use script::Script;
 use tokio::time::timeout;
 
@@ -359,36 +357,20 @@ impl Backend for RedisBackend {
     }
 
     fn stats(&self) -> BackendFuture<'_, StoreStats> {
-        Box::pin(async move {
-            let count = |partition| {
-                let mut command = redis::cmd("ZCARD");
-                command.arg(keys::expiry(partition));
-                command
-            };
-            let finite = |partition| {
-                let mut command = redis::cmd("ZCOUNT");
-                command
-                    .arg(keys::expiry(partition))
-                    .arg("-inf")
-                    .arg("(+inf");
-                command
-            };
-            let now = self.time().await?;
-            let nearest = |partition| first_entries(&keys::expiry(partition), 1);
-            let first_entries: Vec<FirstEntries> =
-                all_or_error(self.query_all_partitions(nearest).await?)?;
-            let installations: Vec<u64> = all_or_error(self.query_all_partitions(count).await?)?;
-            let refreshing: Vec<u64> = all_or_error(self.query_all_partitions(finite).await?)?;
-            let expiries = first_entries
-                .iter()
-                .flatten()
-                .filter_map(|(_, score)| score_time(*score));
-            Ok(StoreStats {
-                installations: installations.iter().sum(),
-                refreshing: refreshing.iter().sum(),
-                nearest_expiry: expiries.min().map(|expiry| expiry.since(now)),
-            })
-        })
+        Box::pin(count::stats(self))
+    }
+
+    fn count_expiring(&self, by: Timestamp) -> BackendFuture<'_, u64> {
+        Box::pin(count::expiring(self, by))
+    }
+
+    fn outlines(
+        &self,
+        partition: u8,
+        from: usize,
+        limit: usize,
+    ) -> BackendFuture<'_, Vec<Outline>> {
+        Box::pin(count::outlines(self, partition, from, limit))
     }
 
     fn memory(&self) -> BackendFuture<'_, Option<u64>> {

@@ -53,6 +53,8 @@ pub struct Begun {
     pub last_error: Option<LastError>,
     /// When the access token that is being replaced expires.
     pub expires_at: Option<Timestamp>,
+    /// Whether another broker had begun it, and has not ended it.
+    pub is_takeover: bool,
 }
 
 impl Begun {
@@ -98,6 +100,7 @@ impl Begun {
             failures: self.failures,
             last_error: self.last_error.clone(),
             expires_at: self.expires_at,
+            is_takeover: self.is_takeover,
         })
     }
 }

@@ -105,7 +105,14 @@ impl StoreWriter {
                     Decision::Leave(Ok(Begin::NotRefreshable(status)))
                 }
                 protocol::Begin::Go { next, link } => match self.begun(&next, link, grace, now) {
-                    Ok(begun) => Decision::Write(next, Ok(Begin::Go(Box::new(begun)))),
+                    Ok(begun) => {
+                        let earlier = current.intent.as_ref();
+                        let begun = Begun {
+                            is_takeover: earlier.is_some_and(|earlier| earlier.holder != holder),
+                            ..begun
+                        };
+                        Decision::Write(next, Ok(Begin::Go(Box::new(begun))))
+                    }
                     Err(source) => Decision::Leave(Err(WriteError::Unreadable {
                         id: id.clone(),
                         source,
@@ -316,6 +323,7 @@ impl StoreWriter {
             failures: next.failures,
             last_error: next.last_error.clone(),
             expires_at: next.access.expires_at,
+            is_takeover: false,
             link,
         })
     }

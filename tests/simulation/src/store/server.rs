@@ -217,12 +217,17 @@ impl Server {
         self.apps.entry(name).or_insert(app_id).clone()
     }
 
-    pub(super) fn stats(&self, now: Timestamp) -> StoreStats {
+    pub(super) fn count_expiring(&self, by: Timestamp) -> u64 {
+        let expiries = self.installations.values().filter_map(|data| data.expiry);
+        expiries.filter(|at| *at <= by).count() as u64
+    }
+
+    pub(super) fn stats(&self) -> StoreStats {
         let expiries = self.installations.values().filter_map(|data| data.expiry);
         StoreStats {
             installations: self.installations.len() as u64,
             refreshing: expiries.clone().count() as u64,
-            nearest_expiry: expiries.min().map(|first| first.since(now)),
+            nearest_expiry: expiries.min(),
         }
     }
 

@@ -2,7 +2,7 @@
 
 use store::{InstallationId, Timestamp, keys};
 
-use super::{EmbeddedBackend, NEVER, now};
+use super::{EmbeddedBackend, NEVER};
 use crate::backend::StoreStats;
 
 /// See [`Backend::stats`](crate::backend::Backend::stats).
@@ -13,12 +13,25 @@ pub(super) fn stats(store: &EmbeddedBackend) -> Result<StoreStats, redb::Error> 
         stats.installations += expiries.len() as u64;
         for (score, _) in expiries.iter().filter(|(score, _)| *score != NEVER) {
             stats.refreshing += 1;
-            let left = Timestamp::from_millis(*score).since(now());
-            let nearest = stats.nearest_expiry.map_or(left, |least| least.min(left));
+            let at = Timestamp::from_millis(*score);
+            let nearest = stats.nearest_expiry.map_or(at, |least| least.min(at));
             stats.nearest_expiry = Some(nearest);
         }
     }
     Ok(stats)
+}
+
+/// See [`Backend::count_expiring`](crate::backend::Backend::count_expiring).
+pub(super) fn count_expiring(store: &EmbeddedBackend, by: Timestamp) -> Result<u64, redb::Error> {
+    let mut count = 0;
+    for partition in 0..=u8::MAX {
+        let expiries = store.sorted(&keys::expiry(partition), usize::MAX)?;
+        let due = expiries
+            .iter()
+            .filter(|(score, _)| *score <= by.as_millis());
+        count += due.count() as u64;
+    }
+    Ok(count)
 }
 
 /// See [`Backend::family`](crate::backend::Backend::family).

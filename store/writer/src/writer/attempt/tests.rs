@@ -27,6 +27,7 @@ fn lost_response_is_retried_until_shortly_before_the_grace_ends() {
         failures: 0,
         last_error: None,
         expires_at: None,
+        is_takeover: false,
     };
     let first = begun(None);
     assert!(first.retry(seconds(30)).is_none());
