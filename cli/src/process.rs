@@ -30,9 +30,11 @@ const PUBLIC: &str = "public";
 const INTERNAL: &str = "internal";
 
 /// The histograms that need other buckets than the usual.
-const BUCKETS: [Buckets; 2] = [
+const BUCKETS: [Buckets; 4] = [
     (store::metrics::DURATION, &store::metrics::DURATION_BUCKETS),
     broker::TOKEN_ENDPOINT_BUCKETS,
+    gateway::BUCKETS[0],
+    gateway::BUCKETS[1],
 ];
 
 /// The parts that every serving process has.

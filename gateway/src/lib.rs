@@ -41,6 +41,7 @@ use store::{KeyHash, TokenReader};
 
 pub use api::openapi;
 pub use config::Config;
+pub use metrics::BUCKETS;
 pub use readiness::watch_store;
 
 use access_log::AccessLog;
@@ -48,7 +49,7 @@ use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;
 use api::{AnonymousLimits, Api};
 use audit::{AuditQueue, Delivery};
-use metrics::{Metrics, Queued};
+use metrics::{Metrics, Queued, watch_in_flight};
 use pipeline::Pipeline;
 use pipeline::admit::Admission;
 use pipeline::retry_budget::RetryBudget;
@@ -134,6 +135,7 @@ impl Gateway {
             shutdown.spawn(identity.keep_current(shutdown.clone()));
         }
         let concurrency = Concurrency::with_limit(config.max_requests);
+        shutdown.spawn(watch_in_flight(concurrency.clone(), shutdown.clone()));
         let provider = TokenProvider {
             tokens: tokens.clone(),
             refresher: Refresher::new(broker.clone(), reader.clone(), tokens.clone()),
@@ -143,6 +145,7 @@ impl Gateway {
             expired_wait: config.expired_wait,
             mint_wait: config.expired_wait.max(config.queue_timeout),
             shed: metrics.shed.clone(),
+            waited: metrics.token_wait.clone(),
         };
         let anonymous = Arc::new(AnonymousLimits::new(&config));
         let access_log = Arc::new(AccessLog::new(config.access_log));
@@ -164,7 +167,7 @@ impl Gateway {
             ghl,
             retry_budget: Arc::new(RetryBudget::full()),
             persistent_401s: Arc::new(Persistent401s::default()),
-            retried: metrics.repeated.clone(),
+            attempts: Arc::clone(&metrics.attempts),
             audit,
         };
         let api = Arc::new(Api {

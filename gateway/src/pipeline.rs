@@ -17,7 +17,6 @@ use axum::response::Response;
 use http::header::{ACCEPT_ENCODING, RETRY_AFTER};
 use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
-use metrics::Counter;
 use store::{InstallationId, Status};
 use tokio::time::{Instant, sleep};
 use tracing::Span;
@@ -31,6 +30,7 @@ use crate::admission::rate_limit_headers::RateLimitHeaders;
 use crate::audit::AuditQueue;
 use crate::config::Config;
 use crate::error::Error;
+use crate::metrics::Attempts;
 use crate::request::body::{Examined, Payload};
 use crate::request::caller::{AuthenticatedCaller, Callers, Permission};
 use crate::request::selector::{Call, InstallationSelectors};
@@ -64,7 +64,7 @@ pub(crate) struct Pipeline {
     pub(crate) ghl: Upstream,
     pub(crate) retry_budget: Arc<RetryBudget>,
     pub(crate) persistent_401s: Arc<Persistent401s>,
-    pub(crate) retried: Counter,
+    pub(crate) attempts: Arc<Attempts>,
     pub(crate) audit: Arc<AuditQueue>,
 }
 
@@ -267,8 +267,10 @@ impl Pipeline {
             let sent_at = Instant::now();
             let mut answer = self.ghl.send(request.with(&token), body).await;
             in_flight.finish(rate_limit_outcome(&answer));
+            let took = sent_at.elapsed();
+            self.attempts.count(took, &answer);
             if let Some(record) = &request.record {
-                record.note_attempt(sent_at.elapsed(), &answer);
+                record.note_attempt(took, &answer);
             }
 
             let (outcome, message) = self.examine(&mut answer, &token, &request, &attempt).await;
@@ -277,7 +279,7 @@ impl Pipeline {
             match decide(outcome, &attempt) {
                 Decision::RetryAfter(pause) if self.retry_budget.spend() => {
                     drop(concurrency_permit);
-                    self.retried.increment(1);
+                    self.attempts.repeated.increment(1);
                     last = Some(hold(answer).await);
                     sleep(pause).await;
                     attempt.retries += 1;
@@ -305,6 +307,7 @@ impl Pipeline {
                     }
                 }
                 Decision::RetryAfter(_) | Decision::Deliver => {
+                    self.attempts.count_cure(&attempt, &outcome);
                     if attempt.is_refreshed && matches!(outcome, Outcome::Unauthorized(_)) {
                         self.note_persistent_401(&token, &request, message.as_deref());
                     }

@@ -29,6 +29,7 @@ const CALL_KIB: usize = 8;
 /// Permits for the calls that are being served, and memory for those that wait. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Concurrency {
+    most: usize,
     permits: Arc<Semaphore>,
     queue_memory: Arc<Semaphore>,
 }
@@ -110,10 +111,17 @@ pub(crate) struct QueueMemoryPermit {
 
 impl Concurrency {
     pub(crate) fn with_limit(most: usize) -> Self {
+        let most = most.min(Semaphore::MAX_PERMITS);
         Self {
-            permits: Arc::new(Semaphore::new(most.min(Semaphore::MAX_PERMITS))),
+            most,
+            permits: Arc::new(Semaphore::new(most)),
             queue_memory: Arc::new(Semaphore::new(WAITING_KIB)),
         }
+    }
+
+    /// How many calls have a permit.
+    pub(crate) fn in_use(&self) -> usize {
+        self.most.saturating_sub(self.permits.available_permits())
     }
 
     /// A permit, if one is free now and no call waits.

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use metrics::Counter;
+use metrics::{Counter, Histogram};
 use store::{AppName, InstallationId, Status, Timestamp, TokenReader};
 use tokio::time::{Instant, sleep_until, timeout_at};
 
@@ -42,6 +42,8 @@ pub(crate) struct TokenProvider {
     /// The same for a location of an agency. Its mint may wait until GHL's limit for the agency allows it.
     pub(crate) mint_wait: Duration,
     pub(crate) shed: Counter,
+    /// How long calls waited.
+    pub(crate) waited: Histogram,
 }
 
 /// A reason after a colon, if there is one.
@@ -172,7 +174,8 @@ impl TokenProvider {
             Some(_) => self.mint_wait,
             None => self.expired_wait,
         };
-        let required_by = Instant::now() + wait;
+        let began = Instant::now();
+        let required_by = began + wait;
         loop {
             let flight = self.refresher.ask(&old.id, old.generation);
             let deadline = match (&flight, urgency) {
@@ -199,6 +202,7 @@ impl TokenProvider {
                 Some(BrokerAnswer::Done) | None => (false, None),
             };
             if is_over || current.has_moved_on_from(old) || Instant::now() >= deadline {
+                self.waited.record(began.elapsed().as_secs_f64());
                 return Ok((current, reason));
             }
         }
