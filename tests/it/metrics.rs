@@ -1,4 +1,7 @@
-//! Prometheus metrics, and whether the rules in `deploy/` use existing metrics.
+//! Prometheus metrics, and whether the documentation and the rules in `deploy/` use existing metrics.
+
+mod documentation;
+mod fleet_count;
 
 use std::collections::BTreeSet;
 use std::path::Path;

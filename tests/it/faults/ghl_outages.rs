@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use serde_json::json;
+use store::Timestamp;
 use tests::client::{gauge, get};
 use tests::sandbox::Sandbox;
 use tests::up::Up;
@@ -63,11 +64,13 @@ async fn outage_that_loses_responses_is_contained() {
     })
     .await;
     // All of them fall due within the lead's jitter, and no new token is sent.
-    let nearest = "evergreen_nearest_expiry_seconds";
+    let nearest = "evergreen_nearest_expiry_timestamp_seconds";
     until("all to be due", UNTIL_INVALID, || async {
-        let left = gauge(&up.client, &up.internal, nearest).await;
-        let seconds: f64 = left.as_deref().unwrap_or("90").parse().unwrap_or(90.0);
-        holds(seconds < 55.0, left)
+        let at = gauge(&up.client, &up.internal, nearest).await;
+        let at: Option<f64> = at.and_then(|at| at.parse().ok());
+        let now = Duration::from_millis(Timestamp::of_this_machine().as_millis().unsigned_abs());
+        let left = at.map(|at| at - now.as_secs_f64());
+        holds(left.is_some_and(|left| left < 55.0), left)
     })
     .await;
     let spent = up.sandbox.count("refresh_tokens_spent").await;
