@@ -61,6 +61,8 @@ pub(crate) enum Command {
     Seal(Seal),
     /// Move the store of a stopped `up` from its file to Redis, for brokers and gateways
     Move(MoveStore),
+    /// Ask the process of this container or machine whether it is ready (/readyz); exits with 0 if it is, else with 1
+    Healthcheck,
     /// Print the documentation of all routes (OpenAPI 3.1)
     Openapi,
 }
@@ -391,6 +393,7 @@ impl Args {
             | Command::Audit(_)
             | Command::Events(_)
             | Command::Seal(_)
+            | Command::Healthcheck
             | Command::Openapi => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {

@@ -11,6 +11,7 @@ mod bootstrap_key;
 mod data_dir;
 mod events;
 mod exit;
+mod healthcheck;
 mod installations;
 mod key_rings;
 mod keys;
@@ -90,6 +91,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Events(what) => events::act(&source, what).await,
         Command::Seal(what) => seal::act(&source, what).await,
         Command::Move(what) => move_store::act(&source, &what).await,
+        Command::Healthcheck => healthcheck::check(&source).await,
         Command::Openapi => openapi::print(),
     }
 }

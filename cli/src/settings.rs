@@ -1,8 +1,8 @@
 //! The sources of the settings, and the list of known settings.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
-use std::num::NonZeroUsize;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::num::{NonZeroU16, NonZeroUsize};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -181,19 +181,36 @@ fn default_drain(listen: SocketAddr) -> Duration {
     }
 }
 
+const EXPECTED_ADDRESS: &str = "an address and port such as 127.0.0.1:8080";
+
+fn loopback(port: u16) -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, port))
+}
+
+/// The public listener. Platforms that run one container, such as Render or Heroku, say in `PORT` where they connect.
+fn listen(settings: &mut Settings<'_>, port: u16) -> SocketAddr {
+    let listen = settings.parse_optional("EVERGREEN_LISTEN", EXPECTED_ADDRESS);
+    // A mistake is reported already. It must not hide behind `PORT`.
+    let is_set = listen.is_some() || settings.text("EVERGREEN_LISTEN").is_some();
+    let of_platform = (!is_set)
+        .then(|| settings.parse_optional::<NonZeroU16>("PORT", "a port such as 8080"))
+        .flatten()
+        .map(|port| SocketAddr::from((Ipv4Addr::UNSPECIFIED, port.get())));
+    listen.or(of_platform).unwrap_or_else(|| loopback(port))
+}
+
+/// The internal listener, if the settings name it.
+pub(crate) fn internal_listen(settings: &mut Settings<'_>) -> Option<SocketAddr> {
+    settings.parse_optional("EVERGREEN_INTERNAL_LISTEN", EXPECTED_ADDRESS)
+}
+
 impl Common {
     pub(crate) fn read(settings: &mut Settings<'_>, port: u16, internal_port: u16) -> Self {
-        let loopback = |port| SocketAddr::from(([127, 0, 0, 1], port));
-        let expected = "an address and port such as 127.0.0.1:8080";
-        let listen = settings.parse("EVERGREEN_LISTEN", loopback(port), expected);
+        let listen = listen(settings, port);
         Self {
             listen,
             drain: settings.duration("EVERGREEN_DRAIN", default_drain(listen)),
-            internal_listen: settings.parse(
-                "EVERGREEN_INTERNAL_LISTEN",
-                loopback(internal_port),
-                expected,
-            ),
+            internal_listen: internal_listen(settings).unwrap_or_else(|| loopback(internal_port)),
             data_dir: data_dir(settings),
             allowed_hosts: allowed_hosts(settings),
             redirect_hosts: redirect_hosts(settings),
@@ -284,6 +301,38 @@ fn redirect_hosts(settings: &mut Settings<'_>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn listen_with(settings: &[(&str, &str)]) -> Result<String, String> {
+        let owned = |(key, value): &(&str, &str)| ((*key).to_owned(), (*value).to_owned());
+        let source: HashMap<String, String> = settings.iter().map(owned).collect();
+        let mut settings = Settings::new(&source);
+        let address = listen(&mut settings, 8080);
+        let address = settings.finish(address.to_string());
+        address.map_err(|mistakes| mistakes.to_string())
+    }
+
+    #[test]
+    fn port_of_a_platform_is_used_without_an_address() {
+        let address = |settings: &[(&str, &str)]| listen_with(settings).unwrap();
+        assert_eq!(address(&[]), "127.0.0.1:8080");
+        assert_eq!(address(&[("PORT", "")]), "127.0.0.1:8080");
+        assert_eq!(address(&[("PORT", "10000")]), "0.0.0.0:10000");
+        let both = [("PORT", "10000"), ("EVERGREEN_LISTEN", "127.0.0.1:80")];
+        assert_eq!(address(&both), "127.0.0.1:80");
+        let empty = [("PORT", "10000"), ("EVERGREEN_LISTEN", "")];
+        assert_eq!(address(&empty), "0.0.0.0:10000");
+    }
+
+    #[test]
+    fn port_that_is_none_is_a_mistake() {
+        for port in ["0", "65536", "tcp://10.0.0.1:80"] {
+            let mistakes = listen_with(&[("PORT", port)]).unwrap_err();
+            assert!(mistakes.contains("PORT"), "{mistakes}");
+        }
+        let wrong = [("PORT", "10000"), ("EVERGREEN_LISTEN", "8080")];
+        let mistakes = listen_with(&wrong).unwrap_err();
+        assert!(mistakes.contains("EVERGREEN_LISTEN"), "{mistakes}");
+    }
 
     #[test]
     fn misspelled_setting_is_reported() {

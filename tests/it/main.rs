@@ -25,6 +25,7 @@ mod docs;
 mod echoed_secrets;
 mod events;
 mod faults;
+mod healthcheck;
 mod import;
 mod metrics;
 mod moving;
