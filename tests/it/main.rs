@@ -30,6 +30,7 @@ mod import;
 mod metrics;
 mod moving;
 mod network_partitions;
+mod nginx;
 mod openapi;
 mod planted_secrets;
 mod proxying;

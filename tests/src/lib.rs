@@ -9,6 +9,7 @@ pub mod fleet;
 pub mod haproxy;
 pub mod hosts;
 pub mod load;
+pub mod nginx;
 pub mod packages;
 pub mod port;
 pub mod program;
