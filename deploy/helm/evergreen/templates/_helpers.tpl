@@ -60,6 +60,8 @@ capabilities: { drop: [ALL] }
 {{- define "evergreen.pod" -}}
 serviceAccountName: {{ include "evergreen.serviceAccountName" .root }}
 automountServiceAccountToken: false
+# Variables of Services begin with EVERGREEN_, too.
+enableServiceLinks: false
 {{- with .root.Values.imagePullSecrets }}
 imagePullSecrets: {{ toYaml . | nindent 2 }}
 {{- end }}
