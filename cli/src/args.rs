@@ -389,11 +389,11 @@ impl Args {
             ],
             Command::Installations(_)
             | Command::Apps(_)
+            | Command::Healthcheck
             | Command::Keys(_)
             | Command::Audit(_)
             | Command::Events(_)
             | Command::Seal(_)
-            | Command::Healthcheck
             | Command::Openapi => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {

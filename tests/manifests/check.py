@@ -64,7 +64,7 @@ def matches(selector, pod):
 
 
 def of_selectors(documents):
-    """Whatever selects pods selects some, and ports with a name are theirs."""
+    """Each selector selects pods of one kind, and ports with a name are theirs."""
     templates = [pod for _, pod in pods(documents)]
     for document in documents:
         kind, spec = document["kind"], document.get("spec", {})

@@ -56,7 +56,7 @@ readOnlyRootFilesystem: true
 capabilities: { drop: [ALL] }
 {{- end -}}
 
-{{/* What a pod of brokers or gateways has: dict "root" $ "values" VALUES "selector" LABELS */}}
+{{/* The specification of a pod of brokers or gateways, without its containers: dict "root" $ "values" VALUES "selector" LABELS */}}
 {{- define "evergreen.pod" -}}
 serviceAccountName: {{ include "evergreen.serviceAccountName" .root }}
 automountServiceAccountToken: false
