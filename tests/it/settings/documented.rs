@@ -122,13 +122,22 @@ fn deployment_files_use_only_known_settings() {
         let words = text.split(|c: char| !(c.is_ascii_alphanumeric() || c == '_'));
         set.extend(words.filter(|word| is_setting(word)).map(str::to_owned));
     }
-    // HAProxy's settings, where compose publishes its port, and a setting of the image's build.
-    let others = ["EVERGREEN_PUBLISH", "EVERGREEN_COMMIT"];
+    // HAProxy's settings, where compose publishes its port, those of the image's build, and of Caddy.
+    let others = [
+        "EVERGREEN_PUBLISH",
+        "EVERGREEN_COMMIT",
+        "EVERGREEN_CREATED",
+        "EVERGREEN_FEATURES",
+        "EVERGREEN_SOURCE",
+        "EVERGREEN_VERSION",
+        "EVERGREEN_HOST",
+        "EVERGREEN_UPSTREAM",
+    ];
     set.retain(|name| !name.starts_with("EVERGREEN_LB_") && !others.contains(&name.as_str()));
     assert!(set.contains("GHL_CLIENT_SECRET_FILE"), "{set:?}");
     let unknown = set.iter().filter(|name| {
-        let plain = name.strip_suffix("_FILE").unwrap_or(name);
-        !read.contains(plain)
+        let of_a_secret = name.strip_suffix("_FILE");
+        !read.contains(*name) && !of_a_secret.is_some_and(|secret| read.contains(secret))
     });
     let unknown: Vec<_> = unknown.collect();
     assert!(unknown.is_empty(), "{unknown:?}");
