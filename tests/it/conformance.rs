@@ -2,6 +2,7 @@
 
 mod apps;
 mod audit;
+mod counts;
 mod customers;
 mod identity;
 mod installations;
