@@ -204,6 +204,10 @@ impl Counter {
 
     async fn ask(&self) -> Result<bool, WriteError> {
         let (writer, name) = (&self.worker.writer, &self.name);
+        if writer.file().is_some() {
+            // No other process has the store.
+            return Ok(true);
+        }
         let has_it = writer
             .replace(keys::FLEET_COUNT, name, name, LEAD_TTL)
             .await?;
@@ -212,8 +216,8 @@ impl Counter {
 
     /// Lets another broker count at once.
     async fn release(&self) {
-        if self.led_at.is_some() {
-            let (writer, name) = (&self.worker.writer, &self.name);
+        let (writer, name) = (&self.worker.writer, &self.name);
+        if self.led_at.is_some() && writer.file().is_none() {
             let released = writer.replace(keys::FLEET_COUNT, name, name, RELEASED);
             // Otherwise it expires.
             let _ = released.await;

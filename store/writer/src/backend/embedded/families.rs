@@ -2,6 +2,7 @@
 
 use store::{InstallationId, Timestamp, keys};
 
+use super::tables::{SORTED, table};
 use super::{EmbeddedBackend, NEVER};
 use crate::backend::StoreStats;
 
@@ -23,13 +24,15 @@ pub(super) fn stats(store: &EmbeddedBackend) -> Result<StoreStats, redb::Error> 
 
 /// See [`Backend::count_expiring`](crate::backend::Backend::count_expiring).
 pub(super) fn count_expiring(store: &EmbeddedBackend, by: Timestamp) -> Result<u64, redb::Error> {
+    let Some(sorted) = table(store.file.read()?.open_table(SORTED))? else {
+        return Ok(0);
+    };
     let mut count = 0;
     for partition in 0..=u8::MAX {
-        let expiries = store.sorted(&keys::expiry(partition), usize::MAX)?;
-        let due = expiries
-            .iter()
-            .filter(|(score, _)| *score <= by.as_millis());
-        count += due.count() as u64;
+        let key = keys::expiry(partition);
+        let first = (key.as_str(), i64::MIN, "");
+        let last = (key.as_str(), by.as_millis(), "\u{10ffff}");
+        count += sorted.range(first..=last)?.count() as u64;
     }
     Ok(count)
 }
