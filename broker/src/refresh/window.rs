@@ -60,7 +60,9 @@ pub(crate) struct Slot {
 impl Window {
     /// A window of at most `max` refreshes; `max` is at least 1.
     pub(crate) fn new(max: usize) -> Arc<Self> {
-        Arc::new(Self::of(max, INITIAL_LIMIT.min(max)))
+        let window = Self::of(max, INITIAL_LIMIT.min(max));
+        window.update(|_| ());
+        Arc::new(window)
     }
 
     /// A window without a limit.
