@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -59,7 +60,9 @@ class Stack:
     def redis(self, name, config, users, port, options):
         data = self.directory / name
         data.mkdir()
-        command = ["redis-server", DEPLOY / config, "--aclfile", self.secrets / users, "--dir", data]
+        # A copy, since Redis writes to it after a failover.
+        own = shutil.copy(DEPLOY / config, self.directory / f"{name}.conf")
+        command = ["redis-server", own, "--aclfile", self.secrets / users, "--dir", data]
         command += ["--port", port, "--bind", "127.0.0.1", *options]
         return self.processes.start(name, command, is_ready=lambda: listens(port) and self.is_loaded(port))
 
