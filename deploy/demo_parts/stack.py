@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import subprocess
+import time
 from pathlib import Path
 
 from demo_parts.alerts import Receiver
@@ -121,6 +122,18 @@ sentinel parallel-syncs {MASTER} 2
     def replicas(self):
         master = self.master()
         return 0 if master is None else self.info(self.store_ports[master]).count("state=online")
+
+    def roll_server(self, number):
+        """Restarts a server of the store that is not the master."""
+        port = self.store_ports[number]
+
+        def is_quiet():
+            return "aof_rewrite_in_progress:0" in self.cli(port, "info", "persistence")
+
+        # A replica that was just filled writes its file anew, and refuses to stop meanwhile.
+        until(f"{self.servers[number].name} to rest", lambda: is_quiet() and not time.sleep(1) and is_quiet())
+        self.servers[number].roll()
+        self.until_replicated()
 
     # --- evergreen ----------------------------------------------------------------------------------------
 
