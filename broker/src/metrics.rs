@@ -7,7 +7,9 @@ mod fleet;
 mod refresh;
 mod store;
 
-pub(crate) use events::{audit_lost, consent_ended, delivered, dropped, minted, webhook_received};
+pub(crate) use events::{
+    audit_lost, consent_ended, delivered, dropped, endpoint_configured, minted, webhook_received,
+};
 pub(crate) use fleet::{count_fleet, watch_unclaimed};
 pub use refresh::TOKEN_ENDPOINT_BUCKETS;
 pub(crate) use refresh::{

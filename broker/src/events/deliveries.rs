@@ -13,6 +13,7 @@ use tracing::info;
 use super::delivery::{Context, Delivery};
 use super::endpoint::{self, Endpoint, EndpointId};
 use super::message::Outgoing;
+use crate::metrics;
 
 /// All endpoints. They can change while the broker runs.
 pub(crate) struct Deliveries {
@@ -49,6 +50,7 @@ impl Deliveries {
                 held.delivery.change(endpoint.clone());
                 continue;
             }
+            metrics::endpoint_configured(endpoint.id.as_str());
             let delivery = Delivery::new(endpoint.clone(), self.context.clone());
             let (_gone, is_gone) = watch::channel(());
             self.context.shutdown.spawn(delivery.clone().run(is_gone));

@@ -55,6 +55,18 @@ fn shown(excerpt: &str) -> String {
 }
 
 impl DeliveryError {
+    /// Every [`kind`](Self::kind).
+    pub(crate) const KINDS: [&str; 8] = [
+        "refused_address",
+        "dns",
+        "connect",
+        "tls",
+        "timeout",
+        "status",
+        "redirect",
+        "other",
+    ];
+
     /// A word for each kind of error, for metrics.
     pub(crate) fn kind(&self) -> &'static str {
         match self {

@@ -3,6 +3,7 @@
 use metrics::{counter, describe_counter};
 
 use crate::api::error::ErrorKind;
+use crate::events::delivery_error::DeliveryError;
 
 /// Tokens of agencies' locations.
 const MINTS: &str = "evergreen_mints_total";
@@ -91,6 +92,14 @@ pub(super) fn describe() {
 /// Counts a token of a location that was asked for.
 pub(crate) fn minted(outcome: &'static str) {
     counter!(MINTS, "outcome" => outcome).increment(1);
+}
+
+/// Registers the deliveries to an endpoint, so that an alert on their increase sees the first one.
+pub(crate) fn endpoint_configured(endpoint: &str) {
+    let ends = ["delivered", "dead", "dropped"];
+    for outcome in ends.into_iter().chain(DeliveryError::KINDS) {
+        counter!(DELIVERIES, "endpoint" => endpoint.to_owned(), "outcome" => outcome).increment(0);
+    }
 }
 
 /// An attempt to deliver a message, or its end.
