@@ -7,6 +7,7 @@
 
 mod access_log;
 mod agencies;
+mod alerts;
 mod apps;
 mod audit;
 mod browser_keys;

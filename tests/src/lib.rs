@@ -1,6 +1,7 @@
-//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel) and `haproxy`. All listen on free
+//! Runs the real programs: `evergreen`, `redis-server` (also as a Sentinel), `haproxy` and others. All listen on free
 //! loopback ports. Everything that a test starts ends with it.
 
+pub mod alertmanager;
 pub mod certificates;
 pub mod client;
 pub mod cluster;

@@ -1,11 +1,13 @@
 //! Prometheus with the rules of `deploy/`.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
 use reqwest::Client;
 use serde_json::{Value, json};
 
+use crate::alertmanager::Alertmanager;
 use crate::client;
 use crate::port;
 use crate::program::{Program, Start, wait_for_port};
@@ -28,17 +30,38 @@ impl Prometheus {
     /// # Panics
     /// If it cannot be started.
     pub async fn start(jobs: &[(&str, &str)]) -> Self {
+        Self::start_with(jobs, None).await
+    }
+
+    /// As [`Prometheus::start`], and sends its alerts to an Alertmanager.
+    ///
+    /// # Panics
+    /// If it cannot be started.
+    pub async fn start_alerting(jobs: &[(&str, &str)], alertmanager: &Alertmanager) -> Self {
+        Self::start_with(jobs, Some(&alertmanager.address)).await
+    }
+
+    async fn start_with(jobs: &[(&str, &str)], alertmanager: Option<&str>) -> Self {
         let scratch = Scratch::new();
         let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/prometheus/rules.yml");
         let rules = rules.canonicalize().expect("deploy/prometheus/rules.yml");
-        let scrapes: Vec<Value> = jobs
+        let mut targets: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+        for (job, target) in jobs {
+            targets.entry(job).or_default().push(target);
+        }
+        let scrapes: Vec<Value> = targets
             .iter()
-            .map(|(job, target)| json!({ "job_name": job, "static_configs": [{ "targets": [target] }] }))
+            .map(|(job, targets)| json!({ "job_name": job, "static_configs": [{ "targets": targets }] }))
+            .collect();
+        let alertmanagers: Vec<Value> = alertmanager
+            .iter()
+            .map(|address| json!({ "static_configs": [{ "targets": [address] }] }))
             .collect();
         // JSON is YAML.
         let config = json!({
             "global": { "scrape_interval": "1s", "scrape_timeout": "1s", "evaluation_interval": "1s" },
             "rule_files": [rules.display().to_string()],
+            "alerting": { "alertmanagers": alertmanagers },
             "scrape_configs": scrapes,
         });
         let file = scratch.join("prometheus.yml");
