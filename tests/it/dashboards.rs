@@ -137,9 +137,7 @@ fn dashboards_use_documented_metrics() {
     let rules = read("deploy/prometheus/rules.yml");
     for (place, expression) in expressions() {
         for name in names(&expression) {
-            let of_histogram = name
-                .strip_suffix("_bucket")
-                .or(name.strip_suffix("_count"));
+            let of_histogram = name.strip_suffix("_bucket").or(name.strip_suffix("_count"));
             let metric = of_histogram.unwrap_or(name);
             let is_known = documented.contains(&format!("`{metric}`"))
                 || documented.contains(&format!("`{metric}{{"))
