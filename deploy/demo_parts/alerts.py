@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 class Receiver:
-    """Keeps each change of an alert as (`page` or `ticket`, `firing` or `resolved`, name, summary)."""
+    """Keeps each change of an alert as (`on-call` or `tickets`, `firing` or `resolved`, name, summary)."""
 
     def __init__(self, port):
         self.lock = threading.Lock()
@@ -26,22 +26,22 @@ class Receiver:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
         threading.Thread(target=server.serve_forever, daemon=True).start()
 
-    def take(self, kind, notification):
+    def take(self, receiver, notification):
         with self.lock:
             for alert in notification["alerts"]:
                 labels, summary = alert["labels"], alert["annotations"].get("summary", "")
-                change = (kind, alert["status"], labels["alertname"], summary)
+                change = (receiver, alert["status"], labels["alertname"], summary)
                 if change not in self.changes:
                     self.changes.append(change)
 
-    def find(self, kind, status, name):
+    def find(self, receiver, status, name):
         """The summary of the first such change, or None."""
         with self.lock:
             for change in self.changes:
-                if change[:3] == (kind, status, name):
+                if change[:3] == (receiver, status, name):
                     return change[3] or name
         return None
 
-    def names(self, kind):
+    def names(self, receiver):
         with self.lock:
-            return sorted({change[2] for change in self.changes if change[0] == kind})
+            return sorted({change[2] for change in self.changes if change[0] == receiver})

@@ -254,8 +254,12 @@ sentinel parallel-syncs {MASTER} 2
         receiver, alertmanager, prometheus = (self.ports.free() for _ in range(3))
         self.receiver = Receiver(receiver)
         routes = (DEPLOY / "alertmanager.yml").read_text()
+        for name in ("on-call", "tickets"):
+            url = f"http://127.0.0.1:{receiver}/{name}"
+            entry = f"  - name: {name}\n"
+            routes = routes.replace(entry, f"{entry}    webhook_configs: [{{ url: '{url}', send_resolved: true }}]\n")
         config = self.directory / "alertmanager.yml"
-        config.write_text(routes.replace("http://127.0.0.1:9099/", f"http://127.0.0.1:{receiver}/"))
+        config.write_text(routes)
         self.processes.start(
             "alertmanager",
             [

@@ -12,8 +12,8 @@ use crate::receiver::Receiver;
 use crate::scratch::Scratch;
 use crate::wait::{holds, until};
 
-/// The addresses in `deploy/alertmanager.yml` that an operator replaces begin with this.
-const SHIPPED: &str = "http://127.0.0.1:9099/";
+/// The receivers of `deploy/alertmanager.yml` to which an operator adds addresses.
+const RECEIVERS: [&str; 2] = ["on-call", "tickets"];
 const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The receivers of `deploy/alertmanager.yml` that notify somebody.
@@ -33,8 +33,8 @@ pub enum Status {
 impl Severity {
     fn path(self) -> &'static str {
         match self {
-            Self::Page => "/page",
-            Self::Ticket => "/ticket",
+            Self::Page => "/on-call",
+            Self::Ticket => "/tickets",
         }
     }
 }
@@ -66,8 +66,7 @@ impl Alertmanager {
         let scratch = Scratch::new();
         let shipped = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/alertmanager.yml");
         let shipped = std::fs::read_to_string(shipped).expect("deploy/alertmanager.yml");
-        assert!(shipped.contains(SHIPPED), "the addresses are others");
-        let config = shipped.replace(SHIPPED, &receiver.url().replace("/hooks", "/"));
+        let config = with_addresses(shipped, &receiver);
         let file = scratch.join("alertmanager.yml");
         std::fs::write(&file, config).expect("a file of our own");
         let port = port::free();
@@ -120,4 +119,16 @@ impl Alertmanager {
         })
         .await;
     }
+}
+
+/// The shipped file, as an operator completes it.
+fn with_addresses(shipped: String, receiver: &Receiver) -> String {
+    RECEIVERS.into_iter().fold(shipped, |config, name| {
+        let entry = format!("  - name: {name}\n");
+        assert!(config.contains(&entry), "no receiver {name}");
+        let url = receiver.url().replace("hooks", name);
+        let webhook =
+            format!("{entry}    webhook_configs: [{{ url: '{url}', send_resolved: true }}]\n");
+        config.replace(&entry, &webhook)
+    })
 }
