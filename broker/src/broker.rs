@@ -31,7 +31,7 @@ use crate::sealing::{journal as journal_keys, registration};
 use crate::{metrics, static_tokens};
 
 /// All addresses together may cause as many times as many code exchanges as one.
-const CONSENT_ADDRESSES: u32 = 5;
+pub(crate) const CONSENT_ADDRESSES: u32 = 5;
 
 /// The stores and locks that a broker works with.
 #[derive(Debug)]

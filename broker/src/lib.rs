@@ -27,6 +27,7 @@ mod events;
 mod health;
 mod metrics;
 mod refresh;
+mod reload;
 mod sealing;
 #[cfg(feature = "simulation")]
 pub mod simulation;
@@ -48,3 +49,5 @@ pub use events::endpoint::{
 pub use events::signature::{BadSecret, SigningSecret};
 pub use health::store_check::{StoreCheck, UnknownStoreCheck, UnsafeStore};
 pub use metrics::TOKEN_ENDPOINT_BUCKETS;
+pub use reload::{RELOADED, RELOADED_APPS};
+pub use sealing::reload::RingsError;

@@ -2,4 +2,5 @@
 
 pub(crate) mod journal;
 pub(crate) mod registration;
+pub(crate) mod reload;
 pub(crate) mod rotation;

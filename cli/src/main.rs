@@ -81,7 +81,7 @@ async fn act(args: Args) -> Result<(), Failure> {
     match args.command {
         Command::Up(_) => run::up(&sources, &source).await,
         Command::Broker(_) => run::broker(&sources, &source).await,
-        Command::Gateway(_) => run::gateway(&source).await,
+        Command::Gateway(_) => run::gateway(&sources, &source).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Installations(what) => installations::installations(&source, what).await,

@@ -23,6 +23,7 @@ use tracing::{info, warn};
 
 use crate::exit::Failure;
 use crate::metrics_auth::KeyUsed;
+use crate::reload::{self, InUse, Reload};
 use crate::{metrics_auth, openapi, settings};
 
 /// The names of the listeners in metrics.
@@ -80,6 +81,21 @@ impl Process {
             self.shutdown.spawn(tls.keep_current(self.shutdown.clone()));
         }
         Self { tls, ..self }
+    }
+
+    /// The parts of this process that a reload changes.
+    pub(crate) fn reloaded(&self) -> reload::Shared {
+        reload::Shared {
+            limits: self.limits.clone(),
+            tls: self.tls.clone(),
+        }
+    }
+
+    /// Reads the settings again on SIGHUP, until shutdown.
+    pub(crate) fn reload_on_hangup(&self, in_use: InUse, process: impl Reload) {
+        let until = self.shutdown.clone();
+        self.shutdown
+            .spawn(reload::on_hangup(in_use, until, process));
     }
 
     /// Serves on a listener until shutdown.

@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::{Instant, sleep};
 use tracing::warn;
 
-use decision::{Mode, Reason, decide};
+use decision::{AtomicMode, Mode, Reason, decide};
 use line::Line;
 use line_limit::LineLimit;
 use record::RequestRecord;
@@ -32,7 +32,7 @@ const REPORT_INTERVAL: Duration = Duration::from_secs(1);
 /// The access log of a gateway.
 #[derive(Debug)]
 pub(crate) struct AccessLog {
-    mode: Mode,
+    mode: AtomicMode,
     own_errors: Mutex<LineLimit>,
     ghl_errors: Mutex<LineLimit>,
     left_out: AtomicU64,
@@ -46,7 +46,7 @@ impl AccessLog {
     pub(crate) fn new(mode: Mode) -> Self {
         let now = Instant::now();
         Self {
-            mode,
+            mode: AtomicMode::new(mode),
             own_errors: Mutex::new(LineLimit::new(now)),
             ghl_errors: Mutex::new(LineLimit::new(now)),
             left_out: AtomicU64::new(0),
@@ -56,10 +56,15 @@ impl AccessLog {
         }
     }
 
+    /// Uses another mode from now on.
+    pub(crate) fn set_mode(&self, mode: Mode) {
+        self.mode.set(mode);
+    }
+
     /// Begins the record of a request, which finds it among its extensions. `None` if the access log is off. Then nothing
     /// is allocated.
     pub(crate) fn begin(&self, request: &mut Request) -> Option<Arc<RequestRecord>> {
-        if self.mode == Mode::Off {
+        if self.mode.get() == Mode::Off {
             return None;
         }
         let record = Arc::new(RequestRecord::new(request));
@@ -69,7 +74,7 @@ impl AccessLog {
 
     /// Writes the line of an answered request, if it gets one.
     pub(crate) fn end(&self, line: &Line) {
-        let Some(reason) = decide(self.mode, line.facts) else {
+        let Some(reason) = decide(self.mode.get(), line.facts) else {
             return;
         };
         if !self.admits(reason) {

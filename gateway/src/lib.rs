@@ -15,9 +15,11 @@ mod error;
 #[cfg(feature = "fuzzing")]
 #[doc(hidden)]
 pub mod fuzzing;
+mod limits;
 mod metrics;
 mod pipeline;
 mod readiness;
+mod reload;
 mod request;
 mod retry;
 mod token;
@@ -43,12 +45,14 @@ pub use api::openapi;
 pub use config::Config;
 pub use metrics::BUCKETS;
 pub use readiness::watch_store;
+pub use reload::RELOADED;
 
 use access_log::AccessLog;
 use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;
 use api::{AnonymousLimits, Api};
 use audit::{AuditQueue, Delivery};
+use limits::Limits;
 use metrics::{Metrics, Queued, watch_in_flight};
 use pipeline::Pipeline;
 use pipeline::admit::Admission;
@@ -109,11 +113,12 @@ impl Gateway {
         let owners = Cache::new(Owners(reader.clone()), Counters::none());
         let proxies = config.trusted_proxies.clone();
         let audit = Arc::new(AuditQueue::new(reader.clone(), proxies));
+        let limits = Arc::new(Limits::new(&config));
         let callers = Arc::new(Callers::new(
             reader,
             Arc::clone(&audit),
             Shares::new(config.max_requests_per_key),
-            config.key_staleness,
+            Arc::clone(&limits),
             access.allows_anonymous,
         ));
         let caches = Caches {
@@ -141,9 +146,7 @@ impl Gateway {
             refresher: Refresher::new(broker.clone(), reader.clone(), tokens.clone()),
             reader: reader.clone(),
             concurrency: concurrency.clone(),
-            refresh_wait: config.refresh_wait,
-            expired_wait: config.expired_wait,
-            mint_wait: config.expired_wait.max(config.queue_timeout),
+            limits: Arc::clone(&limits),
             shed: metrics.shed.clone(),
             waited: metrics.token_wait.clone(),
         };
@@ -152,6 +155,7 @@ impl Gateway {
         shutdown.spawn(Arc::clone(&access_log).report_left_out(shutdown.clone()));
         let pipeline = Pipeline {
             config: Arc::new(config),
+            limits,
             callers,
             selection: Selection {
                 tokens,

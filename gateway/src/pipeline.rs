@@ -30,6 +30,7 @@ use crate::admission::rate_limit_headers::RateLimitHeaders;
 use crate::audit::AuditQueue;
 use crate::config::Config;
 use crate::error::Error;
+use crate::limits::Limits;
 use crate::metrics::Attempts;
 use crate::request::body::{Examined, Payload};
 use crate::request::caller::{AuthenticatedCaller, Callers, Permission};
@@ -57,6 +58,7 @@ const LONGEST_WAIT: Duration = Duration::from_secs(60 * 60);
 #[derive(Clone)]
 pub(crate) struct Pipeline {
     pub(crate) config: Arc<Config>,
+    pub(crate) limits: Arc<Limits>,
     pub(crate) callers: Arc<Callers>,
     pub(crate) selection: Selection,
     pub(crate) tokens: TokenProvider,
@@ -136,7 +138,7 @@ impl Pipeline {
 
     /// The caller's body. A small one is held in memory.
     pub(crate) async fn hold(&self, parts: &Parts, body: Body) -> Result<Payload, Error> {
-        let limit = self.config.max_body_bytes;
+        let limit = self.limits.max_body_bytes();
         let patience = self.config.response_timeout;
         Ok(Payload::take(&parts.headers, body, limit, patience).await?)
     }
@@ -151,7 +153,7 @@ impl Pipeline {
         selectors: &InstallationSelectors<'_>,
     ) -> Result<Payload, Error> {
         let payload = self.hold(parts, body).await?;
-        let limit = self.config.max_body_bytes;
+        let limit = self.limits.max_body_bytes();
         let patience = self.config.response_timeout;
         match payload {
             Payload::Stream { .. } if !selectors.names_owner() => {
@@ -200,7 +202,7 @@ impl Pipeline {
             share: caller.share(),
             record: RequestRecord::of(&parts.extensions).cloned(),
         };
-        let body = payload.into_outgoing(self.config.max_body_bytes);
+        let body = payload.into_outgoing(self.limits.max_body_bytes());
         self.call(token, request, body).await
     }
 
@@ -212,7 +214,7 @@ impl Pipeline {
         held: usize,
     ) -> Result<AdmissionRequest, Error> {
         let patience = match headers.get(headers::TIMEOUT) {
-            None => self.config.queue_timeout,
+            None => self.limits.queue_timeout(),
             Some(given) => {
                 let given = given.to_str().ok();
                 let given = given.and_then(|given| humantime::parse_duration(given).ok());

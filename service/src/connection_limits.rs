@@ -14,8 +14,6 @@ use crate::metrics::connections;
 /// The limits of a process. Clones share what is counted.
 #[derive(Clone)]
 pub struct ConnectionLimits {
-    total: usize,
-    per_address: usize,
     /// Load balancers, which have the connections of many callers.
     exempt: TrustedProxies,
     open: Arc<Mutex<Open>>,
@@ -25,6 +23,8 @@ pub struct ConnectionLimits {
 
 #[derive(Debug, Default)]
 struct Open {
+    most: usize,
+    most_per_address: usize,
     total: usize,
     by_address: HashMap<IpAddr, usize>,
 }
@@ -52,12 +52,25 @@ impl ConnectionLimits {
     #[must_use]
     pub fn new(total: usize, per_address: usize, exempt: TrustedProxies) -> Self {
         Self {
-            total,
-            per_address,
             exempt,
-            open: Arc::default(),
+            open: Arc::new(Mutex::new(Open {
+                most: total,
+                most_per_address: per_address,
+                ..Open::default()
+            })),
             counted: Gauge::noop(),
         }
+    }
+
+    /// The numbers of other limits from now on. Open connections stay open.
+    pub fn set(&self, next: &Self) {
+        let (most, per_address) = {
+            let next = lock(&next.open);
+            (next.most, next.most_per_address)
+        };
+        let mut open = lock(&self.open);
+        open.most = most;
+        open.most_per_address = per_address;
     }
 
     /// No limits.
@@ -78,11 +91,11 @@ impl ConnectionLimits {
     /// A place for a connection from this address.
     pub(crate) fn admit(&self, peer: IpAddr) -> Result<Place, Exceeded> {
         let mut open = lock(&self.open);
-        if open.total >= self.total {
+        if open.total >= open.most {
             return Err(Exceeded::Total);
         }
         let of_peer = open.by_address.get(&peer).copied().unwrap_or(0);
-        if of_peer >= self.per_address && !self.exempt.contains(peer) {
+        if of_peer >= open.most_per_address && !self.exempt.contains(peer) {
             return Err(Exceeded::PerAddress);
         }
         open.total += 1;
@@ -146,5 +159,18 @@ mod tests {
         drop((again, balancer));
         let open = lock(&limits.open);
         assert_eq!((open.total, open.by_address.len()), (0, 0));
+    }
+
+    #[test]
+    fn limits_that_were_replaced_hold_for_new_connections_only() {
+        let limits = ConnectionLimits::new(2, 2, TrustedProxies::default());
+        let shared = limits.clone();
+        let open: Vec<_> = (0..2).map(|_| limits.admit(address(1)).unwrap()).collect();
+        shared.set(&ConnectionLimits::new(1, 2, TrustedProxies::default()));
+        assert_eq!(limits.admit(address(2)).unwrap_err(), Exceeded::Total);
+        shared.set(&ConnectionLimits::new(3, 2, TrustedProxies::default()));
+        assert_eq!(limits.admit(address(1)).unwrap_err(), Exceeded::PerAddress);
+        assert!(limits.admit(address(2)).is_ok());
+        drop(open);
     }
 }

@@ -21,6 +21,7 @@ pub mod metrics;
 pub mod openapi;
 pub mod ops;
 pub mod origin;
+pub mod permits;
 pub mod rate_limit;
 pub mod readiness;
 pub mod receive;

@@ -57,14 +57,17 @@ impl Rate {
 
 /// Limits for callers who are known by their address alone: one for each address, and one for all.
 #[derive(Debug)]
-pub struct AddressLimits {
+pub struct AddressLimits(Mutex<Spent>);
+
+#[derive(Debug, Clone, Copy)]
+struct Rates {
     per_address: Rate,
     total: Rate,
-    spent: Mutex<Spent>,
 }
 
 #[derive(Debug)]
 struct Spent {
+    rates: Rates,
     total: Instant,
     by_address: HashMap<IpAddr, Instant>,
 }
@@ -73,14 +76,16 @@ impl AddressLimits {
     /// Limits of which nothing is used.
     #[must_use]
     pub fn new(per_address: Rate, total: Rate) -> Self {
-        Self {
-            per_address,
-            total,
-            spent: Mutex::new(Spent {
-                total: Instant::now(),
-                by_address: HashMap::new(),
-            }),
-        }
+        Self(Mutex::new(Spent {
+            rates: Rates { per_address, total },
+            total: Instant::now(),
+            by_address: HashMap::new(),
+        }))
+    }
+
+    /// Other rates from now on. Calls that were counted stay counted.
+    pub fn set(&self, per_address: Rate, total: Rate) {
+        lock(&self.0).rates = Rates { per_address, total };
     }
 
     /// Counts a call.
@@ -89,10 +94,11 @@ impl AddressLimits {
     /// How long until a call of this address is left. It is not counted then.
     pub fn count(&self, address: IpAddr) -> Result<(), Duration> {
         let (address, now) = (network(address), Instant::now());
-        let mut spent = lock(&self.spent);
+        let mut spent = lock(&self.0);
+        let Rates { per_address, total } = spent.rates;
         let of_address = spent.by_address.get(&address).copied().unwrap_or(now);
-        let of_address = self.per_address.spend(of_address, now)?;
-        spent.total = self.total.spend(spent.total, now)?;
+        let of_address = per_address.spend(of_address, now)?;
+        spent.total = total.spend(spent.total, now)?;
         // A client with ever more addresses is stopped by the total, so the map stays small.
         if spent.by_address.len() == spent.by_address.capacity() {
             spent.by_address.retain(|_, unused_at| *unused_at > now);
@@ -103,10 +109,11 @@ impl AddressLimits {
 
     /// Takes back one call of this address that was counted.
     pub fn refund(&self, address: IpAddr) {
-        let mut spent = lock(&self.spent);
-        spent.total = earlier(spent.total, self.total);
+        let mut spent = lock(&self.0);
+        let Rates { per_address, total } = spent.rates;
+        spent.total = earlier(spent.total, total);
         if let Some(unused_at) = spent.by_address.get_mut(&network(address)) {
-            *unused_at = earlier(*unused_at, self.per_address);
+            *unused_at = earlier(*unused_at, per_address);
         }
     }
 }

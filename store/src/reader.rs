@@ -164,11 +164,25 @@ impl TokenReader {
     /// # Errors
     /// When the store is unavailable, or refuses to show the list.
     pub async fn check_keys(&self) -> Result<KeyCheck, ReadError> {
+        self.check_ring(&self.access_ring).await
+    }
+
+    /// As [`TokenReader::check_keys`], with another access ring.
+    ///
+    /// # Errors
+    /// When the store is unavailable, or refuses to show the list.
+    pub async fn check_ring(&self, access_ring: &KeyRing) -> Result<KeyCheck, ReadError> {
         let reading = self.backend.access_key_list();
         let fields = self.reads.key_list.observe(reading).await?;
         let list = KeyList::from_fields(&fields);
         let list = list.map_err(|source| unreadable("the list of sealing keys", source))?;
-        Ok(list.check(RingKind::Access, &self.access_ring))
+        Ok(list.check(RingKind::Access, access_ring))
+    }
+
+    /// The ring that opens access tokens. Its keys can be replaced.
+    #[must_use]
+    pub fn access_ring(&self) -> &KeyRing {
+        &self.access_ring
     }
 
     /// Checks that the store answers.

@@ -5,6 +5,7 @@
 //! copied to another installation or into another field.
 
 use std::fmt;
+use std::sync::OnceLock;
 
 use base64::Engine;
 use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
@@ -148,13 +149,22 @@ pub enum RingError {
 /// In the place of a key: the key is lost, and what it encrypted stays unreadable.
 const LOST: &str = "lost";
 
-/// Keys by id. The first one encrypts.
+/// Keys by id. The first one encrypts. The keys can be replaced while the ring is in use.
 pub struct KeyRing {
+    keys: Keys,
+    /// The ring that replaced these keys. A ring keeps its former keys until it is dropped, so that readers need no
+    /// lock: a reload is rare, and a ring is small.
+    next: OnceLock<Box<KeyRing>>,
+}
+
+#[derive(Clone)]
+struct Keys {
     keys: Vec<Key>,
     /// The ids of keys that are declared as lost.
     lost: Vec<String>,
 }
 
+#[derive(Clone)]
 struct Key {
     id: String,
     aead: LessSafeKey,
@@ -193,7 +203,51 @@ impl KeyRing {
         if keys.is_empty() {
             return Err(RingError::Empty);
         }
-        Ok(Self { keys, lost })
+        Ok(Self::of(Keys { keys, lost }))
+    }
+
+    fn of(keys: Keys) -> Self {
+        let next = OnceLock::new();
+        Self { keys, next }
+    }
+
+    /// The keys of now.
+    fn current(&self) -> &Keys {
+        &self.last().keys
+    }
+
+    fn last(&self) -> &Self {
+        let mut ring = self;
+        while let Some(next) = ring.next.get() {
+            ring = next;
+        }
+        ring
+    }
+
+    /// Uses the keys of another ring from now on, for everybody who shares this one.
+    pub fn replace(&self, next: &Self) {
+        let mut next = Box::new(Self::of(next.current().clone()));
+        // Another thread may have replaced it meanwhile. Then that ring is replaced.
+        while let Err(again) = self.last().next.set(next) {
+            next = again;
+        }
+    }
+
+    /// Whether both have the same keys under the same ids, in the same order.
+    #[must_use]
+    pub fn is_same_as(&self, other: &Self) -> bool {
+        self.check_values().eq(other.check_values()) && self.current().lost == other.current().lost
+    }
+
+    /// A ring that seals as this one does, and also opens what the other one sealed.
+    #[must_use]
+    pub fn and_opens_as(&self, other: &Self) -> Self {
+        let mut both = self.current().clone();
+        let is_new = |key: &&Key| !self.check_values().any(|(id, _)| id == key.id);
+        both.keys
+            .extend(other.current().keys.iter().filter(is_new).cloned());
+        both.lost.clone_from(&other.current().lost);
+        Self::of(both)
     }
 
     /// The text of a ring of one new random key, in the form that [`KeyRing::parse`] reads.
@@ -208,16 +262,16 @@ impl KeyRing {
     pub fn generate(id: &str) -> Self {
         let key = Zeroizing::new(random::bytes::<KEY_BYTES>());
         let key = Key::new(id, &*key).expect("the key has the right size");
-        Self {
+        Self::of(Keys {
             keys: vec![key],
             lost: Vec::new(),
-        }
+        })
     }
 
     /// The id of the key that encrypts.
     #[must_use]
     pub fn first_id(&self) -> &str {
-        &self.keys[0].id
+        &self.current().keys[0].id
     }
 
     /// The id of each key and its check value, the first key first.
@@ -225,20 +279,20 @@ impl KeyRing {
     /// The check value proves that two processes have the same key under this id. It is a MAC under a derived
     /// key, so it reveals nothing about the key.
     pub fn check_values(&self) -> impl Iterator<Item = (&str, &str)> {
-        let keys = self.keys.iter();
+        let keys = self.current().keys.iter();
         keys.map(|key| (key.id.as_str(), key.check.as_str()))
     }
 
     /// Whether the key of this id is declared as lost.
     #[must_use]
     pub fn is_lost(&self, id: &str) -> bool {
-        self.lost.iter().any(|lost| lost == id)
+        self.current().lost.iter().any(|lost| lost == id)
     }
 
     /// Encrypts `plain` with the first key and a random nonce.
     #[must_use]
     pub fn seal(&self, label: Label<'_>, plain: &[u8]) -> Sealed {
-        let key = &self.keys[0];
+        let key = &self.current().keys[0];
         let nonce = random::bytes::<NONCE_LEN>();
         let mut body = plain.to_vec();
         key.aead
@@ -268,6 +322,7 @@ impl KeyRing {
             return Err(OpenError::Malformed);
         }
         let key = self
+            .current()
             .keys
             .iter()
             .find(|key| key.id.as_bytes() == key_id)
@@ -314,7 +369,7 @@ impl KeyRing {
 
     /// `<key id>:<mac>` of a message, with the first key.
     pub(crate) fn sign(&self, message: &str) -> String {
-        let key = &self.keys[0];
+        let key = &self.current().keys[0];
         let mac = hmac::sign(&key.mac, message.as_bytes());
         format!("{}:{}", key.id, BASE64_URL_SAFE_NO_PAD.encode(mac))
     }
@@ -323,7 +378,7 @@ impl KeyRing {
         let Some((id, mac)) = signature.split_once(':') else {
             return false;
         };
-        let key = self.keys.iter().find(|key| key.id == id);
+        let key = self.current().keys.iter().find(|key| key.id == id);
         let mac = BASE64_URL_SAFE_NO_PAD.decode(mac);
         match (key, mac) {
             (Some(key), Ok(mac)) => hmac::verify(&key.mac, message.as_bytes(), &mac).is_ok(),
@@ -353,7 +408,7 @@ impl Key {
 
 impl fmt::Debug for KeyRing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let ids = self.keys.iter().map(|key| &key.id);
+        let ids = self.current().keys.iter().map(|key| &key.id);
         f.debug_set().entries(ids).finish()
     }
 }

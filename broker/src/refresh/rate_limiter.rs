@@ -14,9 +14,14 @@ pub(crate) struct RateLimiter {
 impl RateLimiter {
     pub(crate) fn new(rate: u32) -> Self {
         Self {
-            gap: Duration::from_secs(1) / rate,
+            gap: gap(rate),
             next: Instant::now(),
         }
+    }
+
+    /// Changes the rate, at least 1.
+    pub(crate) fn set(&mut self, rate: u32) {
+        self.gap = gap(rate);
     }
 
     pub(crate) async fn wait(&mut self) {
@@ -28,6 +33,10 @@ impl RateLimiter {
         tokio::time::sleep_until(self.next).await;
         self.next += self.gap;
     }
+}
+
+fn gap(rate: u32) -> Duration {
+    Duration::from_secs(1) / rate
 }
 
 #[cfg(test)]

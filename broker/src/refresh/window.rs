@@ -5,6 +5,7 @@
 //! nothing.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -28,7 +29,7 @@ const PAUSE_AFTER_LOSS: Duration = Duration::from_secs(1);
 /// The refreshes in flight and their limit.
 #[derive(Debug)]
 pub(crate) struct Window {
-    max: usize,
+    max: AtomicUsize,
     state: Mutex<State>,
     slot_freed: Notify,
     /// Whether a simulation has switched the rule off.
@@ -75,7 +76,7 @@ impl Window {
 
     fn of(max: usize, limit: usize) -> Self {
         Self {
-            max,
+            max: AtomicUsize::new(max),
             state: Mutex::new(State {
                 limit,
                 in_flight: BTreeMap::new(),
@@ -134,9 +135,16 @@ impl Window {
         self.state().is_congested(Instant::now())
     }
 
+    /// Changes the most refreshes in flight, at least 1. More than that begin no new one.
+    pub(crate) fn set_max(&self, max: usize) {
+        self.max.store(max, Ordering::Relaxed);
+        self.update(|state| state.limit = state.limit.min(max));
+    }
+
     /// Records a success. The refresh still holds its slot.
     pub(crate) fn record_success(&self) {
-        self.update(|state| state.record_success(self.max));
+        let max = self.max.load(Ordering::Relaxed);
+        self.update(|state| state.record_success(max));
         self.slot_freed.notify_one();
     }
 
@@ -247,6 +255,17 @@ mod tests {
             seen.push(in_flight.len());
         }
         assert_eq!(seen, [4, 5, 6, 7, 8, 8]);
+    }
+
+    #[test]
+    fn window_shrinks_to_a_smaller_maximum_at_once() {
+        let window = Window::new(8);
+        let held = fill(&window);
+        window.set_max(2);
+        assert_eq!((held.len(), limit(&window)), (INITIAL_LIMIT, 2));
+        assert!(window.try_acquire().is_none());
+        drop(held);
+        assert_eq!(fill(&window).len(), 2);
     }
 
     #[test]

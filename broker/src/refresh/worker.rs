@@ -27,6 +27,7 @@ use in_progress::InProgressGuard;
 use lost_response::LostResponse;
 use open_calls::{OpenCalls, SendPermission};
 use service::locks::lock;
+use service::permits;
 use service::shutdown::Shutdown;
 use store::{InstallationId, Status, TokenReader};
 use store_writer::installation::Installation;
@@ -96,6 +97,8 @@ pub(crate) struct Worker {
     window: Arc<Window>,
     /// Bounds the retries of unresolved installations. They risk no new token.
     retry_slots: Arc<Semaphore>,
+    /// How many of them there are.
+    most_retries: Mutex<usize>,
     /// Until when the store counts as just reachable again.
     settling: Mutex<Instant>,
     pub(crate) shutdown: Shutdown,
@@ -138,6 +141,7 @@ impl Worker {
             open_calls: OpenCalls::default(),
             window: Window::new(config.scheduler.concurrency),
             retry_slots: Arc::new(Semaphore::new(config.scheduler.concurrency)),
+            most_retries: Mutex::new(config.scheduler.concurrency),
             settling: Mutex::new(Instant::now() + SETTLING_TIME),
             shutdown: shutdown.clone(),
             #[cfg(feature = "simulation")]
@@ -207,6 +211,14 @@ impl Worker {
     /// Whether the scheduler must hold back, see [`Window::is_congested`].
     pub(crate) fn is_congested(&self) -> bool {
         self.window.is_congested()
+    }
+
+    /// Changes the most refreshes in flight, at least 1.
+    pub(crate) fn set_concurrency(&self, most: usize) {
+        self.window.set_max(most);
+        let mut retries = lock(&self.most_retries);
+        permits::resize(&self.retry_slots, *retries, most);
+        *retries = most;
     }
 
     /// A slot to retry an unresolved installation, if one is free.

@@ -19,48 +19,53 @@ use tracing::info;
 use crate::exit::Failure;
 use crate::key_rings;
 use crate::process::{Process, bind, read};
+use crate::reload::{self, BrokerReload, GatewayReload};
 use crate::settings::{Common, Sources};
-use crate::{admin_key, bootstrap_key, data_dir, redis_tls, reload};
+use crate::{admin_key, bootstrap_key, data_dir, redis_tls};
+
+/// All settings of a broker.
+struct BrokerSettings {
+    common: Common,
+    broker: broker::Config,
+    redis: SecretString,
+    replicas: usize,
+    redis_tls: RedisTls,
+    /// The lock nodes. `None` if locks are in the store.
+    locks: Option<Vec<SecretString>>,
+    rings: Rings,
+    bootstrap_key: Option<SecretString>,
+    lead: Lead,
+    telemetry: telemetry::Config,
+    tls: Option<ListenerTls>,
+}
+
+fn read_broker(settings: &mut Settings<'_>) -> BrokerSettings {
+    let redis = redis_url(settings);
+    let common = Common::read(settings, 8081, 9081);
+    data_dir::check_disk(settings, &common.data_dir);
+    let locks = lock_urls(settings, &redis);
+    let urls = locks.iter().flatten().chain([&redis]);
+    BrokerSettings {
+        common,
+        broker: broker::Config::read(settings),
+        redis_tls: redis_tls::read_for(settings, urls),
+        locks,
+        replicas: replicas(settings, &redis),
+        redis,
+        rings: Rings {
+            access: key_rings::required(settings, RingKind::Access),
+            refresh: key_rings::required(settings, RingKind::Refresh),
+        },
+        bootstrap_key: bootstrap_key::read(settings),
+        lead: lead(settings),
+        telemetry: telemetry::Config::read(settings, "evergreen-broker"),
+        tls: ListenerTls::read(settings),
+    }
+}
 
 /// `evergreen broker`.
 pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Failure> {
-    struct All {
-        common: Common,
-        broker: broker::Config,
-        redis: SecretString,
-        replicas: usize,
-        redis_tls: RedisTls,
-        /// The lock nodes. `None` if locks are in the store.
-        locks: Option<Vec<SecretString>>,
-        rings: Rings,
-        bootstrap_key: Option<SecretString>,
-        lead: Lead,
-        telemetry: telemetry::Config,
-        tls: Option<ListenerTls>,
-    }
-    let all = read(source, |settings| {
-        let redis = redis_url(settings);
-        let common = Common::read(settings, 8081, 9081);
-        data_dir::check_disk(settings, &common.data_dir);
-        let locks = lock_urls(settings, &redis);
-        let urls = locks.iter().flatten().chain([&redis]);
-        All {
-            common,
-            broker: broker::Config::read(settings),
-            redis_tls: redis_tls::read_for(settings, urls),
-            locks,
-            replicas: replicas(settings, &redis),
-            redis,
-            rings: Rings {
-                access: key_rings::required(settings, RingKind::Access),
-                refresh: key_rings::required(settings, RingKind::Refresh),
-            },
-            bootstrap_key: bootstrap_key::read(settings),
-            lead: lead(settings),
-            telemetry: telemetry::Config::read(settings, "evergreen-broker"),
-            tls: ListenerTls::read(settings),
-        }
-    })?;
+    let all = read(source, read_broker)?;
     let listener = bind(all.common.listen).await?;
     let internal = bind(all.common.internal_listen).await?;
     data_dir::create_private(&all.common.data_dir)?;
@@ -102,13 +107,24 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
     let sources = sources.clone();
-    let read_apps = move || {
-        let config = read(&sources.read()?, broker::Config::read)?;
-        Ok((config.apps, config.endpoints))
+    let reload = BrokerReload {
+        broker: broker.clone(),
+        gateway: None,
+        shared: process.reloaded(),
+        read: Arc::new(move |seen| {
+            let source = sources.read()?;
+            let all = read(&source, read_broker)?;
+            seen(&source);
+            Ok(reload::Read {
+                common: all.common,
+                broker: all.broker,
+                gateway: None,
+                rings: all.rings,
+                telemetry: all.telemetry,
+            })
+        }),
     };
-    let shutdown = process.shutdown.clone();
-    let reloading = reload::apps_on_hangup(broker.clone(), shutdown, read_apps);
-    process.shutdown.spawn(reloading);
+    process.reload_on_hangup(reload.in_use(source), reload);
     let local_admin = KeyHash::of(admin_key.expose_secret());
     let shutdown = process.shutdown.clone();
     let keys = admin_key::keep_registered(admin_key, all.bootstrap_key, writer, shutdown);
@@ -134,49 +150,53 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
         .await
 }
 
-/// `evergreen gateway`.
-pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
-    struct All {
-        common: Common,
-        gateway: gateway::Config,
-        redis: SecretString,
-        redis_tls: RedisTls,
-        ring: Arc<KeyRing>,
-        telemetry: telemetry::Config,
-        tls: Option<ListenerTls>,
+/// All settings of a gateway.
+struct GatewaySettings {
+    common: Common,
+    gateway: gateway::Config,
+    redis: SecretString,
+    redis_tls: RedisTls,
+    ring: Arc<KeyRing>,
+    telemetry: telemetry::Config,
+    tls: Option<ListenerTls>,
+}
+
+fn read_gateway(settings: &mut Settings<'_>) -> GatewaySettings {
+    if key_rings::is_set(settings, RingKind::Refresh) {
+        settings.mistake(
+            "EVERGREEN_REFRESH_KEYS",
+            "must not be given to a gateway: it only reads access tokens",
+        );
     }
-    let all = read(source, |settings| {
-        if key_rings::is_set(settings, RingKind::Refresh) {
-            settings.mistake(
-                "EVERGREEN_REFRESH_KEYS",
-                "must not be given to a gateway: it only reads access tokens",
-            );
-        }
-        if settings.secret("GHL_CLIENT_SECRET").is_some() {
-            settings.mistake(
-                "GHL_CLIENT_SECRET",
-                "must not be given to a gateway: only brokers call GHL's token endpoint",
-            );
-        }
-        if settings.secret("GHL_SSO_KEY").is_some() {
-            settings.mistake(
-                "GHL_SSO_KEY",
-                "must not be given to a gateway: only brokers open user contexts",
-            );
-        }
-        let common = Common::read(settings, 8080, 9080);
-        let gateway = gateway::Config::read(settings);
-        let redis = redis_url(settings);
-        All {
-            common,
-            gateway,
-            redis_tls: redis_tls::read_for(settings, [&redis]),
-            redis,
-            ring: key_rings::required(settings, RingKind::Access),
-            telemetry: telemetry::Config::read(settings, "evergreen-gateway"),
-            tls: ListenerTls::read(settings),
-        }
-    })?;
+    if settings.secret("GHL_CLIENT_SECRET").is_some() {
+        settings.mistake(
+            "GHL_CLIENT_SECRET",
+            "must not be given to a gateway: only brokers call GHL's token endpoint",
+        );
+    }
+    if settings.secret("GHL_SSO_KEY").is_some() {
+        settings.mistake(
+            "GHL_SSO_KEY",
+            "must not be given to a gateway: only brokers open user contexts",
+        );
+    }
+    let common = Common::read(settings, 8080, 9080);
+    let gateway = gateway::Config::read(settings);
+    let redis = redis_url(settings);
+    GatewaySettings {
+        common,
+        gateway,
+        redis_tls: redis_tls::read_for(settings, [&redis]),
+        redis,
+        ring: key_rings::required(settings, RingKind::Access),
+        telemetry: telemetry::Config::read(settings, "evergreen-gateway"),
+        tls: ListenerTls::read(settings),
+    }
+}
+
+/// `evergreen gateway`.
+pub(crate) async fn gateway(sources: &Sources, source: &Layered) -> Result<(), Failure> {
+    let all = read(source, read_gateway)?;
     let common = all.common;
     let listener = bind(common.listen).await?;
     let internal = bind(common.internal_listen).await?;
@@ -191,8 +211,22 @@ pub(crate) async fn gateway(source: &Layered) -> Result<(), Failure> {
     };
     let gateway = Gateway::new(all.gateway, access, &reader, &process.shutdown);
     gateway::watch_store(reader.clone(), &process.readiness, &process.shutdown);
-    let hangups = reload::nothing_on_hangup(process.shutdown.clone());
-    process.shutdown.spawn(hangups);
+    let reload = GatewayReload {
+        gateway: gateway.clone(),
+        reader: reader.clone(),
+        shared: process.reloaded(),
+        sources: sources.clone(),
+        read: |source| {
+            let all = read(source, read_gateway)?;
+            Ok(reload::gateway::Read {
+                common: all.common,
+                gateway: all.gateway,
+                ring: all.ring,
+                telemetry: all.telemetry,
+            })
+        },
+    };
+    process.reload_on_hangup(GatewayReload::in_use(source), reload);
     let used = gateway.clone();
     let used = Arc::new(move |key: &KeyHash| used.key_used(key));
     let internal_hosts = common.internal_hosts();

@@ -21,8 +21,9 @@ use super::local_ghl::LocalGhl;
 use super::redis;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
+use crate::reload::{self, BrokerReload};
 use crate::settings::{Common, Sources};
-use crate::{admin_key, bootstrap_key, data_dir, key_rings, reload};
+use crate::{admin_key, bootstrap_key, data_dir, key_rings};
 
 struct All {
     common: Common,
@@ -117,17 +118,33 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
     let broker = Broker::start(all.broker, parts, &process.readiness, &process.shutdown)
         .map_err(Failure::unavailable)?;
     let (sources, overrides) = (sources.clone(), source.overrides.clone());
-    let read_apps = move || {
-        let source = Overridden {
-            overrides: overrides.clone(),
-            rest: &sources.read()?,
-        };
-        let config = read(&source, broker::Config::read)?;
-        Ok((config.apps, config.endpoints))
+    let directory = common.data_dir.clone();
+    let reload = BrokerReload {
+        broker: broker.clone(),
+        gateway: Some(gateway.clone()),
+        shared: process.reloaded(),
+        read: Arc::new(move |seen| {
+            let source = Overridden {
+                overrides: overrides.clone(),
+                rest: &sources.read()?,
+            };
+            let all = read(&source, read_all)?;
+            let gateway = read(&source, gateway::Config::read)?;
+            let rings = match all.rings {
+                Some(rings) => rings,
+                None => key_rings::load(&directory)?,
+            };
+            seen(&source);
+            Ok(reload::Read {
+                common: all.common,
+                broker: all.broker,
+                gateway: Some(gateway),
+                rings,
+                telemetry: all.telemetry,
+            })
+        }),
     };
-    let shutdown = process.shutdown.clone();
-    let reloading = reload::apps_on_hangup(broker.clone(), shutdown, read_apps);
-    process.shutdown.spawn(reloading);
+    process.reload_on_hangup(reload.in_use(&source), reload);
     // Only the gateway of this process calls it, by its address.
     let broker_hosts = OwnHosts::new(broker_address, []);
     process.serve_itself(

@@ -1,6 +1,7 @@
 //! Which requests get a line in the access log.
 
 use std::str::FromStr;
+use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -19,6 +20,27 @@ pub(crate) enum Mode {
     Errors,
     /// All.
     All,
+}
+
+/// A mode that can change.
+#[derive(Debug)]
+pub(super) struct AtomicMode(AtomicU8);
+
+impl AtomicMode {
+    pub(super) fn new(mode: Mode) -> Self {
+        Self(AtomicU8::new(mode as u8))
+    }
+
+    pub(super) fn set(&self, mode: Mode) {
+        self.0.store(mode as u8, Ordering::Relaxed);
+    }
+
+    pub(super) fn get(&self) -> Mode {
+        let number = self.0.load(Ordering::Relaxed);
+        let modes = [Mode::Off, Mode::Errors, Mode::All];
+        let found = modes.into_iter().find(|mode| *mode as u8 == number);
+        found.unwrap_or(Mode::Errors)
+    }
 }
 
 /// The setting is no mode.

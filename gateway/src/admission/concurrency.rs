@@ -9,6 +9,7 @@ use axum::body::Body;
 use axum::response::Response;
 use http_body::Body as _;
 use service::locks::lock;
+use service::permits;
 use store::KeyHash;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, timeout_at};
@@ -29,8 +30,8 @@ const CALL_KIB: usize = 8;
 /// Permits for the calls that are being served, and memory for those that wait. Clones share them.
 #[derive(Clone, Debug)]
 pub(crate) struct Concurrency {
-    most: usize,
     permits: Arc<Semaphore>,
+    limit: Arc<Mutex<usize>>,
     queue_memory: Arc<Semaphore>,
 }
 
@@ -57,9 +58,12 @@ struct Parts {
 
 /// The shares of all keys. They outlive the cached records of the keys.
 #[derive(Debug)]
-pub(crate) struct Shares {
+pub(crate) struct Shares(Mutex<SharesByKey>);
+
+#[derive(Debug)]
+struct SharesByKey {
     size: usize,
-    by_key: Mutex<HashMap<KeyHash, Share>>,
+    by_key: HashMap<KeyHash, Share>,
 }
 
 impl Share {
@@ -72,21 +76,32 @@ impl Share {
 impl Shares {
     /// `size`: the permits of one key.
     pub(crate) fn new(size: usize) -> Self {
-        Self {
+        Self(Mutex::new(SharesByKey {
             size: size.min(Semaphore::MAX_PERMITS),
-            by_key: Mutex::default(),
+            by_key: HashMap::new(),
+        }))
+    }
+
+    /// Changes the permits of each key.
+    pub(crate) fn resize(&self, size: usize) {
+        let size = size.min(Semaphore::MAX_PERMITS);
+        let mut shares = lock(&self.0);
+        let before = std::mem::replace(&mut shares.size, size);
+        for share in shares.by_key.values() {
+            permits::resize(&share.0.permits, before, size);
         }
     }
 
     /// The share of a key. It keeps its state while a call has a part of it.
     pub(crate) fn of(&self, key: &KeyHash) -> Share {
-        let mut by_key = lock(&self.by_key);
+        let mut shares = lock(&self.0);
+        let SharesByKey { size, by_key } = &mut *shares;
         if by_key.len() == by_key.capacity() && !by_key.contains_key(key) {
             by_key.retain(|_, share| Arc::strong_count(&share.0) > 1 || share.is_in_use());
         }
         let share = by_key.entry(*key).or_insert_with(|| {
             Share(Arc::new(Parts {
-                permits: Arc::new(Semaphore::new(self.size)),
+                permits: Arc::new(Semaphore::new(*size)),
                 queue_memory: Arc::new(Semaphore::new(WAITING_KIB / 4)),
             }))
         });
@@ -113,15 +128,23 @@ impl Concurrency {
     pub(crate) fn with_limit(most: usize) -> Self {
         let most = most.min(Semaphore::MAX_PERMITS);
         Self {
-            most,
             permits: Arc::new(Semaphore::new(most)),
+            limit: Arc::new(Mutex::new(most)),
             queue_memory: Arc::new(Semaphore::new(WAITING_KIB)),
         }
     }
 
     /// How many calls have a permit.
     pub(crate) fn in_use(&self) -> usize {
-        self.most.saturating_sub(self.permits.available_permits())
+        lock(&self.limit).saturating_sub(self.permits.available_permits())
+    }
+
+    /// Changes how many permits there are.
+    pub(crate) fn resize(&self, most: usize) {
+        let most = most.min(Semaphore::MAX_PERMITS);
+        let mut limit = lock(&self.limit);
+        permits::resize(&self.permits, *limit, most);
+        *limit = most;
     }
 
     /// A permit, if one is free now and no call waits.
@@ -273,6 +296,18 @@ mod tests {
         // A client that closes a stream can open another one.
         streams.pop();
         assert!(open(&one).is_some());
+    }
+
+    #[tokio::test]
+    async fn share_of_each_key_changes_its_size() {
+        let limits = Concurrency::with_limit(10);
+        let shares = Shares::new(1);
+        let known = shares.of(&KeyHash::of("evg_1"));
+        shares.resize(3);
+        for share in [known, shares.of(&KeyHash::of("evg_2"))] {
+            let held: Vec<_> = std::iter::from_fn(|| limits.try_acquire(Some(&share))).collect();
+            assert_eq!(held.len(), 3);
+        }
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use axum::body::Body;
 use http::HeaderMap;
 use service::client_address::TrustedProxies;
-use service::rate_limit::AddressLimits;
+use service::rate_limit::{AddressLimits, Rate};
 use service::receive::{ReceiveMemory, Received};
 
 use crate::config::Config;
@@ -33,6 +33,13 @@ impl AnonymousLimits {
             webhooks: AddressLimits::new(rate.times(ADDRESSES), rate.times(ADDRESSES * ADDRESSES)),
             memory: ReceiveMemory::new(config.receive_memory),
         }
+    }
+
+    /// Uses another rate from now on.
+    pub(crate) fn set_rate(&self, rate: Rate) {
+        let all = rate.times(ADDRESSES);
+        self.rates.set(rate, all);
+        self.webhooks.set(all, rate.times(ADDRESSES * ADDRESSES));
     }
 
     /// The address of the caller, as far as it can be believed.

@@ -301,7 +301,7 @@ async fn create(
     let caller = pipeline
         .authenticate(&parts, Permission::Call(call))
         .await?;
-    let limit = pipeline.config.max_body_bytes.min(CREATE_BYTES);
+    let limit = pipeline.limits.max_body_bytes().min(CREATE_BYTES);
     let body = read(body, limit, pipeline.config.response_timeout).await?;
     // A web page of somebody else can send any other type without asking the browser.
     if !body.is_empty() && !headers::is_json(&parts.headers) {

@@ -2,7 +2,6 @@
 
 use std::slice;
 use std::sync::Arc;
-use std::time::Duration;
 
 use http::header::ORIGIN;
 use http::request::Parts;
@@ -17,6 +16,7 @@ use crate::access_log::record::RequestRecord;
 use crate::admission::concurrency::{Share, Shares};
 use crate::admission::limited::Limited;
 use crate::audit::AuditQueue;
+use crate::limits::Limits;
 use crate::token::cache::{Cache, Counters, Unavailable};
 use crate::token::sources::Token;
 use crate::token::sources::{ApiKey, Keys};
@@ -70,8 +70,8 @@ impl Permission<'_> {
 pub(crate) struct Callers {
     reader: TokenReader,
     pub(crate) keys: Cache<Keys>,
-    /// For how long a key is accepted that cannot be read again.
-    key_staleness: Duration,
+    limits: Arc<Limits>,
+    shares: Arc<Shares>,
     allows_anonymous: bool,
     audit: Arc<AuditQueue>,
 }
@@ -98,22 +98,29 @@ impl Callers {
         reader: &TokenReader,
         audit: Arc<AuditQueue>,
         shares: Shares,
-        key_staleness: Duration,
+        limits: Arc<Limits>,
         allows_anonymous: bool,
     ) -> Self {
+        let shares = Arc::new(shares);
         let keys = Keys {
             reader: reader.clone(),
             quotas: QuotaBuckets::default(),
-            shares,
+            shares: Arc::clone(&shares),
             audit: Arc::clone(&audit),
         };
         Self {
             reader: reader.clone(),
             keys: Cache::new(keys, Counters::none()),
-            key_staleness,
+            limits,
+            shares,
             allows_anonymous,
             audit,
         }
+    }
+
+    /// Changes the size of the share of each key.
+    pub(crate) fn resize_shares(&self, size: usize) {
+        self.shares.resize(size);
     }
 
     /// Accepts a request if its key is live, has the permission, and its quota is not used up.
@@ -150,7 +157,7 @@ impl Callers {
         let Some(holder) = self.keys.get(key).await? else {
             return Err(CallerError::UnknownKey);
         };
-        if holder.read_at.elapsed() > self.key_staleness {
+        if holder.read_at.elapsed() > self.limits.key_staleness() {
             return Err(CallerError::Stale);
         }
         match holder.caller.is_live(now) {

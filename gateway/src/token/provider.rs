@@ -12,6 +12,7 @@ use super::freshness::{Refusal, TokenDecision, decide};
 use super::refresher::{BrokerAnswer, Refresher};
 use super::sources::{Token, Tokens};
 use crate::admission::concurrency::{Concurrency, Overloaded, QueueMemoryPermit};
+use crate::limits::Limits;
 
 /// How often a waiting call checks the token. Another broker than the one that was asked may refresh it.
 const POLL_INTERVAL: Duration = Duration::from_millis(250);
@@ -36,11 +37,8 @@ pub(crate) struct TokenProvider {
     pub(crate) refresher: Arc<Refresher>,
     pub(crate) reader: TokenReader,
     pub(crate) concurrency: Concurrency,
-    /// How long a call waits for a fresh token while the old one works, and once it does not.
-    pub(crate) refresh_wait: Duration,
-    pub(crate) expired_wait: Duration,
-    /// The same for a location of an agency. Its mint may wait until GHL's limit for the agency allows it.
-    pub(crate) mint_wait: Duration,
+    /// How long a call waits for a fresh token.
+    pub(crate) limits: Arc<Limits>,
     pub(crate) shed: Counter,
     /// How long calls waited.
     pub(crate) waited: Histogram,
@@ -171,8 +169,8 @@ impl TokenProvider {
             Urgency::Optional => self.concurrency.reserve_memory(held, None).ok(),
         };
         let wait = match old.parent {
-            Some(_) => self.mint_wait,
-            None => self.expired_wait,
+            Some(_) => self.limits.mint_wait(),
+            None => self.limits.expired_wait(),
         };
         let began = Instant::now();
         let required_by = began + wait;
@@ -183,7 +181,7 @@ impl TokenProvider {
                 // Counted from the start of the refresh. A hanging refresh delays its first callers by this
                 // much, and later callers not at all.
                 (Some(flight), Urgency::Optional) if memory.is_some() => {
-                    flight.started + self.refresh_wait
+                    flight.started + self.limits.refresh_wait()
                 }
                 (_, Urgency::Optional) => Instant::now(),
             };

@@ -202,7 +202,7 @@ pub(crate) struct ApiKey {
 pub(crate) struct Keys {
     pub(crate) reader: TokenReader,
     pub(crate) quotas: QuotaBuckets,
-    pub(crate) shares: Shares,
+    pub(crate) shares: Arc<Shares>,
     pub(crate) audit: Arc<AuditQueue>,
 }
 

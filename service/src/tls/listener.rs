@@ -92,6 +92,11 @@ impl ListenerTls {
         Reloaded::read(settings, NAMES, load).map(Self)
     }
 
+    /// Looks at the files now, and not only every two seconds.
+    pub fn look_now(&self) {
+        self.0.look_now();
+    }
+
     /// Follows changes of the files until the shutdown starts.
     pub async fn keep_current(self, shutdown: Shutdown) {
         metrics::describe_gauge!(

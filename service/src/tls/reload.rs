@@ -7,7 +7,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::sleep;
 use tracing::{info, warn};
 
@@ -32,6 +32,8 @@ pub(super) struct Reloaded<T> {
     files: Files,
     load: fn(&Files, &Contents, Date) -> Result<Loaded<T>, Unusable>,
     current: watch::Sender<Arc<InUse<T>>>,
+    /// Asks for a look before its time.
+    asked: Notify,
 }
 
 /// The value that was made of the files.
@@ -92,7 +94,13 @@ impl<T> Reloaded<T> {
             files,
             load,
             current,
+            asked: Notify::new(),
         })
+    }
+
+    /// Looks at the files soon.
+    pub(super) fn look_now(&self) {
+        self.asked.notify_one();
     }
 
     pub(super) fn current(&self) -> watch::Receiver<Arc<InUse<T>>> {
@@ -107,6 +115,7 @@ impl<T> Reloaded<T> {
         loop {
             tokio::select! {
                 () = shutdown.started() => return,
+                () = self.asked.notified() => {}
                 () = sleep(INTERVAL) => {}
             }
             self.warn_of_expiry(Date::today(), &mut warned_at);

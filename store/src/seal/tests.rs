@@ -130,3 +130,34 @@ fn error_names_the_bad_key_id_and_never_the_key() {
     assert_eq!(parse(&twice), RingError::Duplicate("a".to_owned()));
     assert_eq!(format!("{:?}", KeyRing::parse(&ring).unwrap()), r#"{"a"}"#);
 }
+
+#[test]
+fn replaced_keys_seal_and_open_for_everybody_who_shares_the_ring() {
+    let (old, new) = (KeyRing::generate_text("old"), KeyRing::generate_text("new"));
+    let both = format!("{},{}", new.expose_secret(), old.expose_secret());
+    let both = KeyRing::parse(&both.into()).unwrap();
+    let shared = std::sync::Arc::new(KeyRing::parse(&old).unwrap());
+    let id = InstallationId::random();
+    let before = shared.seal(label(&id), b"token");
+    let held = shared.clone();
+    assert!(!shared.is_same_as(&both));
+    shared.replace(&both);
+    assert!(held.is_same_as(&both));
+    assert_eq!(held.first_id(), "new");
+    assert!(held.open(label(&id), &before).is_ok());
+    held.replace(&KeyRing::parse(&new).unwrap());
+    let unknown = Err(OpenError::UnknownKey("old".to_owned()));
+    assert_eq!(shared.open(label(&id), &before), unknown);
+}
+
+#[test]
+fn wider_ring_seals_as_before_and_opens_what_the_next_one_sealed() {
+    let [old, new] = ["old", "new"].map(KeyRing::generate);
+    let wider = old.and_opens_as(&new);
+    assert_eq!(wider.first_id(), "old");
+    let id = InstallationId::random();
+    for ring in [&old, &new] {
+        let sealed = ring.seal(label(&id), b"token");
+        assert!(wider.open(label(&id), &sealed).is_ok());
+    }
+}

@@ -48,12 +48,7 @@ impl Journal {
     /// # Errors
     /// When the ring lacks a key, or the disk fails.
     pub async fn prepare_keys(&self, ring: &Arc<KeyRing>) -> Result<(), JournalKeysError> {
-        let known = self.sealing_keys(ring)?;
-        let has = |id: &String| ring.is_lost(id) || ids(ring).any(|known| known == id);
-        let missing: Vec<String> = known.iter().filter(|id| !has(id)).cloned().collect();
-        if !missing.is_empty() {
-            return Err(JournalKeysError::Missing(missing));
-        }
+        let known = self.check_keys(ring)?;
         if self.is_sealed_with_first_key(ring)? {
             return Ok(());
         }
@@ -67,6 +62,21 @@ impl Journal {
             reseal_consents(&mut file.open_table(CONSENTS)?, &ring)
         });
         Ok(write.await?)
+    }
+
+    /// Checks that the ring has every key that answers may be sealed with, and returns their ids.
+    ///
+    /// # Errors
+    /// When the ring lacks a key, or the disk fails.
+    pub fn check_keys(&self, ring: &KeyRing) -> Result<BTreeSet<String>, JournalKeysError> {
+        let known = self.sealing_keys(ring)?;
+        let has = |id: &String| ring.is_lost(id) || ids(ring).any(|known| known == id);
+        let missing: Vec<String> = known.iter().filter(|id| !has(id)).cloned().collect();
+        if missing.is_empty() {
+            Ok(known)
+        } else {
+            Err(JournalKeysError::Missing(missing))
+        }
     }
 
     /// Whether everything is sealed with the first key of the ring.
