@@ -38,6 +38,7 @@ mod proxying;
 mod quick_start;
 mod rate_limits;
 mod readiness;
+mod reload;
 mod revocation;
 mod sealing;
 mod sentinel;

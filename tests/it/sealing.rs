@@ -1,6 +1,7 @@
 //! Sealing keys: processes with wrong ones do not start, and an old key can be rotated out.
 
 mod command;
+mod reload;
 mod rotation;
 mod wrong_keys;
 

@@ -179,3 +179,27 @@ async fn unfinished_handshakes_hold_places_and_memory_for_ten_seconds_only() {
     assert!(waited >= LIMIT && waited < 2 * LIMIT, "{waited:?}");
     wait_for_serial(1, &up.public, &authority).await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn hangup_uses_a_new_certificate_and_refuses_a_bad_one() {
+    const HANGUP: i32 = 1;
+    let authority = Authority::new("own");
+    let files = authority.issue("up", 1);
+    let up = Served::start(Start::evergreen(&["up"]), &files).await;
+    wait_for_serial(1, &up.public, &authority).await;
+    authority.issue_into(&files, 2, 4000);
+    up.program.signal(HANGUP);
+    let words = ["the settings were read again", "EVERGREEN_TLS_CERT"];
+    let line = up.program.wait_for_line(&words, PATIENCE).await;
+    assert!(!line.contains("needs_restart"), "{line}");
+    wait_for_serial(2, &up.public, &authority).await;
+
+    fs::copy(authority.issue("other", 9).key, &files.key).unwrap();
+    up.program.signal(HANGUP);
+    let words = [
+        "everything stays as it is",
+        "the key of another certificate",
+    ];
+    up.program.wait_for_line(&words, PATIENCE).await;
+    assert_eq!(serial(&up.public, &authority).await, Ok(2));
+}
