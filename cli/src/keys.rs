@@ -10,6 +10,7 @@ use service::config::Layered;
 use store::audit::Action;
 use store::connection::{Address, RedisTls};
 use store::freshness::Lead;
+use store::names::Prefix;
 use store::{AllowedCall, KeyHash, Scope, Timestamp};
 use store_writer::{OpenStoreError, Rings, Store, StoreWriter};
 
@@ -17,8 +18,8 @@ use crate::args::Keys;
 use crate::exit::{Failure, chain};
 use crate::operate::{Admin, AdminConfig};
 use crate::process::read;
-use crate::redis_tls;
 use crate::settings::Common;
+use crate::{redis_prefix, redis_tls};
 
 /// `evergreen keys …`.
 pub(crate) async fn act(source: &Layered, what: Keys) -> Result<(), Failure> {
@@ -140,14 +141,14 @@ enum KeyStore {
 impl KeyStore {
     fn open(source: &Layered) -> Result<Self, Failure> {
         struct Found {
-            redis: Option<(SecretString, RedisTls)>,
+            redis: Option<(SecretString, RedisTls, Prefix)>,
             common: Common,
             admin: AdminConfig,
         }
         let found = read(source, |settings| Found {
             redis: settings.secret("EVERGREEN_REDIS_URL").map(|url| {
                 let tls = redis_tls::read(settings);
-                (url, tls)
+                (url, tls, redis_prefix::read(settings))
             }),
             common: Common::read(settings, 8080, 9080),
             admin: Admin::read(settings),
@@ -157,9 +158,9 @@ impl KeyStore {
             access: std::sync::Arc::new(store::KeyRing::generate("unused")),
             refresh: std::sync::Arc::new(store::KeyRing::generate("unused")),
         };
-        if let Some((url, tls)) = found.redis {
+        if let Some((url, tls, prefix)) = found.redis {
             let address = Address::parse_with_tls(&url, &tls).map_err(Failure::unavailable)?;
-            let store = Store::at(address, 0, no_rings(), Lead::Auto);
+            let store = Store::at(address.with_prefix(prefix), 0, no_rings(), Lead::Auto);
             let store = store.map_err(Failure::unavailable)?;
             return Ok(Self::Direct(Box::new(store.writer)));
         }

@@ -21,6 +21,7 @@ mod openapi;
 mod operate;
 mod process;
 mod progress;
+mod redis_prefix;
 mod redis_tls;
 mod reload;
 mod run;

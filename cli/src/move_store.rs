@@ -19,7 +19,7 @@ use crate::data_dir::STORE;
 use crate::exit::{Failure, chain};
 use crate::process::read;
 use crate::progress::Bar;
-use crate::{key_rings, redis_tls, run, settings};
+use crate::{key_rings, redis_prefix, redis_tls, run, settings};
 
 /// The settings of a move.
 struct Config {
@@ -132,8 +132,12 @@ impl Config {
             SecretString::default()
         });
         let tls = redis_tls::read_for(settings, [&url]);
+        let prefix = redis_prefix::read(settings);
         let target = match Address::parse_with_tls(&url, &tls) {
-            Ok(address) => Some((address, without_login(url.expose_secret()))),
+            Ok(address) => Some((
+                address.with_prefix(prefix),
+                without_login(url.expose_secret()),
+            )),
             Err(_) if url.expose_secret().is_empty() => None,
             Err(error) => {
                 settings.mistake("EVERGREEN_REDIS_URL", format!("is {error}"));

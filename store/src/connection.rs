@@ -20,6 +20,8 @@ use tokio::time::timeout;
 pub use address::{Address, BadAddress, client, client_with_tls};
 pub use tls::RedisTls;
 
+use crate::names::{Names, Prefix};
+use address::AddressKind;
 use cluster::ClusterClient;
 use sentinel::SentinelMaster;
 use server::{Server, address as address_of};
@@ -34,7 +36,10 @@ const DEAD_CONNECTION_TIMEOUT: Duration = Duration::from_secs(5);
 /// Runs commands against a store. It connects at first use, reconnects after an error, and follows the
 /// master. Cheap to clone.
 #[derive(Clone, Debug)]
-pub struct RedisClient(Kind);
+pub struct RedisClient {
+    kind: Kind,
+    names: Names,
+}
 
 #[derive(Clone, Debug)]
 enum Kind {
@@ -66,14 +71,22 @@ pub enum CommandError {
     Redis(#[from] RedisError),
 }
 
+impl Kind {
+    fn single(client: Client) -> Result<Self, BadAddress> {
+        let server = Server::new(client).map_err(BadAddress::Single)?;
+        Ok(Self::Single(Box::new(server)))
+    }
+}
+
 impl RedisClient {
-    /// A client of one server.
+    /// A client of one server, with keys of this prefix.
     ///
     /// # Errors
     /// When the client's settings contradict each other.
-    pub fn single(client: Client) -> Result<Self, BadAddress> {
-        let server = Server::new(client).map_err(BadAddress::Single)?;
-        Ok(Self(Kind::Single(Box::new(server))))
+    pub fn single(client: Client, prefix: Prefix) -> Result<Self, BadAddress> {
+        let names = Names::new(prefix, address::database(&client));
+        let kind = Kind::single(client)?;
+        Ok(Self { kind, names })
     }
 
     /// A client of any kind of store. Behind Sentinels or in a Cluster it starts a task that follows the
@@ -82,11 +95,19 @@ impl RedisClient {
     /// # Errors
     /// When the address' settings contradict each other.
     pub fn open(address: Address) -> Result<Self, BadAddress> {
-        match address {
-            Address::Single(client) => Self::single(*client),
-            Address::Sentinel(client) => Ok(Self(Kind::Sentinel(SentinelMaster::start(*client)))),
-            Address::Cluster(nodes) => Ok(Self(Kind::Cluster(ClusterClient::start(nodes)))),
-        }
+        let names = address.names();
+        let kind = match address.kind {
+            AddressKind::Single(client) => Kind::single(*client)?,
+            AddressKind::Sentinel { client, .. } => Kind::Sentinel(SentinelMaster::start(*client)),
+            AddressKind::Cluster(nodes) => Kind::Cluster(ClusterClient::start(nodes)),
+        };
+        Ok(Self { kind, names })
+    }
+
+    /// The names of the keys and channels there.
+    #[must_use]
+    pub fn names(&self) -> &Names {
+        &self.names
     }
 
     /// Runs a command on the current connection.
@@ -98,7 +119,7 @@ impl RedisClient {
         F: Future<Output = RedisResult<T>>,
     {
         let answered = timeout(COMMAND_TIMEOUT, async {
-            match &self.0 {
+            match &self.kind {
                 Kind::Single(server) => server.run(command).await,
                 Kind::Sentinel(sentinel) => sentinel.server().await?.run(command).await,
                 Kind::Cluster(cluster) => command(Connection::Cluster(cluster.clone())).await,
@@ -144,7 +165,7 @@ impl RedisClient {
     /// How often another server became the master. A restart of the same server does not count.
     #[must_use]
     pub fn switches(&self) -> u64 {
-        match &self.0 {
+        match &self.kind {
             Kind::Single(_) => 0,
             Kind::Sentinel(sentinel) => sentinel.switches(),
             Kind::Cluster(cluster) => cluster.switches(),
@@ -152,7 +173,7 @@ impl RedisClient {
     }
 
     async fn masters(&self) -> RedisResult<Vec<Server>> {
-        match &self.0 {
+        match &self.kind {
             Kind::Single(server) => Ok(vec![Server::clone(server)]),
             Kind::Sentinel(sentinel) => Ok(vec![sentinel.server().await?]),
             Kind::Cluster(cluster) => cluster.masters().await,
@@ -162,7 +183,7 @@ impl RedisClient {
     /// Whether the store is a Cluster. A pipeline may then touch one partition only.
     #[must_use]
     pub fn is_cluster(&self) -> bool {
-        matches!(self.0, Kind::Cluster(_))
+        matches!(self.kind, Kind::Cluster(_))
     }
 
     /// The server for a dedicated connection that receives every announcement: the single server, the master,
@@ -170,7 +191,7 @@ impl RedisClient {
     ///
     /// Waits while there is no master.
     pub async fn server(&self) -> Client {
-        match &self.0 {
+        match &self.kind {
             Kind::Single(server) => server.client().clone(),
             Kind::Sentinel(sentinel) => sentinel.master().await,
             Kind::Cluster(cluster) => cluster.next(),
@@ -179,7 +200,7 @@ impl RedisClient {
 
     /// Returns once the master is no longer `server`. Never returns for a single server or a Cluster.
     pub async fn wait_until_moved(&self, server: &Client) {
-        match &self.0 {
+        match &self.kind {
             Kind::Sentinel(sentinel) => sentinel.wait_until_moved(server).await,
             Kind::Single(_) | Kind::Cluster(_) => pending().await,
         }
@@ -190,11 +211,13 @@ impl RedisClient {
     /// # Errors
     /// As [`RedisClient::single`].
     pub fn with_own_connections(&self) -> Result<Self, BadAddress> {
-        match &self.0 {
-            Kind::Single(server) => Self::single(server.client().clone()),
-            Kind::Sentinel(sentinel) => Ok(Self(Kind::Sentinel(sentinel.with_own_connections()))),
-            Kind::Cluster(cluster) => Ok(Self(Kind::Cluster(cluster.with_own_connections()))),
-        }
+        let kind = match &self.kind {
+            Kind::Single(server) => Kind::single(server.client().clone())?,
+            Kind::Sentinel(sentinel) => Kind::Sentinel(sentinel.with_own_connections()),
+            Kind::Cluster(cluster) => Kind::Cluster(cluster.with_own_connections()),
+        };
+        let names = self.names.clone();
+        Ok(Self { kind, names })
     }
 
     fn classify(&self, error: RedisError) -> CommandError {
@@ -203,7 +226,7 @@ impl RedisClient {
         }
         let is_replica = error.kind() == ErrorKind::Server(ServerErrorKind::ReadOnly);
         let lacks_replicas = error.code() == Some("NOREPLICAS");
-        match self.0 {
+        match self.kind {
             Kind::Sentinel(_) | Kind::Cluster(_) if is_replica || lacks_replicas => {
                 CommandError::NoMaster(error)
             }
@@ -217,7 +240,7 @@ impl RedisClient {
             CommandError::TimedOut | CommandError::NoMaster(_) => true,
             CommandError::Redis(error) => error.is_io_error() || error.is_cluster_error(),
         };
-        match &self.0 {
+        match &self.kind {
             Kind::Sentinel(sentinel) if is_lost => sentinel.refresh_soon(),
             Kind::Cluster(cluster) if is_lost => cluster.refresh_soon(),
             Kind::Single(_) | Kind::Sentinel(_) | Kind::Cluster(_) => {}

@@ -1,4 +1,4 @@
-//! Every key name in Redis. No other file contains one.
+//! Every key name in Redis, as it is with the default prefix: see [`crate::names`]. No other file contains one.
 //!
 //! All keys of one installation carry its partition as a Redis Cluster hash tag. One script can therefore
 //! change them together. A key name contains no secret, because `CLIENT TRACKING` shows names to users who
@@ -10,9 +10,13 @@ use crate::app::AppName;
 use crate::caller::KeyHash;
 use crate::id::InstallationId;
 use crate::key_list::RingKind;
+use crate::random;
 
 /// The number of partitions and of hash tags.
 pub const PARTITIONS: u16 = 256;
+
+/// The beginning of each name here, and of each key in Redis unless a deployment has another one.
+pub(crate) const PREFIX: &str = "ghl";
 
 /// The channel of [`crate::Invalidation`] messages.
 pub const INVALIDATIONS: &str = "ghl:inv";
@@ -307,6 +311,18 @@ pub const ESCROW_PATTERN: &str = "ghl:escrow:*";
 #[must_use]
 pub fn lock(id: &InstallationId) -> String {
     format!("ghl:lock:{id}")
+}
+
+/// String on the lock nodes: a key of this broker that shows whether a node has lost its data.
+#[must_use]
+pub fn lock_node_probe(broker: &str) -> String {
+    format!("ghl:lock:probe:{broker}:{}", random::hex::<4>())
+}
+
+/// String on the lock nodes: a lock that opens connections in advance.
+#[must_use]
+pub fn lock_warm_up() -> String {
+    format!("ghl:lock:warm:{}", random::hex::<4>())
 }
 
 #[cfg(test)]

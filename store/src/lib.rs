@@ -25,6 +25,7 @@ pub mod key_list;
 pub mod keys;
 pub mod lookup_request_mac;
 pub mod metrics;
+pub mod names;
 pub mod quota;
 pub mod random;
 pub mod reader;

@@ -12,6 +12,7 @@ use service::tls::{Callers, ListenerTls};
 use store::connection::{self, Address, RedisTls};
 use store::freshness::Lead;
 use store::key_list::RingKind;
+use store::names::Prefix;
 use store::{KeyHash, KeyRing, TokenReader};
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
@@ -21,13 +22,14 @@ use crate::key_rings;
 use crate::process::{Process, bind, read};
 use crate::reload::{self, BrokerReload, GatewayReload};
 use crate::settings::{Common, Sources};
-use crate::{admin_key, bootstrap_key, data_dir, redis_tls};
+use crate::{admin_key, bootstrap_key, data_dir, redis_prefix, redis_tls};
 
 /// All settings of a broker.
 struct BrokerSettings {
     common: Common,
     broker: broker::Config,
     redis: SecretString,
+    prefix: Prefix,
     replicas: usize,
     redis_tls: RedisTls,
     /// The lock nodes. `None` if locks are in the store.
@@ -50,6 +52,7 @@ fn read_broker(settings: &mut Settings<'_>) -> BrokerSettings {
         broker: broker::Config::read(settings),
         redis_tls: redis_tls::read_for(settings, urls),
         locks,
+        prefix: redis_prefix::read(settings),
         replicas: replicas(settings, &redis),
         redis,
         rings: Rings {
@@ -76,6 +79,7 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
     let address = address.map_err(Failure::unavailable)?;
+    let address = address.with_prefix(all.prefix.clone());
     let store = Store::at(address, all.replicas, all.rings, all.lead);
     let store = store.map_err(Failure::unavailable)?;
     let checked = all.broker.store_check.at_start(&store.writer).await;
@@ -88,7 +92,8 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
         .locks
         .as_deref()
         .unwrap_or(std::slice::from_ref(&all.redis));
-    let lock_nodes = LockNodes::start_with_tls(urls, &all.redis_tls, &name, lease);
+    let options = (&all.redis_tls, &all.prefix);
+    let lock_nodes = LockNodes::start_with(urls, options, &name, lease);
     let lock_nodes = lock_nodes.map_err(Failure::unavailable)?;
     // Escrow in the store itself would be lost together with the store.
     let escrow = match &all.locks {
@@ -155,6 +160,7 @@ struct GatewaySettings {
     common: Common,
     gateway: gateway::Config,
     redis: SecretString,
+    prefix: Prefix,
     redis_tls: RedisTls,
     ring: Arc<KeyRing>,
     telemetry: telemetry::Config,
@@ -187,6 +193,7 @@ fn read_gateway(settings: &mut Settings<'_>) -> GatewaySettings {
         common,
         gateway,
         redis_tls: redis_tls::read_for(settings, [&redis]),
+        prefix: redis_prefix::read(settings),
         redis,
         ring: key_rings::required(settings, RingKind::Access),
         telemetry: telemetry::Config::read(settings, "evergreen-gateway"),
@@ -203,6 +210,7 @@ pub(crate) async fn gateway(sources: &Sources, source: &Layered) -> Result<(), F
     let process = Process::start(("gateway", &all.telemetry), common.running(), source)?;
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
+    let address = address.map(|address| address.with_prefix(all.prefix));
     let reader = address.and_then(|address| TokenReader::at(address, all.ring));
     let reader = reader.map_err(Failure::unavailable)?;
     let access = PublicAccess {

@@ -9,13 +9,22 @@ use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{DEAD_CONNECTION_TIMEOUT, RedisTls};
+use crate::names::{Names, Prefix};
 
-/// A parsed URL of a store. Nothing is connected yet.
-pub enum Address {
+/// A parsed URL of a store, and how its keys are named. Nothing is connected yet.
+pub struct Address {
+    pub(super) kind: AddressKind,
+    prefix: Prefix,
+}
+
+pub(super) enum AddressKind {
     /// One server.
     Single(Box<Client>),
-    /// The current master of this name, found through Sentinels.
-    Sentinel(Box<SentinelClient>),
+    /// The current master of a name, found through Sentinels.
+    Sentinel {
+        client: Box<SentinelClient>,
+        database: i64,
+    },
     /// The nodes in the URL. They report the others.
     Cluster(Vec<Client>),
 }
@@ -69,14 +78,33 @@ impl Address {
             Some((scheme @ ("redis-cluster" | "rediss-cluster"), rest)) => {
                 cluster(scheme.trim_end_matches("-cluster"), rest, tls)
             }
-            Some(_) | None => client_with_tls(url, tls).map(Box::new).map(Self::Single),
+            Some(_) | None => {
+                let client = client_with_tls(url, tls)?;
+                Ok(AddressKind::Single(Box::new(client)).into())
+            }
         }
     }
 
     /// Whether the address is of one fixed server, which a lock node's must be.
     #[must_use]
     pub fn is_single(&self) -> bool {
-        matches!(self, Self::Single(_))
+        matches!(self.kind, AddressKind::Single(_))
+    }
+
+    /// The same store, with keys of this prefix.
+    #[must_use]
+    pub fn with_prefix(self, prefix: Prefix) -> Self {
+        Self { prefix, ..self }
+    }
+
+    /// The names of the keys and channels there.
+    pub(super) fn names(&self) -> Names {
+        let database = match &self.kind {
+            AddressKind::Single(client) => database(client),
+            AddressKind::Sentinel { database, .. } => *database,
+            AddressKind::Cluster(_) => 0,
+        };
+        Names::new(self.prefix.clone(), database)
     }
 }
 
@@ -98,7 +126,19 @@ pub fn client_with_tls(url: &SecretString, tls: &RedisTls) -> Result<Client, Bad
         .map_err(BadAddress::Single)
 }
 
-/// `[user:password@]host:port,host:port/master-name[?sentinel_user=…&sentinel_password=…]`
+impl From<AddressKind> for Address {
+    fn from(kind: AddressKind) -> Self {
+        let prefix = Prefix::default();
+        Self { kind, prefix }
+    }
+}
+
+/// The number of the database that a client uses.
+pub(super) fn database(client: &Client) -> i64 {
+    client.get_connection_info().redis_settings().db()
+}
+
+/// `[user:password@]host:port,host:port/master-name[?sentinel_user=…&sentinel_password=…&db=…]`
 fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddress> {
     let failed = |error| BadAddress::Sentinel(Some(error));
     let (rest, query) = rest.split_once('?').unwrap_or((rest, ""));
@@ -109,11 +149,15 @@ fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddr
     if master.is_empty() {
         return Err(BadAddress::Sentinel(None));
     }
-    let (mut user, mut password) = ("", "");
+    let (mut user, mut password, mut database) = ("", "", 0);
     for pair in query.split('&').filter(|pair| !pair.is_empty()) {
         match pair.split_once('=') {
             Some(("sentinel_user", value)) => user = value,
             Some(("sentinel_password", value)) => password = value,
+            Some(("db", value)) => match value.parse() {
+                Ok(number) if number >= 0 => database = number,
+                Ok(_) | Err(_) => return Err(BadAddress::Sentinel(None)),
+            },
             Some(_) | None => return Err(BadAddress::Sentinel(None)),
         }
     }
@@ -127,6 +171,7 @@ fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddr
     let addresses = sentinels.iter().map(|info| info.addr().clone());
     let mut builder = SentinelClientBuilder::new(addresses, master, SentinelServerType::Master)
         .map_err(failed)?
+        .set_client_to_redis_db(database)
         .set_client_to_redis_tcp_settings(tcp())
         .set_client_to_sentinel_tcp_settings(tcp());
     if scheme == "rediss" {
@@ -151,7 +196,8 @@ fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddr
         builder = builder.set_client_to_sentinel_password(password);
     }
     let client = builder.build().map_err(failed)?;
-    Ok(Address::Sentinel(Box::new(client)))
+    let client = Box::new(client);
+    Ok(AddressKind::Sentinel { client, database }.into())
 }
 
 /// `[user:password@]host:port,host:port`
@@ -159,7 +205,8 @@ fn cluster(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddre
     let (login, hosts) = split_login(rest.trim_end_matches('/'));
     let nodes = infos(scheme, login, hosts)
         .and_then(|nodes| nodes.into_iter().map(|node| tls.client(node)).collect());
-    nodes.map(Address::Cluster).map_err(BadAddress::Cluster)
+    let nodes = nodes.map(AddressKind::Cluster);
+    nodes.map(Address::from).map_err(BadAddress::Cluster)
 }
 
 /// Separates `user:password@` from the hosts.
@@ -208,22 +255,37 @@ mod tests {
             "rediss-sentinel://:secret@a,b,c/store/",
             "redis-sentinel://a/store?sentinel_user=watcher&sentinel_password=p%26ss",
         ] {
-            assert!(matches!(parse(url), Ok(Address::Sentinel(_))), "{url}");
+            let kind = parse(url).unwrap().kind;
+            assert!(matches!(kind, AddressKind::Sentinel { .. }), "{url}");
         }
         for (url, named) in [
             ("redis-cluster://a:7000", 1),
             ("rediss-cluster://user:secret@a:7000,b:7000,c:7000/", 3),
         ] {
-            match parse(url) {
-                Ok(Address::Cluster(nodes)) => assert_eq!(nodes.len(), named),
+            match parse(url).map(|address| address.kind) {
+                Ok(AddressKind::Cluster(nodes)) => assert_eq!(nodes.len(), named),
                 _ => panic!("{url}"),
             }
         }
     }
 
     #[test]
+    fn database_and_prefix_are_in_the_names() {
+        for (url, channel) in [
+            ("redis://a", "acme:inv"),
+            ("redis://a/3", "acme:inv:3"),
+            ("redis-sentinel://a/store?db=4", "acme:inv:4"),
+            ("redis-cluster://a", "acme:inv"),
+        ] {
+            let address = parse(url).unwrap().with_prefix("acme".parse().unwrap());
+            assert_eq!(address.names().invalidations(), channel, "{url}");
+        }
+    }
+
+    #[test]
     fn credentials_apply_to_every_host() {
-        let Ok(Address::Cluster(nodes)) = parse("redis-cluster://us%3Aer:p%40ss@a:1,b:2") else {
+        let address = parse("redis-cluster://us%3Aer:p%40ss@a:1,b:2").unwrap();
+        let AddressKind::Cluster(nodes) = address.kind else {
             panic!("a Cluster");
         };
         for (node, address) in nodes.iter().zip(["a:1", "b:2"]) {

@@ -66,6 +66,7 @@ impl RedisReadBackend {
     }
 
     async fn hash(&self, key: String) -> Result<Fields, ReadError> {
+        let key = self.client.names().key(key);
         let fields: HashMap<String, Vec<u8>> = self
             .run(|mut redis| async move { redis.hgetall(key).await })
             .await?;
@@ -92,7 +93,7 @@ impl ReadBackend for RedisReadBackend {
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        let default = keys::location(name);
+        let default = self.client.names().key(keys::location(name));
         let default = self.run(|mut redis| async move { redis.get(default).await });
         let others = self.hash(keys::location_by_app(name));
         Box::pin(async move {
@@ -130,7 +131,8 @@ async fn listen(client: RedisClient, invalidations: broadcast::Sender<Invalidati
     let mut is_disconnected = false;
     loop {
         let server = client.server().await;
-        let error = match subscribe(&server).await {
+        let channel = client.names().invalidations();
+        let error = match subscribe(&server, &channel).await {
             Ok((sink, stream)) => {
                 if std::mem::take(&mut is_disconnected) {
                     info!("receiving cache invalidations from the store again");
@@ -150,10 +152,10 @@ async fn listen(client: RedisClient, invalidations: broadcast::Sender<Invalidati
     }
 }
 
-async fn subscribe(server: &Client) -> RedisResult<(PubSubSink, PubSubStream)> {
+async fn subscribe(server: &Client, name: &str) -> RedisResult<(PubSubSink, PubSubStream)> {
     let connected = async {
         let mut channel = server.get_async_pubsub().await?;
-        channel.subscribe(keys::INVALIDATIONS).await?;
+        channel.subscribe(name).await?;
         Ok(channel.split())
     };
     flatten(timeout(COMMAND_TIMEOUT, connected).await)

@@ -80,7 +80,7 @@ impl Escrow {
             #[cfg(feature = "simulation")]
             Storage::Simulated(simulated) => return simulated.keep(entry).await,
         };
-        let key = keys::escrow(&entry.installation);
+        let key = nodes.names().key(keys::escrow(&entry.installation));
         let mut keep = redis::pipe();
         keep.hset(&key, entry.intent.as_str(), entry.encode())
             .ignore();
@@ -105,7 +105,7 @@ impl Escrow {
             #[cfg(feature = "simulation")]
             Storage::Simulated(simulated) => return simulated.find(id).await,
         };
-        let get = redis::Cmd::hgetall(keys::escrow(id));
+        let get = redis::Cmd::hgetall(nodes.names().key(keys::escrow(id)));
         let ask = move |mut redis: Connection| {
             let get = get.clone();
             async move { get.query_async::<NodeEntries>(&mut redis).await }
@@ -138,11 +138,12 @@ impl Escrow {
             Storage::Simulated(simulated) => return simulated.installations().await,
         };
         let all = nodes.nodes().len();
-        let keys = query_nodes(nodes, scan, all).await?;
-        let ids = keys
-            .iter()
-            .flatten()
-            .filter_map(|key| keys::escrow_installation(key));
+        let names = nodes.names().clone();
+        let pattern = names.key(keys::ESCROW_PATTERN);
+        let scan = move |redis: Connection| scan(redis, pattern.clone());
+        let found = query_nodes(nodes, scan, all).await?;
+        let own = found.iter().flatten().filter_map(|key| names.own(key));
+        let ids = own.filter_map(|key| keys::escrow_installation(&key));
         Ok(ids.collect())
     }
 
@@ -155,7 +156,7 @@ impl Escrow {
             #[cfg(feature = "simulation")]
             Storage::Simulated(simulated) => return simulated.forget(id, intent),
         };
-        let remove = redis::Cmd::hdel(keys::escrow(id), intent.as_str());
+        let remove = redis::Cmd::hdel(nodes.names().key(keys::escrow(id)), intent.as_str());
         tokio::spawn(async move {
             let ask = move |mut redis: Connection| {
                 let remove = remove.clone();
@@ -168,13 +169,13 @@ impl Escrow {
 }
 
 /// All escrow keys of one node. There are few, because most are deleted within milliseconds.
-async fn scan(mut redis: Connection) -> RedisResult<Vec<String>> {
+async fn scan(mut redis: Connection, pattern: String) -> RedisResult<Vec<String>> {
     let (mut names, mut cursor) = (Vec::new(), 0_u64);
     loop {
         let mut page = redis::cmd("SCAN");
         page.arg(cursor)
             .arg("MATCH")
-            .arg(keys::ESCROW_PATTERN)
+            .arg(&pattern)
             .arg("COUNT")
             .arg(1000);
         let (next, found): (u64, Vec<String>) = page.query_async(&mut redis).await?;

@@ -12,6 +12,8 @@ use std::time::Duration;
 
 use secrecy::SecretString;
 use store::connection::{self, BadAddress, RedisTls};
+use store::keys;
+use store::names::{Names, Prefix};
 use tokio::sync::{Notify, watch};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
@@ -30,6 +32,7 @@ pub struct LockNodes(Arc<Inner>);
 
 struct Inner {
     nodes: Arc<[Node]>,
+    names: Names,
     usable: watch::Receiver<Vec<bool>>,
     wake: Arc<Notify>,
     examiner: JoinHandle<()>,
@@ -46,25 +49,27 @@ impl LockNodes {
         broker: &str,
         max_lock_ttl: Duration,
     ) -> Result<Self, BadAddress> {
-        Self::start_with_tls(urls, &RedisTls::default(), broker, max_lock_ttl)
+        let options = (&RedisTls::default(), &Prefix::default());
+        Self::start_with(urls, options, broker, max_lock_ttl)
     }
 
-    /// As [`LockNodes::start`], with certificates for nodes over TLS.
+    /// As [`LockNodes::start`], with certificates for nodes over TLS, and with keys of this prefix.
     ///
     /// # Errors
     /// When a URL is malformed, or a certificate.
-    pub fn start_with_tls(
+    pub fn start_with(
         urls: &[SecretString],
-        tls: &RedisTls,
+        (tls, prefix): (&RedisTls, &Prefix),
         broker: &str,
         max_lock_ttl: Duration,
     ) -> Result<Self, BadAddress> {
-        let key = format!("ghl:lock:probe:{broker}:{}", store::random::hex::<4>());
+        let names = Names::new(prefix.clone(), 0);
+        let key = names.key(keys::lock_node_probe(broker));
         let nodes = urls
             .iter()
             .map(|url| {
                 let client = connection::client_with_tls(url, tls)?;
-                Node::new(client, key.clone(), max_lock_ttl)
+                Node::new((client, prefix), key.clone(), max_lock_ttl)
             })
             .collect::<Result<Arc<[Node]>, _>>()?;
         let (usable_sender, usable) = watch::channel(Vec::new());
@@ -72,6 +77,7 @@ impl LockNodes {
         let examiner = tokio::spawn(examine(nodes.clone(), usable_sender, wake.clone()));
         Ok(Self(Arc::new(Inner {
             nodes,
+            names,
             usable,
             wake,
             examiner,
@@ -83,6 +89,11 @@ impl LockNodes {
     pub fn health(&self) -> Vec<(String, Health)> {
         let nodes = self.0.nodes.iter();
         nodes.map(|node| (node.address(), node.health())).collect()
+    }
+
+    /// The names of the keys on the nodes.
+    pub(crate) fn names(&self) -> &Names {
+        &self.0.names
     }
 
     pub(crate) fn nodes(&self) -> &Arc<[Node]> {

@@ -15,6 +15,7 @@ mod reply;
 mod schedule;
 mod script;
 
+use std::borrow::Cow;
 use std::collections::HashMap;
 use std::future::Future;
 use std::time::Duration;
@@ -83,25 +84,34 @@ impl RedisBackend {
                 replicas,
             )),
         };
+        let names = client.names().clone();
         Ok(Self {
             client,
             confirmer,
             replicas,
-            load: Script::unique(include_str!("redis/load.lua")),
-            swap: Script::new(concat!(
-                include_str!("redis/outbox.lua"),
-                include_str!("redis/swap.lua")
-            )),
-            claim: Script::new(include_str!("redis/claim.lua")),
-            replace: Script::new(include_str!("redis/replace.lua")),
-            take: Script::new(include_str!("redis/take.lua")),
-            insert: Script::new(include_str!("redis/insert.lua")),
-            used: Script::new(include_str!("redis/used.lua")),
-            rename: Script::new(include_str!("redis/rename.lua")),
-            remove: Script::new(include_str!("redis/remove.lua")),
-            outbox: OutboxScripts::new(),
-            replace_list: Script::new(include_str!("redis/replace_list.lua")),
+            load: Script::unique(include_str!("redis/load.lua"), &names),
+            swap: Script::new(
+                concat!(
+                    include_str!("redis/outbox.lua"),
+                    include_str!("redis/swap.lua")
+                ),
+                &names,
+            ),
+            claim: Script::new(include_str!("redis/claim.lua"), &names),
+            replace: Script::new(include_str!("redis/replace.lua"), &names),
+            take: Script::new(include_str!("redis/take.lua"), &names),
+            insert: Script::new(include_str!("redis/insert.lua"), &names),
+            used: Script::new(include_str!("redis/used.lua"), &names),
+            rename: Script::new(include_str!("redis/rename.lua"), &names),
+            remove: Script::new(include_str!("redis/remove.lua"), &names),
+            outbox: OutboxScripts::new(&names),
+            replace_list: Script::new(include_str!("redis/replace_list.lua"), &names),
         })
+    }
+
+    /// A key as it is in Redis.
+    fn key<'k>(&self, key: impl Into<Cow<'k, str>>) -> String {
+        self.client.names().key(key)
     }
 
     async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, WriteError>
@@ -197,7 +207,7 @@ impl Backend for RedisBackend {
                     swap.expires_at
                         .map_or("+inf".to_owned(), |at| at.as_millis().to_string()),
                 )
-                .arg(keys::INVALIDATIONS)
+                .arg(self.client.names().invalidations())
                 .arg(swap.announce.as_deref().unwrap_or_default())
                 .arg(swap.families.len())
                 .arg(outbox::message_of_event(&swap))
@@ -244,7 +254,10 @@ impl Backend for RedisBackend {
         number: i64,
     ) -> BackendFuture<'a, Vec<CanaryReading>> {
         Box::pin(async move {
-            let write = |partition| identity::write_canary(partition, name, number);
+            let write = |partition| {
+                let key = self.key(keys::canary(partition, name));
+                identity::write_canary(&key, number)
+            };
             if self.client.is_cluster() {
                 let previous = self.query_all_partitions(write).await?;
                 return Ok(previous.into_iter().map(Result::ok).collect());
@@ -324,7 +337,7 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             let mut remove = redis::pipe();
             for schedule in Schedule::ALL {
-                let key = schedule.key(id.partition(), app);
+                let key = self.key(schedule.key(id.partition(), app));
                 remove.zrem(key, id.as_str()).ignore();
             }
             self.run(async |mut redis: Connection| remove.query_async(&mut redis).await)
@@ -381,7 +394,7 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             let members = |partition| {
                 let mut command = redis::cmd("HKEYS");
-                command.arg(keys::family(partition, family));
+                command.arg(self.key(keys::family(partition, family)));
                 command
             };
             let members: Vec<Vec<String>> =
@@ -394,10 +407,9 @@ impl Backend for RedisBackend {
 
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>> {
         Box::pin(async move {
+            let key = self.key(keys::expiry(partition));
             let ids: Vec<String> = self
-                .run(async |mut redis: Connection| {
-                    redis.zrange(keys::expiry(partition), 0, -1).await
-                })
+                .run(async |mut redis: Connection| redis.zrange(key, 0, -1).await)
                 .await?;
             let mut ids = parse_ids(&ids);
             ids.sort_unstable();
@@ -426,7 +438,7 @@ impl Backend for RedisBackend {
         Box::pin(async move {
             let mut command = redis::cmd("SET");
             command
-                .arg(key)
+                .arg(self.key(key))
                 .arg(value)
                 .arg("NX")
                 .arg("PX")
@@ -440,6 +452,7 @@ impl Backend for RedisBackend {
 
     fn get<'a>(&'a self, key: &'a str) -> BackendFuture<'a, Option<String>> {
         Box::pin(async move {
+            let key = self.key(key);
             self.run(async |mut redis: Connection| redis.get(key).await)
                 .await
         })
@@ -463,6 +476,7 @@ impl Backend for RedisBackend {
 
     fn delete<'a>(&'a self, key: &'a str) -> BackendFuture<'a, bool> {
         Box::pin(async move {
+            let key = self.key(key);
             self.run(async |mut redis: Connection| redis.del(key).await)
                 .await
         })

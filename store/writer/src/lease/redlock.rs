@@ -11,6 +11,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use rslock::{Lock, LockManager};
+use store::names::Names;
 use store::{InstallationId, keys};
 use tokio::sync::{oneshot, watch};
 use tokio::task::JoinHandle;
@@ -37,7 +38,7 @@ impl Redlock {
         let first = manager_over(nodes.nodes(), &everyone);
         let manager = Arc::new(RwLock::new(first));
         let follower = tokio::spawn(follow_health(
-            nodes.nodes().clone(),
+            (nodes.nodes().clone(), nodes.names().clone()),
             everyone,
             usable,
             manager.clone(),
@@ -58,7 +59,7 @@ impl Redlock {
             return Err(self.failure_reason());
         }
         let manager = self.manager();
-        let key = keys::lock(installation);
+        let key = self.nodes.names().key(keys::lock(installation));
         let (answer, mut locked) = oneshot::channel();
         // In a separate task, because dropping `lock` half-way would leave its keys until their TTL.
         tokio::spawn(async move {
@@ -85,7 +86,11 @@ impl Redlock {
 
     pub(super) async fn end(&self, installation: &InstallationId, value: &LeaseValue) {
         let lock = Lock {
-            resource: keys::lock(installation).into_bytes(),
+            resource: self
+                .nodes
+                .names()
+                .key(keys::lock(installation))
+                .into_bytes(),
             val: value.as_bytes().to_vec(),
             validity_time: 0,
             lock_manager: self.manager(),
@@ -141,7 +146,7 @@ impl std::fmt::Debug for Redlock {
 
 /// Uses the healthy nodes for locks from now on, whenever the health changes.
 async fn follow_health(
-    nodes: Arc<[Node]>,
+    (nodes, names): (Arc<[Node]>, Names),
     mut members: Vec<usize>,
     mut usable: watch::Receiver<Vec<bool>>,
     manager: Arc<RwLock<LockManager>>,
@@ -150,7 +155,7 @@ async fn follow_health(
         let selected = select_nodes(&usable.borrow_and_update());
         if selected != members {
             let fresh = manager_over(&nodes, &selected);
-            warm_up(&fresh).await;
+            warm_up(&fresh, &names).await;
             *manager.write().unwrap_or_else(PoisonError::into_inner) = fresh;
             members = selected;
         }
@@ -165,8 +170,8 @@ fn manager_over(nodes: &[Node], members: &[usize]) -> LockManager {
 }
 
 /// Opens a new manager's connections in advance.
-async fn warm_up(manager: &LockManager) {
-    let key = format!("ghl:lock:warm:{}", store::random::hex::<4>());
+async fn warm_up(manager: &LockManager, names: &Names) {
+    let key = names.key(keys::lock_warm_up());
     let once = async {
         if let Ok(lock) = manager.lock(key.as_bytes(), Duration::from_secs(1)).await {
             lock.release().await;

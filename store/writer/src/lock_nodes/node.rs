@@ -7,6 +7,7 @@ use std::time::Duration;
 use redis::{Client, ErrorKind, RedisError};
 use store::clock::Moment;
 use store::connection::{BadAddress, CommandError, Connection, RedisClient};
+use store::names::Prefix;
 use tokio::time::timeout;
 
 /// A node that answers more slowly would slow down every lock.
@@ -74,12 +75,12 @@ struct State {
 
 impl Node {
     pub(super) fn new(
-        raw_client: Client,
+        (raw_client, prefix): (Client, &Prefix),
         key: String,
         max_lock_ttl: Duration,
     ) -> Result<Self, BadAddress> {
         Ok(Self {
-            client: RedisClient::single(raw_client.clone())?,
+            client: RedisClient::single(raw_client.clone(), prefix.clone())?,
             raw_client,
             key,
             max_lock_ttl,

@@ -29,15 +29,15 @@ pub(super) async fn name(
 
 /// Frees a name. Whether an app had it.
 pub(super) async fn free(store: &RedisBackend, name: &AppName) -> Result<bool, WriteError> {
-    let name = name.as_str();
+    let (key, name) = (store.key(keys::APPS), name.as_str());
     store
-        .run(async |mut redis: Connection| redis.hdel(keys::APPS, name).await)
+        .run(async |mut redis: Connection| redis.hdel(key, name).await)
         .await
 }
 
 /// The installations of a location or company, by the name of the app.
 pub(super) async fn installations(store: &RedisBackend, name: &str) -> Result<Fields, WriteError> {
-    let key = keys::location(name);
+    let key = store.key(keys::location(name));
     let default = store.run(async |mut redis: Connection| redis.get(key).await);
     let others = hash(store, keys::location_by_app(name));
     let (default, mut found): (Option<String>, Fields) = try_join(default, others).await?;
@@ -59,7 +59,9 @@ pub(super) async fn installation(
         return get_or_insert(store, key, app.as_str(), id.as_str()).await;
     }
     let mut command = redis::cmd("SET");
-    command.arg(keys::location(name)).arg(id.as_str());
+    command
+        .arg(store.key(keys::location(name)))
+        .arg(id.as_str());
     command.arg("NX").arg("GET");
     let earlier: Option<String> = store
         .run(async |mut redis: Connection| command.query_async(&mut redis).await)
@@ -77,7 +79,7 @@ pub(super) async fn count_due(
     for schedule in Schedule::ALL {
         let count = |partition| -> Cmd {
             let mut command = redis::cmd("ZCOUNT");
-            command.arg(schedule.key(partition, app));
+            command.arg(store.key(schedule.key(partition, app)));
             command.arg("-inf").arg(by.as_millis());
             command
         };
@@ -88,6 +90,7 @@ pub(super) async fn count_due(
 }
 
 async fn hash(store: &RedisBackend, key: String) -> Result<Fields, WriteError> {
+    let key = store.key(key);
     let fields: HashMap<String, Vec<u8>> = store
         .run(async |mut redis: Connection| redis.hgetall(key).await)
         .await?;
@@ -101,6 +104,7 @@ async fn get_or_insert(
     field: &str,
     value: &str,
 ) -> Result<String, WriteError> {
+    let key = store.key(key);
     let mut both = redis::pipe();
     both.hset_nx(&key, field, value).ignore();
     both.hget(&key, field);

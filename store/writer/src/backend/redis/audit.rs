@@ -14,17 +14,17 @@ use crate::backend::audit::{AuditBackend, AuditList, AuditRow};
 impl AuditBackend for RedisBackend {
     fn append_audit(&self, list: AuditList, rows: Vec<AuditRow>) -> BackendFuture<'_, ()> {
         Box::pin(async move {
-            let key = list.key();
+            let key = self.key(list.key());
             let mut append = redis::pipe();
             for row in &rows {
-                append.zadd(key, &row.json, row.at.as_millis()).ignore();
+                append.zadd(&key, &row.json, row.at.as_millis()).ignore();
                 // The new form is there first, so that the entry is never missing.
                 if let Some(earlier) = &row.replaces {
-                    append.zrem(key, earlier).ignore();
+                    append.zrem(&key, earlier).ignore();
                 }
             }
             let most = isize::try_from(list.most()).unwrap_or(isize::MAX);
-            append.zremrangebyrank(key, 0, -most - 1).ignore();
+            append.zremrangebyrank(&key, 0, -most - 1).ignore();
             self.run(async |mut redis: Connection| append.query_async(&mut redis).await)
                 .await
         })
@@ -36,7 +36,7 @@ impl AuditBackend for RedisBackend {
                 return Ok(Vec::new());
             };
             let mut newest = redis::cmd("ZRANGE");
-            newest.arg(list.key()).arg(0).arg(last).arg("REV");
+            newest.arg(self.key(list.key())).arg(0).arg(last).arg("REV");
             self.run(async |mut redis: Connection| newest.query_async(&mut redis).await)
                 .await
         })
@@ -54,8 +54,9 @@ impl AuditBackend for RedisBackend {
 
     fn key_uses(&self) -> BackendFuture<'_, Vec<(KeyHash, Day)>> {
         Box::pin(async move {
+            let key = self.key(keys::KEYS_USED);
             let stored: HashMap<String, String> = self
-                .run(async |mut redis: Connection| redis.hgetall(keys::KEYS_USED).await)
+                .run(async |mut redis: Connection| redis.hgetall(key).await)
                 .await?;
             let uses = stored.iter();
             let uses = uses.filter_map(|(key, day)| Some((key.parse().ok()?, day.parse().ok()?)));

@@ -17,7 +17,7 @@ pub(super) async fn put(
 ) -> Result<(), WriteError> {
     add_to_all(backend, key).await?;
     let mut set = redis::cmd("HSET");
-    set.arg(keys::caller(key));
+    set.arg(backend.key(keys::caller(key)));
     for (name, value) in fields.iter() {
         set.arg(name).arg(value);
     }
@@ -46,13 +46,15 @@ pub(super) async fn insert(
 }
 
 pub(super) async fn all(backend: &RedisBackend) -> Result<Vec<(KeyHash, Fields)>, WriteError> {
+    let key = backend.key(keys::CALLERS);
     let hashes: Vec<String> = backend
-        .run(async |mut redis: Connection| redis.smembers(keys::CALLERS).await)
+        .run(async |mut redis: Connection| redis.smembers(key).await)
         .await?;
     let mut callers = Vec::with_capacity(hashes.len());
     for hash in hashes.iter().filter_map(|hash| hash.parse().ok()) {
+        let key = backend.key(keys::caller(&hash));
         let fields: HashMap<String, Vec<u8>> = backend
-            .run(async |mut redis: Connection| redis.hgetall(keys::caller(&hash)).await)
+            .run(async |mut redis: Connection| redis.hgetall(key).await)
             .await?;
         callers.push((hash, fields.into_iter().collect()));
     }
@@ -60,15 +62,16 @@ pub(super) async fn all(backend: &RedisBackend) -> Result<Vec<(KeyHash, Fields)>
 }
 
 async fn add_to_all(backend: &RedisBackend, key: &KeyHash) -> Result<(), WriteError> {
-    let hash = key.to_string();
+    let (all, hash) = (backend.key(keys::CALLERS), key.to_string());
     backend
-        .run(async |mut redis: Connection| redis.sadd(keys::CALLERS, hash).await)
+        .run(async |mut redis: Connection| redis.sadd(all, hash).await)
         .await
 }
 
 async fn announce(backend: &RedisBackend, key: &KeyHash) -> Result<(), WriteError> {
     let message = Invalidation::Caller(*key).to_message().unwrap_or_default();
+    let channel = backend.client.names().invalidations();
     backend
-        .run(async |mut redis: Connection| redis.publish(keys::INVALIDATIONS, message).await)
+        .run(async |mut redis: Connection| redis.publish(channel, message).await)
         .await
 }

@@ -123,10 +123,11 @@ async fn query(
         .map_or(0, |request| request.installation.partition());
     let mut pipeline = redis::pipe();
     for request in batch {
-        pipeline.hget(keys::refresh(&request.installation), REVISION);
+        let key = client.names().key(keys::refresh(&request.installation));
+        pipeline.hget(key, REVISION);
     }
     pipeline
-        .set(keys::replication_marker(partition), 1)
+        .set(client.names().key(keys::replication_marker(partition)), 1)
         .ignore();
     pipeline.cmd("WAIT").arg(replicas).arg(millis(WAIT_TIMEOUT));
     client

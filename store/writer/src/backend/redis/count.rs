@@ -13,10 +13,10 @@ use crate::error::WriteError;
 pub(super) async fn stats(store: &RedisBackend) -> Result<StoreStats, WriteError> {
     let count = |partition| {
         let mut command = redis::cmd("ZCARD");
-        command.arg(keys::expiry(partition));
+        command.arg(store.key(keys::expiry(partition)));
         command
     };
-    let nearest = |partition| first_entries(&keys::expiry(partition), 1);
+    let nearest = |partition| first_entries(&store.key(keys::expiry(partition)), 1);
     let first_entries: Vec<FirstEntries> =
         all_or_error(store.query_all_partitions(nearest).await?)?;
     let installations: Vec<u64> = all_or_error(store.query_all_partitions(count).await?)?;
@@ -40,7 +40,7 @@ pub(super) async fn expiring(store: &RedisBackend, by: Timestamp) -> Result<u64,
 async fn count_up_to(store: &RedisBackend, last: &str) -> Result<u64, WriteError> {
     let count = |partition| {
         let mut command = redis::cmd("ZCOUNT");
-        command.arg(keys::expiry(partition)).arg("-inf").arg(last);
+        command.arg(store.key(keys::expiry(partition))).arg("-inf").arg(last);
         command
     };
     let counts: Vec<u64> = all_or_error(store.query_all_partitions(count).await?)?;
@@ -55,7 +55,7 @@ pub(super) async fn outlines(
     limit: usize,
 ) -> Result<Vec<Outline>, WriteError> {
     let mut range = redis::cmd("ZRANGE");
-    range.arg(keys::expiry(partition)).arg(from);
+    range.arg(store.key(keys::expiry(partition))).arg(from);
     range.arg(from + limit.saturating_sub(1)).arg("WITHSCORES");
     let entries: FirstEntries = store
         .run(async |mut redis: Connection| range.query_async(&mut redis).await)
@@ -66,8 +66,8 @@ pub(super) async fn outlines(
         .collect();
     let mut fields = redis::pipe();
     for (id, has_expiry) in &entries {
-        let access = keys::access(id);
-        get(&mut fields, &keys::refresh(id), outline::REFUSED);
+        let access = store.key(keys::access(id));
+        get(&mut fields, &store.key(keys::refresh(id)), outline::REFUSED);
         if !has_expiry {
             for name in [outline::STATUS, outline::PARENT, outline::EXPIRES_AT] {
                 get(&mut fields, &access, name);
@@ -93,7 +93,7 @@ pub(super) async fn outlines(
     let mut generations = redis::pipe();
     for ((id, _), outline) in entries.iter().zip(&outlines) {
         if is_refused(outline) {
-            get(&mut generations, &keys::access(id), outline::GENERATION);
+            get(&mut generations, &store.key(keys::access(id)), outline::GENERATION);
         }
     }
     let generations = query(store, generations).await?;

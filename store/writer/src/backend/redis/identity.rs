@@ -14,8 +14,9 @@ const ID: &str = "id";
 const VERSION: &str = "format";
 
 pub(super) async fn mark(backend: &RedisBackend) -> Result<Option<StoreMark>, WriteError> {
+    let key = backend.key(keys::STORE);
     let mut fields: HashMap<String, String> = backend
-        .run(async |mut redis: Connection| redis.hgetall(keys::STORE).await)
+        .run(async |mut redis: Connection| redis.hgetall(key).await)
         .await?;
     let format = fields.get(VERSION).and_then(|format| format.parse().ok());
     Ok(fields.remove(ID).map(|id| StoreMark {
@@ -29,9 +30,10 @@ pub(super) async fn make_mark(
     backend: &RedisBackend,
     mark: &StoreMark,
 ) -> Result<StoreMark, WriteError> {
+    let key = backend.key(keys::STORE);
     let mut set = redis::pipe();
-    set.hset_nx(keys::STORE, ID, mark.id.as_str()).ignore();
-    set.hset_nx(keys::STORE, VERSION, mark.format).ignore();
+    set.hset_nx(&key, ID, mark.id.as_str()).ignore();
+    set.hset_nx(&key, VERSION, mark.format).ignore();
     backend
         .run::<(), _>(async |mut redis: Connection| set.query_async(&mut redis).await)
         .await?;
@@ -43,9 +45,9 @@ pub(super) async fn make_mark(
 const CANARY_TTL_MS: u64 = 10 * 60 * 1000;
 
 /// Writes a number and returns the previous one.
-pub(super) fn write_canary(partition: u8, name: &str, number: i64) -> Cmd {
+pub(super) fn write_canary(key: &str, number: i64) -> Cmd {
     let mut set = redis::cmd("SET");
-    set.arg(keys::canary(partition, name)).arg(number);
+    set.arg(key).arg(number);
     set.arg("GET").arg("PX").arg(CANARY_TTL_MS);
     set
 }

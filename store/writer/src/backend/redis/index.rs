@@ -37,7 +37,7 @@ impl IndexBackend for RedisBackend {
             call.arg(field).arg(expected.as_str());
             call.arg(next.map(InstallationId::as_str).unwrap_or_default());
             let message = Invalidation::Name(name.to_owned()).to_message();
-            call.arg(keys::INVALIDATIONS)
+            call.arg(self.client.names().invalidations())
                 .arg(message.unwrap_or_default());
             self.run(|redis| call.run(redis)).await
         })
@@ -53,7 +53,7 @@ impl IndexBackend for RedisBackend {
             removed.extend(families.map(|family| keys::family(partition, family)));
             let mut call = self.remove.call(removed);
             call.arg(removal.id.as_str()).arg(&removal.expected);
-            call.arg(keys::INVALIDATIONS);
+            call.arg(self.client.names().invalidations());
             call.arg(removal.announce.as_deref().unwrap_or_default());
             self.run(|redis| call.run(redis)).await
         })

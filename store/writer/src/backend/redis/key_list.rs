@@ -12,8 +12,9 @@ use super::RedisBackend;
 use crate::error::WriteError;
 
 pub(super) async fn get(backend: &RedisBackend, ring: RingKind) -> Result<Fields, WriteError> {
+    let key = backend.key(keys::key_list(ring));
     let fields: HashMap<String, Vec<u8>> = backend
-        .run(async |mut redis: Connection| redis.hgetall(keys::key_list(ring)).await)
+        .run(async |mut redis: Connection| redis.hgetall(key).await)
         .await?;
     Ok(fields.into_iter().collect())
 }

@@ -47,11 +47,12 @@ pub(crate) enum NewMark {
 
 impl Target {
     pub(crate) fn new(redis: Arc<RedisBackend>) -> Self {
+        let names = redis.client.names().clone();
         Self {
             redis,
-            put: Script::new(include_str!("move_put.lua")),
-            drop: Script::new(include_str!("move_drop.lua")),
-            mark: Script::new(include_str!("move_mark.lua")),
+            put: Script::new(include_str!("move_put.lua"), &names),
+            drop: Script::new(include_str!("move_drop.lua"), &names),
+            mark: Script::new(include_str!("move_mark.lua"), &names),
         }
     }
 
@@ -61,9 +62,10 @@ impl Target {
 
     /// The mark of the target, as the store with this id sees it.
     pub(crate) async fn state(&self, own: &StoreId) -> Result<TargetState, WriteError> {
+        let key = self.redis.key(keys::STORE);
         let mut fields: HashMap<String, String> = self
             .redis
-            .run(async |mut redis: Connection| redis.hgetall(keys::STORE).await)
+            .run(async |mut redis: Connection| redis.hgetall(key).await)
             .await?;
         let Some(id) = fields.remove("id").map(StoreId::from_text) else {
             return Ok(match self.has_data().await? {
@@ -153,12 +155,16 @@ impl Target {
     /// Writes keys that are no records in the place of what they held. Returns how many replicas have them, if
     /// `replicas` are wanted.
     pub(crate) async fn put(&self, parts: &[Part], replicas: usize) -> Result<usize, WriteError> {
-        self.write(parts, commands::replace, replicas).await
+        let names = self.redis.client.names();
+        let replace = |part: &Part| commands::replace(part, names);
+        self.write(parts, replace, replicas).await
     }
 
     /// Writes keys that are no records and that may be there. Sets and sorted sets keep their members.
     pub(crate) async fn add(&self, parts: &[Part], replicas: usize) -> Result<usize, WriteError> {
-        self.write(parts, commands::add, replicas).await
+        let names = self.redis.client.names();
+        self.write(parts, |part| commands::add(part, names), replicas)
+            .await
     }
 
     async fn write(
@@ -197,7 +203,7 @@ impl Target {
                     Part::Sorted { .. } => "ZCARD",
                     Part::Text { .. } => "EXISTS",
                 };
-                request.cmd(command).arg(part.key());
+                request.cmd(command).arg(self.redis.key(part.key()));
             }
             let answers: Vec<redis::Value> = self.send(&request).await?;
             lengths.extend(answers.into_iter().map(|answer| match answer {
@@ -211,7 +217,9 @@ impl Target {
 
     /// Deletes keys that are no records.
     pub(crate) async fn delete(&self, parts: &[Part]) -> Result<(), WriteError> {
-        self.write(parts, commands::remove, 0).await.map(drop)
+        let names = self.redis.client.names();
+        let remove = |part: &Part| commands::remove(part, names);
+        self.write(parts, remove, 0).await.map(drop)
     }
 
     /// Whether enough replicas have a record, as it was written.

@@ -5,6 +5,7 @@ use std::time::Duration;
 use futures_util::future::join_all;
 use redis::{AsyncCommands, Cmd};
 use store::connection::Connection;
+use store::names::Names;
 use store::{Timestamp, keys};
 
 use super::RedisBackend;
@@ -27,20 +28,20 @@ pub(super) struct OutboxScripts {
 }
 
 impl OutboxScripts {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(names: &Names) -> Self {
         Self {
-            publish: Script::new(concat!(
-                include_str!("outbox.lua"),
-                include_str!("publish.lua")
-            )),
-            settle: Script::new(concat!(
-                include_str!("outbox.lua"),
-                include_str!("settle.lua")
-            )),
-            hasten: Script::new(concat!(
-                include_str!("outbox.lua"),
-                include_str!("hasten.lua")
-            )),
+            publish: Script::new(
+                concat!(include_str!("outbox.lua"), include_str!("publish.lua")),
+                names,
+            ),
+            settle: Script::new(
+                concat!(include_str!("outbox.lua"), include_str!("settle.lua")),
+                names,
+            ),
+            hasten: Script::new(
+                concat!(include_str!("outbox.lua"), include_str!("hasten.lua")),
+                names,
+            ),
         }
     }
 }
@@ -48,9 +49,15 @@ impl OutboxScripts {
 impl RedisBackend {
     /// Whether there is an event.
     pub(super) async fn has_events(&self) -> Result<bool, WriteError> {
-        let count = |partition| command("ZCARD", keys::events(partition));
+        let count = |partition| self.command("ZCARD", keys::events(partition));
         let counts: Vec<u64> = all_or_error(self.query_all_partitions(count).await?)?;
         Ok(counts.iter().any(|count| *count > 0))
+    }
+
+    fn command(&self, name: &str, key: String) -> Cmd {
+        let mut command = redis::cmd(name);
+        command.arg(self.key(key));
+        command
     }
 
     async fn sum(&self, ask: impl Fn(u8) -> Cmd) -> Result<u64, WriteError> {
@@ -107,8 +114,10 @@ impl OutboxBackend for RedisBackend {
             let Subject { partition, name } = subject;
             let last = isize::try_from(limit).unwrap_or(isize::MAX) - 1;
             let mut both = redis::pipe();
-            both.lrange(keys::delivery_queue(*partition, endpoint, name), 0, last);
-            both.hget(keys::delivery_attempts(*partition, endpoint), name);
+            let queue = self.key(keys::delivery_queue(*partition, endpoint, name));
+            both.lrange(queue, 0, last);
+            let attempts = self.key(keys::delivery_attempts(*partition, endpoint));
+            both.hget(attempts, name);
             let (messages, attempts) = self
                 .run(async |mut redis: Connection| both.query_async(&mut redis).await)
                 .await?;
@@ -162,14 +171,17 @@ impl OutboxBackend for RedisBackend {
 
     fn count_deliveries<'a>(&'a self, endpoint: &'a str) -> BackendFuture<'a, QueueCount> {
         Box::pin(async move {
-            let queues = |partition| command("ZCARD", keys::deliveries_due(partition, endpoint));
-            let failing = |partition| command("HLEN", keys::delivery_attempts(partition, endpoint));
+            let queues =
+                |partition| self.command("ZCARD", keys::deliveries_due(partition, endpoint));
+            let failing =
+                |partition| self.command("HLEN", keys::delivery_attempts(partition, endpoint));
             let messages = |partition| {
-                let mut command = command("HGET", keys::deliveries_waiting(partition, endpoint));
+                let mut command =
+                    self.command("HGET", keys::deliveries_waiting(partition, endpoint));
                 command.arg(keys::WAITING_FIELD);
                 command
             };
-            let dead = |partition| command("ZCARD", keys::dead_letters(partition, endpoint));
+            let dead = |partition| self.command("ZCARD", keys::dead_letters(partition, endpoint));
             Ok(QueueCount {
                 queues: self.sum(queues).await?,
                 failing: self.sum(failing).await?,
@@ -187,7 +199,7 @@ impl OutboxBackend for RedisBackend {
         Box::pin(async move {
             let commands = ranges.iter().map(|range| {
                 let (first, last) = (range.first.as_millis(), range.last.as_millis());
-                let mut command = command("ZRANGE", list.key(range.partition));
+                let mut command = self.command("ZRANGE", list.key(range.partition));
                 match range.is_reverse {
                     true => command.arg(last).arg(first).arg("BYSCORE").arg("REV"),
                     false => command.arg(first).arg(last).arg("BYSCORE"),
@@ -216,7 +228,7 @@ impl OutboxBackend for RedisBackend {
         letter: &'a str,
     ) -> BackendFuture<'a, ()> {
         Box::pin(async move {
-            let key = keys::dead_letters(partition, endpoint);
+            let key = self.key(keys::dead_letters(partition, endpoint));
             self.run(async |mut redis: Connection| redis.zrem(key, letter).await)
                 .await
         })
@@ -230,7 +242,7 @@ impl OutboxBackend for RedisBackend {
         Box::pin(async move {
             let remove = |partition| {
                 let key = keys::dead_letters(partition, endpoint);
-                let mut command = command("ZREMRANGEBYSCORE", key);
+                let mut command = self.command("ZREMRANGEBYSCORE", key);
                 command.arg("-inf").arg(until.as_millis());
                 command
             };
@@ -267,10 +279,4 @@ fn written_keys(subject: &Subject, endpoints: &[String]) -> Vec<String> {
         ]
     }));
     written
-}
-
-fn command(name: &str, key: String) -> Cmd {
-    let mut command = redis::cmd(name);
-    command.arg(key);
-    command
 }

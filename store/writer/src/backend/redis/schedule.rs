@@ -19,7 +19,7 @@ impl RedisBackend {
     ) -> Result<DuePoll, WriteError> {
         let now = self.time().await?;
         let asked = partitions.iter();
-        let heads = asked.map(|partition| first_entries(&key(*partition), POLL_DEPTH));
+        let heads = asked.map(|partition| first_entries(&self.key(key(*partition)), POLL_DEPTH));
         due_poll(now, partitions, self.query(heads).await?)
     }
 
@@ -48,7 +48,7 @@ impl RedisBackend {
     ) -> Result<(), WriteError> {
         let mut sooner = redis::pipe();
         for key in keys {
-            let command = sooner.cmd("ZADD").arg(key).arg("XX").arg("LT");
+            let command = sooner.cmd("ZADD").arg(self.key(key)).arg("XX").arg("LT");
             command.arg(at.as_millis()).arg(entry).ignore();
         }
         self.run(async |mut redis: Connection| sooner.query_async(&mut redis).await)

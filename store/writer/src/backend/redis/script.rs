@@ -5,11 +5,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use redis::{Cmd, ErrorKind, FromRedisValue, RedisResult, ServerErrorKind, ToRedisArgs};
 use store::connection::Connection;
+use store::names::Names;
 
 #[derive(Debug)]
 pub(super) struct Script {
     source: Cow<'static, str>,
     hash: String,
+    names: Names,
     noscript_count: AtomicU64,
 }
 
@@ -21,22 +23,27 @@ pub(super) struct Call<'a> {
 }
 
 impl Script {
-    pub(super) fn new(source: &'static str) -> Self {
-        Self::named(source.into())
+    /// `names`: those of the keys that it gets.
+    pub(super) fn new(source: &'static str, names: &Names) -> Self {
+        Self::of(source.into(), names)
     }
 
     /// A script that no other process uses. A server keeps it in memory only, and neither its disk nor its
     /// replicas have it. A server that does not know it has restarted, or has become the master.
-    pub(super) fn unique(source: &str) -> Self {
-        Self::named(format!("{source}-- {}\n", store::random::hex::<8>()).into())
+    pub(super) fn unique(source: &str, names: &Names) -> Self {
+        Self::of(
+            format!("{source}-- {}\n", store::random::hex::<8>()).into(),
+            names,
+        )
     }
 
-    fn named(source: Cow<'static, str>) -> Self {
+    fn of(source: Cow<'static, str>, names: &Names) -> Self {
         let hash = redis::Script::new(&source).get_hash().to_owned();
         let noscript_count = AtomicU64::new(0);
         Self {
             source,
             hash,
+            names: names.clone(),
             noscript_count,
         }
     }
@@ -49,7 +56,7 @@ impl Script {
     pub(super) fn call(&self, keys: impl IntoIterator<Item = String>) -> Call<'_> {
         Call {
             script: self,
-            keys: keys.into_iter().collect(),
+            keys: keys.into_iter().map(|key| self.names.key(key)).collect(),
             args: Vec::new(),
         }
     }

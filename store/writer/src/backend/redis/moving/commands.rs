@@ -3,6 +3,7 @@
 
 use redis::{Cmd, Pipeline, ToRedisArgs};
 use store::keys::{self, Content};
+use store::names::Names;
 
 use super::{REQUEST_BYTES, REQUEST_KEYS};
 use crate::backend::embedded::moving::NEVER;
@@ -14,7 +15,7 @@ use crate::moving::Part;
 const MEMBERS: usize = 1000;
 
 /// Writes a key in the place of what it held. Nothing for a record.
-pub(super) fn replace(part: &Part) -> Vec<Cmd> {
+pub(super) fn replace(part: &Part, names: &Names) -> Vec<Cmd> {
     // The rest of an earlier run is useless, except the callers that a broker has added meanwhile.
     let mut commands = match part {
         Part::Set { .. } => Vec::new(),
@@ -22,64 +23,67 @@ pub(super) fn replace(part: &Part) -> Vec<Cmd> {
         | Part::Hash { .. }
         | Part::List { .. }
         | Part::Sorted { .. }
-        | Part::Text { .. } => remove(part),
+        | Part::Text { .. } => remove(part, names),
     };
-    commands.extend(write(part, None));
+    commands.extend(write(part, None, names));
     commands
 }
 
 /// Adds the members that a set or a sorted set lacks. The other keys are written as if they were absent.
-pub(super) fn add(part: &Part) -> Vec<Cmd> {
-    write(part, Some("NX"))
+pub(super) fn add(part: &Part, names: &Names) -> Vec<Cmd> {
+    write(part, Some("NX"), names)
 }
 
 /// Removes a key. Nothing for a record.
-pub(super) fn remove(part: &Part) -> Vec<Cmd> {
-    let mut commands = Vec::new();
+pub(super) fn remove(part: &Part, names: &Names) -> Vec<Cmd> {
+    let (mut commands, stored) = (Vec::new(), names.key(part.key()));
     // `DEL` takes as long as the key has members.
     match part {
-        Part::Hash { key, fields } if fields.iter().count() > MEMBERS => {
+        Part::Hash { fields, .. } if fields.iter().count() > MEMBERS => {
             let names = fields.iter().map(|(name, _)| name);
-            commands
-                .extend(batched(names, |name| name.len()).map(|names| with("HDEL", key, names)));
+            commands.extend(
+                batched(names, |name| name.len()).map(|names| with("HDEL", &stored, names)),
+            );
         }
-        Part::Sorted { key, members } => {
+        Part::Sorted { members, .. } => {
             // There may be more of them by now, and `DEL` removes the rest.
             commands.extend(members.chunks(MEMBERS).skip(1).map(|some| {
                 let mut command = redis::cmd("ZREMRANGEBYRANK");
-                command.arg(key).arg(0).arg(some.len() - 1);
+                command.arg(&stored).arg(0).arg(some.len() - 1);
                 command
             }));
         }
         Part::Record { .. } => return commands,
         Part::Hash { .. } | Part::Set { .. } | Part::List { .. } | Part::Text { .. } => {}
     }
-    commands.push(with("DEL", &part.key(), None::<&str>));
+    commands.push(with("DEL", &stored, None::<&str>));
     commands
 }
 
 /// `option`: one of `ZADD`.
-fn write(part: &Part, option: Option<&str>) -> Vec<Cmd> {
+fn write(part: &Part, option: Option<&str>, names: &Names) -> Vec<Cmd> {
+    let stored = names.key(part.key());
     match part {
         Part::Record { .. } => Vec::new(),
-        Part::Hash { key, fields } => {
+        Part::Hash { fields, .. } => {
             let some = batched(fields.iter(), |(name, value)| name.len() + value.len());
-            some.map(|fields| with("HSET", key, fields)).collect()
+            some.map(|fields| with("HSET", &stored, fields)).collect()
         }
-        Part::Set { key, members } => {
+        Part::Set { members, .. } => {
             let some = batched(members, |member| member.len());
-            some.map(|members| with("SADD", key, members)).collect()
+            some.map(|members| with("SADD", &stored, members)).collect()
         }
-        Part::List { key, items } => {
+        Part::List { items, .. } => {
             let some = batched(items, |item| item.len());
-            let some = some.map(|items| with("RPUSH", key, items.into_iter().map(Vec::as_slice)));
+            let some =
+                some.map(|items| with("RPUSH", &stored, items.into_iter().map(Vec::as_slice)));
             some.collect()
         }
         Part::Sorted { key, members } => {
             let some = batched(members, |(_, member)| member.len() + 8);
             let some = some.map(|members| {
                 let mut command = redis::cmd("ZADD");
-                command.arg(key).arg(option);
+                command.arg(&stored).arg(option);
                 for (score, member) in members {
                     match *score {
                         NEVER => command.arg("+inf"),
@@ -91,12 +95,12 @@ fn write(part: &Part, option: Option<&str>) -> Vec<Cmd> {
             });
             let mut commands: Vec<_> = some.collect();
             if matches!(keys::content(key), Content::Events | Content::DeadLetters) {
-                commands.push(with("PEXPIRE", key, [millis(KEPT_FOR)]));
+                commands.push(with("PEXPIRE", &stored, [millis(KEPT_FOR)]));
             }
             commands
         }
-        Part::Text { key, value, ttl } => {
-            let mut command = with("SET", key, [value]);
+        Part::Text { value, ttl, .. } => {
+            let mut command = with("SET", &stored, [value]);
             if let Some(ttl) = ttl {
                 command.arg("PX").arg(millis(*ttl).max(1));
             }
@@ -205,7 +209,7 @@ mod tests {
     #[test]
     fn large_keys_are_written_whole_in_bounded_commands() {
         for (part, of_member) in large().iter().zip([2, 1, 1, 2]) {
-            let written = write(part, None);
+            let written = write(part, None, &Names::default());
             let lengths = written.iter().map(|it| arguments(it).len() / of_member);
             let expected = [MEMBERS, MEMBERS, MANY - 2 * MEMBERS];
             assert!(lengths.eq(expected), "{part:?}");
@@ -220,14 +224,14 @@ mod tests {
     #[test]
     fn large_keys_are_removed_in_bounded_commands() {
         let [hash, _, _, sorted] = large();
-        let removed = remove(&hash);
+        let removed = remove(&hash, &Names::default());
         let names: usize = removed.iter().map(|it| arguments(it).len()).sum();
         assert_eq!((removed.len(), names), (4, MANY));
         let ranks = [
             [b"0".to_vec(), b"999".to_vec()],
             [b"0".to_vec(), b"499".to_vec()],
         ];
-        let removed = remove(&sorted);
+        let removed = remove(&sorted, &Names::default());
         for (command, ranks) in removed.iter().zip(ranks) {
             assert_eq!(arguments(command), ranks);
         }
@@ -243,7 +247,7 @@ mod tests {
             key: "k".to_owned(),
             items: items(&[1, 1, 1, 1, 6, 1]),
         };
-        let written = write(&part, None);
+        let written = write(&part, None, &Names::default());
         let lengths: Vec<_> = written.iter().map(|it| arguments(it).len()).collect();
         assert_eq!(lengths, [3, 1, 1, 1]);
         let requests: Vec<_> = requests(written).collect();
@@ -257,7 +261,7 @@ mod tests {
             members: vec!["a".to_owned()],
         };
         let commands: Vec<_> = std::iter::repeat_n(part, REQUEST_KEYS + 1)
-            .flat_map(|part| replace(&part))
+            .flat_map(|part| replace(&part, &Names::default()))
             .collect();
         assert_eq!(commands.len(), REQUEST_KEYS + 1);
         let requests: Vec<_> = requests(commands).collect();
