@@ -63,8 +63,31 @@ pub(crate) enum Command {
     Move(MoveStore),
     /// Ask the process of this container or machine whether it is ready (/readyz); exits with 0 if it is, else with 1
     Healthcheck,
+    /// Try each command, script and channel that evergreen needs of a store in Redis, on keys of its own that expire, and
+    /// say what is missing and what is lost without it
+    CheckStore(CheckStore),
     /// Print the documentation of all routes (OpenAPI 3.1)
     Openapi,
+}
+
+#[derive(Debug, Flags)]
+pub(crate) struct CheckStore {
+    /// The store. In an argument other users of the machine see the password [EVERGREEN_REDIS_URL]
+    pub url: Option<String>,
+    /// The user of the URL
+    #[arg(long = "as", value_enum, value_name = "WHO", default_value = "broker")]
+    pub role: StoreRole,
+}
+
+/// The user of a store whose commands are tried.
+#[derive(Debug, Clone, Copy, ValueEnum)]
+pub(crate) enum StoreRole {
+    /// A broker, at the store
+    Broker,
+    /// A gateway, at the store
+    Gateway,
+    /// A broker, at a lock node
+    LockNode,
 }
 
 #[derive(Debug, Flags)]
@@ -387,6 +410,7 @@ impl Args {
                 ("EVERGREEN_REDIS_URL", &what.to),
                 ("EVERGREEN_DATA_DIR", &what.data_dir),
             ],
+            Command::CheckStore(what) => vec![("EVERGREEN_REDIS_URL", &what.url)],
             Command::Installations(_)
             | Command::Apps(_)
             | Command::Healthcheck

@@ -8,6 +8,7 @@ mod apps;
 mod args;
 mod audit;
 mod bootstrap_key;
+mod check_store;
 mod data_dir;
 mod events;
 mod exit;
@@ -93,6 +94,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Seal(what) => seal::act(&source, what).await,
         Command::Move(what) => move_store::act(&source, &what).await,
         Command::Healthcheck => healthcheck::check(&source).await,
+        Command::CheckStore(what) => check_store::act(&source, &what).await,
         Command::Openapi => openapi::print(),
     }
 }

@@ -18,6 +18,7 @@ use std::time::Duration;
 
 use futures_util::future::join_all;
 use secrecy::{ExposeSecret, SecretString};
+use store::connection::Address;
 use store::freshness::Lead;
 use store::{
     AppName, Caller, Generation, InstallationId, Invalidation, KeyHash, KeyRing, Scope, Status,
@@ -47,24 +48,31 @@ const PATIENCE: Duration = Duration::from_secs(90);
 const CLOCK_SKEW: Duration = Duration::from_secs(1);
 
 /// Runs a check on an embedded store, on Redis, and on a Cluster with the users and ACLs of `deploy/`. A broker's
-/// user writes, a gateway's user reads.
+/// user writes, a gateway's user reads. In Redis the store has a prefix and a database of its own.
 async fn on_all<F: Future<Output = ()>>(check: impl Fn(Arc<Store>) -> F) {
     let scratch = Scratch::new();
     let embedded = Store::embedded(scratch.path(), rings(), Lead::Auto).unwrap();
     check(Arc::new(embedded)).await;
-    on_deployed::<Redis, F>(&check, 0).await;
-    on_deployed::<Cluster, F>(&check, 1).await;
+    on_deployed::<Redis, F>(&check, 0, ("acme", "3")).await;
+    on_deployed::<Cluster, F>(&check, 1, ("ghl", "0")).await;
 }
 
 /// Runs it on a store in Redis. Writes that must not be lost are confirmed by this many replicas.
 async fn on_deployed<T: Topology, F: Future<Output = ()>>(
     check: &impl Fn(Arc<Store>) -> F,
     replicas: usize,
+    (prefix, database): (&str, &str),
 ) {
-    let deployed = Deployed::<T>::start_topology(0).await;
+    let settings = [("PREFIX", prefix), ("DATABASE", database)];
+    let deployed = Deployed::<T>::start_named(0, &settings).await;
     let rings = rings();
-    let broker = Store::replicated(&deployed.broker_url, replicas, rings.clone(), Lead::Auto);
-    let gateway = TokenReader::redis(&deployed.gateway_url, rings.access).unwrap();
+    let address = |url: &SecretString| {
+        let address = Address::parse(url).unwrap();
+        address.with_prefix(prefix.parse().unwrap())
+    };
+    let broker = address(&deployed.broker_url);
+    let broker = Store::at(broker, replicas, rings.clone(), Lead::Auto);
+    let gateway = TokenReader::at(address(&deployed.gateway_url), rings.access).unwrap();
     check(Arc::new(Store {
         writer: broker.unwrap().writer,
         reader: gateway,

@@ -39,6 +39,12 @@ impl Topology for Redis {
 pub struct Secrets(PathBuf);
 
 impl Secrets {
+    /// Those in a directory.
+    #[must_use]
+    pub fn at(directory: PathBuf) -> Self {
+        Self(directory)
+    }
+
     /// The path of a secret's file.
     #[must_use]
     pub fn file(&self, name: &str) -> String {
@@ -103,13 +109,25 @@ impl<T: Topology> Deployed<T> {
     /// # Panics
     /// If `deploy/make-secrets` or a server fails.
     pub async fn start_topology(lock_nodes: usize) -> Self {
+        Self::start_named(lock_nodes, &[]).await
+    }
+
+    /// As [`Deployed::start_topology`], with settings of `make-secrets`, such as `PREFIX`.
+    ///
+    /// # Panics
+    /// If `deploy/make-secrets` or a server fails.
+    pub async fn start_named(lock_nodes: usize, settings: &[(&str, &str)]) -> Self {
         let scratch = Scratch::new();
         let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy");
         let directory = scratch.path().join("secrets");
         let store_ports: Vec<u16> = (0..T::PORTS).map(|_| port::free()).collect();
         // The secrets always include lock URLs, even if no lock node is started.
         let lock_ports: Vec<u16> = (0..lock_nodes.max(1)).map(|_| port::free()).collect();
-        let made = Start::new(deploy.join("make-secrets"))
+        let make = Start::new(deploy.join("make-secrets"));
+        let with = |start: Start, (key, value): &(&str, &str)| start.env(key, value);
+        let made = settings
+            .iter()
+            .fold(make, with)
             .args(&[directory.display()].map(|path| path.to_string()))
             .env("STORE", T::authority(&store_ports))
             .env("LOCKS", local(&lock_ports).replace(',', " "))

@@ -33,6 +33,7 @@ mod rings;
 pub mod sealing;
 #[cfg(feature = "simulation")]
 pub mod simulation;
+pub mod trial;
 pub mod writer;
 
 pub use error::WriteError;

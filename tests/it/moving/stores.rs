@@ -4,7 +4,6 @@ use std::fs;
 use std::sync::Arc;
 use std::time::Duration;
 
-use secrecy::SecretString;
 use store::audit::{Action, Day};
 use store::connection::Address;
 use store::freshness::Lead;
@@ -180,24 +179,35 @@ async fn shown(writer: &StoreWriter) -> Vec<String> {
 
 /// Opens both stores, as soon as the earlier user of the file has closed it.
 async fn open<T>(scratch: &Scratch, rings: &Rings, to: &Deployed<T>, replicas: usize) -> Move {
+    open_named(scratch, rings, (to, "ghl"), replicas).await
+}
+
+/// As [`open`], with keys of a prefix there.
+async fn open_named<T>(
+    scratch: &Scratch,
+    rings: &Rings,
+    (to, prefix): (&Deployed<T>, &str),
+    replicas: usize,
+) -> Move {
     until("the file", PATIENCE, async || {
         let address = Address::parse(&to.broker_url).unwrap();
+        let address = address.with_prefix(prefix.parse().unwrap());
         let to = (address, "there".to_owned());
         Move::open(scratch.path(), rings, to, replicas).map_err(|error| error.to_string())
     })
     .await
 }
 
-async fn whole_store_is_moved<T: Topology>(replicas: usize) {
+async fn whole_store_is_moved<T: Topology>(replicas: usize, prefix: &str) {
     let (scratch, rings) = (Scratch::new(), rings());
     let before = {
         let store = Store::embedded(scratch.path(), rings.clone(), Lead::Auto).unwrap();
         fill(&store).await;
         shown(&store.writer).await
     };
-    let deployed = Deployed::<T>::start_topology(0).await;
+    let deployed = Deployed::<T>::start_named(0, &[("PREFIX", prefix)]).await;
     for expected in [Step::Begin, Step::Done] {
-        let moving = open(&scratch, &rings, &deployed, replicas).await;
+        let moving = open_named(&scratch, &rings, (&deployed, prefix), replicas).await;
         let step = moving.run(None, &mut |_| {}).await.unwrap();
         assert_eq!(step, expected);
     }
@@ -209,8 +219,9 @@ async fn whole_store_is_moved<T: Topology>(replicas: usize) {
     })
     .await;
     assert!(error.contains("was moved to there"), "{error}");
-    let url: &SecretString = &deployed.broker_url;
-    let there = Store::replicated(url, replicas, rings.clone(), Lead::Auto)
+    let address = Address::parse(&deployed.broker_url).unwrap();
+    let address = address.with_prefix(prefix.parse().unwrap());
+    let there = Store::at(address, replicas, rings.clone(), Lead::Auto)
         .unwrap()
         .writer;
     let after = shown(&there).await;
@@ -248,7 +259,7 @@ async fn whole_store_is_moved<T: Topology>(replicas: usize) {
     let changed = ids(&there).await.remove(1);
     let now = Timestamp::of_this_machine();
     assert!(there.revoke(&changed, "test", now + HOUR).await.unwrap());
-    let moving = open(&scratch, &rings, &deployed, replicas).await;
+    let moving = open_named(&scratch, &rings, (&deployed, prefix), replicas).await;
     let undone = moving.undo(&mut |_| {}).await;
     let used = matches!(&undone, Err(MoveError::Refused(Refusal::Used { what, .. })) if what.contains(changed.as_str()));
     assert!(used, "{undone:?}");
@@ -259,12 +270,12 @@ async fn whole_store_is_moved<T: Topology>(replicas: usize) {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_store_is_moved_to_a_server() {
-    whole_store_is_moved::<Redis>(0).await;
+    whole_store_is_moved::<Redis>(0, "acme").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn whole_store_is_moved_to_a_cluster() {
-    whole_store_is_moved::<Cluster>(1).await;
+    whole_store_is_moved::<Cluster>(1, "ghl").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
