@@ -19,7 +19,16 @@ pub const KEY: &str =
 /// If TLS cannot be set up.
 #[must_use]
 pub fn new() -> Client {
-    let key = HeaderValue::from_str(&format!("Bearer {KEY}")).expect("a header");
+    of_key(KEY)
+}
+
+/// A client that follows no redirects, and sends this key with every request that has no other `Authorization`.
+///
+/// # Panics
+/// If TLS cannot be set up.
+#[must_use]
+pub fn of_key(key: &str) -> Client {
+    let key = HeaderValue::from_str(&format!("Bearer {key}")).expect("a header");
     let headers = HeaderMap::from_iter([(AUTHORIZATION, key)]);
     builder()
         .default_headers(headers)

@@ -101,6 +101,44 @@ impl Deployed {
     pub async fn start(lock_nodes: usize) -> Self {
         Self::start_topology(lock_nodes).await
     }
+
+    /// Makes the store load another `users.acl`, with the passwords that its users have. Some versions of
+    /// Redis close all connections of users then.
+    ///
+    /// # Panics
+    /// If the store does not take it.
+    pub async fn load_users(&self, template: &Path) {
+        let template = std::fs::read_to_string(template).expect("users.acl");
+        let file = self.file("store-users.acl");
+        let held = std::fs::read_to_string(&file).expect("the users of the store");
+        let mut users = one_line_each(&template);
+        for user in held.lines() {
+            // `user NAME on #DIGEST …`
+            let mut words = user.split(' ').skip(1);
+            let (name, digest) = (words.next(), words.nth(1));
+            let (name, digest) = (name.expect("a name"), digest.expect("a password"));
+            users = users.replace(&format!("#@{name}@"), digest);
+        }
+        assert!(!users.contains("#@"), "an unknown user: {users}");
+        let next = format!("{file}.next");
+        std::fs::write(&next, users).expect("a file beside it");
+        std::fs::rename(&next, &file).expect("the file of the users");
+        let login = self.operator();
+        let loaded = self.store.cli(&login, &["ACL", "LOAD"]).await;
+        assert_eq!(loaded, "OK");
+    }
+}
+
+/// As `make-secrets` writes it: no comments, and each user on one line.
+fn one_line_each(template: &str) -> String {
+    let mut users = String::new();
+    for line in template.lines().filter(|line| !line.starts_with('#')) {
+        if !line.starts_with(' ') && !users.is_empty() && !line.is_empty() {
+            users.push('\n');
+        }
+        users.push_str(line);
+    }
+    users + "\n"
 }
 
 impl<T: Topology> Deployed<T> {

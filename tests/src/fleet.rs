@@ -109,6 +109,11 @@ impl Member {
             .extend(settings.map(|(key, value)| (key.to_owned(), value)));
     }
 
+    /// Uses another program from the next start on.
+    pub fn use_program(&mut self, program: impl Into<PathBuf>) {
+        self.start.program = program.into();
+    }
+
     /// Sends a signal to it.
     ///
     /// # Panics
@@ -120,6 +125,17 @@ impl Member {
     /// Removes a setting from the next start on.
     pub fn unset(&mut self, key: &str) {
         self.start.env.remove(key);
+    }
+
+    /// Stops it with SIGTERM. Returns its log.
+    ///
+    /// # Panics
+    /// If it does not run, or ends with a failure.
+    pub async fn stop(&mut self) -> Vec<String> {
+        let program = self.program.take().expect("it runs");
+        let (code, log) = program.terminate(Duration::from_secs(40)).await;
+        assert_eq!(code, Some(0), "{log:#?}");
+        log
     }
 
     /// `kill -9`; returns its log.
@@ -180,6 +196,18 @@ impl<T: Topology> Fleet<T> {
     /// # Panics
     /// If something does not start.
     pub async fn start_with_broker(config: &FleetConfig<'_>, broker: impl Fn() -> Start) -> Self {
+        Self::start_with(config, broker, || Start::evergreen(&["gateway"])).await
+    }
+
+    /// As [`Fleet::start_with_broker`], with gateways started in another way, too.
+    ///
+    /// # Panics
+    /// If something does not start.
+    pub async fn start_with(
+        config: &FleetConfig<'_>,
+        broker: impl Fn() -> Start,
+        gateway: impl Fn() -> Start,
+    ) -> Self {
         let redis = Deployed::<T>::start_topology(config.lock_nodes).await;
         let sandbox = Sandbox::start(config.sandbox).await;
         let scratch = Scratch::new();
@@ -222,7 +250,7 @@ impl<T: Topology> Fleet<T> {
         for number in 0..3 {
             // Distribute the gateways over the brokers, as a load balancer would.
             let broker = &brokers[number % brokers.len()].address;
-            let start = with(Start::evergreen(&["gateway"]))
+            let start = with(gateway())
                 .env("EVERGREEN_REDIS_URL_FILE", redis.file("gateway-redis-url"))
                 .env("EVERGREEN_BROKER_URL", format!("http://{broker}"));
             gateways.push(Member::start(start).await);

@@ -24,6 +24,14 @@ impl LoadResult {
         self.responses.values().sum()
     }
 
+    /// Adds those of other calls.
+    pub fn add(&mut self, other: Self) {
+        for (status, count) in other.responses {
+            *self.responses.entry(status).or_default() += count;
+        }
+        self.failures.extend(other.failures);
+    }
+
     /// # Panics
     /// If a response was unsuccessful.
     pub fn expect_success(&self) {

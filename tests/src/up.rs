@@ -1,5 +1,6 @@
 //! `evergreen up` with its sandbox.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use reqwest::Client;
@@ -43,7 +44,8 @@ impl Up {
         Self::start_program(Start::evergreen_with_crash_points(&["up"]), &[]).await
     }
 
-    async fn start_program(program: Start, settings: &[(&str, &str)]) -> Self {
+    /// As [`Up::start`], of a program with the argument `up`.
+    pub async fn start_program(program: Start, settings: &[(&str, &str)]) -> Self {
         let (public, internal, sandbox) = (port::free(), port::free(), port::free());
         let scratch = Scratch::new();
         let at = |port| format!("127.0.0.1:{port}");
@@ -98,6 +100,11 @@ impl Up {
     pub fn with(mut self, key: &str, value: impl std::fmt::Display) -> Self {
         self.start = self.start.env(key, value);
         self
+    }
+
+    /// Uses another program from the next start on.
+    pub fn use_program(&mut self, program: impl Into<PathBuf>) {
+        self.start.program = program.into();
     }
 
     /// Uses a separate sandbox process as GHL, which outlives restarts of `up`.

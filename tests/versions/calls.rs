@@ -1,0 +1,44 @@
+//! Calls at a constant rate, until they are stopped.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use reqwest::Client;
+use tests::load::{LoadResult, steady_load};
+use tokio::task::JoinHandle;
+
+/// Calls a second.
+const RATE: u32 = 50;
+/// How soon they stop.
+const SLICE: Duration = Duration::from_secs(3);
+
+pub(crate) struct Calls {
+    is_over: Arc<AtomicBool>,
+    calling: JoinHandle<LoadResult>,
+}
+
+impl Calls {
+    /// Lists the products of these locations in turn.
+    pub(crate) fn start(client: Client, public: String, names: Vec<String>) -> Self {
+        let is_over = Arc::new(AtomicBool::new(false));
+        let over = Arc::clone(&is_over);
+        let calling = tokio::spawn(async move {
+            let mut result = LoadResult::default();
+            while !over.load(Ordering::Relaxed) {
+                result.add(steady_load(&client, &public, &names, RATE, SLICE).await);
+            }
+            result
+        });
+        Self { is_over, calling }
+    }
+
+    /// Stops, and expects that every call has succeeded.
+    pub(crate) async fn expect_success(self) {
+        self.is_over.store(true, Ordering::Relaxed);
+        let result = self.calling.await.unwrap();
+        result.expect_success();
+        println!("{} calls", result.total());
+        assert!(result.total() > 1000, "{:?}", result.responses);
+    }
+}
