@@ -62,6 +62,33 @@ async fn calls_succeed_during_30_s_store_outage() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn call_succeeds_after_the_store_has_closed_the_connection() {
+    let fleet = Fleet::start(&FleetConfig {
+        brokers: 1,
+        lock_nodes: 1,
+        sandbox: &[],
+        settings: &[],
+    })
+    .await;
+    let installations = fleet.install(4).await;
+    fleet.warm_caches(&installations[..1]).await;
+    let operator = fleet.redis.operator();
+    for id in &installations[1..] {
+        // As when its users are loaded again, or an idle connection is closed on the way.
+        let kill = ["CLIENT", "KILL", "TYPE", "normal"];
+        fleet.redis.store.cli(&operator, &kill).await;
+        for gateway in &fleet.gateways {
+            let url = format!(
+                "http://{}/api/ghl/products?installation_id={id}",
+                gateway.address
+            );
+            let (status, body) = client::get(&fleet.client, &url).await;
+            assert_eq!(status, 200, "{body}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn response_received_during_store_outage_is_committed_afterwards() {
     let mut fleet = Fleet::start(&FleetConfig {
         brokers: 2,

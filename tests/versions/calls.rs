@@ -7,6 +7,7 @@ use std::time::Duration;
 use reqwest::Client;
 use tests::load::{LoadResult, steady_load};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 /// Calls a second.
 const RATE: u32 = 50;
@@ -25,8 +26,14 @@ impl Calls {
         let over = Arc::clone(&is_over);
         let calling = tokio::spawn(async move {
             let mut result = LoadResult::default();
+            let started = Instant::now();
             while !over.load(Ordering::Relaxed) {
-                result.add(steady_load(&client, &public, &names, RATE, SLICE).await);
+                let mut slice = steady_load(&client, &public, &names, RATE, SLICE).await;
+                let from = started.elapsed();
+                for failure in &mut slice.failures {
+                    *failure = format!("until {from:?}, after {failure}");
+                }
+                result.add(slice);
             }
             result
         });

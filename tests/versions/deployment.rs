@@ -12,6 +12,7 @@ use tests::receiver::Receiver;
 use tests::sandbox::AGENCY;
 use tests::scratch::Scratch;
 use tests::wait::{holds, until};
+use tokio::time::Instant;
 
 use crate::Version;
 use crate::calls::Calls;
@@ -45,6 +46,7 @@ pub(crate) struct Deployment {
     backend: Client,
     /// Events that a broker of this version must have written: type and location.
     told: Vec<(&'static str, String)>,
+    started: Instant,
     _settings: Scratch,
 }
 
@@ -70,8 +72,8 @@ impl Deployment {
         };
         let start = |command: &'static str| move || version.start(&[command]);
         let fleet = Fleet::start_with(&config, start("broker"), start("gateway")).await;
-        fleet.redis.load_users(&version.users()).await;
-        let backend = backend(&fleet).await;
+        load_users(&fleet, version).await;
+        let backend = client::of_key(&new_key(&fleet, 0).await.unwrap());
         let mut deployment = Self {
             fleet,
             receiver,
@@ -83,10 +85,24 @@ impl Deployment {
             refusals: 0,
             backend,
             told: Vec::new(),
+            started: Instant::now(),
             _settings: scratch,
         };
         deployment.connect_all().await;
+        deployment.until_gateways_serve().await;
         deployment
+    }
+
+    /// The connections of gateways were closed, too, see [`load_users`].
+    async fn until_gateways_serve(&self) {
+        let (name, owner) = self.owners.first_key_value().unwrap();
+        for number in 0..self.gateways.len() {
+            until("a call at each gateway", PATIENCE, || async {
+                let called = self.called(&self.backend, number, name).await;
+                holds(called == **owner, called)
+            })
+            .await;
+        }
     }
 
     async fn connect_all(&mut self) {
@@ -154,24 +170,38 @@ impl Deployment {
         }
     }
 
+    /// Makes the store load the users of this version.
+    pub(crate) async fn load_users(&self) {
+        self.step("the users of Redis are loaded");
+        load_users(&self.fleet, Version::Current).await;
+    }
+
+    /// Prints a step with its time, for the output of a test that fails.
+    pub(crate) fn step(&self, what: &str) {
+        println!("{:?}: {what}", self.started.elapsed());
+    }
+
     /// Calls for all installations except the agency.
     pub(crate) fn calls(&self) -> Calls {
         let names = self.owners.iter();
         let is_called = |owner: &str| owner != AGENCY && owner != REFUSED;
         let names = names.filter(|(_, owner)| is_called(owner));
         let names = names.map(|(name, _)| name.clone()).collect();
+        self.step("calls begin");
         let url = self.fleet.haproxy.url.clone();
         Calls::start(self.fleet.client.clone(), url, names)
     }
 
     /// Stops a broker, and starts it as another version with its data.
     pub(crate) async fn replace_broker(&mut self, number: usize, version: Version) {
+        self.step(&format!("broker {number} becomes {version:?}"));
         self.fleet.brokers[number].stop().await;
         self.launch_broker(number, version).await;
     }
 
     /// As [`Self::replace_broker`], with `kill -9`.
     pub(crate) async fn crash_broker(&mut self, number: usize, version: Version) {
+        self.step(&format!("broker {number} dies and becomes {version:?}"));
         self.fleet.brokers[number].kill().await;
         self.launch_broker(number, version).await;
     }
@@ -185,6 +215,7 @@ impl Deployment {
 
     /// Stops a gateway, and starts it as another version. Waits until it gets calls again.
     pub(crate) async fn replace_gateway(&mut self, number: usize, version: Version) {
+        self.step(&format!("gateway {number} becomes {version:?}"));
         let gateway = &mut self.fleet.gateways[number];
         gateway.stop().await;
         gateway.use_program(version.program());
@@ -342,11 +373,22 @@ impl Deployment {
     }
 }
 
-/// A client with a key that a broker makes.
-async fn backend(fleet: &Fleet) -> Client {
-    let url = format!("{}/v1/keys", fleet.brokers[0].internal);
+/// Makes the store load the users of a version. Redis 7.0 closes all connections then, so the next write may fail.
+async fn load_users(fleet: &Fleet, version: Version) {
+    fleet.redis.load_users(&version.users()).await;
+    for broker in 0..fleet.brokers.len() {
+        until("a write of each broker", PATIENCE, || {
+            new_key(fleet, broker)
+        })
+        .await;
+    }
+}
+
+/// A key for calls that a broker makes, or the error.
+async fn new_key(fleet: &Fleet, broker: usize) -> Result<String, String> {
+    let url = format!("{}/v1/keys", fleet.brokers[broker].internal);
     let key = json!({ "name": "backend", "scopes": ["proxy"] });
     let (status, created) = send(fleet.client.post(url).json(&key)).await;
-    assert_eq!(status, 201, "{created}");
-    client::of_key(created["key"].as_str().unwrap())
+    let key = created["key"].as_str().filter(|_| status == 201);
+    key.map(str::to_owned).ok_or_else(|| created.to_string())
 }

@@ -120,7 +120,7 @@ async fn previous_version_is_updated_under_load() {
     deployment.expect_service().await;
 
     // As docs/upgrade.md says: the users of Redis first, then the brokers, then the gateways.
-    deployment.fleet.redis.load_users(&Current.users()).await;
+    deployment.load_users().await;
     let again = ["loc000", "loc001", "loc002", "loc003"];
     roll_brokers(&mut deployment, Current, again).await;
     roll_gateways(&mut deployment, Current).await;
@@ -181,7 +181,7 @@ async fn previous_version_is_brought_back_under_load_and_replaced_again() {
 #[ignore = "tests/upgrade builds the previous version and runs this"]
 async fn broker_that_dies_is_replaced_by_one_of_the_other_version() {
     let mut deployment = Deployment::start(Previous, Receiver::start().await).await;
-    deployment.fleet.redis.load_users(&Current.users()).await;
+    deployment.load_users().await;
     deployment.replace_broker(0, Current).await;
     // One gateway of the newer version asks the broker of the previous version.
     deployment.replace_gateway(1, Current).await;
@@ -190,8 +190,7 @@ async fn broker_that_dies_is_replaced_by_one_of_the_other_version() {
     deployment.expect_service().await;
 
     // Refreshes are in flight at any time: each of 25 installations once in 15 s, for a second.
-    let slow =
-        json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1000 }]);
+    let slow = json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1000, "share": 1.0 }]);
     deployment.fleet.sandbox.faults(slow).await;
     for (number, version) in [
         (0, Previous),

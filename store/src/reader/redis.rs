@@ -57,16 +57,23 @@ impl RedisReadBackend {
         }
     }
 
-    async fn run<T, F>(&self, command: impl FnOnce(Connection) -> F) -> Result<T, ReadError>
+    /// Runs a read. If the connection turns out to be closed, runs it again on a new one: the server may have closed it long
+    /// ago, for example because its users were loaded again or it was restarted.
+    async fn run<T, F>(&self, command: impl Fn(Connection) -> F) -> Result<T, ReadError>
     where
         F: Future<Output = RedisResult<T>>,
     {
-        let answer = self.client.run(command).await;
+        let mut answer = self.client.run(&command).await;
+        if let Err(CommandError::Redis(error)) = &answer
+            && error.is_connection_dropped()
+        {
+            answer = self.client.run(&command).await;
+        }
         answer.map_err(|error| ReadError::Unavailable(Box::new(error)))
     }
 
     async fn hash(&self, key: String) -> Result<Fields, ReadError> {
-        let key = self.client.names().key(key);
+        let key = &self.client.names().key(key);
         let fields: HashMap<String, Vec<u8>> = self
             .run(|mut redis| async move { redis.hgetall(key).await })
             .await?;
@@ -93,10 +100,10 @@ impl ReadBackend for RedisReadBackend {
     }
 
     fn location<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Fields, ReadError>> {
-        let default = self.client.names().key(keys::location(name));
-        let default = self.run(|mut redis| async move { redis.get(default).await });
         let others = self.hash(keys::location_by_app(name));
         Box::pin(async move {
+            let default = &self.client.names().key(keys::location(name));
+            let default = self.run(|mut redis| async move { redis.get(default).await });
             let (default, mut found): (Option<String>, Fields) = try_join(default, others).await?;
             if let Some(id) = default {
                 found.set(AppName::DEFAULT, id);
