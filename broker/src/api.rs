@@ -17,6 +17,7 @@ mod oauth;
 pub(crate) mod openapi;
 pub(crate) mod refresh_api;
 mod seal;
+mod span;
 mod status;
 mod webhook;
 
@@ -47,17 +48,20 @@ impl Broker {
             .merge(refresh_api::routes())
             .merge(lookup_api::routes())
             .merge(audit::reports())
-            .route("/health", get(health))
+            .route(span::HEALTH, get(health))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn(error::shaped))
+            .layer(from_fn(span::traced))
             .with_state(self.clone())
     }
 
     /// The routes for the backends of apps. They need a key with the scope `connect`. `own_hosts`: the names of the
     /// listener.
     pub fn connect(&self, own_hosts: OwnHosts) -> Router {
-        self.guarded_connect(own_hosts).with_state(self.clone())
+        self.guarded_connect(own_hosts)
+            .layer(from_fn(span::traced))
+            .with_state(self.clone())
     }
 
     fn guarded_connect(&self, own_hosts: OwnHosts) -> Router<Self> {
@@ -87,6 +91,7 @@ impl Broker {
             .fallback(route_not_found)
             .layer(from_fn_with_state(administration, auth::require_admin))
             .layer(from_fn(error::shaped))
+            .layer(from_fn(span::traced))
             .with_state(self.clone())
     }
 }

@@ -17,6 +17,7 @@ pub(crate) mod restore;
 #[cfg(feature = "simulation")]
 pub(crate) mod rules;
 pub(crate) mod scheduler;
+mod spans;
 pub(crate) mod store_monitor;
 pub(crate) mod store_watch;
 pub(crate) mod window;

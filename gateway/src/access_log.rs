@@ -6,7 +6,7 @@
 pub(crate) mod decision;
 pub(crate) mod line;
 mod line_limit;
-mod path;
+pub(crate) mod path;
 pub(crate) mod record;
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -35,6 +35,8 @@ pub(crate) struct AccessLog {
     mode: AtomicMode,
     own_errors: Mutex<LineLimit>,
     ghl_errors: Mutex<LineLimit>,
+    /// Of the causes of failures, which have lines of their own.
+    causes: Mutex<LineLimit>,
     left_out: AtomicU64,
     has_left_out: Notify,
     /// The lines of a test.
@@ -49,6 +51,7 @@ impl AccessLog {
             mode: AtomicMode::new(mode),
             own_errors: Mutex::new(LineLimit::new(now)),
             ghl_errors: Mutex::new(LineLimit::new(now)),
+            causes: Mutex::new(LineLimit::new(now)),
             left_out: AtomicU64::new(0),
             has_left_out: Notify::new(),
             #[cfg(test)]
@@ -78,14 +81,26 @@ impl AccessLog {
             return;
         };
         if !self.admits(reason) {
-            if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
-                self.has_left_out.notify_one();
-            }
-            return;
+            return self.leave_out();
         }
         line.write();
         #[cfg(test)]
         lock(&self.written).push(line.clone());
+    }
+
+    /// Whether the cause of a failure may be written. They have a limit of their own, also if the access log is off.
+    pub(crate) fn admits_cause(&self) -> bool {
+        let is_admitted = lock(&self.causes).take(Instant::now());
+        if !is_admitted {
+            self.leave_out();
+        }
+        is_admitted
+    }
+
+    fn leave_out(&self) {
+        if self.left_out.fetch_add(1, Ordering::Relaxed) == 0 {
+            self.has_left_out.notify_one();
+        }
     }
 
     /// Overload and outages must not flood the log. Each has its own limit, so that neither hides the other.
@@ -163,6 +178,15 @@ mod tests {
             log.end(&answered(AnsweredBy::Ghl, 200));
         }
         assert_eq!(written(&log), limit + flood);
+        assert_eq!(log.take_left_out(), 7);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn causes_of_failures_are_limited_and_counted() {
+        let log = AccessLog::new(Mode::Off);
+        let flood = LINES_PER_SECOND + 7;
+        let admitted: u32 = (0..flood).map(|_| u32::from(log.admits_cause())).sum();
+        assert_eq!(admitted, LINES_PER_SECOND);
         assert_eq!(log.take_left_out(), 7);
     }
 

@@ -7,6 +7,7 @@ mod endpoints;
 mod error_response;
 mod mcp;
 mod routes;
+mod span;
 mod state;
 mod token_endpoint;
 

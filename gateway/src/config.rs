@@ -47,6 +47,8 @@ pub struct Config {
     pub(crate) receive_memory: u64,
     /// The requests that get a line in the access log.
     pub(crate) access_log: Mode,
+    /// Whether GHL gets `traceparent`, `tracestate` and `baggage`.
+    pub(crate) trace_to_ghl: bool,
 }
 
 impl Config {
@@ -57,7 +59,7 @@ impl Config {
     /// (10 s), `EVERGREEN_QUEUE_TIMEOUT` (30 s), `EVERGREEN_MAX_BODY` (30 MB),
     /// `EVERGREEN_MAX_REQUESTS` (2000), `EVERGREEN_MAX_REQUESTS_PER_KEY` (a quarter of that), `EVERGREEN_TRUSTED_PROXIES` (loopback), `EVERGREEN_ANONYMOUS_RATE`
     /// (100/10s), `EVERGREEN_KEY_STALENESS` (5 min), `EVERGREEN_CORS_ORIGINS` (none), `EVERGREEN_RECEIVE_MEMORY`
-    /// (64 MiB) and `EVERGREEN_ACCESS_LOG` (`errors`).
+    /// (64 MiB), `EVERGREEN_ACCESS_LOG` (`errors`) and `EVERGREEN_TRACE_TO_GHL` (`false`).
     pub fn read(settings: &mut Settings<'_>) -> Self {
         let ghl = base(settings, "GHL_API_URL", ghl::api::DEFAULT_BASE_URL);
         let broker = base(settings, "EVERGREEN_BROKER_URL", "http://127.0.0.1:8081");
@@ -136,6 +138,7 @@ impl Config {
             cors_origins: CorsOrigins::read(settings),
             receive_memory: receive::read_memory(settings),
             access_log: settings.parse("EVERGREEN_ACCESS_LOG", Mode::Errors, "off, errors or all"),
+            trace_to_ghl: settings.parse("EVERGREEN_TRACE_TO_GHL", false, "true or false"),
         }
     }
 }

@@ -19,7 +19,6 @@ use http::request::Parts;
 use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use store::{InstallationId, Status};
 use tokio::time::{Instant, sleep};
-use tracing::Span;
 
 use crate::access_log::record::RequestRecord;
 use crate::admission::Priority;
@@ -193,7 +192,11 @@ impl Pipeline {
     ) -> Result<Response, Error> {
         let held = payload.held_bytes(parts.version);
         let admission = self.admission_request(caller, &parts.headers, held)?;
-        service::trace::inject(&Span::current(), &mut parts.headers);
+        if !self.config.trace_to_ghl {
+            for name in &service::trace::HEADERS {
+                parts.headers.remove(name);
+            }
+        }
         let request = GhlRequest {
             method: parts.method,
             uri,

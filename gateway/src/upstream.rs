@@ -9,6 +9,8 @@ pub(crate) mod headers;
 pub(crate) mod outbound;
 mod pool;
 mod probe;
+mod spans;
 mod timed_body;
 
 pub(crate) use client::{Failure, Kind, Peer, SendError, Upstream};
+pub(crate) use spans::span_of_question;

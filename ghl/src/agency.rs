@@ -12,11 +12,13 @@ use http::StatusCode;
 use http::header::{ACCEPT, RETRY_AFTER};
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
+use tracing::Instrument;
 use url::Url;
 
 pub use list::{LocationPage, PAGE_SIZE};
 
 use crate::api::{DEFAULT_VERSION, Unauthorized};
+use crate::client_span::{client_span, record};
 use crate::failure::{ErrorBody, parse_retry_after};
 use crate::scrub::scrub;
 use crate::token_endpoint::{self, Config};
@@ -172,16 +174,22 @@ impl AgencyApi {
             .bearer_auth(token.expose_secret())
             .header("Version", DEFAULT_VERSION)
             .header(ACCEPT, "application/json");
+        let (http, request) = request.build_split();
+        let request = request.map_err(unavailable)?;
+        let span = client_span(request.method(), request.url());
         let exchange = async {
-            let response = request.send().await.map_err(unavailable)?;
+            let response = http.execute(request).await.map_err(unavailable)?;
             let (status, headers) = (response.status(), response.headers().clone());
             let body = token_endpoint::read(response).await;
             let body = body.map_err(|failure| AgencyFailure::Unavailable(failure.to_string()))?;
             Ok((status, headers, body))
         };
-        let (status, headers, body) = timeout(self.timeout, exchange)
+        let answer = timeout(self.timeout, exchange.instrument(span.clone()))
             .await
-            .unwrap_or_else(|_| Err(AgencyFailure::Unavailable("it takes too long".to_owned())))?;
+            .unwrap_or_else(|_| Err(AgencyFailure::Unavailable("it takes too long".to_owned())));
+        let status = answer.as_ref().map(|(status, ..)| *status);
+        record(&span, status.map_err(|_| "no_answer"));
+        let (status, headers, body) = answer?;
         if status.is_success() {
             return Ok(body);
         }

@@ -7,6 +7,7 @@
 
 pub mod agency;
 pub mod api;
+mod client_span;
 pub mod consent;
 pub mod failure;
 #[cfg(feature = "fuzzing")]

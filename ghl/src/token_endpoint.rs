@@ -7,15 +7,16 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use http::header::RETRY_AFTER;
-use http::{HeaderMap, StatusCode};
+use http::{HeaderMap, Method, StatusCode};
 use reqwest::redirect::Policy;
 use ring::digest;
 use secrecy::{ExposeSecret, SecretString};
 use tokio::time::timeout;
-use tracing::warn;
+use tracing::{Instrument, warn};
 use url::{Host, Url};
 
 use crate::api::USER_AGENT;
+use crate::client_span::{client_span, record};
 use crate::failure::Failure;
 use crate::token_response::TokenResponse;
 
@@ -250,7 +251,12 @@ impl TokenEndpoint {
                 .iter()
                 .map(|(name, value)| (*name, value.expose_secret())),
         );
-        let response = self.transport.post(&self.config.url, &form).await?;
+        let span = client_span(&Method::POST, &self.config.url);
+        let sending = self.transport.post(&self.config.url, &form);
+        let answer = sending.instrument(span.clone()).await;
+        let status = answer.as_ref().map(|response| response.status);
+        record(&span, status.map_err(|_| "no_answer"));
+        let response = answer?;
         if response.status.is_success() {
             TokenResponse::parse(&response.body).map_err(|reason| Failure::Unreadable {
                 reason,

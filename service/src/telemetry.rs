@@ -1,10 +1,13 @@
 //! Logs to stderr, spans to an OTLP collector if one is configured, metrics for Prometheus.
 
+mod config;
+mod json_line;
+mod log_level;
+mod otlp;
 mod whole_line;
 
 use std::fmt;
 use std::io::{self, IsTerminal};
-use std::str::FromStr;
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
@@ -12,21 +15,22 @@ use std::time::Duration;
 use metrics::SetRecorderError;
 use metrics_exporter_prometheus::{BuildError, PrometheusHandle, PrometheusRecorder};
 use opentelemetry::trace::TracerProvider;
-use opentelemetry_otlp::{ExporterBuildError, SpanExporter, WithExportConfig};
-use opentelemetry_sdk::Resource;
+use opentelemetry_otlp::ExporterBuildError;
 use opentelemetry_sdk::trace::SdkTracerProvider;
 use tracing_subscriber::filter::{LevelFilter, ParseError, Targets};
+use tracing_subscriber::fmt::format::JsonFields;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::registry::LookupSpan;
 use tracing_subscriber::util::{SubscriberInitExt, TryInitError};
-use tracing_subscriber::{EnvFilter, Layer, fmt as log};
-use url::Url;
+use tracing_subscriber::{Layer, fmt as log, reload};
 
+pub use config::{Config, LogFormat};
+pub use log_level::{LogLevel, LogLevelError, LogLevelView, NewLogLevel, Shown, log_level};
 pub use whole_line::WHOLE_LINE;
 
-use crate::config::Settings;
 use crate::metrics::Buckets;
 use crate::trace;
+use json_line::JsonLine;
 
 /// The target of the access log's lines. It has a setting of its own, so filters for other lines leave it on.
 pub const ACCESS_LOG: &str = "evergreen::access";
@@ -45,28 +49,6 @@ pub struct Telemetry {
     spans: Option<SdkTracerProvider>,
     /// Dropped to end the upkeep.
     _upkeep: mpsc::Sender<()>,
-}
-
-/// The settings of logs and spans.
-#[derive(Clone, Debug)]
-pub struct Config {
-    /// How lines are written.
-    pub log: LogFormat,
-    /// Directives of `tracing_subscriber::EnvFilter`, such as `info,broker=debug`.
-    pub filter: String,
-    /// The collector's base URL. `v1/traces` is appended.
-    pub otlp_endpoint: Option<Url>,
-    /// The service name that spans carry.
-    pub service: &'static str,
-}
-
-/// How log lines are written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum LogFormat {
-    /// Text for people.
-    Text,
-    /// One JSON object per line, for machines.
-    Json,
 }
 
 /// Why telemetry cannot start.
@@ -92,51 +74,33 @@ pub enum Error {
     Upkeep(#[source] io::Error),
 }
 
-impl Config {
-    /// Reads `EVERGREEN_LOG` (the filter; default `info`), `EVERGREEN_LOG_FORMAT` (`text` or
-    /// `json`; default `text`) and `OTEL_EXPORTER_OTLP_ENDPOINT` (unset: no export).
-    pub fn read(settings: &mut Settings<'_>, service: &'static str) -> Self {
-        let filter = settings
-            .text("EVERGREEN_LOG")
-            .unwrap_or_else(|| "info".to_owned());
-        if let Err(reason) = EnvFilter::try_new(&filter) {
-            settings.mistake(
-                "EVERGREEN_LOG",
-                format!("must be a log filter such as info,broker=debug: {reason}"),
-            );
-        }
-        Self {
-            log: settings.parse("EVERGREEN_LOG_FORMAT", LogFormat::Text, "text or json"),
-            filter,
-            otlp_endpoint: settings.url_optional("OTEL_EXPORTER_OTLP_ENDPOINT"),
-            service,
-        }
-    }
-}
-
 impl Telemetry {
     /// Installs the logger, the metrics recorder and, if an endpoint is set, the span exporter. They apply to the whole
     /// process, so a second start is an error. `buckets`: of the histograms that need other ones than the usual.
     ///
     /// If an endpoint is set, the process's default TLS provider must be installed before.
     pub fn start(config: &Config, buckets: &[Buckets]) -> Result<Self, Error> {
-        // Added to every filter, so that a custom filter does not remove the whole lines and the access log.
-        let always = format!("{WHOLE_LINE}=info,{ACCESS_LOG}=info");
-        let filter = EnvFilter::try_new(format!("{always},{}", config.filter))?;
+        let (filter, handle) = reload::Layer::new(log_level::filter(&config.filter)?);
         let spans = config
-            .otlp_endpoint
+            .spans
             .as_ref()
-            .map(|endpoint| exporter(endpoint, config.service))
-            .transpose()?;
+            .map(|spans| spans.provider(&config.instance, config.version));
+        let spans = spans.transpose()?;
         let export = spans.as_ref().map(|spans| {
             tracing_opentelemetry::layer()
                 .with_tracer(spans.tracer("evergreen"))
+                // The status of a call says whether it failed. Its log lines do not.
+                .with_error_events_to_status(false)
+                .with_location(false)
+                .with_threads(false)
+                .with_tracked_inactivity(false)
                 .with_filter(exported())
         });
         tracing_subscriber::registry()
             .with(export)
-            .with(log_layer(config.log).with_filter(filter))
+            .with(log_layer(config).with_filter(filter))
             .try_init()?;
+        log_level::install(handle, &config.filter);
         if spans.is_some() {
             trace::enable();
         }
@@ -177,18 +141,6 @@ impl fmt::Debug for Telemetry {
     }
 }
 
-impl FromStr for LogFormat {
-    type Err = &'static str;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        match text {
-            "text" => Ok(Self::Text),
-            "json" => Ok(Self::Json),
-            _ => Err("no such format"),
-        }
-    }
-}
-
 /// Our own spans, independent of the log filter. Spans of libraries are excluded, since each export would create
 /// another one.
 fn exported() -> Targets {
@@ -199,6 +151,7 @@ fn exported() -> Targets {
         "opentelemetry",
         "reqwest",
         "rustls",
+        "tonic",
         "tower",
     ];
     let ours = Targets::new().with_default(LevelFilter::DEBUG);
@@ -207,36 +160,23 @@ fn exported() -> Targets {
     })
 }
 
-fn log_layer<S>(format: LogFormat) -> Box<dyn Layer<S> + Send + Sync>
+fn log_layer<S>(config: &Config) -> Box<dyn Layer<S> + Send + Sync>
 where
     S: tracing::Subscriber + for<'a> LookupSpan<'a>,
 {
     let layer = log::layer().with_writer(io::stderr);
-    match format {
+    match config.log {
         LogFormat::Text => {
             let is_terminal = io::stderr().is_terminal();
             let text = whole_line::Text(log::format().with_ansi(is_terminal));
             layer.with_ansi(is_terminal).event_format(text).boxed()
         }
-        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+        LogFormat::Json => layer
+            .with_ansi(false)
+            .fmt_fields(JsonFields::new())
+            .event_format(JsonLine::new(&config.instance, config.version))
+            .boxed(),
     }
-}
-
-/// Spans are sent in batches by a thread of the exporter.
-fn exporter(
-    endpoint: &Url,
-    service: &'static str,
-) -> Result<SdkTracerProvider, ExporterBuildError> {
-    let base = endpoint.as_str().trim_end_matches('/');
-    let exporter = SpanExporter::builder()
-        .with_http()
-        .with_endpoint(format!("{base}/v1/traces"))
-        .build()?;
-    let resource = Resource::builder().with_service_name(service).build();
-    Ok(SdkTracerProvider::builder()
-        .with_resource(resource)
-        .with_batch_exporter(exporter)
-        .build())
 }
 
 /// A thread and not a task, so that it does not depend on a runtime.

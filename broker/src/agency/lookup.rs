@@ -3,15 +3,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use ghl::AgencyFailure;
 use service::shutdown::Shutdown;
 use service::single_flight::{NoFlight, ShortMemory, SingleFlight};
+use service::trace::TraceContext;
 use store::{AppName, InstallationId, LocationId};
 use store_writer::WriteError;
 use store_writer::grant::Registration;
 use store_writer::writer::{CallPurpose, MintOutcome};
 use tokio::time::Instant;
-use tracing::{info, warn};
+use tracing::{Instrument, debug_span, info, warn};
 
 use super::grant::{Agency, NoAgency, wait_for_turn};
 use super::mint::MintError;
@@ -89,9 +91,11 @@ impl Lookups {
             let (lookups, worker, wanted) = (self.clone(), worker.clone(), wanted.clone());
             move || lookups.search(worker, wanted)
         };
-        let found = self
-            .searches
-            .join(wanted, search, |task| drop(shutdown.spawn(task)));
+        // It outlives the request that asks for it first.
+        let span = debug_span!(parent: None, "look up a location", otel.kind = "internal");
+        TraceContext::current().adopt(&span);
+        let spawn = |task: BoxFuture<'static, ()>| drop(shutdown.spawn(task.instrument(span)));
+        let found = self.searches.join(wanted, search, spawn);
         found.await.unwrap_or_else(|error| {
             let reason = match error {
                 NoFlight::Full => "too many locations are looked up at a time",

@@ -9,6 +9,7 @@ use ghl::webhook::{self, BadSignature, Event, Signature};
 use serde::Serialize;
 use service::client_address::last_noted;
 use service::handler::Peer;
+use service::trace::TraceContext;
 use std::net::IpAddr;
 use std::sync::Arc;
 use store::audit::{Action, By, Entry};
@@ -304,7 +305,8 @@ async fn uninstall(broker: &Broker, app: &App, event: &Event, from: IpAddr) -> R
 /// Whether GHL still grants tokens to the installation. `None` if that cannot be told now.
 async fn grants_tokens(broker: &Broker, id: &InstallationId) -> Option<bool> {
     let (worker, id) = (broker.0.worker.clone(), id.clone());
-    let attempt = async move { worker.refresh(&id, Wanted::Now).await };
+    let asked_by = TraceContext::current();
+    let attempt = async move { worker.refresh_for(&asked_by, &id, Wanted::Now).await };
     match broker.0.shutdown.spawn(attempt).await.ok()? {
         Outcome::Refreshed { .. } | Outcome::Superseded | Outcome::Journaled => Some(true),
         Outcome::NotRefreshable(_) | Outcome::UnknownInstallation => Some(false),

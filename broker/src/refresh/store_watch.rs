@@ -321,9 +321,11 @@ impl StoreWatch {
             LossEvidence::None => {}
             LossEvidence::Unknown => self.request_restore(RestoreScope::All),
             LossEvidence::Loss => {
-                warn!(may_have_lost = ?read.age,
+                warn!(
+                    may_have_lost = read.age.map(debug),
                     "the store has a new server or was restarted: brokers restore what it may have \
-                     lost");
+                     lost"
+                );
                 self.start_caution(read.age);
                 self.request_restore(RestoreScope::All);
             }

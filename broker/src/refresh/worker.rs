@@ -1,6 +1,7 @@
 //! One refresh: lease → begin → journal → call GHL → journal and escrow → commit → release.
 
 mod commit;
+mod entry_points;
 mod escrow_recovery;
 mod failure;
 mod in_progress;
@@ -10,7 +11,7 @@ mod open_calls;
 mod pause;
 mod pending_consents;
 mod readiness;
-mod spend;
+pub(super) mod spend;
 
 pub(crate) use escrow_recovery::EscrowError;
 
@@ -29,6 +30,7 @@ use open_calls::{OpenCalls, SendPermission};
 use service::locks::lock;
 use service::permits;
 use service::shutdown::Shutdown;
+use service::trace::TraceContext;
 use store::{InstallationId, Status, TokenReader};
 use store_writer::installation::Installation;
 use store_writer::journal::Entry;
@@ -37,7 +39,6 @@ use store_writer::writer::{Begin, Begun, Conditions, Wanted};
 use store_writer::{Escrow, Journal, Lease, Leases, NotLeased, StoreWriter, WriteError};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span};
 
 use crate::agency::mint::LocationRefresh;
 use crate::agency::{AgencyState, AgencyTurns};
@@ -49,6 +50,7 @@ use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outage::OutageDetector;
 use crate::refresh::outcome::Outcome;
 use crate::refresh::refresh_log;
+use crate::refresh::spans;
 use crate::refresh::store_watch::{StoreWatch, Unverified};
 use crate::refresh::window::{Slot, Window};
 
@@ -184,9 +186,10 @@ impl Worker {
             true => (None, self.mint_slots.clone().acquire_owned().await.ok()),
             false => (Some(self.slot().await), None),
         };
+        let asked_by = TraceContext::current();
         Box::pin(async move {
             let _slots = (slot, mint_slot);
-            self.refresh(&id, wanted).await
+            self.refresh_for(&asked_by, &id, wanted).await
         })
     }
 
@@ -247,10 +250,11 @@ impl Worker {
         lock(&self.uncommitted).values().cloned().collect()
     }
 
-    /// Refreshes one installation as `wanted` says, unless refreshes pause.
-    ///
-    /// Not cancel-safe: run it in a task that nothing cancels.
-    pub(crate) async fn refresh(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
+    async fn refresh_unless_paused(
+        self: &Arc<Self>,
+        id: &InstallationId,
+        wanted: Wanted,
+    ) -> Outcome {
         let apps = self.apps.current();
         let is_any_paused = apps
             .apps
@@ -283,11 +287,6 @@ impl Worker {
         self.apps.of_token(&begun.app, begun.client.as_ref())
     }
 
-    /// As [`Worker::refresh`], even while refreshes pause or an outage forbids to spend new tokens.
-    pub(crate) async fn probe(self: &Arc<Self>, id: &InstallationId, wanted: Wanted) -> Outcome {
-        self.attempt(id, wanted, Risk::Probe).await
-    }
-
     async fn attempt(self: &Arc<Self>, id: &InstallationId, wanted: Wanted, risk: Risk) -> Outcome {
         // Check before the attempt writes to the store.
         if let Err(reason) = self.ready_to_spend() {
@@ -312,14 +311,12 @@ impl Worker {
         if let SendPermission::Wait(wait) = self.send_permission(id).await {
             return Outcome::Busy(wait);
         }
-        let taken = self.leases.take(id, self.timing.lease).await;
+        let taken = spans::lease(self.leases.take(id, self.timing.lease)).await;
         metrics::lease_asked(&taken);
         match taken {
             Ok(lease) => {
                 crash_point::reached(Step::Leased);
-                let span = debug_span!("refresh", installation = id.as_str());
-                let outcome = self.refresh_leased(&lease, wanted, risk, false);
-                let outcome = outcome.instrument(span).await;
+                let outcome = self.refresh_leased(&lease, wanted, risk, false).await;
                 if lease.remaining().is_zero() {
                     metrics::lease_expired();
                 }
@@ -398,7 +395,7 @@ impl Worker {
             grace: self.timing.grace,
             is_orphan,
         };
-        let begun = match self.writer.begin(lease, conditions).await {
+        let begun = match spans::intent(self.writer.begin(lease, conditions)).await {
             Ok(Begin::Go(begun)) => begun,
             Ok(Begin::Busy { .. }) => return Outcome::Busy(CONTENTION_BACKOFF),
             Ok(Begin::Superseded) => return Outcome::Superseded,

@@ -75,7 +75,7 @@ pub(crate) struct Facts {
 pub(crate) enum Reason {
     /// A gateway or a broker refused it or failed.
     OwnError,
-    /// GHL failed or did not answer.
+    /// GHL failed, did not answer, or refused a call by its rate limit.
     GhlError,
     Slow,
     /// All requests get one.
@@ -98,8 +98,10 @@ fn reason(facts: Facts) -> Reason {
         AnsweredBy::Evergreen if status.is_client_error() || status.is_server_error() => {
             Some(Reason::OwnError)
         }
-        // GHL's 4xx is what a caller asked for.
-        AnsweredBy::Ghl if status.is_server_error() => Some(Reason::GhlError),
+        // GHL's other 4xx are what a caller asked for.
+        AnsweredBy::Ghl if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS => {
+            Some(Reason::GhlError)
+        }
         AnsweredBy::Evergreen | AnsweredBy::Ghl => None,
     };
     let slow = (facts.took > SLOW).then_some(Reason::Slow);
@@ -132,7 +134,7 @@ mod tests {
             (Ghl, 500, FAST, Some(Reason::GhlError)),
             (Ghl, 504, late, Some(Reason::GhlError)),
             (Ghl, 404, FAST, None),
-            (Ghl, 429, FAST, None),
+            (Ghl, 429, FAST, Some(Reason::GhlError)),
             (Ghl, 404, late, Some(Reason::Slow)),
             (Ghl, 200, SLOW, None),
             (Ghl, 200, late, Some(Reason::Slow)),

@@ -14,7 +14,7 @@ const GHL: &str = "/ghl/";
 const BEFORE_SECRETS: [&str; 2] = ["connect", "result"];
 
 /// The path with `-` in the place of a secret. `path`: without the query.
-pub(super) fn loggable(path: &str) -> Cow<'_, str> {
+pub(crate) fn loggable(path: &str) -> Cow<'_, str> {
     if !path.starts_with(GHL) {
         // Also of a link that was mistyped, so that it leads nowhere and is still unused.
         let decoded = percent_decode_str(path).decode_utf8_lossy();

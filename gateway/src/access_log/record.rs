@@ -8,6 +8,8 @@ use axum::extract::Request;
 use axum::response::Response;
 use http::{Extensions, HeaderName, HeaderValue, Method, StatusCode, Uri};
 use service::locks::lock;
+use service::trace::TraceContext;
+use tracing::Span;
 
 use crate::token::sources::{ApiKey, Token};
 use crate::upstream::SendError;
@@ -19,6 +21,8 @@ pub(crate) struct RequestRecord {
     method: Method,
     uri: Uri,
     traceparent: Option<HeaderValue>,
+    /// The trace that this gateway exports.
+    trace: OnceLock<String>,
     key: OnceLock<Arc<ApiKey>>,
     /// Of the selected installation.
     token: OnceLock<Arc<Token>>,
@@ -41,6 +45,7 @@ impl RequestRecord {
             method: request.method().clone(),
             uri: request.uri().clone(),
             traceparent: request.headers().get(TRACEPARENT).cloned(),
+            trace: OnceLock::new(),
             key: OnceLock::new(),
             token: OnceLock::new(),
             attempts: Mutex::default(),
@@ -66,6 +71,13 @@ impl RequestRecord {
         }
     }
 
+    /// Notes the trace that the request is a part of, if it is exported.
+    pub(crate) fn note_trace(&self, span: &Span) {
+        if let Some(id) = TraceContext::of(span).trace_id() {
+            let _ = self.trace.set(id);
+        }
+    }
+
     /// Notes an attempt at GHL.
     pub(crate) fn note_attempt(&self, took: Duration, answer: &Result<Response, SendError>) {
         let mut attempts = lock(&self.attempts);
@@ -83,8 +95,15 @@ impl RequestRecord {
         self.uri.path()
     }
 
-    /// The trace that the caller's request belongs to (W3C Trace Context).
+    /// The trace that the request is a part of: the caller's (W3C Trace Context), or one that began here.
     pub(crate) fn trace_id(&self) -> Option<&str> {
+        self.trace
+            .get()
+            .map(String::as_str)
+            .or_else(|| self.callers_trace())
+    }
+
+    fn callers_trace(&self) -> Option<&str> {
         let traceparent = self.traceparent.as_ref()?.to_str().ok()?;
         let id = traceparent.split('-').nth(1)?;
         let is_digit = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');

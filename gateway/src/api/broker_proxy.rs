@@ -14,7 +14,6 @@ use service::handler::Peer;
 use service::origin::OwnHosts;
 use service::receive::{ReceiveError, Received};
 use store::audit::{Happened, Refusal};
-use tracing::Span;
 
 use super::state::Api;
 use crate::error::Error;
@@ -169,7 +168,6 @@ async fn to_broker(
     if let Ok(client) = HeaderValue::try_from(client.to_string()) {
         parts.headers.insert(FORWARDED_FOR, client);
     }
-    service::trace::inject(&Span::current(), &mut parts.headers);
     let request = Outbound {
         method: &parts.method,
         uri: &api.broker.base.uri_as_is(&parts.uri)?,

@@ -15,9 +15,10 @@ use serde::Serialize;
 use service::error_body::Shape;
 use service::openapi::{Group, PUBLIC};
 use service::origin::OwnHosts;
+use service::trace;
 use store::Scope;
 use tokio::time::Instant;
-use tracing::{Instrument, debug_span, warn};
+use tracing::{Instrument, warn};
 use utoipa::__dev::SchemaReferences;
 use utoipa::ToSchema;
 use utoipa::openapi::OpenApi;
@@ -26,6 +27,7 @@ use utoipa_axum::PathItemExt;
 use utoipa_axum::router::{OpenApiRouter, UtoipaMethodRouter};
 
 use super::error_response::{ErrorChain, respond};
+use super::span::span_of;
 use super::state::Api;
 use super::{broker_proxy, cors, endpoints, mcp, token_endpoint};
 use crate::access_log::decision::Facts;
@@ -242,23 +244,24 @@ where
     let shape = Shape::of(request.uri().path());
     let id = request_id(request.headers_mut());
     let record = api.access_log.begin(&mut request);
-    let span = debug_span!(
-        "request",
-        route = route.as_str(),
-        method = %request.method(),
-        request_id = id.to_str().unwrap_or_default(),
-    );
+    let span = span_of(route, &request);
     let outcome = if span.is_disabled() {
         handler(Arc::clone(api), request).await
     } else {
-        service::trace::continue_from(&span, request.headers());
-        handler(Arc::clone(api), request).instrument(span).await
+        span.record("request_id", id.to_str().unwrap_or_default());
+        if let Some(record) = &record {
+            record.note_trace(&span);
+        }
+        handler(Arc::clone(api), request)
+            .instrument(span.clone())
+            .await
     };
     let by = AnsweredBy::of(route, &outcome);
     let mut code = None;
     let mut response = outcome.unwrap_or_else(|error| {
         code = Some(error.code());
-        if error.status().is_server_error() && !is_overload(&error) {
+        let is_failure = error.status().is_server_error() && !is_overload(&error);
+        if is_failure && api.access_log.admits_cause() {
             let request_id = id.to_str().unwrap_or_default();
             warn!(route = route.as_str(), request_id, error = %ErrorChain(&error), "request failed");
         }
@@ -268,6 +271,7 @@ where
         error.respond(shape)
     });
     let (status, took) = (response.status(), started.elapsed());
+    trace::answered(&span, status, false);
     api.metrics.count(route, by, status, took);
     if let Some(record) = record {
         api.access_log.end(&Line {

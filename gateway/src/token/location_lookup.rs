@@ -3,19 +3,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::BoxFuture;
 use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Deserialize;
 use service::single_flight::{ShortMemory, SingleFlight};
+use service::trace::TraceContext;
 use store::lookup_request_mac::{self, Question};
 use store::{AppName, InstallationId, LocationId, TokenReader};
 use tokio::time::timeout;
-use tracing::{Span, debug};
+use tracing::{Instrument, debug};
 
-use crate::upstream::Upstream;
 use crate::upstream::body::{Outgoing, read};
 use crate::upstream::headers::OutboundHeaders;
 use crate::upstream::outbound::Outbound;
+use crate::upstream::{Upstream, span_of_question};
 
 /// GHL is asked for a token, perhaps after the agency's token was refreshed, or once GHL's limit allows it.
 const BROKER_TIMEOUT: Duration = Duration::from_secs(30);
@@ -79,9 +81,9 @@ impl LocationLookup {
             let (lookup, wanted) = (self.clone(), wanted.clone());
             move || lookup.ask_and_remember(wanted)
         };
-        let asked = self
-            .questions
-            .join(wanted, question, |task| drop(tokio::spawn(task)));
+        let span = span_of_question(&TraceContext::current());
+        let spawn = |task: BoxFuture<'static, ()>| drop(tokio::spawn(task.instrument(span)));
+        let asked = self.questions.join(wanted, question, spawn);
         // Without an answer: too many locations are asked for, or the gateway is stopping.
         asked.await.unwrap_or(Err(NoAnswer))
     }
@@ -148,7 +150,6 @@ impl LocationLookup {
         *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, mac);
-        service::trace::inject(&Span::current(), headers);
         Ok(request)
     }
 }

@@ -10,16 +10,17 @@ use http::header::AUTHORIZATION;
 use http::{HeaderValue, Method, Request, StatusCode};
 use serde::Deserialize;
 use service::locks::lock;
+use service::trace::TraceContext;
 use store::{Generation, InstallationId, TokenReader};
 use tokio::time::{Instant, timeout};
-use tracing::{Span, debug};
+use tracing::{Instrument, debug};
 
 use super::cache::Cache;
 use super::sources::Tokens;
-use crate::upstream::Upstream;
 use crate::upstream::body::{Outgoing, read};
 use crate::upstream::headers::OutboundHeaders;
 use crate::upstream::outbound::Outbound;
+use crate::upstream::{Upstream, span_of_question};
 
 /// How long one request to the broker may take. After that it is sent again, perhaps to another replica. Asking
 /// twice for one generation is harmless.
@@ -97,7 +98,8 @@ impl Refresher {
         generation: Generation,
     ) -> Shared<BoxFuture<'static, BrokerAnswer>> {
         let request = self.request(&id, generation);
-        let asking = tokio::spawn(async move {
+        let span = span_of_question(&TraceContext::current());
+        let asking = async move {
             let answer = match request {
                 Ok(request) => self.post(&id, &request).await,
                 Err(_) => BrokerAnswer::Failed,
@@ -107,8 +109,8 @@ impl Refresher {
                 .invalidate(&id, |held| held.generation <= generation);
             self.end(&id, generation);
             answer
-        });
-        asking
+        };
+        tokio::spawn(asking.instrument(span))
             .map(|ended| ended.unwrap_or(BrokerAnswer::Failed))
             .boxed()
             .shared()
@@ -135,7 +137,6 @@ impl Refresher {
         *request.uri_mut() = self.broker.base.uri(&path, Some(&query), None)?;
         let headers = request.headers_mut();
         headers.insert(AUTHORIZATION, mac);
-        service::trace::inject(&Span::current(), headers);
         Ok(request)
     }
 

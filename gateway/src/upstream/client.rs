@@ -43,6 +43,8 @@ pub(crate) struct Upstream {
     response_timeout: Duration,
     idle_timeout: Duration,
     total_timeout: Duration,
+    /// Whether the upstream gets the trace of a request.
+    pub(super) continues_trace: bool,
     /// When a log line said last that TLS fails.
     warned_at: Arc<Mutex<Option<Instant>>>,
 }
@@ -91,6 +93,10 @@ impl Upstream {
             response_timeout: config.response_timeout,
             idle_timeout: config.idle_timeout,
             total_timeout: config.total_timeout,
+            continues_trace: match peer {
+                Peer::Ghl => config.trace_to_ghl,
+                Peer::Broker => true,
+            },
             warned_at: Arc::default(),
         };
         (
@@ -115,6 +121,19 @@ impl Upstream {
     /// The response timeout starts anew whenever the request body makes progress. The total timeout covers both
     /// bodies. Neither it nor the idle timeout applies to a stream of events. Dropping this future cancels the request.
     pub(crate) async fn send(
+        &self,
+        request: Outbound<'_>,
+        body: Outgoing,
+    ) -> Result<Response, SendError> {
+        let span = self.span_of(&request);
+        if span.is_disabled() {
+            return self.exchange(request, body).await;
+        }
+        // Boxed, since it is rare and would make the future of every call larger.
+        Box::pin(self.traced(&span, request, body)).await
+    }
+
+    pub(super) async fn exchange(
         &self,
         request: Outbound<'_>,
         body: Outgoing,

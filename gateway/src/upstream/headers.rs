@@ -72,7 +72,29 @@ pub(crate) enum OutboundHeaders<'h> {
     ToBroker(&'h HeaderMap),
 }
 
-impl OutboundHeaders<'_> {
+impl<'h> OutboundHeaders<'h> {
+    /// The headers before they are filtered.
+    pub(crate) fn unfiltered(self) -> &'h HeaderMap {
+        match self {
+            Self::ToGhl { callers, .. } => callers,
+            Self::ToBroker(headers) => headers,
+        }
+    }
+
+    /// With other headers in the place of the unfiltered ones.
+    pub(crate) fn replaced<'n>(self, headers: &'n HeaderMap) -> OutboundHeaders<'n>
+    where
+        'h: 'n,
+    {
+        match self {
+            Self::ToGhl { bearer, .. } => OutboundHeaders::ToGhl {
+                callers: headers,
+                bearer,
+            },
+            Self::ToBroker(_) => OutboundHeaders::ToBroker(headers),
+        }
+    }
+
     /// Filters the headers in one pass, without copying the map.
     pub(crate) fn for_each(self, mut send: impl FnMut(&HeaderName, &HeaderValue)) {
         let (headers, bearer) = match self {

@@ -53,7 +53,7 @@ impl Visit for Message<'_> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::io;
     use std::sync::{Arc, Mutex};
 
@@ -62,7 +62,13 @@ mod tests {
     use super::*;
 
     #[derive(Clone, Default)]
-    struct Written(Arc<Mutex<Vec<u8>>>);
+    pub(crate) struct Written(Arc<Mutex<Vec<u8>>>);
+
+    impl Written {
+        pub(crate) fn text(&self) -> String {
+            String::from_utf8(self.0.lock().unwrap().clone()).unwrap()
+        }
+    }
 
     impl io::Write for Written {
         fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
@@ -93,7 +99,7 @@ mod tests {
             tracing::info!(target: WHOLE_LINE, hours = 23.9, "[REFRESH] done");
             tracing::info!(hours = 23.9, "other");
         });
-        let text = String::from_utf8(written.0.lock().unwrap().clone()).unwrap();
+        let text = written.text();
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].ends_with("  INFO [REFRESH] done"), "{text}");
         assert!(lines[1].ends_with("other hours=23.9"), "{text}");

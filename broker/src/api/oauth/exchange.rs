@@ -108,7 +108,9 @@ pub(super) async fn connect(
     broker.0.audit.record(entry).await;
     let enrolment = consent.registration;
     refresh_log::lifetime(&id, &lifetime);
-    info!(installation = %id, app = %app.name, location = ?enrolment.location, company = ?enrolment.company,
+    let (in_location, in_company) = (&enrolment.location, &enrolment.company);
+    info!(installation = %id, app = %app.name, location = in_location.as_ref().map(display),
+        company = in_company.as_ref().map(display),
         user_type = %enrolment.user_type, "installed");
     let connected = Connected {
         is_wanted: context.is_for(&enrolment),

@@ -17,6 +17,7 @@ use crate::metrics;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::outcome::Outcome;
 use crate::refresh::refresh_log;
+use crate::refresh::spans;
 
 /// How often an attempt tries to commit. After that, `recovery` commits from the journal.
 const MAX_COMMIT_ATTEMPTS: u32 = 5;
@@ -52,7 +53,10 @@ impl RecentCommit {
 impl Worker {
     /// Writes a response to the journal and to escrow. It then survives a crash and the loss of this host.
     pub(super) async fn persist_response(&self, entry: &Entry) {
-        let (journaled, escrowed) = tokio::join!(self.journal.note(entry), self.escrow.keep(entry));
+        let (journaled, escrowed) = tokio::join!(
+            spans::journal(self.journal.note(entry)),
+            spans::escrow(self.escrow.keep(entry))
+        );
         if let Err(error) = journaled {
             // Only the store and escrow can keep it now.
             self.stop_on_journal_error(&error);
@@ -78,7 +82,7 @@ impl Worker {
         let id = &entry.installation;
         let mut pause = Duration::from_millis(50);
         for _ in 0..MAX_COMMIT_ATTEMPTS {
-            match self.writer.commit(grant).await {
+            match spans::commit(self.writer.commit(grant)).await {
                 Ok(committed) => {
                     crash_point::reached(Step::Committed);
                     self.mark_confirmed(&entry, &committed).await;
@@ -168,7 +172,12 @@ impl Worker {
         let id = &entry.installation;
         self.watch.ensure_verified()?;
         let committed = self.writer.commit(&grant).await?;
-        info!(installation = %id, ?committed, "a kept response reached the store");
+        let standing = match &committed {
+            Committed::Applied { .. } => "applied",
+            Committed::Duplicate => "duplicate",
+            Committed::NotCurrent => "not_current",
+        };
+        info!(installation = %id, committed = standing, "a kept response reached the store");
         self.report_commit(&grant, &committed);
         Ok(Some(committed))
     }

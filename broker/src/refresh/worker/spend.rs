@@ -18,6 +18,7 @@ use crate::metrics;
 use crate::refresh::crash_point::{self, Step};
 use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::Outcome;
+use crate::refresh::spans;
 
 impl Worker {
     /// Writes the attempt to the journal, spends the token, and handles the response.
@@ -34,7 +35,7 @@ impl Worker {
                 .abort(&begun, FailureClass::Unspent, Obstacle::File, reason)
                 .await;
         }
-        if let Err(error) = self.journal.note(&entry).await {
+        if let Err(error) = spans::journal(self.journal.note(&entry)).await {
             self.stop_on_journal_error(&error);
             let reason = error.to_string();
             return self
@@ -52,7 +53,7 @@ impl Worker {
             self.forget(&entry).await;
             return outcome;
         }
-        match self.call(&begun, lease.since()).await {
+        match spans::exchange(self.call(&begun, lease.since())).await {
             CallOutcome::Response(response) => {
                 // Not the current time: this process may have been paused after the response arrived.
                 let healthy_at = begun.began_at;
@@ -147,7 +148,7 @@ impl Worker {
 }
 
 /// The outcome of a call.
-pub(super) enum CallOutcome {
+pub(in crate::refresh) enum CallOutcome {
     Response(Box<TokenResponse>),
     Failed(Failure),
     /// The response has not arrived yet.
