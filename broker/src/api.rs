@@ -12,6 +12,7 @@ pub(crate) mod error;
 mod events;
 mod extract;
 pub(crate) mod html;
+mod log_level;
 mod lookup_api;
 mod oauth;
 pub(crate) mod openapi;

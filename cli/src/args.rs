@@ -12,7 +12,7 @@ use clap::{Args as Flags, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(
     name = "evergreen",
-    version = env!("BUILD_VERSION"),
+    version = crate::VERSION,
     propagate_version = true
 )]
 pub(crate) struct Args {
@@ -59,6 +59,8 @@ pub(crate) enum Command {
     /// Count what each sealing key still opens, and rotate the sealing keys
     #[command(subcommand)]
     Seal(Seal),
+    /// Show or change the log filter of the process at EVERGREEN_ADMIN_URL while it runs
+    LogLevel(LogLevel),
     /// Move the store of a stopped `up` from its file to Redis, for brokers and gateways
     Move(MoveStore),
     /// Ask the process of this container or machine whether it is ready (/readyz); exits with 0 if it is, else with 1
@@ -320,6 +322,15 @@ pub(crate) struct Audit {
 }
 
 #[derive(Debug, Flags)]
+pub(crate) struct LogLevel {
+    /// The filter, such as debug or info,broker=debug [default: show the one that applies]
+    pub filter: Option<String>,
+    /// How long it applies, such as 10m. After that the filter of the settings does [default: until the process ends]
+    #[arg(long = "for", value_name = "DURATION", value_parser = humantime::parse_duration, requires = "filter")]
+    pub lasts: Option<Duration>,
+}
+
+#[derive(Debug, Flags)]
 pub(crate) struct MoveStore {
     /// The store to move to, such as redis://broker:PASSWORD@host:6379. Keep a password in a file instead, because
     /// other users of this machine can see flags [EVERGREEN_REDIS_URL, EVERGREEN_REDIS_URL_FILE]
@@ -418,6 +429,7 @@ impl Args {
             | Command::Audit(_)
             | Command::Events(_)
             | Command::Seal(_)
+            | Command::LogLevel(_)
             | Command::Openapi => Vec::new(),
         };
         let given = flags.into_iter().filter_map(|(key, value)| {

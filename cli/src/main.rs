@@ -16,6 +16,7 @@ mod healthcheck;
 mod installations;
 mod key_rings;
 mod keys;
+mod log_level;
 mod metrics_auth;
 mod move_store;
 mod openapi;
@@ -37,6 +38,9 @@ use clap::Parser;
 use args::{Args, Command};
 use exit::Failure;
 use settings::Sources;
+
+/// The version of this build.
+const VERSION: &str = env!("BUILD_VERSION");
 
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
@@ -92,6 +96,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Audit(wanted) => audit::show(&source, &wanted).await,
         Command::Events(what) => events::act(&source, what).await,
         Command::Seal(what) => seal::act(&source, what).await,
+        Command::LogLevel(wanted) => log_level::act(&source, &wanted).await,
         Command::Move(what) => move_store::act(&source, &what).await,
         Command::Healthcheck => healthcheck::check(&source).await,
         Command::CheckStore(what) => check_store::act(&source, &what).await,

@@ -126,6 +126,17 @@ impl Admin {
     }
 
     /// Like [`get`](Self::get).
+    pub(crate) async fn put(
+        &self,
+        path: &str,
+        body: &Value,
+        member: &str,
+    ) -> Result<Value, Failure> {
+        let request = self.http.put(self.url(path)).json(body);
+        self.object(request, member).await
+    }
+
+    /// Like [`get`](Self::get).
     pub(crate) async fn patch(
         &self,
         path: &str,

@@ -63,6 +63,8 @@ pub(crate) enum Error {
     Json(#[from] NotAnObject),
     #[error("{0}")]
     MinTtl(String),
+    #[error("{0}")]
+    LogLevel(String),
     #[error("refused must be the generation of a token, such as 3")]
     RefusedGeneration,
     #[error("X-Request-Timeout must be a duration with its unit, such as 15s")]

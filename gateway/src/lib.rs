@@ -226,6 +226,11 @@ impl Gateway {
     pub fn internal(&self, own_hosts: OwnHosts) -> Router {
         api::internal(Arc::clone(&self.api), own_hosts)
     }
+
+    /// The route that changes the log filter, for a process without a broker. `own_hosts`: as for [`Gateway::internal`].
+    pub fn log_level(&self, own_hosts: OwnHosts) -> Router {
+        api::log_level(Arc::clone(&self.api), own_hosts)
+    }
 }
 
 impl Handler for Public {

@@ -50,7 +50,7 @@ async fn spans_reach_the_collector_and_continue_the_callers_trace() {
         ("EVERGREEN_LOG_FORMAT".to_owned(), "json".to_owned()),
     ]);
     let mut settings = Settings::new(&source);
-    let config = Config::read(&mut settings, "evergreen-test");
+    let config = Config::read(&mut settings, "evergreen-test", "1.2.3");
     let config = settings.finish(config).unwrap();
     assert_eq!(
         (config.log, config.filter.as_str()),
@@ -92,7 +92,7 @@ fn invalid_log_filter_and_format_are_reported() {
         ("EVERGREEN_LOG_FORMAT".to_owned(), "xml".to_owned()),
     ]);
     let mut settings = Settings::new(&source);
-    let config = Config::read(&mut settings, "evergreen-test");
+    let config = Config::read(&mut settings, "evergreen-test", "1.2.3");
     let mistakes = settings.finish(config).unwrap_err().to_string();
     assert!(
         mistakes.contains("EVERGREEN_LOG must be a log filter"),

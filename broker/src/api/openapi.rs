@@ -9,11 +9,11 @@ use store::Scope;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{admin, audit, connect, events, oauth, seal, status, webhook};
+use super::{admin, audit, connect, events, log_level, oauth, seal, status, webhook};
 use crate::Broker;
 
 /// The routes for operators, by their tags.
-pub(super) fn administration() -> [(&'static str, OpenApiRouter<Broker>); 6] {
+pub(super) fn administration() -> [(&'static str, OpenApiRouter<Broker>); 7] {
     [
         ("Installations", admin::of_installations()),
         ("Apps", admin::of_apps()),
@@ -21,6 +21,7 @@ pub(super) fn administration() -> [(&'static str, OpenApiRouter<Broker>); 6] {
         ("Events", events::routes()),
         ("Audit log", audit::routes()),
         ("Sealing keys", seal::routes()),
+        ("Operations", log_level::routes()),
     ]
 }
 

@@ -32,7 +32,7 @@ pub(crate) async fn sandbox(source: &Layered) -> Result<(), Failure> {
     let (local_ghl, telemetry) = read(source, |settings| {
         (
             LocalGhl::settings(settings),
-            telemetry::Config::read(settings, "evergreen-sandbox"),
+            telemetry::Config::read(settings, "evergreen-sandbox", crate::VERSION),
         )
     })?;
     let listen = local_ghl.listen;

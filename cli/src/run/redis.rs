@@ -61,7 +61,7 @@ fn read_broker(settings: &mut Settings<'_>) -> BrokerSettings {
         },
         bootstrap_key: bootstrap_key::read(settings),
         lead: lead(settings),
-        telemetry: telemetry::Config::read(settings, "evergreen-broker"),
+        telemetry: telemetry::Config::read(settings, "evergreen-broker", crate::VERSION),
         tls: ListenerTls::read(settings),
     }
 }
@@ -196,7 +196,7 @@ fn read_gateway(settings: &mut Settings<'_>) -> GatewaySettings {
         prefix: redis_prefix::read(settings),
         redis,
         ring: key_rings::required(settings, RingKind::Access),
-        telemetry: telemetry::Config::read(settings, "evergreen-gateway"),
+        telemetry: telemetry::Config::read(settings, "evergreen-gateway", crate::VERSION),
         tls: ListenerTls::read(settings),
     }
 }
@@ -241,7 +241,9 @@ pub(crate) async fn gateway(sources: &Sources, source: &Layered) -> Result<(), F
     let hosts = internal_hosts.clone();
     let ops = process.ops(common.internal_listen, hosts, reader, used);
     process.serve_on_workers(listener, gateway.clone())?;
-    process.serve_internal(internal, gateway.internal(internal_hosts).merge(ops));
+    let log_level = gateway.log_level(internal_hosts.clone());
+    let internal_routes = gateway.internal(internal_hosts).merge(log_level);
+    process.serve_internal(internal, internal_routes.merge(ops));
     info!(listen = %common.listen, "the gateway serves");
     process
         .run(common.shutdown_timeout, gateway.finish_audit())

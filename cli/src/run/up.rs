@@ -227,7 +227,7 @@ fn read_all(settings: &mut Settings<'_>) -> All {
         rings,
         bootstrap_key: bootstrap_key::read(settings),
         lead: redis::lead(settings),
-        telemetry: telemetry::Config::read(settings, "evergreen"),
+        telemetry: telemetry::Config::read(settings, "evergreen", crate::VERSION),
         tls: ListenerTls::read(settings),
     }
 }

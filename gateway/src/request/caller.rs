@@ -51,6 +51,8 @@ pub(crate) enum CallerError {
 pub(crate) enum Permission<'a> {
     /// To get a token.
     Tokens,
+    /// To change what this process does.
+    Admin,
     /// To use an installation, for what the gateway does with it.
     Proxy,
     /// To make this call to GHL.
@@ -61,6 +63,7 @@ impl Permission<'_> {
     fn scope(self) -> Scope {
         match self {
             Self::Tokens => Scope::Tokens,
+            Self::Admin => Scope::Admin,
             Self::Proxy | Self::Call(_) => Scope::Proxy,
         }
     }
@@ -200,7 +203,9 @@ impl Callers {
             return Err(CallerError::OriginNotAllowed);
         }
         match needed {
-            Permission::Tokens => return Err(CallerError::LacksScope(Scope::Tokens)),
+            Permission::Tokens | Permission::Admin => {
+                return Err(CallerError::LacksScope(needed.scope()));
+            }
             // It is for calls alone.
             Permission::Proxy => return Err(not_allowed(&parts.method, parts.uri.path())),
             Permission::Call(Call { method, path }) => {

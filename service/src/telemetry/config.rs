@@ -17,6 +17,8 @@ pub struct Config {
     pub filter: String,
     /// The name of this process in JSON lines, and `service.instance.id` of its spans.
     pub instance: String,
+    /// The version of this build, in JSON lines and with spans.
+    pub version: &'static str,
     /// `None` if spans are not exported.
     pub spans: Option<SpanExport>,
 }
@@ -40,8 +42,8 @@ impl Config {
     /// `EVERGREEN_INSTANCE`, and the settings of OpenTelemetry. Without `OTEL_EXPORTER_OTLP_ENDPOINT` and
     /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, no spans are exported.
     ///
-    /// `service`: the service name that spans have, unless the settings say another.
-    pub fn read(settings: &mut Settings<'_>, service: &'static str) -> Self {
+    /// `service`: the service name that spans have, unless the settings say another. `version`: that of the build.
+    pub fn read(settings: &mut Settings<'_>, service: &str, version: &'static str) -> Self {
         let filter = settings
             .text("EVERGREEN_LOG")
             .unwrap_or_else(|| "info".to_owned());
@@ -55,6 +57,7 @@ impl Config {
             log: settings.parse("EVERGREEN_LOG_FORMAT", LogFormat::Text, "text or json"),
             filter,
             instance: instance(settings),
+            version,
             spans: SpanExport::read(settings, service),
         }
     }

@@ -15,9 +15,6 @@ use tracing_subscriber::fmt::time::{FormatTime, SystemTime};
 use tracing_subscriber::fmt::{FmtContext, FormatEvent, FormattedFields};
 use tracing_subscriber::registry::LookupSpan;
 
-/// The version of this build.
-const VERSION: &str = env!("CARGO_PKG_VERSION");
-
 /// The members that each line has. A field with such a name gets an underscore.
 const RESERVED: [&str; 6] = [
     "timestamp",
@@ -31,12 +28,14 @@ const RESERVED: [&str; 6] = [
 /// The format.
 pub(super) struct JsonLine {
     instance: String,
+    version: &'static str,
 }
 
 impl JsonLine {
-    pub(super) fn new(instance: &str) -> Self {
+    pub(super) fn new(instance: &str, version: &'static str) -> Self {
         Self {
             instance: instance.to_owned(),
+            version,
         }
     }
 
@@ -58,7 +57,7 @@ impl JsonLine {
         let target = fields.log_target.as_deref();
         map.serialize_entry("target", target.unwrap_or(metadata.target()))?;
         map.serialize_entry("instance", &self.instance)?;
-        map.serialize_entry("version", VERSION)?;
+        map.serialize_entry("version", self.version)?;
         for (name, value) in &fields.all {
             if RESERVED.contains(name) {
                 map.serialize_entry(&format!("{name}_"), value)?;
@@ -211,7 +210,7 @@ mod tests {
             .with_max_level(tracing::Level::DEBUG)
             .with_writer(written.clone())
             .fmt_fields(JsonFields::new())
-            .event_format(JsonLine::new("broker-1"))
+            .event_format(JsonLine::new("broker-1", "1.2.3"))
             .finish();
         tracing::subscriber::with_default(subscriber, log);
         let text = written.text();
@@ -237,7 +236,7 @@ mod tests {
         let timestamp = line.as_object_mut().unwrap().remove("timestamp").unwrap();
         assert!(humantime::parse_rfc3339(timestamp.as_str().unwrap()).is_ok());
         let expected = serde_json::json!({
-            "level": "INFO", "target": module_path!(), "instance": "broker-1", "version": VERSION, "ms": 7,
+            "level": "INFO", "target": module_path!(), "instance": "broker-1", "version": "1.2.3", "ms": 7,
             "good": true, "level_": "x", "key": "shop", "message": "do\ne",
             "spans": [{ "name": "refresh", "installation": "install_1" }],
         });

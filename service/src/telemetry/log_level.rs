@@ -1,5 +1,7 @@
 //! The log filter, which can be changed while the process runs.
 
+mod view;
+
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
@@ -8,6 +10,8 @@ use tracing::warn;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::reload::Handle;
 use tracing_subscriber::{EnvFilter, Registry};
+
+pub use view::{LogLevelView, NewLogLevel};
 
 use super::{ACCESS_LOG, WHOLE_LINE};
 use crate::locks::lock;
@@ -58,6 +62,9 @@ pub enum LogLevelError {
     /// It is no filter.
     #[error("the log filter is not understood: {0}")]
     Filter(#[from] ParseError),
+    /// It is no duration.
+    #[error("the time must be a duration with its unit, such as 10m")]
+    Duration,
     /// The time is too long.
     #[error("the time is longer than 30 days")]
     TooLong,

@@ -103,13 +103,17 @@ impl SpanExport {
     }
 
     /// Spans are sent in batches by a thread of the SDK. For gRPC it must be called within a runtime.
-    pub(super) fn provider(&self, instance: &str) -> Result<SdkTracerProvider, ExporterBuildError> {
+    pub(super) fn provider(
+        &self,
+        instance: &str,
+        version: &'static str,
+    ) -> Result<SdkTracerProvider, ExporterBuildError> {
         let exporter = match self.transport {
             Transport::Http => self.over_http()?,
             Transport::Grpc => self.over_grpc()?,
         };
         let provider = SdkTracerProvider::builder()
-            .with_resource(self.resource(instance))
+            .with_resource(self.resource(instance, version))
             .with_batch_exporter(exporter);
         let provider = match &self.sampler {
             Some(sampler) => provider.with_sampler(sampler.clone()),
@@ -163,9 +167,9 @@ impl SpanExport {
         }
     }
 
-    fn resource(&self, instance: &str) -> Resource {
+    fn resource(&self, instance: &str, version: &'static str) -> Resource {
         let own = [
-            KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),
+            KeyValue::new("service.version", version),
             KeyValue::new("service.instance.id", instance.to_owned()),
         ];
         Resource::builder_empty()

@@ -166,6 +166,8 @@ pub enum Action {
     InstallationDeleted,
     /// An event was sent again, or a test was sent.
     EventSent,
+    /// The log filter of a process was changed.
+    LogLevelChanged,
     /// A request for administration, for a token or of a backend was refused.
     RequestRefused,
 }

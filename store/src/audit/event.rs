@@ -73,6 +73,8 @@ pub enum Happened {
     ConnectRefused(Refusal),
     /// A backend got a key for a browser.
     BrowserKeyCreated,
+    /// The log filter of a gateway was changed.
+    LogLevelChanged,
 }
 
 /// Why a request was refused.
@@ -138,6 +140,10 @@ impl Event {
                 (Action::RequestRefused, Outcome::Refused, Some(detail))
             }
             Happened::BrowserKeyCreated => (Action::BrowserKeyCreated, Outcome::Done, None),
+            Happened::LogLevelChanged => {
+                let detail = "of a gateway".to_owned();
+                (Action::LogLevelChanged, Outcome::Done, Some(detail))
+            }
         };
         let mut addresses = self.addresses.iter().copied();
         Entry {
