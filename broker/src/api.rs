@@ -49,7 +49,7 @@ impl Broker {
             .merge(refresh_api::routes())
             .merge(lookup_api::routes())
             .merge(audit::reports())
-            .route(span::HEALTH, get(health))
+            .route("/health", get(health))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn(error::shaped))

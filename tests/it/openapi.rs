@@ -181,12 +181,19 @@ async fn documented_operations_exist() {
         let takes_a_key = operation["security"] != json!([]);
         assert!(!(is_refused && takes_a_key), "{at}");
     }
-    // No path has these methods.
-    for (_, path, operation) in operations(&document()) {
+    // Hardly any path has these methods.
+    let documented = operations(&document());
+    for (_, path, operation) in &documented {
         for method in ["PUT", "OPTIONS"] {
-            let seen = answer(&up, method, &path, &operation).await;
+            if documented
+                .iter()
+                .any(|(has, at, _)| has == method && at == path)
+            {
+                continue;
+            }
+            let seen = answer(&up, method, path, operation).await;
             assert!(
-                !is_of_an_operation(&path, &seen),
+                !is_of_an_operation(path, &seen),
                 "{method} {path}: {seen:?}"
             );
         }

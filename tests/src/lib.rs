@@ -5,6 +5,7 @@ pub mod alertmanager;
 pub mod certificates;
 pub mod client;
 pub mod cluster;
+pub mod collector;
 pub mod deployed;
 pub mod fleet;
 pub mod haproxy;

@@ -7,7 +7,7 @@ use service::trace;
 use tracing::Instrument;
 
 /// For load balancers and people. It would make most of the traces.
-pub(super) const HEALTH: &str = "/health";
+const HEALTH: &str = "/health";
 
 /// The parameters of paths that are secrets, or may be.
 const SECRET: [&str; 3] = ["{token}", "{outcome}", "{key}"];
