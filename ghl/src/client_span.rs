@@ -23,7 +23,7 @@ pub(crate) fn client_span(method: &Method, url: &Url) -> Span {
 pub(crate) fn record(span: &Span, answer: Result<StatusCode, &str>) {
     let error = match &answer {
         Ok(status) => {
-            span.record("http.response.status_code", status.as_u16());
+            span.record("http.response.status_code", i64::from(status.as_u16()));
             let is_error = status.is_client_error() || status.is_server_error();
             is_error.then_some(status.as_str())
         }

@@ -2,14 +2,15 @@
 
 mod view;
 
+use std::fmt;
 use std::sync::{Mutex, OnceLock};
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep_until};
 use tracing::warn;
+use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::ParseError;
 use tracing_subscriber::reload::Handle;
-use tracing_subscriber::{EnvFilter, Registry};
 
 pub use view::{LogLevelView, NewLogLevel};
 
@@ -23,11 +24,13 @@ const LONGEST: Duration = Duration::from_secs(30 * 86_400);
 static PROCESS: OnceLock<LogLevel> = OnceLock::new();
 
 /// The log filter of a process.
-#[derive(Debug)]
 pub struct LogLevel {
-    handle: Handle<EnvFilter, Registry>,
+    replace: Replace,
     state: Mutex<State>,
 }
+
+/// Replaces the filter of the subscriber. False if that is gone. Boxed, since its type names all layers.
+type Replace = Box<dyn Fn(EnvFilter) -> bool + Send + Sync>;
 
 #[derive(Debug)]
 struct State {
@@ -85,14 +88,14 @@ pub(super) fn filter(directives: &str) -> Result<EnvFilter, ParseError> {
     EnvFilter::try_new(format!("{WHOLE_LINE}=info,{ACCESS_LOG}=info,{directives}"))
 }
 
-pub(super) fn install(handle: Handle<EnvFilter, Registry>, configured: &str) {
+pub(super) fn install<S: 'static>(handle: Handle<EnvFilter, S>, configured: &str) {
     let _ = PROCESS.set(LogLevel::new(handle, configured));
 }
 
 impl LogLevel {
-    fn new(handle: Handle<EnvFilter, Registry>, configured: &str) -> Self {
+    fn new<S: 'static>(handle: Handle<EnvFilter, S>, configured: &str) -> Self {
         Self {
-            handle,
+            replace: Box::new(move |filter| handle.reload(filter).is_ok()),
             state: Mutex::new(State {
                 configured: configured.to_owned(),
                 changed: None,
@@ -184,7 +187,17 @@ impl LogLevel {
 
     fn reload(&self, directives: &str) -> Result<(), LogLevelError> {
         let filter = filter(directives)?;
-        self.handle.reload(filter).map_err(|_| LogLevelError::Ended)
+        match (self.replace)(filter) {
+            true => Ok(()),
+            false => Err(LogLevelError::Ended),
+        }
+    }
+}
+
+impl fmt::Debug for LogLevel {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut shown = f.debug_struct("LogLevel");
+        shown.field("state", &self.state).finish_non_exhaustive()
     }
 }
 

@@ -67,7 +67,7 @@ pub fn answered(span: &Span, status: StatusCode, is_client: bool) {
     if span.is_disabled() {
         return;
     }
-    span.record("http.response.status_code", status.as_u16());
+    span.record("http.response.status_code", i64::from(status.as_u16()));
     if status.is_server_error() || (is_client && status.is_client_error()) {
         failed(span, status.as_str());
     }
