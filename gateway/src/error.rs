@@ -5,6 +5,7 @@ use std::time::Duration;
 use http::uri;
 use service::origin::ForeignRequest;
 use service::receive::ReceiveError;
+use service::telemetry::LogLevelError;
 
 use crate::admission::concurrency::Overloaded;
 use crate::admission::limited::Limited;
@@ -63,8 +64,10 @@ pub(crate) enum Error {
     Json(#[from] NotAnObject),
     #[error("{0}")]
     MinTtl(String),
-    #[error("{0}")]
-    LogLevel(String),
+    #[error("The body is no log filter: {0}")]
+    NoLogLevel(String),
+    #[error(transparent)]
+    LogLevel(#[from] LogLevelError),
     #[error("refused must be the generation of a token, such as 3")]
     RefusedGeneration,
     #[error("X-Request-Timeout must be a duration with its unit, such as 15s")]

@@ -48,7 +48,10 @@ async fn json_lines_name_the_process_and_have_errors_as_objects() {
         let error = &line["error"];
         assert!(error.is_null() || error.is_object(), "{line}");
         let is_own = |name: &&str| line["target"].as_str().unwrap().starts_with(name);
-        if !["broker", "gateway", "service", "store", "evergreen"].iter().any(is_own) {
+        if !["broker", "gateway", "service", "store", "evergreen"]
+            .iter()
+            .any(is_own)
+        {
             continue;
         }
         let fields = line.as_object().unwrap().iter();

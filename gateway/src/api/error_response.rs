@@ -136,7 +136,7 @@ fn status_and_code(error: &Error) -> (StatusCode, &'static str) {
         Error::Uri(_) => (StatusCode::BAD_REQUEST, "uri_invalid"),
         Error::Json(_) => (StatusCode::BAD_REQUEST, "body_not_json_object"),
         Error::MinTtl(_) => (StatusCode::BAD_REQUEST, "min_ttl_invalid"),
-        Error::LogLevel(_) => (StatusCode::BAD_REQUEST, "request_invalid"),
+        Error::LogLevel(_) | Error::NoLogLevel(_) => (StatusCode::BAD_REQUEST, "request_invalid"),
         Error::RefusedGeneration => (StatusCode::BAD_REQUEST, "refused_invalid"),
         Error::Timeout => (StatusCode::BAD_REQUEST, "request_timeout_invalid"),
         Error::NoRoute { .. } => (StatusCode::NOT_FOUND, "route_not_found"),
@@ -254,6 +254,7 @@ impl Error {
             | Self::Json(_)
             | Self::MinTtl(_)
             | Self::LogLevel(_)
+            | Self::NoLogLevel(_)
             | Self::RefusedGeneration
             | Self::Body(_)
             | Self::WrongMethod { .. }

@@ -11,7 +11,7 @@ use http::request::Parts;
 use http::{Method, StatusCode};
 use service::error_body::Shape;
 use service::origin::OwnHosts;
-use service::telemetry::{LogLevelError, LogLevelView, NewLogLevel};
+use service::telemetry::{LogLevelView, NewLogLevel};
 use store::audit::Happened;
 use tracing::info;
 
@@ -48,13 +48,13 @@ async fn answer(api: &Api, request: Request, own_hosts: &OwnHosts) -> Result<Res
     let shown = match parts.method {
         Method::PUT => {
             let wanted = wanted(api, &parts, body).await?;
-            let shown = wanted.apply().map_err(invalid)?;
+            let shown = wanted.apply()?;
             info!(filter = wanted.described(), "the log filter was changed");
             let audit = &api.pipeline.audit;
             audit.note(Happened::LogLevelChanged, asking.key, None, asking.from);
             shown
         }
-        _ => LogLevelView::now().map_err(invalid)?,
+        _ => LogLevelView::now()?,
     };
     Ok(respond(StatusCode::OK, &shown))
 }
@@ -69,9 +69,5 @@ async fn wanted(api: &Api, parts: &Parts, body: Body) -> Result<NewLogLevel, Err
     let from = api.pipeline.audit.address(parts);
     let body = api.anonymous.receive(body, MAX_BYTES, from).await?;
     let wanted = serde_json::from_slice(&body.bytes);
-    wanted.map_err(|reason| Error::LogLevel(format!("The body is no log filter: {reason}")))
-}
-
-fn invalid(error: LogLevelError) -> Error {
-    Error::LogLevel(error.to_string())
+    wanted.map_err(|reason| Error::NoLogLevel(reason.to_string()))
 }
