@@ -10,7 +10,7 @@ use tests::wait::{holds, until};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The lines of the log. What the process prints besides is no JSON.
+/// The lines of the log. Other output of the process is no JSON.
 fn lines(up: &Up) -> Vec<Value> {
     let log = up.program.log().into_iter();
     log.filter(|line| line.starts_with('{'))
@@ -62,7 +62,7 @@ async fn json_lines_name_the_process_and_have_errors_as_objects() {
     }
 }
 
-/// What `evergreen log-level` prints.
+/// The output of `evergreen log-level`.
 async fn log_level(up: &Up, args: &[&str]) -> String {
     let ran = up.command(&[&["log-level"], args].concat()).run().await;
     assert!(ran.status.success(), "{ran:?}");

@@ -1,5 +1,7 @@
 //! The spans of requests to GHL and to brokers: one for each attempt.
 
+use std::mem;
+
 use axum::response::Response;
 use ghl::operations;
 use service::trace::{self, TraceContext};
@@ -48,12 +50,23 @@ impl Upstream {
             let headers = request.headers.replaced(&headers);
             self.exchange(Outbound { headers, ..request }, body).await
         };
+        let unanswered = Unanswered(span);
         let answer = exchange.instrument(span.clone()).await;
+        mem::forget(unanswered);
         match &answer {
             Ok(response) => trace::answered(span, response.status(), true),
             Err(error) => trace::failed(span, kind(error)),
         }
         answer
+    }
+}
+
+/// An attempt that is given up when this is dropped.
+struct Unanswered<'s>(&'s Span);
+
+impl Drop for Unanswered<'_> {
+    fn drop(&mut self) {
+        trace::failed(self.0, "given_up");
     }
 }
 
