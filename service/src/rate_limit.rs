@@ -181,6 +181,6 @@ mod tests {
             assert_eq!(limits.count(IpAddr::from([10, 0, a, b])), Ok(()));
             tokio::time::advance(SECOND).await;
         }
-        assert!(lock(&limits.spent).by_address.len() < 100);
+        assert!(lock(&limits.0).by_address.len() < 100);
     }
 }
