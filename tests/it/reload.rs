@@ -78,6 +78,7 @@ async fn hangup_changes_limits_under_load_and_names_what_changed() {
         EVERGREEN_REFRESH_RATE = 7\n\
         EVERGREEN_REFRESH_CONCURRENCY = 3\n\
         EVERGREEN_ACCESS_LOG = \"all\"\n\
+        EVERGREEN_LOG = \"info,broker=debug\"\n\
         EVERGREEN_SHUTDOWN_TIMEOUT = \"29s\"\n";
     let line = reload(
         &up,
@@ -94,6 +95,8 @@ async fn hangup_changes_limits_under_load_and_names_what_changed() {
     }
     let (status, answer) = large_call(&up, &id).await;
     assert!(status < 300, "{status} {answer}");
+    let filter = up.command(&["log-level"]).run().await.stdout;
+    assert_eq!(String::from_utf8_lossy(&filter), "info,broker=debug\n");
     up.program
         .wait_for_line(&["/ghl/contacts/", "POST"], PATIENCE)
         .await;
