@@ -59,7 +59,7 @@ impl Process {
         source: &dyn Source,
     ) -> Result<Self, Failure> {
         let telemetry = Telemetry::start(telemetry, &BUCKETS).map_err(Failure::unavailable)?;
-        describe_process(role, env!("BUILD_VERSION"));
+        describe_process(role, crate::VERSION);
         for key in settings::unknown(source) {
             warn!(key, "this setting does not exist: is it misspelled?");
         }

@@ -24,6 +24,7 @@ pub(crate) use with_broker::{BrokerReload, Read};
 
 /// Settings of every process that a reload changes.
 const RELOADED: &[&str] = &[
+    "EVERGREEN_LOG",
     "EVERGREEN_MAX_CONNECTIONS",
     "EVERGREEN_MAX_CONNECTIONS_PER_ADDRESS",
 ];
@@ -56,9 +57,15 @@ impl Shared {
     }
 }
 
-/// The hook for `EVERGREEN_LOG`: give the filter of `next` to the handle of the log filter here, and name the setting
-/// in [`RELOADED`]. So far the filter is fixed at the start.
-fn set_log_filter(_next: &telemetry::Config) {}
+fn set_log_filter(next: &telemetry::Config) {
+    let Some(level) = telemetry::log_level() else {
+        return;
+    };
+    if let Err(error) = level.configure(&next.filter) {
+        // The settings were checked, so only a log that has ended can refuse it.
+        warn!(%error, "the log filter stays as it is");
+    }
+}
 
 /// The settings as they are in use, and those of the start.
 #[derive(Debug)]

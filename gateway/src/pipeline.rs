@@ -39,7 +39,7 @@ use crate::retry::{Attempt, Decision, Outcome, Unauthorized, decide};
 use crate::token::provider::TokenProvider;
 use crate::token::sources::Token;
 use crate::upstream::body::Outgoing;
-use crate::upstream::headers::{OutboundHeaders, passes};
+use crate::upstream::headers::{OutboundHeaders, passes, remove_trace};
 use crate::upstream::outbound::Outbound;
 use crate::upstream::{Failure, Kind, SendError, Upstream};
 use admit::{Admission, AdmissionError, Admitted};
@@ -193,9 +193,7 @@ impl Pipeline {
         let held = payload.held_bytes(parts.version);
         let admission = self.admission_request(caller, &parts.headers, held)?;
         if !self.config.trace_to_ghl {
-            for name in &service::trace::HEADERS {
-                parts.headers.remove(name);
-            }
+            remove_trace(&mut parts.headers);
         }
         let request = GhlRequest {
             method: parts.method,

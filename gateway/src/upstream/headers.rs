@@ -135,6 +135,13 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
     }
 }
 
+/// Removes the trace that the message is a part of.
+pub(crate) fn remove_trace(headers: &mut HeaderMap) {
+    for name in &service::trace::HEADERS {
+        headers.remove(name);
+    }
+}
+
 /// Whether the header is forwarded to GHL. Headers that `Connection` names are not.
 pub(crate) fn passes(headers: &HeaderMap, name: &HeaderName) -> bool {
     headers.contains_key(name) && !named_by_connection(headers).any(|named| named == *name)

@@ -148,12 +148,15 @@ impl LogLevel {
         Ok(())
     }
 
-    /// Takes other directives from the settings. They apply at once, and end a change.
+    /// Takes the directives of settings that were read again. Other ones apply at once, and end a change.
     ///
     /// # Errors
     /// If the filter is not understood. Then nothing changes.
     pub fn configure(&self, directives: &str) -> Result<(), LogLevelError> {
         let mut state = lock(&self.state);
+        if state.configured == directives {
+            return Ok(());
+        }
         self.reload(directives)?;
         directives.clone_into(&mut state.configured);
         state.changed = None;
@@ -234,7 +237,11 @@ mod tests {
         assert!(level.change("=[", None).is_err());
         level.change("warn", None).unwrap();
         info!("fourth");
-        assert_eq!(level.shown().left, None);
+        level.configure("info").unwrap();
+        assert_eq!(
+            (level.shown().filter.as_str(), level.shown().left),
+            ("warn", None)
+        );
         level.configure("debug").unwrap();
         debug!("fifth");
         let text = written.text();

@@ -40,7 +40,10 @@ pub(super) async fn expiring(store: &RedisBackend, by: Timestamp) -> Result<u64,
 async fn count_up_to(store: &RedisBackend, last: &str) -> Result<u64, WriteError> {
     let count = |partition| {
         let mut command = redis::cmd("ZCOUNT");
-        command.arg(store.key(keys::expiry(partition))).arg("-inf").arg(last);
+        command
+            .arg(store.key(keys::expiry(partition)))
+            .arg("-inf")
+            .arg(last);
         command
     };
     let counts: Vec<u64> = all_or_error(store.query_all_partitions(count).await?)?;
@@ -93,7 +96,11 @@ pub(super) async fn outlines(
     let mut generations = redis::pipe();
     for ((id, _), outline) in entries.iter().zip(&outlines) {
         if is_refused(outline) {
-            get(&mut generations, &store.key(keys::access(id)), outline::GENERATION);
+            get(
+                &mut generations,
+                &store.key(keys::access(id)),
+                outline::GENERATION,
+            );
         }
     }
     let generations = query(store, generations).await?;
