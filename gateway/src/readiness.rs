@@ -144,7 +144,8 @@ async fn watch(reader: TokenReader, gates: Gates, shutdown: Shutdown) {
         };
         let reason = store.as_ref().or(sealing_keys.as_ref());
         match (was_ready.replace(is_ready), reason) {
-            (Some(true), Some(reason)) => warn!(%reason, "this gateway is not ready"),
+            // At the start, too: a store that refuses this gateway does so from the beginning.
+            (Some(true) | None, Some(reason)) => warn!(%reason, "this gateway is not ready"),
             (Some(false), None) => info!("this gateway is ready"),
             _ => {}
         }

@@ -72,7 +72,7 @@ async fn users_of_deploy_have_all_that_their_processes_need() {
     for what in ["strings", "Lua scripts", "pub/sub"] {
         let is_told = missing
             .iter()
-            .any(|line| line.contains(what) && line.contains("NOPERM"));
+            .any(|line| line.contains(what) && line.contains("no permissions"));
         assert!(is_told, "{what}: {said}");
     }
     let (code, said) = checked(with_file("broker").env("EVERGREEN_REDIS_PREFIX", "acme")).await;

@@ -43,7 +43,7 @@ async fn reload(up: &Up, file: &File, text: &str, words: &[&str]) -> String {
 /// A call with a body of 4 kB.
 async fn large_call(up: &Up, id: &str) -> (u16, Value) {
     let url = format!("{}/ghl/contacts/?installation_id={id}", up.public);
-    let body = serde_json::json!({ "name": "n".repeat(4000) });
+    let body = serde_json::json!({ "locationId": "locA", "name": "n".repeat(4000) });
     send(up.client.post(url).json(&body)).await
 }
 

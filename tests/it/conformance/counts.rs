@@ -32,7 +32,7 @@ async fn installations_are_counted_by_state() {
         assert_eq!(count_states(&store).await, []);
         let hour = Duration::from_secs(3600);
         register(&store, "valid", hour).await;
-        register(&store, "valid too", hour).await;
+        register(&store, "valid-too", hour).await;
         let suspect = register(&store, "suspect", hour).await;
         let begun = begun(&store.writer, &suspect).await;
         let refused = failure(&store, FailureClass::Refused);
