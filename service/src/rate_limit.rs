@@ -183,4 +183,18 @@ mod tests {
         }
         assert!(lock(&limits.0).by_address.len() < 100);
     }
+
+    #[tokio::test(start_paused = true)]
+    async fn other_rates_hold_at_once_and_counted_calls_stay_counted() {
+        let limits = AddressLimits::new(Rate::new(1, SECOND), Rate::new(100, SECOND));
+        assert!(limits.count(address(1)).is_ok());
+        assert!(limits.count(address(1)).is_err());
+        limits.set(Rate::new(4, SECOND), Rate::new(100, SECOND));
+        assert!(limits.count(address(2)).is_ok());
+        assert!(limits.count(address(1)).is_err(), "a second is spent");
+        tokio::time::advance(SECOND / 2).await;
+        assert!(limits.count(address(1)).is_ok());
+        limits.set(Rate::new(1, SECOND), Rate::new(1, SECOND));
+        assert!(limits.count(address(3)).is_err());
+    }
 }
