@@ -143,7 +143,12 @@ pub(crate) async fn on_hangup(mut in_use: InUse, shutdown: Shutdown, process: im
         match process.reload(&in_use.snapshots).await {
             Ok(reloaded) => in_use.report(reloaded),
             Err(error) => {
-                error!(error = %error.reason(), "the settings have mistakes, and everything stays as it is");
+                // One line of the log has all mistakes.
+                let error = error.reason().replace('\n', "; ");
+                error!(
+                    error,
+                    "the settings have mistakes, and everything stays as it is"
+                );
             }
         }
     }

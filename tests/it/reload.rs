@@ -98,7 +98,7 @@ async fn hangup_changes_limits_under_load_and_names_what_changed() {
     let filter = up.command(&["log-level"]).run().await.stdout;
     assert_eq!(String::from_utf8_lossy(&filter), "info,broker=debug\n");
     up.program
-        .wait_for_line(&["/ghl/contacts/", "POST"], PATIENCE)
+        .wait_for_line(&["/ghl/contacts/", "status=201"], PATIENCE)
         .await;
 
     // All mistakes are named, and nothing changes, not even what has none.
