@@ -152,6 +152,7 @@ impl Backend for OlderStore {
         unschedule(id: &'a InstallationId, app: &'a AppName) -> ();
         poll_due(schedule: Schedule, app: &'a AppName) -> DuePoll;
         count_due(app: &'a AppName, by: Timestamp) -> u64;
+        count_expiring(by: Timestamp) -> u64;
         apps() -> Fields;
         free_app(name: &'a AppName) -> bool;
         name_app(name: &'a AppName, app_id: &'a str) -> String;

@@ -146,7 +146,7 @@ impl Target {
         &self,
         id: &InstallationId,
     ) -> Result<Option<Vec<u8>>, WriteError> {
-        let key = keys::refresh(id);
+        let key = self.redis.key(keys::refresh(id));
         self.redis
             .run(async |mut redis: Connection| redis.hget(key, REVISION).await)
             .await
