@@ -227,20 +227,22 @@ async fn deployments_with_prefixes_and_a_database_do_not_see_each_other() {
     }
 
     // Without the prefix its users may read nothing, and the process says so.
+    let acme = servers.secrets("acme");
     let wrong = Start::evergreen(&["gateway"])
-        .env(
-            "EVERGREEN_REDIS_URL_FILE",
-            servers.secrets("acme").file("gateway-redis-url"),
-        )
-        .env(
-            "EVERGREEN_ACCESS_KEYS_FILE",
-            servers.secrets("acme").file("access-keys"),
-        );
+        .env("EVERGREEN_REDIS_URL_FILE", acme.file("gateway-redis-url"))
+        .env("EVERGREEN_ACCESS_KEYS_FILE", acme.file("access-keys"));
     let mut wrong = Member::new(wrong);
     wrong.spawn();
-    let program = wrong.program.as_ref().unwrap();
-    let words = ["is not ready", "refuses what a gateway reads"];
-    program.wait_for_line(&words, PATIENCE).await;
+    let (client, url) = (client::new(), format!("{}/readyz", wrong.internal));
+    until("a gateway that is not ready", PATIENCE, || async {
+        let Ok(response) = client.get(&url).send().await else {
+            return Err("no answer".to_owned());
+        };
+        let (status, body) = (response.status(), client::body(response).await.to_string());
+        let is_told = body.contains("refuses what a gateway reads");
+        holds(status == 503 && is_told, (status, body))
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

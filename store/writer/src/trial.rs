@@ -99,7 +99,7 @@ pub async fn run(address: Address, role: Role, replicas: usize) -> Result<Report
         .await
         .map_err(|error| TrialError::Unavailable(error.into()))?;
     let mut tried = Vec::new();
-    for group in commands::groups(role, client.names(), can_fail_over || replicas > 0) {
+    for group in commands::groups(role, client.names(), can_fail_over) {
         tried.push(group_of_commands(&client, group).await);
     }
     if role != Role::LockNode {
@@ -218,16 +218,18 @@ async fn listen(client: &RedisClient, is_sender: bool) -> Result<bool, CommandEr
 
 /// Asks how many replicas have a write.
 async fn replication(client: &RedisClient, is_needed: bool) -> Tried {
-    let mut ask = redis::pipe();
-    ask.add_command(commands::write_for_replicas(client.names()))
-        .ignore();
-    ask.cmd("WAIT").arg(0).arg(1);
-    let answer: Result<(u64,), CommandError> = client
-        .run(async |mut redis: Connection| ask.query_async(&mut redis).await)
+    let write = commands::write_for_replicas(client.names());
+    let mut wait = redis::cmd("WAIT");
+    wait.arg(0).arg(1);
+    let answer: Result<u64, CommandError> = client
+        .run(async |mut redis: Connection| {
+            write.query_async::<()>(&mut redis).await?;
+            wait.query_async(&mut redis).await
+        })
         .await;
     let result = match answer {
-        Ok((1,)) => Found::There("one replica".to_owned()),
-        Ok((replicas,)) => Found::There(format!("{replicas} replicas")),
+        Ok(1) => Found::There("one replica".to_owned()),
+        Ok(replicas) => Found::There(format!("{replicas} replicas")),
         Err(error) => absent(
             reason(&error),
             is_needed,
