@@ -226,6 +226,13 @@ pub fn delivery_queue(partition: u8, endpoint: &str, subject: &str) -> String {
     outbox(partition, &format!("queue:{endpoint}:{subject}"))
 }
 
+/// String: written and deleted to prove that the store's user may write the keys of the outbox, which it could not before
+/// there were events.
+#[must_use]
+pub fn outbox_probe(partition: u8, name: &str) -> String {
+    outbox(partition, &format!("probe:{name}"))
+}
+
 fn outbox(partition: u8, name: &str) -> String {
     format!("ghl:out:{{{partition:02x}}}:{name}")
 }

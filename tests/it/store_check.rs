@@ -127,6 +127,25 @@ async fn store_unreachable_at_start_is_checked_once_reachable() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn broker_is_not_ready_with_the_users_of_an_older_version() {
+    let redis = Redis::start().await;
+    // All keys but those of the outbox.
+    let keys = ["~ghl:[^o]*", "~ghl:outage"];
+    let user = ["acl", "setuser", "app", "on", ">pw", "&*", "+@all"];
+    cli(redis.port(), None, &[&user[..], &keys].concat()).await;
+    let store = format!("redis://app:pw@127.0.0.1:{}", redis.port());
+    let broker = Broker::over(&store, "http://127.0.0.1:1");
+    let _program = broker.start.spawn();
+    broker.until_ready(503, "deploy/users.acl").await;
+    broker
+        .expect_metric(r#"evergreen_store_unsafe{reason="writes"} 1"#)
+        .await;
+    let loaded = ["acl", "setuser", "app", "~ghl:out:*"];
+    cli(redis.port(), None, &loaded).await;
+    broker.until_ready(200, "").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn consent_code_is_not_exchanged_while_store_refuses_scripts() {
     let redis = Redis::start().await;
     let user = ["acl", "setuser", "app", "on", ">pw", "~*", "&*", "+@all"];

@@ -213,6 +213,23 @@ impl Deployment {
         self.brokers[number] = version;
     }
 
+    /// Starts a broker of this version before the store has its users, and expects that it is not ready.
+    pub(crate) async fn start_broker_without_rights(&mut self, number: usize) {
+        self.step(&format!("broker {number} becomes Current too early"));
+        let broker = &mut self.fleet.brokers[number];
+        broker.stop().await;
+        broker.use_program(Version::Current.program());
+        broker.spawn();
+        let (client, url) = (&self.fleet.client, format!("{}/readyz", broker.internal));
+        until("the missing right", PATIENCE, || async {
+            let sent = client.get(&url).send().await;
+            let body = client::body(sent.map_err(|error| error.to_string())?).await;
+            let body = body.to_string();
+            holds(body.contains("deploy/users.acl"), body)
+        })
+        .await;
+    }
+
     /// Stops a gateway, and starts it as another version. Waits until it gets calls again.
     pub(crate) async fn replace_gateway(&mut self, number: usize, version: Version) {
         self.step(&format!("gateway {number} becomes {version:?}"));

@@ -119,7 +119,8 @@ async fn previous_version_is_updated_under_load() {
     deployment.until_all_refreshed().await;
     deployment.expect_service().await;
 
-    // As docs/upgrade.md says: the users of Redis first, then the brokers, then the gateways.
+    // The users of Redis come first, then the brokers, then the gateways. A broker that comes too early is not ready.
+    deployment.start_broker_without_rights(0).await;
     deployment.load_users().await;
     let again = ["loc000", "loc001", "loc002", "loc003"];
     roll_brokers(&mut deployment, Current, again).await;

@@ -1,10 +1,15 @@
 //! Checks whether the store keeps what is written to it.
 
+use std::time::Duration;
+
 use futures_util::future::join_all;
-use store::random;
+use store::{keys, random};
 
 use super::{StoreWriter, WriteError};
-use crate::check::{ClockHistory, Finding, ProbeError, evaluate};
+use crate::check::{ClockHistory, Finding, ProbeError, Reason, Severity, evaluate};
+
+/// The TTL of a probe's value, for the case that it cannot be deleted.
+const PROBE_TTL: Duration = Duration::from_secs(60);
 
 impl StoreWriter {
     /// Proves that the store accepts writes now: writes a value, reads it back and deletes it.
@@ -33,12 +38,34 @@ impl StoreWriter {
             .into_iter()
             .map(|partition| self.backend.probe(partition));
         let refused = join_all(probes).await.into_iter().filter_map(Result::err);
-        for finding in refused.filter_map(|error| error.finding()) {
+        let refused = refused.filter_map(|error| error.finding());
+        for finding in refused.chain(self.probe_outbox().await) {
             let is_known = |known: &Finding| known.reason == finding.reason;
             if !findings.iter().any(is_known) {
                 findings.push(finding);
             }
         }
         Ok(findings)
+    }
+
+    /// Tries to write a key of the outbox. Its rights are younger than those of the other keys, so users of an older build
+    /// lack them, and only changes with an event fail.
+    async fn probe_outbox(&self) -> Option<Finding> {
+        let [partition, random @ ..] = random::bytes::<5>();
+        let key = keys::outbox_probe(partition, &u32::from_be_bytes(random).to_string());
+        let written = match self.backend.put_if_absent(&key, "probe", PROBE_TTL).await {
+            Ok(_) => self.backend.delete(&key).await,
+            Err(error) => Err(error),
+        };
+        match written {
+            Err(WriteError::Refused(error)) => Some(Finding {
+                reason: Reason::Writes,
+                severity: Severity::Unsafe,
+                text: format!(
+                    "the store's user may not write events: {error}; load this version's deploy/users.acl into the store"
+                ),
+            }),
+            Ok(_) | Err(_) => None,
+        }
     }
 }
