@@ -190,7 +190,7 @@ async fn broker_that_dies_is_replaced_by_one_of_the_other_version() {
     let calls = deployment.calls();
     deployment.expect_service().await;
 
-    // Refreshes are in flight at any time: each of 25 installations once in 15 s, for a second.
+    // So that a broker can be killed between GHL's answer and the commit.
     let slow = json!([{ "on": "token", "grant": "refresh_token", "kind": "slow_body", "ms": 1000, "share": 1.0 }]);
     deployment.fleet.sandbox.faults(slow).await;
     for (number, version) in [
