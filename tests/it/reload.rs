@@ -119,5 +119,5 @@ async fn hangup_changes_limits_under_load_and_names_what_changed() {
     reload(&up, &file, limits, &words).await;
     stop.store(true, Ordering::Relaxed);
     let calls = load.await.unwrap();
-    assert!(calls > 50, "{calls}");
+    assert!(calls > 10, "{calls}");
 }

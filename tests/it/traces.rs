@@ -61,7 +61,8 @@ async fn trace_of_a_caller_continues_to_the_refresh_that_it_needs() {
     let fleet = fleet(&collector).await;
     let id = fleet.install(1).await.remove(0);
     fleet.sandbox.steer("expire", "loc000").await;
-    let path = format!("/contacts/?installation_id={id}&email=private%40example.com");
+    let path =
+        format!("/contacts/?installation_id={id}&locationId=loc000&email=private%40example.com");
     let (status, body) = call(&fleet, &path, TRACE).await;
     assert_eq!(status, 200, "{body}");
 
@@ -151,7 +152,7 @@ async fn failures_have_a_status_and_health_checks_and_secrets_have_no_span() {
     }
     let failing = json!([{ "on": "api", "kind": "status", "status": 500, "next": 1 }]);
     fleet.sandbox.faults(failing).await;
-    let path = format!("/contacts/?installation_id={id}");
+    let path = format!("/contacts/?installation_id={id}&locationId=loc000");
     assert_eq!(call(&fleet, &path, TRACE).await.0, 500);
     let refused = TRACE.replace('4', "5");
     assert_eq!(
