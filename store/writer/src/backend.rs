@@ -326,6 +326,14 @@ pub trait Backend:
     fn facts(&self) -> BackendFuture<'_, Vec<Facts>>;
     /// Writes a value into a partition, reads it back and deletes it.
     fn probe(&self, partition: u8) -> BoxFuture<'_, Result<(), ProbeError>>;
+    /// Writes a value to this key, with a TTL, and deletes it. A refusal is a finding about the store and no failed request,
+    /// so it is not counted as one.
+    fn probe_key<'a>(&'a self, key: &'a str, ttl: Duration) -> BackendFuture<'a, ()> {
+        Box::pin(async move {
+            self.put_if_absent(key, "probe", ttl).await?;
+            self.delete(key).await.map(drop)
+        })
+    }
 
     /// Whether another server may become the master without having the last writes.
     fn can_fail_over(&self) -> bool;

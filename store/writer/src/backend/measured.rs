@@ -146,6 +146,10 @@ impl Backend for Measured {
         self.inner.probe(partition)
     }
 
+    fn probe_key<'a>(&'a self, key: &'a str, ttl: Duration) -> BackendFuture<'a, ()> {
+        self.inner.probe_key(key, ttl)
+    }
+
     fn can_fail_over(&self) -> bool {
         self.inner.can_fail_over()
     }

@@ -53,11 +53,7 @@ impl StoreWriter {
     async fn probe_outbox(&self) -> Option<Finding> {
         let [partition, random @ ..] = random::bytes::<5>();
         let key = keys::outbox_probe(partition, &u32::from_be_bytes(random).to_string());
-        let written = match self.backend.put_if_absent(&key, "probe", PROBE_TTL).await {
-            Ok(_) => self.backend.delete(&key).await,
-            Err(error) => Err(error),
-        };
-        match written {
+        match self.backend.probe_key(&key, PROBE_TTL).await {
             Err(WriteError::Refused(error)) => Some(Finding {
                 reason: Reason::Writes,
                 severity: Severity::Unsafe,
@@ -65,7 +61,7 @@ impl StoreWriter {
                     "the store's user may not write events: {error}; load this version's deploy/users.acl into the store"
                 ),
             }),
-            Ok(_) | Err(_) => None,
+            Ok(()) | Err(_) => None,
         }
     }
 }
