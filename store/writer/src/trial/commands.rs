@@ -86,6 +86,7 @@ fn broker(names: &Names, fails_over: bool) -> Vec<Group> {
     let (text, other, hash) = (key("text"), key("other"), key("hash"));
     let (list, set, sorted, script) = (key("list"), key("set"), key("sorted"), key("script"));
     let all = [&text, &other, &hash, &list, &set, &sorted, &script].map(String::as_str);
+    let event = names.key(keys::outbox_probe(partition, &run));
     vec![
         group(
             "strings (SET, GET, EXISTS)",
@@ -163,6 +164,13 @@ fn broker(names: &Names, fails_over: bool) -> Vec<Group> {
         group(
             "deletions (DEL)",
             all.iter().map(|key| command("DEL", key, &[])).collect(),
+        ),
+        group(
+            "the keys of events, which users of older versions may not write (SET, DEL)",
+            vec![
+                command("SET", &event, &["1", "PX", &ttl]),
+                command("DEL", &event, &[]),
+            ],
         ),
         Group {
             what: "the state of a server (INFO)",
