@@ -22,6 +22,8 @@ use flavour::flavour;
 
 /// How long an announcement may take to arrive.
 const ANNOUNCED_WITHIN: Duration = Duration::from_secs(2);
+/// How long replicas may take to have a write, in milliseconds. Less than a command may take.
+const WAIT_MS: u64 = 800;
 
 /// The process whose commands are tried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -106,7 +108,7 @@ pub async fn run(address: Address, role: Role, replicas: usize) -> Result<Report
         tried.push(channel(&client, role).await);
     }
     if role == Role::Broker {
-        tried.push(replication(&client, can_fail_over || replicas > 0).await);
+        tried.push(replication(&client, can_fail_over, replicas).await);
     }
     let (mut findings, mut servers) = (Vec::new(), Vec::new());
     if role == Role::Broker {
@@ -216,23 +218,28 @@ async fn listen(client: &RedisClient, is_sender: bool) -> Result<bool, CommandEr
     Ok(arrives)
 }
 
-/// Asks how many replicas have a write.
-async fn replication(client: &RedisClient, is_needed: bool) -> Tried {
-    let write = commands::write_for_replicas(client.names());
-    let mut wait = redis::cmd("WAIT");
-    wait.arg(0).arg(1);
-    let answer: Result<u64, CommandError> = client
-        .run(async |mut redis: Connection| {
-            write.query_async::<()>(&mut redis).await?;
-            wait.query_async(&mut redis).await
-        })
+/// Asks how many replicas have a write. `wanted`: how many must have it.
+async fn replication(client: &RedisClient, can_fail_over: bool, wanted: usize) -> Tried {
+    let wanted = u64::try_from(wanted).unwrap_or(u64::MAX);
+    // In one request, so that a Cluster asks the master that has the write.
+    let mut both = redis::pipe();
+    both.add_command(commands::write_for_replicas(client.names()))
+        .ignore();
+    // With 0 it answers before a replica can.
+    both.cmd("WAIT").arg(wanted.max(1)).arg(WAIT_MS);
+    let answer: Result<(u64,), CommandError> = client
+        .run(async |mut redis: Connection| both.query_async(&mut redis).await)
         .await;
-    let result = match answer {
+    let result = match answer.map(|(replicas,)| replicas) {
+        Ok(replicas) if replicas < wanted => Found::Missing {
+            reason: format!("{replicas} have a write, and EVERGREEN_REDIS_REPLICAS is {wanted}"),
+            lost: "no refresh token is spent until as many replicas have each write",
+        },
         Ok(1) => Found::There("one replica".to_owned()),
         Ok(replicas) => Found::There(format!("{replicas} replicas")),
         Err(error) => absent(
             reason(&error),
-            is_needed,
+            can_fail_over || wanted > 0,
             "nobody can tell whether a replica has a write, so a failover can lose refresh tokens. \
              EVERGREEN_REDIS_REPLICAS must be 0, and the store one server",
         ),
