@@ -80,13 +80,11 @@ impl Reload for BrokerReload {
             rings,
             telemetry,
         } = read;
-        // First what may be refused.
-        let checked = self.broker.check_rings(&rings).await;
-        checked.map_err(Failure::unavailable)?;
-        let reloaded = self.broker.reload(&broker.apps, &broker.endpoints);
-        reloaded.map_err(Failure::unavailable)?;
+        // First what may be refused: the store may be away by now.
         let changed = self.broker.reload_rings(&rings).await;
         let changed = changed.map_err(Failure::unavailable)?;
+        let reloaded = self.broker.reload(&broker.apps, &broker.endpoints);
+        reloaded.map_err(Failure::unavailable)?;
         self.broker.reload_limits(&broker).await;
         if let (Some(gateway), Some(config)) = (&self.gateway, &gateway) {
             gateway.reload(config);
