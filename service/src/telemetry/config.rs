@@ -80,7 +80,10 @@ fn instance(settings: &mut Settings<'_>) -> String {
     let named = settings.text("EVERGREEN_INSTANCE");
     let named = named.or_else(|| settings.text("EVERGREEN_BROKER_NAME"));
     named.unwrap_or_else(|| {
-        let host = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+        // systemd's `ProcSubset=pid` hides the first one.
+        let host = fs::read_to_string("/proc/sys/kernel/hostname")
+            .or_else(|_| fs::read_to_string("/etc/hostname"))
+            .unwrap_or_default();
         format!("{}:{}", host.trim(), process::id())
     })
 }
