@@ -150,6 +150,8 @@ struct Counter {
 #[derive(Default)]
 struct Pass {
     began_at: Option<Instant>,
+    /// Since when the next records cannot be read.
+    failing_since: Option<Instant>,
     /// `None`: it has ended.
     next: Option<(u8, usize)>,
     count: StateCount,
@@ -260,6 +262,7 @@ impl Counter {
             }
             self.states = Pass {
                 began_at: Some(Instant::now()),
+                failing_since: None,
                 next: Some((0, 0)),
                 count: StateCount::default(),
             };
@@ -272,10 +275,16 @@ impl Counter {
             let count = &mut self.states.count;
             let page = writer.count_states(count, partition, (from, PAGE), now);
             let Ok(read) = page.await else {
-                // It begins anew.
-                self.states = Pass::default();
+                // They are asked for again, since a count of a large fleet would hardly ever end otherwise.
+                let since = *self.states.failing_since.get_or_insert_with(Instant::now);
+                if since.elapsed() >= LEAD_TTL {
+                    // The last count says nothing of now, and must not hold back an alert.
+                    show_states(None);
+                    self.states = Pass::default();
+                }
                 return;
             };
+            self.states.failing_since = None;
             left = left.saturating_sub(read);
             self.states.next = match read < PAGE {
                 true => partition.checked_add(1).map(|next| (next, 0)),
