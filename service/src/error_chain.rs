@@ -2,14 +2,19 @@
 
 use std::error::Error;
 
-/// An error and its causes in one line.
+/// An error and its causes in one line. A cause that says the same as the error before it is left out.
 #[must_use]
 pub fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
+    let mut last = text.clone();
     let mut cause = error.source();
     while let Some(error) = cause {
-        text.push_str(": ");
-        text.push_str(&error.to_string());
+        let next = error.to_string();
+        if next != last {
+            text.push_str(": ");
+            text.push_str(&next);
+            last = next;
+        }
         cause = error.source();
     }
     text
