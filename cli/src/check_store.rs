@@ -38,7 +38,7 @@ pub(crate) async fn act(source: &Layered, what: &CheckStore) -> Result<(), Failu
         Verdict::Losses => println!("\nevergreen can use it, with the losses above."),
         Verdict::Bad => {
             return Err(Failure::Refused(
-                "evergreen cannot use it as it is: see MISSING and UNSAFE above".to_owned(),
+                "evergreen cannot use it as it is: see MISSING and UNSAFE above (docs/managed-redis.md explains them)".to_owned(),
             ));
         }
     }

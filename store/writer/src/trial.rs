@@ -135,7 +135,11 @@ async fn group_of_commands(client: &RedisClient, group: Group) -> Tried {
         if let Err(error) = answer.await
             && !is_unknown_script(&error)
         {
-            refused.push(format!("{}: {}", commands::name(command), reason(&error)));
+            // A command can be in a group several times.
+            let line = format!("{}: {}", commands::name(command), reason(&error));
+            if !refused.contains(&line) {
+                refused.push(line);
+            }
         }
     }
     Tried {
