@@ -8,7 +8,7 @@ use clap::{Args as Flags, Parser, Subcommand, ValueEnum};
 
 /// Keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
 ///
-/// Settings come from flags, then the environment, then a TOML file. The README lists them.
+/// Settings come from flags, then the environment, then a TOML file. docs/settings.md lists them.
 #[derive(Debug, Parser)]
 #[command(
     name = "evergreen",

@@ -47,12 +47,22 @@ pub(crate) async fn check(source: &Layered) -> Result<(), Failure> {
             Ok(response) => {
                 let status = response.status();
                 let body = response.text().await.unwrap_or_default();
-                let why = reasons(&body);
+                let why = match reasons(&body) {
+                    lines if lines.is_empty() => {
+                        format!(
+                            "{url} is not the internal listener of evergreen (EVERGREEN_INTERNAL_LISTEN)"
+                        )
+                    }
+                    lines => lines,
+                };
                 return Err(Failure::Refused(format!("not ready ({status}): {why}")));
             }
             Err(error) => {
                 let why = chain(&error.without_url());
-                failure = Failure::Refused(format!("{url} does not answer: {why}"));
+                failure = Failure::Refused(format!(
+                    "{url} does not answer: {why}. EVERGREEN_INTERNAL_LISTEN says where the process listens. Without it \
+                     the ports 9080 and 9081 of this machine are asked"
+                ));
             }
         }
     }

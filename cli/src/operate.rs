@@ -217,6 +217,12 @@ impl Admin {
         let Some(message) = body["message"].as_str() else {
             return Err(self.stranger(status));
         };
+        if status == StatusCode::UNAUTHORIZED && self.key.is_none() {
+            return Err(Failure::Refused(format!(
+                "{status}: no administrator's key was found. Set EVERGREEN_DATA_DIR to the data directory of the process \
+                 on this machine, or EVERGREEN_ADMIN_KEY to a key with the scope admin"
+            )));
+        }
         let hint = body["hint"].as_str().map(|hint| format!(" ({hint})"));
         Err(Failure::Refused(format!(
             "{status}: {message}{}",
