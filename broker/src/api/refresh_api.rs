@@ -143,14 +143,14 @@ fn result(outcome: Outcome, now: Timestamp) -> Result<Option<Generation>, Error>
             ErrorKind::RefreshNotPossible,
             "GHL gives the agency no token for this location: the app is not installed there",
         )),
-        Outcome::Failed(kind) if kind.needs_operator() => Err(Error::new(
-            ErrorKind::RefreshRejected,
-            format!("GHL gave no token: {}", kind.as_str()),
-        )),
-        Outcome::Failed(kind) => Err(Error::new(
-            ErrorKind::RefreshFailed,
-            format!("GHL gave no token: {}", kind.as_str()),
-        )),
+        Outcome::Failed(kind) => {
+            let message = format!("GHL gave no token: {}", kind.as_str());
+            Err(match kind.remedy() {
+                Some(remedy) => Error::new(ErrorKind::RefreshRejected, message).with_hint(remedy),
+                None => Error::new(ErrorKind::RefreshFailed, message)
+                    .with_hint("it is tried again by itself; docs/operations.md explains each kind"),
+            })
+        }
         Outcome::RateLimited(wait) => Err(Error::new(
             ErrorKind::RefreshUnavailable,
             "GHL's limit of the agency is used up",
