@@ -198,7 +198,7 @@ impl Broker {
             ),
             shutdown.clone(),
         ));
-        shutdown.spawn(journal_keys::run(worker.clone(), shutdown.clone()));
+        shutdown.spawn(journal_keys::run(worker.clone(), shutdown.clone(), 0));
         for app in &apps.current().apps {
             shutdown.spawn(scheduler::run(schedulers.clone(), app.name.clone()));
         }

@@ -53,6 +53,7 @@ use crate::refresh::refresh_log;
 use crate::refresh::spans;
 use crate::refresh::store_watch::{StoreWatch, Unverified};
 use crate::refresh::window::{Slot, Window};
+use crate::sealing::journal::RingChanges;
 
 /// The most mints in flight. GHL's limit of each agency is far lower.
 const MINTS: usize = 256;
@@ -78,6 +79,7 @@ pub(crate) struct Worker {
     mint_slots: Arc<Semaphore>,
     /// Bounds the lists of locations in flight.
     pub(crate) list_slots: Semaphore,
+    pub(crate) ring_changes: RingChanges,
     /// Held while a call for an agency is counted.
     pub(crate) agency_turns: AgencyTurns,
     pub(crate) reader: TokenReader,
@@ -134,6 +136,7 @@ impl Worker {
             agency_api,
             mint_slots: Arc::new(Semaphore::new(MINTS)),
             list_slots: Semaphore::new(LISTS),
+            ring_changes: RingChanges::default(),
             agency_turns: AgencyTurns::default(),
             reader,
             uncommitted: Mutex::default(),

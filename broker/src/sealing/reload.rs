@@ -4,14 +4,12 @@ use std::time::Duration;
 
 use store::key_list::RingKind;
 use store_writer::Rings;
-use store_writer::group_commit_db::DbError;
 use store_writer::journal::JournalKeysError;
 use store_writer::sealing::KeysError;
 use tokio::time::sleep;
 
 use super::journal;
 use crate::Broker;
-use crate::refresh::worker::Worker;
 
 /// Why a broker does not use other rings.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +42,9 @@ impl Broker {
     /// # Errors
     /// As [`Broker::check_rings`]. The rings seal as before then.
     pub async fn reload_rings(&self, next: &Rings) -> Result<Vec<RingKind>, RingsError> {
+        let worker = &self.0.worker;
+        // Waits while the journal is sealed anew after the change before.
+        let mut changes = worker.ring_changes.lock().await;
         let changed = self.changed_rings(next);
         if changed.is_empty() {
             return Ok(changed);
@@ -55,13 +56,14 @@ impl Broker {
             let ring = rings.of(*kind);
             ring.replace(&ring.and_opens_as(next.of(*kind)));
         }
-        let worker = &self.0.worker;
         worker.journal.prepare_keys(&next.refresh).await?;
         let writer = self.0.writer.with_rings(next.clone());
         writer.register_keys().await?;
         for kind in &changed {
             rings.of(*kind).replace(next.of(*kind));
         }
+        *changes += 1;
+        let change = *changes;
         let (worker, shutdown) = (worker.clone(), self.0.shutdown.clone());
         let lease = self.0.config.timing.lease;
         self.0.shutdown.spawn(async move {
@@ -70,10 +72,7 @@ impl Broker {
                 () = shutdown.started() => return,
                 () = sleep(until_written(lease)) => {}
             }
-            if let Err(error) = reseal_open(&worker).await {
-                return worker.stop_on_journal_error(&error);
-            }
-            journal::run(worker, shutdown).await;
+            journal::run(worker, shutdown, change).await;
         });
         Ok(changed)
     }
@@ -90,18 +89,4 @@ impl Broker {
 /// Until an answer that was sealed before the change is in the journal.
 fn until_written(lease: Duration) -> Duration {
     2 * lease
-}
-
-/// Seals the answers that the store may not have with the first key. An attempt may have sealed one with the former
-/// key after the rings were checked.
-async fn reseal_open(worker: &Worker) -> Result<(), DbError> {
-    match worker
-        .journal
-        .prepare_keys(&worker.writer.rings().refresh)
-        .await
-    {
-        // The next reload, or the next start, says so.
-        Ok(()) | Err(JournalKeysError::Missing(_)) => Ok(()),
-        Err(JournalKeysError::Disk(error)) => Err(error),
-    }
 }
