@@ -284,6 +284,21 @@ impl AnyView {
     }
 }
 
+/// Every `tokenStatus`.
+pub(crate) const TOKEN_STATUSES: [&str; 11] = [
+    "valid",
+    "expiring",
+    "expired",
+    "asleep",
+    "suspect",
+    "invalid",
+    "revoked",
+    "paused",
+    "static",
+    "unclaimed",
+    "unreadable",
+];
+
 impl AnyView {
     pub(crate) fn token_status(&self) -> &'static str {
         match self {

@@ -10,7 +10,7 @@ use utoipa::{IntoParams, ToSchema};
 use crate::Broker;
 use crate::api::error::Error;
 use crate::api::extract::QueryString;
-use crate::api::status::{AnyView, Name};
+use crate::api::status::{AnyView, Name, TOKEN_STATUSES};
 
 /// The query. A page may have fewer entries than `limit`, and even none: the list ends where `next` is `null`.
 #[derive(Deserialize, IntoParams)]
@@ -56,6 +56,14 @@ pub(super) async fn list(
     State(broker): State<Broker>,
     QueryString(page): QueryString<Page>,
 ) -> Result<Json<Installations>, Error> {
+    if let Some(status) = &page.status
+        && !TOKEN_STATUSES.contains(&status.as_str())
+    {
+        let known = TOKEN_STATUSES.join(", ");
+        return Err(Error::invalid(format!(
+            "`status` is {status}: it can be {known}"
+        )));
+    }
     let limit = page.limit.unwrap_or(100).clamp(1, 1000);
     let after = page.after.as_ref();
     let writer = &broker.0.writer;
