@@ -52,7 +52,10 @@ impl Worker {
         let Some(committed) = self.commit_response(entry).await? else {
             return Ok(None);
         };
-        self.mark_confirmed(entry, &committed).await;
+        // A failed write ends the process. The store has the response, so the journal of a full disk can do without it.
+        if self.ready_to_spend().is_ok() {
+            self.mark_confirmed(entry, &committed).await;
+        }
         match committed {
             Committed::Applied { generation, .. } => {
                 warn!(installation = %entry.installation, %generation,
