@@ -16,7 +16,6 @@ mod callers;
 mod check_store;
 mod clock_skew;
 mod cluster;
-mod compatibility;
 mod conformance;
 mod connect;
 mod crate_dependencies;

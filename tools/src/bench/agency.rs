@@ -6,7 +6,8 @@ use std::time::Duration;
 use clap::Args as Flags;
 use serde_json::json;
 use tests::client::{self, get};
-use tests::fleet::{Fleet, FleetConfig};
+use tests::fleet::{Fleet, FleetConfig, Member};
+use tests::program::Program;
 use tests::wait::{holds, until};
 use tokio::time::Instant;
 
@@ -58,6 +59,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
     let listed = started.elapsed();
     let asleep = used_memory(&fleet).await?.saturating_sub(before) / args.locations.max(1);
 
+    let before = Cpu::used(&fleet);
     let mut times = Vec::new();
     let mut failed = 0;
     for number in 1..=args.calls.min(args.locations) {
@@ -71,6 +73,7 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         times.push(asked.elapsed());
         failed += u64::from(status != 200);
     }
+    let used = Cpu::used(&fleet).since(before);
     times.sort_unstable();
     let at = |share: usize| {
         times
@@ -95,6 +98,14 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         at(99).as_millis(),
         times.last().copied().unwrap_or_default().as_millis(),
     );
+    let each = |part: Duration| part.as_micros() / times.len().max(1) as u128;
+    println!(
+        "CPU for each first call, µs: brokers {}, gateways {}, store {}, lock nodes {}",
+        each(used.brokers),
+        each(used.gateways),
+        each(used.store),
+        each(used.locks),
+    );
     println!(
         "mints: {} for {} locations, at most {} for one; calls over the agency's limit: {}",
         count("location_tokens_minted"),
@@ -103,6 +114,40 @@ pub(crate) async fn run(args: &Args) -> Result<(), Box<dyn std::error::Error>> {
         count("rate_limited_calls"),
     );
     Ok(())
+}
+
+/// CPU time that the processes have used so far.
+#[derive(Clone, Copy)]
+struct Cpu {
+    brokers: Duration,
+    gateways: Duration,
+    store: Duration,
+    locks: Duration,
+}
+
+impl Cpu {
+    fn used(fleet: &Fleet) -> Self {
+        let of = |members: &[Member]| {
+            let programs = members.iter().filter_map(|member| member.program.as_ref());
+            programs.map(Program::cpu).sum()
+        };
+        let locks = fleet.redis.locks.iter();
+        Self {
+            brokers: of(&fleet.brokers),
+            gateways: of(&fleet.gateways),
+            store: fleet.redis.store.program().cpu(),
+            locks: locks.map(|lock| lock.program().cpu()).sum(),
+        }
+    }
+
+    fn since(self, before: Self) -> Self {
+        Self {
+            brokers: self.brokers.saturating_sub(before.brokers),
+            gateways: self.gateways.saturating_sub(before.gateways),
+            store: self.store.saturating_sub(before.store),
+            locks: self.locks.saturating_sub(before.locks),
+        }
+    }
 }
 
 /// The memory of the store, in bytes.
