@@ -138,12 +138,23 @@ async fn begin_as(
     writer: &StoreWriter,
     id: &InstallationId,
     wanted: Wanted,
+    known: (Duration, &KnownApps),
+) -> Begin {
+    begin_by(writer, id, "broker", wanted, known).await
+}
+
+/// As the broker of this name.
+async fn begin_by(
+    writer: &StoreWriter,
+    id: &InstallationId,
+    holder: &str,
+    wanted: Wanted,
     (window, apps): (Duration, &KnownApps),
 ) -> Begin {
     let leases = Leases::local();
     let lease = leases.take(id, TTL).await.unwrap();
     let conditions = Conditions {
-        holder: "broker",
+        holder,
         apps,
         window,
         wanted,

@@ -101,32 +101,15 @@ async fn due_installations_are_the_backlog_until_they_are_claimed() {
     .await;
 }
 
-/// Begins as the broker of this name, with a window that is over at once.
-async fn begin_by(writer: &StoreWriter, id: &InstallationId, holder: &str) -> Begin {
-    let leases = Leases::local();
-    let lease = leases.take(id, TTL).await.unwrap();
-    let conditions = Conditions {
-        holder,
-        apps: &default_app(),
-        window: Duration::from_millis(1),
-        wanted: Wanted::Now,
-        is_after_outage: false,
-        may_spend_new: true,
-        grace: DEFAULT_GRACE,
-        is_orphan: false,
-    };
-    let began = writer.begin(&lease, conditions).await.unwrap();
-    leases.release(lease).await;
-    began
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn refresh_that_another_broker_began_is_a_takeover() {
     on_all(|store| async move {
         let id = register(&store, "a", Duration::from_secs(3600)).await;
+        // The window is over at once.
+        let known = (Duration::from_millis(1), &default_app());
         for (holder, is_takeover) in [("one", false), ("one", false), ("two", true)] {
             until("the attempt to begin", PATIENCE, || async {
-                match begin_by(&store.writer, &id, holder).await {
+                match begin_by(&store.writer, &id, holder, Wanted::Now, known).await {
                     Begin::Go(begun) => {
                         assert_eq!(begun.is_takeover, is_takeover, "{holder}");
                         Ok(())
