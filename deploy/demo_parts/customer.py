@@ -66,6 +66,6 @@ class Ghl:
             raise Failed(f"the sandbox refuses faults: {status} {body}")
 
     def ledger(self):
-        """What GHL saw: how often each refresh token was spent, and calls with bad tokens."""
+        """The sandbox's view: how often each refresh token was spent, and calls with bad tokens."""
         _, _, body = request("GET", f"{self.address}/ledger")
         return json.loads(body)

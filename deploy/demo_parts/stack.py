@@ -239,7 +239,7 @@ sentinel parallel-syncs {MASTER} 2
         return found[-1].split()[0].rstrip(",.") if found else "UP"
 
     def evergreen_cli(self, *arguments):
-        """What a command prints, at the first broker."""
+        """The output of a command, at the first broker."""
         _, internal = self.broker_ports[0]
         return self.run(
             [self.evergreen, *arguments],

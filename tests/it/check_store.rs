@@ -9,7 +9,7 @@ use tests::redis::{Redis, cli};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// What the command said, and its exit code.
+/// The exit code of the command, and its output.
 async fn checked(start: Start) -> (Option<i32>, String) {
     let output = start.run_within(PATIENCE).await;
     let said = [output.stdout, output.stderr].concat();

@@ -24,7 +24,7 @@ struct Servers {
     scratch: Scratch,
 }
 
-/// What a deployment is called: its prefix, and its database in the store.
+/// The names of a deployment: its prefix, and its database in the store.
 type Name = (&'static str, &'static str);
 
 impl Servers {

@@ -1,4 +1,4 @@
-//! What comes in and goes out: consents, webhooks, deliveries, and the audit log.
+//! Metrics of consents, webhooks, deliveries, and the audit log.
 
 use metrics::{counter, describe_counter};
 

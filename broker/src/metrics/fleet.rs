@@ -157,12 +157,12 @@ struct Pass {
     count: StateCount,
 }
 
-/// What a broker that asked for the lead may export.
+/// The counts that a broker that asked for the lead may export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Export {
     /// Everything.
     All,
-    /// What it has, since nobody else can know more.
+    /// Those that it has, since nobody else can know more.
     AsBefore,
     /// Only times. Counts may be outdated, since another broker may count.
     Times,

@@ -1,4 +1,4 @@
-//! What a broker keeps its state in: the store, the lock nodes, and its files.
+//! Metrics of the places that hold a broker's state: the store, the lock nodes, and its files.
 
 use std::collections::BTreeMap;
 use std::time::Duration;

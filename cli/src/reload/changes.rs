@@ -16,7 +16,7 @@ const FOLLOWED_FILES: &[&str] = &[
     "EVERGREEN_TLS_KEY",
 ];
 
-/// What a hash is of.
+/// The kind of setting that a hash is of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Part {
     /// The setting as it is written.

@@ -1,4 +1,4 @@
-"""What dashboards are made of."""
+"""The parts that dashboards are made of."""
 
 DATASOURCE = {"type": "prometheus", "uid": "${datasource}"}
 WIDTH = 24

@@ -264,7 +264,7 @@ pub struct StoreStats {
     pub nearest_expiry: Option<Timestamp>,
 }
 
-/// What a count of states needs of a record. It is read without the tokens.
+/// The fields of a record that a count of states needs. They are read without the tokens.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Outline {
     /// Whether its token is refreshed, so that its expiry is known to the store. Its status is active then, and it is of

@@ -54,14 +54,14 @@ pub enum Found {
     Lost {
         /// The answer of the server.
         reason: String,
-        /// What is lost without it.
+        /// The loss without it.
         lost: &'static str,
     },
     /// It does not work, and evergreen needs it.
     Missing {
         /// The answer of the server.
         reason: String,
-        /// What does not work without it.
+        /// The function that does not work without it.
         lost: &'static str,
     },
 }
@@ -73,7 +73,7 @@ pub struct Report {
     pub servers: Vec<String>,
     /// Everything that was tried.
     pub tried: Vec<Tried>,
-    /// What the settings of the servers do to tokens. Only a broker asks for them.
+    /// The effects of the servers' settings on tokens. Only a broker asks for them.
     pub findings: Vec<Finding>,
 }
 

@@ -22,7 +22,7 @@ const RELEASE: &str =
 pub(super) struct Group {
     pub(super) what: &'static str,
     pub(super) is_needed: bool,
-    /// What is lost, or does not work, without them.
+    /// The loss, or the function that does not work, without them.
     pub(super) lost: &'static str,
     pub(super) commands: Vec<Cmd>,
 }
