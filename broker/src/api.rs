@@ -4,13 +4,14 @@
 //! internal one is for operators, and for the backends of apps.
 
 pub mod admin;
-mod audit;
-mod auth;
+pub(crate) mod audit;
+pub(crate) mod auth;
 mod connect;
 mod consent_cookie;
+mod console;
 pub(crate) mod error;
 mod events;
-mod extract;
+pub(crate) mod extract;
 pub(crate) mod html;
 mod log_level;
 mod lookup_api;
@@ -18,7 +19,7 @@ mod oauth;
 pub(crate) mod openapi;
 pub(crate) mod refresh_api;
 mod seal;
-mod span;
+pub(crate) mod span;
 mod status;
 mod webhook;
 
@@ -107,7 +108,7 @@ async fn route_not_found(uri: Uri) -> Error {
     Error::new(ErrorKind::RouteNotFound, message)
 }
 
-async fn method_not_allowed(method: Method, uri: Uri) -> Error {
+pub(crate) async fn method_not_allowed(method: Method, uri: Uri) -> Error {
     let message = format!("{} does not take {method}", uri.path());
     Error::new(ErrorKind::MethodNotAllowed, message)
 }

@@ -7,6 +7,7 @@
 //! | `refresh` | the refresh protocol: scheduler, worker, recovery, circuit breaker, outage detection |
 //! | `apps` | the apps at GHL: their settings, credentials and names |
 //! | `connect` | one-time links, and the destination of the browser after a consent |
+//! | `console` | the web console for operators |
 //! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
 //! | `events` | outgoing messages: events, and GHL's webhooks that are forwarded |
@@ -23,6 +24,7 @@ mod audit;
 mod broker;
 mod config;
 mod connect;
+mod console;
 mod events;
 mod health;
 mod metrics;

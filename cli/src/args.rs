@@ -51,6 +51,8 @@ pub(crate) enum Command {
     /// Create, list, rotate and revoke the keys of callers
     #[command(subcommand)]
     Keys(Keys),
+    /// Print a link that signs in to the web console once
+    Console,
     /// Show who fetched tokens, and who changed keys and installations, the newest first
     Audit(Audit),
     /// Show events and their endpoints, send events again, and test an endpoint
@@ -424,6 +426,7 @@ impl Args {
             Command::CheckStore(what) => vec![("EVERGREEN_REDIS_URL", &what.url)],
             Command::Installations(_)
             | Command::Apps(_)
+            | Command::Console
             | Command::Healthcheck
             | Command::Keys(_)
             | Command::Audit(_)

@@ -9,6 +9,7 @@ mod args;
 mod audit;
 mod bootstrap_key;
 mod check_store;
+mod console;
 mod data_dir;
 mod events;
 mod exit;
@@ -93,6 +94,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Installations(what) => installations::installations(&source, what).await,
         Command::Apps(what) => apps::apps(&source, what).await,
         Command::Keys(what) => keys::act(&source, what).await,
+        Command::Console => console::link(&source).await,
         Command::Audit(wanted) => audit::show(&source, &wanted).await,
         Command::Events(what) => events::act(&source, what).await,
         Command::Seal(what) => seal::act(&source, what).await,

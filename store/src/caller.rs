@@ -113,16 +113,19 @@ pub enum Scope {
     Admin,
     /// Read metrics. Every live key has this permission.
     Metrics,
+    /// See the pages of the console, without its secrets, and change nothing.
+    View,
 }
 
 impl Scope {
     /// Every scope.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
         Self::Proxy,
         Self::Tokens,
         Self::Connect,
         Self::Admin,
         Self::Metrics,
+        Self::View,
     ];
 
     /// The name in records and on command lines.
@@ -134,6 +137,7 @@ impl Scope {
             Self::Connect => "connect",
             Self::Admin => "admin",
             Self::Metrics => "metrics",
+            Self::View => "view",
         }
     }
 }
@@ -146,7 +150,7 @@ impl fmt::Display for Scope {
 
 /// The text names no [`Scope`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a scope is `proxy`, `tokens`, `connect`, `admin` or `metrics`")]
+#[error("a scope is `proxy`, `tokens`, `connect`, `admin`, `metrics` or `view`")]
 pub struct UnknownScope;
 
 impl FromStr for Scope {
@@ -162,6 +166,8 @@ impl FromStr for Scope {
 const CALLS_SCHEMA: u32 = 2;
 /// The schema of a record of a key for one app.
 const APP_SCHEMA: u32 = 3;
+/// The schema of a record with the scope `view`, which older builds cannot read.
+const VIEW_SCHEMA: u32 = 4;
 
 /// Between rules about calls, which contain commas.
 const CALLS_SEPARATOR: &str = "\n";
@@ -257,6 +263,7 @@ impl Caller {
         let mut fields = Fields::new();
         // An older gateway would not see these limits.
         match (&self.app, &self.calls) {
+            _ if self.scopes.contains(&Scope::View) => fields.set_min_schema(VIEW_SCHEMA),
             (Some(_), _) => fields.set_min_schema(APP_SCHEMA),
             (None, Some(_)) => fields.set_min_schema(CALLS_SCHEMA),
             (None, None) => fields.clear_min_schema(),
@@ -400,6 +407,26 @@ mod tests {
         assert!(!caller.may_use(&id, None, &AppName::default()));
         let needed = caller.to_fields().parse_optional::<u32>("min");
         assert_eq!(needed, Ok(Some(APP_SCHEMA)));
+    }
+
+    #[test]
+    fn older_reader_refuses_a_key_that_may_see_the_console() {
+        let caller = Caller {
+            name: "looks".to_owned(),
+            scopes: vec![Scope::View],
+            app: None,
+            installations: None,
+            calls: None,
+            quota: None,
+            created_at: Timestamp::from_millis(5),
+            expires_at: None,
+            revoked_at: None,
+        };
+        let fields = caller.to_fields();
+        assert_eq!(fields.parse_optional::<u32>("min"), Ok(Some(VIEW_SCHEMA)));
+        assert_eq!(Caller::from_fields(&fields), Ok(caller.clone()));
+        assert!(caller.may(Scope::View) && !caller.may(Scope::Admin));
+        assert!(!caller.may(Scope::Proxy) && !caller.may(Scope::Tokens));
     }
 
     #[test]

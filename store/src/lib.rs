@@ -14,6 +14,7 @@ pub mod clock;
 mod compress;
 pub mod connection;
 pub mod consent_state;
+pub mod console_session;
 pub mod customer;
 pub mod freshness;
 #[cfg(feature = "fuzzing")]
@@ -40,6 +41,7 @@ pub use app::{AppName, ClientId};
 pub use browser_key::BrowserKey;
 pub use caller::{Caller, KeyHash, Scope};
 pub use clock::Timestamp;
+pub use console_session::ConsoleSession;
 pub use customer::{Customer, ExternalId, Tag};
 pub use freshness::Freshness;
 pub use id::{CompanyId, Generation, InstallationId, LocationId, UserType};

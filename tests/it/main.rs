@@ -18,6 +18,7 @@ mod clock_skew;
 mod cluster;
 mod conformance;
 mod connect;
+mod console;
 mod crate_dependencies;
 mod dashboards;
 mod data_dir;

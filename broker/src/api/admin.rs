@@ -20,7 +20,9 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+pub(crate) use apps::{all as all_apps, free_name};
 pub use keys::{KeyView, NewKey, NewKeyView, RotateKey, summary};
+pub(crate) use keys::{end as end_key, make as make_key, replace as replace_key, unknown_key};
 
 use crate::Broker;
 use crate::agency::revocation::end_locations;

@@ -70,25 +70,58 @@ async fn list(
     State(broker): State<Broker>,
     QueryString(query): QueryString<ListQuery>,
 ) -> Result<Json<Entries>, Error> {
-    let writer = &broker.0.writer;
-    let installation = match &query.installation {
-        Some(name) => {
-            let app = query.app.as_deref();
-            Some(Name { name, app }.resolve(writer).await?.to_string())
-        }
-        None => None,
-    };
     let filter = Filter {
-        installation,
+        installation: found(&broker, query.installation.as_deref(), query.app.as_deref()).await?,
         key: query.key,
         action: query.action.map(|action| json!(action)),
     };
     let limit = query.limit.unwrap_or(DEFAULT_LIMIT).clamp(1, MOST_ENTRIES);
-    let read = if filter.is_empty() { limit } else { usize::MAX };
-    let mut entries = writer.audit(read).await?;
-    entries.retain(|entry| filter.matches(entry));
-    entries.truncate(limit);
+    let entries = read(&broker, &filter, 0, limit).await?;
     Ok(Json(Entries { entries }))
+}
+
+/// The id of an installation by one of its names.
+async fn found(
+    broker: &Broker,
+    name: Option<&str>,
+    app: Option<&str>,
+) -> Result<Option<String>, Error> {
+    let Some(name) = name else {
+        return Ok(None);
+    };
+    let id = Name { name, app }.resolve(&broker.0.writer).await?;
+    Ok(Some(id.to_string()))
+}
+
+/// At most `limit` entries after the first `from`, the newest first. The filter: action, installation and key.
+///
+/// # Errors
+/// 400 if there is no such installation, or if its location has several apps. 503 if the store is unavailable.
+pub(crate) async fn entries(
+    broker: &Broker,
+    [action, installation, key]: [Option<String>; 3],
+    from: usize,
+    limit: usize,
+) -> Result<Vec<Value>, Error> {
+    let filter = Filter {
+        installation: found(broker, installation.as_deref(), None).await?,
+        key,
+        action: action.map(Value::from),
+    };
+    read(broker, &filter, from, limit).await
+}
+
+async fn read(
+    broker: &Broker,
+    filter: &Filter,
+    from: usize,
+    limit: usize,
+) -> Result<Vec<Value>, Error> {
+    let last = from.saturating_add(limit);
+    let read = if filter.is_empty() { last } else { usize::MAX };
+    let entries = broker.0.writer.audit(read).await?;
+    let matching = entries.into_iter().filter(|entry| filter.matches(entry));
+    Ok(matching.skip(from).take(limit).collect())
 }
 
 /// Which entries are wanted.

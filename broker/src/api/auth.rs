@@ -18,6 +18,7 @@ use store::{Caller, KeyHash, ReadError, Scope, TokenReader};
 use tokio::time::timeout;
 
 use crate::Broker;
+use crate::api::console::AdminKey;
 use crate::api::error::{Error, ErrorKind};
 use crate::audit::Requester;
 
@@ -131,7 +132,7 @@ impl Administration {
     }
 
     /// The caller of a request, with the scope `admin`. A request that is refused is in the audit log.
-    async fn admit(&self, parts: &Parts) -> Result<Requester, Error> {
+    async fn admit(&self, parts: &Parts) -> Result<(AdminKey, Requester), Error> {
         let Self {
             broker, own_hosts, ..
         } = self;
@@ -141,8 +142,8 @@ impl Administration {
             Err(foreign) => Err(Error::from(foreign).into()),
         };
         let refused = Happened::AdministrationRefused;
-        let (_, by) = noted(broker, address, authenticated, refused)?;
-        Ok(Requester { by, address })
+        let (key, by) = noted(broker, address, authenticated, refused)?;
+        Ok((AdminKey(key), Requester { by, address }))
     }
 }
 
@@ -227,7 +228,8 @@ pub(crate) async fn require_admin(
     next: Next,
 ) -> Result<Response, Error> {
     let (mut parts, body) = request.into_parts();
-    let requester = administration.admit(&parts).await?;
+    let (key, requester) = administration.admit(&parts).await?;
+    parts.extensions.insert(key);
     parts.extensions.insert(requester);
     Ok(next.run(Request::from_parts(parts, body)).await)
 }
@@ -279,7 +281,7 @@ async fn authenticate(
 }
 
 /// Why a request was refused. `None` if it was not, but failed.
-fn refusal(kind: ErrorKind) -> Option<Refusal> {
+pub(crate) fn refusal(kind: ErrorKind) -> Option<Refusal> {
     match kind {
         ErrorKind::KeyMissing => Some(Refusal::KeyMissing),
         ErrorKind::KeyInvalid => Some(Refusal::KeyInvalid),

@@ -7,6 +7,8 @@ mod links;
 mod sso;
 mod validity;
 
+pub(super) use browser_keys::NO_STORE;
+
 use axum::extract::DefaultBodyLimit;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;

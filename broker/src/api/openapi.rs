@@ -9,17 +9,18 @@ use store::Scope;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{admin, audit, connect, events, log_level, oauth, seal, status, webhook};
+use super::{admin, audit, connect, console, events, log_level, oauth, seal, status, webhook};
 use crate::Broker;
 
 /// The routes for operators, by their tags.
-pub(super) fn administration() -> [(&'static str, OpenApiRouter<Broker>); 7] {
+pub(super) fn administration() -> [(&'static str, OpenApiRouter<Broker>); 8] {
     [
         ("Installations", admin::of_installations()),
         ("Apps", admin::of_apps()),
         ("Keys", admin::of_keys()),
         ("Events", events::routes()),
         ("Audit log", audit::routes()),
+        ("Console", console::routes()),
         ("Sealing keys", seal::routes()),
         ("Operations", log_level::routes()),
     ]

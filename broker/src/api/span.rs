@@ -13,7 +13,7 @@ const HEALTH: &str = "/health";
 const SECRET: [&str; 3] = ["{token}", "{outcome}", "{key}"];
 
 /// Middleware that makes each request a part of the caller's trace, except health checks.
-pub(super) async fn traced(request: Request, next: Next) -> Response {
+pub(crate) async fn traced(request: Request, next: Next) -> Response {
     let route = request.extensions().get::<MatchedPath>().cloned();
     let route = route.as_ref().map(MatchedPath::as_str);
     if route == Some(HEALTH) {

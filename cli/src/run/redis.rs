@@ -76,6 +76,7 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
     let journal = Journal::open(&all.common.data_dir, all.broker.journal_max)
         .map_err(Failure::unavailable)?;
     let process = Process::start(("broker", &all.telemetry), all.common.running(), source)?;
+    let has_tls = all.tls.is_some();
     let process = process.with_tls(all.tls);
     let address = Address::parse_with_tls(&all.redis, &all.redis_tls);
     let address = address.map_err(Failure::unavailable)?;
@@ -146,6 +147,7 @@ pub(crate) async fn broker(sources: &Sources, source: &Layered) -> Result<(), Fa
         internal,
         broker
             .internal(internal_hosts.clone(), local_admin)
+            .merge(broker.console(internal_hosts.clone(), local_admin, has_tls))
             .merge(broker.connect(internal_hosts))
             .merge(ops),
     );

@@ -154,11 +154,19 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
     process.serve_on_workers(listener, gateway.clone())?;
     let internal_hosts = common.internal_hosts();
     let internal_routes = gateway.internal(internal_hosts.clone());
+    let console = broker.console(internal_hosts.clone(), local_admin, scheme == "https");
     let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
-    process.serve_internal(internal, internal_routes.merge(ops));
+    process.serve_internal(internal, internal_routes.merge(console).merge(ops));
+    let sign_in = broker.console_link(&local_admin).await;
+    let sign_in = sign_in.map_err(Failure::unavailable)?;
     println!(
         "{}",
-        banner(&common, scheme, is_sandboxed, first_key.as_ref())
+        banner(
+            &common,
+            scheme,
+            is_sandboxed,
+            (first_key.as_ref(), &sign_in)
+        )
     );
     let last = async {
         // The broker still takes what the gateway of this process reports.
@@ -253,7 +261,7 @@ fn banner(
     common: &Common,
     scheme: &str,
     is_sandboxed: bool,
-    first_key: Option<&SecretString>,
+    (first_key, sign_in): (Option<&SecretString>, &SecretString),
 ) -> String {
     let Common {
         listen,
@@ -283,8 +291,12 @@ fn banner(
          install the app    open {scheme}://{listen}/oauth/install\n  \
          then call GHL      curl{header} '{scheme}://{listen}/api/ghl/products?installation_id=install_…'\n  \
          see its token      curl{header} '{scheme}://{listen}/api/oauth/status?installation_id=install_…'\n  \
+         console            {scheme}://{internal_listen}{sign_in}\n  \
+         {:<18} (signs in once, within 15 minutes; `evergreen console` makes another link)\n  \
          operate            evergreen installations list · curl {scheme}://{internal_listen}/metrics\n  \
          data               {}\n",
-        data_dir.display()
+        "",
+        data_dir.display(),
+        sign_in = sign_in.expose_secret()
     )
 }

@@ -168,6 +168,10 @@ pub enum Action {
     EventSent,
     /// The log filter of a process was changed.
     LogLevelChanged,
+    /// A one-time link to sign in to the console was made.
+    SignInLinkCreated,
+    /// The owner of a key has signed in to the console.
+    SignedIn,
     /// A request for administration, for a token or of a backend was refused.
     RequestRefused,
 }

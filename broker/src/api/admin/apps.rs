@@ -24,17 +24,17 @@ pub(super) struct Listed {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = App)]
-struct ListedApp {
+pub(crate) struct ListedApp {
     /// The name that the settings give it.
     #[schema(value_type = String, example = "default")]
-    name: AppName,
+    pub(crate) name: AppName,
     /// Its client id at GHL. `null` if this broker does not know the app.
     #[schema(value_type = Option<String>)]
-    client_id: Option<ClientId>,
+    pub(crate) client_id: Option<ClientId>,
     /// Its id at GHL, as the store has it. `null` before its first installation.
-    app_id_in_store: Option<String>,
+    pub(crate) app_id_in_store: Option<String>,
     /// Why this broker cannot use it, such as that another app has its name in the store.
-    problem: Option<String>,
+    pub(crate) problem: Option<String>,
 }
 
 /// List the apps
@@ -44,6 +44,15 @@ struct ListedApp {
     (status = 200, description = "All apps", body = Listed),
 ))]
 pub(super) async fn list(State(broker): State<Broker>) -> Result<Json<Listed>, Error> {
+    let apps = all(&broker).await?;
+    Ok(Json(Listed { apps }))
+}
+
+/// All apps: those that this broker knows, and those that the store has.
+///
+/// # Errors
+/// 503 if the store is unavailable.
+pub(crate) async fn all(broker: &Broker) -> Result<Vec<ListedApp>, Error> {
     let named = broker.0.writer.named_apps().await?;
     let known = broker.0.worker.apps.current();
     let id_of = |name: &AppName| named.iter().find(|(its, _)| its == name).map(|(_, id)| id);
@@ -64,7 +73,7 @@ pub(super) async fn list(State(broker): State<Broker>) -> Result<Json<Listed>, E
         app_id_in_store: Some(id.clone()),
         problem: None,
     }));
-    Ok(Json(Listed { apps }))
+    Ok(apps)
 }
 
 /// Free the name of an app
@@ -81,6 +90,19 @@ pub(super) async fn free(
     Extension(requester): Extension<Requester>,
     PathName(name): PathName,
 ) -> Result<StatusCode, Error> {
+    free_name(&broker, &requester, &name).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Frees the name of an app, and records it.
+///
+/// # Errors
+/// 409 if the app has installations that are refreshed. 503 if the store is unavailable.
+pub(crate) async fn free_name(
+    broker: &Broker,
+    requester: &Requester,
+    name: &str,
+) -> Result<(), Error> {
     let name: AppName = name
         .parse()
         .map_err(|_| Error::new(ErrorKind::AppUnknown, "There is no app of this name"))?;
@@ -91,5 +113,5 @@ pub(super) async fn free(
     }
     let entry = requester.entry(broker.0.reader.now(), Action::AppNameFreed);
     broker.0.audit.record(entry.with(name.as_str())).await;
-    Ok(StatusCode::NO_CONTENT)
+    Ok(())
 }

@@ -25,7 +25,7 @@ pub struct NewKey {
     /// The name by which an operator revokes the key.
     #[schema(min_length = 1, example = "crm")]
     pub name: String,
-    /// The scopes: `proxy`, `tokens`, `connect`, `admin` or `metrics`.
+    /// The scopes: `proxy`, `tokens`, `connect`, `admin`, `metrics` or `view`.
     #[schema(example = json!(["proxy"]))]
     pub scopes: Vec<String>,
     /// The app whose installations the key may use. `None` for those of all apps.
@@ -62,6 +62,12 @@ impl NewKey {
         if app.is_some() && scopes.contains(&Scope::Admin) {
             return Err(
                 "a key with the scope `admin` cannot be limited to one app: it can create any key"
+                    .to_owned(),
+            );
+        }
+        if scopes.contains(&Scope::View) && (app.is_some() || self.installations.is_some()) {
+            return Err(
+                "a key with the scope `view` cannot be limited to an app or to some installations: the console shows all"
                     .to_owned(),
             );
         }
@@ -121,6 +127,21 @@ pub struct NewKeyView {
 }
 
 impl NewKeyView {
+    /// The name of the key.
+    pub(crate) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The key itself.
+    pub(crate) const fn key(&self) -> &SecretString {
+        &self.key
+    }
+
+    /// When the key ends that this one replaces. `None` if it replaces none, or if that one had ended.
+    pub(crate) fn old_ends_at(&self) -> Option<&str> {
+        self.old_ends_at.as_ref()?.as_deref()
+    }
+
     /// Of a rotated key: the new key, and when the old one ends.
     #[must_use]
     pub fn of_rotated(rotated: &RotatedKey) -> Self {
@@ -149,6 +170,19 @@ pub(super) async fn create(
     Extension(requester): Extension<Requester>,
     JsonBody(request): JsonBody<NewKey>,
 ) -> Result<(StatusCode, Json<NewKeyView>), Error> {
+    let made = make(&broker, &requester, request).await?;
+    Ok((StatusCode::CREATED, Json(made)))
+}
+
+/// Makes a key, and records it.
+///
+/// # Errors
+/// 400 if a part of the request is invalid or contradicts another. 503 if the store is unavailable.
+pub(crate) async fn make(
+    broker: &Broker,
+    requester: &Requester,
+    request: NewKey,
+) -> Result<NewKeyView, Error> {
     let caller = request
         .into_caller(broker.0.reader.now())
         .map_err(|reason| Error::new(ErrorKind::RequestInvalid, reason))?;
@@ -158,13 +192,12 @@ pub(super) async fn create(
     let entry = requester.entry(broker.0.reader.now(), Action::KeyCreated);
     let entry = entry.on_key(&hash, &caller.name);
     broker.0.audit.record(entry.with(summary(&caller))).await;
-    let shown = NewKeyView {
+    Ok(NewKeyView {
         id: hash.to_string(),
         name: caller.name,
         key,
         old_ends_at: None,
-    };
-    Ok((StatusCode::CREATED, Json(shown)))
+    })
 }
 
 /// The rights of a key, for the audit log.
@@ -277,9 +310,24 @@ pub(super) async fn rotate(
     PathName(key): PathName,
     JsonBody(request): JsonBody<RotateKey>,
 ) -> Result<(StatusCode, Json<NewKeyView>), Error> {
-    let hash: KeyHash = key.parse().map_err(|()| unknown_key())?;
-    let (writer, now) = (&broker.0.writer, broker.0.reader.now());
     let overlap = Duration::from_millis(request.overlap_ms);
+    let rotated = replace(&broker, &requester, &key, overlap).await?;
+    Ok((StatusCode::CREATED, Json(rotated)))
+}
+
+/// Replaces the key with this id, and records it. The old one works for the `overlap`.
+///
+/// # Errors
+/// 404 if there is no such key, or if it has ended. 400 if its process would bring it back. 503 if the store is
+/// unavailable.
+pub(crate) async fn replace(
+    broker: &Broker,
+    requester: &Requester,
+    id: &str,
+    overlap: Duration,
+) -> Result<NewKeyView, Error> {
+    let hash: KeyHash = id.parse().map_err(|()| unknown_key())?;
+    let (writer, now) = (&broker.0.writer, broker.0.reader.now());
     let rotated = writer.rotate_caller(&hash, now, overlap).await?;
     let rotated = rotated.map_err(|reason| match reason {
         NotRotatable::NotLive => unknown_key(),
@@ -289,10 +337,10 @@ pub(super) async fn rotate(
     info!(key = ?hash, name, "a caller key was rotated");
     let entry = requester.entry(now, Action::KeyRotated).on_key(&hash, name);
     broker.0.audit.record(entry).await;
-    Ok((StatusCode::CREATED, Json(NewKeyView::of_rotated(&rotated))))
+    Ok(NewKeyView::of_rotated(&rotated))
 }
 
-fn unknown_key() -> Error {
+pub(crate) fn unknown_key() -> Error {
     Error::new(ErrorKind::KeyNotFound, "There is no such key")
 }
 
@@ -310,7 +358,16 @@ pub(super) async fn revoke(
     Extension(requester): Extension<Requester>,
     PathName(key): PathName,
 ) -> Result<StatusCode, Error> {
-    let hash: KeyHash = key.parse().map_err(|()| unknown_key())?;
+    end(&broker, &requester, &key).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Revokes the key with this id, and records it. Returns its name.
+///
+/// # Errors
+/// 404 if there is no such key. 503 if the store is unavailable.
+pub(crate) async fn end(broker: &Broker, requester: &Requester, id: &str) -> Result<String, Error> {
+    let hash: KeyHash = id.parse().map_err(|()| unknown_key())?;
     let now = broker.0.reader.now();
     if !broker.0.writer.revoke_caller(&hash, now).await? {
         return Err(unknown_key());
@@ -318,8 +375,8 @@ pub(super) async fn revoke(
     info!(key = ?hash, "a caller key was revoked");
     let revoked = broker.0.reader.caller(&hash).await;
     let name = revoked.ok().flatten().map(|caller| caller.name);
+    let name = name.unwrap_or_default();
     let entry = requester.entry(now, Action::KeyRevoked);
-    let entry = entry.on_key(&hash, &name.unwrap_or_default());
-    broker.0.audit.record(entry).await;
-    Ok(StatusCode::NO_CONTENT)
+    broker.0.audit.record(entry.on_key(&hash, &name)).await;
+    Ok(name)
 }

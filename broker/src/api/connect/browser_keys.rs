@@ -18,7 +18,7 @@ use crate::api::extract::JsonBody;
 use crate::api::status::Name;
 
 /// A response with a secret is not kept.
-pub(super) const NO_STORE: [(HeaderName, HeaderValue); 1] =
+pub(in crate::api) const NO_STORE: [(HeaderName, HeaderValue); 1] =
     [(CACHE_CONTROL, HeaderValue::from_static("no-store"))];
 
 /// The body of a request for a key.
