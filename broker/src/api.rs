@@ -23,12 +23,15 @@ pub(crate) mod span;
 mod status;
 mod webhook;
 
+use axum::extract::State;
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::get;
 use axum::{Json, Router};
-use http::{Method, Uri};
+use http::{HeaderMap, Method, Uri};
 use serde_json::{Value, json};
 use service::origin::OwnHosts;
+use service::root;
 use store::KeyHash;
 
 use crate::Broker;
@@ -51,6 +54,7 @@ impl Broker {
             .merge(lookup_api::routes())
             .merge(audit::reports())
             .route("/health", get(health))
+            .route("/", get(root))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn(error::shaped))
@@ -101,6 +105,11 @@ impl Broker {
 /// Whether this broker serves, as on a gateway. `/readyz` on the internal listener says whether it can do its work.
 async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
+}
+
+/// What this is, and whether it can do its work.
+async fn root(State(broker): State<Broker>, headers: HeaderMap) -> Response {
+    root::page(&headers, broker.0.readiness.reasons().is_empty())
 }
 
 async fn route_not_found(uri: Uri) -> Error {

@@ -67,6 +67,7 @@ pub(crate) struct Inner {
     pub(crate) rotation: Arc<Rotation>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) deliveries: Deliveries,
+    pub(crate) readiness: Readiness,
     pub(crate) shutdown: Shutdown,
 }
 
@@ -242,6 +243,7 @@ impl Broker {
             lookups: Arc::default(),
             deliveries,
             schedulers,
+            readiness: readiness.clone(),
             shutdown: shutdown.clone(),
         })))
     }

@@ -275,7 +275,7 @@ pub(crate) enum Keys {
         #[arg(long, value_name = "METHODS PATH")]
         allow: Vec<store::AllowedCall>,
         /// Its scopes: proxy, tokens, connect (for a backend: one-time links, browser keys, user contexts), admin,
-        /// metrics; repeat for more
+        /// view (see the console), metrics; repeat for more
         #[arg(long, value_name = "SCOPE", default_value = "proxy")]
         scope: Vec<store::Scope>,
         /// When it expires, such as 90d [default: never]

@@ -38,6 +38,7 @@ use axum::extract::Request;
 use axum::response::Response;
 use service::handler::{Handler, Peer};
 use service::origin::OwnHosts;
+use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use store::{KeyHash, TokenReader};
 
@@ -90,6 +91,8 @@ pub struct PublicAccess {
     pub own_hosts: OwnHosts,
     /// Whether programs on this machine may call GHL without a key. Only for the sandbox.
     pub allows_anonymous: bool,
+    /// Whether the process can do its work, for the page at `/`.
+    pub readiness: Readiness,
 }
 
 impl Gateway {
@@ -181,6 +184,7 @@ impl Gateway {
             access_log,
             own_hosts: access.own_hosts,
             anonymous,
+            readiness: access.readiness,
             shutdown: shutdown.clone(),
         });
         Self { api, reports }

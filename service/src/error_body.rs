@@ -1,7 +1,7 @@
 //! The bodies of error responses: GHL's shape, and below `/v1` problem details (RFC 9457) besides.
 
 use axum::body::Body;
-use http::header::CONTENT_TYPE;
+use http::header::{CACHE_CONTROL, CONTENT_SECURITY_POLICY, CONTENT_TYPE, REFERRER_POLICY};
 use http::{HeaderValue, Response, StatusCode};
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -65,6 +65,8 @@ pub enum Shape {
     Ghl,
     /// [`Problem`], for our own API.
     Problem,
+    /// A page for customers, in a browser. It says only what they can do.
+    Page,
 }
 
 impl Shape {
@@ -109,11 +111,43 @@ impl ErrorBody {
         let (media_type, body) = match shape {
             Shape::Ghl => ("application/json", serde_json::to_vec(&self)),
             Shape::Problem => (PROBLEM, serde_json::to_vec(&Problem::of(self))),
+            Shape::Page => {
+                let policy = HeaderValue::from_static(PAGE_POLICY);
+                response
+                    .headers_mut()
+                    .insert(CONTENT_SECURITY_POLICY, policy);
+                // Addresses of consents contain secrets.
+                let referrers = HeaderValue::from_static("no-referrer");
+                response.headers_mut().insert(REFERRER_POLICY, referrers);
+                let no_store = HeaderValue::from_static("no-store");
+                response.headers_mut().insert(CACHE_CONTROL, no_store);
+                ("text/html; charset=utf-8", Ok(self.to_page().into_bytes()))
+            }
         };
         // A map with text keys cannot fail to serialize.
         *response.body_mut() = Body::from(body.unwrap_or_default());
         let media_type = HeaderValue::from_static(media_type);
         response.headers_mut().insert(CONTENT_TYPE, media_type);
+    }
+}
+
+const PAGE_POLICY: &str = "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'";
+
+impl ErrorBody {
+    /// The page for customers. It names nobody, and no cause: they cannot mend it.
+    fn to_page(&self) -> String {
+        let words = match self.status_code {
+            429 | 500.. => "This could not be completed just now. Please try again in a moment.",
+            _ => "This link does not work here. Please ask for a new one.",
+        };
+        format!(
+            "<!doctype html><html lang=\"en\"><head><meta charset=\"utf-8\">\
+             <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\
+             <title>Not connected</title><style>body{{font:1.1rem/1.6 system-ui,sans-serif;max-width:36rem;\
+             margin:12vh auto;padding:0 1rem;color:#123;background:#fafcfa}}\
+             @media(prefers-color-scheme:dark){{body{{color:#dde;background:#101613}}}}</style></head>\
+             <body><main><h1>Not connected</h1><p>{words}</p></main></body></html>"
+        )
     }
 }
 
@@ -177,6 +211,24 @@ mod tests {
         }
         let (media_type, body) = sent(Shape::Problem).await;
         assert_eq!((media_type.as_str(), body), (PROBLEM, expected));
+    }
+
+    #[tokio::test]
+    async fn page_for_customers_says_what_to_do_and_no_cause() {
+        for (status, words) in [
+            (StatusCode::SERVICE_UNAVAILABLE, "in a moment"),
+            (StatusCode::FORBIDDEN, "ask for a new one"),
+        ] {
+            let body = ErrorBody::new(status, "cause_of_it", "The broker is away".to_owned());
+            let response = body.into_response(Shape::Page);
+            assert_eq!(response.status(), status);
+            let policy = response.headers()[CONTENT_SECURITY_POLICY].to_str();
+            assert!(policy.unwrap().contains("default-src 'none'"));
+            let body = to_bytes(response.into_body(), 10_000).await.unwrap();
+            let page = String::from_utf8(body.to_vec()).unwrap();
+            assert!(page.contains(words), "{page}");
+            assert!(!page.contains("broker") && !page.contains("cause_of_it"));
+        }
     }
 
     #[test]

@@ -25,6 +25,7 @@ pub mod permits;
 pub mod rate_limit;
 pub mod readiness;
 pub mod receive;
+pub mod root;
 pub mod shutdown;
 #[cfg(feature = "simulation")]
 pub mod simulation;

@@ -102,6 +102,7 @@ impl Group {
         let (media_type, schema) = match self.shape {
             Shape::Ghl => ("application/json", ErrorBody::name()),
             Shape::Problem => (PROBLEM, Problem::name()),
+            Shape::Page => ("text/html", String::name()),
         };
         let schema = Ref::from_schema_name(schema);
         let content = ContentBuilder::new().schema(Some(schema)).build();

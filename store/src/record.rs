@@ -20,7 +20,7 @@ use crate::id::{CompanyId, Generation, InstallationId, LocationId, UserType};
 use crate::seal::{KeyRing, Label, OpenError, Purpose, Sealed};
 
 /// The newest schema that this build reads. 2: API keys with rules about calls. 3: API keys for one app, and installations
-/// of another app than the default one. An older build would not see these limits.
+/// of another app than the default one. 4: API keys with the scope `view`. An older build would not see these limits.
 const SCHEMA: u32 = 4;
 /// The schema of records of another app than the default one.
 pub const APPS_SCHEMA: u32 = 3;

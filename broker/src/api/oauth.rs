@@ -184,15 +184,15 @@ async fn take_code(
     }
     let Ok(Query(callback)) = query else {
         let error = Error::invalid("The callback has a parameter twice, or none that can be read");
-        return no_store(error_response(&broker, &headers, error));
+        return no_store(error_response(&broker, &headers, None, error));
     };
     let named = match path {
         Ok(path) => path.map(|PathName(name)| name),
-        Err(error) => return no_store(error_response(&broker, &headers, error)),
+        Err(error) => return no_store(error_response(&broker, &headers, None, error)),
     };
     let app = match app::of_callback(&broker, callback.state.as_deref(), named.as_deref()) {
         Ok(app) => app,
-        Err(error) => return no_store(error_response(&broker, &headers, error)),
+        Err(error) => return no_store(error_response(&broker, &headers, named.as_deref(), error)),
     };
     let ring = &broker.0.writer.rings().access;
     let is_own_browser = callback
@@ -277,13 +277,21 @@ fn see_other(address: &str) -> Response {
     response
 }
 
-/// The response to a request that has not come as far as an outcome.
-fn error_response(broker: &Broker, headers: &HeaderMap, error: Error) -> Response {
+/// The response to a request that has not come as far as an outcome. `app`: the name of its app, as far as it is known. The
+/// page has the app's name and logo.
+fn error_response(
+    broker: &Broker,
+    headers: &HeaderMap,
+    app: Option<&str>,
+    error: Error,
+) -> Response {
     if !html::accepts_html(headers) {
         return error.into_response();
     }
     let apps = broker.0.worker.apps.current();
-    page::of_error(apps.only().map(AsRef::as_ref), &error)
+    let of_name = app.and_then(|name| apps.named(&name.parse().ok()?));
+    let app = of_name.or_else(|| apps.only());
+    page::of_error(app.map(AsRef::as_ref), &error)
 }
 
 fn no_store(mut response: Response) -> Response {

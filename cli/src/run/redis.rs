@@ -218,6 +218,7 @@ pub(crate) async fn gateway(sources: &Sources, source: &Layered) -> Result<(), F
     let access = PublicAccess {
         own_hosts: common.public_hosts(),
         allows_anonymous: false,
+        readiness: process.readiness.clone(),
     };
     let gateway = Gateway::new(all.gateway, access, &reader, &process.shutdown);
     gateway::watch_store(reader.clone(), &process.readiness, &process.shutdown);

@@ -94,6 +94,7 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         own_hosts: common.public_hosts(),
         // The sandbox has nobody's data. Other machines still need a key.
         allows_anonymous: is_sandboxed && common.listen.ip().is_loopback(),
+        readiness: process.readiness.clone(),
     };
     let allows_anonymous = access.allows_anonymous;
     let first_key = first_key(all.bootstrap_key.as_ref(), &store.writer, is_sandboxed).await;

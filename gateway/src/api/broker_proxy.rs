@@ -13,6 +13,7 @@ use service::client_address::FORWARDED_FOR;
 use service::handler::Peer;
 use service::origin::OwnHosts;
 use service::receive::{ReceiveError, Received};
+use service::root::accepts_html;
 use store::audit::{Happened, Refusal};
 
 use super::state::Api;
@@ -45,6 +46,15 @@ pub(crate) const CONSENTS: [&str; 6] = [
     "/oauth/callback/{app}",
     "/api/oauth/callback",
 ];
+
+/// Whether a browser asks for one of [`CONSENTS`].
+pub(crate) fn is_for_customer(request: &Request) -> bool {
+    let path = request.uri().path();
+    let is_consent = path.starts_with("/oauth/")
+        || path.starts_with("/connect/")
+        || path == "/api/oauth/callback";
+    is_consent && accepts_html(request.headers())
+}
 
 /// The state of an installation.
 pub(crate) const STATUS: &str = "/api/oauth/status";

@@ -15,6 +15,7 @@ use serde::Serialize;
 use service::error_body::Shape;
 use service::openapi::{Group, PUBLIC};
 use service::origin::OwnHosts;
+use service::root::{self, Root};
 use service::trace;
 use store::Scope;
 use tokio::time::Instant;
@@ -80,7 +81,9 @@ fn with_documentation<P: utoipa::Path + SchemaReferences>(
 
 /// The routes that the gateway serves itself on the public listener, but `/ghl`.
 fn own() -> OpenApiRouter<Arc<Api>> {
-    OpenApiRouter::default().routes(documented!(__path_health, Route::Health, health))
+    OpenApiRouter::default()
+        .routes(documented!(__path_root, Route::Health, root))
+        .routes(documented!(__path_health, Route::Health, health))
 }
 
 /// The shortcuts for calls to GHL.
@@ -241,7 +244,11 @@ where
     F: Future<Output = Result<Response, Error>>,
 {
     let started = Instant::now();
-    let shape = Shape::of(request.uri().path());
+    let shape = match route {
+        // A customer follows a link, and no broker answers.
+        Route::Broker if broker_proxy::is_for_customer(&request) => Shape::Page,
+        _ => Shape::of(request.uri().path()),
+    };
     let id = request_id(request.headers_mut());
     let record = api.access_log.begin(&mut request);
     let span = span_of(route, &request);
@@ -331,6 +338,17 @@ struct Health {
 ))]
 async fn health(_: Arc<Api>, _: Request) -> Result<Response, Error> {
     Ok(respond(StatusCode::OK, &Health { status: "ok" }))
+}
+
+/// Say what this is
+///
+/// A page for browsers, and an object for others: whether the gateway can do its work, and nothing else.
+#[utoipa::path(get, path = "/", operation_id = "getRoot", responses(
+    (status = 200, description = "What this is", body = Root),
+))]
+async fn root(api: Arc<Api>, request: Request) -> Result<Response, Error> {
+    let is_well = api.readiness.reasons().is_empty();
+    Ok(root::page(request.headers(), is_well))
 }
 
 async fn no_route(_: Arc<Api>, request: Request) -> Result<Response, Error> {

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use service::origin::OwnHosts;
+use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 
 use super::anonymous::AnonymousLimits;
@@ -12,7 +13,7 @@ use crate::pipeline::Pipeline;
 use crate::upstream::Upstream;
 
 /// The pipeline, the connections to the broker, the metrics, the access log, the names of the public listener,
-/// the bounds for requests without a key, and the stop of the process.
+/// the bounds for requests without a key, the readiness and the stop of the process.
 #[derive(Clone)]
 pub(crate) struct Api {
     pub(crate) pipeline: Pipeline,
@@ -21,5 +22,6 @@ pub(crate) struct Api {
     pub(crate) access_log: Arc<AccessLog>,
     pub(crate) own_hosts: OwnHosts,
     pub(crate) anonymous: Arc<AnonymousLimits>,
+    pub(crate) readiness: Readiness,
     pub(crate) shutdown: Shutdown,
 }

@@ -20,6 +20,7 @@ use service::config::Settings;
 use service::connection_limits::ConnectionLimits;
 use service::handler::Handler as _;
 use service::origin::OwnHosts;
+use service::readiness::Readiness;
 use service::shutdown::Shutdown;
 use store::reader::ReadBackend;
 use store::record::{Fields, StoredAccess, access_label};
@@ -71,6 +72,7 @@ impl Testbed {
         let access = PublicAccess {
             own_hosts: OwnHosts::any(),
             allows_anonymous: true,
+            readiness: Readiness::new(),
         };
         let gateway = Gateway::new(config, access, &reader, &shutdown);
         let testbed = Self {

@@ -18,7 +18,7 @@ use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{PathName, QueryString};
 use crate::apps::App;
 use crate::connect::context::Carried;
-use crate::connect::link;
+use crate::connect::link::{self, Link};
 
 /// Marks a request that was sent to the host of the callback already. A proxy may hide under which name it came.
 const MOVED: &str = "moved";
@@ -53,8 +53,10 @@ pub(super) async fn install(
     uri: Uri,
     query: Result<QueryString<Install>, Error>,
 ) -> Response {
+    let app = query.as_ref().ok().and_then(|query| query.0.app.clone());
     let begun = query.and_then(|QueryString(query)| begin(&broker, &headers, &uri, &query));
-    no_store(begun.unwrap_or_else(|error| error_response(&broker, &headers, error)))
+    let app = app.as_deref();
+    no_store(begun.unwrap_or_else(|error| error_response(&broker, &headers, app, error)))
 }
 
 fn begin(
@@ -122,26 +124,34 @@ pub(super) async fn follow(
     uri: Uri,
     token: Result<PathName, Error>,
 ) -> Response {
-    let followed = match token {
-        Ok(PathName(token)) => go_on(&broker, &headers, &uri, &token).await,
+    let found = match token {
+        Ok(PathName(token)) => find(&broker, &token).await,
         Err(error) => Err(error),
     };
-    no_store(followed.unwrap_or_else(|error| error_response(&broker, &headers, error)))
+    let app = found.as_ref().ok().map(|(_, link)| link.app.to_string());
+    let followed = found.and_then(|(name, link)| go_on(&broker, &headers, &uri, (name, &link)));
+    let app = app.as_deref();
+    no_store(followed.unwrap_or_else(|error| error_response(&broker, &headers, app, error)))
 }
 
-async fn go_on(
+/// The link with this secret, and its name. It may have expired.
+async fn find(broker: &Broker, token: &str) -> Result<(String, Link), Error> {
+    let name = link::name_of(token);
+    let link = link::find(&broker.0.writer, &name).await?;
+    Ok((name, link.ok_or_else(unknown)?))
+}
+
+fn unknown() -> Error {
+    Error::new(ErrorKind::ConnectLinkUnknown, "This link has expired")
+        .with_hint("ask for a new link")
+}
+
+fn go_on(
     broker: &Broker,
     headers: &HeaderMap,
     uri: &Uri,
-    token: &str,
+    (name, link): (String, &Link),
 ) -> Result<Response, Error> {
-    let unknown = || {
-        Error::new(ErrorKind::ConnectLinkUnknown, "This link has expired")
-            .with_hint("ask for a new link")
-    };
-    let name = link::name_of(token);
-    let link = link::find(&broker.0.writer, &name).await?;
-    let link = link.ok_or_else(unknown)?;
     let ring = &broker.0.writer.rings().access;
     if let Some(outcome) = &link.finished {
         return Ok(see_other(&outcome.page_path(ring)));

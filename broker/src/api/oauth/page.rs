@@ -33,7 +33,7 @@ pub(super) async fn show(
     let outcome = outcome.and_then(|PathName(segment)| Outcome::of_page(ring, &segment));
     let Some(outcome) = outcome else {
         let error = Error::new(ErrorKind::RouteNotFound, "There is no such page");
-        return no_store(error_response(&broker, &headers, error));
+        return no_store(error_response(&broker, &headers, None, error));
     };
     let apps = broker.0.worker.apps.current();
     let app = apps.named(&outcome.app).map(AsRef::as_ref);
