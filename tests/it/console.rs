@@ -1,6 +1,7 @@
 //! The web console, over real processes: who gets in, and what each may see and change.
 
 mod pages;
+mod root;
 mod sign_in;
 
 use std::collections::BTreeMap;

@@ -50,9 +50,10 @@ pub(crate) const CONSENTS: [&str; 6] = [
 /// Whether a browser asks for one of [`CONSENTS`].
 pub(crate) fn is_for_customer(request: &Request) -> bool {
     let path = request.uri().path();
-    let is_consent = path.starts_with("/oauth/")
-        || path.starts_with("/connect/")
-        || path == "/api/oauth/callback";
+    let is_consent = CONSENTS.iter().any(|route| match route.split_once('{') {
+        Some((prefix, _)) => path.starts_with(prefix),
+        None => path == *route,
+    });
     is_consent && accepts_html(request.headers())
 }
 

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use reqwest::Method;
 use tests::client::{self, KEY, send};
+use tests::fleet::{Fleet, FleetConfig};
 use tests::up::Up;
 use tests::wait::{holds, until};
 
@@ -101,6 +102,45 @@ async fn link_signs_in_once() {
     let mut browser = Browser::at(&up.internal);
     let answer = browser.post("/console/sign-in", &[("link", token)]).await;
     assert_eq!(answer.status, 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn link_and_session_are_for_every_broker_of_a_fleet() {
+    let fleet = Fleet::start(&FleetConfig {
+        brokers: 2,
+        lock_nodes: 1,
+        sandbox: &[],
+        settings: &[],
+    })
+    .await;
+    let [one, two] = [&fleet.brokers[0].internal, &fleet.brokers[1].internal];
+    let make = client::new().post(format!("{one}/v1/console-links"));
+    let (status, made) = send(make).await;
+    assert_eq!(status, 201, "{made}");
+    let token = made["path"].as_str().unwrap().rsplit('/').next().unwrap();
+    let mut browser = Browser::at(two);
+    let answer = browser.post("/console/sign-in", &[("link", token)]).await;
+    assert_eq!(answer.status, 303, "{}", answer.body);
+    let answer = Browser::at(one)
+        .post("/console/sign-in", &[("link", token)])
+        .await;
+    assert_eq!(answer.status, 401, "{}", answer.body);
+    assert_eq!(browser.get("/console/keys").await.status, 200);
+    // A load balancer sends the browser to the other one. The name of the cookie has the port of `Host`.
+    let host = two.trim_start_matches("http://").to_owned();
+    let at_other = |browser: &Browser| {
+        let mut other = browser.clone();
+        other.base.clone_from(one);
+        other
+            .request(Method::GET, "/console/keys")
+            .header("host", &host)
+    };
+    let request = at_other(&browser);
+    assert_eq!(browser.send(request).await.status, 200);
+    let copy = browser.clone();
+    assert_eq!(browser.submit("/console/sign-out", &[]).await.status, 303);
+    let request = at_other(&copy);
+    assert_eq!(browser.send(request).await.status, 303);
 }
 
 #[tokio::test(flavor = "multi_thread")]
