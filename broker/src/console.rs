@@ -24,6 +24,8 @@
 //! 3. The template, `broker/templates/console/things.html`, begins with `{% extends "console/layout.html" %}` and fills
 //!    `{% block content %}`. askama escapes each value. Do not use `|safe`. The policy of the pages (CSP) allows neither
 //!    inline styles nor inline scripts: no `style=`, no `onclick=`. `broker/assets/console.css` has the classes.
+//!    A table is in `<div class="scroll" role="region" aria-label="Things" tabindex="0">`, so that it can be scrolled by
+//!    keyboard. With the class `cards` and `data-label` on its cells, its rows are cards on a narrow screen.
 //! 4. Only `admin`: a page that shows or prepares a change takes [`Administrator`] instead of `Viewer`. Buttons are in
 //!    `{% if page.is_admin() %}`. A key with `view` must see no secret.
 //! 5. A form: `<form method="post" action="…">` and in it `{{ page.proof() }}`, a hidden field. The handler takes

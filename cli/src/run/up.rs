@@ -159,14 +159,18 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
     let internal_routes = internal_routes.merge(broker.internal(internal_hosts, local_admin));
     process.serve_internal(internal, internal_routes.merge(console).merge(ops));
     let sign_in = broker.console_link(&local_admin).await;
-    let sign_in = sign_in.map_err(Failure::unavailable)?;
+    // A full disk is no reason to stop. The command makes another link.
+    let sign_in = sign_in.inspect_err(|error| {
+        let error = error as &dyn std::error::Error;
+        warn!(error, "no link to the console was made");
+    });
     println!(
         "{}",
         banner(
             &common,
             scheme,
             is_sandboxed,
-            (first_key.as_ref(), &sign_in)
+            (first_key.as_ref(), sign_in.ok().as_ref())
         )
     );
     let last = async {
@@ -262,7 +266,7 @@ fn banner(
     common: &Common,
     scheme: &str,
     is_sandboxed: bool,
-    (first_key, sign_in): (Option<&SecretString>, &SecretString),
+    (first_key, sign_in): (Option<&SecretString>, Option<&SecretString>),
 ) -> String {
     let Common {
         listen,
@@ -282,6 +286,15 @@ fn banner(
         ),
         None => String::new(),
     };
+    let console = match sign_in {
+        Some(path) => format!(
+            "{scheme}://{internal_listen}{} (signs in once, within 15 minutes; `evergreen console` makes another link)",
+            path.expose_secret()
+        ),
+        None => format!(
+            "{scheme}://{internal_listen}/console (`evergreen console` makes a link to sign in)"
+        ),
+    };
     let header = if is_sandboxed {
         ""
     } else {
@@ -292,12 +305,9 @@ fn banner(
          install the app    open {scheme}://{listen}/oauth/install\n  \
          then call GHL      curl{header} '{scheme}://{listen}/api/ghl/products?installation_id=install_…'\n  \
          see its token      curl{header} '{scheme}://{listen}/api/oauth/status?installation_id=install_…'\n  \
-         console            {scheme}://{internal_listen}{sign_in}\n  \
-         {:<18} (signs in once, within 15 minutes; `evergreen console` makes another link)\n  \
+         console            {console}\n  \
          operate            evergreen installations list · curl {scheme}://{internal_listen}/metrics\n  \
          data               {}\n",
-        "",
-        data_dir.display(),
-        sign_in = sign_in.expose_secret()
+        data_dir.display()
     )
 }
