@@ -4,29 +4,35 @@ use serde_json::Value;
 use service::config::Layered;
 use url::form_urlencoded::Serializer;
 
-use crate::args::{Audit, Output};
+use crate::args::Audit;
 use crate::exit::Failure;
-use crate::operate::{Admin, print};
+use crate::operate::{Admin, array};
+use crate::output::{Column, List, Output, member, time};
 use crate::process::read;
 
+/// No entries may also mean that a filter leaves none.
+const ENTRIES: List = List {
+    columns: &[
+        Column::time("TIME", |entry| time(entry, "at")),
+        Column::text("ACTION", |entry| member(entry, "action")),
+        Column::state("OUTCOME", |entry| member(entry, "outcome")),
+        Column::text("BY", by),
+        Column::text("INSTALLATION OR KEY", about),
+        Column::text("ADDRESS", address).spare(1),
+        Column::number("COUNT", |entry| member(entry, "count")).spare(2),
+        Column::text("DETAIL", |entry| member(entry, "detail")),
+    ],
+    id: |entry| member(entry, "at"),
+    empty: "There are no such entries yet. `evergreen audit` without filters shows the newest",
+};
+
 /// `evergreen audit …`.
-pub(crate) async fn show(source: &Layered, wanted: &Audit) -> Result<(), Failure> {
+pub(crate) async fn show(source: &Layered, output: Output, wanted: &Audit) -> Result<(), Failure> {
     let admin = Admin::new(read(source, Admin::read)?)?;
     let answer = admin.get(&path(wanted), "entries").await?;
-    match wanted.output {
-        Output::Json => print(&answer["entries"]),
-        Output::Table => {
-            let entries = answer["entries"].as_array().cloned().unwrap_or_default();
-            println!(
-                "{:<24} {:<24} {:<8} {:<33} {:<33} {:<16} {:<8} DETAIL",
-                "TIME", "ACTION", "OUTCOME", "BY", "INSTALLATION OR KEY", "ADDRESS", "COUNT"
-            );
-            for entry in &entries {
-                println!("{}", row(entry));
-            }
-        }
-    }
-    Ok(())
+    let mut rows = output.list(&ENTRIES);
+    rows.add(array(&answer, "entries"))?;
+    rows.end()
 }
 
 fn path(wanted: &Audit) -> String {
@@ -48,36 +54,30 @@ fn path(wanted: &Audit) -> String {
     format!("/v1/audit?{}", query.finish())
 }
 
-fn row(entry: &Value) -> String {
-    let text = |name: &str| entry[name].as_str().unwrap_or("-");
-    let by = match entry["by"]["kind"].as_str() {
+fn by(entry: &Value) -> String {
+    match entry["by"]["kind"].as_str() {
         Some("key") => named(&entry["by"]),
         Some(kind) => kind.replace('_', " "),
         None => "-".to_owned(),
-    };
-    let about = match &entry["key"] {
-        Value::Null => text("installation").to_owned(),
+    }
+}
+
+fn about(entry: &Value) -> String {
+    match &entry["key"] {
+        Value::Null => member(entry, "installation"),
         key => named(key),
-    };
-    let others = entry["otherAddresses"].as_array().map_or(0, Vec::len);
-    let address = match others {
-        0 => text("address").to_owned(),
-        others => format!("{} +{others}", text("address")),
-    };
-    let row = format!(
-        "{:<24} {:<24} {:<8} {by:<33} {about:<33} {address:<16} {:<8} {}",
-        text("at"),
-        text("action"),
-        text("outcome"),
-        entry["count"],
-        entry["detail"].as_str().unwrap_or_default(),
-    );
-    row.trim_end().to_owned()
+    }
+}
+
+fn address(entry: &Value) -> String {
+    match array(entry, "otherAddresses").count() {
+        0 => member(entry, "address"),
+        others => format!("{} +{others}", member(entry, "address")),
+    }
 }
 
 fn named(key: &Value) -> String {
-    let text = |name: &str| key[name].as_str().unwrap_or("-");
-    format!("{} {}", text("id"), text("name"))
+    format!("{} {}", member(key, "id"), member(key, "name"))
 }
 
 #[cfg(test)]
@@ -86,29 +86,28 @@ mod tests {
 
     use super::*;
 
+    fn row(entry: &Value) -> String {
+        let cells = [by, about, address].map(|cell| cell(entry));
+        cells.join(" | ")
+    }
+
     #[test]
     fn row_shows_who_did_what_to_whom() {
         let entry = json!({
-            "at": "2026-11-29T12:00:00.000Z", "action": "token_fetched", "outcome": "done",
             "by": { "kind": "key", "id": "0123abcd", "name": "crm" },
             "installation": "install_00112233445566778899aabb",
-            "address": "10.0.0.7", "otherAddresses": ["10.0.0.8"], "count": 3,
+            "address": "10.0.0.7", "otherAddresses": ["10.0.0.8"],
         });
-        let row = row(&entry);
-        let words: Vec<&str> = row.split_whitespace().collect();
-        let expected = "2026-11-29T12:00:00.000Z token_fetched done 0123abcd crm \
-                        install_00112233445566778899aabb 10.0.0.7 +1 3";
-        assert_eq!(words.join(" "), expected);
+        let expected = "0123abcd crm | install_00112233445566778899aabb | 10.0.0.7 +1";
+        assert_eq!(row(&entry), expected);
+        let about_key = json!({ "key": { "id": "0123abcd", "name": "crm" }, "address": "::1" });
+        assert_eq!(row(&about_key), "- | 0123abcd crm | ::1");
     }
 
     #[test]
     fn row_of_an_unknown_kind_is_shown_as_far_as_it_is_known() {
         let entry = json!({ "action": "imported", "by": { "kind": "local_admin" }, "count": 1 });
-        let row = row(&entry);
-        assert!(
-            row.contains("imported") && row.contains("local admin"),
-            "{row}"
-        );
+        assert_eq!(row(&entry), "local admin | - | -");
     }
 
     #[test]
@@ -119,7 +118,6 @@ mod tests {
             key: Some("a & b".to_owned()),
             action: Some("key_revoked".to_owned()),
             limit: 5,
-            output: Output::Json,
         };
         let expected =
             "/v1/audit?limit=5&installation=install_1&app=staging&key=a+%26+b&action=key_revoked";

@@ -1,6 +1,7 @@
 //! `evergreen check-store`: whether evergreen can use a store, before it does.
 
 use secrecy::{ExposeSecret, SecretString};
+use serde_json::{Value, json};
 use service::config::{Layered, Settings};
 use store::connection::{Address, RedisTls};
 use store::names::Prefix;
@@ -9,6 +10,8 @@ use store_writer::trial::{self, Found, Report, Role};
 
 use crate::args::{CheckStore, StoreRole};
 use crate::exit::{Failure, chain};
+use crate::move_store::without_login;
+use crate::output::{Output, Style, paint};
 use crate::process::read;
 use crate::{redis_prefix, redis_tls, run};
 
@@ -20,7 +23,11 @@ struct Config {
 }
 
 /// `evergreen check-store`.
-pub(crate) async fn act(source: &Layered, what: &CheckStore) -> Result<(), Failure> {
+pub(crate) async fn act(
+    source: &Layered,
+    output: Output,
+    what: &CheckStore,
+) -> Result<(), Failure> {
     let config = read(source, Config::read)?;
     let address = Address::parse_with_tls(&config.url, &config.tls);
     let address = address.map_err(Failure::unavailable)?;
@@ -31,18 +38,57 @@ pub(crate) async fn act(source: &Layered, what: &CheckStore) -> Result<(), Failu
         StoreRole::LockNode => Role::LockNode,
     };
     let report = trial::run(address, role, config.replicas).await;
-    let report = report.map_err(|error| Failure::Refused(chain(&error)))?;
-    println!("{}", lines(&report).join("\n"));
-    match verdict(&report) {
-        Verdict::Good => println!("\nevergreen can use it."),
-        Verdict::Losses => println!("\nevergreen can use it, with the losses above."),
-        Verdict::Bad => {
-            return Err(Failure::Refused(
-                "evergreen cannot use it as it is: see MISSING and UNSAFE above (docs/managed-redis.md explains them)".to_owned(),
-            ));
-        }
+    let report = report.map_err(|error| {
+        let asked = without_login(config.url.expose_secret());
+        Failure::Refused(format!("{asked}: {}", chain(&error)))
+    })?;
+    let verdict = verdict(&report);
+    output.report(&to_json(&report, &verdict), verdict.as_str(), || {
+        let said = match verdict {
+            Verdict::Good => "\n\nevergreen can use it.",
+            Verdict::Losses => "\n\nevergreen can use it, with the losses above.",
+            Verdict::Bad => "",
+        };
+        let lines: Vec<String> = lines(&report).iter().map(|line| coloured(line)).collect();
+        lines.join("\n") + said
+    })?;
+    match verdict {
+        Verdict::Good | Verdict::Losses => Ok(()),
+        Verdict::Bad => Err(Failure::Refused(
+            "evergreen cannot use it as it is: see MISSING and UNSAFE above (docs/managed-redis.md explains them)"
+                .to_owned(),
+        )),
     }
-    Ok(())
+}
+
+/// The line, whose first word is its result.
+fn coloured(line: &str) -> String {
+    let (result, rest) = line.split_once(' ').unwrap_or((line, ""));
+    format!("{} {rest}", paint(Style::of_state(result), result))
+}
+
+fn to_json(report: &Report, verdict: &Verdict) -> Value {
+    let tried = report.tried.iter().map(|tried| {
+        let (result, reason) = match &tried.result {
+            Found::There(_) => ("ok", None),
+            Found::Lost { reason, .. } => ("lost", Some(reason)),
+            Found::Missing { reason, .. } => ("missing", Some(reason)),
+        };
+        json!({ "what": tried.what, "result": result, "reason": reason, "text": tried.to_string() })
+    });
+    let findings = report.findings.iter().map(|finding| {
+        let severity = match finding.severity {
+            Severity::Unsafe => "unsafe",
+            Severity::Degraded => "lost",
+        };
+        json!({ "severity": severity, "text": finding.to_string() })
+    });
+    json!({
+        "verdict": verdict.as_str(),
+        "servers": report.servers,
+        "tried": tried.collect::<Vec<_>>(),
+        "findings": findings.collect::<Vec<_>>(),
+    })
 }
 
 impl Config {
@@ -73,6 +119,16 @@ enum Verdict {
     Good,
     Losses,
     Bad,
+}
+
+impl Verdict {
+    fn as_str(&self) -> &'static str {
+        match self {
+            Self::Good => "good",
+            Self::Losses => "losses",
+            Self::Bad => "bad",
+        }
+    }
 }
 
 fn verdict(report: &Report) -> Verdict {

@@ -3,111 +3,116 @@
 use serde_json::{Value, json};
 use service::config::Layered;
 
-use crate::args::{Events, ListEvents, Resend};
+use crate::args::{Events, Resend};
 use crate::exit::Failure;
-use crate::operate::Admin;
+use crate::operate::{Admin, array, text};
+use crate::output::{Column, List, Output, in_words, member, time};
 use crate::process::read;
 
-pub(crate) async fn act(source: &Layered, what: Events) -> Result<(), Failure> {
+const ENDPOINTS: List = List {
+    columns: &[
+        Column::text("ENDPOINT", |it| member(it, "id")),
+        Column::text("KIND", |it| member(it, "kind")),
+        Column::text("HOST", |it| member(it, "host")),
+        Column::number("WAITING", |it| member(it, "waiting")),
+        Column::number("FAILING", |it| member(it, "failing")),
+        Column::text("NEXT PROBE", next_probe),
+        Column::text("TYPES", types),
+    ],
+    id: |it| member(it, "id"),
+    empty: "There are no endpoints yet. EVERGREEN_EVENTS_URL and EVERGREEN_EVENTS_SECRET of `up` or a broker name the \
+            first one",
+};
+
+const EVENTS: List = List {
+    columns: &[
+        Column::time("TIME", |it| time(it, "time")),
+        Column::text("EVENT", |it| member(it, "id")),
+        Column::text("TYPE", |it| member(it, "type")),
+        Column::text("APP", |it| member(it, "app")).spare(2),
+        Column::text("INSTALLATION", |it| member(&it["installation"], "id")),
+        Column::text("LOCATION OR COMPANY", |it| owner(&it["installation"])).spare(1),
+        Column::text("REASON", reason),
+    ],
+    id: |it| member(it, "id"),
+    empty: "There are no events yet. The first comes when a customer connects",
+};
+
+const DEAD_LETTERS: List = List {
+    columns: &[
+        Column::time("GIVEN UP", |it| time(it, "givenUpAt")),
+        Column::text("MESSAGE", |it| member(it, "id")),
+        Column::text("ENDPOINT", |it| member(it, "endpoint")),
+        Column::text("TYPE", |it| member(it, "type")),
+        Column::number("ATTEMPTS", |it| member(it, "attempts")),
+        Column::text("ERROR", |it| member(it, "error")),
+    ],
+    id: |it| member(it, "id"),
+    empty: "There are no dead letters: no endpoint of this broker has refused a message for 3 days",
+};
+
+pub(crate) async fn act(source: &Layered, output: Output, what: Events) -> Result<(), Failure> {
     let admin = Admin::new(read(source, Admin::read)?)?;
     match what {
-        Events::Endpoints => endpoints(&admin).await,
-        Events::List(wanted) if wanted.dead => dead_letters(&admin, &wanted).await,
-        Events::List(wanted) => list(&admin, &wanted).await,
-        Events::Resend(wanted) => resend(&admin, &wanted).await,
-        Events::Test { endpoint } => test(&admin, &endpoint).await,
+        Events::Endpoints => {
+            let answer = admin.get("/v1/event-endpoints", "endpoints").await?;
+            list(output, &ENDPOINTS, array(&answer, "endpoints"))
+        }
+        Events::List(wanted) if wanted.dead => {
+            let path = format!("/v1/dead-letters?limit={}", wanted.limit);
+            let answer = admin.get(&path, "deadLetters").await?;
+            list(output, &DEAD_LETTERS, array(&answer, "deadLetters"))
+        }
+        Events::List(wanted) => {
+            let path = format!("/v1/events?newest=true&limit={}", wanted.limit);
+            let answer = admin.get(&path, "events").await?;
+            list(output, &EVENTS, array(&answer, "events"))
+        }
+        Events::Resend(wanted) => resend(&admin, output, &wanted).await,
+        Events::Test { endpoint } => test(&admin, output, &endpoint).await,
     }
 }
 
-async fn endpoints(admin: &Admin) -> Result<(), Failure> {
-    let answer = admin.get("/v1/event-endpoints", "endpoints").await?;
-    println!(
-        "{:<32} {:<8} {:<32} {:>7} {:>7}  {:<10} TYPES",
-        "ENDPOINT", "KIND", "HOST", "WAITING", "FAILING", "NEXT PROBE"
-    );
-    for endpoint in entries(&answer["endpoints"]) {
-        println!("{}", endpoint_row(endpoint));
-    }
-    Ok(())
+fn list<'v>(
+    output: Output,
+    what: &'static List,
+    entries: impl Iterator<Item = &'v Value>,
+) -> Result<(), Failure> {
+    let mut rows = output.list(what);
+    rows.add(entries)?;
+    rows.end()
 }
 
-fn endpoint_row(endpoint: &Value) -> String {
-    let probe = match endpoint["nextProbeIn"].as_u64() {
+fn next_probe(endpoint: &Value) -> String {
+    match endpoint["nextProbeIn"].as_u64() {
         Some(seconds) => format!("{seconds} s"),
         None => "-".to_owned(),
-    };
-    let types: Vec<&str> = entries(&endpoint["types"])
-        .filter_map(Value::as_str)
-        .collect();
-    let types = match types.is_empty() {
+    }
+}
+
+fn types(endpoint: &Value) -> String {
+    let types: Vec<&str> = array(endpoint, "types").filter_map(Value::as_str).collect();
+    match types.is_empty() {
         true => "all".to_owned(),
         false => types.join(","),
-    };
-    format!(
-        "{:<32} {:<8} {:<32} {:>7} {:>7}  {probe:<10} {types}",
-        text(endpoint, "id"),
-        text(endpoint, "kind"),
-        text(endpoint, "host"),
-        endpoint["waiting"].to_string(),
-        endpoint["failing"].to_string(),
-    )
-}
-
-async fn list(admin: &Admin, wanted: &ListEvents) -> Result<(), Failure> {
-    let path = format!("/v1/events?newest=true&limit={}", wanted.limit);
-    let answer = admin.get(&path, "events").await?;
-    println!(
-        "{:<24} {:<28} {:<28} {:<10} {:<33} {:<24} REASON",
-        "TIME", "EVENT", "TYPE", "APP", "INSTALLATION", "LOCATION OR COMPANY"
-    );
-    for event in entries(&answer["events"]) {
-        println!("{}", event_row(event));
     }
-    Ok(())
 }
 
-fn event_row(event: &Value) -> String {
-    let installation = &event["installation"];
-    let owner = installation["locationId"]
-        .as_str()
-        .unwrap_or(text(installation, "companyId"));
-    let reason = event["reason"]
-        .as_str()
-        .or(installation["reason"].as_str())
-        .unwrap_or_default();
-    let row = format!(
-        "{:<24} {:<28} {:<28} {:<10} {:<33} {owner:<24} {reason}",
-        text(event, "time"),
-        text(event, "id"),
-        text(event, "type"),
-        text(event, "app"),
-        text(installation, "id"),
-    );
-    row.trim_end().to_owned()
-}
-
-async fn dead_letters(admin: &Admin, wanted: &ListEvents) -> Result<(), Failure> {
-    let path = format!("/v1/dead-letters?limit={}", wanted.limit);
-    let answer = admin.get(&path, "deadLetters").await?;
-    println!(
-        "{:<24} {:<28} {:<32} {:<28} {:>8}  ERROR",
-        "GIVEN UP", "MESSAGE", "ENDPOINT", "TYPE", "ATTEMPTS"
-    );
-    for letter in entries(&answer["deadLetters"]) {
-        println!(
-            "{:<24} {:<28} {:<32} {:<28} {:>8}  {}",
-            text(letter, "givenUpAt"),
-            text(letter, "id"),
-            text(letter, "endpoint"),
-            text(letter, "type"),
-            letter["attempts"].to_string(),
-            text(letter, "error"),
-        );
+fn owner(installation: &Value) -> String {
+    match &installation["locationId"] {
+        Value::Null => member(installation, "companyId"),
+        location => in_words(location),
     }
-    Ok(())
 }
 
-async fn resend(admin: &Admin, wanted: &Resend) -> Result<(), Failure> {
+fn reason(event: &Value) -> String {
+    match &event["reason"] {
+        Value::Null => member(&event["installation"], "reason"),
+        reason => in_words(reason),
+    }
+}
+
+async fn resend(admin: &Admin, output: Output, wanted: &Resend) -> Result<(), Failure> {
     let body = json!({
         "endpoint": wanted.endpoint,
         "events": wanted.events,
@@ -116,15 +121,16 @@ async fn resend(admin: &Admin, wanted: &Resend) -> Result<(), Failure> {
     let answer = admin
         .post("/v1/events/resend", Some(&body), "queued")
         .await?;
-    for id in entries(&answer["queued"]) {
-        println!("{}", id.as_str().unwrap_or("-"));
+    let texts = |name| array(&answer, name).filter_map(Value::as_str);
+    let queued: Vec<&str> = texts("queued").collect();
+    let queued = queued.join("\n");
+    if output.is_json() || !queued.is_empty() {
+        output.report(&answer, &queued, || queued.clone())?;
     }
     if wanted.dead {
-        eprintln!("{}", dead_letters_left(&wanted.endpoint, &answer));
+        output.note(dead_letters_left(&wanted.endpoint, &answer));
     }
-    let missing: Vec<&str> = entries(&answer["notFound"])
-        .filter_map(Value::as_str)
-        .collect();
+    let missing: Vec<&str> = texts("notFound").collect();
     match missing.is_empty() {
         true => Ok(()),
         false => Err(Failure::Refused(format!(
@@ -143,12 +149,17 @@ fn dead_letters_left(endpoint: &str, answer: &Value) -> String {
     }
 }
 
-async fn test(admin: &Admin, endpoint: &str) -> Result<(), Failure> {
+async fn test(admin: &Admin, output: Output, endpoint: &str) -> Result<(), Failure> {
     let path = format!("/v1/event-endpoints/{endpoint}/test");
     let answer = admin.post(&path, None, "delivered").await?;
     let id = text(&answer, "id");
-    if answer["delivered"] == true {
-        println!("{endpoint} took the test message {id}");
+    let is_delivered = answer["delivered"] == true;
+    if is_delivered || output.is_json() {
+        output.report(&answer, id, || {
+            format!("{endpoint} took the test message {id}")
+        })?;
+    }
+    if is_delivered {
         return Ok(());
     }
     Err(Failure::Refused(format!(
@@ -157,39 +168,20 @@ async fn test(admin: &Admin, endpoint: &str) -> Result<(), Failure> {
     )))
 }
 
-fn entries(list: &Value) -> impl Iterator<Item = &Value> {
-    list.as_array().into_iter().flatten()
-}
-
-fn text<'a>(of: &'a Value, field: &str) -> &'a str {
-    of[field].as_str().unwrap_or("-")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn words(row: &str) -> String {
-        row.split_whitespace().collect::<Vec<_>>().join(" ")
-    }
-
     #[test]
     fn row_of_an_event_shows_whose_it_is_and_why() {
         let event = json!({
-            "id": "evt_1", "type": "installation.uninstalled", "time": "2026-11-29T12:00:00.000Z",
-            "app": "default",
-            "installation": {
-                "id": "install_1", "locationId": "loc1", "companyId": "comp1",
-                "reason": "uninstalled at GHL",
-            },
+            "installation": { "locationId": "loc1", "companyId": "comp1", "reason": "uninstalled at GHL" },
         });
-        let expected = "2026-11-29T12:00:00.000Z evt_1 installation.uninstalled default install_1 loc1 \
-                        uninstalled at GHL";
-        assert_eq!(words(&event_row(&event)), expected);
-        let about_app =
-            json!({ "id": "evt_2", "type": "app.credentials_rejected", "reason": "no" });
-        let expected = "- evt_2 app.credentials_rejected - - - no";
-        assert_eq!(words(&event_row(&about_app)), expected);
+        assert_eq!(owner(&event["installation"]), "loc1");
+        assert_eq!(reason(&event), "uninstalled at GHL");
+        let about_app = json!({ "reason": "no" });
+        assert_eq!(owner(&about_app["installation"]), "-");
+        assert_eq!(reason(&about_app), "no");
     }
 
     #[test]
@@ -201,19 +193,14 @@ mod tests {
 
     #[test]
     fn row_of_an_endpoint_shows_whether_it_is_down() {
-        let mut endpoint = json!({
-            "id": "crm", "kind": "events", "host": "crm.example", "types": [], "waiting": 3,
-            "failing": 1, "nextProbeIn": 40,
-        });
+        let mut endpoint = json!({ "types": [], "nextProbeIn": 40 });
         assert_eq!(
-            words(&endpoint_row(&endpoint)),
-            "crm events crm.example 3 1 40 s all"
+            (next_probe(&endpoint), types(&endpoint)),
+            ("40 s".into(), "all".into())
         );
         endpoint["nextProbeIn"] = Value::Null;
         endpoint["types"] = json!(["app.*", "installation.connected"]);
-        assert_eq!(
-            words(&endpoint_row(&endpoint)),
-            "crm events crm.example 3 1 - app.*,installation.connected"
-        );
+        assert_eq!(next_probe(&endpoint), "-");
+        assert_eq!(types(&endpoint), "app.*,installation.connected");
     }
 }

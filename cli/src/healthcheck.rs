@@ -3,11 +3,12 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use service::config::Layered;
 
 use crate::exit::{Failure, chain};
 use crate::operate::{array, text};
+use crate::output::Output;
 use crate::process::read;
 use crate::settings::internal_listen;
 
@@ -24,7 +25,7 @@ struct Probe {
 }
 
 /// Succeeds if `/readyz` of the internal listener is 200.
-pub(crate) async fn check(source: &Layered) -> Result<(), Failure> {
+pub(crate) async fn check(source: &Layered, output: Output) -> Result<(), Failure> {
     let probe = read(source, |settings| Probe {
         addresses: addresses(internal_listen(settings)),
         scheme: match settings.text("EVERGREEN_TLS_CERT") {
@@ -43,7 +44,11 @@ pub(crate) async fn check(source: &Layered) -> Result<(), Failure> {
     for address in probe.addresses {
         let url = format!("{}://{address}/readyz", probe.scheme);
         match http.get(&url).send().await {
-            Ok(response) if response.status().is_success() => return Ok(()),
+            Ok(response) if response.status().is_success() => {
+                return output.report(&json!({ "ready": true, "asked": url }), "", || {
+                    format!("ready: {url}")
+                });
+            }
             Ok(response) => {
                 let status = response.status();
                 let body = response.text().await.unwrap_or_default();

@@ -3,28 +3,43 @@
 pub(crate) mod customers;
 mod export;
 mod import;
+mod list;
 
-use std::io::{IsTerminal, Write, stdin, stdout};
+use std::io::{IsTerminal, stdin};
 
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde_json::{Value, json};
 use service::config::Layered;
-use store::AppName;
-use url::form_urlencoded::Serializer;
 
 use crate::args::{AddToken, Installations, ListInstallations, OfApp};
 use crate::exit::Failure;
-use crate::operate::{Admin, print};
+use crate::operate::Admin;
+use crate::output::{Output, ask, member};
 use crate::process::read;
+use list::{INSTALLATIONS, Pages};
 
-/// The entries of one page of the list.
-const PAGE: &str = "500";
+/// The members of an installation that people ask for first.
+const ORDER: [&str; 9] = [
+    "installationId",
+    "tokenStatus",
+    "app",
+    "locationId",
+    "companyId",
+    "externalId",
+    "expiresAt",
+    "nextRefreshAt",
+    "lastError",
+];
 
-pub(crate) async fn installations(source: &Layered, what: Installations) -> Result<(), Failure> {
+pub(crate) async fn installations(
+    source: &Layered,
+    output: Output,
+    what: Installations,
+) -> Result<(), Failure> {
     let admin = Admin::new(read(source, Admin::read)?)?;
     match what {
-        Installations::List(only) => list(&admin, &only).await,
-        Installations::Show { installation, of } => show(&admin, &installation, &of).await,
+        Installations::List(only) => list::list(&admin, output, &only).await,
+        Installations::Show { installation, of } => show(&admin, output, &installation, &of).await,
         Installations::Refresh {
             installation,
             of,
@@ -33,64 +48,58 @@ pub(crate) async fn installations(source: &Layered, what: Installations) -> Resu
             let path = path_of(&installation, "/refresh", &of);
             let separator = if of.app.is_some() { '&' } else { '?' };
             let path = format!("{path}{separator}force={force}");
-            print(&admin.post(&path, None, "generation").await?);
-            Ok(())
+            let refreshed = admin.post(&path, None, "generation").await?;
+            let generation = member(&refreshed, "generation");
+            output.report(&refreshed, &generation, || {
+                format!("refreshed: the token has the generation {generation}")
+            })
         }
         Installations::Revoke {
             installation,
             of,
             yes,
-        } => revoke(&admin, &installation, &of, yes).await,
-        Installations::AddToken(of) => add_token(&admin, &of).await,
-        Installations::Import(what) => import::import(&admin, &what).await,
-        Installations::Export(what) => export::export(&admin, &what).await,
-        Installations::Tag(wanted) => customers::tag(&admin, &wanted).await,
-        Installations::ConnectLink(wanted) => customers::connect_link(&admin, &wanted).await,
-        Installations::ReconnectLink(wanted) => customers::reconnect_link(&admin, &wanted).await,
+        } => revoke(&admin, output, &installation, &of, yes).await,
+        Installations::AddToken(of) => add_token(&admin, output, &of).await,
+        Installations::Import(what) => import::import(&admin, output, &what).await,
+        Installations::Export(what) => export::export(&admin, output, &what).await,
+        Installations::Tag(wanted) => customers::tag(&admin, output, &wanted).await,
+        Installations::ConnectLink(wanted) => {
+            customers::connect_link(&admin, output, &wanted).await
+        }
+        Installations::ReconnectLink(wanted) => {
+            customers::reconnect_link(&admin, output, &wanted).await
+        }
         Installations::Delete {
             installation,
             of,
             yes,
-        } => customers::delete(&admin, &installation, &of, yes).await,
-    }
-}
-
-async fn list(admin: &Admin, only: &ListInstallations) -> Result<(), Failure> {
-    let mut page = admin.get(&path(only, None), "installations").await?;
-    println!(
-        "{:<33} {:<10} {:<10} {:<24} {:<21} {:<21} LAST ERROR",
-        "INSTALLATION", "APP", "TOKEN", "LOCATION OR COMPANY", "EXPIRES", "NEXT REFRESH"
-    );
-    loop {
-        for one in entries(&page) {
-            let text = |key: &str| one[key].as_str().unwrap_or("-");
-            let whose = one["locationId"].as_str().unwrap_or(text("companyId"));
-            let error = one["lastError"]["message"].as_str().unwrap_or("");
-            println!(
-                "{:<33} {:<10} {:<10} {whose:<24} {:<21} {:<21} {error}",
-                text("installationId"),
-                text("app"),
-                text("tokenStatus"),
-                text("expiresAt"),
-                text("nextRefreshAt"),
-            );
-        }
-        let Some(next) = page["next"].as_str() else {
-            return Ok(());
-        };
-        page = admin.get(&path(only, Some(next)), "installations").await?;
+        } => customers::delete(&admin, output, &installation, &of, yes).await,
     }
 }
 
 /// An agency is shown with its locations.
-async fn show(admin: &Admin, installation: &str, of: &OfApp) -> Result<(), Failure> {
+async fn show(
+    admin: &Admin,
+    output: Output,
+    installation: &str,
+    of: &OfApp,
+) -> Result<(), Failure> {
     let path = path_of(installation, "", of);
     let mut shown = admin.get(&path, "installationId").await?;
-    if is_agency(&shown) {
-        let children = children(admin, &shown).await?;
+    if !is_agency(&shown) {
+        return output.object(&shown, &ORDER);
+    }
+    let children = children(admin, &shown).await?;
+    if output.is_json() {
         shown["children"] = json!(children);
     }
-    print(&shown);
+    output.object(&shown, &ORDER)?;
+    if output.is_table() && !children.is_empty() {
+        output.line("")?;
+        let mut rows = output.list(&INSTALLATIONS);
+        rows.add(&children)?;
+        rows.end()?;
+    }
     Ok(())
 }
 
@@ -104,14 +113,14 @@ fn path_of(installation: &str, rest: &str, of: &OfApp) -> String {
     }
 }
 
-async fn add_token(admin: &Admin, of: &AddToken) -> Result<(), Failure> {
+async fn add_token(admin: &Admin, output: Output, of: &AddToken) -> Result<(), Failure> {
     if stdin().is_terminal() {
-        eprintln!("Paste the token, then press Enter:");
+        ask("Paste the token, then press Enter:");
     }
     let mut token = String::new();
     stdin()
         .read_line(&mut token)
-        .map_err(Failure::unavailable)?;
+        .map_err(|error| Failure::NoAnswer(format!("the standard input: {error}")))?;
     let body = json!({
         "app": of.app,
         "location_id": of.location,
@@ -119,12 +128,13 @@ async fn add_token(admin: &Admin, of: &AddToken) -> Result<(), Failure> {
         "token": token.trim(),
     });
     let path = "/v1/private-tokens";
-    print(&admin.post(path, Some(&body), "installationId").await?);
-    Ok(())
+    let added = admin.post(path, Some(&body), "installationId").await?;
+    output.object(&added, &ORDER)
 }
 
 async fn revoke(
     admin: &Admin,
+    output: Output,
     installation: &str,
     of: &OfApp,
     is_confirmed: bool,
@@ -140,8 +150,8 @@ async fn revoke(
         }
     }
     let path = path_of(installation, "/revoke", of);
-    print(&admin.post(&path, None, "installationId").await?);
-    Ok(())
+    let revoked = admin.post(&path, None, "installationId").await?;
+    output.object(&revoked, &ORDER)
 }
 
 fn confirm(question: &str) -> Result<(), Failure> {
@@ -150,12 +160,10 @@ fn confirm(question: &str) -> Result<(), Failure> {
             "{question} Repeat the command with --yes"
         )));
     }
-    print!("{question} Continue? [y/N] ");
+    ask(&format!("{question} Continue? [y/N]"));
     let mut answer = String::new();
-    let asked = stdout()
-        .flush()
-        .and_then(|()| stdin().read_line(&mut answer));
-    asked.map_err(Failure::unavailable)?;
+    let read = stdin().read_line(&mut answer);
+    read.map_err(|error| Failure::NoAnswer(format!("the standard input: {error}")))?;
     match answer.trim().to_ascii_lowercase().as_str() {
         "y" | "yes" => Ok(()),
         _ => Err(Failure::Refused("Nothing was changed".to_owned())),
@@ -171,39 +179,10 @@ async fn children(admin: &Admin, agency: &Value) -> Result<Vec<Value>, Failure> 
         parent: agency["installationId"].as_str().map(str::to_owned),
         ..ListInstallations::default()
     };
+    let mut pages = Pages::of(admin, &only);
     let mut children = Vec::new();
-    let mut after = None;
-    loop {
-        let page = admin
-            .get(&path(&only, after.as_deref()), "installations")
-            .await?;
-        children.extend(entries(&page).cloned());
-        after = page["next"].as_str().map(str::to_owned);
-        if after.is_none() {
-            return Ok(children);
-        }
+    while let Some(page) = pages.next().await? {
+        children.extend(page);
     }
-}
-
-fn entries(page: &Value) -> impl Iterator<Item = &Value> {
-    page["installations"].as_array().into_iter().flatten()
-}
-
-fn path(only: &ListInstallations, after: Option<&str>) -> String {
-    let query = [
-        ("limit", Some(PAGE)),
-        ("after", after),
-        ("app", only.app.as_ref().map(AppName::as_str)),
-        ("company", only.company.as_deref()),
-        ("parent", only.parent.as_deref()),
-        ("status", only.status.as_deref()),
-        ("tag", only.tag.as_deref()),
-        ("external_id", only.external_id.as_deref()),
-        ("location", only.location.as_deref()),
-    ];
-    let mut text = Serializer::new(String::new());
-    for (name, value) in query {
-        text.extend_pairs(value.map(|value| (name, value)));
-    }
-    format!("/v1/installations?{}", text.finish())
+    Ok(children)
 }

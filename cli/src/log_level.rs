@@ -6,12 +6,17 @@ use service::config::Layered;
 use crate::args::LogLevel;
 use crate::exit::Failure;
 use crate::operate::{Admin, text};
+use crate::output::Output;
 use crate::process::read;
 
 const PATH: &str = "/v1/log-level";
 
 /// `evergreen log-level …`.
-pub(crate) async fn act(source: &Layered, wanted: &LogLevel) -> Result<(), Failure> {
+pub(crate) async fn act(
+    source: &Layered,
+    output: Output,
+    wanted: &LogLevel,
+) -> Result<(), Failure> {
     let admin = Admin::new(read(source, Admin::read)?)?;
     let shown = match &wanted.filter {
         None => admin.get(PATH, "filter").await?,
@@ -22,8 +27,7 @@ pub(crate) async fn act(source: &Layered, wanted: &LogLevel) -> Result<(), Failu
             admin.put(PATH, &body, "filter").await?
         }
     };
-    println!("{}", line(&shown));
-    Ok(())
+    output.report(&shown, text(&shown, "filter"), || line(&shown))
 }
 
 fn line(shown: &Value) -> String {

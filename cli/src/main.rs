@@ -2,6 +2,11 @@
 
 #![warn(missing_docs)]
 #![allow(rustdoc::broken_intra_doc_links, reason = "clap's help has brackets")]
+#![warn(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "these macros panic if the pipe is closed: print through the module `output`"
+)]
 
 mod admin_key;
 mod apps;
@@ -18,10 +23,12 @@ mod installations;
 mod key_rings;
 mod keys;
 mod log_level;
+mod man;
 mod metrics_auth;
 mod move_store;
 mod openapi;
 mod operate;
+mod output;
 mod process;
 mod progress;
 mod redis_prefix;
@@ -31,13 +38,15 @@ mod run;
 mod seal;
 mod secret_file;
 mod settings;
+mod settings_list;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 
-use args::{Args, Command};
+use args::{Args, Command, FIRST_STEPS};
 use exit::Failure;
+use output::{Output, complain};
 use settings::Sources;
 
 /// The version of this build.
@@ -59,8 +68,9 @@ fn main() -> ExitCode {
         .and_then(|runtime| runtime.block_on(act(args)));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
+        Err(failure @ Failure::ClosedPipe) => failure.code(),
         Err(failure) => {
-            eprintln!("{failure}");
+            complain(&failure);
             failure.code()
         }
     }
@@ -83,25 +93,32 @@ fn protect_memory_and_files() {
 }
 
 async fn act(args: Args) -> Result<(), Failure> {
+    let output = Output::new(args.output);
     let sources = Sources::of(&args);
+    let Some(command) = args.command else {
+        return output.line(FIRST_STEPS);
+    };
     let source = sources.read()?;
-    match args.command {
+    match command {
         Command::Up(_) => run::up(&sources, &source).await,
         Command::Broker(_) => run::broker(&sources, &source).await,
         Command::Gateway(_) => run::gateway(&sources, &source).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => run::sandbox(&source).await,
-        Command::Installations(what) => installations::installations(&source, what).await,
-        Command::Apps(what) => apps::apps(&source, what).await,
-        Command::Keys(what) => keys::act(&source, what).await,
-        Command::Console => console::link(&source).await,
-        Command::Audit(wanted) => audit::show(&source, &wanted).await,
-        Command::Events(what) => events::act(&source, what).await,
-        Command::Seal(what) => seal::act(&source, what).await,
-        Command::LogLevel(wanted) => log_level::act(&source, &wanted).await,
-        Command::Move(what) => move_store::act(&source, &what).await,
-        Command::Healthcheck => healthcheck::check(&source).await,
-        Command::CheckStore(what) => check_store::act(&source, &what).await,
+        Command::Installations(what) => installations::installations(&source, output, what).await,
+        Command::Apps(what) => apps::apps(&source, output, what).await,
+        Command::Keys(what) => keys::act(&source, output, what).await,
+        Command::Console => console::link(&source, output).await,
+        Command::Audit(wanted) => audit::show(&source, output, &wanted).await,
+        Command::Events(what) => events::act(&source, output, what).await,
+        Command::Seal(what) => seal::act(&source, output, what).await,
+        Command::LogLevel(wanted) => log_level::act(&source, output, &wanted).await,
+        Command::Move(what) => move_store::act(&source, output, &what).await,
+        Command::Healthcheck => healthcheck::check(&source, output).await,
+        Command::CheckStore(what) => check_store::act(&source, output, &what).await,
         Command::Openapi => openapi::print(),
+        Command::Settings(wanted) => settings_list::show(output, &wanted),
+        Command::Completions(wanted) => man::completions(&wanted),
+        Command::Man(wanted) => man::pages(&wanted),
     }
 }

@@ -17,9 +17,13 @@ use store_writer::{OpenStoreError, Rings};
 use crate::args::MoveStore;
 use crate::data_dir::STORE;
 use crate::exit::{Failure, chain};
+use crate::output::Output;
 use crate::process::read;
-use crate::progress::Bar;
+use crate::progress::{Bar, interruptible};
 use crate::{key_rings, redis_prefix, redis_tls, run, settings};
+
+/// What Ctrl-C says. Until the move has ended, the file is what counts.
+const CONTINUE: &str = "The move has not ended. Run the same command again to go on with it, or with --undo to take it back";
 
 /// The settings of a move.
 struct Config {
@@ -33,7 +37,7 @@ struct Config {
 }
 
 /// `evergreen move`.
-pub(crate) async fn act(source: &Layered, what: &MoveStore) -> Result<(), Failure> {
+pub(crate) async fn act(source: &Layered, output: Output, what: &MoveStore) -> Result<(), Failure> {
     let config = read(source, Config::read)?;
     let (directory, Some((address, to))) = (config.data_dir, config.target) else {
         return Err(Failure::Settings("EVERGREEN_REDIS_URL is missing".into()));
@@ -52,7 +56,7 @@ pub(crate) async fn act(source: &Layered, what: &MoveStore) -> Result<(), Failur
     let opened = Move::open(&directory, &rings, (address, to.clone()), config.replicas);
     let moving = opened.map_err(refused)?;
     if what.undo {
-        return undo(&moving, &directory, &to).await;
+        return undo(output, &moving, &directory, &to).await;
     }
     key_rings::check(moving.file()).await?;
     let journal = match moving.moved().map_err(refused)? {
@@ -66,33 +70,36 @@ pub(crate) async fn act(source: &Layered, what: &MoveStore) -> Result<(), Failur
     checked.map_err(|unsafe_store| Failure::Refused(chain(&unsafe_store)))?;
     let counts = moving.count().map_err(refused)?;
     if what.dry_run {
-        println!("{}", report::dry_run(next, &counts, &to));
-        return Ok(());
+        let shown = report::to_json(&counts, &to, "dry_run");
+        return output.report(&shown, "", || report::dry_run(next, &counts, &to));
     }
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(output);
     let mut watch = |progress| show(&mut bar, progress, &counts);
-    let moved = moving.run(journal.store.as_ref(), &mut watch).await;
+    let running = async {
+        let moved = moving.run(journal.store.as_ref(), &mut watch).await;
+        moved.map_err(refused)
+    };
+    let moved = interruptible(running, CONTINUE).await;
     drop(bar);
-    let step = moved.map_err(refused)?;
+    let step = moved?;
     let report = match step {
         Step::Done => report::done(&directory, &to),
         Step::Begin | Step::Continue => {
             report::moved(&counts, &directory, &to, has_own_keys, &journal)
         }
     };
-    println!("{report}");
-    Ok(())
+    output.report(&report::to_json(&counts, &to, "moved"), "", || report)
 }
 
-async fn undo(moving: &Move, directory: &Path, to: &str) -> Result<(), Failure> {
+async fn undo(output: Output, moving: &Move, directory: &Path, to: &str) -> Result<(), Failure> {
     let counts = moving.count().map_err(refused)?;
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(output);
     let mut watch = |progress| show(&mut bar, progress, &counts);
     let undone = moving.undo(&mut watch).await;
     drop(bar);
     let undone = undone.map_err(refused)?;
-    println!("{}", report::undone(undone, directory, to));
-    Ok(())
+    let shown = report::to_json(&counts, to, "undone");
+    output.report(&shown, "", || report::undone(undone, directory, to))
 }
 
 fn show(bar: &mut Bar, progress: Progress, counts: &Counts) {
@@ -174,7 +181,7 @@ impl Config {
 }
 
 /// A store's URL without user, password and parameters.
-fn without_login(url: &str) -> String {
+pub(crate) fn without_login(url: &str) -> String {
     let (scheme, rest) = url.split_once("://").unwrap_or(("redis", url));
     let rest = rest.split('?').next().unwrap_or_default();
     let host = rest.rsplit('@').next().unwrap_or_default();

@@ -112,8 +112,7 @@ async fn refuse_foreign_pages(
 
 /// `evergreen openapi`
 pub(crate) fn print() -> Result<(), Failure> {
-    print!("{}", text());
-    Ok(())
+    crate::output::print(&text())
 }
 
 /// The document as JSON.

@@ -12,6 +12,7 @@ use url::Url;
 
 use crate::admin_key;
 use crate::exit::Failure;
+use crate::output::complain;
 use crate::settings::data_dir;
 
 /// How long a broker or its store may be away in the middle of a long command.
@@ -110,7 +111,7 @@ impl Admin {
                 return self.member(self.judge(status, &text)?, member);
             }
             if !std::mem::replace(&mut has_said, true) {
-                eprintln!("the broker or its store is away, trying again for a minute");
+                complain("the broker or its store is away, trying again for a minute");
             }
             sleep(RETRY_INTERVAL).await;
         }
@@ -163,6 +164,12 @@ impl Admin {
         format!("{}{path}", self.base.as_str().trim_end_matches('/'))
     }
 
+    /// The address of the server that is asked. The settings refuse one with a user or a password.
+    fn shown(&self) -> String {
+        let base = self.base.as_str().trim_end_matches('/');
+        format!("{base} (EVERGREEN_ADMIN_URL)")
+    }
+
     async fn object(&self, request: RequestBuilder, member: &str) -> Result<Value, Failure> {
         self.member(self.send(request).await?, member)
     }
@@ -179,7 +186,7 @@ impl Admin {
         Failure::Refused(format!(
             "{} responds with {status}, but is not evergreen's internal listener. EVERGREEN_ADMIN_URL must name the \
              one of `evergreen up` or `evergreen broker`",
-            self.base
+            self.shown()
         ))
     }
 
@@ -197,15 +204,21 @@ impl Admin {
             request = request.bearer_auth(key.expose_secret());
         }
         let response = request.send().await.map_err(|error| {
-            Failure::Refused(format!(
+            Failure::NoAnswer(format!(
                 "no broker responds at {}: {}. Is it running? EVERGREEN_ADMIN_URL names the \
                  internal listener of `evergreen up` or `evergreen broker`, and begins with https:// if it has TLS",
-                self.base,
+                self.shown(),
                 crate::exit::chain(&error.without_url())
             ))
         })?;
         let (status, headers) = (response.status(), response.headers().clone());
-        let text = response.text().await.map_err(Failure::unavailable)?;
+        let text = response.text().await.map_err(|error| {
+            let why = crate::exit::chain(&error.without_url());
+            Failure::NoAnswer(format!(
+                "{} has not finished its answer: {why}",
+                self.shown()
+            ))
+        })?;
         Ok((status, headers, text))
     }
 
@@ -220,13 +233,15 @@ impl Admin {
         if status == StatusCode::UNAUTHORIZED && self.key.is_none() {
             return Err(Failure::Refused(format!(
                 "{status}: no administrator's key was found. Set EVERGREEN_DATA_DIR to the data directory of the process \
-                 on this machine, or EVERGREEN_ADMIN_KEY to a key with the scope admin"
+                 on this machine, or EVERGREEN_ADMIN_KEY to a key with the scope admin.\nThis was refused by {}",
+                self.shown()
             )));
         }
         let hint = body["hint"].as_str().map(|hint| format!(" ({hint})"));
         Err(Failure::Refused(format!(
-            "{status}: {message}{}",
-            hint.unwrap_or_default()
+            "{status}: {message}{}\nThis was refused by {}",
+            hint.unwrap_or_default(),
+            self.shown()
         )))
     }
 }
@@ -240,10 +255,6 @@ fn tls(settings: &mut Settings<'_>) -> Option<rustls::ClientConfig> {
             settings.mistake("EVERGREEN_ADMIN_URL", message);
         })
         .ok()
-}
-
-pub(crate) fn print(value: &Value) {
-    println!("{value:#}");
 }
 
 /// The members of an array.

@@ -9,21 +9,22 @@ use service::config::Layered;
 use crate::args::Seal;
 use crate::exit::Failure;
 use crate::operate::Admin;
+use crate::output::Output;
 use crate::process::read;
 
 /// `evergreen seal …`.
-pub(crate) async fn act(source: &Layered, what: Seal) -> Result<(), Failure> {
+pub(crate) async fn act(source: &Layered, output: Output, what: Seal) -> Result<(), Failure> {
     let admin = Admin::new(read(source, Admin::read)?)?;
     match what {
-        Seal::Status { output } => status::show(&admin, output).await,
-        Seal::Rotate { no_wait } => follow::rotate(&admin, no_wait).await,
+        Seal::Status => status::show(&admin, output).await,
+        Seal::Rotate { no_wait } => follow::rotate(&admin, output, no_wait).await,
         Seal::Forget { id } => {
             let body = json!({ "id": id });
-            admin
-                .post("/v1/seal/forget", Some(&body), "forgotten")
-                .await?;
-            println!("forgotten: the id `{id}` may be used for a new key");
-            Ok(())
+            let path = "/v1/seal/forget";
+            let forgotten = admin.post(path, Some(&body), "forgotten").await?;
+            output.report(&forgotten, &id, || {
+                format!("forgotten: the id `{id}` may be used for a new key")
+            })
         }
     }
 }

@@ -190,7 +190,7 @@ async fn agencys_installation_is_shown_with_its_locations() {
     let company = list(&format!("company={AGENCY}")).await;
     assert_eq!(company.len(), 5, "the sandbox puts locA there, too");
 
-    let show = up.command(&["installations", "show", &agency]);
+    let show = up.command(&["installations", "show", &agency, "--output", "json"]);
     let (code, lines) = show.spawn().wait_for_exit(PATIENCE).await;
     assert_eq!(code, Some(0), "{lines:#?}");
     let tree: Value = serde_json::from_str(&lines.concat()).unwrap();

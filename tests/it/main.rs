@@ -16,6 +16,7 @@ mod callers;
 mod check_store;
 mod clock_skew;
 mod cluster;
+mod command_line;
 mod conformance;
 mod connect;
 mod console;

@@ -1,6 +1,7 @@
 //! Fills a store with the installations of a long-running fleet. They fall due evenly, one after the other. The
 //! sandbox accepts their tokens.
 
+use std::io::{IsTerminal, Write, stderr};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -192,19 +193,67 @@ async fn fill(fleet: SeedFleet, writer: &StoreWriter) -> Result<(), WriteError> 
         });
     }
     let started = Instant::now();
-    let mut reports = tokio::time::interval(REPORT_INTERVAL);
+    let mut progress = Progress::new();
+    let mut reports = tokio::time::interval(progress.interval());
     reports.reset();
     loop {
         tokio::select! {
             _ = reports.tick() => {
                 let done = next.load(Ordering::Relaxed).min(fleet.count);
-                let rate = per_second(done, started.elapsed());
-                eprintln!("{done} of {}, {rate:.0} a second", fleet.count);
+                progress.show(done, fleet.count, started.elapsed());
             }
             ended = workers.join_next() => match ended {
                 Some(outcome) => outcome.unwrap_or_else(|panic| std::panic::resume_unwind(panic.into_panic()))?,
                 None => return Ok(()),
             }
+        }
+    }
+}
+
+/// How far the filling is: on a terminal one line that is written over, in a log a line now and then.
+struct Progress {
+    is_terminal: bool,
+    is_shown: bool,
+}
+
+impl Progress {
+    fn new() -> Self {
+        Self {
+            is_terminal: stderr().is_terminal(),
+            is_shown: false,
+        }
+    }
+
+    fn interval(&self) -> Duration {
+        match self.is_terminal {
+            true => Duration::from_secs(1),
+            false => REPORT_INTERVAL,
+        }
+    }
+
+    fn show(&mut self, done: u64, total: u64, elapsed: Duration) {
+        let rate = per_second(done, elapsed);
+        let left = match done {
+            0 => "unknown".to_owned(),
+            done => format!(
+                "{} s",
+                elapsed.as_secs() * total.saturating_sub(done) / done
+            ),
+        };
+        let line = format!("{done} of {total}, {rate:.0} a second, {left} left");
+        self.is_shown = self.is_terminal;
+        // Without a standard error nobody waits for this.
+        let _ = match self.is_terminal {
+            true => write!(stderr(), "\r{line}\x1b[K"),
+            false => writeln!(stderr(), "{line}"),
+        };
+    }
+}
+
+impl Drop for Progress {
+    fn drop(&mut self) {
+        if self.is_shown {
+            let _ = write!(stderr(), "\r\x1b[K");
         }
     }
 }

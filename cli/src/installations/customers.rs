@@ -3,10 +3,11 @@
 use clap::Args as Flags;
 use serde_json::{Map, Value, json};
 
-use super::{children, confirm, is_agency, path_of};
+use super::{ORDER, children, confirm, is_agency, path_of};
 use crate::args::OfApp;
 use crate::exit::Failure;
-use crate::operate::{Admin, print};
+use crate::operate::Admin;
+use crate::output::Output;
 
 #[derive(Debug, Flags)]
 pub(crate) struct Tag {
@@ -98,14 +99,21 @@ impl Tag {
     }
 }
 
-pub(super) async fn tag(admin: &Admin, wanted: &Tag) -> Result<(), Failure> {
+/// The members of a link that people ask for first. `--quiet` prints the link alone.
+const LINK: [&str; 2] = ["url", "expires_at"];
+
+pub(super) async fn tag(admin: &Admin, output: Output, wanted: &Tag) -> Result<(), Failure> {
     let path = path_of(&wanted.installation, "", &wanted.of);
     let change = wanted.to_json();
-    print(&admin.patch(&path, &change, "installationId").await?);
-    Ok(())
+    let changed = admin.patch(&path, &change, "installationId").await?;
+    output.object(&changed, &ORDER)
 }
 
-pub(super) async fn connect_link(admin: &Admin, wanted: &ConnectLink) -> Result<(), Failure> {
+pub(super) async fn connect_link(
+    admin: &Admin,
+    output: Output,
+    wanted: &ConnectLink,
+) -> Result<(), Failure> {
     let mut body = wanted.link.to_json();
     let members = [
         ("app", json!(wanted.app)),
@@ -116,19 +124,24 @@ pub(super) async fn connect_link(admin: &Admin, wanted: &ConnectLink) -> Result<
     ];
     body.extend(members.map(|(name, value)| (name.to_owned(), value)));
     let body = Value::Object(body);
-    print(&admin.post("/v1/connect-links", Some(&body), "url").await?);
-    Ok(())
+    let made = admin.post("/v1/connect-links", Some(&body), "url").await?;
+    output.object(&made, &LINK)
 }
 
-pub(super) async fn reconnect_link(admin: &Admin, wanted: &ReconnectLink) -> Result<(), Failure> {
+pub(super) async fn reconnect_link(
+    admin: &Admin,
+    output: Output,
+    wanted: &ReconnectLink,
+) -> Result<(), Failure> {
     let path = path_of(&wanted.installation, "/reconnect-link", &wanted.of);
     let body = Value::Object(wanted.link.to_json());
-    print(&admin.post(&path, Some(&body), "url").await?);
-    Ok(())
+    let made = admin.post(&path, Some(&body), "url").await?;
+    output.object(&made, &LINK)
 }
 
 pub(super) async fn delete(
     admin: &Admin,
+    output: Output,
     installation: &str,
     of: &OfApp,
     is_confirmed: bool,
@@ -138,8 +151,11 @@ pub(super) async fn delete(
         let known = admin.get(&path, "installationId").await?;
         confirm(&question(admin, &known).await?)?;
     }
-    print(&admin.delete_shown(&path, "installationId").await?);
-    Ok(())
+    let deleted = admin.delete_shown(&path, "installationId").await?;
+    output.object(
+        &deleted,
+        &["installationId", "uninstalledAtGhl", "locations"],
+    )
 }
 
 async fn question(admin: &Admin, known: &Value) -> Result<String, Failure> {

@@ -6,19 +6,20 @@ use std::io::{self, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
 
+use serde_json::json;
 use tokio::signal::ctrl_c;
 use url::form_urlencoded::Serializer;
 
 use crate::args::Export;
 use crate::exit::Failure;
 use crate::operate::Admin;
+use crate::output::Output;
 use crate::progress::Bar;
-use crate::secret_file::failed;
 
 const NEXT: &str = "x-evergreen-next";
 const LEFT_OUT: &str = "x-evergreen-left-out";
 
-pub(super) async fn export(admin: &Admin, what: &Export) -> Result<(), Failure> {
+pub(super) async fn export(admin: &Admin, output: Output, what: &Export) -> Result<(), Failure> {
     if !what.with_tokens {
         return Err(Failure::Refused(
             "An export has the access and refresh tokens of all customers, in clear text. Everyone who has the file \
@@ -32,8 +33,10 @@ pub(super) async fn export(admin: &Admin, what: &Export) -> Result<(), Failure> 
     }
     let unfinished = Unfinished::beside(&what.out);
     let (count, left_out) = tokio::select! {
-        written = write(admin, what, &unfinished.0) => written?,
-        _ = ctrl_c() => return Err(Failure::Refused("Nothing was exported".to_owned())),
+        written = write(admin, output, what, &unfinished.0) => written?,
+        _ = ctrl_c() => {
+            return Err(Failure::Interrupted("Nothing was exported. Run the command again".to_owned()));
+        }
     };
     let finished = match what.overwrite {
         true => fs::rename(&unfinished.0, &what.out),
@@ -45,19 +48,30 @@ pub(super) async fn export(admin: &Admin, what: &Export) -> Result<(), Failure> 
         }
         other => other.map_err(|error| failed(&what.out, &error))?,
     }
-    println!("{count} installations are in {}", what.out.display());
+    let file = what.out.display().to_string();
+    let shown = json!({ "exported": count, "file": file, "leftOut": left_out });
+    output.report(&shown, &file, || summary(count, &file, &left_out))?;
+    output.note("Stop this evergreen's brokers before another system refreshes these tokens.");
+    Ok(())
+}
+
+fn summary(count: u64, file: &str, left_out: &LeftOut) -> String {
+    let mut lines = vec![format!("{count} installations are in {file}")];
     for (reason, count) in left_out.iter().filter(|(_, count)| **count > 0) {
-        match reason.as_str() {
+        lines.push(match reason.as_str() {
             // They are counted among those of agencies.
-            "named" => println!(
+            "named" => format!(
                 "{count} locations of agencies have an external id or tags, which no row holds. Set them again with \
                  `evergreen installations tag`. `evergreen move` takes them along"
             ),
-            reason => println!("{count} are not: {}", explained(reason)),
-        }
+            reason => format!("{count} are not: {}", explained(reason)),
+        });
     }
-    eprintln!("Stop this evergreen's brokers before another system refreshes these tokens.");
-    Ok(())
+    lines.join("\n")
+}
+
+fn failed(path: &Path, error: &io::Error) -> Failure {
+    Failure::NoAnswer(format!("{}: {error}", path.display()))
 }
 
 fn exists(path: &Path) -> Failure {
@@ -86,14 +100,19 @@ impl Drop for Unfinished {
 
 type LeftOut = BTreeMap<String, u64>;
 
-async fn write(admin: &Admin, what: &Export, path: &Path) -> Result<(u64, LeftOut), Failure> {
+async fn write(
+    admin: &Admin,
+    output: Output,
+    what: &Export,
+    path: &Path,
+) -> Result<(u64, LeftOut), Failure> {
     let mut file = OpenOptions::new()
         .write(true)
         .create_new(true)
         .mode(0o600)
         .open(path)
         .map_err(|error| failed(path, &error))?;
-    let mut bar = Bar::new();
+    let mut bar = Bar::new(output);
     let (mut count, mut left_out, mut after) = (0, LeftOut::new(), None::<String>);
     loop {
         let (headers, rows) = admin.get_text(&page(what, after.as_deref())).await?;

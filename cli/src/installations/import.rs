@@ -18,7 +18,8 @@ use url::form_urlencoded::Serializer;
 use crate::args::Import;
 use crate::exit::Failure;
 use crate::operate::{Admin, array, text};
-use crate::progress::Bar;
+use crate::output::{Column, List, Output, Rows, clean, member};
+use crate::progress::{Bar, interruptible};
 
 /// The most rows of a request.
 const ROWS: usize = 1000;
@@ -32,29 +33,36 @@ const WARNING: &str = "\
 Stop the other backend's token refreshes before this. A refresh token is valid once: if both refresh, one of them spends
 the token that the other one has, and the customer has to connect again.";
 
-pub(super) async fn import(admin: &Admin, what: &Import) -> Result<(), Failure> {
+/// How the results of rows are shown as JSON and with `--quiet`. For people they are lines, see [`line`].
+const RESULTS: List = List {
+    columns: &[Column::text("RESULT", line)],
+    id: |row| member(row, "installationId"),
+    empty: "The file has no rows",
+};
+
+const AGAIN: &str = "The rows that are listed are done. Run the same command again for the rest: what is done stays unchanged";
+
+pub(super) async fn import(admin: &Admin, output: Output, what: &Import) -> Result<(), Failure> {
     let text = read(&what.file)?;
     let entries = split(&text)
         .map_err(|error| Failure::Refused(format!("{}: {error}", what.file.display())))?;
     if !what.dry_run {
-        eprintln!("{WARNING}");
+        output.note(WARNING);
     }
     // A wrong address or key ends the command before any row is sent.
     admin.get("/v1/apps", "apps").await?;
-    let mut tally = Tally::default();
-    send_all(admin, what, &entries, &mut tally).await?;
-    let Tally {
-        imported,
-        unchanged,
-        refused,
-        to_verify,
-    } = tally;
+    let mut tally = Tally::new(output);
+    interruptible(send_all(admin, what, &entries, &mut tally), AGAIN).await?;
+    let (imported, unchanged, refused) = (tally.imported, tally.unchanged, tally.refused);
     let would = if what.dry_run { "would be " } else { "" };
-    println!("{imported} {would}imported, {unchanged} unchanged, {refused} refused");
+    tally.say(&format!(
+        "{imported} {would}imported, {unchanged} unchanged, {refused} refused"
+    ))?;
     let failed = match what.verify {
-        true => verify(admin, what.verify_rate, to_verify).await?,
+        true => interruptible(verify(admin, what.verify_rate, &mut tally), AGAIN).await?,
         false => 0,
     };
+    tally.end()?;
     match (refused, failed) {
         (0, 0) => Ok(()),
         (refused, 0) => Err(Failure::Refused(format!("{refused} rows were refused"))),
@@ -72,13 +80,14 @@ fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
         true => stdin().read_to_string(&mut text).map(drop),
         false => fs::File::open(file).and_then(|mut file| file.read_to_string(&mut text).map(drop)),
     };
-    read.map_err(|error| Failure::Refused(format!("{}: {error}", file.display())))?;
+    read.map_err(|error| Failure::NoAnswer(format!("{}: {error}", file.display())))?;
     Ok(text)
 }
 
-/// The results of the rows.
-#[derive(Default)]
+/// The results of the rows, which are shown as they come.
 struct Tally {
+    output: Output,
+    shown: Rows,
     imported: usize,
     unchanged: usize,
     refused: usize,
@@ -92,14 +101,11 @@ async fn send_all(
     entries: &[Entry<'_>],
     tally: &mut Tally,
 ) -> Result<(), Failure> {
-    // On a terminal the lines of the rows show the progress.
-    let mut bar = (!stdout().is_terminal()).then(Bar::new);
+    let mut bar = Bar::beside(tally.output, stdout().is_terminal());
     let path = path(what);
     let mut batch = Batch::default();
     for (index, entry) in entries.iter().enumerate() {
-        if let Some(bar) = &mut bar {
-            bar.show("importing", index as u64, entries.len() as u64);
-        }
+        bar.show("importing", index as u64, entries.len() as u64);
         match entry.raw {
             Ok(raw) => {
                 if !batch.has_room_for(raw) {
@@ -109,7 +115,7 @@ async fn send_all(
             }
             Err(error) => tally.note(&json!({
                 "at": entry.place.to_string(), "result": "refused", "reason": error.to_string(),
-            })),
+            }))?,
         }
     }
     batch.send(admin, &path, tally).await
@@ -162,36 +168,44 @@ impl Batch {
         });
         let sent = admin.post_patiently(path, &body, "results").await;
         let answer = sent.map_err(|failure| {
-            Failure::Refused(format!(
+            let what = format!(
                 "{}. The rows before {} are done; run the command again for the rest",
                 failure.reason(),
                 self.places[0]
-            ))
+            );
+            match failure {
+                Failure::NoAnswer(_) => Failure::NoAnswer(what),
+                _ => Failure::Refused(what),
+            }
         })?;
         for (place, result) in self.places.iter().zip(array(&answer, "results")) {
             let mut result = result.clone();
             result["at"] = json!(place);
-            tally.note(&result);
+            tally.note(&result)?;
         }
         Ok(())
     }
 }
 
 impl Tally {
+    fn new(output: Output) -> Self {
+        Self {
+            output,
+            shown: output.list(&RESULTS),
+            imported: 0,
+            unchanged: 0,
+            refused: 0,
+            to_verify: BTreeMap::new(),
+        }
+    }
+
     /// Counts a row and shows it.
-    fn note(&mut self, row: &Value) {
-        let place = text(row, "at");
-        let result = text(row, "result");
-        match result {
+    fn note(&mut self, row: &Value) -> Result<(), Failure> {
+        match text(row, "result") {
             "imported" => self.imported += 1,
             "unchanged" => self.unchanged += 1,
             _ => self.refused += 1,
         }
-        let installation = row["installationId"].as_str();
-        let installation = installation.map_or_else(String::new, |id| format!(" {id}"));
-        let reason = row["reason"].as_str();
-        let reason = reason.map_or_else(String::new, |reason| format!(": {reason}"));
-        println!("{place}: {result}{installation}{reason}");
         let generation = row["generation"].as_str().and_then(|it| it.parse().ok());
         if let (Some(false), Some(id), Some(generation)) = (
             row["verified"].as_bool(),
@@ -201,22 +215,66 @@ impl Tally {
             let held = self.to_verify.get(id);
             if held.is_none_or(|(held, _)| *held < generation) {
                 self.to_verify
-                    .insert(id.to_owned(), (generation, place.to_owned()));
+                    .insert(id.to_owned(), (generation, text(row, "at").to_owned()));
             }
+        }
+        self.show(row)
+    }
+
+    /// Shows the result of a row. `--quiet` shows the installations that were imported.
+    fn show(&mut self, row: &Value) -> Result<(), Failure> {
+        if self.output.is_table() {
+            return unless_closed(self.output.line(&line(row)));
+        }
+        if self.output.is_json() || text(row, "result") == "imported" {
+            return unless_closed(self.shown.add([row]));
+        }
+        Ok(())
+    }
+
+    /// Says a sum, where it is not in the way of the results.
+    fn say(&self, sum: &str) -> Result<(), Failure> {
+        if self.output.is_table() {
+            return unless_closed(self.output.line(sum));
+        }
+        self.output.note(sum);
+        Ok(())
+    }
+
+    fn end(self) -> Result<(), Failure> {
+        match self.output.is_json() {
+            true => unless_closed(self.shown.end()),
+            false => Ok(()),
         }
     }
 }
 
+/// An import goes on if nobody reads its lines any more.
+fn unless_closed(printed: Result<(), Failure>) -> Result<(), Failure> {
+    match printed {
+        Err(Failure::ClosedPipe) => Ok(()),
+        other => other,
+    }
+}
+
+/// The result of a row for people.
+fn line(row: &Value) -> String {
+    let place = text(row, "at");
+    let result = text(row, "result");
+    let installation = row["installationId"].as_str();
+    let installation = installation.map_or_else(String::new, |id| format!(" {id}"));
+    let reason = row["reason"].as_str();
+    let reason = reason.map_or_else(String::new, |reason| format!(": {}", clean(reason)));
+    format!("{place}: {result}{installation}{reason}")
+}
+
 /// Refreshes each installation once. Returns how many could not be.
-async fn verify(
-    admin: &Admin,
-    rate: u32,
-    installations: BTreeMap<String, (u64, String)>,
-) -> Result<usize, Failure> {
-    let all: Vec<(String, (u64, String))> = installations.into_iter().collect();
+async fn verify(admin: &Admin, rate: u32, tally: &mut Tally) -> Result<usize, Failure> {
+    let all: Vec<(String, (u64, String))> =
+        std::mem::take(&mut tally.to_verify).into_iter().collect();
     let at_once = VERIFIED_AT_ONCE.min(rate as usize);
-    let mut bar = Bar::new();
-    let mut failed = Vec::new();
+    let mut bar = Bar::new(tally.output);
+    let mut results = Vec::new();
     let mut done = 0;
     let mut next = Instant::now();
     for batch in all.chunks(at_once) {
@@ -231,25 +289,33 @@ async fn verify(
         let answer = admin
             .post_patiently(path, &body.to_string(), "results")
             .await?;
-        for ((_, (_, place)), result) in batch.iter().zip(array(&answer, "results")) {
-            if result["verified"] != true {
-                failed.push(format!(
-                    "{place}: not verified: {}",
-                    text(result, "message")
-                ));
-            }
+        for ((id, (_, place)), result) in batch.iter().zip(array(&answer, "results")) {
+            results.push(verified(place, id, result));
         }
         done += batch.len() as u64;
         bar.show("verifying", done, all.len() as u64);
     }
     drop(bar);
-    for line in &failed {
-        println!("{line}");
+    let failed = |it: &&Value| it["result"] != "verified";
+    let count = results.iter().filter(failed).count();
+    for result in &results {
+        // People see the failures alone.
+        if failed(&result) || tally.output.is_json() {
+            tally.show(result)?;
+        }
     }
-    println!(
-        "{} verified, {} not verified",
-        all.len() - failed.len(),
-        failed.len()
-    );
-    Ok(failed.len())
+    tally.say(&format!(
+        "{} verified, {count} not verified",
+        all.len() - count
+    ))?;
+    Ok(count)
+}
+
+fn verified(place: &str, id: &str, result: &Value) -> Value {
+    match result["verified"] == true {
+        true => json!({ "at": place, "result": "verified", "installationId": id }),
+        false => json!({
+            "at": place, "result": "not verified", "installationId": id, "reason": result["message"],
+        }),
+    }
 }

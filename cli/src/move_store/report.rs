@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use serde_json::{Value, json};
 use store::key_list::RingKind;
 use store_writer::moving::{Counts, Step, Undone};
 
@@ -88,6 +89,21 @@ pub(super) fn undone(undone: Undone, directory: &Path, to: &str) -> String {
              before you move again."
         ),
     }
+}
+
+/// The counts of a move. `result`: `dry_run`, `moved` or `undone`.
+pub(super) fn to_json(counts: &Counts, to: &str, result: &str) -> Value {
+    json!({
+        "result": result,
+        "to": to,
+        "installations": counts.installations,
+        "names": counts.names,
+        "keys": counts.callers,
+        "auditEntries": counts.audit,
+        "events": counts.events,
+        "messages": counts.messages,
+        "deadLetters": counts.dead_letters,
+    })
 }
 
 fn listed(counts: &Counts) -> String {

@@ -164,15 +164,10 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         let error = error as &dyn std::error::Error;
         warn!(error, "no link to the console was made");
     });
-    println!(
-        "{}",
-        banner(
-            &common,
-            scheme,
-            is_sandboxed,
-            (first_key.as_ref(), sign_in.ok().as_ref())
-        )
-    );
+    let secrets = (first_key.as_ref(), sign_in.ok());
+    let said = banner(&common, scheme, is_sandboxed, secrets);
+    // It serves whether somebody reads this or not.
+    let _ = crate::output::print(&(said + "\n"));
     let last = async {
         // The broker still takes what the gateway of this process reports.
         gateway.finish_audit().await;
@@ -266,7 +261,7 @@ fn banner(
     common: &Common,
     scheme: &str,
     is_sandboxed: bool,
-    (first_key, sign_in): (Option<&SecretString>, Option<&SecretString>),
+    (first_key, sign_in): (Option<&SecretString>, Option<SecretString>),
 ) -> String {
     let Common {
         listen,

@@ -8,19 +8,32 @@ use tokio::time::sleep;
 use super::number;
 use crate::exit::Failure;
 use crate::operate::{Admin, array, text};
-use crate::progress::Bar;
+use crate::output::Output;
+use crate::progress::{Bar, interruptible};
 
 const ROTATE: &str = "/v1/seal/rotate";
 const POLL_INTERVAL: Duration = Duration::from_millis(500);
 
 /// Starts a rotation and follows it, unless `no_wait`.
-pub(super) async fn rotate(admin: &Admin, no_wait: bool) -> Result<(), Failure> {
-    let mut shown = admin.post(ROTATE, None, "rotation").await?;
+pub(super) async fn rotate(admin: &Admin, output: Output, no_wait: bool) -> Result<(), Failure> {
+    let shown = admin.post(ROTATE, None, "rotation").await?;
     if no_wait {
-        println!("the rotation runs; `evergreen seal rotate` follows it");
-        return Ok(());
+        return output.report(&shown, "", || {
+            "the rotation runs; `evergreen seal rotate` follows it".to_owned()
+        });
     }
-    let mut bar = Bar::new();
+    let followed = interruptible(
+        follow(admin, output, shown),
+        "The rotation goes on in the broker. `evergreen seal rotate` follows it again",
+    );
+    let shown = followed.await?;
+    let rotation = &shown["rotation"];
+    output.report(rotation, "", || summary(&shown))
+}
+
+/// Shows the progress until the end.
+async fn follow(admin: &Admin, output: Output, mut shown: Value) -> Result<Value, Failure> {
+    let mut bar = Bar::new(output);
     let mut said: Option<String> = None;
     while shown["rotation"]["phase"] != "finished" {
         if shown["rotation"].is_null() {
@@ -33,15 +46,13 @@ pub(super) async fn rotate(admin: &Admin, no_wait: bool) -> Result<(), Failure> 
         if let Some(reason) = progress["waitsFor"].as_str()
             && said.as_deref() != Some(reason)
         {
-            eprintln!("it waits: {reason}");
+            output.note(format!("it waits: {reason}"));
             said = Some(reason.to_owned());
         }
         sleep(POLL_INTERVAL).await;
         shown = admin.get(ROTATE, "rotation").await?;
     }
-    drop(bar);
-    println!("{}", summary(&shown));
-    Ok(())
+    Ok(shown)
 }
 
 fn doing(phase: &str) -> &'static str {

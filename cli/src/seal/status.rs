@@ -3,9 +3,9 @@
 use serde_json::{Value, json};
 
 use super::number;
-use crate::args::Output;
 use crate::exit::Failure;
-use crate::operate::{Admin, array, print, text};
+use crate::operate::{Admin, array, text};
+use crate::output::{Column, List, Output, member};
 use crate::progress::Bar;
 
 /// One key, according to all pages.
@@ -134,7 +134,7 @@ impl Ring {
 
 /// Asks for one page after the other, and shows the sum.
 pub(super) async fn show(admin: &Admin, output: Output) -> Result<(), Failure> {
-    let (mut sum, mut from, mut bar) = (Sum::default(), 0, Bar::new());
+    let (mut sum, mut from, mut bar) = (Sum::default(), 0, Bar::new(output));
     loop {
         let page = admin.get(&format!("/v1/seal?from={from}"), "rings").await?;
         sum.add(&page);
@@ -145,11 +145,44 @@ pub(super) async fn show(admin: &Admin, output: Output) -> Result<(), Failure> {
         bar.show("counting", from, number(&page, "partitions"));
     }
     drop(bar);
-    match output {
-        Output::Json => print(&to_json(&sum)),
-        Output::Table => table(&sum),
+    if output.is_json() {
+        return output.report(&to_json(&sum), "", String::new);
+    }
+    let keys = sum.rings.iter().flat_map(|ring| {
+        let rows = ring.keys.iter().map(|(id, key)| row(&ring.name, id, key));
+        rows.collect::<Vec<_>>()
+    });
+    let mut rows = output.list(&KEYS);
+    rows.add(&keys.collect::<Vec<_>>())?;
+    rows.end()?;
+    output.note(format!("{} records", sum.records));
+    if sum.malformed > 0 {
+        let count = sum.malformed;
+        output.note(format!("{count} of them cannot be read, whatever the keys"));
     }
     Ok(())
+}
+
+const KEYS: List = List {
+    columns: &[
+        Column::text("RING", |key| member(key, "ring")),
+        Column::text("KEY", |key| member(key, "id")),
+        Column::number("RECORDS", |key| member(key, "records")),
+        Column::number("UNREADABLE", |key| member(key, "unreadable")),
+        Column::text("MAY BE REMOVED", |key| member(key, "removable")),
+    ],
+    id: |key| format!("{} {}", member(key, "ring"), member(key, "id")),
+    empty: "There are no sealing keys yet: EVERGREEN_ACCESS_KEYS and EVERGREEN_REFRESH_KEYS of a broker name them",
+};
+
+fn row(ring: &str, id: &str, key: &Key) -> Value {
+    json!({
+        "ring": ring,
+        "id": id,
+        "records": key.records,
+        "unreadable": key.unreadable,
+        "removable": removable(key).describe(key),
+    })
 }
 
 fn to_json(sum: &Sum) -> Value {
@@ -174,32 +207,6 @@ fn to_json(sum: &Sum) -> Value {
         "malformed": sum.malformed,
         "rings": rings.collect::<Vec<_>>(),
     })
-}
-
-fn table(sum: &Sum) {
-    println!(
-        "{:<8} {:<24} {:>10} {:>10}  MAY BE REMOVED",
-        "RING", "KEY", "RECORDS", "UNREADABLE"
-    );
-    for ring in &sum.rings {
-        for (id, key) in &ring.keys {
-            let verdict = removable(key).describe(key);
-            let Key {
-                records,
-                unreadable,
-                ..
-            } = key;
-            let name = &ring.name;
-            println!("{name:<8} {id:<24} {records:>10} {unreadable:>10}  {verdict}");
-        }
-    }
-    println!("{} records", sum.records);
-    if sum.malformed > 0 {
-        println!(
-            "{} of them cannot be read, whatever the keys",
-            sum.malformed
-        );
-    }
 }
 
 #[cfg(test)]

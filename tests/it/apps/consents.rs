@@ -136,7 +136,9 @@ async fn private_integration_token_is_an_installation_like_others() {
     let add = async |token: &str, args: &str| {
         let command = apps.up.command(&[]);
         let program = command.program.display().to_string();
-        let script = format!("printf '%s\\n' '{token}' | {program} installations add-token {args}");
+        let script = format!(
+            "printf '%s\\n' '{token}' | {program} installations add-token --output json {args}"
+        );
         let mut start = Start::new("bash").args(&["-c", &script]);
         start.env = command.env;
         start.run().await

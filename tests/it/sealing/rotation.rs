@@ -124,7 +124,7 @@ async fn old_key_is_removed_after_a_rotation_whose_broker_was_killed() {
     .await;
     one.kill().await;
     let (code, log) = following.wait_for_exit(PATIENCE).await;
-    assert_eq!(code, Some(1), "{log:?}");
+    assert_eq!(code, Some(69), "{log:?}");
     let status = site.seal(&two, &["status", "--output", "json"]).run().await;
     let status: Value = serde_json::from_str(&stdout(&status)).unwrap();
     let left = records(&status, "old");

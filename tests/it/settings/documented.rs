@@ -142,3 +142,15 @@ fn deployment_files_use_only_known_settings() {
     let unknown: Vec<_> = unknown.collect();
     assert!(unknown.is_empty(), "{unknown:?}");
 }
+
+#[test]
+fn list_of_the_command_line_is_that_of_settings_md() {
+    let made = std::process::Command::new(root().join("tools/settings-list")).output();
+    let made = made.expect("tools/settings-list");
+    assert!(made.status.success(), "{made:?}");
+    let list = fs::read(root().join("cli/src/settings_list.txt")).unwrap();
+    assert!(
+        made.stdout == list,
+        "docs/settings.md has changed: tools/settings-list > cli/src/settings_list.txt"
+    );
+}

@@ -121,6 +121,6 @@ async fn broker_of_another_ca_is_refused_and_the_log_says_why() {
         .env("EVERGREEN_CA_FILE", authority.file());
     let output = command.run().await;
     let message = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert_eq!(output.status.code(), Some(1), "{message}");
+    assert_eq!(output.status.code(), Some(69), "{message}");
     assert!(message.contains("UnknownIssuer"), "{message}");
 }
