@@ -16,8 +16,9 @@ mod registration;
 mod takeover;
 
 pub use derived::{
-    AgencyLocation, LIST_CLAIM, Listed, Minted, announce_location, claim_list, fail_mint,
-    generation_after, list_location, mint, mint_pause_ends, rest, revoked_at,
+    AgencyGrant, AgencyLocation, LIST_CLAIM, Listed, Minted, announce_location, claim_list,
+    fail_mint, generation_after, is_waiting, list_location, mint, mint_pause_ends, rest,
+    revoked_at,
 };
 pub use failure::{
     AttemptFailure, FailureClass, FailureDecision, LATE_READER_TTL, abandon, record_failure,

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use store::customer::parse_tags;
 use store::{Customer, ExternalId, Tag};
 use store_writer::consent::{Claim, Consent, NewCustomer};
-use store_writer::protocol::AgencyLocation;
+use store_writer::protocol::{AgencyGrant, AgencyLocation};
 use store_writer::writer::Naming;
 
 use super::*;
@@ -184,7 +184,11 @@ async fn consent_counts_after_a_webhook_that_is_dated_later() {
             location: "L1".parse().unwrap(),
             at: asked_at + Duration::from_secs(2),
         };
-        let announced = store.writer.announce_location(&known).await.unwrap();
+        let announced = store
+            .writer
+            .announce_location(&known, AgencyGrant::Works)
+            .await
+            .unwrap();
         let registration = registration(&store, "L1", Duration::from_secs(3600));
         let consent = Consent::new(asked_at, registration, named("42", Claim::Move));
         let id = store.writer.register_consent(&consent).await.unwrap();

@@ -263,3 +263,32 @@ async fn refused_client_credentials_are_told_about_the_app() {
         .collect();
     assert_eq!(told, ["app.credentials_rejected"]);
 }
+
+/// GHL's webhook comes before the browser does, and the browser may never come.
+#[tokio::test(flavor = "multi_thread")]
+async fn announced_location_is_connected_only_by_its_consent() {
+    let receiver = Receiver::start().await;
+    let up = up_with(&receiver, &[]).await;
+    let consented = client::consented(&up.client, &up.public, ("locationId", "locW"));
+    let callback = consented.await.unwrap();
+    until("the announced location", PATIENCE, || async {
+        let url = format!("{}/v1/installations/locW", up.internal);
+        let (_, seen) = send(up.client.get(url)).await;
+        holds(seen["lastError"]["kind"] == "awaits_consent", seen)
+    })
+    .await;
+    let connected = client::body(callback.send().await.unwrap()).await;
+    assert_eq!(connected["status"], "connected", "{connected}");
+    let of_location = |one: &Received| {
+        let event = one.json();
+        (event["installation"]["locationId"] == "locW").then_some(event)
+    };
+    let told = receiver
+        .wait_for("the event of the consent", PATIENCE, |taken| {
+            taken.iter().find_map(of_location)
+        })
+        .await;
+    assert_eq!(told["type"], "installation.connected", "{told}");
+    let granted = &told["installation"]["id"];
+    assert_eq!(*granted, connected["installationId"], "{told}");
+}

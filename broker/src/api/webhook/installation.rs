@@ -3,7 +3,7 @@
 use ghl::webhook::Event;
 use store::{CompanyId, InstallationId, LocationId, Timestamp};
 use store_writer::WriteError;
-use store_writer::protocol::AgencyLocation;
+use store_writer::protocol::{AgencyGrant, AgencyLocation};
 use tracing::{debug, info, warn};
 
 use crate::Broker;
@@ -137,8 +137,12 @@ async fn announce(
             .at_ms
             .map_or(now, |at| Timestamp::from_millis(at).min(now)),
     };
-    let (id, news) = writer.announce_location(&known).await?;
-    info!(installation = %id, location = %known.location, parent = %known.parent, ?news,
+    let grant = match broker.0.worker.agency_state(&known.parent).await? {
+        AgencyState::Works => AgencyGrant::Works,
+        AgencyState::Gone | AgencyState::Revoked(_) => AgencyGrant::Missing,
+    };
+    let (id, news) = writer.announce_location(&known, grant).await?;
+    info!(installation = %id, location = %known.location, parent = %known.parent, ?news, ?grant,
         "GHL announced an installation");
     Ok(())
 }

@@ -1,6 +1,6 @@
 //! Decides which event a change of a record causes.
 
-use store::Status;
+use store::{Generation, Status};
 
 use super::EventType;
 use crate::details::Details;
@@ -13,12 +13,22 @@ const PLAN: &str = "planId";
 /// The event that a change causes. `None` if it causes none, as a refresh does.
 #[must_use]
 pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<EventType> {
+    // GHL has announced it, and it has no token yet.
+    if protocol::is_waiting(after) {
+        return None;
+    }
     let Some(before) = before else {
-        return match after.access.status {
-            Status::Active | Status::Paused | Status::Static => Some(EventType::Connected),
-            Status::Invalid | Status::Revoked => None,
-        };
+        return of_first_token(after, EventType::Connected);
     };
+    if protocol::is_waiting(before) {
+        let had_token = before.access.generation > Generation::NONE;
+        let of_consent = if had_token {
+            EventType::Reconnected
+        } else {
+            EventType::Connected
+        };
+        return of_first_token(after, of_consent);
+    }
     let of_status = match (before.access.status, after.access.status) {
         (Status::Revoked, Status::Active | Status::Paused | Status::Static)
         | (Status::Invalid, Status::Static) => Some(EventType::Reconnected),
@@ -49,6 +59,14 @@ pub fn event_of(before: Option<&Installation>, after: &Installation) -> Option<E
         | (Status::Revoked, Status::Revoked) => None,
     };
     of_status.or_else(|| of_facts(before, after))
+}
+
+/// The event of an installation that was not there before, or only announced.
+fn of_first_token(after: &Installation, event: EventType) -> Option<EventType> {
+    match after.access.status {
+        Status::Active | Status::Paused | Status::Static => Some(event),
+        Status::Invalid | Status::Revoked => None,
+    }
 }
 
 /// Whether the customer has consented again. The chain of a location of an agency begins anew with each token.

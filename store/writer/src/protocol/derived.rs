@@ -64,6 +64,7 @@ pub fn list_location(
         // Its own grant may be refused wrongly, and is tried again. A later consent of the agency replaces it.
         (Status::Invalid, None) if current.consented_at >= known.at => Listed::Known,
         (Status::Revoked | Status::Invalid, _) => again(),
+        (Status::Active, Some(_)) if is_waiting(current) => again(),
         (Status::Active | Status::Paused, Some(parent)) if *parent == known.parent => Listed::Known,
         (Status::Active | Status::Paused, Some(_)) => again(),
         // Its own grant works.
@@ -73,22 +74,62 @@ pub fn list_location(
     }
 }
 
+/// Whether the tokens of an agency's locations can be minted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum AgencyGrant {
+    /// The agency is connected.
+    Works,
+    /// It has not consented, has uninstalled the app, or GHL refuses its refresh token.
+    Missing,
+}
+
 /// As [`list_location`], after an announcement of an installation. An uninstallation from before it no longer counts.
+/// While the agency's grant is missing, the location waits for it, or for a consent of its own, and nothing says that it
+/// is connected.
 #[must_use]
 pub fn announce_location(
     id: &InstallationId,
     current: Option<&Installation>,
     known: &AgencyLocation,
+    grant: AgencyGrant,
     now: Timestamp,
 ) -> Listed {
     match (list_location(id, current, known, now), current) {
+        (Listed::Known, Some(current)) if is_waiting(current) => Listed::Known,
         (Listed::Known, Some(current)) if current.consented_at < known.at => {
             let mut next = current.clone();
             next.consented_at = known.at;
             Listed::Write(Box::new(next))
         }
+        (Listed::Write(next), current) => match (grant, current.map(|it| it.access.status)) {
+            (AgencyGrant::Works, _) => Listed::Write(next),
+            (AgencyGrant::Missing, None | Some(Status::Revoked)) => {
+                Listed::Write(Box::new(waiting(*next, now)))
+            }
+            // It would only lose what it has.
+            (
+                AgencyGrant::Missing,
+                Some(Status::Active | Status::Paused | Status::Static | Status::Invalid),
+            ) => Listed::Known,
+        },
         (listed, _) => listed,
     }
+}
+
+/// Whether a location was announced and has had no token since. Nobody has been told that it is connected.
+#[must_use]
+pub fn is_waiting(current: &Installation) -> bool {
+    let last = current.last_error.as_ref();
+    last.is_some_and(|error| error.kind == AWAITS_CONSENT)
+}
+
+/// The kind of error of a location that waits for a consent.
+const AWAITS_CONSENT: &str = "awaits_consent";
+
+fn waiting(mut asleep: Installation, now: Timestamp) -> Installation {
+    let message = "GHL has announced the installation, and neither the agency nor the location has consented yet";
+    asleep.last_error = Some(LastError::new(AWAITS_CONSENT, message, now));
+    asleep
 }
 
 fn asleep(
@@ -248,7 +289,11 @@ pub fn fail_mint(current: &Installation, error: LastError) -> Option<Installatio
     }
     let mut next = current.clone();
     next.failures = next.failures.saturating_add(1);
-    next.last_error = Some(error);
+    let is_waiting = is_waiting(current);
+    let last = next.last_error.insert(error);
+    if is_waiting {
+        AWAITS_CONSENT.clone_into(&mut last.kind);
+    }
     Some(next)
 }
 

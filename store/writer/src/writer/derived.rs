@@ -9,7 +9,7 @@ use tracing::warn;
 use super::{Decision, StoreWriter, WriteError};
 use crate::grant::Registration;
 use crate::installation::{Installation, LastError, LocationList, refresh_label};
-use crate::protocol::{self, AgencyLocation, Listed, SealedTokens};
+use crate::protocol::{self, AgencyGrant, AgencyLocation, Listed, SealedTokens};
 
 /// The calls of all brokers for one agency within [`WINDOW`]. GHL allows 100 for each app and agency, and gateways call
 /// GHL for the agency, too.
@@ -83,21 +83,25 @@ impl StoreWriter {
         self.put_location(known, protocol::list_location).await
     }
 
-    /// Stores a location that GHL announces.
+    /// Stores a location that GHL announces. `grant` is that of its agency.
     ///
     /// # Errors
     /// As [`StoreWriter::list_location`].
     pub async fn announce_location(
         &self,
         known: &AgencyLocation,
+        grant: AgencyGrant,
     ) -> Result<(InstallationId, LocationNews), WriteError> {
-        self.put_location(known, protocol::announce_location).await
+        let decide = |id: &_, current: Option<&_>, known: &_, now| {
+            protocol::announce_location(id, current, known, grant, now)
+        };
+        self.put_location(known, decide).await
     }
 
     async fn put_location(
         &self,
         known: &AgencyLocation,
-        decide: fn(&InstallationId, Option<&Installation>, &AgencyLocation, Timestamp) -> Listed,
+        decide: impl Fn(&InstallationId, Option<&Installation>, &AgencyLocation, Timestamp) -> Listed,
     ) -> Result<(InstallationId, LocationNews), WriteError> {
         let id = self.id_of_location(known).await?;
         let decided = self.decide(&id, |current, now| match decide(&id, current, known, now) {

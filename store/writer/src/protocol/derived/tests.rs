@@ -23,6 +23,10 @@ fn listed(current: Option<&Installation>, at: Timestamp) -> Listed {
     list_location(&id(), current, &known(at), at)
 }
 
+fn announced(current: Option<&Installation>, grant: AgencyGrant, at: Timestamp) -> Listed {
+    announce_location(&id(), current, &known(at), grant, at)
+}
+
 fn new_location() -> Installation {
     match listed(None, NOW) {
         Listed::Write(next) => *next,
@@ -130,7 +134,7 @@ fn uninstalled_location_gets_no_token_until_it_is_installed_again() {
 fn announcement_outdates_earlier_uninstallations() {
     let location = applied(None, "a", NOW);
     let at = NOW + Duration::from_secs(10);
-    let Listed::Write(again) = announce_location(&id(), Some(&location), &known(at), at) else {
+    let Listed::Write(again) = announced(Some(&location), AgencyGrant::Works, at) else {
         panic!("the time of the installation is kept");
     };
     assert_eq!(again.access, location.access);
@@ -139,6 +143,64 @@ fn announcement_outdates_earlier_uninstallations() {
         None
     );
     assert!(revoke(&again, "new", at, at).is_some());
+}
+
+#[test]
+fn announced_location_waits_for_a_consent() {
+    use crate::events::{EventType, change::event_of};
+    let Listed::Write(waiting) = announced(None, AgencyGrant::Missing, NOW) else {
+        panic!("it is stored");
+    };
+    assert!(is_waiting(&waiting) && waiting.is_asleep(NOW));
+    assert_eq!(event_of(None, &waiting), None);
+    // A call does not change that, and GHL repeats its webhook.
+    let called = fail_mint(&waiting, LastError::new("k", "m", NOW)).unwrap();
+    assert!(is_waiting(&called) && mint_pause_ends(&called, NOW).is_some());
+    let later = NOW + Duration::from_secs(1);
+    assert_eq!(
+        announced(Some(&called), AgencyGrant::Missing, later),
+        Listed::Known
+    );
+    // The agency consents, or its token is used.
+    let Listed::Write(connected) = listed(Some(&called), later) else {
+        panic!("it no longer waits");
+    };
+    let minted = applied(Some(&called), "a", later);
+    let own = installed();
+    for next in [&*connected, &minted, &own] {
+        assert!(!is_waiting(next));
+        assert_eq!(event_of(Some(&called), next), Some(EventType::Connected));
+    }
+    let ended = revoke(&called, "uninstalled", later, later).unwrap();
+    assert_eq!(event_of(Some(&called), &ended), None);
+}
+
+#[test]
+fn announcement_without_a_grant_ends_and_revives_nothing() {
+    use crate::events::{EventType, change::event_of};
+    let later = NOW + Duration::from_secs(1);
+    for status in [Status::Active, Status::Invalid, Status::Paused] {
+        let mut own = installed();
+        own.access.status = status;
+        own.consented_at = NOW;
+        match announced(Some(&own), AgencyGrant::Missing, later) {
+            Listed::Known => {}
+            Listed::Write(next) => {
+                assert_eq!(next.access, own.access, "{status:?}");
+                assert_eq!(event_of(Some(&own), &next), None);
+            }
+            Listed::Uninstalled => panic!("{status:?}"),
+        }
+    }
+    let location = applied(None, "a", NOW);
+    let ended = revoke(&location, "uninstalled", NOW, NOW).unwrap();
+    let Listed::Write(waiting) = announced(Some(&ended), AgencyGrant::Missing, later) else {
+        panic!("the installation is noted");
+    };
+    assert_eq!(event_of(Some(&ended), &waiting), None);
+    let minted = applied(Some(&waiting), "b", later);
+    let event = event_of(Some(&waiting), &minted);
+    assert_eq!(event, Some(EventType::Reconnected));
 }
 
 #[test]
