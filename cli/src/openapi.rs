@@ -34,7 +34,7 @@ method that a path does not take is a 405, and a path that does not exist is a 4
 - A client should ignore members that it does not know. Later versions may add some.";
 
 /// The tags, in the order in which a newcomer needs them.
-const TAGS: [(&str, &str); 13] = [
+const TAGS: [(&str, &str); 14] = [
     ("Consents", "Customers connect their accounts. For browsers"),
     ("State of an installation", "Whether an installation works"),
     (
@@ -58,6 +58,7 @@ const TAGS: [(&str, &str); 13] = [
         "Audit log",
         "Records of fetched tokens and of administration",
     ),
+    ("Console", "Links to sign in to the web console"),
     (
         "Sealing keys",
         "Administration of the keys that seal tokens",

@@ -133,6 +133,7 @@ async fn every_command_prints_json() {
         (&["installations", "refresh", &one], "generation"),
         (&["installations", "tag", &one, "--set", "vip"], "tags"),
         (&link, "url"),
+        (&["console"], "url"),
         (&again, "url"),
         (&["installations", "revoke", &two], "installationId"),
         (

@@ -167,3 +167,29 @@ async fn private_integration_token_is_an_installation_like_others() {
     let refused = String::from_utf8_lossy(&refused.stderr).into_owned();
     assert!(refused.contains("no access token"), "{refused}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn error_page_names_the_app_that_the_customer_came_for() {
+    let settings = format!("{STAGING}title = \"Staging & Co\"\n");
+    let apps = TwoApps::start(&settings, &[], &[]).await;
+    let make = apps
+        .up
+        .client
+        .post(format!("{}/v1/connect-links", apps.up.internal));
+    let (status, made) =
+        client::send(make.json(&json!({ "app": "staging", "expires_in": 1 }))).await;
+    assert_eq!(status, 201, "{made}");
+    let token = made["url"].as_str().unwrap().rsplit('/').next().unwrap();
+    let link = format!("/connect/{token}");
+    for path in [link.as_str(), "/oauth/install?app=staging&external_id=x"] {
+        let page = until("the page of an error", PATIENCE, || async {
+            let open = client::anonymous().get(format!("{}{path}", apps.up.public));
+            let response = open.header("accept", "text/html").send().await.unwrap();
+            let is_error = response.status().is_client_error();
+            let page = response.text().await.unwrap();
+            holds(is_error, &page).map(|()| page)
+        })
+        .await;
+        assert!(page.contains("Staging &amp; Co"), "{path}: {page}");
+    }
+}

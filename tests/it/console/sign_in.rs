@@ -63,7 +63,8 @@ async fn link_signs_in_once() {
     let made = up.command(&["console"]).run().await;
     assert!(made.status.success(), "{made:?}");
     let made = String::from_utf8(made.stdout).unwrap();
-    let line = up.program.line(&["console", "/console/sign-in/"]).unwrap();
+    let words = ["console", "/console/sign-in/"];
+    let line = up.program.wait_for_line(&words, PATIENCE).await;
     let printed = line
         .split_whitespace()
         .find(|it| it.contains("/console/sign-in/"));
