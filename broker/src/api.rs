@@ -17,6 +17,7 @@ mod log_level;
 mod lookup_api;
 mod oauth;
 pub(crate) mod openapi;
+mod overview;
 pub(crate) mod refresh_api;
 mod seal;
 pub(crate) mod span;
@@ -93,6 +94,7 @@ impl Broker {
             all.merge(Router::from(some))
         });
         routes
+            .merge(Router::from(openapi::readable()))
             .method_not_allowed_fallback(method_not_allowed)
             .fallback(route_not_found)
             .layer(from_fn_with_state(administration, auth::require_admin))

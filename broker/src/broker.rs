@@ -22,6 +22,7 @@ use crate::events::delivery::Context;
 use crate::events::sweep;
 use crate::health::readiness::Gates;
 use crate::health::{files, readiness as health, store_check};
+use crate::overview::statistics::Statistics;
 use crate::refresh::rate_limiter::RateLimiter;
 use crate::refresh::scheduler::{self, Progress, Schedulers};
 use crate::refresh::worker::{self, Worker};
@@ -67,6 +68,9 @@ pub(crate) struct Inner {
     pub(crate) rotation: Arc<Rotation>,
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) deliveries: Deliveries,
+    pub(crate) statistics: Arc<Statistics>,
+    /// As in [`Parts`].
+    pub(crate) lock_nodes: Option<LockNodes>,
     pub(crate) readiness: Readiness,
     pub(crate) shutdown: Shutdown,
 }
@@ -112,7 +116,13 @@ impl Broker {
         let ghl = (connect, agency_api, Some(events_client));
         let broker = Self::start_with(ghl, config, parts, readiness, shutdown, |worker| worker)?;
         let worker = &broker.0.worker;
-        shutdown.spawn(metrics::count_fleet(worker.clone(), shutdown.clone()));
+        let statistics = &broker.0.statistics;
+        let counting = metrics::count_fleet(worker.clone(), statistics.clone(), shutdown.clone());
+        shutdown.spawn(counting);
+        shutdown.spawn({
+            let (statistics, shutdown) = (statistics.clone(), shutdown.clone());
+            async move { statistics.run(shutdown).await }
+        });
         let journal = worker.journal.clone();
         shutdown.spawn(metrics::watch_journal(journal, shutdown.clone()));
         Ok(broker)
@@ -123,9 +133,9 @@ impl Broker {
         self.0.audit.used(key);
     }
 
-    /// Writes the end of the audit log. After the last request.
+    /// Writes the end of the audit log, and the last counts. After the last request.
     pub async fn finish_audit(&self) {
-        self.0.audit.finish().await;
+        tokio::join!(self.0.audit.finish(), self.0.statistics.finish());
     }
 
     /// Starts over given token endpoints. `prepare` changes the worker before anything runs.
@@ -148,6 +158,8 @@ impl Broker {
         } = parts;
         let audit = Audit::open(&config.audit_log, writer.clone(), reader.clone())?;
         let audit = Arc::new(audit);
+        let statistics = Statistics::new(&config.name, writer.clone(), reader.clone());
+        let statistics = Arc::new(statistics);
         let grace = config.timing.grace;
         let apps = Arc::new(Apps::new(&config.apps, writer.clone(), grace, connect)?);
         let worker = Worker::new(
@@ -185,6 +197,7 @@ impl Broker {
         shutdown.spawn(store_check::run(
             config.store_check,
             writer.clone(),
+            statistics.clone(),
             readiness.gate(
                 "store_safety",
                 "it is not known yet whether the store keeps what is written to it",
@@ -216,8 +229,8 @@ impl Broker {
         shutdown.spawn(worker::lost_response::run(worker.clone(), shutdown.clone()));
         shutdown.spawn(metrics::watch_unclaimed(worker.clone(), shutdown.clone()));
         shutdown.spawn(health::run(schedulers.clone(), lock_nodes.clone(), gates));
-        if let Some(nodes) = lock_nodes {
-            shutdown.spawn(metrics::watch_lock_nodes(nodes, shutdown.clone()));
+        if let Some(nodes) = &lock_nodes {
+            shutdown.spawn(metrics::watch_lock_nodes(nodes.clone(), shutdown.clone()));
         }
         shutdown.spawn({
             let (audit, shutdown) = (audit.clone(), shutdown.clone());
@@ -243,6 +256,8 @@ impl Broker {
             lookups: Arc::default(),
             deliveries,
             schedulers,
+            statistics,
+            lock_nodes,
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),
         })))

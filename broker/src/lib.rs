@@ -12,6 +12,7 @@
 //! | `audit` | the audit log |
 //! | `events` | outgoing messages: events, and GHL's webhooks that are forwarded |
 //! | `health` | checks of the files and of the store |
+//! | `overview` | the state of everything at a glance, and counts of the last day |
 //! | `sealing` | sealing keys: their registration and rotation |
 //! | `config`, `metrics`, `static_tokens` | settings, metrics, tokens from the settings |
 
@@ -28,6 +29,7 @@ mod console;
 mod events;
 mod health;
 mod metrics;
+mod overview;
 mod refresh;
 mod reload;
 mod sealing;

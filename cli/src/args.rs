@@ -77,6 +77,10 @@ pub(crate) enum Command {
     /// Run a local GHL: consent page, token endpoint, API, fault injection, a ledger of every token
     #[cfg(feature = "sandbox")]
     Sandbox(serve::Sandbox),
+    /// Say what is wrong and what to do about it, with the numbers of the last day; exits with 1 if a problem loses calls or
+    /// installations
+    #[command(after_help = examples!("evergreen status", "evergreen status --output json", "evergreen status --quiet"))]
+    Status,
     /// List, show, connect, change, refresh, revoke, delete, import or export installations
     #[command(subcommand)]
     Installations(Installations),
@@ -148,6 +152,7 @@ impl Command {
             | Self::Apps(_)
             | Self::Console
             | Self::Healthcheck
+            | Self::Status
             | Self::Keys(_)
             | Self::Audit(_)
             | Self::Events(_)

@@ -39,6 +39,7 @@ mod seal;
 mod secret_file;
 mod settings;
 mod settings_list;
+mod status;
 
 use std::process::ExitCode;
 
@@ -105,6 +106,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Gateway(_) => run::gateway(&sources, &source).await,
         #[cfg(feature = "sandbox")]
         Command::Sandbox(_) => run::sandbox(&source).await,
+        Command::Status => status::show(&source, output).await,
         Command::Installations(what) => installations::installations(&source, output, what).await,
         Command::Apps(what) => apps::apps(&source, output, what).await,
         Command::Keys(what) => keys::act(&source, output, what).await,

@@ -10,6 +10,7 @@ mod access_log;
 mod admission;
 mod api;
 mod audit;
+mod call_counts;
 mod config;
 mod error;
 #[cfg(feature = "fuzzing")]
@@ -53,6 +54,7 @@ use admission::concurrency::{Concurrency, Shares};
 use admission::limits::RateLimits;
 use api::{AnonymousLimits, Api};
 use audit::{AuditQueue, Delivery};
+use call_counts::CallCounts;
 use limits::Limits;
 use metrics::{Metrics, Queued, watch_in_flight};
 use pipeline::Pipeline;
@@ -75,6 +77,7 @@ use upstream::Upstream;
 pub struct Gateway {
     api: Arc<Api>,
     reports: Arc<Delivery>,
+    calls: Arc<CallCounts>,
 }
 
 /// The routes for callers and browsers.
@@ -136,6 +139,8 @@ impl Gateway {
         let reports = Delivery::new(Arc::clone(&audit), broker.clone(), reader.clone());
         let reports = Arc::new(reports);
         shutdown.spawn(Arc::clone(&reports).run(shutdown.clone()));
+        let calls = Arc::new(CallCounts::new(reader.now()));
+        shutdown.spawn(Arc::clone(&calls).run(Arc::clone(&reports), shutdown.clone()));
         if config.broker_tls.is_some() {
             shutdown.spawn(broker.clone().probe(shutdown.clone()));
         }
@@ -181,13 +186,18 @@ impl Gateway {
             pipeline,
             broker,
             metrics,
+            calls: calls.worker(),
             access_log,
             own_hosts: access.own_hosts,
             anonymous,
             readiness: access.readiness,
             shutdown: shutdown.clone(),
         });
-        Self { api, reports }
+        Self {
+            api,
+            reports,
+            calls,
+        }
     }
 
     /// The same gateway with its own upstream connections. Each worker calls this within its runtime.
@@ -202,9 +212,11 @@ impl Gateway {
             api: Arc::new(Api {
                 pipeline,
                 broker,
+                calls: self.calls.worker(),
                 ..Api::clone(&self.api)
             }),
             reports: Arc::clone(&self.reports),
+            calls: Arc::clone(&self.calls),
         }
     }
 
@@ -214,9 +226,9 @@ impl Gateway {
         audit.used(key, &audit.last_use(key), self.api.pipeline.tokens.now());
     }
 
-    /// Reports the end of the audit log to a broker. After the last request.
+    /// Reports the last calls and the end of the audit log to a broker. After the last request.
     pub async fn finish_audit(&self) {
-        self.reports.finish().await;
+        tokio::join!(self.calls.finish(&self.reports), self.reports.finish());
     }
 
     /// The routes for callers and browsers.

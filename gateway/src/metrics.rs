@@ -134,7 +134,7 @@ impl Route {
         Self::Unknown,
     ];
 
-    fn leads_to_ghl(self) -> bool {
+    pub(crate) fn leads_to_ghl(self) -> bool {
         match self {
             Self::Ghl
             | Self::TestConnection

@@ -3,6 +3,7 @@
 //! Brokers write [`Entry`]s. Gateways cannot write to the store, so they report [`Event`]s to a broker, which makes
 //! entries of them.
 
+mod calls;
 mod coalesce;
 mod day;
 mod entry;
@@ -10,6 +11,7 @@ mod event;
 mod mac;
 mod text;
 
+pub use calls::{Calls, GatewayReport};
 pub use coalesce::{Coalescer, Noted, Subject};
 pub use day::{BadDay, Day};
 pub use entry::{Action, By, Entry, EntryId, KeyName, Outcome};

@@ -70,6 +70,27 @@ pub const ROTATION: &str = "ghl:seal:rotation";
 /// String: the broker that counts all installations for metrics.
 pub const FLEET_COUNT: &str = "ghl:sync:count";
 
+/// Hash, about a day: how often each thing happened within five minutes. `bucket`: the number of five minutes since 1970.
+#[must_use]
+pub fn counts(bucket: u32) -> String {
+    // All have one length, so that their order is that of the times.
+    format!("{STATS}{bucket:010}")
+}
+
+/// Hash: when each broker and gateway was seen last, as JSON by its kind and name.
+pub const SEEN: &str = "ghl:stats:seen";
+
+/// String: the last count of all installations by state, as JSON.
+pub const LAST_FLEET_COUNT: &str = "ghl:stats:fleet";
+
+const STATS: &str = "ghl:stats:";
+
+/// Whether a key holds numbers for the overview alone. A copy of a store is whole without them.
+#[must_use]
+pub fn is_statistic(key: &str) -> bool {
+    key.starts_with(STATS)
+}
+
 /// Hash: the part of an installation's record that gateways read.
 #[must_use]
 pub fn access(id: &InstallationId) -> String {
@@ -335,6 +356,15 @@ pub fn lock_warm_up() -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn statistics_are_told_by_their_names_and_are_in_the_order_of_their_times() {
+        assert!(counts(99) < counts(100) && counts(u32::MAX).as_str() < SEEN);
+        for key in [&counts(7), SEEN, LAST_FLEET_COUNT] {
+            assert!(is_statistic(key), "{key}");
+        }
+        assert!(!is_statistic(FLEET_COUNT) && !is_statistic(STORE));
+    }
 
     #[test]
     fn content_of_a_key_is_told_by_its_name() {

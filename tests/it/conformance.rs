@@ -10,6 +10,7 @@ mod outbox;
 mod refreshes;
 mod sealing;
 mod shared_state;
+mod stats;
 
 use std::collections::BTreeSet;
 use std::future::Future;

@@ -37,6 +37,7 @@ mod moving;
 mod network_partitions;
 mod nginx;
 mod openapi;
+mod overview;
 mod planted_secrets;
 mod proxying;
 mod quick_start;

@@ -186,9 +186,14 @@ async fn report(
     if BodyHash::of(&body.bytes) != pass.body {
         return Err(not_allowed());
     }
-    let report: Report = serde_json::from_slice(&body.bytes)
+    let mut report: Report = serde_json::from_slice(&body.bytes)
         .map_err(|_| Error::new(ErrorKind::RequestInvalid, "This is no report of a gateway"))?;
-    broker.0.audit.take(report).await?;
+    if let Some(gateway) = report.gateway.take() {
+        broker.0.statistics.take(gateway);
+    }
+    if !report.events.is_empty() || !report.used.is_empty() {
+        broker.0.audit.take(report).await?;
+    }
     Ok(StatusCode::NO_CONTENT)
 }
 

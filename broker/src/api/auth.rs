@@ -8,8 +8,8 @@ use std::time::Duration;
 use axum::extract::{Request, State};
 use axum::middleware::Next;
 use axum::response::Response;
-use http::HeaderMap;
 use http::request::Parts;
+use http::{HeaderMap, Method};
 use service::credentials::presented;
 use service::handler::Peer;
 use service::origin::OwnHosts;
@@ -69,6 +69,17 @@ const LOCAL_ADMIN: &str = "local administrator";
 /// The routes for which the store always decides. They make what outlives a revocation.
 const KEYS: &str = "/v1/keys";
 
+/// The route that shows no secret and changes nothing.
+const OVERVIEW: &str = "/v1/overview";
+
+/// The scope that a request for administration needs.
+fn needed(parts: &Parts) -> Scope {
+    match parts.uri.path() == OVERVIEW && parts.method == Method::GET {
+        true => Scope::View,
+        false => Scope::Admin,
+    }
+}
+
 /// The state of [`require_admin`].
 #[derive(Debug, Clone)]
 pub(crate) struct Administration {
@@ -102,7 +113,7 @@ impl Administration {
         let is_local = presented(&parts.headers).is_some_and(|key| KeyHash::of(key) == local.key);
         let local_admin = |name: &str| (local.key, By::LocalAdmin(KeyName::new(&local.key, name)));
         if !is_local || parts.uri.path().starts_with(KEYS) {
-            let authenticated = authenticate(reader, &parts.headers, Scope::Admin).await;
+            let authenticated = authenticate(reader, &parts.headers, needed(parts)).await;
             let (key, caller) = authenticated?;
             return Ok(if is_local {
                 local_admin(&caller.name)
@@ -221,7 +232,8 @@ fn noted<T>(
     }
 }
 
-/// Middleware that refuses requests of foreign pages, and requires a live key with the scope `admin`.
+/// Middleware that refuses requests of foreign pages, and requires a live key with the scope `admin`, or `view` for what
+/// needs no more.
 pub(crate) async fn require_admin(
     State(administration): State<Administration>,
     request: Request,

@@ -9,7 +9,9 @@ use store::Scope;
 use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
-use super::{admin, audit, connect, console, events, log_level, oauth, seal, status, webhook};
+use super::{
+    admin, audit, connect, console, events, log_level, oauth, overview, seal, status, webhook,
+};
 use crate::Broker;
 
 /// The routes for operators, by their tags.
@@ -26,6 +28,11 @@ pub(super) fn administration() -> [(&'static str, OpenApiRouter<Broker>); 8] {
     ]
 }
 
+/// The routes for those who may only look: a key with the scope `view` is enough.
+pub(super) fn readable() -> OpenApiRouter<Broker> {
+    overview::routes()
+}
+
 /// The documentation of all routes of a broker, but those for gateways.
 #[must_use]
 pub fn openapi() -> OpenApi {
@@ -38,6 +45,11 @@ pub fn openapi() -> OpenApi {
     for (tag, routes) in administration() {
         add(&administration_group(tag), routes);
     }
+    let of_viewers = Group {
+        scope: Some(Scope::View.as_str()),
+        ..administration_group("Operations")
+    };
+    add(&of_viewers, readable());
     add(&CONNECT, connect::routes());
     add(&CONSENTS, oauth::routes());
     add(&STATUS, status::routes(false));

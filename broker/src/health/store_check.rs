@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::str::FromStr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use service::readiness::Gate;
@@ -12,6 +13,7 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::metrics;
+use crate::overview::statistics::Statistics;
 
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 /// The interval while the store is unsafe or unreachable, because an operator may be repairing it.
@@ -75,7 +77,13 @@ impl StoreCheck {
 }
 
 /// Runs until shutdown.
-pub(crate) async fn run(check: StoreCheck, writer: StoreWriter, gate: Gate, shutdown: Shutdown) {
+pub(crate) async fn run(
+    check: StoreCheck,
+    writer: StoreWriter,
+    statistics: Arc<Statistics>,
+    gate: Gate,
+    shutdown: Shutdown,
+) {
     if check == StoreCheck::Warn {
         gate.open();
     }
@@ -85,6 +93,7 @@ pub(crate) async fn run(check: StoreCheck, writer: StoreWriter, gate: Gate, shut
             Ok(findings) => {
                 log_changes(&known, &findings);
                 metrics::store_findings(&findings);
+                statistics.checked(&findings);
                 known = by_reason(&findings);
                 let is_unsafe = is_unsafe(&findings);
                 match check {

@@ -4,6 +4,7 @@ use metrics::{counter, describe_counter};
 
 use crate::api::error::ErrorKind;
 use crate::events::delivery_error::DeliveryError;
+use crate::overview::counts::{self, Count};
 
 /// Tokens of agencies' locations.
 const MINTS: &str = "evergreen_mints_total";
@@ -12,9 +13,12 @@ const WEBHOOKS: &str = "evergreen_webhooks_total";
 const CONSENTS: &str = "evergreen_consents_total";
 const AUDIT_LOST: &str = "evergreen_audit_lost_total";
 
+/// The outcome of a token that GHL gave.
+const MINTED: &str = "ok";
+
 /// Every value of the label `outcome` of [`MINTS`].
 const MINT_OUTCOMES: [&str; 12] = [
-    "ok",
+    MINTED,
     "no_agency",
     "rate_limited",
     "store",
@@ -91,6 +95,9 @@ pub(super) fn describe() {
 
 /// Counts a token of a location that was asked for.
 pub(crate) fn minted(outcome: &'static str) {
+    if outcome == MINTED {
+        counts::add(Count::Minted);
+    }
     counter!(MINTS, "outcome" => outcome).increment(1);
 }
 
@@ -104,6 +111,12 @@ pub(crate) fn endpoint_configured(endpoint: &str) {
 
 /// An attempt to deliver a message, or its end.
 pub(crate) fn delivered(endpoint: &str, outcome: &'static str) {
+    match outcome {
+        "delivered" => counts::add(Count::Delivered),
+        // Its last attempt was counted.
+        "dead" => {}
+        _ => counts::add(Count::Undelivered),
+    }
     counter!(DELIVERIES, "endpoint" => endpoint.to_owned(), "outcome" => outcome).increment(1);
 }
 
@@ -115,6 +128,9 @@ pub(crate) fn dropped(endpoint: &str, messages: u64) {
 
 /// Counts a webhook. `ended`: how it was answered; `None` with an error.
 pub(crate) fn webhook_received(outcome: Result<&'static str, ErrorKind>) {
+    if outcome.is_ok() {
+        counts::add(Count::Webhook);
+    }
     let outcome = outcome.unwrap_or_else(|kind| match kind {
         ErrorKind::WebhookSignatureInvalid => "refused",
         ErrorKind::BodyTooLarge
@@ -129,6 +145,9 @@ pub(crate) fn webhook_received(outcome: Result<&'static str, ErrorKind>) {
 
 /// Counts a consent that ended. `error`: `None` if it has connected an installation.
 pub(crate) fn consent_ended(error: Option<ErrorKind>) {
+    if error.is_none() {
+        counts::add(Count::Connected);
+    }
     let outcome = error.map_or(CONNECTED, outcome_of_consent_error);
     counter!(CONSENTS, "outcome" => outcome).increment(1);
 }

@@ -8,9 +8,10 @@ use ::store::{AppName, Timestamp, keys, random};
 use metrics::{Unit, describe_gauge, gauge};
 use service::shutdown::Shutdown;
 use store_writer::WriteError;
-use store_writer::writer::{AtRisk, Backlog, State, StateCount};
+use store_writer::writer::{AtRisk, Backlog, FleetCount, State, StateCount};
 use tokio::time::{Instant, sleep};
 
+use crate::overview::statistics::Statistics;
 use crate::refresh::worker::Worker;
 
 const UNCLAIMED: &str = "evergreen_unclaimed_installations";
@@ -112,9 +113,14 @@ pub(crate) async fn watch_unclaimed(worker: Arc<Worker>, shutdown: Shutdown) {
 }
 
 /// Counts the fleet until shutdown, while this broker has the lead.
-pub(crate) async fn count_fleet(worker: Arc<Worker>, shutdown: Shutdown) {
+pub(crate) async fn count_fleet(
+    worker: Arc<Worker>,
+    statistics: Arc<Statistics>,
+    shutdown: Shutdown,
+) {
     let mut counter = Counter {
         worker,
+        statistics,
         name: random::hex::<8>(),
         led_at: None,
         states: Pass::default(),
@@ -139,6 +145,7 @@ pub(crate) async fn count_fleet(worker: Arc<Worker>, shutdown: Shutdown) {
 /// The count of one broker.
 struct Counter {
     worker: Arc<Worker>,
+    statistics: Arc<Statistics>,
     /// Names this process in the store.
     name: String,
     /// When it had the lead last. `None` if it has not, or another broker may have taken it.
@@ -293,6 +300,10 @@ impl Counter {
         }
         if self.states.next.is_none() {
             show_states(Some(&self.states.count));
+            let states = self.states.count;
+            self.statistics
+                .counted(FleetCount { at: now, states })
+                .await;
         }
     }
 }

@@ -11,6 +11,7 @@ use store_writer::NotLeased;
 use store_writer::writer::Recovered;
 
 use super::store::store_error;
+use crate::overview::counts::{self, Count};
 use crate::refresh::obstacle::Obstacle;
 use crate::refresh::outcome::{FailureKind, Outcome};
 
@@ -141,6 +142,9 @@ pub(super) fn describe() {
 
 /// Counts an attempt, and records the duration of a successful one.
 pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
+    if let Some(count) = Count::of(outcome) {
+        counts::add(count);
+    }
     let label = match outcome {
         Outcome::Refreshed { .. } => {
             histogram!(DURATION).record(duration.as_secs_f64());
@@ -172,6 +176,7 @@ pub(crate) fn attempt(outcome: &Outcome, duration: Duration) {
 
 /// Counts an attempt that did not begin.
 pub(crate) fn obstructed(obstacle: Obstacle) {
+    counts::add(Count::of_obstacle(obstacle));
     counter!(REFRESHES, "outcome" => obstacle.as_str()).increment(1);
 }
 

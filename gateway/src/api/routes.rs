@@ -280,6 +280,7 @@ where
     let (status, took) = (response.status(), started.elapsed());
     trace::answered(&span, status, false);
     api.metrics.count(route, by, status, took);
+    api.calls.count(route, by, status);
     if let Some(record) = record {
         api.access_log.end(&Line {
             record,

@@ -53,7 +53,7 @@ struct Outbox {
 
 /// Why a report was not taken.
 #[derive(Debug, thiserror::Error)]
-enum ReportError {
+pub(crate) enum ReportError {
     #[error("{0}")]
     NotSent(String),
     #[error("the broker did not answer in time")]
@@ -179,7 +179,8 @@ impl Delivery {
         self.outbox.lock().await.is_empty() && self.queue.is_empty()
     }
 
-    async fn send(&self, report: &Report) -> Result<(), ReportError> {
+    /// Sends a report once.
+    pub(crate) async fn send(&self, report: &Report) -> Result<(), ReportError> {
         let not_sent = |error: &dyn std::error::Error| ReportError::NotSent(error.to_string());
         let body = serde_json::to_vec(report).map_err(|error| not_sent(&error))?;
         let pass = Pass {
@@ -234,6 +235,7 @@ impl Outbox {
         Report {
             events: self.events.iter().take(BATCH).cloned().collect(),
             used: uses.map(|(key, day)| (*key, *day)).collect(),
+            gateway: None,
         }
     }
 

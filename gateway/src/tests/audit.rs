@@ -7,7 +7,7 @@ use axum::extract::Request;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use http_body_util::BodyExt;
-use store::audit::{BodyHash, Happened, Pass, Refusal, Report};
+use store::audit::{BodyHash, Calls, Happened, Pass, Refusal, Report};
 use store::{KeyHash, Scope, Timestamp};
 
 use super::testbed::{LIFETIME, Testbed, get, with};
@@ -123,4 +123,29 @@ async fn token_that_is_not_sent_is_no_fetch() {
         reports.iter().all(|report| report.events.is_empty()),
         "{reports:?}"
     );
+}
+
+#[tokio::test]
+async fn last_calls_are_reported_once_when_the_gateway_stops() {
+    let testbed = Testbed::new().await;
+    let taken = take_reports(&testbed);
+    let id = testbed.install(LIFETIME);
+    let call = format!("/ghl/contacts?installation_id={id}");
+    for uri in [call.as_str(), call.as_str(), "/ghl/contacts", "/health"] {
+        testbed.send(get(uri)).await;
+    }
+    testbed.gateway.finish_audit().await;
+    testbed.gateway.finish_audit().await;
+    let reports = taken.lock().unwrap();
+    let calls: Vec<_> = reports
+        .iter()
+        .filter_map(|report| report.gateway.as_ref())
+        .map(|gateway| gateway.calls)
+        .collect();
+    let expected = Calls {
+        forwarded: 2,
+        refused: 1,
+        ..Calls::default()
+    };
+    assert_eq!(calls, [expected]);
 }

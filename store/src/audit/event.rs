@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use serde::{Deserialize, Serialize};
 
+use super::calls::GatewayReport;
 use super::day::Day;
 use super::entry::{Action, By, Entry, EntryId, KeyName, Outcome};
 use crate::caller::KeyHash;
@@ -20,6 +21,9 @@ pub struct Report {
     pub events: Vec<Event>,
     /// Keys that were used, and when last.
     pub used: Vec<(KeyHash, Day)>,
+    /// The gateway itself. It is sent alone, since it is not sent again if it fails.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub gateway: Option<GatewayReport>,
 }
 
 /// Something that happened once or more within a minute. It names keys by their hash: a broker knows their names, and
@@ -227,6 +231,7 @@ mod tests {
         let report = Report {
             events: vec![event(refused, Some(KeyHash::of("k")))],
             used: vec![(KeyHash::of("k"), Day::of(Timestamp::from_millis(0)))],
+            gateway: None,
         };
         let text = serde_json::to_string(&report).unwrap();
         let read: Report = serde_json::from_str(&text).unwrap();

@@ -1,7 +1,8 @@
 //! Authentication of a gateway's report to a broker, without a further secret.
 //!
 //! Both sides have the access ring. The MAC covers the time and the hash of the body, so a broker checks it before it
-//! reads the body. A recorded report is valid for two minutes, and repeats entries that are there: nothing changes.
+//! reads the body. A recorded report is valid for two minutes, and repeats entries that are there: nothing changes. Numbers of calls have
+//! the id of their report, and each broker counts an id once.
 
 use std::fmt;
 use std::time::Duration;

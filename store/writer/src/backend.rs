@@ -8,6 +8,7 @@ pub mod index;
 pub(crate) mod measured;
 pub mod outbox;
 pub mod redis;
+pub mod stats;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -25,6 +26,7 @@ use crate::outbox::Publication;
 use audit::AuditBackend;
 use index::IndexBackend;
 use outbox::OutboxBackend;
+use stats::StatsBackend;
 
 /// The result of an operation, boxed so that the trait can be used as an object.
 pub type BackendFuture<'a, T> = BoxFuture<'a, Result<T, WriteError>>;
@@ -284,7 +286,7 @@ pub struct Outline {
 
 /// A store. Implementations must make each operation atomic.
 pub trait Backend:
-    AuditBackend + IndexBackend + OutboxBackend + std::fmt::Debug + Send + Sync + 'static
+    AuditBackend + IndexBackend + OutboxBackend + StatsBackend + std::fmt::Debug + Send + Sync + 'static
 {
     /// Reads both halves of a record.
     fn load<'a>(&'a self, id: &'a InstallationId) -> BackendFuture<'a, Loaded>;

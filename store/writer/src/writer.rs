@@ -21,6 +21,7 @@ mod schedule;
 mod sealing;
 mod shared;
 mod snapshot;
+mod stats;
 mod takeover;
 #[cfg(test)]
 mod tests;
@@ -45,6 +46,7 @@ pub use import::{ImportMode, ImportOutcome, ImportRow, Imported};
 pub use register::TokenOrigin;
 pub use rotation::{Resealed, SealCount};
 pub use snapshot::{Listed, Snapshot};
+pub use stats::{Bucket, FleetCount, NamedCounts};
 
 use crate::backend::measured::Measured;
 use crate::backend::{Backend, Confirmation, Loaded, REVISION, Schedule, Swap};

@@ -16,6 +16,7 @@ use store::record::Fields;
 use store::{AppName, InstallationId, Invalidation, KeyHash, Timestamp};
 use store_writer::backend::audit::{AuditBackend, AuditList, AuditRow};
 use store_writer::backend::index::{IndexBackend, Removal};
+use store_writer::backend::stats::StatsBackend;
 use store_writer::backend::{
     Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Schedule,
     StoreStats, Swap,
@@ -444,6 +445,9 @@ impl AuditBackend for Connection {
         Box::pin(async { Ok(Vec::new()) })
     }
 }
+
+/// There is no overview.
+impl StatsBackend for Connection {}
 
 impl ReadBackend for Connection {
     fn access<'a>(&'a self, id: &'a InstallationId) -> BoxFuture<'a, Result<Fields, ReadError>> {

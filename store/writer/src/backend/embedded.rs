@@ -10,6 +10,7 @@ pub(crate) mod moving;
 mod outbox;
 mod reader;
 mod schedule;
+mod stats;
 mod tables;
 
 use std::path::Path;

@@ -1,5 +1,6 @@
 //! A backend with metrics: the duration and the failures of its requests, by kind.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,6 +14,7 @@ use store::{AppName, InstallationId, KeyHash, Timestamp};
 use super::audit::{AuditBackend, AuditList, AuditRow};
 use super::index::{IndexBackend, Removal};
 use super::outbox::{ListEntries, OutboxBackend};
+use super::stats::{NamedCounts, StatsBackend};
 use super::{
     Backend, BackendFuture, CanaryReading, Confirmation, DueEntries, DuePoll, Loaded, Outline,
     Schedule, StoreStats, Swap,
@@ -161,6 +163,16 @@ impl AuditBackend for Measured {
         audit: fn audit<'a>(list: AuditList, limit: usize) -> Vec<String>;
         audit: fn record_key_uses<'a>(uses: Vec<(KeyHash, Day)>) -> ();
         audit: fn key_uses<'a>() -> Vec<(KeyHash, Day)>;
+    }
+}
+
+impl StatsBackend for Measured {
+    measured! {
+        count: fn add_counts<'a>(bucket: u32, counts: NamedCounts) -> ();
+        count: fn counts<'a>(first: u32, len: u32) -> Vec<NamedCounts>;
+        count: fn note_seen<'a>(seen: Vec<(String, String)>, gone: Vec<String>) -> ();
+        count: fn seen<'a>() -> BTreeMap<String, String>;
+        count: fn soonest_expiries<'a>(limit: usize) -> Vec<(InstallationId, Timestamp)>;
     }
 }
 

@@ -14,6 +14,7 @@ mod outbox;
 mod reply;
 mod schedule;
 mod script;
+mod stats;
 
 use std::borrow::Cow;
 use std::collections::HashMap;
@@ -68,6 +69,7 @@ pub struct RedisBackend {
     used: Script,
     rename: Script,
     remove: Script,
+    count: Script,
     outbox: OutboxScripts,
 }
 
@@ -104,6 +106,7 @@ impl RedisBackend {
             used: Script::new(include_str!("redis/used.lua"), &names),
             rename: Script::new(include_str!("redis/rename.lua"), &names),
             remove: Script::new(include_str!("redis/remove.lua"), &names),
+            count: Script::new(include_str!("redis/count.lua"), &names),
             outbox: OutboxScripts::new(&names),
             replace_list: Script::new(include_str!("redis/replace_list.lua"), &names),
         })

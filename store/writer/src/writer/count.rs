@@ -114,7 +114,18 @@ impl StateCount {
         self.0[state as usize]
     }
 
-    fn add(&mut self, state: State) {
+    /// Adds another count, of other installations.
+    pub fn merge(&mut self, other: &Self) {
+        for (sum, number) in self.0.iter_mut().zip(other.0) {
+            *sum += number;
+        }
+    }
+
+    pub(super) fn from_array(counts: [u64; State::ALL.len()]) -> Self {
+        Self(counts)
+    }
+
+    pub(super) fn add(&mut self, state: State) {
         self.0[state as usize] += 1;
     }
 }

@@ -142,8 +142,9 @@ fn next_hash(hashes: &Hashes, after: &str) -> Result<Option<String>, redb::Error
 
 /// The content of a key. `None` if another key carries it, or if it is not copied.
 fn hash_part(hashes: &Hashes, key: String) -> Result<Option<Part>, redb::Error> {
-    // Events of Redis have the times of its servers.
-    if key == keys::LAST_EVENT {
+    // Events of Redis have the times of its servers, and numbers of the last day are not worth a move: the file has no
+    // expiry of them.
+    if key == keys::LAST_EVENT || keys::is_statistic(&key) {
         return Ok(None);
     }
     let fields = read_hash(hashes, &key)?;
