@@ -6,11 +6,11 @@
 pub mod admin;
 pub(crate) mod audit;
 pub(crate) mod auth;
-mod connect;
+pub(crate) mod connect;
 mod consent_cookie;
 mod console;
 pub(crate) mod error;
-mod events;
+pub(crate) mod events;
 pub(crate) mod extract;
 pub(crate) mod html;
 mod log_level;
@@ -21,7 +21,7 @@ mod overview;
 pub(crate) mod refresh_api;
 mod seal;
 pub(crate) mod span;
-mod status;
+pub(crate) mod status;
 mod webhook;
 
 use axum::extract::State;

@@ -43,14 +43,18 @@
 mod apps;
 mod assets;
 mod audit;
+mod connect;
+mod events;
 mod fields;
 mod guard;
+mod installations;
 mod keys;
 pub(crate) mod link;
 mod next;
 mod notice;
 mod overview;
 mod page;
+mod prose;
 mod session;
 mod sign_in;
 mod time;
@@ -153,6 +157,9 @@ impl Broker {
         }));
         let pages = Router::new()
             .merge(overview::routes())
+            .merge(installations::routes())
+            .merge(connect::routes())
+            .merge(events::routes())
             .merge(keys::routes())
             .merge(apps::routes())
             .merge(audit::routes())

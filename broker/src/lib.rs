@@ -10,6 +10,7 @@
 //! | `console` | the web console for operators |
 //! | `agency` | the locations of agencies: the list of them, and their tokens |
 //! | `audit` | the audit log |
+//! | `diagnosis` | why an installation does not work, and what to do |
 //! | `events` | outgoing messages: events, and GHL's webhooks that are forwarded |
 //! | `health` | checks of the files and of the store |
 //! | `overview` | the state of everything at a glance, and counts of the last day |
@@ -26,6 +27,7 @@ mod broker;
 mod config;
 mod connect;
 mod console;
+mod diagnosis;
 mod events;
 mod health;
 mod metrics;

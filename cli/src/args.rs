@@ -4,6 +4,7 @@
 mod help;
 mod apps;
 mod audit;
+mod doctor;
 mod events;
 mod installations;
 mod keys;
@@ -18,6 +19,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use apps::Apps;
 pub(crate) use audit::Audit;
+pub(crate) use doctor::Doctor;
 pub(crate) use events::{Events, Resend};
 pub(crate) use help::FIRST_STEPS;
 pub(crate) use installations::{
@@ -48,6 +50,7 @@ pub(crate) struct Args {
         long,
         global = true,
         env = "EVERGREEN_CONFIG",
+        help_heading = "Global options",
         hide_env_values = true,
         value_name = "FILE"
     )]
@@ -84,6 +87,8 @@ pub(crate) enum Command {
     /// List, show, connect, change, refresh, revoke, delete, import or export installations
     #[command(subcommand)]
     Installations(Installations),
+    /// Say why an installation does not work, and what to do; exits with 1 if something must be done
+    Doctor(Doctor),
     /// List the apps at GHL, or free the name of one
     #[command(subcommand)]
     Apps(Apps),
@@ -149,6 +154,7 @@ impl Command {
             ],
             Self::CheckStore(what) => vec![("EVERGREEN_REDIS_URL", &what.url)],
             Self::Installations(_)
+            | Self::Doctor(_)
             | Self::Apps(_)
             | Self::Console
             | Self::Healthcheck

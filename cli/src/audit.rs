@@ -15,9 +15,9 @@ const ENTRIES: List = List {
     columns: &[
         Column::time("TIME", |entry| time(entry, "at")),
         Column::text("ACTION", |entry| member(entry, "action")),
-        Column::state("OUTCOME", |entry| member(entry, "outcome")),
+        Column::state("OUTCOME", |entry| member(entry, "outcome")).spare(3),
         Column::text("BY", by),
-        Column::text("INSTALLATION OR KEY", about),
+        Column::text("ABOUT", about),
         Column::text("ADDRESS", address).spare(1),
         Column::number("COUNT", |entry| member(entry, "count")).spare(2),
         Column::text("DETAIL", |entry| member(entry, "detail")),

@@ -16,6 +16,7 @@ mod bootstrap_key;
 mod check_store;
 mod console;
 mod data_dir;
+mod doctor;
 mod events;
 mod exit;
 mod healthcheck;
@@ -108,6 +109,7 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Sandbox(_) => run::sandbox(&source).await,
         Command::Status => status::show(&source, output).await,
         Command::Installations(what) => installations::installations(&source, output, what).await,
+        Command::Doctor(wanted) => doctor::act(&source, output, &wanted).await,
         Command::Apps(what) => apps::apps(&source, output, what).await,
         Command::Keys(what) => keys::act(&source, output, what).await,
         Command::Console => console::link(&source, output).await,

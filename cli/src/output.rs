@@ -50,7 +50,7 @@ use crate::exit::Failure;
 
 /// The flags of all commands about their output.
 #[derive(Debug, Clone, Copy, Args)]
-#[command(next_help_heading = "Output")]
+#[command(next_help_heading = "Global options")]
 pub(crate) struct OutputFlags {
     /// How results are printed: json is what the API answers, and a list is one array
     #[arg(long, global = true, value_enum, value_name = "FORMAT", default_value_t = Format::Table)]

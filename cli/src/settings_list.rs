@@ -4,21 +4,13 @@ use serde_json::{Value, json};
 
 use crate::args::{ListSettings, SettingsOf};
 use crate::exit::Failure;
-use crate::output::{Column, List, Output, member};
+use crate::output::{Output, Style, paint};
 
 /// Made from `docs/settings.md` by `tools/settings-list`.
 const LIST: &str = include_str!("settings_list.txt");
 
-const SETTINGS: List = List {
-    columns: &[
-        Column::text("SETTING", |it| member(it, "name")),
-        Column::text("DEFAULT", |it| member(it, "default")),
-        Column::text("READ BY", |it| member(it, "readBy")),
-        Column::text("MEANING", meaning),
-    ],
-    id: |it| member(it, "name"),
-    empty: "No setting has this word. `evergreen settings` lists all",
-};
+/// The columns of the text, as in the help of commands.
+const WIDTH: usize = 96;
 
 /// One setting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,13 +25,56 @@ struct Setting<'t> {
 
 /// `evergreen settings …`.
 pub(crate) fn show(output: Output, wanted: &ListSettings) -> Result<(), Failure> {
-    let found: Vec<Value> = all()
-        .filter(|it| it.matches(wanted))
-        .map(Setting::to_json)
-        .collect();
-    let mut rows = output.list(&SETTINGS);
-    rows.add(&found)?;
-    rows.end()
+    let found: Vec<Setting<'_>> = all().filter(|it| it.matches(wanted)).collect();
+    if found.is_empty() {
+        output.note("No setting matches. `evergreen settings` lists all");
+        if output.is_table() {
+            return Ok(());
+        }
+    }
+    let names: Vec<&str> = found.iter().map(|it| it.name).collect();
+    let json: Vec<Value> = found.iter().map(|it| it.to_json()).collect();
+    output.report(&Value::from(json), &names.join("\n"), || text(&found))
+}
+
+/// The settings below the headings of their sections.
+fn text(settings: &[Setting<'_>]) -> String {
+    let mut lines = Vec::new();
+    let mut section = "";
+    for it in settings {
+        if it.section != section {
+            section = it.section;
+            lines.push(format!("\n{}\n", paint(Style::Title, section)));
+        }
+        let secret = match it.is_secret {
+            true => format!(" [secret: also {}_FILE]", it.name),
+            false => String::new(),
+        };
+        lines.push(format!("  {}", paint(Style::Good, it.name)));
+        lines.push(indented(it.meaning));
+        let facts = format!(
+            "[default: {}] [read by: {}]{secret}",
+            it.default, it.read_by
+        );
+        lines.push(paint(Style::Faint, &indented(&facts)));
+    }
+    lines.join("\n").trim_start_matches('\n').to_owned()
+}
+
+/// The text in lines that are not longer than [`WIDTH`].
+fn indented(text: &str) -> String {
+    let mut lines = vec!["     ".to_owned()];
+    for word in text.split(' ') {
+        let last = lines.last().map_or(0, |line| line.chars().count());
+        if last + 1 + word.chars().count() > WIDTH {
+            lines.push("     ".to_owned());
+        }
+        if let Some(line) = lines.last_mut() {
+            line.push(' ');
+            line.push_str(word);
+        }
+    }
+    lines.join("\n")
 }
 
 fn all() -> impl Iterator<Item = Setting<'static>> {
@@ -108,12 +143,10 @@ pub(crate) fn is_read_by(name: &str, command: &str) -> bool {
     all().any(|it| it.name == name && it.is_read_by(command))
 }
 
-fn meaning(setting: &Value) -> String {
-    let meaning = member(setting, "meaning");
-    match setting["secret"] == true {
-        true => format!("(secret, also {}_FILE) {meaning}", member(setting, "name")),
-        false => meaning,
-    }
+/// The default of a setting, as it is documented.
+#[cfg(test)]
+pub(crate) fn default_of(name: &str) -> Option<&'static str> {
+    all().find(|it| it.name == name).map(|it| it.default)
 }
 
 /// The text below the help of a command that serves: its examples, the settings that are used most, and where the others
@@ -126,10 +159,8 @@ pub(crate) fn most_used(command: &str, names: &[&str], examples: &str) -> String
         let secret = if it.is_secret { ", secret" } else { "" };
         // The first sentence is enough here.
         let meaning = it.meaning.split(". ").next().unwrap_or_default();
-        format!(
-            "  {}\n      {meaning} [default: {}{secret}]\n",
-            it.name, it.default
-        )
+        let meaning = indented(&format!("{meaning} [default: {}{secret}]", it.default));
+        format!("  {}\n{meaning}\n", it.name)
     });
     format!(
         "{examples}\n\nMost used settings, from the environment or the file of --config:\n{}\n\
@@ -176,6 +207,23 @@ mod tests {
         assert!(of_gateway.contains(&"EVERGREEN_LOG"), "all that serve");
         assert!(!of_gateway.contains(&"GHL_CLIENT_SECRET"));
         assert!(!found("", Some(SettingsOf::Cli)).contains(&"EVERGREEN_LOG"));
+    }
+
+    #[test]
+    fn text_has_sections_and_short_lines() {
+        let settings: Vec<Setting<'_>> = all().collect();
+        let text = anstream::adapter::strip_str(&text(&settings)).to_string();
+        assert!(
+            text.starts_with("GHL app\n\n  GHL_CLIENT_ID\n      the client id"),
+            "{text}"
+        );
+        assert!(
+            text.contains("[secret: also GHL_CLIENT_SECRET_FILE]"),
+            "{text}"
+        );
+        let longest = text.lines().max_by_key(|line| line.chars().count());
+        let longest = longest.unwrap_or_default();
+        assert!(longest.chars().count() <= WIDTH, "{longest}");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The web console, over real processes: who gets in, and what each may see and change.
 
+mod installations;
 mod overview;
 mod pages;
 mod root;

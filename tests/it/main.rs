@@ -26,6 +26,7 @@ mod data_dir;
 mod dependencies;
 mod disk;
 mod docs;
+mod doctor;
 mod echoed_secrets;
 mod events;
 mod faults;

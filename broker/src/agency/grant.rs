@@ -58,7 +58,7 @@ pub(crate) enum AgencyState {
 }
 
 impl AgencyState {
-    fn of(installation: &Installation) -> Self {
+    pub(crate) fn of(installation: &Installation) -> Self {
         match installation.access.status {
             Status::Active | Status::Paused => Self::Works,
             Status::Invalid | Status::Static => Self::Gone,

@@ -1,17 +1,19 @@
 //! The administration API: installations and caller keys.
 
 mod apps;
+pub(crate) mod diagnosis;
 mod export;
 mod import;
 mod keys;
-mod list;
-mod manage;
+pub(crate) mod list;
+pub(crate) mod manage;
 mod private_token;
 mod verify;
 
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde::Deserialize;
+use store::InstallationId;
 use store::audit::{Action, Outcome};
 use store_writer::WriteError;
 use store_writer::writer::{Listed, Wanted};
@@ -39,6 +41,7 @@ pub(crate) fn of_installations() -> OpenApiRouter<Broker> {
         .routes(routes!(verify::verify))
         .routes(routes!(private_token::add))
         .routes(routes!(show, manage::change, manage::delete))
+        .routes(routes!(diagnosis::show))
         .routes(routes!(refresh))
         .routes(routes!(revoke))
 }
@@ -115,14 +118,26 @@ async fn refresh(
         app: query.app.as_deref(),
     };
     let id = name.resolve(&broker.0.writer).await?;
-    let wanted = if query.force {
-        Wanted::Forced
-    } else {
-        Wanted::Now
+    refresh_now(&broker, &requester, &id, query.force).await
+}
+
+/// Refreshes a token at once, and records it.
+///
+/// # Errors
+/// 409 if there is nothing to refresh with, or GHL refuses it. 503 if it is not possible now.
+pub(crate) async fn refresh_now(
+    broker: &Broker,
+    requester: &Requester,
+    id: &InstallationId,
+    is_forced: bool,
+) -> Result<Json<Refreshed>, Error> {
+    let wanted = match is_forced {
+        true => Wanted::Forced,
+        false => Wanted::Now,
     };
-    let refreshed = refresh_api::now(&broker, &id, wanted).await;
+    let refreshed = refresh_api::now(broker, id, wanted).await;
     let now = broker.0.reader.now();
-    let mut entry = requester.entry(now, Action::TokenRefreshed).on(&id);
+    let mut entry = requester.entry(now, Action::TokenRefreshed).on(id);
     if let Err(error) = &refreshed {
         entry.outcome = Outcome::Failed;
         entry = entry.with(error.code());
@@ -157,25 +172,37 @@ async fn revoke(
     QueryString(query): QueryString<AppQuery>,
 ) -> Result<Json<View>, Error> {
     let id = query.name(&name).resolve(&broker.0.writer).await?;
+    end(&broker, &requester, &id).await?;
+    let snapshot = query.name(id.as_str()).find(&broker.0.writer).await?;
+    let apps = broker.0.worker.apps.current();
+    Ok(Json(View::of(&snapshot, &apps.known())))
+}
+
+/// Ends an installation, and the locations of an agency, and records it.
+///
+/// # Errors
+/// 400 if there is none. 503 if the store is unavailable: it may be repeated.
+pub(crate) async fn end(
+    broker: &Broker,
+    requester: &Requester,
+    id: &InstallationId,
+) -> Result<(), Error> {
     let now = broker.0.reader.now();
     broker
         .0
         .writer
-        .revoke(&id, "revoked by an operator", now)
+        .revoke(id, "revoked by an operator", now)
         .await?;
     info!(installation = %id, "revoked by an operator");
     let ended = end_locations(
         &broker.0.shutdown,
         &broker.0.writer,
-        &id,
+        id,
         "the agency was revoked by an operator",
         now,
     )
     .await;
     let entry = requester.entry(now, Action::InstallationRevoked);
-    broker.0.audit.record(entry.on(&id)).await;
-    ended?;
-    let snapshot = query.name(id.as_str()).find(&broker.0.writer).await?;
-    let apps = broker.0.worker.apps.current();
-    Ok(Json(View::of(&snapshot, &apps.known())))
+    broker.0.audit.record(entry.on(id)).await;
+    Ok(ended?)
 }

@@ -3,7 +3,7 @@
 
 mod browser_keys;
 mod installation;
-mod links;
+pub(crate) mod links;
 mod sso;
 mod validity;
 

@@ -10,7 +10,7 @@ use store::audit::Action;
 use store::{AppName, Timestamp};
 use store_writer::StoreWriter;
 use store_writer::events::{Event, EventType};
-use store_writer::outbox::{EventPosition, Subject};
+use store_writer::outbox::{EventPosition, StoredEvent, Subject};
 use utoipa::{IntoParams, ToSchema};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
@@ -98,20 +98,22 @@ fn parse_position(text: &str) -> Result<EventPosition, Error> {
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = EventEndpoint)]
-struct EndpointView {
-    id: String,
-    host: Option<String>,
+pub(crate) struct EndpointView {
+    pub(crate) id: String,
+    pub(crate) host: Option<String>,
     /// `events`, or `webhooks` for those of GHL that are forwarded.
     #[schema(value_type = String)]
-    kind: &'static str,
+    pub(crate) kind: &'static str,
     /// The types that it gets. Empty for all.
-    types: Vec<String>,
+    pub(crate) types: Vec<String>,
     /// Installations, or other subjects, with messages that are not delivered yet.
-    waiting: u64,
+    pub(crate) waiting: u64,
     /// Those of them whose first message failed at least once.
-    failing: u64,
+    pub(crate) failing: u64,
+    /// Messages that were given up.
+    pub(crate) dead_letters: u64,
     /// Seconds until the next probe, if this broker finds the endpoint down.
-    next_probe_in: Option<u64>,
+    pub(crate) next_probe_in: Option<u64>,
 }
 
 /// All endpoints.
@@ -128,6 +130,15 @@ struct Endpoints {
     (status = 200, description = "All endpoints", body = Endpoints),
 ))]
 async fn endpoints(State(broker): State<Broker>) -> Result<Json<Endpoints>, Error> {
+    let endpoints = all_endpoints(&broker).await?;
+    Ok(Json(Endpoints { endpoints }))
+}
+
+/// All endpoints of this broker, with what waits for them.
+///
+/// # Errors
+/// 503 if the store is unavailable.
+pub(crate) async fn all_endpoints(broker: &Broker) -> Result<Vec<EndpointView>, Error> {
     let mut shown = Vec::new();
     for (endpoint, pause) in broker.0.deliveries.endpoints() {
         let id = endpoint.id.to_string();
@@ -146,21 +157,22 @@ async fn endpoints(State(broker): State<Broker>) -> Result<Json<Endpoints>, Erro
             types,
             waiting: count.queues,
             failing: count.failing,
+            dead_letters: count.dead_letters,
             next_probe_in: pause.map(|pause| pause.as_secs()),
         });
     }
-    Ok(Json(Endpoints { endpoints: shown }))
+    Ok(shown)
 }
 
 /// The result of a test message.
 #[derive(Serialize, ToSchema)]
 #[schema(as = EventTest)]
-struct Tested {
+pub(crate) struct Tested {
     /// The id of the message.
     id: String,
     delivered: bool,
     /// Why it was not delivered.
-    error: Option<String>,
+    pub(crate) error: Option<String>,
 }
 
 /// Send a test message to an endpoint
@@ -177,18 +189,30 @@ async fn test(
     Extension(requester): Extension<Requester>,
     PathName(id): PathName,
 ) -> Result<Json<Tested>, Error> {
-    known(&broker, &id)?;
+    Ok(Json(send_test(&broker, &requester, id).await?))
+}
+
+/// Sends a test message to an endpoint, and records it.
+///
+/// # Errors
+/// 404 if this broker has no such endpoint.
+pub(crate) async fn send_test(
+    broker: &Broker,
+    requester: &Requester,
+    id: String,
+) -> Result<Tested, Error> {
+    known(broker, &id)?;
     let now = broker.0.reader.now();
     let event = Event::about_app(AppName::default(), EventType::Test, None, now);
     let sent = broker.0.deliveries.send_now(&id, &event, now).await;
     let entry = requester.entry(now, Action::EventSent).with(id);
     broker.0.audit.record(entry).await;
     let error = sent.err();
-    Ok(Json(Tested {
+    Ok(Tested {
         id: event.id,
         delivered: error.is_none(),
         error,
-    }))
+    })
 }
 
 /// The query of the list of dead letters.
@@ -242,7 +266,11 @@ async fn dead_letters(
     Ok(Json(DeadLetters { dead_letters }))
 }
 
-async fn letters(broker: &Broker, limit: usize) -> Result<Vec<DeadLetter>, Error> {
+/// The newest messages that were given up, the newest first.
+///
+/// # Errors
+/// 503 if the store is unavailable.
+pub(crate) async fn letters(broker: &Broker, limit: usize) -> Result<Vec<DeadLetter>, Error> {
     let mut letters: Vec<DeadLetter> = Vec::new();
     for (endpoint, _) in broker.0.deliveries.endpoints() {
         let id = endpoint.id.as_str();
@@ -272,28 +300,28 @@ fn view(letter: DeadLetter) -> DeadLetterView {
 #[derive(Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 #[schema(as = MessagesToResend)]
-struct Resend {
+pub(crate) struct Resend {
     /// The id of the endpoint.
-    endpoint: String,
+    pub(crate) endpoint: String,
     /// The ids of events.
     #[serde(default)]
-    events: Vec<String>,
+    pub(crate) events: Vec<String>,
     /// Whether to send the oldest 1000 dead letters of the endpoint. They are dead letters no more then.
     #[serde(default)]
-    dead_letters: bool,
+    pub(crate) dead_letters: bool,
 }
 
 /// The messages of a resend.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = ResentMessages)]
-struct Resent {
+pub(crate) struct Resent {
     /// The ids of the messages that are sent again.
-    queued: Vec<String>,
+    pub(crate) queued: Vec<String>,
     /// The ids that are not among the newest events.
-    not_found: Vec<String>,
+    pub(crate) not_found: Vec<String>,
     /// How many dead letters of the endpoint are left.
-    dead_letters_left: u64,
+    pub(crate) dead_letters_left: u64,
 }
 
 /// Send messages again
@@ -308,7 +336,19 @@ async fn resend(
     Extension(requester): Extension<Requester>,
     JsonBody(request): JsonBody<Resend>,
 ) -> Result<Json<Resent>, Error> {
-    let endpoint = known(&broker, &request.endpoint)?;
+    Ok(Json(send_again(&broker, &requester, request).await?))
+}
+
+/// Sends messages again, and records it.
+///
+/// # Errors
+/// 404 if this broker has no such endpoint. 503 if the store is unavailable.
+pub(crate) async fn send_again(
+    broker: &Broker,
+    requester: &Requester,
+    request: Resend,
+) -> Result<Resent, Error> {
+    let endpoint = known(broker, &request.endpoint)?;
     if request.events.is_empty() && !request.dead_letters {
         return Err(Error::invalid(
             "name `events` by their ids, or set `dead_letters` to true",
@@ -347,11 +387,37 @@ async fn resend(
     let entry = requester.entry(now, Action::EventSent);
     let entry = entry.with(request.endpoint);
     broker.0.audit.record(entry).await;
-    Ok(Json(Resent {
+    Ok(Resent {
         queued,
         not_found,
         dead_letters_left: left.dead_letters,
-    }))
+    })
+}
+
+/// Sends one dead letter of an endpoint again, and records it. False if it is not among the newest ones.
+///
+/// # Errors
+/// 404 if this broker has no such endpoint. 503 if the store is unavailable.
+pub(crate) async fn send_letter_again(
+    broker: &Broker,
+    requester: &Requester,
+    (endpoint, id): (&str, &str),
+) -> Result<bool, Error> {
+    known(broker, endpoint)?;
+    let (writer, now) = (&broker.0.writer, broker.0.reader.now());
+    let letters = writer.newest_dead_letters(endpoint, MOST).await?;
+    let is_it = |stored: &StoredEvent| {
+        let letter = serde_json::from_str::<DeadLetter>(&stored.json);
+        letter.is_ok_and(|letter| letter.id == id)
+    };
+    let Some(stored) = letters.into_iter().find(is_it) else {
+        return Ok(false);
+    };
+    let queued = resend_letters(writer, endpoint, vec![stored], now).await?;
+    let entry = requester.entry(now, Action::EventSent);
+    let entry = entry.with(format!("{endpoint}: {}", queued.join(", ")));
+    broker.0.audit.record(entry).await;
+    Ok(!queued.is_empty())
 }
 
 /// Sends the oldest dead letters of an endpoint again. Returns their ids.
@@ -360,8 +426,18 @@ async fn resend_dead_letters(
     endpoint: &str,
     now: Timestamp,
 ) -> Result<Vec<String>, Error> {
+    let letters = writer.oldest_dead_letters(endpoint, MOST).await?;
+    resend_letters(writer, endpoint, letters, now).await
+}
+
+async fn resend_letters(
+    writer: &StoreWriter,
+    endpoint: &str,
+    letters: Vec<StoredEvent>,
+    now: Timestamp,
+) -> Result<Vec<String>, Error> {
     let mut queued = Vec::new();
-    for stored in writer.oldest_dead_letters(endpoint, MOST).await? {
+    for stored in letters {
         let Ok(letter) = serde_json::from_str::<DeadLetter>(&stored.json) else {
             continue;
         };

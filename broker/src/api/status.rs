@@ -1,5 +1,7 @@
 //! The public view of an installation: everything except its tokens.
 
+mod token_status;
+
 use std::collections::BTreeMap;
 
 use axum::extract::State;
@@ -7,7 +9,7 @@ use axum::{Extension, Json};
 use http::HeaderMap;
 use serde::{Deserialize, Serialize};
 
-use store::{AppName, Caller, ExternalId, InstallationId, Scope, Status, Timestamp, freshness};
+use store::{AppName, Caller, ExternalId, InstallationId, Scope, Status, Timestamp};
 use store_writer::installation::{Installation, LastError, LocationList};
 use store_writer::protocol::STATIC_TOKEN_AGE;
 use store_writer::writer::{KnownApps, Listed, Snapshot};
@@ -20,6 +22,7 @@ use crate::Broker;
 use crate::api::auth;
 use crate::api::error::{Error, ErrorKind, remedy};
 use crate::api::extract::QueryString;
+pub(crate) use token_status::TokenStatus;
 
 /// Whether the state of an installation is shown without a key. Only for the sandbox.
 #[derive(Debug, Clone, Copy)]
@@ -272,7 +275,7 @@ impl AnyView {
                 let to_do = remedy(source);
                 Self::Unreadable(UnreadableView {
                     installation_id: id.to_string(),
-                    token_status: "unreadable",
+                    token_status: TokenStatus::Unreadable.as_str(),
                     last_error: UnreadableError {
                         kind: "unreadable",
                         message: format!("the record cannot be read: {source}. To do: {to_do}"),
@@ -280,30 +283,6 @@ impl AnyView {
                     },
                 })
             }
-        }
-    }
-}
-
-/// Every `tokenStatus`.
-pub(crate) const TOKEN_STATUSES: [&str; 11] = [
-    "valid",
-    "expiring",
-    "expired",
-    "asleep",
-    "suspect",
-    "invalid",
-    "revoked",
-    "paused",
-    "static",
-    "unclaimed",
-    "unreadable",
-];
-
-impl AnyView {
-    pub(crate) fn token_status(&self) -> &'static str {
-        match self {
-            Self::Readable(view) => view.token_status,
-            Self::Unreadable(view) => view.token_status,
         }
     }
 }
@@ -369,7 +348,7 @@ impl View {
                 .split_whitespace()
                 .map(str::to_owned)
                 .collect(),
-            token_status: token_status(snapshot, known),
+            token_status: TokenStatus::of(snapshot, known).as_str(),
             generation: access.generation.to_string(),
             expires_at: text(expires_at),
             expires_in: expires_at.map(|at| at.since(*now).as_secs()),
@@ -408,35 +387,6 @@ impl ErrorView {
             kind: error.kind.clone(),
             message: error.message.clone(),
             at: error.at.to_string(),
-        }
-    }
-}
-
-/// `valid`, `expiring` (below the freshness floor), `expired`, `asleep` (a location of an agency that nobody calls: it
-/// gets a token with the next call), `suspect` (GHL refused the refresh token, and
-/// it is tried again), `unclaimed` (this broker does not know its app, and leaves it alone), or the status that prevents
-/// refreshes.
-fn token_status(snapshot: &Snapshot, known: &KnownApps) -> &'static str {
-    let access = &snapshot.installation.access;
-    match (access.status, access.expires_at) {
-        (Status::Invalid | Status::Revoked | Status::Paused | Status::Static, _) => {
-            access.status.as_str()
-        }
-        // A location of an agency needs no credentials of the app.
-        (Status::Active, _)
-            if access.parent.is_none() && !known.include(&snapshot.installation) =>
-        {
-            "unclaimed"
-        }
-        (Status::Active, _) if snapshot.installation.is_suspect() => "suspect",
-        (Status::Active, _) if snapshot.installation.is_asleep(snapshot.now) => "asleep",
-        (Status::Active, None) => "valid",
-        (Status::Active, Some(expires_at)) => {
-            match freshness::of(expires_at, access.lifetime, snapshot.now) {
-                store::Freshness::Fresh => "valid",
-                store::Freshness::BelowFloor => "expiring",
-                store::Freshness::Expired => "expired",
-            }
         }
     }
 }

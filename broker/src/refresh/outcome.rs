@@ -77,6 +77,27 @@ pub(crate) enum FailureKind {
 }
 
 impl FailureKind {
+    pub(crate) const ALL: [Self; 13] = [
+        Self::Transient,
+        Self::Ambiguous,
+        Self::UnreadableAnswer,
+        Self::ForeignAnswer,
+        Self::Paused,
+        Self::ClientRejected,
+        Self::Suspect,
+        Self::InvalidGrant,
+        Self::Lost,
+        Self::StillInvalid,
+        Self::BadRequest,
+        Self::ScopeMissing,
+        Self::NotInstalled,
+    ];
+
+    /// The kind with this label.
+    pub(crate) fn parse(label: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.as_str() == label)
+    }
+
     /// The label in metrics, logs and the record.
     #[must_use]
     pub(crate) const fn as_str(self) -> &'static str {

@@ -5,33 +5,35 @@ macro_rules! examples {
     ($($line:literal),+ $(,)?) => { concat!("Examples:", $("\n  ", $line),+) };
 }
 
-/// What `evergreen` alone says.
 #[cfg(feature = "sandbox")]
-pub(crate) const FIRST_STEPS: &str = "\
-evergreen keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
+macro_rules! first_steps {
+    () => {
+        "First steps:
+  1. evergreen up                  start everything here, with a local GHL to try"
+    };
+}
 
-First steps:
-  1. evergreen up                                 start everything on this machine, with a local GHL to try it on
-  2. open http://127.0.0.1:8080/oauth/install     connect a customer, as your customers will
-  3. evergreen installations list                 see it, in another terminal
-
-All commands:   evergreen --help
-One command:    evergreen help COMMAND
-All settings:   evergreen settings";
-
-/// What `evergreen` alone says.
 #[cfg(not(feature = "sandbox"))]
-pub(crate) const FIRST_STEPS: &str = "\
-evergreen keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.
+macro_rules! first_steps {
+    () => {
+        "First steps, with GHL_CLIENT_ID and GHL_CLIENT_SECRET of your app at GHL:
+  1. evergreen up                  start everything here"
+    };
+}
 
-First steps, with GHL_CLIENT_ID and GHL_CLIENT_SECRET of your app at GHL:
-  1. evergreen up                                 start everything on this machine
-  2. open http://127.0.0.1:8080/oauth/install     connect a customer, as your customers will
-  3. evergreen installations list                 see it, in another terminal
+/// What `evergreen` alone says. It fits into 80 columns.
+pub(crate) const FIRST_STEPS: &str = concat!(
+    "evergreen keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.\n\n",
+    first_steps!(),
+    "
+  2. open http://127.0.0.1:8080/oauth/install
+                                   connect a customer, as yours will
+  3. evergreen installations list  see it, in another terminal
 
-All commands:   evergreen --help
-One command:    evergreen help COMMAND
-All settings:   evergreen settings";
+All commands   evergreen --help
+One command    evergreen help COMMAND
+All settings   evergreen settings"
+);
 
 pub(super) const EXIT_CODES: &str = "\
 Exit codes:

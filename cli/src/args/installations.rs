@@ -156,6 +156,7 @@ pub(crate) struct AddToken {
     "evergreen installations list --status invalid --output json",
     "evergreen installations list --sort expires --limit 10",
     "evergreen installations list --tag trial --quiet",
+    "evergreen installations list --search northwind",
 ))]
 pub(crate) struct ListInstallations {
     /// Only installations of this app
@@ -180,6 +181,10 @@ pub(crate) struct ListInstallations {
     /// Only those of this location, one for each app
     #[arg(long, value_name = "ID")]
     pub location: Option<String>,
+    /// Only those that have this as a part of an id, a tag or the company's name, in any case. If it is exactly an id or a
+    /// tag, only those that have it
+    #[arg(long, value_name = "TEXT")]
+    pub search: Option<String>,
     /// The order [default: that of the store]. At most 10,000 installations are sorted: filter more than that
     #[arg(long, value_enum, value_name = "BY")]
     pub sort: Option<Order>,

@@ -130,6 +130,36 @@ fn help_of_serving_commands_has_settings_that_they_read() {
     }
 }
 
+/// The words of `[name: value]` in a help.
+fn bracketed(help: &str, name: &str) -> Option<String> {
+    let (_, rest) = help.split_once(&format!("[{name}: "))?;
+    Some(rest.split(']').next()?.to_owned())
+}
+
+#[test]
+fn flags_have_the_defaults_of_their_settings() {
+    let mut count = 0;
+    for (name, command) in all() {
+        for argument in command.get_opts() {
+            let help = argument.get_help().map(ToString::to_string);
+            let help = help.unwrap_or_default();
+            let Some(setting) = bracketed(&help, "setting") else {
+                continue;
+            };
+            let documented = crate::settings_list::default_of(&setting);
+            let documented = documented.unwrap_or_else(|| panic!("{name}: {setting}"));
+            if let Some(default) = bracketed(&help, "default") {
+                assert!(
+                    documented.contains(&default),
+                    "{name}: {setting}: {documented}"
+                );
+                count += 1;
+            }
+        }
+    }
+    assert!(count >= 9, "{count}");
+}
+
 #[test]
 fn duration_of_nothing_is_refused() {
     let parse = |lasts: &str| {

@@ -139,7 +139,7 @@ fn has_filter(only: &ListInstallations) -> bool {
     filters(only).iter().any(|(_, value)| value.is_some())
 }
 
-fn filters(only: &ListInstallations) -> [(&'static str, Option<&str>); 7] {
+fn filters(only: &ListInstallations) -> [(&'static str, Option<&str>); 8] {
     [
         ("app", only.app.as_ref().map(AppName::as_str)),
         ("company", only.company.as_deref()),
@@ -148,6 +148,7 @@ fn filters(only: &ListInstallations) -> [(&'static str, Option<&str>); 7] {
         ("tag", only.tag.as_deref()),
         ("external_id", only.external_id.as_deref()),
         ("location", only.location.as_deref()),
+        ("q", only.search.as_deref()),
     ]
 }
 

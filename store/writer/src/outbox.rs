@@ -3,6 +3,7 @@
 //! Each endpoint has a queue for each subject. The first message of a queue is sent until the endpoint takes it, then
 //! the next one. So the messages about one installation arrive in order, and those about others do not wait.
 
+pub(crate) mod about;
 pub(crate) mod list;
 pub mod subscribers;
 
@@ -11,6 +12,7 @@ use std::fmt;
 use store::{InstallationId, Timestamp, keys};
 
 use crate::events::Event;
+pub use about::EventsAbout;
 pub use list::{List, ListRange};
 pub use subscribers::{Backlog, Subscriber, Subscribers};
 

@@ -17,6 +17,7 @@ mod outbox;
 mod refresh;
 mod register;
 mod rotation;
+mod scan;
 mod schedule;
 mod sealing;
 mod shared;
@@ -24,7 +25,7 @@ mod snapshot;
 mod stats;
 mod takeover;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::sync::Arc;
 
@@ -45,6 +46,7 @@ pub use export::{Exported, ExportedTokens, LeftOut};
 pub use import::{ImportMode, ImportOutcome, ImportRow, Imported};
 pub use register::TokenOrigin;
 pub use rotation::{Resealed, SealCount};
+pub use scan::Scanned;
 pub use snapshot::{Listed, Snapshot};
 pub use stats::{Bucket, FleetCount, NamedCounts};
 

@@ -1,10 +1,12 @@
 //! Changes what a caller knows about an installation, and removes one.
 
+use std::collections::BTreeSet;
+
 use axum::extract::State;
 use axum::{Extension, Json};
 use serde::{Deserialize, Deserializer, Serialize};
 use store::audit::Action;
-use store::{ExternalId, Freshness, InstallationId, Status, UserType, customer};
+use store::{ExternalId, Freshness, InstallationId, Status, Tag, UserType, customer};
 use store_writer::WriteError;
 use store_writer::installation::Installation;
 use store_writer::writer::Wanted;
@@ -67,28 +69,46 @@ pub(super) async fn change(
         return Err(Error::invalid("the body names `tags` or `external_id`"));
     }
     let id = query.name(&name).resolve(writer).await?;
-    writer.change_customer(&id, external_id, tags).await?;
-    let now = broker.0.reader.now();
-    let entry = requester.entry(now, Action::InstallationChanged);
-    broker.0.audit.record(entry.on(&id)).await;
+    change_customer(&broker, &requester, &id, (external_id, tags)).await?;
     let snapshot = query.name(id.as_str()).find(writer).await?;
     let apps = broker.0.worker.apps.current();
     Ok(Json(View::of(&snapshot, &apps.known())))
+}
+
+/// Changes the external id and the tags of an installation, those that are given, and records it.
+///
+/// # Errors
+/// 400 if there is none. 503 if the store is unavailable.
+pub(crate) async fn change_customer(
+    broker: &Broker,
+    requester: &Requester,
+    id: &InstallationId,
+    (external_id, tags): (Option<Option<ExternalId>>, Option<BTreeSet<Tag>>),
+) -> Result<(), Error> {
+    broker
+        .0
+        .writer
+        .change_customer(id, external_id, tags)
+        .await?;
+    let now = broker.0.reader.now();
+    let entry = requester.entry(now, Action::InstallationChanged);
+    broker.0.audit.record(entry.on(id)).await;
+    Ok(())
 }
 
 /// The result of a deletion.
 #[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = DeletedInstallation)]
-pub(super) struct Deleted {
+pub(crate) struct Deleted {
     #[schema(value_type = String)]
     installation_id: InstallationId,
     /// Whether the app is uninstalled at GHL.
-    uninstalled_at_ghl: bool,
+    pub(crate) uninstalled_at_ghl: bool,
     /// Why it is not.
-    reason: Option<String>,
+    pub(crate) reason: Option<String>,
     /// How many locations of the agency were deleted with it.
-    locations: u64,
+    pub(crate) locations: u64,
 }
 
 /// Delete an installation
@@ -105,10 +125,24 @@ pub(super) async fn delete(
     PathName(name): PathName,
     QueryString(query): QueryString<AppQuery>,
 ) -> Result<Json<Deleted>, Error> {
+    let found = query.name(&name).find(&broker.0.writer).await?;
+    let deleted = remove(&broker, &requester, &found.installation).await?;
+    Ok(Json(deleted))
+}
+
+/// Uninstalls the app at GHL if GHL takes the token, forgets the installation and the locations of an agency, and records
+/// it.
+///
+/// # Errors
+/// 503 if the store is unavailable: it may be repeated.
+pub(crate) async fn remove(
+    broker: &Broker,
+    requester: &Requester,
+    known: &Installation,
+) -> Result<Deleted, Error> {
     let writer = &broker.0.writer;
-    let known = query.name(&name).find(writer).await?.installation;
     let id = known.id.clone();
-    let refused = uninstall_at_ghl(&broker, &known).await.err();
+    let refused = uninstall_at_ghl(broker, known).await.err();
     if let Some(reason) = &refused {
         warn!(installation = %id, reason, "the app is not uninstalled at GHL");
     }
@@ -118,18 +152,18 @@ pub(super) async fn delete(
     end_locations(&broker.0.shutdown, writer, &id, REASON, now).await?;
     let mut forgotten = 0_u64;
     for child in writer.children(&id).await? {
-        forgotten += u64::from(forget_child(&broker, &child, &id).await?);
+        forgotten += u64::from(forget_child(broker, &child, &id).await?);
     }
     writer.forget(&id).await?;
     info!(installation = %id, locations = forgotten, "deleted by an operator");
     let entry = requester.entry(now, Action::InstallationDeleted);
     broker.0.audit.record(entry.on(&id)).await;
-    Ok(Json(Deleted {
+    Ok(Deleted {
         installation_id: id,
         uninstalled_at_ghl: refused.is_none(),
         reason: refused,
         locations: forgotten,
-    }))
+    })
 }
 
 /// Whether the location was still one of the agency's.

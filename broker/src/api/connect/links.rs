@@ -5,6 +5,7 @@ use axum::{Extension, Json};
 use http::{HeaderName, HeaderValue, StatusCode};
 use serde::{Deserialize, Serialize};
 use store::audit::Action;
+use store::record::StoredAccess;
 use store::{Customer, ExternalId, LocationId, customer};
 use store_writer::consent::Claim;
 use utoipa::{IntoParams, ToSchema};
@@ -17,6 +18,7 @@ use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, PathName, QueryString};
 use crate::api::status::Name;
 use crate::apps::App;
+use crate::audit::Requester;
 use crate::connect::link::{self, DEFAULT_VALIDITY, LONGEST_VALIDITY, Link, Token};
 
 /// The body of a request for a link.
@@ -73,9 +75,9 @@ pub(super) struct NewReconnectLink {
 /// A link, as its backend gets it.
 #[derive(Serialize, ToSchema)]
 #[schema(as = ConnectLink)]
-pub(super) struct Made {
-    url: String,
-    expires_at: String,
+pub(crate) struct Made {
+    pub(crate) url: String,
+    pub(crate) expires_at: String,
 }
 
 type Response = (StatusCode, [(HeaderName, HeaderValue); 1], Json<Made>);
@@ -112,7 +114,8 @@ pub(super) async fn create(
         is_white_label: request.white_label,
         expires_in: request.expires_in,
     };
-    make(&broker, &backend, app, wanted).await
+    let made = make(&broker, &backend.requester, app, wanted).await?;
+    Ok((StatusCode::CREATED, NO_STORE, Json(made)))
 }
 
 /// Make a link with which a customer connects again
@@ -140,35 +143,54 @@ pub(super) async fn reconnect(
     let access = &found.access;
     let apps = broker.0.worker.apps.current();
     let app = apps.chosen(Some(access.app.as_str()), backend.caller.app.as_ref())?;
-    let location = access.location.as_ref().map(ToString::to_string);
-    let company = || access.company.as_ref().map(ToString::to_string);
     let wanted = Wanted {
-        // Those of the link would replace what has changed until the customer consents.
-        customer: Customer::default(),
-        replaces: false,
-        owner: location.or_else(company),
         return_to: request.return_to,
         is_white_label: request.white_label,
         expires_in: request.expires_in,
+        ..Wanted::again(access)
     };
-    make(&broker, &backend, app, wanted).await
+    let made = make(&broker, &backend.requester, app, wanted).await?;
+    Ok((StatusCode::CREATED, NO_STORE, Json(made)))
 }
 
-struct Wanted {
-    customer: Customer,
-    owner: Option<String>,
-    return_to: Option<String>,
-    is_white_label: bool,
-    expires_in: Option<u64>,
-    replaces: bool,
+/// A link that is wanted.
+#[derive(Default)]
+pub(crate) struct Wanted {
+    pub(crate) customer: Customer,
+    /// The location or company that must consent.
+    pub(crate) owner: Option<String>,
+    pub(crate) return_to: Option<String>,
+    pub(crate) is_white_label: bool,
+    /// Seconds.
+    pub(crate) expires_in: Option<u64>,
+    /// Whether the external id also replaces another one.
+    pub(crate) replaces: bool,
 }
 
-async fn make(
+impl Wanted {
+    /// One with which the owner of an installation connects again.
+    pub(crate) fn again(access: &StoredAccess) -> Self {
+        let location = access.location.as_ref().map(ToString::to_string);
+        let company = || access.company.as_ref().map(ToString::to_string);
+        Self {
+            // Those of the link would replace what has changed until the customer consents, so it has none.
+            customer: Customer::default(),
+            owner: location.or_else(company),
+            ..Self::default()
+        }
+    }
+}
+
+/// Makes a link, and records it.
+///
+/// # Errors
+/// 400 if the browser is not sent to the address, or the validity is out of bounds. 503 if the store is unavailable.
+pub(crate) async fn make(
     broker: &Broker,
-    backend: &Backend,
+    requester: &Requester,
     app: &App,
     wanted: Wanted,
-) -> Result<Response, Error> {
+) -> Result<Made, Error> {
     let return_to = wanted.return_to.as_deref().map(|text| {
         let allowed = broker.0.config.return_urls.of_caller(text);
         allowed.map_err(|message| Error::new(ErrorKind::ReturnUrlRefused, message))
@@ -193,15 +215,14 @@ async fn make(
     let mut url = app.consent.redirect_uri.clone();
     url.set_path(&format!("/connect/{}", token.as_str()));
     url.set_query(None);
-    let entry = backend.requester.entry(now, Action::ConnectLinkCreated);
+    let entry = requester.entry(now, Action::ConnectLinkCreated);
     broker
         .0
         .audit
         .record(entry.with(app.name.to_string()))
         .await;
-    let made = Made {
+    Ok(Made {
         url: url.into(),
         expires_at: link.expires_at.to_string(),
-    };
-    Ok((StatusCode::CREATED, NO_STORE, Json(made)))
+    })
 }

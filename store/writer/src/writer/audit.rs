@@ -72,6 +72,27 @@ impl StoreWriter {
         Ok(newest(&rows, limit))
     }
 
+    /// The newest entries about an installation, the newest first.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn audit_about(
+        &self,
+        id: &InstallationId,
+        limit: usize,
+    ) -> Result<Vec<Value>, WriteError> {
+        let mut rows = Vec::new();
+        for list in AuditList::ALL {
+            let all = self.backend.audit(list, usize::MAX).await?;
+            // Most are about others, and need not be parsed.
+            rows.extend(all.into_iter().filter(|row| row.contains(id.as_str())));
+        }
+        let mut entries = newest(&rows, usize::MAX);
+        entries.retain(|entry| entry["installation"] == id.as_str());
+        entries.truncate(limit);
+        Ok(entries)
+    }
+
     /// Records on which days keys were used last.
     ///
     /// # Errors

@@ -55,6 +55,27 @@ impl StoreWriter {
         Ok(listed)
     }
 
+    /// As [`StoreWriter::list`], of agencies.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn list_agencies(
+        &self,
+        after: Option<&InstallationId>,
+        limit: usize,
+    ) -> Result<Vec<Listed>, WriteError> {
+        let mut listed = Vec::new();
+        for id in self.agencies().await? {
+            if listed.len() == limit {
+                break;
+            }
+            if after.is_none_or(|after| id > *after) {
+                listed.extend(self.read_entry(id).await?);
+            }
+        }
+        Ok(listed)
+    }
+
     /// As [`StoreWriter::list`], of the installations with a tag.
     ///
     /// # Errors
@@ -108,7 +129,10 @@ impl StoreWriter {
         Ok(listed)
     }
 
-    async fn read_entry(&self, id: InstallationId) -> Result<Option<Listed>, WriteError> {
+    pub(super) async fn read_entry(
+        &self,
+        id: InstallationId,
+    ) -> Result<Option<Listed>, WriteError> {
         match self.load(&id).await {
             Ok(found) => Ok(found.map(|found| Listed::Readable(Box::new(found)))),
             Err(WriteError::Unreadable { id, source }) => {

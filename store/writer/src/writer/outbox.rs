@@ -2,18 +2,22 @@
 
 use std::time::Duration;
 
-use store::Timestamp;
+use store::{InstallationId, Timestamp};
 
 use super::{StoreWriter, WriteError, parse};
 use crate::backend::outbox::KEPT_FOR;
 use crate::backend::{DueEntries, DuePoll, Loaded};
 use crate::events::{Event, EventType, change};
 use crate::installation::Installation;
+use crate::outbox::about;
 use crate::outbox::list::{self, Span};
 use crate::outbox::{
-    EventPosition, List, Publication, QueueCount, Queued, Settlement, StoredEvent, Subject,
-    Subscribers,
+    EventPosition, EventsAbout, List, Publication, QueueCount, Queued, Settlement, StoredEvent,
+    Subject, Subscribers,
 };
+
+/// How many events of a partition are looked at for those of one installation. A partition has one of 256 events.
+const MOST_LOOKED_AT: usize = 5_000;
 
 impl StoreWriter {
     /// The endpoints that get the events of this process.
@@ -186,6 +190,19 @@ impl StoreWriter {
         self.outbox_list(&List::Events, Span::Newest, limit).await
     }
 
+    /// The newest events of an installation.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn newest_events_about(
+        &self,
+        id: &InstallationId,
+        limit: usize,
+    ) -> Result<EventsAbout, WriteError> {
+        let kept_since = self.now().await? - KEPT_FOR;
+        about::read(&*self.backend, id, kept_since, (limit, MOST_LOOKED_AT)).await
+    }
+
     /// The newest messages that an endpoint did not take in time, as JSON, the newest first.
     ///
     /// # Errors
@@ -195,9 +212,21 @@ impl StoreWriter {
         endpoint: &str,
         limit: usize,
     ) -> Result<Vec<String>, WriteError> {
-        let list = List::DeadLetters(endpoint.to_owned());
-        let letters = self.outbox_list(&list, Span::Newest, limit).await?;
+        let letters = self.newest_dead_letters(endpoint, limit).await?;
         Ok(letters.into_iter().map(|letter| letter.json).collect())
+    }
+
+    /// As [`StoreWriter::dead_letters`]. Each has the partition of its subject.
+    ///
+    /// # Errors
+    /// When the store is unavailable.
+    pub async fn newest_dead_letters(
+        &self,
+        endpoint: &str,
+        limit: usize,
+    ) -> Result<Vec<StoredEvent>, WriteError> {
+        let list = List::DeadLetters(endpoint.to_owned());
+        self.outbox_list(&list, Span::Newest, limit).await
     }
 
     /// The oldest of them, the oldest first. Each has the partition of its subject.

@@ -14,13 +14,13 @@ use crate::consent::{Consent, NewCustomer};
 use crate::grant::Registration;
 
 /// A store in a file, and direct access to its backend.
-pub(super) struct Fixture {
-    pub(super) writer: StoreWriter,
+pub(crate) struct Fixture {
+    pub(crate) writer: StoreWriter,
     backend: Arc<EmbeddedBackend>,
 }
 
 impl Fixture {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let path = crate::factory::scratch_directory().join("store.redb");
         let backend = Arc::new(EmbeddedBackend::open(&path).unwrap());
         let rings = Rings {
@@ -58,7 +58,7 @@ impl Fixture {
     }
 }
 
-pub(super) fn registration(location: &str) -> Registration {
+pub(crate) fn registration(location: &str) -> Registration {
     Registration {
         app: AppName::default(),
         client: None,
