@@ -6,6 +6,7 @@
 mod choice;
 pub(crate) mod config;
 pub(crate) mod identity;
+mod redirect;
 mod reload;
 
 use std::fmt;

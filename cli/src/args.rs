@@ -4,6 +4,7 @@
 mod help;
 mod apps;
 mod audit;
+mod check;
 mod doctor;
 mod events;
 mod installations;
@@ -19,6 +20,7 @@ use clap::{Parser, Subcommand};
 
 pub(crate) use apps::Apps;
 pub(crate) use audit::Audit;
+pub(crate) use check::{Check, Config, ConfigPrint};
 pub(crate) use doctor::Doctor;
 pub(crate) use events::{Events, Resend};
 pub(crate) use help::FIRST_STEPS;
@@ -121,6 +123,12 @@ pub(crate) enum Command {
     /// Print the documentation of all routes (OpenAPI 3.1)
     #[command(after_help = examples!("evergreen openapi > openapi.json"))]
     Openapi,
+    /// Check the settings and all that they name, before a start or beside a running process: store, lock nodes, sealing
+    /// keys, disk, GHL, redirect URI, clock, listeners, certificates
+    Check(Check),
+    /// Print the settings as a process reads them
+    #[command(subcommand)]
+    Config(Config),
     /// Print the completions of a shell
     Completions(Completions),
     /// Write the man pages of all commands to a directory, for packages
@@ -141,6 +149,18 @@ impl Args {
 }
 
 impl Command {
+    /// Whether the names of settings are checked by the command itself. Other commands only warn.
+    pub(crate) fn checks_names(&self) -> bool {
+        #[cfg(feature = "sandbox")]
+        if matches!(self, Self::Sandbox(_)) {
+            return true;
+        }
+        matches!(
+            self,
+            Self::Up(_) | Self::Broker(_) | Self::Gateway(_) | Self::Check(_) | Self::Config(_)
+        )
+    }
+
     fn flags(&self) -> Given<'_> {
         match self {
             Self::Up(serve) => serve.settings(),
@@ -166,6 +186,8 @@ impl Command {
             | Self::Settings(_)
             | Self::LogLevel(_)
             | Self::Openapi
+            | Self::Check(_)
+            | Self::Config(_)
             | Self::Completions(_)
             | Self::Man(_) => Vec::new(),
         }

@@ -66,6 +66,18 @@ fn decide(found: Found<'_>) -> Start {
 /// Creates the directory and its keys at the first start of `up`. Refuses to start if a part of it was lost.
 pub(crate) fn prepare(data_dir: &Path, keeps_keys: bool) -> Result<(), Failure> {
     create_private(data_dir)?;
+    match look(data_dir, keeps_keys)? {
+        Start::Create if keeps_keys => key_rings::create(data_dir),
+        Start::Open | Start::Create | Start::KeysLost | Start::StoreLost => Ok(()),
+    }
+}
+
+/// Whether the directory has a store already. Refuses one of which a part was lost. Changes nothing.
+pub(crate) fn has_store(data_dir: &Path, keeps_keys: bool) -> Result<bool, Failure> {
+    Ok(look(data_dir, keeps_keys)? == Start::Open)
+}
+
+fn look(data_dir: &Path, keeps_keys: bool) -> Result<Start, Failure> {
     let missing_keys = if keeps_keys {
         key_rings::missing(data_dir)
     } else {
@@ -78,9 +90,7 @@ pub(crate) fn prepare(data_dir: &Path, keeps_keys: bool) -> Result<(), Failure> 
     };
     let directory = data_dir.display();
     match decide(found) {
-        Start::Open => Ok(()),
-        Start::Create if keeps_keys => key_rings::create(data_dir),
-        Start::Create => Ok(()),
+        start @ (Start::Open | Start::Create) => Ok(start),
         Start::KeysLost => Err(Failure::Unavailable(format!(
             "{} is missing in {directory} beside {STORE}, and no token in the store can be read \
              without it. Restore the file from your backup. Without one, move {directory} away: \
@@ -118,6 +128,13 @@ pub(crate) fn create_private(directory: &Path) -> Result<(), Failure> {
             .create(directory)
             .map_err(failed)?;
     }
+    refuse_open(directory)
+}
+
+/// Refuses a directory to which other users have access.
+pub(crate) fn refuse_open(directory: &Path) -> Result<(), Failure> {
+    let failed =
+        |error: std::io::Error| Failure::Unavailable(format!("{}: {error}", directory.display()));
     let mut open = Vec::new();
     let metadata = directory.metadata().map_err(failed)?;
     if metadata.uid() != nix::unistd::geteuid().as_raw() {

@@ -75,7 +75,7 @@ pub(crate) async fn check(source: &Layered, output: Output) -> Result<(), Failur
 }
 
 /// The addresses at which the listener can be reached from here.
-fn addresses(listen: Option<SocketAddr>) -> Vec<SocketAddr> {
+pub(crate) fn addresses(listen: Option<SocketAddr>) -> Vec<SocketAddr> {
     match listen {
         Some(mut address) => {
             match address.ip() {

@@ -13,7 +13,9 @@ mod apps;
 mod args;
 mod audit;
 mod bootstrap_key;
+mod check;
 mod check_store;
+mod config_print;
 mod console;
 mod data_dir;
 mod doctor;
@@ -35,6 +37,7 @@ mod progress;
 mod redis_prefix;
 mod redis_tls;
 mod reload;
+mod role;
 mod run;
 mod seal;
 mod secret_file;
@@ -101,6 +104,11 @@ async fn act(args: Args) -> Result<(), Failure> {
         return output.line(FIRST_STEPS);
     };
     let source = sources.read()?;
+    if !command.checks_names() {
+        for name in settings::spelling::all_unknown(&source) {
+            output.note(format_args!("warning: {name}"));
+        }
+    }
     match command {
         Command::Up(_) => run::up(&sources, &source).await,
         Command::Broker(_) => run::broker(&sources, &source).await,
@@ -121,6 +129,8 @@ async fn act(args: Args) -> Result<(), Failure> {
         Command::Healthcheck => healthcheck::check(&source, output).await,
         Command::CheckStore(what) => check_store::act(&source, output, &what).await,
         Command::Openapi => openapi::print(),
+        Command::Check(wanted) => check::act(&source, output, &wanted).await,
+        Command::Config(args::Config::Print(wanted)) => config_print::act(&source, output, &wanted),
         Command::Settings(wanted) => settings_list::show(output, &wanted),
         Command::Completions(wanted) => man::completions(&wanted),
         Command::Man(wanted) => man::pages(&wanted),

@@ -117,13 +117,20 @@ impl Admin {
         }
     }
 
-    /// The headers and the text of a success.
-    pub(crate) async fn get_text(&self, path: &str) -> Result<(HeaderMap, String), Failure> {
+    /// The headers and the text of a success of this content type.
+    pub(crate) async fn get_text(
+        &self,
+        path: &str,
+        content_type: &str,
+    ) -> Result<(HeaderMap, String), Failure> {
         let (status, headers, text) = self.exchange(self.http.get(self.url(path))).await?;
         if !status.is_success() {
             self.judge(status, &text)?;
         }
-        Ok((headers, text))
+        match headers.get(CONTENT_TYPE) {
+            Some(found) if found == content_type => Ok((headers, text)),
+            Some(_) | None => Err(self.stranger(status)),
+        }
     }
 
     /// Like [`get`](Self::get).
@@ -176,7 +183,7 @@ impl Admin {
 
     fn member(&self, answer: (StatusCode, Value), member: &str) -> Result<Value, Failure> {
         match answer {
-            (_, body) if body.get(member).is_some() => Ok(body),
+            (_, body) if has(&body, member) => Ok(body),
             (status, _) => Err(self.stranger(status)),
         }
     }
@@ -257,6 +264,25 @@ fn tls(settings: &mut Settings<'_>) -> Option<rustls::ClientConfig> {
         .ok()
 }
 
+/// Whether an answer has this member in the shape that evergreen gives it. Another server may have one of the same name.
+fn has(body: &Value, name: &str) -> bool {
+    let Some(value) = body.get(name) else {
+        return false;
+    };
+    match name {
+        "apps" | "deadLetters" | "endpoints" | "entries" | "events" | "installations" | "keys"
+        | "queued" | "results" | "rings" => value.is_array(),
+        "filter" | "installationId" | "key" | "path" | "url" => {
+            value.as_str().is_some_and(|text| !text.is_empty())
+        }
+        "delivered" => value.is_boolean(),
+        // It is `null` if a newer token was there already.
+        "generation" => value.is_null() || value.is_string(),
+        "rotation" => value.is_null() || value.is_object(),
+        _ => !value.is_null(),
+    }
+}
+
 /// The members of an array.
 pub(crate) fn array<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'a Value> {
     value[name].as_array().into_iter().flatten()
@@ -264,4 +290,35 @@ pub(crate) fn array<'a>(value: &'a Value, name: &str) -> impl Iterator<Item = &'
 
 pub(crate) fn text<'a>(value: &'a Value, name: &str) -> &'a str {
     value[name].as_str().unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn member_counts_only_in_the_shape_that_evergreen_gives_it() {
+        for (body, name, expected) in [
+            (json!({ "keys": [] }), "keys", true),
+            (json!({ "keys": {} }), "keys", false),
+            (json!({ "keys": null }), "keys", false),
+            (json!({ "key": "evg_1" }), "key", true),
+            (json!({ "key": "" }), "key", false),
+            (json!({ "key": null }), "key", false),
+            (json!({ "key": 7 }), "key", false),
+            (json!({ "generation": null }), "generation", true),
+            (json!({ "generation": [] }), "generation", false),
+            (json!({ "rotation": null }), "rotation", true),
+            (json!({ "delivered": "no" }), "delivered", false),
+            (json!({ "another": 1 }), "another", true),
+            (json!({ "another": null }), "another", false),
+            (json!({}), "keys", false),
+            (Value::Null, "keys", false),
+            (json!("keys"), "keys", false),
+        ] {
+            assert_eq!(has(&body, name), expected, "{body} {name}");
+        }
+    }
 }

@@ -60,8 +60,8 @@ impl Process {
     ) -> Result<Self, Failure> {
         let telemetry = Telemetry::start(telemetry, &BUCKETS).map_err(Failure::unavailable)?;
         describe_process(role, crate::VERSION);
-        for key in settings::unknown(source) {
-            warn!(key, "this setting does not exist: is it misspelled?");
+        for doubt in settings::doubts(source) {
+            warn!("{doubt}");
         }
         let (shutdown, readiness) = (Shutdown::new(), Readiness::new());
         shutdown.on_signals(&readiness, drain);

@@ -1,5 +1,8 @@
 //! The sources of the settings, and the list of known settings.
 
+mod doubts;
+pub(crate) mod spelling;
+
 use std::collections::HashMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::num::{NonZeroU16, NonZeroUsize};
@@ -8,13 +11,14 @@ use std::time::Duration;
 
 use broker::APP_SECTIONS;
 use service::client_address::TrustedProxies;
-use service::config::{Environment, Layered, Settings, Source, TomlFile};
+use service::config::{Environment, Flags, Layered, Settings, Source, TomlFile};
 use service::connection_limits::ConnectionLimits;
 use service::origin::OwnHosts;
 use url::Url;
 
 use crate::args::Args;
 use crate::exit::Failure;
+pub(crate) use doubts::doubts;
 
 /// Every setting. Secrets also have a variant with the suffix `_FILE`.
 pub(crate) const KNOWN: &[&str] = &[
@@ -129,7 +133,7 @@ impl Sources {
 
 /// The layers of settings: flags, then the environment, then the file, then the files of apps.
 fn read_layers(flags: HashMap<String, String>, file: Option<&Path>) -> Result<Layered, Failure> {
-    let mut layers: Vec<Box<dyn Source>> = vec![Box::new(flags), Box::new(Environment)];
+    let mut layers: Vec<Box<dyn Source>> = vec![Box::new(Flags(flags)), Box::new(Environment)];
     if let Some(path) = file {
         let file =
             TomlFile::read(path).map_err(|error| Failure::Settings(crate::exit::chain(&error)))?;
@@ -146,18 +150,6 @@ fn read_layers(flags: HashMap<String, String>, file: Option<&Path>) -> Result<La
         }
         None => Ok(source),
     }
-}
-
-/// The keys with our prefix that are not known settings, probably misspelled.
-pub(crate) fn unknown(source: &dyn Source) -> Vec<String> {
-    let of_a_secret = |key: &str| {
-        let name = key.strip_suffix("_FILE");
-        name.is_some_and(|name| KNOWN.contains(&name))
-    };
-    let is_known = |key: &str| KNOWN.contains(&key) || of_a_secret(key);
-    let mut keys = source.keys();
-    keys.retain(|key| key.starts_with("EVERGREEN_") && !is_known(key));
-    keys
 }
 
 /// The settings of every serving process.
@@ -249,8 +241,7 @@ impl Common {
 
 /// The data directory.
 pub(crate) fn data_dir(settings: &mut Settings<'_>) -> PathBuf {
-    let directory = settings.text("EVERGREEN_DATA_DIR");
-    directory.unwrap_or_else(|| "data".to_owned()).into()
+    settings.text_or("EVERGREEN_DATA_DIR", "data").into()
 }
 
 /// The names in `EVERGREEN_ALLOWED_HOSTS`.
@@ -335,15 +326,5 @@ mod tests {
         let wrong = [("PORT", "10000"), ("EVERGREEN_LISTEN", "8080")];
         let mistakes = listen_with(&wrong).unwrap_err();
         assert!(mistakes.contains("EVERGREEN_LISTEN"), "{mistakes}");
-    }
-
-    #[test]
-    fn misspelled_setting_is_reported() {
-        let source = HashMap::from([
-            ("EVERGREEN_REFERSH_LEAD".to_owned(), "5m".to_owned()),
-            ("EVERGREEN_REDIS_URL_FILE".to_owned(), "x".to_owned()),
-            ("PATH".to_owned(), "x".to_owned()),
-        ]);
-        assert_eq!(unknown(&source), ["EVERGREEN_REFERSH_LEAD"]);
     }
 }

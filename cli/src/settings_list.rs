@@ -77,6 +77,21 @@ fn indented(text: &str) -> String {
     lines.join("\n")
 }
 
+/// Where a setting stands in the list, and its section. The file of a secret stands where the secret does, and a field of
+/// an app or an endpoint with its kind.
+pub(crate) fn place(name: &str) -> (usize, &'static str) {
+    let known = match name.split_once('.') {
+        Some(("events" | "webhooks", _)) => "EVERGREEN_EVENTS_URL",
+        Some(_) => "EVERGREEN_APPS_DIR",
+        None => name,
+    };
+    let secret = known.strip_suffix("_FILE").unwrap_or(known);
+    let of = |name: &str| all().position(|it| it.name == name);
+    let number = of(known).or_else(|| of(secret)).unwrap_or(usize::MAX);
+    let section = all().nth(number).map_or("Others", |it| it.section);
+    (number, section)
+}
+
 fn all() -> impl Iterator<Item = Setting<'static>> {
     let mut section = "";
     LIST.lines().filter_map(move |line| {

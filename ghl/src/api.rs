@@ -1,7 +1,16 @@
 //! Conventions of GHL's API.
 
+use url::Url;
+
 /// The base URL of GHL's API.
 pub const DEFAULT_BASE_URL: &str = "https://services.leadconnectorhq.com";
+
+/// Whether a base URL is of GHL itself, and not of a sandbox or a proxy before GHL.
+#[must_use]
+pub fn is_ghl(base: &Url) -> bool {
+    let host = base.host_str().unwrap_or_default();
+    host == "leadconnectorhq.com" || host.ends_with(".leadconnectorhq.com")
+}
 
 /// The `Version` header that most operations require, by GHL's documents.
 pub const DEFAULT_VERSION: &str = "2021-07-28";

@@ -1,5 +1,6 @@
 //! GHL's consent page, on which a customer installs the app.
 
+use std::fmt;
 use std::str::FromStr;
 
 use url::Url;
@@ -19,6 +20,15 @@ pub enum LoginWindow {
     New,
     /// The same window (`loginWindowOpenMode=self`).
     Same,
+}
+
+impl fmt::Display for LoginWindow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::New => "new",
+            Self::Same => "self",
+        })
+    }
 }
 
 impl FromStr for LoginWindow {

@@ -81,9 +81,7 @@ impl Config {
         let default = Self::default();
         let first_lifetime =
             settings.duration("EVERGREEN_SANDBOX_FIRST_TOKEN_LIFETIME", Duration::ZERO);
-        let client_id = settings
-            .text("EVERGREEN_SANDBOX_CLIENT_ID")
-            .unwrap_or(default.client_id);
+        let client_id = settings.text_or("EVERGREEN_SANDBOX_CLIENT_ID", &default.client_id);
         let apps = read_apps(settings, &client_id);
         Self {
             client_id,

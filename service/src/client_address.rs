@@ -1,5 +1,6 @@
 //! The address of a caller, also behind load balancers.
 
+use std::fmt;
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -20,6 +21,13 @@ pub struct TrustedProxies(Arc<[IpNet]>);
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 #[error("not a list of addresses and networks such as `10.0.0.0/8, 192.0.2.7`")]
 pub struct NoNetworks;
+
+impl fmt::Display for TrustedProxies {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let networks: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        f.write_str(&networks.join(","))
+    }
+}
 
 impl FromStr for TrustedProxies {
     type Err = NoNetworks;

@@ -16,7 +16,7 @@ mod validity;
 pub use authorities::Authorities;
 pub use connect::{ClientIdentity, connections};
 pub use files::Unusable;
-pub use identity::{PemPair, read_pem_pair};
+pub use identity::{PemPair, first_expiry, read_pem_pair};
 pub use listener::{Callers, ListenerTls};
 
 pub(crate) use listener::{Access, TlsAcceptor};

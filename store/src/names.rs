@@ -4,6 +4,7 @@
 //! names in Redis where a command is made, and nowhere else.
 
 use std::borrow::Cow;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
@@ -31,6 +32,12 @@ pub struct Names {
 impl Default for Prefix {
     fn default() -> Self {
         Self(keys::PREFIX.into())
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
     }
 }
 

@@ -2,6 +2,7 @@
 
 mod first_keys;
 mod pages;
+mod portal;
 mod quota;
 mod rights;
 mod tokens;
@@ -12,10 +13,9 @@ use reqwest::RequestBuilder;
 use secrecy::ExposeSecret;
 use serde_json::json;
 use store::KeyRing;
-use tests::client::{self, KEY, get, send};
+use tests::client::{self, get, send};
 use tests::port;
 use tests::program::{Start, wait_for_port};
-use tests::raw_server::RawServer;
 use tests::redis::Redis;
 use tests::sandbox::Sandbox;
 use tests::scratch::Scratch;
@@ -346,38 +346,5 @@ async fn rejected_large_upload_receives_its_response() {
         let upload = up.client.put(url).bearer_auth("evg_wrong");
         let upload = upload.header("x-installation-id", &id).body(large.clone());
         assert_eq!(send(upload).await.0, 401);
-    }
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn page_of_a_portal_is_not_taken_for_a_success() {
-    let scratch = Scratch::new();
-    for response in [
-        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: text/html\r\ncontent-length: 9\r\n\r\n<p>Hi</p>",
-        "HTTP/1.1 200 OK\r\nconnection: close\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}",
-        "HTTP/1.1 404 Not Found\r\nconnection: close\r\ncontent-length: 9\r\n\r\n<p>Hi</p>",
-    ] {
-        let portal = RawServer::responding(response).await;
-        for command in [
-            &["keys", "create", "--name", "shop"][..],
-            &["keys", "list"],
-            &["keys", "revoke", "shop"],
-            &["installations", "list"],
-            &["installations", "show", UNKNOWN_ID],
-            &["installations", "refresh", UNKNOWN_ID],
-            &["installations", "revoke", UNKNOWN_ID],
-        ] {
-            let ended = Start::evergreen(command)
-                .env("EVERGREEN_DATA_DIR", scratch.join("none"))
-                .env("EVERGREEN_ADMIN_URL", &portal.url)
-                .env("EVERGREEN_ADMIN_KEY", KEY);
-            let ended = ended.run().await;
-            let said = String::from_utf8_lossy(&ended.stderr);
-            assert_eq!(ended.status.code(), Some(1), "{command:?} {said}");
-            assert!(ended.stdout.is_empty(), "{command:?} {ended:?}");
-            let reason = "is not evergreen's internal listener";
-            assert!(said.contains(reason), "{command:?} {said}");
-            assert!(!said.contains("Keep this key"), "{command:?} {said}");
-        }
     }
 }

@@ -13,6 +13,7 @@ mod audit;
 mod browser_keys;
 mod cache_invalidation;
 mod callers;
+mod check;
 mod check_store;
 mod clock_skew;
 mod cluster;

@@ -1,8 +1,11 @@
 //! Configuration: flags, environment, files, and the reports of errors in them.
 
+mod copied;
 mod documented;
 mod events;
+mod printed;
 mod secrets;
+mod spelling;
 
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
@@ -288,28 +291,6 @@ async fn data_directory_is_locked_by_one_process() {
     let message = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(69), "{message}");
     assert!(message.contains(&up.data_dir()), "{message}");
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn misspelled_settings_are_warned_about() {
-    let scratch = Scratch::new();
-    let config = scratch.join("settings.toml");
-    std::fs::write(&config, "EVERGREEN_MAX_BODIES = 1\nOTHER = 2\n").unwrap();
-    let up = up_on(&scratch, free_addresses())
-        .args(&["--config", &config])
-        .env("EVERGREEN_REFERSH_LEAD", "5m")
-        .env("EVERGREEN_ADMIN_KEY_FILE", "unused")
-        .spawn();
-    for key in ["EVERGREEN_REFERSH_LEAD", "EVERGREEN_MAX_BODIES"] {
-        let line = up.wait_for_line(&["WARN", key], PATIENCE).await;
-        assert!(line.contains("misspelled"), "{line}");
-    }
-    up.wait_for_line(&["evergreen is up"], PATIENCE).await;
-    let warnings = up
-        .log()
-        .into_iter()
-        .filter(|line| line.contains("misspelled"));
-    assert_eq!(warnings.count(), 2, "{:?}", up.log());
 }
 
 /// The settings of the sandbox in a running `up`.

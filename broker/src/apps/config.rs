@@ -10,11 +10,12 @@ use ghl::consent::{self, Consent, LoginWindow};
 use ghl::token_endpoint;
 use ghl::webhook::{ED25519_KEY, RSA_KEY, Verifier};
 use secrecy::{ExposeSecret, SecretString};
-use service::config::Settings;
+use service::config::{Origin, Settings};
 use service::tls::Authorities;
 use store::{AppName, ClientId, KeyHash};
 use url::Url;
 
+use super::redirect::{self, Peers};
 use crate::api::html::Brand;
 
 /// The OAuth scopes that an app requests by default, separated by spaces. The gateway's own routes need them.
@@ -79,7 +80,12 @@ pub(crate) fn read(
     api_url: &Url,
     timeout: Duration,
 ) -> Vec<AppConfig> {
+    let allows_cleartext = settings.parse("EVERGREEN_ALLOW_CLEARTEXT", false, "true or false");
     let shared = Shared {
+        peers: Peers {
+            is_ghl: ghl::api::is_ghl(api_url),
+            allows_cleartext,
+        },
         token_url: join(api_url, "oauth/token"),
         timeout,
         authorities: Authorities::read(settings)
@@ -88,9 +94,7 @@ pub(crate) fn read(
             .collect(),
         redirect_uri: settings.url("GHL_REDIRECT_URI", DEFAULT_REDIRECT_URI),
         authorize_url: settings.url("GHL_AUTHORIZE_URL", consent::DEFAULT_URL),
-        scopes: settings
-            .text("GHL_SCOPES")
-            .unwrap_or_else(|| DEFAULT_SCOPES.to_owned()),
+        scopes: read_scopes(settings),
         login_window: settings.parse("GHL_LOGIN_WINDOW", LoginWindow::default(), "new or self"),
         verifier: read_verifier(settings),
         brand: Brand {
@@ -101,6 +105,19 @@ pub(crate) fn read(
     let sections = settings.sections(SECTIONS);
     let mut apps: Vec<AppConfig> = Vec::new();
     let has_default = settings.text("GHL_CLIENT_ID").is_some();
+    // The one that `up` makes for its sandbox leads to the address at which it listens.
+    if let Some(uri) = settings.url_optional("GHL_REDIRECT_URI")
+        && settings.origin("GHL_REDIRECT_URI") != Some(Origin::Program)
+    {
+        let problem = match has_default {
+            true => redirect::problem(&uri, &AppName::default(), shared.peers),
+            // Other apps take its host alone.
+            false => redirect::cleartext_problem(&uri, shared.peers),
+        };
+        if let Some(problem) = problem {
+            settings.mistake("GHL_REDIRECT_URI", problem);
+        }
+    }
     if has_default || sections.is_empty() {
         apps.extend(read_default(settings, &shared));
     }
@@ -123,6 +140,7 @@ pub(crate) fn names(settings: &mut Settings<'_>) -> Vec<AppName> {
 struct Shared {
     token_url: Url,
     timeout: Duration,
+    peers: Peers,
     authorities: Vec<Vec<u8>>,
     redirect_uri: Url,
     authorize_url: Url,
@@ -135,6 +153,7 @@ struct Shared {
 fn read_default(settings: &mut Settings<'_>, shared: &Shared) -> Option<AppConfig> {
     const HELP: &str = "the client id of your app in GHL's marketplace";
     settings.required("GHL_CLIENT_ID", HELP);
+    settings.refuse_placeholder("GHL_CLIENT_ID");
     let client = settings.parse_optional("GHL_CLIENT_ID", "a client id of GHL");
     let secrets = split_secrets(settings.secret("GHL_CLIENT_SECRET"));
     if secrets.is_empty() {
@@ -169,6 +188,7 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
         &key("client_id"),
         "the client id of the app in GHL's marketplace",
     );
+    settings.refuse_placeholder(&key("client_id"));
     let client = settings.parse_optional(&key("client_id"), "a client id of GHL");
     let both = ["client_secret", "client_secrets"].map(|field| settings.secret(&key(field)));
     let secrets: Vec<SecretString> = both.into_iter().flat_map(split_secrets).collect();
@@ -182,6 +202,12 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
     let sso_keys = split_secrets(settings.secret(&key("sso_key")));
     let consent_url = settings.url_optional(&key("authorize_url"));
     let redirect_uri = settings.url_optional(&key("redirect_uri"));
+    if let (Some(uri), Some(name)) = (&redirect_uri, &name)
+        && let Some(problem) = redirect::problem(uri, name, shared.peers)
+    {
+        settings.mistake(&key("redirect_uri"), problem);
+    }
+    refuse_commas(settings, &key("scopes"));
     let scopes = settings.text(&key("scopes"));
     let scopes = scopes.map(|scopes| scopes.split_whitespace().collect::<Vec<_>>().join(" "));
     let login_window = settings.parse(&key("login_window"), shared.login_window, "new or self");
@@ -207,6 +233,22 @@ fn read_section(settings: &mut Settings<'_>, shared: &Shared, section: &str) -> 
     app.brand.logo = logo.or(app.brand.logo);
     app.sso_keys = sso_keys;
     Some(app)
+}
+
+/// The scopes of the default app, and of those that name none.
+fn read_scopes(settings: &mut Settings<'_>) -> String {
+    refuse_commas(settings, "GHL_SCOPES");
+    settings.text_or("GHL_SCOPES", DEFAULT_SCOPES)
+}
+
+/// GHL would take the whole list for the name of one scope.
+fn refuse_commas(settings: &mut Settings<'_>, key: &str) {
+    if settings.text(key).is_some_and(|it| it.contains(',')) {
+        settings.mistake(
+            key,
+            "has commas between the scopes: GHL wants spaces, such as `contacts.readonly contacts.write`",
+        );
+    }
 }
 
 impl Shared {
@@ -390,6 +432,62 @@ mod tests {
         ] {
             assert!(error.contains(mistake), "{mistake}: {error}");
         }
+    }
+
+    #[test]
+    fn redirect_uris_scopes_and_copied_ids_are_checked() {
+        let client = [("GHL_CLIENT_ID", "aaa-1"), ("GHL_CLIENT_SECRET", "s")];
+        let section = [("apps.b.client_id", "b-1"), ("apps.b.client_secret", "s")];
+        let mistakes = |entries: &[(&str, &str)]| {
+            let all = [&client[..], &section[..], entries].concat();
+            read_from(&all).err().unwrap_or_default()
+        };
+        for (key, value, expected) in [
+            (
+                "GHL_REDIRECT_URI",
+                "http://us.example/oauth/callback",
+                "is http://",
+            ),
+            (
+                "GHL_REDIRECT_URI",
+                "https://us.example/back",
+                "does not serve",
+            ),
+            ("GHL_REDIRECT_URI", "https://us.example/oauth/callback", ""),
+            (
+                "apps.b.redirect_uri",
+                "https://us.example/oauth/callback/c",
+                "another app",
+            ),
+            (
+                "apps.b.redirect_uri",
+                "https://us.example/oauth/callback/b",
+                "",
+            ),
+            ("GHL_SCOPES", "a.readonly,b.write", "GHL wants spaces"),
+            ("GHL_SCOPES", "a.readonly b.write", ""),
+            ("apps.b.scopes", "a.readonly,b.write", "GHL wants spaces"),
+            ("apps.b.scopes", "a.readonly\nb.write", ""),
+            ("apps.b.title", "More\u{2026}", ""),
+        ] {
+            let found = mistakes(&[(key, value)]);
+            let is_expected = match expected {
+                "" => found.is_empty(),
+                expected => found.starts_with(key) && found.contains(expected),
+            };
+            assert!(is_expected, "{key}={value}: {found}");
+        }
+        let copied = [
+            ("GHL_CLIENT_ID", "your-client-id"),
+            ("GHL_CLIENT_SECRET", "changeme"),
+        ];
+        let found = read_from(&copied).unwrap_err();
+        assert_eq!(
+            found.matches("is still the placeholder").count(),
+            2,
+            "{found}"
+        );
+        assert!(!found.contains("changeme"), "{found}");
     }
 
     #[test]

@@ -156,6 +156,8 @@ impl Reader<'_, '_> {
 
     /// A URL to which events may be sent.
     fn url(&mut self, key: &str) -> Option<Url> {
+        // Its path and query may be secret.
+        self.settings.hide(key);
         let url = self.settings.url_optional(key)?;
         self.settings
             .refuse_cleartext(key, &url, "what is sent there");

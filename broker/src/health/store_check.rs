@@ -1,6 +1,7 @@
 //! Checks at start and every minute that the store keeps everything that is written to it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -33,6 +34,15 @@ pub enum StoreCheck {
 #[derive(Debug, thiserror::Error)]
 #[error("neither enforce nor warn")]
 pub struct UnknownStoreCheck;
+
+impl fmt::Display for StoreCheck {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Enforce => "enforce",
+            Self::Warn => "warn",
+        })
+    }
+}
 
 impl FromStr for StoreCheck {
     type Err = UnknownStoreCheck;

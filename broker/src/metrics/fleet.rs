@@ -1,6 +1,6 @@
 //! Counts of the whole fleet. One broker exports them: the one that holds the lead in the store.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -84,26 +84,44 @@ fn number(count: u64) -> f64 {
     count as f64
 }
 
-/// Reports the installations that are due, and that no broker refreshes, of apps that this broker does not know.
-async fn count_unclaimed(worker: &Worker) -> Result<(), WriteError> {
+/// Reports the installations that are due, and that no broker refreshes, of apps that this broker does not know. `shown`:
+/// the apps that were reported before. Those that are gone are reported no more.
+async fn count_unclaimed(worker: &Worker, shown: &mut BTreeSet<String>) -> Result<(), WriteError> {
     let known = worker.apps.current();
     let since = worker.reader.now() - UNCLAIMED_AFTER;
-    for app in &known.apps {
-        gauge!(UNCLAIMED, "app" => app.name.to_string()).set(0.0);
-    }
+    let mut counts: BTreeMap<String, f64> = (known.apps.iter())
+        .map(|app| (app.name.to_string(), 0.0))
+        .collect();
     let others = worker.writer.apps().await?.into_iter();
     for app in others.filter(|app| known.named(app).is_none()) {
         let due = worker.writer.count_due(&app, since).await?;
-        gauge!(UNCLAIMED, "app" => app.to_string()).set(number(due));
+        counts.insert(app.to_string(), number(due));
+    }
+    for (app, count) in with_gone(counts, shown) {
+        gauge!(UNCLAIMED, "app" => app).set(count);
     }
     Ok(())
 }
 
+/// The counts, and no number for each app that was `shown` before and has none. A series without a number is not
+/// rendered.
+fn with_gone(
+    mut counts: BTreeMap<String, f64>,
+    shown: &mut BTreeSet<String>,
+) -> BTreeMap<String, f64> {
+    let before = std::mem::replace(shown, counts.keys().cloned().collect());
+    for app in before {
+        counts.entry(app).or_insert(f64::NAN);
+    }
+    counts
+}
+
 /// Reports the installations of apps that this broker does not know, until shutdown.
 pub(crate) async fn watch_unclaimed(worker: Arc<Worker>, shutdown: Shutdown) {
+    let mut shown = BTreeSet::new();
     loop {
         // Without the store, the last count stays.
-        let _ = count_unclaimed(&worker).await;
+        let _ = count_unclaimed(&worker, &mut shown).await;
         tokio::select! {
             biased;
             () = shutdown.started() => return,
@@ -357,6 +375,16 @@ mod tests {
         ] {
             assert_eq!(decide(asked, led), export, "{asked:?} {led:?}");
         }
+    }
+
+    #[test]
+    fn app_that_is_gone_is_shown_without_a_number_once() {
+        let mut shown = BTreeSet::new();
+        let counts = |apps: &[&str]| apps.iter().map(|app| ((*app).to_owned(), 1.0)).collect();
+        assert_eq!(with_gone(counts(&["a", "b"]), &mut shown).len(), 2);
+        let found = with_gone(counts(&["a"]), &mut shown);
+        assert!(found["b"].is_nan() && !found["a"].is_nan());
+        assert_eq!(with_gone(counts(&["a"]), &mut shown).len(), 1);
     }
 
     #[test]

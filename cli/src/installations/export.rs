@@ -17,6 +17,8 @@ use crate::output::Output;
 use crate::progress::Bar;
 
 const NEXT: &str = "x-evergreen-next";
+/// One row a line.
+const ROWS: &str = "application/x-ndjson";
 const LEFT_OUT: &str = "x-evergreen-left-out";
 
 pub(super) async fn export(admin: &Admin, output: Output, what: &Export) -> Result<(), Failure> {
@@ -115,7 +117,7 @@ async fn write(
     let mut bar = Bar::new(output);
     let (mut count, mut left_out, mut after) = (0, LeftOut::new(), None::<String>);
     loop {
-        let (headers, rows) = admin.get_text(&page(what, after.as_deref())).await?;
+        let (headers, rows) = admin.get_text(&page(what, after.as_deref()), ROWS).await?;
         file.write_all(rows.as_bytes())
             .map_err(|error| failed(path, &error))?;
         count += rows.lines().count() as u64;

@@ -14,7 +14,7 @@ use tracing::{error, info};
 
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
-use crate::settings::Common;
+use crate::settings::{Common, spelling};
 
 /// The default address of the sandbox.
 const DEFAULT_LISTEN: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 8090);
@@ -30,10 +30,12 @@ const MARKER: &str = "(sandbox)";
 /// `evergreen sandbox`.
 pub(crate) async fn sandbox(source: &Layered) -> Result<(), Failure> {
     let (local_ghl, telemetry) = read(source, |settings| {
-        (
+        let read = (
             LocalGhl::settings(settings),
             telemetry::Config::read(settings, "evergreen-sandbox", crate::VERSION),
-        )
+        );
+        spelling::refuse_unknown(settings);
+        read
     })?;
     let listen = local_ghl.listen;
     let bound = local_ghl.bind().await?;

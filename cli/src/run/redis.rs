@@ -8,7 +8,7 @@ use secrecy::{ExposeSecret, SecretString};
 use service::config::{Layered, Settings};
 use service::origin::OwnHosts;
 use service::telemetry;
-use service::tls::{Callers, ListenerTls};
+use service::tls::{Callers, ClientIdentity, ListenerTls};
 use store::connection::{self, Address, RedisTls};
 use store::freshness::Lead;
 use store::key_list::RingKind;
@@ -16,13 +16,18 @@ use store::names::Prefix;
 use store::{KeyHash, KeyRing, TokenReader};
 use store_writer::{Escrow, Journal, Leases, LockNodes, Rings, Store};
 use tracing::info;
+use url::Url;
 
+use super::inspect::{self, Checked, Inspected, Place, Redis};
 use crate::exit::Failure;
 use crate::key_rings;
 use crate::process::{Process, bind, read};
 use crate::reload::{self, BrokerReload, GatewayReload};
-use crate::settings::{Common, Sources};
+use crate::settings::{Common, Sources, spelling};
 use crate::{admin_key, bootstrap_key, data_dir, redis_prefix, redis_tls};
+
+/// Where a gateway looks for brokers.
+const DEFAULT_BROKER_URL: &str = "http://127.0.0.1:8081";
 
 /// All settings of a broker.
 struct BrokerSettings {
@@ -47,7 +52,7 @@ fn read_broker(settings: &mut Settings<'_>) -> BrokerSettings {
     data_dir::check_disk(settings, &common.data_dir);
     let locks = lock_urls(settings, &redis);
     let urls = locks.iter().flatten().chain([&redis]);
-    BrokerSettings {
+    let all = BrokerSettings {
         common,
         broker: broker::Config::read(settings),
         redis_tls: redis_tls::read_for(settings, urls),
@@ -63,6 +68,41 @@ fn read_broker(settings: &mut Settings<'_>) -> BrokerSettings {
         lead: lead(settings),
         telemetry: telemetry::Config::read(settings, "evergreen-broker", crate::VERSION),
         tls: ListenerTls::read(settings),
+    };
+    spelling::refuse_unknown(settings);
+    all
+}
+
+/// The settings of a broker, without a start.
+pub(super) fn inspect_broker(source: &Layered) -> Inspected {
+    let mut settings = Settings::new(source);
+    let all = read_broker(&mut settings);
+    let (api_url, authorities) = inspect::peers(&mut settings);
+    let (apps, endpoints) = inspect::of_broker(&all.broker);
+    let checked = Checked {
+        common: all.common,
+        scheme: inspect::scheme(all.tls.is_some()),
+        api_url,
+        authorities,
+        apps,
+        is_sandboxed: false,
+        endpoints,
+        place: Place::Redis(Box::new(Redis {
+            url: all.redis,
+            tls: all.redis_tls,
+            prefix: all.prefix,
+            replicas: Some(all.replicas),
+            locks: all.locks,
+            access: all.rings.access,
+            refresh: Some(all.rings.refresh),
+        })),
+        broker_url: None,
+        identity: None,
+        journal_max: Some(all.broker.journal_max),
+    };
+    Inspected {
+        reads: settings.reads(),
+        settings: settings.finish(checked),
     }
 }
 
@@ -191,7 +231,7 @@ fn read_gateway(settings: &mut Settings<'_>) -> GatewaySettings {
     let common = Common::read(settings, 8080, 9080);
     let gateway = gateway::Config::read(settings);
     let redis = redis_url(settings);
-    GatewaySettings {
+    let all = GatewaySettings {
         common,
         gateway,
         redis_tls: redis_tls::read_for(settings, [&redis]),
@@ -200,6 +240,48 @@ fn read_gateway(settings: &mut Settings<'_>) -> GatewaySettings {
         ring: key_rings::required(settings, RingKind::Access),
         telemetry: telemetry::Config::read(settings, "evergreen-gateway", crate::VERSION),
         tls: ListenerTls::read(settings),
+    };
+    spelling::refuse_unknown(settings);
+    all
+}
+
+/// The settings of a gateway, without a start.
+pub(super) fn inspect_gateway(source: &Layered) -> Inspected {
+    let mut settings = Settings::new(source);
+    let all = read_gateway(&mut settings);
+    let (api_url, authorities) = inspect::peers(&mut settings);
+    let broker_url = settings.url_optional("EVERGREEN_BROKER_URL");
+    let broker_url = broker_url.or_else(|| Url::parse(DEFAULT_BROKER_URL).ok());
+    let is_tls = broker_url
+        .as_ref()
+        .is_some_and(|url| url.scheme() == "https");
+    let identity = is_tls
+        .then(|| ClientIdentity::read(&mut settings))
+        .flatten();
+    let checked = Checked {
+        common: all.common,
+        scheme: inspect::scheme(all.tls.is_some()),
+        api_url,
+        authorities,
+        apps: Vec::new(),
+        is_sandboxed: false,
+        endpoints: Vec::new(),
+        place: Place::Redis(Box::new(Redis {
+            url: all.redis,
+            tls: all.redis_tls,
+            prefix: all.prefix,
+            replicas: None,
+            locks: None,
+            access: all.ring,
+            refresh: None,
+        })),
+        broker_url,
+        identity,
+        journal_max: None,
+    };
+    Inspected {
+        reads: settings.reads(),
+        settings: settings.finish(checked),
     }
 }
 

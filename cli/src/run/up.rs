@@ -7,7 +7,7 @@ use std::sync::Arc;
 use broker::{Broker, Parts};
 use gateway::{Gateway, PublicAccess};
 use secrecy::{ExposeSecret, SecretString};
-use service::config::{Layered, Settings, Source};
+use service::config::{Layered, Origin, Settings, Source};
 use service::origin::OwnHosts;
 use service::telemetry;
 use service::tls::ListenerTls;
@@ -17,12 +17,14 @@ use store::{KeyHash, Scope};
 use store_writer::{Escrow, Journal, Leases, Rings, Store, StoreWriter, WriteError};
 use tracing::warn;
 
+use super::banner::Banner;
+use super::inspect::{self, Checked, Inspected, Place};
 use super::local_ghl::LocalGhl;
 use super::redis;
 use crate::exit::Failure;
 use crate::process::{Process, bind, read};
 use crate::reload::{self, BrokerReload};
-use crate::settings::{Common, Sources};
+use crate::settings::{Common, Sources, spelling};
 use crate::{admin_key, bootstrap_key, data_dir, key_rings};
 
 struct All {
@@ -90,6 +92,9 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         ),
     }
     let is_sandboxed = local_ghl.is_some();
+    let api_url = all.broker.api_url.clone();
+    let redirect_uri = all.broker.apps.first();
+    let redirect_uri = redirect_uri.map(|app| app.consent.redirect_uri.clone());
     let access = PublicAccess {
         own_hosts: common.public_hosts(),
         // The sandbox has nobody's data. Other machines still need a key.
@@ -164,16 +169,55 @@ pub(crate) async fn up(sources: &Sources, source: &Layered) -> Result<(), Failur
         let error = error as &dyn std::error::Error;
         warn!(error, "no link to the console was made");
     });
-    let secrets = (first_key.as_ref(), sign_in.ok());
-    let said = banner(&common, scheme, is_sandboxed, secrets);
+    let banner = Banner {
+        common: &common,
+        scheme,
+        is_sandboxed,
+        api_url: &api_url,
+        redirect_uri: redirect_uri.as_ref(),
+        first_key: first_key.as_ref(),
+        sign_in: sign_in.ok(),
+    };
     // It serves whether somebody reads this or not.
-    let _ = crate::output::print(&(said + "\n"));
+    let _ = crate::output::print(&(banner.text() + "\n"));
     let last = async {
         // The broker still takes what the gateway of this process reports.
         gateway.finish_audit().await;
         broker.finish_audit().await;
     };
     process.run(common.shutdown_timeout, last).await
+}
+
+/// The settings of `up`, without a start.
+pub(super) fn inspect(source: &Layered) -> Inspected {
+    let mut overrides = LocalGhl::overrides(source);
+    // The gateway of the process asks the broker of the process, at a port that is free then.
+    overrides.insert("EVERGREEN_BROKER_URL", "http://127.0.0.1".to_owned());
+    let source = Overridden {
+        overrides,
+        rest: source,
+    };
+    let mut settings = Settings::new(&source);
+    let all = read_all(&mut settings);
+    let (api_url, authorities) = inspect::peers(&mut settings);
+    let (apps, endpoints) = inspect::of_broker(&all.broker);
+    let checked = Checked {
+        common: all.common,
+        scheme: inspect::scheme(all.tls.is_some()),
+        api_url,
+        authorities,
+        apps,
+        is_sandboxed: all.local_ghl.is_some(),
+        endpoints,
+        place: Place::File { rings: all.rings },
+        broker_url: None,
+        identity: None,
+        journal_max: Some(all.broker.journal_max),
+    };
+    Inspected {
+        reads: settings.reads(),
+        settings: settings.finish(checked),
+    }
 }
 
 /// Registers the key from the settings. Over the real GHL the first start makes one, and returns it.
@@ -228,7 +272,7 @@ fn read_all(settings: &mut Settings<'_>) -> All {
     let _ = gateway::Config::read(settings);
     let common = Common::read(settings, 8080, 9080);
     data_dir::check_disk(settings, &common.data_dir);
-    All {
+    let all = All {
         common,
         broker: broker::Config::read(settings),
         local_ghl: LocalGhl::read(settings),
@@ -237,7 +281,9 @@ fn read_all(settings: &mut Settings<'_>) -> All {
         lead: redis::lead(settings),
         telemetry: telemetry::Config::read(settings, "evergreen", crate::VERSION),
         tls: ListenerTls::read(settings),
-    }
+    };
+    spelling::refuse_unknown(settings);
+    all
 }
 
 /// The settings, with some that override the others.
@@ -255,54 +301,11 @@ impl Source for Overridden<'_> {
     fn keys(&self) -> Vec<String> {
         self.rest.keys()
     }
-}
 
-fn banner(
-    common: &Common,
-    scheme: &str,
-    is_sandboxed: bool,
-    (first_key, sign_in): (Option<&SecretString>, Option<SecretString>),
-) -> String {
-    let Common {
-        listen,
-        internal_listen,
-        data_dir,
-        ..
-    } = common;
-    let ghl = if is_sandboxed {
-        "The sandbox on this machine stands in for GHL (set GHL_CLIENT_ID to use the real one)"
-    } else {
-        "It uses the real GHL"
-    };
-    let key = match first_key {
-        Some(key) => format!(
-            "\n  API key            {} (shown only now; `evergreen keys create` makes others)",
-            key.expose_secret()
-        ),
-        None => String::new(),
-    };
-    let console = match sign_in {
-        Some(path) => format!(
-            "{scheme}://{internal_listen}{} (signs in once, within 15 minutes; `evergreen console` makes another link)",
-            path.expose_secret()
-        ),
-        None => format!(
-            "{scheme}://{internal_listen}/console (`evergreen console` makes a link to sign in)"
-        ),
-    };
-    let header = if is_sandboxed {
-        ""
-    } else {
-        " -H 'Authorization: Bearer evg_…'"
-    };
-    format!(
-        "\nevergreen is up. {ghl}.\n{key}\n  \
-         install the app    open {scheme}://{listen}/oauth/install\n  \
-         then call GHL      curl{header} '{scheme}://{listen}/api/ghl/products?installation_id=install_…'\n  \
-         see its token      curl{header} '{scheme}://{listen}/api/oauth/status?installation_id=install_…'\n  \
-         console            {console}\n  \
-         operate            evergreen installations list · curl {scheme}://{internal_listen}/metrics\n  \
-         data               {}\n",
-        data_dir.display()
-    )
+    fn origin(&self, key: &str) -> Option<Origin> {
+        match self.overrides.contains_key(key) {
+            true => Some(Origin::Program),
+            false => self.rest.origin(key),
+        }
+    }
 }

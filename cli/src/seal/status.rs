@@ -53,7 +53,8 @@ impl Removable {
             Self::Needed if key.unreadable > 0 => "no: records need it, and it does not open them",
             Self::Needed => "no: `evergreen seal rotate` seals its records anew",
             Self::AfterRotation => "after `evergreen seal rotate`",
-            Self::Yes => "yes",
+            // A key that was added a moment ago has the same state.
+            Self::Yes => "yes, unless you add it just now: nothing is sealed with it",
             Self::Removed => "removed; `evergreen seal forget` forgets its id",
             Self::Missing if key.lost => "lost: its records need new consents",
             Self::Missing => "missing: put it back",

@@ -1,5 +1,6 @@
 //! Which requests get a line in the access log.
 
+use std::fmt;
 use std::str::FromStr;
 use std::sync::atomic::{AtomicU8, Ordering};
 use std::time::Duration;
@@ -47,6 +48,16 @@ impl AtomicMode {
 #[derive(Debug, thiserror::Error)]
 #[error("no such mode")]
 pub(crate) struct UnknownMode;
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Off => "off",
+            Self::Errors => "errors",
+            Self::All => "all",
+        })
+    }
+}
 
 impl FromStr for Mode {
     type Err = UnknownMode;

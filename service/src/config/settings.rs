@@ -10,10 +10,15 @@ use secrecy::SecretString;
 use url::{Host, Url};
 
 use super::place::{self, place};
-use super::{Source, secret_command, without_mark};
+use super::reads::{Kind, Read, Reads};
+use super::value::{is_placeholder, is_shortened, unquoted};
+use super::{Origin, Source, nearest, secret_command, without_mark};
 
 /// Added to the time, a longer duration could overflow.
 const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 86_400);
+
+const PLACEHOLDER: &str =
+    "is still the placeholder of a manual or an example: put the real value in its place";
 
 /// Reads settings and collects every mistake.
 ///
@@ -23,6 +28,7 @@ const MAX_DURATION: Duration = Duration::from_secs(10 * 366 * 86_400);
 pub struct Settings<'a> {
     source: &'a dyn Source,
     mistakes: Vec<Mistake>,
+    reads: Reads,
 }
 
 /// All mistakes in the settings, one per line, in the order they were read.
@@ -41,12 +47,67 @@ impl<'a> Settings<'a> {
         Self {
             source,
             mistakes: Vec::new(),
+            reads: Reads::default(),
         }
+    }
+
+    /// Where the settings come from.
+    #[must_use]
+    pub fn source(&self) -> &'a dyn Source {
+        self.source
+    }
+
+    /// Where this setting is set. `None` if it is not, or if its source does not know.
+    #[must_use]
+    pub fn origin(&self, key: &str) -> Option<Origin> {
+        self.source.origin(key)
     }
 
     /// The setting, trimmed. An empty one counts as unset.
     pub fn text(&mut self, key: &str) -> Option<String> {
         self.get(key)
+    }
+
+    /// Like [`text`](Self::text), with a default.
+    pub fn text_or(&mut self, key: &str, default: &str) -> String {
+        self.reads.note_default(key, default.to_owned());
+        self.get(key).unwrap_or_else(|| default.to_owned())
+    }
+
+    /// An id or a name that somebody else gave, as [`text`](Self::text). A word that manuals write in its place is a
+    /// mistake.
+    pub fn refuse_placeholder(&mut self, key: &str) {
+        if self.get(key).is_some_and(|value| is_placeholder(&value)) {
+            self.mistake(key, PLACEHOLDER);
+        }
+    }
+
+    /// Marks a setting whose value is not for everybody's eyes, such as a URL with a secret path.
+    pub fn hide(&mut self, key: &str) {
+        self.reads.note(key, Kind::Secret);
+    }
+
+    /// All settings that were read so far, by name.
+    #[must_use]
+    pub fn reads(&self) -> Vec<Read> {
+        let all = self.reads.iter().map(|(key, kind, default)| {
+            let has_mistake = self.mistakes.iter().any(|it| it.key == key);
+            let is_shown = kind != Kind::Secret && !has_mistake;
+            let value = self.source.get(key).map(|it| it.trim().to_owned());
+            let value = value.filter(|it| !it.is_empty());
+            let is_set = value.is_some();
+            Read {
+                key: key.to_owned(),
+                kind,
+                value: value.filter(|_| is_shown),
+                origin: is_set.then(|| {
+                    let origin = self.source.origin(key);
+                    origin.unwrap_or(Origin::Program)
+                }),
+                default: default.map(str::to_owned),
+            }
+        });
+        all.collect()
     }
 
     /// A required setting. `help` completes "KEY is not set: …".
@@ -60,9 +121,11 @@ impl<'a> Settings<'a> {
     /// A secret: `KEY`, or the trimmed content of the file that `KEY_FILE` names. In a section it is `key_file`.
     pub fn secret(&mut self, key: &str) -> Option<SecretString> {
         let file_key = file_key(key);
+        self.reads.note(key, Kind::Secret);
+        self.reads.note(&file_key, Kind::SecretFile);
         match (self.get(key), self.get(&file_key)) {
             (None, None) => None,
-            (Some(secret), None) => Some(secret.into()),
+            (Some(secret), None) => Some(self.checked_secret(key, secret)),
             (None, Some(path)) => self.secret_in_file(key, &path),
             (Some(_), Some(_)) => {
                 self.mistake(
@@ -77,10 +140,13 @@ impl<'a> Settings<'a> {
     /// A secret as [`secret`](Self::secret), or the trimmed output of the command in the setting `command_key`. The
     /// command runs now, without a shell.
     pub fn secret_or_command(&mut self, key: &str, command_key: &str) -> Option<SecretString> {
+        self.reads.note(command_key, Kind::Secret);
         let Some(command) = self.get(command_key) else {
             return self.secret(key);
         };
         let file_key = file_key(key);
+        self.reads.note(key, Kind::Secret);
+        self.reads.note(&file_key, Kind::SecretFile);
         if self.get(key).is_some() || self.get(&file_key).is_some() {
             self.mistake(
                 command_key,
@@ -99,10 +165,11 @@ impl<'a> Settings<'a> {
 
     /// A value with a default. `expected` completes "KEY must be …, but is …". The mistake quotes the value, so this
     /// is not for secrets.
-    pub fn parse<T: FromStr>(&mut self, key: &str, default: T, expected: &str) -> T
+    pub fn parse<T: FromStr + Display>(&mut self, key: &str, default: T, expected: &str) -> T
     where
         T::Err: Display,
     {
+        self.reads.note_default(key, default.to_string());
         self.parse_optional(key, expected).unwrap_or(default)
     }
 
@@ -141,6 +208,7 @@ impl<'a> Settings<'a> {
     /// # Panics
     /// If `default`, which is part of the program, is not a URL.
     pub fn url(&mut self, key: &str, default: &str) -> Url {
+        self.reads.note_default(key, default.to_owned());
         self.url_optional(key).unwrap_or_else(|| {
             Url::parse(default)
                 .unwrap_or_else(|reason| panic!("the default of {key} is not a URL: {reason}"))
@@ -215,10 +283,11 @@ impl<'a> Settings<'a> {
                 .strip_prefix(section)
                 .and_then(|below| below.strip_prefix('.'));
             if field.is_some_and(|field| !known.contains(&field)) {
-                self.mistake(
-                    &key,
-                    format!("is no setting: there are {}", known.join(", ")),
-                );
+                let meant = field.and_then(|field| nearest(field, known.iter().copied()));
+                let meant = meant.map(|meant| format!("did you mean {meant}? There are "));
+                let meant = meant.unwrap_or_else(|| "there are ".to_owned());
+                let message = format!("is no setting: {meant}{}", known.join(", "));
+                self.mistake(&key, message);
             }
         }
     }
@@ -246,10 +315,35 @@ impl<'a> Settings<'a> {
     }
 
     /// The trimmed value. A line end that was copied with a secret is not part of the secret.
-    fn get(&self, key: &str) -> Option<String> {
+    fn get(&mut self, key: &str) -> Option<String> {
+        self.reads.note(key, Kind::Plain);
         let value = self.source.get(key)?;
-        let value = value.trim();
-        (!value.is_empty()).then(|| value.to_owned())
+        let value = self.unquote(key, value.trim());
+        if is_shortened(&value) && !is_prose(key) {
+            self.mistake(key, PLACEHOLDER);
+        }
+        (!value.is_empty()).then_some(value)
+    }
+
+    /// The value without quotes, which are a mistake. A command line may begin and end with a quote.
+    fn unquote(&mut self, key: &str, value: &str) -> String {
+        let inner = unquoted(value).filter(|_| !key.ends_with("_COMMAND"));
+        if inner.is_some() {
+            self.mistake(
+                key,
+                "is in quotes, and they are part of the value: write it without them (`docker run --env-file` keeps \
+                 quotes, as Kubernetes does)",
+            );
+        }
+        inner.unwrap_or(value).to_owned()
+    }
+
+    /// The secret, after a look at how it was copied.
+    fn checked_secret(&mut self, key: &str, secret: String) -> SecretString {
+        if is_placeholder(&secret) || is_shortened(&secret) {
+            self.mistake(key, PLACEHOLDER);
+        }
+        secret.into()
     }
 
     /// A mistake does not quote the path, since it may be a secret that was pasted into the wrong variable.
@@ -257,7 +351,10 @@ impl<'a> Settings<'a> {
         let content = fs::read_to_string(path);
         let problem = match content.as_deref().map(|text| without_mark(text).trim()) {
             Ok("") => "is empty".to_owned(),
-            Ok(secret) => return Some(secret.into()),
+            Ok(secret) => {
+                let secret = self.unquote(key, secret);
+                return Some(self.checked_secret(key, secret));
+            }
             Err(reason) => format!("cannot be read: {reason}"),
         };
         self.mistake(
@@ -288,6 +385,11 @@ impl Display for Mistakes {
         }
         Ok(())
     }
+}
+
+/// Whether the value is a text for people, which may have any character.
+fn is_prose(key: &str) -> bool {
+    key == "EVERGREEN_APP_TITLE" || key.ends_with(".title")
 }
 
 /// The name of the setting with the path of a secret's file.

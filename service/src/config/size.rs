@@ -51,6 +51,7 @@ impl fmt::Display for Size {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             bytes if bytes % 1_000_000 == 0 => write!(f, "{} MB", bytes / 1_000_000),
+            bytes if bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
             bytes => write!(f, "{bytes} bytes"),
         }
     }

@@ -8,12 +8,16 @@ use std::{fmt, fs, io};
 use toml::{Table, Value};
 
 use super::place::{LISTS, place};
-use super::{Source, without_mark};
+use super::{Origin, Source, nearest, without_mark};
 
 /// A settings file, read once.
 #[derive(Clone)]
 pub struct TomlFile {
     entries: HashMap<String, String>,
+    /// The file, or the directory of the files of apps.
+    path: PathBuf,
+    /// Whether each app has a file of its own.
+    is_directory: bool,
 }
 
 /// Why a settings file cannot be used. No variant contains a value of the file, since any value may be secret.
@@ -44,8 +48,8 @@ pub enum FileError {
         path: PathBuf,
         /// The name of the setting.
         key: String,
-        /// The mistake in it.
-        problem: &'static str,
+        /// The mistake in it. Does not quote the value.
+        problem: String,
     },
 }
 
@@ -62,7 +66,7 @@ impl TomlFile {
     pub(crate) fn parse(path: &Path, text: &str) -> Result<Self, FileError> {
         let table = parse_toml(path, text)?;
         let mut entries = HashMap::with_capacity(table.len());
-        let wrong = |key: String, problem| {
+        let wrong = |key: String, problem: String| {
             let path = path.to_owned();
             FileError::Entry { path, key, problem }
         };
@@ -72,7 +76,8 @@ impl TomlFile {
                     for (name, app) in apps {
                         let section = format!("{APPS}.{name}");
                         let Value::Table(fields) = app else {
-                            return Err(wrong(section, "is no section: write [apps.NAME]"));
+                            let problem = "is no section: write [apps.NAME]".to_owned();
+                            return Err(wrong(section, problem));
                         };
                         read_section(&section, fields, &mut entries)
                             .map_err(|(key, problem)| wrong(key, problem))?;
@@ -87,7 +92,7 @@ impl TomlFile {
                         Value::Table(_) => "is one section: write [[NAME]], with two brackets",
                         _ => "is no list of sections: write [[NAME]]",
                     };
-                    return Err(wrong(key, problem));
+                    return Err(wrong(key, problem.to_owned()));
                 }
                 value => match setting(&key, value) {
                     Ok(value) => drop(entries.insert(key, value)),
@@ -95,7 +100,11 @@ impl TomlFile {
                 },
             }
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            path: path.to_owned(),
+            is_directory: false,
+        })
     }
 
     /// Reads a directory with one file for each app: `NAME.toml` has what a section `[apps.NAME]` would have. Other files
@@ -121,7 +130,11 @@ impl TomlFile {
             read_section(&format!("{APPS}.{name}"), fields, &mut entries)
                 .map_err(|(key, problem)| FileError::Entry { path, key, problem })?;
         }
-        Ok(Self { entries })
+        Ok(Self {
+            entries,
+            path: directory.to_owned(),
+            is_directory: true,
+        })
     }
 }
 
@@ -143,13 +156,13 @@ fn read_list(
     list: &str,
     sections: Vec<Value>,
     entries: &mut HashMap<String, String>,
-) -> Result<(), (String, &'static str)> {
+) -> Result<(), (String, String)> {
     for (number, section) in (1..).zip(sections) {
         let key = format!("{list}.{number}");
         match section {
-            Value::Table(fields) if fields.is_empty() => return Err((key, "is empty")),
+            Value::Table(fields) if fields.is_empty() => return Err((key, "is empty".to_owned())),
             Value::Table(fields) => read_section(&key, fields, entries)?,
-            _ => return Err((key, "is no section: write [[NAME]]")),
+            _ => return Err((key, "is no section: write [[NAME]]".to_owned())),
         }
     }
     Ok(())
@@ -160,7 +173,7 @@ fn read_section(
     section: &str,
     fields: Table,
     entries: &mut HashMap<String, String>,
-) -> Result<(), (String, &'static str)> {
+) -> Result<(), (String, String)> {
     for (field, value) in fields {
         let key = format!("{section}.{field}");
         let text = match value {
@@ -172,7 +185,7 @@ fn read_section(
                 let texts: Option<Vec<String>> = texts.collect();
                 texts
                     .map(|texts| texts.join("\n"))
-                    .ok_or("is a list of something else than texts")
+                    .ok_or_else(|| "is a list of something else than texts".to_owned())
             }
             value => plain(value),
         };
@@ -192,6 +205,18 @@ impl Source for TomlFile {
     fn keys(&self) -> Vec<String> {
         self.entries.keys().cloned().collect()
     }
+
+    fn origin(&self, key: &str) -> Option<Origin> {
+        self.entries.get(key)?;
+        let app = key.strip_prefix(APPS).and_then(|it| it.strip_prefix('.'));
+        let app = app.and_then(|it| it.split_once('.')).map(|(app, _)| app);
+        Some(match app {
+            Some(app) if self.is_directory => {
+                Origin::AppFile(self.path.join(format!("{app}.toml")))
+            }
+            Some(_) | None => Origin::File(self.path.clone()),
+        })
+    }
 }
 
 impl fmt::Debug for TomlFile {
@@ -205,28 +230,37 @@ impl fmt::Debug for TomlFile {
 }
 
 /// The value as an environment variable would contain it.
-fn setting(key: &str, value: Value) -> Result<String, &'static str> {
+fn setting(key: &str, value: Value) -> Result<String, String> {
     let spelled_as_a_variable = |c: char| c.is_ascii_uppercase() || c.is_ascii_digit() || c == '_';
-    if !key.chars().all(spelled_as_a_variable) {
-        return Err(
-            "is no setting: settings are spelled as the variables are, EVERGREEN_LISTEN for one",
-        );
+    if key.chars().all(spelled_as_a_variable) {
+        return plain(value);
     }
-    plain(value)
+    let meant = match &value {
+        Value::Table(_) => nearest(key, [APPS]).map(|_| "[apps.NAME]".to_owned()),
+        Value::Array(_) => nearest(key, LISTS).map(|list| format!("[[{list}]]")),
+        _ => None,
+    };
+    Err(match (meant, value) {
+        (Some(meant), _) => format!("is no section: did you mean {meant}?"),
+        (None, section @ Value::Table(_)) => plain(section).err().unwrap_or_default(),
+        (None, _) => {
+            "is no setting: settings are spelled as the variables are, EVERGREEN_LISTEN for one"
+                .to_owned()
+        }
+    })
 }
 
-fn plain(value: Value) -> Result<String, &'static str> {
-    match value {
-        Value::String(text) => Ok(text),
-        Value::Integer(number) => Ok(number.to_string()),
-        Value::Float(number) => Ok(number.to_string()),
-        Value::Boolean(flag) => Ok(flag.to_string()),
-        Value::Array(_) => Err("is a list: write it as one string, separated by commas"),
-        Value::Datetime(_) => Err("is a date, and no setting is one: put it in quotes"),
-        Value::Table(_) => {
-            Err("is a section: settings stand at the top level, and apps in [apps.NAME]")
-        }
-    }
+fn plain(value: Value) -> Result<String, String> {
+    let problem = match value {
+        Value::String(text) => return Ok(text),
+        Value::Integer(number) => return Ok(number.to_string()),
+        Value::Float(number) => return Ok(number.to_string()),
+        Value::Boolean(flag) => return Ok(flag.to_string()),
+        Value::Array(_) => "is a list: write it as one string, separated by commas",
+        Value::Datetime(_) => "is a date, and no setting is one: put it in quotes",
+        Value::Table(_) => "is a section: settings stand at the top level, and apps in [apps.NAME]",
+    };
+    Err(problem.to_owned())
 }
 
 fn line_of(text: &str, offset: usize) -> usize {
@@ -328,6 +362,9 @@ mod tests {
             ("[GHL]\nCLIENT_ID = \"x\"", "is a section"),
             ("GHL_SCOPES = [\"a\"]", "separated by commas"),
             ("A = 2026-01-01", "is a date"),
+            ("[app.staging]\nclient_id = \"x\"", "mean [apps.NAME]"),
+            ("[[event]]\nurl = \"u\"", "mean [[events]]"),
+            ("[gateway]\nA = 1", "is a section"),
         ] {
             let error = parse(text).unwrap_err();
             assert!(error.starts_with("evergreen.toml: "), "{error}");

@@ -1,5 +1,6 @@
 //! The settings of logs and spans.
 
+use std::fmt;
 use std::fs;
 use std::process;
 use std::str::FromStr;
@@ -44,9 +45,7 @@ impl Config {
     ///
     /// `service`: the service name that spans have, unless the settings say another. `version`: that of the build.
     pub fn read(settings: &mut Settings<'_>, service: &str, version: &'static str) -> Self {
-        let filter = settings
-            .text("EVERGREEN_LOG")
-            .unwrap_or_else(|| "info".to_owned());
+        let filter = settings.text_or("EVERGREEN_LOG", "info");
         if let Err(reason) = log_level::filter(&filter) {
             settings.mistake(
                 "EVERGREEN_LOG",
@@ -60,6 +59,15 @@ impl Config {
             version,
             spans: SpanExport::read(settings, service),
         }
+    }
+}
+
+impl fmt::Display for LogFormat {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Text => "text",
+            Self::Json => "json",
+        })
     }
 }
 

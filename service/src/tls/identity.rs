@@ -1,6 +1,7 @@
 //! A certificate with its chain, and its key.
 
 use std::path::PathBuf;
+use std::time::{Duration, SystemTime};
 
 use rustls::crypto::ring;
 use rustls::pki_types::pem::PemObject;
@@ -59,6 +60,15 @@ pub(super) fn certificates(pem: &[u8]) -> Result<Vec<CertificateDer<'static>>, P
         Ok(found) => Ok(found),
         Err(reason) => Err(Problem::BadCertificate(reason.to_string())),
     }
+}
+
+/// When the first certificate of a PEM file expires. `None` if it cannot be read.
+#[must_use]
+pub fn first_expiry(pem: &[u8]) -> Option<SystemTime> {
+    let chain = certificates(pem).ok()?;
+    let dates = chain.iter().filter_map(|it| Validity::of(it).ok());
+    let first = dates.map(|validity| validity.until.as_secs()).min()?;
+    SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(first))
 }
 
 /// The first expiry in a chain that is valid now.

@@ -8,6 +8,7 @@ use redis::sentinel::{SentinelClient, SentinelClientBuilder, SentinelServerType}
 use redis::{Client, ConnectionInfo, IntoConnectionInfo, RedisError, TlsMode};
 use secrecy::{ExposeSecret, SecretString};
 
+use super::server::address as address_of;
 use super::{DEAD_CONNECTION_TIMEOUT, RedisTls};
 use crate::names::{Names, Prefix};
 
@@ -24,6 +25,8 @@ pub(super) enum AddressKind {
     Sentinel {
         client: Box<SentinelClient>,
         database: i64,
+        /// The Sentinels and the name.
+        shown: String,
     },
     /// The nodes in the URL. They report the others.
     Cluster(Vec<Client>),
@@ -33,7 +36,14 @@ pub(super) enum AddressKind {
 /// password.
 #[derive(Debug, thiserror::Error)]
 pub enum BadAddress {
-    /// No address of a single server.
+    /// No address of a store.
+    #[error(
+        "not a Redis address: write redis://[user:password@]host:port, or behind Sentinels \
+         redis-sentinel://[user:password@]host:port,host:port/master-name, or for a Cluster \
+         redis-cluster://[user:password@]host:port,host:port. Over TLS they begin with rediss"
+    )]
+    Store(#[source] RedisError),
+    /// No address of a single server, as a lock node is one.
     #[error("not a Redis address: write redis://[user:password@]host:port or rediss://…")]
     Single(#[source] RedisError),
     /// No address of Sentinels. Without a source the form of the URL is wrong.
@@ -48,6 +58,20 @@ pub enum BadAddress {
          redis-cluster://[user:password@]host:port,host:port or rediss-cluster://…"
     )]
     Cluster(#[source] RedisError),
+}
+
+/// Its servers, without user and password.
+impl fmt::Display for Address {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.kind {
+            AddressKind::Single(client) => f.write_str(&address_of(client)),
+            AddressKind::Sentinel { shown, .. } => f.write_str(shown),
+            AddressKind::Cluster(nodes) => {
+                let nodes: Vec<String> = nodes.iter().map(address_of).collect();
+                write!(f, "Cluster {}", nodes.join(","))
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Address {
@@ -79,7 +103,8 @@ impl Address {
                 cluster(scheme.trim_end_matches("-cluster"), rest, tls)
             }
             Some(_) | None => {
-                let client = client_with_tls(url, tls)?;
+                let client = info(text).and_then(|info| tls.client(info));
+                let client = client.map_err(BadAddress::Store)?;
                 Ok(AddressKind::Single(Box::new(client)).into())
             }
         }
@@ -162,6 +187,7 @@ fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddr
         }
     }
     let (login, hosts) = split_login(authority);
+    let shown = format!("Sentinels {hosts}, master {master}");
     let servers = infos(scheme, login, hosts).map_err(failed)?;
     let own = (!password.is_empty()).then(|| format!("{user}:{password}@"));
     let sentinels = infos(scheme, own.as_deref().unwrap_or(""), hosts).map_err(failed)?;
@@ -197,7 +223,12 @@ fn sentinel(scheme: &str, rest: &str, tls: &RedisTls) -> Result<Address, BadAddr
     }
     let client = builder.build().map_err(failed)?;
     let client = Box::new(client);
-    Ok(AddressKind::Sentinel { client, database }.into())
+    let kind = AddressKind::Sentinel {
+        client,
+        database,
+        shown,
+    };
+    Ok(kind.into())
 }
 
 /// `[user:password@]host:port,host:port`
@@ -297,10 +328,32 @@ mod tests {
     }
 
     #[test]
+    fn servers_are_shown_without_user_and_password() {
+        for (url, shown) in [
+            ("redis://user:hunter2@a:1/3", "a:1"),
+            (
+                "redis-sentinel://user:hunter2@a:1,b:2/store?db=3",
+                "Sentinels a:1,b:2, master store",
+            ),
+            ("rediss-cluster://:hunter2@a:1,b:2", "Cluster a:1,b:2"),
+        ] {
+            assert_eq!(parse(url).unwrap().to_string(), shown);
+        }
+    }
+
+    #[test]
     fn error_shows_the_right_form_and_never_the_url() {
         for (url, hint) in [
             ("", "redis://[user"),
             ("hunter2", "redis://[user"),
+            (
+                "redis+sentinel://user:hunter2@host",
+                "redis-sentinel://[user",
+            ),
+            (
+                "redis+sentinel://user:hunter2@host",
+                "redis-cluster://[user",
+            ),
             ("http://user:hunter2@host", "redis://[user"),
             ("redis://user:hunter2@host:port", "redis://[user"),
             ("redis-sentinel://user:hunter2@a:1,b:2", "redis-sentinel://"),

@@ -387,18 +387,19 @@ pub trait Backend:
     /// All ids of a partition, in ascending order.
     fn ids(&self, partition: u8) -> BackendFuture<'_, Vec<InstallationId>>;
     /// Up to `limit` records of a partition in the order of their expiries, from the one with the number `from` on. Not
-    /// atomic: records that are written meanwhile may be missing or be there twice.
+    /// atomic: records that are written meanwhile may be missing or be there twice. `None` stands for an entry that is no
+    /// id, so that the length says whether there are more.
     fn outlines(
         &self,
         partition: u8,
         from: usize,
         limit: usize,
-    ) -> BackendFuture<'_, Vec<Outline>> {
+    ) -> BackendFuture<'_, Vec<Option<Outline>>> {
         Box::pin(async move {
             let ids = self.ids(partition).await?;
             let mut outlines = Vec::new();
             for id in ids.iter().skip(from).take(limit) {
-                outlines.push(Outline::of(&self.load(id).await?));
+                outlines.push(Some(Outline::of(&self.load(id).await?)));
             }
             Ok(outlines)
         })

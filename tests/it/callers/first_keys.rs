@@ -1,5 +1,7 @@
 //! The first keys, and listeners that need one.
 
+use tests::client::KEY;
+
 use super::*;
 
 #[tokio::test(flavor = "multi_thread")]

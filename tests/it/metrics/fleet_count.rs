@@ -3,8 +3,11 @@
 use std::time::Duration;
 
 use serde_json::json;
-use tests::client::get;
+use store::keys;
+use tests::client::{self, get};
 use tests::fleet::{Fleet, FleetConfig, Member};
+use tests::redis::cli;
+use tests::testbed::Testbed;
 use tests::up::Up;
 use tests::wait::{holds, until};
 
@@ -92,5 +95,25 @@ async fn states_and_expiries_are_those_of_the_installations() {
             holds(found == (Some("1"), Some("1")), found)
         },
     )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn page_of_entries_that_are_no_ids_does_not_end_a_count() {
+    const FILL: &str = "for i = 1, 500 do redis.call('ZADD', KEYS[1], 1, 'none-' .. i) end";
+    let testbed = Testbed::start(0, "24h").await;
+    testbed.seed(3, "0s").await;
+    for id in testbed.installations(3).await {
+        let set = keys::expiry(id.partition());
+        cli(testbed.store.port(), None, &["eval", FILL, "1", &set]).await;
+    }
+    let broker = testbed.broker("first", &[]).await;
+    let client = client::new();
+    until("all to be counted", PATIENCE, || async {
+        let (_, text) = get(&client, &format!("{}/metrics", broker.internal)).await;
+        let text = text.as_str().unwrap_or_default().to_owned();
+        let found = value(&text, VALID).map(str::to_owned);
+        holds(found.as_deref() == Some("3"), found)
+    })
     .await;
 }

@@ -124,7 +124,7 @@ impl Backend for Measured {
         index: fn name_app<'a>(name: &'a AppName, app_id: &'a str) -> String;
         list: fn family<'a>(family: &'a str) -> Vec<InstallationId>;
         list: fn ids<'a>(partition: u8) -> Vec<InstallationId>;
-        list: fn outlines<'a>(partition: u8, from: usize, limit: usize) -> Vec<Outline>;
+        list: fn outlines<'a>(partition: u8, from: usize, limit: usize) -> Vec<Option<Outline>>;
         keys: fn put_caller<'a>(key: &'a KeyHash, fields: Fields) -> ();
         keys: fn insert_caller<'a>(key: &'a KeyHash, fields: Fields) -> bool;
         keys: fn callers<'a>() -> Vec<(KeyHash, Fields)>;

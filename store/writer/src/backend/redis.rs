@@ -385,7 +385,7 @@ impl Backend for RedisBackend {
         partition: u8,
         from: usize,
         limit: usize,
-    ) -> BackendFuture<'_, Vec<Outline>> {
+    ) -> BackendFuture<'_, Vec<Option<Outline>>> {
         Box::pin(count::outlines(self, partition, from, limit))
     }
 

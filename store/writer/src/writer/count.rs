@@ -206,7 +206,7 @@ impl StoreWriter {
         now: Timestamp,
     ) -> Result<usize, WriteError> {
         let outlines = self.backend.outlines(partition, from, limit).await?;
-        for outline in &outlines {
+        for outline in outlines.iter().flatten() {
             count.add(State::of(outline, now));
         }
         Ok(outlines.len())

@@ -56,19 +56,20 @@ pub(super) async fn outlines(
     partition: u8,
     from: usize,
     limit: usize,
-) -> Result<Vec<Outline>, WriteError> {
+) -> Result<Vec<Option<Outline>>, WriteError> {
     let mut range = redis::cmd("ZRANGE");
     range.arg(store.key(keys::expiry(partition))).arg(from);
     range.arg(from + limit.saturating_sub(1)).arg("WITHSCORES");
     let entries: FirstEntries = store
         .run(async |mut redis: Connection| range.query_async(&mut redis).await)
         .await?;
-    let entries: Vec<(InstallationId, bool)> = entries
+    let listed: Vec<Option<(InstallationId, bool)>> = entries
         .into_iter()
-        .filter_map(|(id, score)| Some((id.parse().ok()?, score.is_finite())))
+        .map(|(id, score)| Some((id.parse().ok()?, score.is_finite())))
         .collect();
+    let entries: Vec<&(InstallationId, bool)> = listed.iter().flatten().collect();
     let mut fields = redis::pipe();
-    for (id, has_expiry) in &entries {
+    for (id, has_expiry) in entries.iter().copied() {
         let access = store.key(keys::access(id));
         get(&mut fields, &store.key(keys::refresh(id)), outline::REFUSED);
         if !has_expiry {
@@ -79,7 +80,7 @@ pub(super) async fn outlines(
     }
     let mut values = query(store, fields).await?.into_iter();
     let mut outlines: Vec<Outline> = Vec::with_capacity(entries.len());
-    for (_, has_expiry) in &entries {
+    for (_, has_expiry) in entries.iter().copied() {
         let mut outline = Outline {
             has_expiry: *has_expiry,
             refused: values.next().flatten(),
@@ -108,7 +109,11 @@ pub(super) async fn outlines(
     for (outline, generation) in refused.zip(generations) {
         outline.generation = generation;
     }
-    Ok(outlines)
+    let mut outlines = outlines.into_iter();
+    let all = listed
+        .iter()
+        .map(|it| it.as_ref().and_then(|_| outlines.next()));
+    Ok(all.collect())
 }
 
 fn get(fields: &mut Pipeline, key: &str, name: &str) {
