@@ -6,7 +6,9 @@ use std::path::Path;
 use store::Timestamp;
 use store_writer::writer::Bucket;
 
+use super::customers::LATE_SECONDS;
 use super::*;
+use crate::overview::presence::Kind;
 use crate::overview::{
     App, Endpoint, Finding, Ghl, History, Installations, LockNode, LockNodes, NotReady, Process,
     Refreshes, RemovableKey, SERIES, Store, Unclaimed,
