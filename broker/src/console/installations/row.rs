@@ -109,8 +109,19 @@ impl Row {
 
     /// What a person calls it: its name, or the best id that there is.
     pub(crate) fn title(&self) -> &str {
-        let names = [&self.name, &self.external_id, &self.location, &self.company];
+        // All locations of an agency have the name of its company.
+        let name = match self.location {
+            Some(_) => &None,
+            None => &self.name,
+        };
+        let names = [name, &self.external_id, &self.location, &self.company];
         names.into_iter().flatten().next().unwrap_or(&self.id)
+    }
+
+    /// The name of the company, unless it is the title.
+    pub(crate) fn company_name(&self) -> Option<&str> {
+        let name = self.name.as_deref();
+        name.filter(|name| *name != self.title())
     }
 
     /// The location, or the company of an agency.

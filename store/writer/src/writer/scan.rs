@@ -57,7 +57,7 @@ impl StoreWriter {
                         next: last,
                     });
                 }
-                let reads = some.to_vec().into_iter().map(|id| self.read_entry(id));
+                let reads = some.iter().cloned().map(|id| self.read_entry(id));
                 let mut reads = stream::iter(reads).buffered(READS);
                 for id in some {
                     let Some(entry) = reads.next().await else {
