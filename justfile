@@ -21,7 +21,7 @@ lint:
 test:
     ./tests/run
 
-# The same, and what takes long: dependencies, SBOM, documents, fuzzing, ten minutes for each load test
+# The same, and what takes long: dependencies, the release, documents, fuzzing, ten minutes for each load test
 all:
     ./tests/run --all
 

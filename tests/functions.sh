@@ -1,4 +1,4 @@
-# Functions that tests/run, tests/fresh, tools/bench/run and deploy/release share. They source this file.
+# Functions that tests/run, tests/fresh, tests/package, tools/bench/run and tools/release share. They source this file.
 
 # --- prerequisites ---------------------------------------------------------------------------------
 
@@ -42,6 +42,7 @@ has() {
             ;;
         # The package has no program. Without its modules `python3 -m venv` cannot install pip.
         python3-venv) python3 -c 'import ensurepip, venv' ;;
+        python3-yaml) python3 -c 'import yaml' ;;
         # `kill` is also a builtin of the shell, but tests start the program.
         *) type -P "$1" ;;
     esac

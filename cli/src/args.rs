@@ -176,7 +176,6 @@ impl Command {
             Self::Installations(_)
             | Self::Doctor(_)
             | Self::Apps(_)
-            | Self::Console
             | Self::Healthcheck
             | Self::Status
             | Self::Keys(_)

@@ -93,7 +93,7 @@ fn image_is_built_from_all_crates_of_the_workspace() {
 #[test]
 fn dependencies_md_lists_exactly_the_programs_that_are_built() {
     let mut built = BTreeSet::new();
-    for script in ["tests/run", "tests/fuzz", "deploy/release"] {
+    for script in ["tests/run", "tests/fuzz", "tools/release"] {
         let script = read(script);
         let calls = script.lines().filter_map(|line| {
             let words = line.trim().strip_prefix("cargo_tool ")?;

@@ -11,6 +11,7 @@ pub mod fleet;
 pub mod haproxy;
 pub mod hosts;
 pub mod load;
+pub mod manual;
 pub mod nginx;
 pub mod packages;
 pub mod port;

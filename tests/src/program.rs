@@ -193,7 +193,8 @@ fn collect(
 }
 
 /// The binary that was built with this test, or the one that `EVERGREEN_BIN` names.
-fn evergreen() -> PathBuf {
+#[must_use]
+pub fn evergreen() -> PathBuf {
     match std::env::var_os("EVERGREEN_BIN") {
         Some(named) => named.into(),
         None => built(),

@@ -44,7 +44,7 @@ struct ListQuery {
     app: Option<String>,
     /// The name of a key, or the first 8 digits or more of its id.
     key: Option<String>,
-    /// Only entries with this action, such as `key_revoked`. `docs/operations.md` lists the actions.
+    /// Only entries with this action, such as `key_revoked`. `docs/audit-log.md` lists the actions.
     #[param(value_type = Option<String>)]
     action: Option<Action>,
     /// The most entries. 100 if it is absent, and never more than 10,000.
@@ -55,7 +55,7 @@ struct ListQuery {
 #[derive(Serialize, ToSchema)]
 #[schema(as = AuditEntries)]
 struct Entries {
-    /// The newest first. `docs/operations.md` has their members.
+    /// The newest first. `docs/audit-log.md` has their members.
     #[schema(value_type = Vec<Object>)]
     entries: Vec<Value>,
 }

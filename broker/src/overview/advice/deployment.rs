@@ -157,7 +157,7 @@ pub(super) fn housekeeping(facts: &Overview) -> Vec<Advice> {
             (
                 "None.",
                 "Remove it from all processes, and forget it with `evergreen seal forget`.",
-                "docs/operations.md#rotating-keys",
+                "docs/rotate-keys.md",
             ),
         );
     }
