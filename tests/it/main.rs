@@ -22,6 +22,7 @@ mod command_line;
 mod conformance;
 mod connect;
 mod console;
+mod console_browser;
 mod crate_dependencies;
 mod dashboards;
 mod data_dir;

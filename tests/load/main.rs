@@ -10,6 +10,7 @@ mod agencies;
 mod agency_crashes;
 mod burst;
 mod client_credentials;
+mod console;
 mod crashes;
 mod event_crashes;
 mod fleet;
