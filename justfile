@@ -15,7 +15,7 @@ fmt:
 # Lints; a warning is a mistake
 lint:
     cargo fmt --all --check
-    cargo clippy --workspace --all-targets --locked --features cli/crash-points -- -D warnings
+    cargo clippy --workspace --all-targets --locked --features evergreen-cli/crash-points -- -D warnings
 
 # Every test there is, as CI runs them
 test:
@@ -27,8 +27,8 @@ all:
 
 # Cargo's tests whose names contain a word, such as `just some leases`
 some word:
-    cargo build --workspace --all-targets --locked --features cli/crash-points
-    cargo test --workspace --locked --features cli/crash-points {{ word }}
+    cargo build --workspace --all-targets --locked --features evergreen-cli/crash-points
+    cargo test --workspace --locked --features evergreen-cli/crash-points {{ word }}
 
 # Dependencies: versions, fences between crates, licences, sources. Needs `cargo install cargo-deny`.
 # Advisories are left to `cargo deny check advisories`: it fetches a database from a host that a

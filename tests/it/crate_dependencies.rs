@@ -6,20 +6,43 @@ use cargo_metadata::{DependencyKind, MetadataCommand, Package};
 
 /// The allowed dependencies. `cli` may depend on all products, `tests` and `tools` on everything.
 const ALLOWED: [(&str, &[&str]); 9] = [
-    ("store", &[]),
-    ("store-writer", &["store"]),
-    ("ghl", &[]),
-    ("service", &[]),
-    ("broker", &["ghl", "service", "store", "store-writer"]),
-    ("gateway", &["ghl", "service", "store"]),
-    ("sandbox", &["ghl", "service"]),
+    ("evergreen-store", &[]),
+    ("evergreen-store-writer", &["evergreen-store"]),
+    ("evergreen-ghl", &[]),
+    ("evergreen-service", &[]),
+    (
+        "evergreen-broker",
+        &[
+            "evergreen-ghl",
+            "evergreen-service",
+            "evergreen-store",
+            "evergreen-store-writer",
+        ],
+    ),
+    (
+        "evergreen-gateway",
+        &["evergreen-ghl", "evergreen-service", "evergreen-store"],
+    ),
+    ("evergreen-sandbox", &["evergreen-ghl", "evergreen-service"]),
     (
         "properties",
-        &["gateway", "ghl", "service", "store", "store-writer"],
+        &[
+            "evergreen-gateway",
+            "evergreen-ghl",
+            "evergreen-service",
+            "evergreen-store",
+            "evergreen-store-writer",
+        ],
     ),
     (
         "simulation",
-        &["broker", "ghl", "service", "store", "store-writer"],
+        &[
+            "evergreen-broker",
+            "evergreen-ghl",
+            "evergreen-service",
+            "evergreen-store",
+            "evergreen-store-writer",
+        ],
     ),
 ];
 
@@ -60,7 +83,7 @@ fn crates_depend_only_on_allowed_crates() {
                     package.name
                 );
             }
-            ("cli", None) => {
+            ("evergreen-cli", None) => {
                 let tests = ["evergreen-tools", "properties", "simulation", "tests"];
                 assert!(tests.iter().all(|name| !known.contains(name)), "{known:?}");
             }
@@ -75,9 +98,9 @@ fn crates_depend_only_on_allowed_crates() {
 #[test]
 fn redis_rslock_and_redb_are_used_only_by_store_crates() {
     let restricted: [(&str, &[&str]); 3] = [
-        ("redis", &["store", "store-writer"]),
-        ("rslock", &["store-writer"]),
-        ("redb", &["store-writer"]),
+        ("redis", &["evergreen-store", "evergreen-store-writer"]),
+        ("rslock", &["evergreen-store-writer"]),
+        ("redb", &["evergreen-store-writer"]),
     ];
     for (library, allowed) in restricted {
         for package in packages() {
@@ -103,7 +126,7 @@ fn gateway_does_not_link_the_store_writer() {
         .collect();
     let gateway = nodes
         .keys()
-        .find(|id| name(id) == "gateway")
+        .find(|id| name(id) == "evergreen-gateway")
         .expect("the gateway");
     let (mut seen, mut next) = (BTreeSet::new(), vec![gateway.clone()]);
     while let Some(id) = next.pop() {
@@ -118,7 +141,7 @@ fn gateway_does_not_link_the_store_writer() {
         }
     }
     let names: BTreeSet<String> = seen.iter().map(name).collect();
-    for forbidden in ["store-writer", "rslock", "redb"] {
+    for forbidden in ["evergreen-store-writer", "rslock", "redb"] {
         assert!(!names.contains(forbidden), "the gateway links {forbidden}");
     }
 }

@@ -58,7 +58,7 @@ async fn document_is_checked_in_as_it_is_generated() {
     let printed = String::from_utf8(printed.stdout).unwrap();
     assert!(
         printed == checked_in(),
-        "docs/openapi.json is out of date: cargo run -p cli -- openapi > docs/openapi.json"
+        "docs/openapi.json is out of date: cargo run -p evergreen-cli -- openapi > docs/openapi.json"
     );
     assert_eq!(document()["openapi"], "3.1.0");
 }

@@ -208,7 +208,7 @@ fn built() -> PathBuf {
     let mut built = beside.map(|directory| directory.join("evergreen"));
     built
         .find(|program| program.is_file())
-        .expect("`evergreen` is missing: build it with `cargo build -p cli`")
+        .expect("`evergreen` is missing: build it with `cargo build -p evergreen-cli`")
 }
 
 impl Program {
