@@ -104,13 +104,15 @@ export async function seed({ internal, public: gateway, sandbox, key }) {
     const listed = () => admin('GET', `/installations?company=${companyId}&limit=100`);
     await until(`the locations of ${name}`, async () => (await listed()).body.installations.length > locations.length);
     for (const location of locations) {
-      await admin('PATCH', `/installations/${idOf(location)}`, { external_id: slug(location), tags: ['via-agency'] });
+      await admin('PATCH', `/installations/${idOf(location)}`, { external_id: slug(location), tags: ['agency'] });
     }
   }
   // They have connected at different times of the day.
   for (const [number, [name, tags]] of CUSTOMERS.entries()) {
     await send('PUT', `${sandbox}/_sandbox/settings`, { token_lifetime_ms: Math.round((24 - 1.7 * number) * 3_600_000) });
-    await connect(name, tags, { locationId: idOf(name), companyId: idOf(`Own ${name}`) });
+    const companyId = idOf(`Own ${name}`);
+    await steer('agencies', { companyId, locations: 0, name });
+    await connect(name, tags, { locationId: idOf(name), companyId });
   }
 
   for (const { name, ...rest } of KEYS) await admin('POST', '/keys', { name, ...rest });

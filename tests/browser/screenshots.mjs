@@ -15,7 +15,8 @@ const context = await browser.newContext(CONTEXT);
 const page = await context.newPage();
 
 /** Pictures of the page that is shown, for each shape. */
-async function take(name, { isForPhones = false } = {}) {
+async function take(name, { isForPhones = false, height = CONTEXT.viewport.height } = {}) {
+  await page.setViewportSize({ ...CONTEXT.viewport, height });
   const shoot = (shape) => page.screenshot({ path: join(directory, `console-${name}-${shape}.png`) });
   for (const colorScheme of ['light', 'dark']) {
     await page.emulateMedia({ colorScheme });
@@ -25,7 +26,6 @@ async function take(name, { isForPhones = false } = {}) {
   if (!isForPhones) return;
   await page.setViewportSize(PHONE);
   await shoot('mobile');
-  await page.setViewportSize(CONTEXT.viewport);
 }
 
 async function idOf(name) {
@@ -41,7 +41,8 @@ try {
   await page.getByRole('button', { name: 'Sign in' }).click();
   await page.getByRole('navigation', { name: 'Console' }).waitFor();
   for (const [name, path, options] of [
-    ['overview', '', { isForPhones: true }],
+    // With the charts.
+    ['overview', '', { isForPhones: true, height: 1300 }],
     ['installations', '/installations', { isForPhones: true }],
     ['installation', `/installations/${await idOf(fleet.working)}`],
     ['needs-consent', `/installations/${await idOf(fleet.broken)}`, { isForPhones: true }],
