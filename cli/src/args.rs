@@ -177,6 +177,7 @@ impl Command {
             | Self::Doctor(_)
             | Self::Apps(_)
             | Self::Healthcheck
+            | Self::Console
             | Self::Status
             | Self::Keys(_)
             | Self::Audit(_)
