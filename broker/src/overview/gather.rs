@@ -184,9 +184,11 @@ fn name_of(installation: &Installation) -> String {
     let fact = |name| details.and_then(|details| details.facts.get(name).cloned());
     let external_id = installation.customer.external_id.as_ref();
     let access = &installation.access;
-    fact("companyName")
-        .or_else(|| external_id.map(ToString::to_string))
+    // All locations of an agency have the name of its company.
+    external_id
+        .map(ToString::to_string)
         .or_else(|| access.location.as_ref().map(ToString::to_string))
+        .or_else(|| fact("companyName"))
         .or_else(|| access.company.as_ref().map(ToString::to_string))
         .unwrap_or_else(|| installation.id.to_string())
 }

@@ -1,5 +1,7 @@
 //! `/` of the public listeners, and customers' pages while no broker answers.
 
+use std::time::Duration;
+
 use reqwest::RequestBuilder;
 use serde_json::json;
 use tests::client::{self, send};
@@ -7,8 +9,11 @@ use tests::fleet::Member;
 use tests::program::wait_for_port;
 use tests::testbed::Testbed;
 use tests::up::Up;
+use tests::wait::{holds, until};
 
 use super::{Answer, Browser};
+
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// As a browser asks.
 async fn page(request: RequestBuilder) -> Answer {
@@ -20,9 +25,13 @@ async fn page(request: RequestBuilder) -> Answer {
 async fn root_of_the_public_listener_says_what_this_is() {
     let up = Up::start(&[]).await;
     let root = || client::anonymous().get(format!("{}/", up.public));
-    let (status, body) = send(root()).await;
-    assert_eq!(status, 200);
-    assert_eq!(body, json!({ "service": "evergreen", "status": "ok" }));
+    let well = json!({ "service": "evergreen", "status": "ok" });
+    until("it to be ready", PATIENCE, || async {
+        let (status, body) = send(root()).await;
+        assert_eq!(status, 200);
+        holds(body == well, body)
+    })
+    .await;
     let page = page(root()).await;
     assert_eq!(page.status, 200);
     assert!(page.body.contains("It is well."), "{}", page.body);

@@ -79,6 +79,10 @@ async fn reload_says_that_a_misspelt_setting_does_not_exist() {
     let config = scratch.join("settings.toml");
     std::fs::write(&config, "EVERGREEN_MAX_BODY = \"1MB\"\n").unwrap();
     let up = Up::start(&[("EVERGREEN_CONFIG", &config)]).await;
+    // Before that, a hangup ends it.
+    up.program
+        .wait_for_line(&["evergreen is up"], PATIENCE)
+        .await;
     std::fs::write(&config, "EVERGREEN_MAX_BDOY = \"2MB\"\n").unwrap();
     up.program.signal(HANGUP);
     let words = [

@@ -40,7 +40,8 @@ impl StatsBackend for RedisBackend {
             let key = self.key(keys::SEEN);
             let mut note = redis::pipe();
             if !seen.is_empty() {
-                note.hset_multiple(&key, &seen).ignore();
+                // Not `hset_multiple`, which sends the older HMSET.
+                note.cmd("HSET").arg(&key).arg(&seen).ignore();
             }
             if !gone.is_empty() {
                 note.hdel(&key, &gone).ignore();
