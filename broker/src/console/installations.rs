@@ -5,6 +5,8 @@ mod end;
 mod row;
 mod show;
 
+pub(super) use row::label;
+
 use askama::Template;
 use axum::Router;
 use axum::extract::State;

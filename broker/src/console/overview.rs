@@ -9,8 +9,12 @@ use axum::extract::State;
 use axum::response::Response;
 use axum::routing::get;
 
+use super::installations;
+use super::prose::Prose;
 use super::{Console, Page, ROOT, Section, Time, Viewer, render};
 use crate::Broker;
+use crate::api::status::TokenStatus;
+use crate::overview::advice::Advice;
 use crate::overview::chart::{Chart, Series};
 use crate::overview::{History, Overview, gather};
 
@@ -22,6 +26,7 @@ pub(super) fn routes() -> Router<Console> {
 #[template(path = "console/overview.html")]
 struct OverviewPage {
     page: Page,
+    problems: Vec<(Advice, Prose)>,
     charts: Vec<ChartView>,
     states: Vec<StateView>,
     expiries: Vec<ExpiryView>,
@@ -35,6 +40,7 @@ async fn show(State(broker): State<Broker>, viewer: Viewer) -> Response {
     let facts = gather::overview(&broker).await;
     render(&OverviewPage {
         page: viewer.page("Overview", Section::Overview),
+        problems: problems(&facts),
         charts: facts.history.as_ref().map(charts).unwrap_or_default(),
         states: states(&facts),
         expiries: expiries(&facts),
@@ -42,6 +48,12 @@ async fn show(State(broker): State<Broker>, viewer: Viewer) -> Response {
         minutes_ago: minutes_ago(&facts),
         facts,
     })
+}
+
+/// Each problem, with what to do about it.
+fn problems(facts: &Overview) -> Vec<(Advice, Prose)> {
+    let all = facts.advice.iter();
+    all.map(|it| (it.clone(), Prose::from(it.to_do))).collect()
 }
 
 /// A chart and its legend.
@@ -152,7 +164,9 @@ fn sum(history: &History, names: &[&str]) -> Vec<u64> {
 
 /// How many installations are in a state.
 struct StateView {
+    /// As a filter of the list.
     name: &'static str,
+    words: &'static str,
     class: &'static str,
     count: u64,
 }
@@ -162,15 +176,15 @@ fn states(facts: &Overview) -> Vec<StateView> {
     let counted = counted.and_then(|it| it.by_state.as_ref());
     let counted = counted.into_iter().flatten();
     let shown = counted.filter(|(_, count)| **count > 0);
-    let view = |(name, count): (&&'static str, &u64)| StateView {
-        name,
-        class: match *name {
-            "valid" | "static" => "good",
-            "suspect" | "paused" => "warn",
-            "invalid" | "unreadable" => "bad",
-            _ => "",
-        },
-        count: *count,
+    let view = |(name, count): (&&'static str, &u64)| {
+        let status = TokenStatus::parse(name);
+        let (words, class) = status.map_or((*name, ""), installations::label);
+        StateView {
+            name,
+            words,
+            class,
+            count: *count,
+        }
     };
     shown.map(view).collect()
 }

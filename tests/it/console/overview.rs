@@ -34,7 +34,7 @@ async fn first_page_shows_that_all_is_well_and_then_what_is_wrong() {
     let id = up.install("locA").await;
     let page = browser.get("/console").await;
     for part in [
-        "<span class=\"badge good\">1 valid</span>",
+        "<span class=\"badge good\">1 connected</span>",
         &format!("<a href=\"/console/installations/{id}\">locA</a>"),
         "<svg class=\"chart\" id=\"refreshes\"",
         "role=\"img\"",
