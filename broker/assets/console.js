@@ -1,4 +1,4 @@
-// What the console adds with JavaScript. Every page works without it.
+// Additions for browsers with JavaScript. Every page works without it.
 "use strict";
 
 const say = (text) => {

@@ -109,7 +109,7 @@ async fn health() -> Json<Value> {
     Json(json!({ "status": "ok" }))
 }
 
-/// What this is, and whether it can do its work.
+/// Says that this is evergreen, and whether it can do its work.
 async fn root(State(broker): State<Broker>, headers: HeaderMap) -> Response {
     root::page(&headers, broker.0.readiness.reasons().is_empty())
 }

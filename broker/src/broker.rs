@@ -22,6 +22,7 @@ use crate::events::delivery::Context;
 use crate::events::sweep;
 use crate::health::readiness::Gates;
 use crate::health::{files, readiness as health, store_check};
+use crate::overview::gather;
 use crate::overview::statistics::Statistics;
 use crate::refresh::rate_limiter::RateLimiter;
 use crate::refresh::scheduler::{self, Progress, Schedulers};
@@ -69,6 +70,7 @@ pub(crate) struct Inner {
     pub(crate) lookups: Arc<Lookups>,
     pub(crate) deliveries: Deliveries,
     pub(crate) statistics: Arc<Statistics>,
+    pub(crate) overview: gather::Shared,
     /// As in [`Parts`].
     pub(crate) lock_nodes: Option<LockNodes>,
     pub(crate) readiness: Readiness,
@@ -257,6 +259,7 @@ impl Broker {
             deliveries,
             schedulers,
             statistics,
+            overview: gather::Shared::default(),
             lock_nodes,
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),

@@ -37,7 +37,7 @@
 //! 7. Times: a member of type [`Time`], made with `Time::from(timestamp)`, in the template as any other value.
 //! 8. Changes are in the audit log: `viewer.requester.entry(now, Action::…)`, as in the handlers of the API. Share the
 //!    core with them rather than repeating it (`api/admin/keys.rs` is an example).
-//! 9. What JavaScript adds: `data-refresh="30"` on an element with an `id` loads it again each 30 seconds.
+//! 9. JavaScript adds: `data-refresh="30"` on an element with an `id` loads it again each 30 seconds.
 //!    `data-copy="text"` on a `<button hidden>` copies the text.
 
 mod apps;

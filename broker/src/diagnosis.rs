@@ -49,9 +49,9 @@ pub(crate) struct Diagnosis {
     pub(crate) summary: String,
     /// The causes.
     pub(crate) why: Vec<String>,
-    /// What it means for calls now.
+    /// The effect on calls now.
     pub(crate) calls: String,
-    /// What to do, in this order. Empty if there is nothing to do.
+    /// The steps to take, in this order. Empty if there is nothing to do.
     pub(crate) to_do: Vec<Step>,
 }
 
@@ -85,7 +85,7 @@ pub(crate) fn of_unreadable(source: &Unreadable) -> Diagnosis {
         Unreadable::TooNew(_) => Step::new(
             "Update this broker: a newer version of evergreen has written the record.",
         ),
-        Unreadable::Sealed(_) => step::restore_sealing_key(remedy(source)),
+        Unreadable::Sealed(_) => step::restore_sealing_key(None, remedy(source)),
         Unreadable::Missing(_) | Unreadable::Malformed(_) => Step::new(
             "Let the customer connect again: a new consent replaces the record. If you have a backup of the store from \
              before the damage, look at it first.",

@@ -43,7 +43,7 @@ pub(crate) const SERIES: [&str; 16] = [
     "undelivered",
 ];
 
-/// What one broker knows of the whole deployment. A member is `null` if it could not be learned in time.
+/// The whole deployment, as one broker knows it. A member is `null` if it could not be learned in time.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct Overview {
@@ -56,7 +56,7 @@ pub(crate) struct Overview {
     pub(crate) version: &'static str,
     /// Whether GHL is the sandbox of this machine.
     pub(crate) sandbox: bool,
-    /// What is wrong, the worst first. Empty if all is well.
+    /// The problems, the worst first. Empty if all is well.
     pub(crate) advice: Vec<Advice>,
     pub(crate) installations: Option<Installations>,
     /// The installations whose access tokens expire first. Each is refreshed before.
@@ -108,7 +108,7 @@ pub(crate) struct Installations {
 #[schema(as = SoonExpiry)]
 pub(crate) struct Expiry {
     pub(crate) installation_id: String,
-    /// What people call it: its external id, the name of the company, or its location or company.
+    /// Its name for people: its external id, the name of the company, or its location or company.
     pub(crate) name: String,
     pub(crate) app: String,
     pub(crate) expires_at: String,
@@ -116,7 +116,7 @@ pub(crate) struct Expiry {
     pub(crate) expires_in: u64,
 }
 
-/// What is due.
+/// The refreshes that are due.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
 #[schema(as = RefreshBacklog)]

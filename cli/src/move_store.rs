@@ -22,7 +22,7 @@ use crate::process::read;
 use crate::progress::{Bar, interruptible};
 use crate::{key_rings, redis_prefix, redis_tls, run, settings};
 
-/// What Ctrl-C says. Until the move has ended, the file is what counts.
+/// The message after Ctrl-C. Until the move has ended, the file counts.
 const CONTINUE: &str = "The move has not ended. Run the same command again to go on with it, or with --undo to take it back";
 
 /// The settings of a move.

@@ -5,6 +5,7 @@ pub(crate) mod body;
 mod cause;
 mod client;
 pub(crate) mod connector;
+mod cookies;
 pub(crate) mod headers;
 pub(crate) mod outbound;
 mod pool;

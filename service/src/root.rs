@@ -19,7 +19,7 @@ const HEADERS: [(HeaderName, &str); 4] = [
     (CACHE_CONTROL, "no-store"),
 ];
 
-/// What this is, for programs.
+/// The answer for programs.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Root {
     /// `evergreen`

@@ -24,7 +24,7 @@ export const CONTEXT = {
 };
 
 /**
- * What goes wrong in the pages of a context, collected in `problems`: errors of scripts and of the console, violations of
+ * The problems of the pages of a context, collected in `problems`: errors of scripts and of the console, violations of
  * the policy (CSP), and requests to another origin than these.
  */
 export async function watch(context, problems, origins) {

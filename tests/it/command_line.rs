@@ -35,7 +35,7 @@ async fn run(up: &Up, args: &[&str]) -> Output {
     output
 }
 
-/// What a command prints with `--output json`.
+/// The output of a command with `--output json`.
 async fn json(up: &Up, args: &[&str]) -> Value {
     let output = run(up, &[args, &["--output", "json"]].concat()).await;
     let printed = text(&output.stdout);

@@ -123,7 +123,7 @@ async fn each_way_to_break_an_installation_is_explained() {
     suspect.says(
         0,
         &[
-            "In doubt: GHL refused its refresh token once",
+            "In doubt: GHL refused its refresh token",
             "Calls work until",
         ],
     );

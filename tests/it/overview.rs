@@ -242,8 +242,12 @@ async fn each_broker_of_a_fleet_shows_the_same_counts() {
     fleet.brokers[1].stop().await;
     let expected = [("connected", 3), ("forwarded", 9), ("refreshed", 1)];
     until_counted(&fleet.client, &first, &expected).await;
-    let names = overview(&fleet.client, &first).await["processes"].to_string();
-    assert!(!names.contains("broker-1"), "{names}");
+    until("the second broker to be gone", PATIENCE, || async {
+        let processes = overview(&fleet.client, &first).await["processes"].to_string();
+        let is_gone = processes.contains("broker-0") && !processes.contains("broker-1");
+        holds(is_gone, processes)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -89,7 +89,7 @@ async fn list(
         page: viewer.page("Audit", Section::Audit),
         problem,
         newer: query.page.checked_sub(1).map(|page| query.link(page)),
-        older: has_older.then(|| query.link(query.page + 1)),
+        older: has_older.then(|| query.link(query.page.saturating_add(1))),
         actions: &ACTIONS,
         entries: found.iter().map(Row::of).collect(),
         query,

@@ -17,8 +17,8 @@ use crate::api::error::Error;
 const PATH: &str = "/console/connect";
 /// How long a link works, in seconds, and in words. The first is chosen at first.
 const LIVES: [(u64, &str); 4] = [
-    (86_400, "1 day"),
     (1_800, "30 minutes"),
+    (86_400, "1 day"),
     (259_200, "3 days"),
     (604_800, "7 days"),
 ];

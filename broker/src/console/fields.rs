@@ -31,7 +31,6 @@ impl Fields {
     }
 
     /// Whether a checkbox is checked.
-    #[allow(dead_code, reason = "no form has a single checkbox yet")]
     pub(crate) fn has(&self, name: &str) -> bool {
         self.text(name).is_some()
     }

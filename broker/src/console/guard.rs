@@ -1,4 +1,4 @@
-//! What every request to the console passes: the checks of its origin, its session, its form and its rights.
+//! The checks that every request to the console passes: the checks of its origin, its session, its form and its rights.
 
 use axum::body::Body;
 use axum::extract::{Request, State};

@@ -152,7 +152,7 @@ struct List {
 }
 
 impl List {
-    /// What the end of the page says about how far the search has come.
+    /// The end of the page, which says how far the search has come.
     fn progress(&self) -> String {
         match (self.searched, &self.next) {
             (Some(searched), Some(_)) if self.rows.len() < ROWS => {

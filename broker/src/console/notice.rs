@@ -12,7 +12,7 @@ use super::session::{Cookies, NOTICE};
 /// The longest text. A cookie holds 4 KiB.
 const MAX_CHARS: usize = 500;
 
-/// What the next page says.
+/// The message of the next page.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Notice {
     /// Whether something was done. Otherwise it was not possible.

@@ -70,7 +70,7 @@ struct LegendEntry {
     total: u64,
 }
 
-/// What [`Chart::svg`] made.
+/// The result of [`Chart::svg`].
 struct Svg(String);
 
 impl fmt::Display for Svg {

@@ -20,7 +20,7 @@ use super::viewer::Viewer;
 const POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self' data:; \
      connect-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'";
 
-/// What every response of the console has. `Cache-Control` unless the response has one.
+/// The headers of every response of the console. `Cache-Control` unless the response has one.
 ///
 /// Not `Referrer-Policy: no-referrer`: browsers would then send `Origin: null` with our own forms, as foreign pages can.
 const HEADERS: [(HeaderName, &str); 6] = [

@@ -43,7 +43,7 @@ pub(super) fn of_session() -> Router<Console> {
 struct SignIn<'a> {
     assets: &'static Assets,
     next: &'a str,
-    /// What did not work. Empty at first.
+    /// The problem with the last attempt. Empty at first.
     problem: &'a str,
     hint: &'a str,
 }

@@ -26,7 +26,7 @@ pub(crate) struct Viewer {
     pub(crate) requester: Requester,
     /// The proof of the forms of this session.
     pub(super) proof: String,
-    /// What the page says about the last change.
+    /// The message about the last change.
     pub(super) notice: Option<Notice>,
 }
 

@@ -21,7 +21,7 @@ pub(super) fn cause(facts: &Facts<'_>) -> Option<Cause> {
     })
 }
 
-/// What the last failure says, and what it means.
+/// The last failure and its meaning.
 pub(super) fn describe(error: &LastError) -> String {
     let LastError {
         kind, message, at, ..
@@ -35,7 +35,7 @@ pub(super) fn describe(error: &LastError) -> String {
     }
 }
 
-/// What a kind of failure means, in one or two sentences.
+/// The meaning of a kind of failure, in one or two sentences.
 pub(super) const fn meaning(kind: FailureKind) -> &'static str {
     match kind {
         FailureKind::Transient => {

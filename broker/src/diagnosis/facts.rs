@@ -14,7 +14,7 @@ use crate::agency::AgencyState;
 use crate::apps::AppSet;
 use crate::refresh::breaker::PauseReason;
 
-/// What is known about an installation, and about its surroundings.
+/// The known facts about an installation and its surroundings.
 #[derive(Debug)]
 pub(crate) struct Facts<'a> {
     pub(crate) snapshot: &'a Snapshot,

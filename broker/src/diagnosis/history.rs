@@ -1,4 +1,4 @@
-//! What has happened to an installation lately: its events, and what people did to it by the audit log.
+//! The latest history of an installation: its events, and what people did to it by the audit log.
 
 use serde_json::Value;
 use store::{InstallationId, Timestamp};

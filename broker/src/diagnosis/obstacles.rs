@@ -57,12 +57,16 @@ fn keys(facts: &Facts<'_>, status: TokenStatus) -> Vec<Cause> {
             RingKind::Refresh => ("EVERGREEN_REFRESH_KEYS", "refresh token"),
         };
         let step = match error {
-            OpenError::UnknownKey(key) => step::restore_sealing_key(&format!(
-                "put the key `{key}` back into {setting}, after the first one,"
-            )),
-            OpenError::Forged => step::restore_sealing_key(&format!(
-                "put the key that the store's records are sealed with back into {setting}"
-            )),
+            OpenError::UnknownKey(key) => step::restore_sealing_key(
+                Some(*kind),
+                &format!("put the key `{key}` back into {setting}, after the first one,"),
+            ),
+            OpenError::Forged => step::restore_sealing_key(
+                Some(*kind),
+                &format!(
+                    "put the key that the store's records are sealed with back into {setting}"
+                ),
+            ),
             OpenError::Malformed => step::reconnect(facts.id()),
         };
         Cause {

@@ -130,6 +130,10 @@ fn suspect(facts: &Facts<'_>) -> Diagnosis {
         );
     }
     why.extend(installation.last_error.as_ref().map(error_kind::describe));
+    why.push(
+        "If the customer has removed the app, GHL refuses the access token, too, and calls fail already."
+            .to_owned(),
+    );
     Diagnosis {
         why,
         ..diagnosis(

@@ -1,5 +1,6 @@
 //! Something that a person can do about an installation.
 
+use store::key_list::RingKind;
 use store::{AppName, InstallationId};
 
 /// One thing to do.
@@ -99,9 +100,16 @@ pub(super) fn force(id: &InstallationId) -> Step {
     .by(Action::ForceRefresh)
 }
 
-pub(super) fn restore_sealing_key(remedy: &str) -> Step {
+/// Gateways have the access ring alone, and do not start with the other one.
+pub(super) fn restore_sealing_key(ring: Option<RingKind>, remedy: &str) -> Step {
+    let processes = match ring {
+        Some(RingKind::Access) => "of all brokers and gateways",
+        Some(RingKind::Refresh) => "of all brokers",
+        None => "of the processes that have this ring",
+    };
     Step::new(format!(
-        "Restore the sealing key: {remedy} of all brokers and gateways, and send them SIGHUP."
+        "Restore the sealing key: {remedy} {processes}. Restart them, or send them SIGHUP if the ring is in a file or from a \
+         command."
     ))
     .run("evergreen seal status")
 }

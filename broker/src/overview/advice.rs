@@ -51,12 +51,12 @@ pub(crate) struct Advice {
     /// The kind of problem in one word, the same in every version.
     #[schema(value_type = String)]
     pub(crate) kind: &'static str,
-    /// What is wrong.
+    /// The problem in one sentence.
     pub(crate) problem: String,
-    /// What it means for customers.
+    /// The effect on customers.
     #[schema(value_type = String)]
     pub(crate) effect: &'static str,
-    /// What to do.
+    /// The steps to take.
     #[schema(value_type = String)]
     pub(crate) to_do: &'static str,
     /// The page of the manual that has more.

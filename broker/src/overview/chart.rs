@@ -26,7 +26,7 @@ const TENTHS: u64 = 10 * (BASE - TOP) as u64;
 /// One of the things that a chart shows.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Series<'a> {
-    /// What is counted, for people.
+    /// The counted thing, for people.
     pub(crate) label: &'a str,
     /// Of the stylesheet: `good`, `warn`, `bad` or `calls`.
     pub(crate) class: &'a str,
@@ -199,7 +199,7 @@ fn round_up(number: u64) -> u64 {
 fn short(number: u64) -> String {
     match number {
         0..=9_999 => number.to_string(),
-        10_000..=9_999_999 => format!("{}k", number / 1_000),
+        10_000..=999_999 => format!("{}k", number / 1_000),
         _ => format!("{}M", number / 1_000_000),
     }
 }

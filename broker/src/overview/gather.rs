@@ -14,7 +14,7 @@ use store_writer::check::Severity;
 use store_writer::installation::Installation;
 use store_writer::sealing::KeysError;
 use store_writer::writer::{Backlog, Bucket, FleetCount, State, StateCount};
-use tokio::time::timeout;
+use tokio::time::{Instant, timeout};
 
 use super::advice::advise;
 use super::{
@@ -50,8 +50,26 @@ impl Unknown {
     }
 }
 
-/// The overview as this broker can make it now.
+/// How long an overview is shown to all who ask. Each open page of the console asks every ten seconds.
+const SHARED_FOR: Duration = Duration::from_secs(2);
+
+/// The last overview of this broker. One is made at a time.
+#[derive(Debug, Default)]
+pub(crate) struct Shared(tokio::sync::Mutex<Option<(Instant, Overview)>>);
+
+/// The overview as this broker can make it now, or could within the last two seconds.
 pub(crate) async fn overview(broker: &Broker) -> Overview {
+    let mut last = broker.0.overview.0.lock().await;
+    match &*last {
+        Some((at, overview)) if at.elapsed() < SHARED_FOR => overview.clone(),
+        Some(_) | None => {
+            let made = gathered(broker).await;
+            last.insert((Instant::now(), made)).1.clone()
+        }
+    }
+}
+
+async fn gathered(broker: &Broker) -> Overview {
     let inner = &broker.0;
     let unknown = Unknown::default();
     let (
@@ -178,7 +196,7 @@ async fn expiry(
     }))
 }
 
-/// What people call an installation.
+/// The name of an installation for people.
 fn name_of(installation: &Installation) -> String {
     let details = installation.details.as_ref();
     let fact = |name| details.and_then(|details| details.facts.get(name).cloned());

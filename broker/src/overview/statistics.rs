@@ -34,7 +34,7 @@ pub(crate) struct Statistics {
     started: Timestamp,
     /// Locked while they are written, so that no reader sees a count twice.
     pending: tokio::sync::Mutex<Pending>,
-    /// What gateways have reported. It is taken into `pending`.
+    /// The counts that gateways have reported. They are taken into `pending`.
     reported: Mutex<NamedCounts>,
     gateways: Mutex<Gateways>,
     /// The last check of the store.

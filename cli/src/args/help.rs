@@ -21,7 +21,7 @@ macro_rules! first_steps {
     };
 }
 
-/// What `evergreen` alone says. It fits into 80 columns.
+/// The text of `evergreen` alone. It fits into 80 columns.
 pub(crate) const FIRST_STEPS: &str = concat!(
     "evergreen keeps GoHighLevel's OAuth tokens fresh, and forwards calls with them.\n\n",
     first_steps!(),

@@ -23,7 +23,7 @@ pub(super) struct Finding {
     pub(super) name: &'static str,
     pub(super) state: State,
     text: String,
-    /// What to do about it. Empty if it is well.
+    /// The repair. Empty if it is well.
     todo: String,
 }
 

@@ -23,7 +23,7 @@ const LIMIT: Duration = Duration::from_secs(4);
 /// Asks the token endpoint without any credentials, which costs nothing.
 pub(super) async fn ghl(checked: Arc<Checked>) -> Vec<Finding> {
     if checked.is_sandboxed {
-        let text = "the sandbox in `up` stands in for it, and was not asked";
+        let text = "no GHL_CLIENT_ID is set here, so the sandbox in `up` would stand in for GHL: no app of yours was checked";
         return vec![Finding::ok(NAME, text)];
     }
     let base = checked.api_url.as_str().trim_end_matches('/');

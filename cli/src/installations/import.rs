@@ -35,7 +35,7 @@ the token that the other one has, and the customer has to connect again.";
 
 /// How the results of rows are shown as JSON and with `--quiet`. For people they are lines, see [`line`].
 const RESULTS: List = List {
-    columns: &[Column::text("RESULT", line)],
+    columns: &[Column::text("RESULT", |row| line(row, false))],
     id: |row| member(row, "installationId"),
     empty: "The file has no rows",
 };
@@ -51,7 +51,7 @@ pub(super) async fn import(admin: &Admin, output: Output, what: &Import) -> Resu
     }
     // A wrong address or key ends the command before any row is sent.
     admin.get("/v1/apps", "apps").await?;
-    let mut tally = Tally::new(output);
+    let mut tally = Tally::new(output, what.dry_run);
     interruptible(send_all(admin, what, &entries, &mut tally), AGAIN).await?;
     let (imported, unchanged, refused) = (tally.imported, tally.unchanged, tally.refused);
     let would = if what.dry_run { "would be " } else { "" };
@@ -87,6 +87,7 @@ fn read(file: &Path) -> Result<Zeroizing<String>, Failure> {
 /// The results of the rows, which are shown as they come.
 struct Tally {
     output: Output,
+    is_dry_run: bool,
     shown: Rows,
     imported: usize,
     unchanged: usize,
@@ -188,9 +189,10 @@ impl Batch {
 }
 
 impl Tally {
-    fn new(output: Output) -> Self {
+    fn new(output: Output, is_dry_run: bool) -> Self {
         Self {
             output,
+            is_dry_run,
             shown: output.list(&RESULTS),
             imported: 0,
             unchanged: 0,
@@ -224,7 +226,7 @@ impl Tally {
     /// Shows the result of a row. `--quiet` shows the installations that were imported.
     fn show(&mut self, row: &Value) -> Result<(), Failure> {
         if self.output.is_table() {
-            return unless_closed(self.output.line(&line(row)));
+            return unless_closed(self.output.line(&line(row, self.is_dry_run)));
         }
         if self.output.is_json() || text(row, "result") == "imported" {
             return unless_closed(self.shown.add([row]));
@@ -258,9 +260,12 @@ fn unless_closed(printed: Result<(), Failure>) -> Result<(), Failure> {
 }
 
 /// The result of a row for people.
-fn line(row: &Value) -> String {
+fn line(row: &Value, is_dry_run: bool) -> String {
     let place = text(row, "at");
-    let result = text(row, "result");
+    let result = match text(row, "result") {
+        "imported" if is_dry_run => "would be imported",
+        result => result,
+    };
     let installation = row["installationId"].as_str();
     let installation = installation.map_or_else(String::new, |id| format!(" {id}"));
     let reason = row["reason"].as_str();

@@ -18,7 +18,7 @@ const GAP: usize = 2;
 #[derive(Debug)]
 pub(crate) struct List {
     pub columns: &'static [Column],
-    /// What `--quiet` prints of an entry.
+    /// The part of an entry that `--quiet` prints.
     pub id: fn(&Value) -> String,
     /// The message if there are no entries: that there are none yet, and what to do.
     pub empty: &'static str,
@@ -198,7 +198,7 @@ impl Rows {
                 *most = width(cell).max(*most);
             }
         }
-        // What does not fit is left out or cut on a terminal alone.
+        // Only on a terminal are columns left out or cut.
         if let Some(terminal) = self.output.width {
             if is_first && leave_out(&mut self.columns, &mut self.widths, terminal) {
                 cells = cells_of(&self.columns);

@@ -1,4 +1,4 @@
-//! What `evergreen up` says when it serves.
+//! The message of `evergreen up` when it serves.
 
 use secrecy::{ExposeSecret, SecretString};
 use service::config::is_loopback;
@@ -6,7 +6,7 @@ use url::Url;
 
 use crate::settings::Common;
 
-/// What the banner says about the process.
+/// The facts of the process in the banner.
 pub(super) struct Banner<'a> {
     pub(super) common: &'a Common,
     /// `http` or `https`: that of the listeners.

@@ -1,7 +1,9 @@
 //! Decides which headers the gateway forwards.
 
-use http::header::{AUTHORIZATION, CONNECTION, USER_AGENT};
+use http::header::{AUTHORIZATION, CONNECTION, COOKIE, USER_AGENT};
 use http::{HeaderMap, HeaderName, HeaderValue};
+
+use super::cookies;
 
 /// GHL's API version.
 pub(crate) const VERSION: HeaderName = HeaderName::from_static("version");
@@ -107,6 +109,12 @@ impl<'h> OutboundHeaders<'h> {
             let is_per_connection = is_hop_by_hop(name) || is_about_body_or_host(name);
             let is_private = bearer.is_some() && (is_ours(name) || is_behind_us(name));
             if is_per_connection || is_private || private.contains(name) {
+                continue;
+            }
+            if bearer.is_some() && *name == COOKIE {
+                if let Some(cookies) = cookies::for_ghl(value) {
+                    send(name, &cookies);
+                }
                 continue;
             }
             has_version |= *name == VERSION;

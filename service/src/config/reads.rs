@@ -9,18 +9,18 @@ use super::Origin;
 pub struct Read {
     /// Its name, such as `EVERGREEN_LISTEN` or `apps.NAME.client_id`.
     pub key: String,
-    /// What it contains.
+    /// The kind of its value.
     pub kind: Kind,
     /// The value as it is set. `None` if it is not set, if it is a secret, and if it has a mistake, since a secret may
     /// have been put into the wrong setting.
     pub value: Option<String>,
     /// Where it is set. `None` if it is not set.
     pub origin: Option<Origin>,
-    /// What applies if it is not set. `None` if nothing does, or if that depends on other things.
+    /// The value that applies if it is not set. `None` if nothing does, or if that depends on other things.
     pub default: Option<String>,
 }
 
-/// What a setting contains.
+/// The kind of a setting's value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     /// No secret.

@@ -170,9 +170,14 @@ async fn names_of_others_are_escaped() {
     let body = json!({ "external_id": "<script>", "tags": [evil, "\"><b>"] });
     assert_eq!(send(up.client.patch(url).json(&body)).await.0, 200);
     // GHL tells the name of the company.
-    let url = format!("{}/_sandbox/webhooks", up.sandbox.url);
     let event = json!({ "type": "INSTALL", "locationId": "locA", "companyName": evil });
-    send(up.client.post(url).json(&event)).await;
+    up.sandbox.webhook(&event).await;
+    let shown = format!("{}/v1/installations/{id}", up.internal);
+    until("the name of the company", PATIENCE, || async {
+        let (_, seen) = get(&up.client, &shown).await;
+        holds(seen["details"]["companyName"] == evil, seen)
+    })
+    .await;
     let mut browser = signed_in(&up, KEY).await;
     for path in [
         LIST.to_owned(),

@@ -108,7 +108,7 @@ async fn settings_are_printed_with_their_sources() {
     let default = "# EVERGREEN_MAX_REQUESTS = \"2000\"  # default";
     assert!(all.contains(default), "{all}");
 
-    // What is printed is a settings file with the same settings.
+    // The output is a settings file with the same settings.
     let copy = scratch.join("copy.toml");
     fs::write(&copy, &shown).unwrap();
     let (again, said) = printed(print(&["--config", &copy])).await;

@@ -79,7 +79,7 @@ fn address(text: &str) {
         return;
     };
     let message = error.to_string();
-    assert_showable(&message, 160);
+    assert_showable(&message, 260);
     let shown = format!("{error:?} {message}");
     let login = text
         .split_once("://")

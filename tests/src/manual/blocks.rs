@@ -12,7 +12,7 @@ pub struct Block {
     pub notes: Vec<Note>,
 }
 
-/// What a comment above a block says about it.
+/// The meaning of a comment above a block.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Note {
     /// `<!-- not run: REASON -->`: nothing runs or checks this block.
@@ -31,7 +31,7 @@ pub struct Step {
     /// Of its first line, from 1.
     pub line: usize,
     pub command: String,
-    /// What the page shows below the command. Empty if the page shows nothing.
+    /// The output that the page shows below the command. Empty if there is none.
     pub output: String,
 }
 

@@ -30,9 +30,9 @@ pub(super) struct DiagnosisView {
     summary: String,
     /// The causes, each in whole sentences.
     why: Vec<String>,
-    /// What it means for calls now.
+    /// The effect on calls now.
     calls: String,
-    /// What to do, in this order. Empty if there is nothing to do.
+    /// The steps to take, in this order. Empty if there is nothing to do.
     to_do: Vec<StepView>,
     /// Events and entries of the audit log about it, the newest first, at most 50. Events are kept for 30 days.
     history: Vec<EntryView>,

@@ -19,6 +19,9 @@ use crate::api::error::{Error, ErrorKind};
 use crate::api::extract::{JsonBody, PathName};
 use crate::audit::Requester;
 
+/// The most characters of the name of a key. It is in logs, lists and pages.
+const LONGEST_NAME: usize = 100;
+
 /// The body of a request for a new caller key.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 pub struct NewKey {
@@ -52,6 +55,11 @@ impl NewKey {
     pub fn into_caller(self, now: Timestamp) -> Result<Caller, String> {
         if self.name.trim().is_empty() {
             return Err("a key needs a name to be revoked by".to_owned());
+        }
+        if self.name.chars().count() > LONGEST_NAME || self.name.contains(char::is_control) {
+            return Err(format!(
+                "the name of a key has at most {LONGEST_NAME} characters, and no control characters"
+            ));
         }
         let scopes = self.scopes.iter().map(|scope| scope.parse::<Scope>());
         let scopes = scopes

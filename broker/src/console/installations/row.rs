@@ -107,7 +107,7 @@ impl Row {
         }
     }
 
-    /// What a person calls it: its name, or the best id that there is.
+    /// The title for people: its name, or the best id that there is.
     pub(crate) fn title(&self) -> &str {
         // All locations of an agency have the name of its company.
         let name = match self.location {

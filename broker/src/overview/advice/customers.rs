@@ -82,7 +82,7 @@ pub(super) fn installations(facts: &Overview) -> Vec<Advice> {
             ),
             (
                 "Calls of these customers fail.",
-                "Give all processes the sealing keys that the records need.",
+                "Give the brokers the sealing keys that the records need, and gateways those of the access ring.",
                 "docs/runbooks/EvergreenSealingKeysWrong.md",
             ),
         );
@@ -126,7 +126,7 @@ pub(super) fn installations(facts: &Overview) -> Vec<Advice> {
                 count(suspect, "installation")
             ),
             (
-                "None yet. After three refusals these customers have to consent again.",
+                "Calls work while GHL takes the access token. After three refusals these customers have to consent again.",
                 "Wait a minute. If there are many, check the client id and secret.",
                 "docs/runbooks/EvergreenRefreshRefused.md",
             ),

@@ -57,6 +57,8 @@ impl StoreWriter {
                         next: last,
                     });
                 }
+                // A file answers at once, and other tasks of this thread must not wait for the whole scan.
+                tokio::task::yield_now().await;
                 let reads = some.iter().cloned().map(|id| self.read_entry(id));
                 let mut reads = stream::iter(reads).buffered(READS);
                 for id in some {

@@ -71,6 +71,8 @@ pub(crate) async fn search(broker: &Broker, wanted: &Search) -> Result<Found, Er
         && let Some(mut found) = exact(broker, text, after, limit).await?
     {
         found.entries.retain(matches);
+        // A filter may leave none of them.
+        found.is_exact &= !found.entries.is_empty() || after.is_some() || found.next.is_some();
         return Ok(found);
     }
     let needle = text.map(Needle::new);
