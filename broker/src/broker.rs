@@ -11,6 +11,7 @@ use store::{KeyHash, TokenReader};
 use store_writer::group_commit_db::DbError;
 use store_writer::{Escrow, Journal, Leases, LockNodes, StoreWriter};
 use tokio::sync::Mutex;
+use tokio::sync::Semaphore;
 
 use crate::agency::Lookups;
 use crate::apps::{AppConfig, Apps, Connect};
@@ -31,6 +32,8 @@ use crate::refresh::{recovery, restore, store_monitor};
 use crate::sealing::rotation::Rotation;
 use crate::sealing::{journal as journal_keys, registration};
 use crate::{metrics, static_tokens};
+
+const SEARCHES: usize = 2;
 
 /// All addresses together may cause as many times as many code exchanges as one.
 pub(crate) const CONSENT_ADDRESSES: u32 = 5;
@@ -71,6 +74,8 @@ pub(crate) struct Inner {
     pub(crate) deliveries: Deliveries,
     pub(crate) statistics: Arc<Statistics>,
     pub(crate) overview: gather::Shared,
+    /// The searches through all installations that run at a time. More would slow down calls and refreshes.
+    pub(crate) searches: Semaphore,
     /// As in [`Parts`].
     pub(crate) lock_nodes: Option<LockNodes>,
     pub(crate) readiness: Readiness,
@@ -260,6 +265,7 @@ impl Broker {
             schedulers,
             statistics,
             overview: gather::Shared::default(),
+            searches: Semaphore::new(SEARCHES),
             lock_nodes,
             readiness: readiness.clone(),
             shutdown: shutdown.clone(),

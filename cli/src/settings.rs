@@ -222,20 +222,16 @@ impl Common {
         (self.limits.clone(), self.drain)
     }
 
-    /// The names of the listener for callers.
+    /// The names of the listener for callers. GHL sends customers to those of the redirect URIs.
     pub(crate) fn public_hosts(&self) -> OwnHosts {
-        self.hosts(self.listen)
+        let own = OwnHosts::new(self.listen, self.allowed_hosts.clone());
+        let redirects = self.redirect_hosts.iter().cloned();
+        redirects.fold(own, |own, host| own.with(Some(host)))
     }
 
     /// The names of the listener for operators.
     pub(crate) fn internal_hosts(&self) -> OwnHosts {
-        self.hosts(self.internal_listen)
-    }
-
-    fn hosts(&self, listen: SocketAddr) -> OwnHosts {
-        let own = OwnHosts::new(listen, self.allowed_hosts.clone());
-        let redirects = self.redirect_hosts.iter().cloned();
-        redirects.fold(own, |own, host| own.with(Some(host)))
+        OwnHosts::new(self.internal_listen, self.allowed_hosts.clone())
     }
 }
 

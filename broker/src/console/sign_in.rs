@@ -1,5 +1,7 @@
 //! Signing in with a key or with a one-time link, and signing out.
 
+use std::time::Duration;
+
 use askama::Template;
 use axum::Extension;
 use axum::Router;
@@ -107,25 +109,17 @@ async fn sign_in(
     parts: Parts,
 ) -> Result<Response, Error> {
     let next = checked(fields.text("next"));
-    let address = console.address(&parts);
-    if let Err(wait) = console.0.attempts.count(address) {
-        let message = "There were too many attempts to sign in";
-        let error = Error::new(ErrorKind::RateLimited, message).with_hint("try again in a minute");
-        let mut response = refused(next, &error);
-        let seconds = wait.as_secs().max(1);
-        response.headers_mut().insert(RETRY_AFTER, seconds.into());
-        return Ok(response);
-    }
     let found = match fields.text("link") {
         Some(token) => console.by_link(token).await,
         None => console.by_key(fields.text("key")).await,
     };
     match found {
-        Ok((key, caller)) => {
-            console.0.attempts.refund(address);
-            Ok(console.begin(&key, &caller, &parts, next).await)
-        }
+        Ok((key, caller)) => Ok(console.begin(&key, &caller, &parts, next).await),
         Err(Refused { error, known }) => {
+            // Only failures count, so that a stranger cannot lock out a right key.
+            if let Err(wait) = console.0.attempts.count(console.address(&parts)) {
+                return Ok(too_many(next, wait));
+            }
             let known = known.as_ref().map(|(key, caller)| (*key, caller));
             console.note_refusal(&error, known, &parts);
             match error.status().is_server_error() {
@@ -134,6 +128,15 @@ async fn sign_in(
             }
         }
     }
+}
+
+fn too_many(next: &str, wait: Duration) -> Response {
+    let message = "There were too many attempts to sign in";
+    let error = Error::new(ErrorKind::RateLimited, message).with_hint("try again in a minute");
+    let mut response = refused(next, &error);
+    let seconds = wait.as_secs().max(1);
+    response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    response
 }
 
 async fn sign_out(

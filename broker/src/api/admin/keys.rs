@@ -67,9 +67,9 @@ impl NewKey {
             .map_err(|error| error.to_string())?;
         let app = self.app.map(|app| app.parse::<AppName>()).transpose();
         let app = app.map_err(|error| error.to_string())?;
-        if app.is_some() && scopes.contains(&Scope::Admin) {
+        if scopes.contains(&Scope::Admin) && (app.is_some() || self.installations.is_some()) {
             return Err(
-                "a key with the scope `admin` cannot be limited to one app: it can create any key"
+                "a key with the scope `admin` cannot be limited to one app or to installations: it can create any key"
                     .to_owned(),
             );
         }

@@ -83,6 +83,8 @@ pub(crate) async fn search(broker: &Broker, wanted: &Search) -> Result<Found, Er
         found.entries.retain(is_wanted);
         return Ok(found);
     }
+    // It never closes.
+    let _turn = broker.0.searches.acquire().await;
     let scanned = writer.scan(after, limit, BUDGET, is_wanted).await?;
     Ok(Found {
         entries: scanned.found,
