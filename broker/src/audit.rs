@@ -139,7 +139,7 @@ impl Audit {
                 Err(ReadError::Unavailable(reason)) => return Err(WriteError::Unavailable(reason)),
             }
         }
-        let records = self.records(&report.events, &names);
+        let records = self.records(&report.events, &names, true);
         self.writer.append_audit(&records).await?;
         self.lines.write(records.iter().map(|it| &it.entry)).await;
         self.take_uses(report.used).await
@@ -163,7 +163,12 @@ impl Audit {
         Ok(())
     }
 
-    fn records(&self, events: &[Event], names: &HashMap<KeyHash, String>) -> Vec<AuditRecord> {
+    fn records(
+        &self,
+        events: &[Event],
+        names: &HashMap<KeyHash, String>,
+        is_reported: bool,
+    ) -> Vec<AuditRecord> {
         let now = self.reader.now();
         let entry = |event: &Event| {
             let name = event.key.and_then(|key| names.get(&key));
@@ -172,6 +177,7 @@ impl Audit {
         let record = |event: &Event| AuditRecord {
             entry: entry(event),
             replaces: event.before().as_ref().map(entry),
+            is_reported,
         };
         events.iter().map(record).collect()
     }
@@ -227,7 +233,7 @@ impl Audit {
                 let mut recent = lock(recent);
                 (take(&mut recent), recent.names())
             };
-            let records = self.records(&events, &names);
+            let records = self.records(&events, &names, false);
             self.lines.write(records.iter().map(|it| &it.entry)).await;
             self.keep(records);
         }

@@ -52,6 +52,7 @@ async fn counted_entry_replaces_its_earlier_form() {
         let replacing = AuditRecord {
             entry: whole,
             replaces: Some(first.clone()),
+            is_reported: false,
         };
         writer.append_audit(&[first.clone().into()]).await.unwrap();
         for _ in 0..2 {

@@ -17,6 +17,8 @@ pub struct AuditRecord {
     pub entry: Entry,
     /// Its earlier form. It is removed.
     pub replaces: Option<Entry>,
+    /// Whether a gateway has reported it. Such entries never push out those that brokers make.
+    pub is_reported: bool,
 }
 
 impl From<Entry> for AuditRecord {
@@ -24,6 +26,7 @@ impl From<Entry> for AuditRecord {
         Self {
             entry,
             replaces: None,
+            is_reported: false,
         }
     }
 }
@@ -35,7 +38,7 @@ impl StoreWriter {
     /// When the store is unavailable or refuses. Some may have been added.
     pub async fn append_audit(&self, records: &[AuditRecord]) -> Result<(), WriteError> {
         for list in AuditList::ALL {
-            let is_here = |it: &&AuditRecord| list_of(&it.entry) == list;
+            let is_here = |it: &&AuditRecord| list_of(it) == list;
             let rows: Vec<AuditRow> = records.iter().filter(is_here).map(row).collect();
             if !rows.is_empty() {
                 self.backend.append_audit(list, rows).await?;
@@ -121,10 +124,10 @@ impl StoreWriter {
     }
 }
 
-fn list_of(entry: &Entry) -> AuditList {
-    if entry.is_about_a_stranger() {
+fn list_of(record: &AuditRecord) -> AuditList {
+    if record.entry.is_about_a_stranger() {
         AuditList::Strangers
-    } else if entry.is_about_a_fetch() {
+    } else if record.is_reported || record.entry.is_about_a_fetch() {
         AuditList::Fetches
     } else {
         AuditList::Main
