@@ -130,7 +130,7 @@ async fn failed_disk_write_ends_the_process_and_a_restart_recovers() {
     up.fill();
     // Creating an API key does not check for space first. So the store's file grows until a write fails.
     let keys = format!("{}/v1/keys", up.internal);
-    let name = "n".repeat(200);
+    let name = "n".repeat(100);
     let filling = tokio::spawn({
         let client = client.clone();
         async move {

@@ -148,10 +148,15 @@ async fn status_says_what_is_wrong_and_fails_only_for_what_loses_calls() {
         holds(shown["tokenStatus"] == "invalid", shown)
     })
     .await;
-    let status = up.command(&["status"]).run().await;
-    let text = String::from_utf8(status.stdout).unwrap();
-    assert_eq!(status.status.code(), Some(1), "{text}");
-    assert!(text.starts_with("CRITICAL  1 installation"), "{text}");
+    // An overview is shown for two seconds.
+    let text = until("the problem", PATIENCE, || async {
+        let status = up.command(&["status"]).run().await;
+        let text = String::from_utf8(status.stdout).unwrap();
+        let is_wrong =
+            status.status.code() == Some(1) && text.starts_with("CRITICAL  1 installation");
+        holds(is_wrong, &text).map(|()| text)
+    })
+    .await;
     assert!(text.contains("reconnect-link"), "{text}");
     let json = up.command(&["status", "--output", "json"]).run().await;
     let json: Value = serde_json::from_slice(&json.stdout).unwrap();

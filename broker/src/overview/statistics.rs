@@ -192,6 +192,11 @@ impl Statistics {
     async fn flush(&self) -> Result<(), WriteError> {
         let mut pending = self.pending.lock().await;
         self.collect(&mut pending);
+        // A failed write ends the process, and counts are not worth that. They wait until the disk has space again.
+        let file = self.writer.file();
+        if file.is_some_and(|file| file.ready_to_spend().is_err()) {
+            return Ok(());
+        }
         while let Some((bucket, counts)) = pending.first() {
             self.writer.add_counts(bucket, counts.clone()).await?;
             pending.stored();

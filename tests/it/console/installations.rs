@@ -170,7 +170,8 @@ async fn names_of_others_are_escaped() {
     let body = json!({ "external_id": "<script>", "tags": [evil, "\"><b>"] });
     assert_eq!(send(up.client.patch(url).json(&body)).await.0, 200);
     // GHL tells the name of the company.
-    let event = json!({ "type": "INSTALL", "locationId": "locA", "companyName": evil });
+    let event =
+        json!({ "type": "INSTALL", "locationId": "locA", "fields": { "companyName": evil } });
     up.sandbox.webhook(&event).await;
     let shown = format!("{}/v1/installations/{id}", up.internal);
     until("the name of the company", PATIENCE, || async {

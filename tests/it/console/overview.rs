@@ -14,7 +14,7 @@ const PATIENCE: Duration = Duration::from_secs(60);
 #[tokio::test(flavor = "multi_thread")]
 async fn first_page_shows_that_all_is_well_and_then_what_is_wrong() {
     let up = Up::start(&[]).await;
-    let mut browser = signed_in(&up, KEY).await;
+    let browser = signed_in(&up, KEY).await;
     let page = until("it to be ready", PATIENCE, || {
         let mut browser = browser.clone();
         async move {
@@ -32,7 +32,13 @@ async fn first_page_shows_that_all_is_well_and_then_what_is_wrong() {
     assert!(page.body.contains("data-refresh=\"10\""), "{}", page.body);
 
     let id = up.install("locA").await;
-    let page = browser.get("/console").await;
+    // An overview is shown for two seconds.
+    let page = until("the installation", PATIENCE, || async {
+        let page = browser.clone().get("/console").await;
+        let is_shown = page.body.contains("1 connected");
+        holds(is_shown, page.body.clone()).map(|()| page)
+    })
+    .await;
     for part in [
         "<span class=\"badge good\">1 connected</span>",
         &format!("<a href=\"/console/installations/{id}\">locA</a>"),
@@ -56,7 +62,12 @@ async fn first_page_shows_that_all_is_well_and_then_what_is_wrong() {
         holds(shown["tokenStatus"] == "invalid", shown)
     })
     .await;
-    let page = browser.get("/console").await;
+    let page = until("the problem", PATIENCE, || async {
+        let page = browser.clone().get("/console").await;
+        let is_shown = page.body.contains("class=\"notice bad\"");
+        holds(is_shown, page.body.clone()).map(|()| page)
+    })
+    .await;
     for part in [
         "class=\"notice bad\"",
         "1 installation without a consent that GHL accepts",
