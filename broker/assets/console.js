@@ -70,6 +70,14 @@ const keepFresh = () => {
   }
 };
 
+// A search through many installations looks at some of them for each page. While it has found nothing, it goes on by itself.
+const searchOn = () => {
+  const link = document.querySelector("a[data-continue]");
+  if (!link) return;
+  say("The search goes on");
+  setTimeout(() => location.replace(link.href), 200);
+};
+
 const prepare = (root) => {
   localTimes(root);
   copyButtons(root);
@@ -77,3 +85,4 @@ const prepare = (root) => {
 
 prepare(document);
 keepFresh();
+searchOn();

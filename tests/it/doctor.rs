@@ -305,22 +305,27 @@ async fn search_finds_by_parts_and_by_exact_names() {
         all.sort_unstable();
         all
     };
-    let page = list("q=HARBOR").await;
+    // On a busy machine a page ends before the search does.
+    let whole = async |query: &str| {
+        until("the end of the search", PATIENCE, || async {
+            let page = list(query).await;
+            holds(page["next"].is_null(), &page).map(|()| page)
+        })
+        .await
+    };
+    let page = whole("q=HARBOR").await;
     assert_eq!(locations(&page), ["harborCafe", "harborDental"]);
-    assert_eq!(
-        (&page["exact"], &page["next"]),
-        (&json!(false), &json!(null))
-    );
+    assert_eq!(page["exact"], false);
     assert_eq!(page["searched"], 3);
     let page = list("q=mapleYoga").await;
     assert_eq!(
         (&page["exact"], locations(&page)),
         (&json!(true), vec!["mapleYoga".to_owned()])
     );
-    let page = list("q=mapleYoga&everywhere=true").await;
+    let page = whole("q=mapleYoga&everywhere=true").await;
     assert_eq!(page["exact"], false);
     assert_eq!(locations(&page), ["mapleYoga"]);
-    let page = list("q=harbor&status=revoked").await;
+    let page = whole("q=harbor&status=revoked").await;
     assert_eq!(locations(&page), [""; 0]);
     let page = list("").await;
     assert_eq!(page.get("exact"), None, "{page}");

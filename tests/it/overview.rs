@@ -50,7 +50,8 @@ async fn until_counted(client: &Client, internal: &str, expected: &[(&str, u64)]
     until(&format!("the counts {expected:?}"), PATIENCE, || async {
         let overview = overview(client, internal).await;
         let totals = totals(&overview);
-        holds(totals == expected, totals).map(|()| overview)
+        let is_known = overview["unknown"] == json!([]);
+        holds(totals == expected && is_known, totals).map(|()| overview)
     })
     .await
 }

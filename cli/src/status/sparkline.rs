@@ -22,7 +22,7 @@ impl Look {
     }
 }
 
-/// The counts in one line, scaled to their maximum. Each column is a sum of counts. What happened once is seen.
+/// The counts in one line, scaled to their maximum. Each column is a sum of counts. A single event is seen.
 pub(super) fn sparkline(counts: &[u64], look: Look) -> String {
     let group = counts.len().div_ceil(COLUMNS).max(1);
     let sums = counts.chunks(group);

@@ -67,7 +67,7 @@ pub(crate) enum TokenError {
         app: AppName,
         why: Refusal,
     },
-    #[error("The access token has expired and there is no fresh one yet{}", Because(.0.as_deref()))]
+    #[error("The access token has expired, or GHL refuses it, and there is no fresh one yet{}", Because(.0.as_deref()))]
     NoFreshToken(Option<Arc<str>>),
     #[error(transparent)]
     Overloaded(#[from] Overloaded),
